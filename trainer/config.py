@@ -1,0 +1,176 @@
+"""What the Trainer and the FeatureExtractor are told: frozen, typed, and checked when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+BLOCKS = tuple(f"mixed{i}" for i in range(11))
+"""The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
+
+MIN_IMAGE_SIZE = 75
+"""Pixels; InceptionV3 without its top refuses smaller images."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """The pre-trained network.
+
+    Attributes:
+        weights: `imagenet`, `random`, or the path of a Keras `.h5` file (`include_top=False`).
+        if_unreachable: what to do when `imagenet` can be neither downloaded nor found in Keras's cache.
+        image_size: side of the square the images are resized to, in pixels.
+        output: the block whose pooled output the head sees.
+    """
+
+    weights: str = "imagenet"
+    if_unreachable: Literal["error", "random"] = "error"
+    image_size: int = 299
+    output: str = "mixed10"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.image_size >= MIN_IMAGE_SIZE,
+            f"image_size is {self.image_size}; InceptionV3 needs at least {MIN_IMAGE_SIZE} pixels",
+        )
+        _require(self.output in BLOCKS, f"output is {self.output!r}; it must be one of {', '.join(BLOCKS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuneConfig:
+    """Which layers of the base train: at most one of the three; none of them freezes the whole base.
+
+    Attributes:
+        from_layer: (`from:` in YAML) this layer and all after it train.
+        last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
+        rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
+    """
+
+    from_layer: str | None = None
+    last_layers: int | None = None
+    rules: tuple[tuple[str, float], ...] | None = None
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("from_layer", "last_layers", "rules") if getattr(self, n) is not None]
+        _require(len(given) <= 1, "give only one of from, last_layers and rules")
+        _require(self.last_layers is None or self.last_layers >= 0, "last_layers must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """What sits on the pooled features: standardisation, Dense(relu) layers with dropout, Dense(classes)."""
+
+    hidden_units: tuple[int, ...] = (1024,)
+    dropout: float = 0.2
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | None = None
+
+    def __post_init__(self) -> None:
+        _require(all(u > 0 for u in self.hidden_units), "hidden_units must be positive")
+        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be in [0, 1)")
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRateConfig:
+    """Piecewise constant: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last. A number alone is constant."""
+
+    values: tuple[float, ...] = (1e-3,)
+    boundaries: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.values) == len(self.boundaries) + 1,
+            f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, not {len(self.values)}",
+        )
+        _require(list(self.boundaries) == sorted(set(self.boundaries)), "boundaries must increase")
+        _require(all(v >= 0 for v in self.values), "values must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the Estimator trains.
+
+    Attributes:
+        steps: the most steps, in batches of `batch_size` examples.
+        eval_every: steps between two evaluations (and checkpoints).
+        early_stopping: evaluations in a row without a lower eval loss after which training stops; None never stops.
+    """
+
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
+    batch_size: int = 64
+    steps: int = 2000
+    eval_every: int = 200
+    learning_rate: LearningRateConfig = LearningRateConfig()
+    early_stopping: int | None = 5
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "eval_every"):
+            _require(getattr(self, name) > 0, f"{name} must be positive")
+        _require(self.early_stopping is None or self.early_stopping > 0, "early_stopping must be positive or null")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """All that `run_fn` needs to know; travels in TFX's `custom_config` as JSON."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    fine_tune: FineTuneConfig = FineTuneConfig()
+    head: HeadConfig = HeadConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def make_converter() -> cattrs.Converter:
+    """A strict converter between these classes and plain YAML/JSON values.
+
+    Unknown keys and wrong types are errors; nothing is coerced but int to float.
+    """
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def strict(kind: type, accepted: tuple[type, ...], words: str) -> None:
+        def structure(value: Any, _: type) -> Any:
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
+                raise TypeError(f"expected {words}, found {value!r}")
+            return kind(value)
+
+        converter.register_structure_hook(kind, structure)
+
+    strict(bool, (bool,), "true or false")
+    strict(int, (int,), "a whole number")
+    strict(float, (int, float), "a number")
+    strict(str, (str,), "text")
+
+    renamed = {"from_layer": override(rename="from")}
+    converter.register_structure_hook(
+        FineTuneConfig, make_dict_structure_fn(FineTuneConfig, converter, _cattrs_forbid_extra_keys=True, **renamed)
+    )
+    converter.register_unstructure_hook(FineTuneConfig, make_dict_unstructure_fn(FineTuneConfig, converter, **renamed))
+
+    structure_schedule = make_dict_structure_fn(LearningRateConfig, converter, _cattrs_forbid_extra_keys=True)
+
+    def learning_rate(value: Any, _: type) -> LearningRateConfig:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return LearningRateConfig(values=(float(value),))
+        return structure_schedule(value, LearningRateConfig)
+
+    converter.register_structure_hook(LearningRateConfig, learning_rate)
+    return converter
+
+
+def to_dict(config: TrainerConfig) -> dict[str, Any]:
+    """The config as plain values, for JSON."""
+    return make_converter().unstructure(config)
+
+
+def from_dict(values: dict[str, Any]) -> TrainerConfig:
+    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
+    return make_converter().structure(values, TrainerConfig)
