@@ -160,6 +160,8 @@ def make_converter() -> cattrs.Converter:
     def learning_rate(value: Any, _: type) -> LearningRateConfig:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return LearningRateConfig(values=(float(value),))
+        if not isinstance(value, dict):
+            raise TypeError(f"expected a number, or boundaries and values, found {value!r}")
         return structure_schedule(value, LearningRateConfig)
 
     converter.register_structure_hook(LearningRateConfig, learning_rate)

@@ -1,0 +1,34 @@
+"""Which model a candidate is judged against: the last blessed one."""
+
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.types import Artifact
+
+BLESSED = "blessed"
+MODEL_ID = "current_model_id"
+BASELINE_ID = "baseline_model_id"
+
+
+class BaselineStrategy(ResolverStrategy):
+    """Resolves `model` to the last blessed model, and never to the candidate itself.
+
+    TFX's LatestBlessedModelStrategy hands a run that is repeated unchanged its own model as the baseline: the Evaluator
+    then sees new inputs and runs again. Here such a candidate keeps the baseline that it was blessed against.
+    Channels: `candidate` and `model` (Model), `model_blessing` (ModelBlessing).
+    """
+
+    def resolve_artifacts(self, store: object, input_dict: dict[str, list[Artifact]]) -> dict[str, list[Artifact]]:
+        """Returns the same channels: `model` and `model_blessing` with one artifact each, or none."""
+        del store
+        blessings: dict[int, Artifact] = {}
+        for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
+            if blessing.get_int_custom_property(BLESSED) == 1:
+                blessings[blessing.get_int_custom_property(MODEL_ID)] = blessing
+        models = {m.id: m for m in input_dict["model"] if m.id in blessings}
+        chosen = max(models, key=lambda model: blessings[model].id, default=None)
+        if chosen is not None and chosen in {c.id for c in input_dict["candidate"]}:
+            chosen = blessings[chosen].get_int_custom_property(BASELINE_ID)
+        return {
+            "candidate": input_dict["candidate"],
+            "model": [models[chosen]] if chosen in models else [],
+            "model_blessing": [blessings[chosen]] if chosen in models else [],
+        }

@@ -1,0 +1,199 @@
+"""create_pipeline: the one list of components, the same for every runner."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import tensorflow_data_validation as tfdv
+from ml_metadata.proto import metadata_store_pb2
+from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import Channel
+from tfx.types.standard_artifacts import Model, ModelBlessing
+
+from components.backbone_importer import BackboneImporter
+from components.baseline import BaselineStrategy
+from components.feature_extractor import FeatureExtractor
+from components.image_example_gen import ImageExampleGen
+from components.model_gate import ModelGate
+from components.schema_importer import SchemaImporter
+from components.serving_check import ServingCheck
+from components.validation_gate import ValidationGate
+from pipeline.code_hash import code_hash
+from pipeline.evaluation import eval_config
+from pipeline.schema import feature_names
+from pipeline.settings import Settings
+from trainer import config as trainer_config
+from trainer import rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a run finds and leaves things; what differs between a laptop and a cluster.
+
+    Attributes:
+        pipeline_root: the folder of all artifacts.
+        images: the folder of class folders.
+        push_directory: where blessed models are pushed, each in a folder named by its version.
+        push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
+        weights_fingerprint: says which content `backbone.weights` stands for.
+    """
+
+    pipeline_root: str
+    images: str
+    push_directory: str
+    push_nonce: str = ""
+    weights_fingerprint: str = ""
+
+
+def create_pipeline(
+    settings: Settings,
+    places: Places,
+    schema: str,
+    metadata_connection: metadata_store_pb2.ConnectionConfig | None = None,
+    beam_arguments: Sequence[str] = (),
+) -> Pipeline:
+    """Wires the components; nothing runs yet.
+
+    Args:
+        settings: checked settings.
+        places: where things are.
+        schema: the reviewed schema, in protobuf's text format.
+        metadata_connection: of the ML Metadata store; None where the orchestrator brings its own.
+        beam_arguments: Apache Beam's pipeline options for the steps that run on it.
+    """
+    backbone = settings.backbone
+    cut = rules.cut_for(settings.fine_tune, backbone.output)
+
+    examples = ImageExampleGen(
+        input_base=places.images,
+        splits=settings.data.splits,
+        max_rejected=settings.data.max_rejected,
+        metadata=settings.data.metadata,
+        code=code_hash("components.image_example_gen"),
+    )
+    raw = examples.outputs["examples"]
+    imported_schema = SchemaImporter(text=schema).with_id("ImportSchemaGen")
+    statistics = StatisticsGen(
+        examples=raw,
+        schema=imported_schema.outputs["schema"],
+        stats_options=tfdv.StatsOptions(feature_allowlist=feature_names(schema)),
+    )
+    anomalies = ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"]
+    )
+    validation_gate = ValidationGate(
+        anomalies=anomalies.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        schema_file=str(settings.schema_file),
+        code=code_hash("components.validation_gate"),
+    )
+    transform = Transform(
+        examples=raw,
+        schema=imported_schema.outputs["schema"],
+        preprocessing_fn="trainer.preprocessing.preprocessing_fn",
+        custom_config={"image_size": backbone.image_size, "code": code_hash("trainer.preprocessing")},
+        materialize=False,
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(validation_gate)
+    base = BackboneImporter(
+        weights=backbone.weights,
+        if_unreachable=backbone.if_unreachable,
+        image_size=backbone.image_size,
+        fingerprint=places.weights_fingerprint,
+        code=code_hash("components.backbone_importer"),
+    )
+    features = None
+    if cut is not None:
+        features = FeatureExtractor(
+            examples=raw,
+            transform_graph=transform.outputs["transform_graph"],
+            backbone=base.outputs["backbone"],
+            cut=cut,
+            output=backbone.output,
+            batch_size=settings.runtime.feature_batch_size,
+            bfloat16=settings.runtime.bfloat16,
+            code=code_hash("components.feature_extractor"),
+        )
+    trainer = Trainer(
+        examples=features.outputs["features"] if features else raw,
+        transform_graph=transform.outputs["transform_graph"],
+        schema=imported_schema.outputs["schema"],
+        base_model=base.outputs["backbone"],
+        run_fn="trainer.run.run_fn",
+        train_args=trainer_pb2.TrainArgs(splits=["train"], num_steps=settings.training.steps),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={"trainer": trainer_config.to_dict(settings.trainer), "code": code_hash("trainer.run")},
+    )
+    model = trainer.outputs["model"]
+    baseline = Resolver(
+        strategy_class=BaselineStrategy,
+        candidate=model,
+        model=Channel(type=Model),
+        model_blessing=Channel(type=ModelBlessing),
+    ).with_id("Baseline")
+    evaluator = Evaluator(
+        examples=raw,
+        model=model,
+        baseline_model=baseline.outputs["model"],
+        eval_config=eval_config(settings.evaluation.slices),
+        example_splits=["test"],
+    )
+    gate = ModelGate(
+        evaluation=evaluator.outputs["evaluation"],
+        model=model,
+        baseline_model=baseline.outputs["model"],
+        bounds=json.dumps(
+            {
+                "thresholds": {name: dataclasses.asdict(b) for name, b in settings.evaluation.thresholds.items()},
+                "per_slice": {name: dataclasses.asdict(b) for name, b in settings.evaluation.per_slice.items()},
+            }
+        ),
+        code=code_hash("components.model_gate"),
+    )
+    serving_check = ServingCheck(
+        model=model,
+        examples=raw,
+        max_latency_ms=settings.serving.max_latency_ms,
+        timeout_seconds=settings.serving.timeout_seconds,
+        code=code_hash("components.serving_check"),
+    )
+    # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
+    pusher = Pusher(
+        model=model,
+        model_blessing=gate.outputs["blessing"],
+        infra_blessing=serving_check.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.push_directory)
+        ),
+        custom_config={"nonce": places.push_nonce},
+    )
+    components = [
+        examples,
+        imported_schema,
+        statistics,
+        anomalies,
+        validation_gate,
+        transform,
+        base,
+        features,
+        trainer,
+        baseline,
+        evaluator,
+        gate,
+        serving_check,
+        pusher,
+    ]
+    return Pipeline(
+        pipeline_name=settings.name,
+        pipeline_root=places.pipeline_root,
+        components=[c for c in components if c is not None],
+        enable_cache=settings.runtime.cache,
+        metadata_connection_config=metadata_connection,
+        beam_pipeline_args=list(beam_arguments) or None,
+    )

@@ -1,0 +1,98 @@
+"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the folder and written there.
+
+It says which features an example has and, as the domain of `label`, which classes there are. Later images that do not
+fit it stop the run, so a typo in a folder's name never becomes a class.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from trainer.errors import InputError
+
+ENCODED = "image/encoded"
+_BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
+_INTS = ("image/height", "image/width")
+_HEADER = """\
+# The schema of the data set "{name}": a tensorflow_metadata Schema, inferred from {origin}.
+# Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run.
+
+"""
+
+
+def load_or_infer(path: Path, name: str, images: Path, metadata: str | None, slices: Sequence[str]) -> tuple[str, bool]:
+    """Returns the schema as text, and whether it had to be inferred and was written for review.
+
+    Args:
+        path: the schema file.
+        name: of the data set, for the file's heading.
+        images: the folder of class folders, read only if there is no schema file.
+        metadata: name of the metadata file inside `images`, whose extra columns become slice features.
+        slices: names of the slice features every image gets.
+
+    Raises:
+        InputError: the file is not a schema, or there is nothing to infer it from.
+    """
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        parse(text, str(path))
+        return text, False
+    schema = _infer(images, metadata, slices)
+    text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
+    text += text_format.MessageToString(schema)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)
+    return text, True
+
+
+def parse(text: str, where: str) -> schema_pb2.Schema:
+    """The schema in `text`; `where` it stands, for the message if it is none."""
+    try:
+        schema = text_format.Parse(text, schema_pb2.Schema())
+    except text_format.ParseError as error:
+        raise InputError(f"{where} is not a schema in protobuf's text format: {error}") from error
+    missing = {*_BYTES, *_INTS} - {feature.name for feature in schema.feature}
+    if missing:
+        raise InputError(
+            f"{where} lacks the features {', '.join(sorted(missing))}; delete the file to have it inferred anew"
+        )
+    return schema
+
+
+def feature_names(text: str) -> list[str]:
+    """Names of all features but the image's bytes, which nobody wants statistics of."""
+    return sorted(f.name for f in parse(text, "the schema").feature if f.name != ENCODED)
+
+
+def _infer(images: Path, metadata: str | None, slices: Sequence[str]) -> schema_pb2.Schema:
+    classes = sorted(entry.name for entry in images.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise InputError(f"{images} has no folders: put each class's images in a folder named like the class")
+    columns = _extra_columns(images / metadata) if metadata else []
+    schema = schema_pb2.Schema()
+    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slices, *columns)})):
+        feature = schema.feature.add(name=name)
+        feature.type = schema_pb2.INT if name in _INTS else schema_pb2.BYTES
+        feature.presence.min_fraction = 1
+        feature.presence.min_count = 1
+        feature.shape.dim.add(size=1)
+        if name in _INTS:
+            feature.int_domain.min = 1
+        if name == "label":
+            feature.domain = "classes"
+    schema.string_domain.add(name="classes", value=classes)
+    return schema
+
+
+def _extra_columns(path: Path) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    return [column for column in header if column not in ("file_name", "label")]

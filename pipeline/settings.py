@@ -1,0 +1,301 @@
+"""Settings: one YAML file per data set, typed, checked as a whole before anything runs.
+
+    settings = load("configs/flowers.yaml", ["training.batch_size=32"])
+
+Every key has a type and a default here. An unknown key is refused with the nearest known one, a wrong type or an
+impossible combination with the path of the setting and what would be right; all mistakes of a file are told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import cattrs
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from trainer.config import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, make_converter
+from trainer.errors import InputError
+
+DIGITS = "sklearn-digits"
+"""The value of `data.images` that stands for scikit-learn's handwritten digits, which need no network."""
+
+SPLITS = ("train", "eval", "test")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _default_splits() -> dict[str, int]:
+    return {"train": 8, "eval": 1, "test": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Where the images come from and how they are split.
+
+    Attributes:
+        images: a folder of class folders, or `sklearn-digits`.
+        metadata: name of a CSV file inside the folder: a column `file_name`, and more columns to slice by.
+        splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone.
+        max_rejected: the run stops if a larger part of the files than this cannot be used.
+        schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
+    """
+
+    images: str
+    metadata: str | None = None
+    splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
+    max_rejected: float = 0.01
+    schema: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            set(self.splits) == set(SPLITS) and all(n > 0 for n in self.splits.values()),
+            f"splits must give a positive number for each of {', '.join(SPLITS)}",
+        )
+        _require(0 <= self.max_rejected <= 1, f"max_rejected is {self.max_rejected}; it is a part, from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricBounds:
+    """Bounds of one metric on the whole test split; the largest drop is against the last blessed model."""
+
+    min: float | None = None
+    max: float | None = None
+    max_drop: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceBounds:
+    """Bounds of one metric on every slice that has at least `min_examples` test images."""
+
+    min: float | None = None
+    max: float | None = None
+    min_examples: int = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, on which slices, and what a model must reach to be pushed."""
+
+    slices: tuple[str, ...] = ("label", "resolution", "brightness")
+    thresholds: dict[str, MetricBounds] = dataclasses.field(default_factory=dict)
+    per_slice: dict[str, SliceBounds] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingSettings:
+    """What the serving check demands of the exported model; null demands nothing."""
+
+    max_latency_ms: float | None = None
+    timeout_seconds: int = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class PushSettings:
+    """Where blessed models go, and how many versions stay there."""
+
+    directory: str = "serving/"
+    keep: int = 5
+
+    def __post_init__(self) -> None:
+        _require(self.keep >= 1, "keep must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeSettings:
+    """How the pipeline is executed; none of it changes what the model is.
+
+    Attributes:
+        beam: Apache Beam's pipeline options, e.g. `["--runner=FlinkRunner", …]`; none runs in this process.
+        bfloat16: compute the frozen prefix in bfloat16: `auto` where the CPU has it and the result agrees.
+        feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
+        cache: reuse the outputs of stages whose inputs, settings and code have not changed.
+    """
+
+    beam: tuple[str, ...] = ()
+    bfloat16: Literal["auto", "on", "off"] = "auto"
+    feature_batch_size: int = 32
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.feature_batch_size > 0, "feature_batch_size must be positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of one pipeline."""
+
+    name: str
+    data: DataSettings
+    backbone: BackboneConfig = BackboneConfig()
+    fine_tune: FineTuneConfig = FineTuneConfig()
+    head: HeadConfig = HeadConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    serving: ServingSettings = ServingSettings()
+    push: PushSettings = PushSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    def __post_init__(self) -> None:
+        _require(
+            re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name) is not None,
+            f"name is {self.name!r}; use lower-case letters, digits and dashes (it names folders and cluster objects)",
+        )
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The part the Trainer needs."""
+        return TrainerConfig(self.backbone, self.fine_tune, self.head, self.training)
+
+    @property
+    def schema_file(self) -> Path:
+        """The reviewed schema's path."""
+        return Path(self.data.schema or f"schemas/{self.name}.pbtxt")
+
+
+def load(path: str | Path, overrides: typing.Iterable[str] = ()) -> Settings:
+    """Reads, overrides and checks a settings file.
+
+    Args:
+        path: a YAML 1.2 file.
+        overrides: `path.of.setting=value`, the value in YAML; later ones win.
+
+    Raises:
+        InputError: every mistake in the file and the overrides, one a line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the settings {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read the settings {path}: not UTF-8 text ({error.reason})") from error
+    values = _parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: settings are a mapping of keys to values, found {_kind(values)}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return _CONVERTER.structure(values, Settings)
+    except Exception as error:  # cattrs raises groups of whatever the hooks and __post_init__ raised
+        lines = list(_explain(error, "", Settings))
+        raise InputError(f"{path}: " + "\n".join(lines)) from error
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values, every default written out."""
+    return _CONVERTER.unstructure(settings)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = (error.problem or "").split("\n")[0]
+        raise InputError(f"{where}{at}: not valid YAML: {problem}") from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Sets one `path.of.setting=value`."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"SET: {override!r} is not of the form path.of.setting=value")
+    node = values
+    for depth, part in enumerate(parts[:-1]):
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            here = ".".join(parts[: depth + 1])
+            raise InputError(f"SET: {override!r}: {here} is {child!r}, it has no keys of its own")
+        node = child
+    node[parts[-1]] = _parse_yaml(text, f"SET {key}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
+    return names.get(type(value), "a number")
+
+
+def _explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
+    """A line for every mistake under `error`, with the path of the setting, in the user's words."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        for key in sorted(map(str, error.extra_fields)):
+            known = sorted(_keys(error.cl))
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {_join(path, near[0])}?" if near else f"known here: {', '.join(known)}"
+            yield f"{_join(path, key)}: there is no such setting; {hint}"
+    elif isinstance(error, ClassValidationError):
+        with_notes, without = error.group_exceptions()
+        for inner, note in with_notes:
+            name = _yaml_name(note.name)
+            yield from _explain(inner, _join(path, name), note.type)
+        for inner in without:
+            yield from _explain(inner, path, error.cl)
+    elif isinstance(error, IterableValidationError):
+        with_notes, without = error.group_exceptions()
+        for inner, note in with_notes:
+            index = note.index
+            at = f"{path}[{index}]" if isinstance(index, int) else _join(path, str(index))
+            yield from _explain(inner, at, note.type)
+        for inner in without:
+            yield from _explain(inner, path, cls)
+    elif isinstance(error, KeyError):
+        yield f"{_join(path, _yaml_name(str(error.args[0])))}: missing; this setting has no default"
+    elif isinstance(error, TypeError) and str(error).startswith("expected "):
+        yield f"{path}: {error}"
+    elif isinstance(error, TypeError):
+        yield f"{path or 'settings'}: expected {_describe(cls)}"
+    else:
+        text = str(error)
+        choices = typing.get_args(cls) if typing.get_origin(cls) is Literal else None
+        if choices is None and typing.get_origin(cls) in (typing.Union, types.UnionType):
+            choices = [a for t in typing.get_args(cls) if typing.get_origin(t) is Literal for a in typing.get_args(t)]
+        if choices and "literal" in text.lower():
+            yield f"{path}: expected one of {', '.join(map(str, choices))}, found {text.split(' not in ')[0]!r}"
+        else:
+            yield f"{path or 'settings'}: {text}"
+
+
+def _keys(cls: Any) -> list[str]:
+    return [_yaml_name(f.name) for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _yaml_name(field: str) -> str:
+    return "from" if field == "from_layer" else field
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _describe(cls: Any) -> str:
+    """The type of a setting in words."""
+    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (tuple, list):
+        return f"a list of {_describe(args[0])}"
+    if origin is dict or dataclasses.is_dataclass(cls):
+        return f"keys and values ({', '.join(_keys(cls))})" if _keys(cls) else "keys and values"
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(cls, str(cls))
+
+
+_CONVERTER: cattrs.Converter = make_converter()
