@@ -1,5 +1,7 @@
 """Which model a candidate is judged against: the last blessed one."""
 
+from typing import Any
+
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
@@ -22,11 +24,11 @@ class BaselineStrategy(ResolverStrategy):
         blessings: dict[int, Artifact] = {}
         for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
             if blessing.get_int_custom_property(BLESSED) == 1:
-                blessings[blessing.get_int_custom_property(MODEL_ID)] = blessing
+                blessings[blessing.get_int_custom_property(MODEL_ID) or 0] = blessing
         models = {m.id: m for m in input_dict["model"] if m.id in blessings}
-        chosen = max(models, key=lambda model: blessings[model].id, default=None)
+        chosen: Any = max(models, key=lambda model: blessings[model].id, default=None)
         if chosen is not None and chosen in {c.id for c in input_dict["candidate"]}:
-            chosen = blessings[chosen].get_int_custom_property(BASELINE_ID)
+            chosen = blessings[chosen].get_int_custom_property(BASELINE_ID) or None
         return {
             "candidate": input_dict["candidate"],
             "model": [models[chosen]] if chosen in models else [],

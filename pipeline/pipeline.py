@@ -83,9 +83,7 @@ def create_pipeline(
         schema=imported_schema.outputs["schema"],
         stats_options=tfdv.StatsOptions(feature_allowlist=feature_names(schema)),
     )
-    anomalies = ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"]
-    )
+    anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"])
     validation_gate = ValidationGate(
         anomalies=anomalies.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],

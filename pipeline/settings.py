@@ -206,7 +206,9 @@ def _parse_yaml(text: str, where: str) -> Any:
         problem = (error.problem or "").split("\n")[0]
         raise InputError(f"{where}{at}: not valid YAML: {problem}") from error
     except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}") from error
+        raise InputError(
+            f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}"
+        ) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -248,11 +250,11 @@ def _explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
         for inner in without:
             yield from _explain(inner, path, error.cl)
     elif isinstance(error, IterableValidationError):
-        with_notes, without = error.group_exceptions()
-        for inner, note in with_notes:
-            index = note.index
+        indexed, without = error.group_exceptions()
+        for inner, item in indexed:
+            index = item.index
             at = f"{path}[{index}]" if isinstance(index, int) else _join(path, str(index))
-            yield from _explain(inner, at, note.type)
+            yield from _explain(inner, at, item.type)
         for inner in without:
             yield from _explain(inner, path, cls)
     elif isinstance(error, KeyError):
@@ -263,13 +265,20 @@ def _explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
         yield f"{path or 'settings'}: expected {_describe(cls)}"
     else:
         text = str(error)
-        choices = typing.get_args(cls) if typing.get_origin(cls) is Literal else None
-        if choices is None and typing.get_origin(cls) in (typing.Union, types.UnionType):
-            choices = [a for t in typing.get_args(cls) if typing.get_origin(t) is Literal for a in typing.get_args(t)]
+        choices = _choices(cls)
         if choices and "literal" in text.lower():
             yield f"{path}: expected one of {', '.join(map(str, choices))}, found {text.split(' not in ')[0]!r}"
         else:
             yield f"{path or 'settings'}: {text}"
+
+
+def _choices(cls: Any) -> list[Any]:
+    """The values of a Literal, or of the Literals in a Union."""
+    if typing.get_origin(cls) is Literal:
+        return list(typing.get_args(cls))
+    if typing.get_origin(cls) in (typing.Union, types.UnionType):
+        return [choice for arg in typing.get_args(cls) for choice in _choices(arg)]
+    return []
 
 
 def _keys(cls: Any) -> list[str]:

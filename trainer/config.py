@@ -81,7 +81,10 @@ class HeadConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateConfig:
-    """Piecewise constant: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last. A number alone is constant."""
+    """Piecewise constant: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last.
+
+    In YAML, a number alone is a constant rate.
+    """
 
     values: tuple[float, ...] = (1e-3,)
     boundaries: tuple[int, ...] = ()
@@ -149,11 +152,14 @@ def make_converter() -> cattrs.Converter:
     strict(float, (int, float), "a number")
     strict(str, (str,), "text")
 
-    renamed = {"from_layer": override(rename="from")}
+    renamed = override(rename="from")
     converter.register_structure_hook(
-        FineTuneConfig, make_dict_structure_fn(FineTuneConfig, converter, _cattrs_forbid_extra_keys=True, **renamed)
+        FineTuneConfig,
+        make_dict_structure_fn(FineTuneConfig, converter, _cattrs_forbid_extra_keys=True, from_layer=renamed),
     )
-    converter.register_unstructure_hook(FineTuneConfig, make_dict_unstructure_fn(FineTuneConfig, converter, **renamed))
+    converter.register_unstructure_hook(
+        FineTuneConfig, make_dict_unstructure_fn(FineTuneConfig, converter, from_layer=renamed)
+    )
 
     structure_schedule = make_dict_structure_fn(LearningRateConfig, converter, _cattrs_forbid_extra_keys=True)
 

@@ -1,0 +1,143 @@
+"""The command line: `python -m pipeline <verb>`; the Makefile's targets are the same verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pipeline import outcome, settings
+from trainer.errors import InputError
+
+_CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
+_ROOT = click.option("--root", default="build", show_default=True, type=Path, help="Where runs keep their files.")
+_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Overrides settings; several may stand in one, apart by spaces.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """From folders of labelled images to a pushed classifier that passed its gates."""
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@click.option("--data", help="A folder of class folders (data.images).")
+@click.option("--weights", help="imagenet, random, or a Keras .h5 file (backbone.weights).")
+def run(config: str, root: Path, overrides: tuple[str, ...], data: str | None, weights: str | None) -> None:
+    """Runs the whole pipeline on this machine.
+
+    Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 a fault of ours.
+    """
+    given = [
+        f"{key}={json.dumps(value)}" for key, value in (("data.images", data), ("backbone.weights", weights)) if value
+    ]
+    with _user_errors():
+        loaded = settings.load(config, [*given, *_split(overrides)])
+        from pipeline.local_runner import run as run_local
+
+        sys.exit(run_local(loaded, root).exit_code)
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@click.option("--model", type=Path, help="A SavedModel's folder; the pushed one if not given.")
+@click.option("--top", default=3, show_default=True, help="How many classes to list.")
+@click.argument("images", nargs=-1, required=True)
+def predict(
+    config: str, root: Path, overrides: tuple[str, ...], model: Path | None, top: int, images: tuple[str, ...]
+) -> None:
+    """Prints a JSON line per image: class, probability, top k."""
+    with _user_errors():
+        if model is None:
+            from pipeline import push_directory
+            from pipeline.local_runner import push_directory as pushed_to
+
+            model = push_directory.latest(pushed_to(settings.load(config, _split(overrides)), root))
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from pipeline.predict import predict as predict_images
+
+        failed = False
+        for record in predict_images(model, [Path(image) for image in images], top_k=top):
+            failed |= "error" in record
+            click.echo(json.dumps(record, ensure_ascii=False))
+        sys.exit(outcome.BAD_INPUT if failed else 0)
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
+    """Deletes the oldest pushed versions beyond push.keep."""
+    with _user_errors():
+        from pipeline import push_directory
+        from pipeline.local_runner import push_directory as pushed_to
+
+        loaded = settings.load(config, _split(overrides))
+        removed = push_directory.prune(pushed_to(loaded, root), loaded.push.keep)
+        click.echo("\n".join(f"deleted {path}" for path in removed) or f"nothing to delete: keep is {loaded.push.keep}")
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
+    """Takes the newest pushed version out of service, so that the one before serves again."""
+    with _user_errors():
+        from pipeline import push_directory
+        from pipeline.local_runner import push_directory as pushed_to
+
+        removed, now = push_directory.rollback(pushed_to(settings.load(config, _split(overrides)), root))
+        click.echo(f"now serving {now}\nset aside   {removed}")
+
+
+@contextlib.contextmanager
+def _user_errors() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(outcome.BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _split(overrides: tuple[str, ...]) -> list[str]:
+    """`SET="a=1 b=[2, 3]"` is two overrides: shell-like words, but brackets hold together."""
+    words: list[str] = []
+    for override in overrides:
+        try:
+            pieces = shlex.split(override, posix=False)
+        except ValueError as error:
+            raise InputError(f"SET: {override!r}: {error}") from error
+        for piece in pieces:
+            if words and _open_brackets(words[-1]):
+                words[-1] += " " + piece
+            else:
+                words.append(piece)
+    return words
+
+
+def _open_brackets(text: str) -> bool:
+    return sum(text.count(c) for c in "[{") > sum(text.count(c) for c in "]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The terminal of a run: a line per stage on the screen, everything the stack prints in a log file.
+
+TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While a `Console` is open
+both file descriptors lead to the log file, and only what is said through the console reaches the screen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import rich.console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from trainer import progress
+
+_HEARTBEAT_SECONDS = 30
+_STARTED = "Component %s is running."
+_FINISHED = "Component %s is finished."
+
+
+class Console:
+    """Owns the screen while it is open; use it as a context manager.
+
+    Args:
+        log: the log file; its folder is made.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __enter__(self) -> Console:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self._screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1)
+        with self.log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        self._handler = logging.FileHandler(self.log, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        self._level = root.level
+        root.addHandler(self._handler)
+        root.setLevel(logging.INFO)
+        self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self._handler)
+        root.setLevel(self._level)
+        self._handler.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, target)
+            os.close(saved)
+        self._screen.close()
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """Prints plain text on the screen."""
+        self.rich.print(text, style=style, markup=False)
+
+
+class StageLine:
+    """One stage on a line of its own: alive while it runs on a terminal, one final line anywhere."""
+
+    def __init__(self, console: Console, name: str, position: str = "") -> None:
+        self._console, self._name, self._position = console, name, position
+        self._detail = ""
+        self._start = self._beat = time.monotonic()
+        self._live = Live(
+            get_renderable=lambda: self._row("⠿", "cyan"), console=console.rich, refresh_per_second=4, transient=True
+        )
+        if console.rich.is_terminal:
+            self._live.start()
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began."""
+        return time.monotonic() - self._start
+
+    def update(self, detail: str) -> None:
+        """Shows how far the stage is; where there is no terminal, at most every half minute."""
+        self._detail = detail
+        if not self._console.rich.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            self._console.rich.print(self._row("…", ""))
+
+    def finish(self, mark: str, style: str, detail: str = "") -> float:
+        """Prints the stage's last word; returns the seconds it took."""
+        self._live.stop()
+        self._detail = detail or self._detail
+        self._console.rich.print(self._row(mark, style))
+        return self.seconds
+
+    def _row(self, mark: str, style: str) -> Table:
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=1, style=style)
+        row.add_column(width=5, justify="right", style="dim")
+        row.add_column(width=20)
+        row.add_column(width=8, justify="right")
+        row.add_column(overflow="ellipsis", no_wrap=True)
+        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", escape(self._detail))
+        return row
+
+
+class StageLines(logging.Handler):
+    """Draws the stages of a TFX run from what LocalDagRunner and our own components log.
+
+    Args:
+        console: where to draw.
+        total: how many nodes the pipeline has.
+        describe: node id -> (was it cached, what to say of it), asked when a node has finished.
+    """
+
+    def __init__(self, console: Console, total: int, describe: Callable[[str], tuple[bool, str]]) -> None:
+        super().__init__(logging.INFO)
+        self._console, self._total, self._describe = console, total, describe
+        self._line: StageLine | None = None
+        self._node = ""
+        self.stages: list[dict[str, object]] = []
+
+    def __enter__(self) -> StageLines:
+        self._loggers = [logging.getLogger(name) for name in ("absl", progress.LOGGER_NAME)]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.addHandler(self)
+            logger.setLevel(logging.INFO)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: types.TracebackType | None
+    ) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.removeHandler(self)
+            logger.setLevel(level)
+        if self._line:
+            self._record(
+                self._line.finish("✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed"), cached=False
+            )
+            self._line = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for every record; only a few concern us."""
+        at = getattr(record, "progress", None)
+        if at and self._line:
+            count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "")
+            self._line.update(f"{count} {at['unit']}" + (f" · {at['note']}" if at["note"] else ""))
+        elif record.msg == _STARTED and isinstance(record.args, tuple):
+            self._node = str(record.args[0])
+            self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
+        elif record.msg == _FINISHED and self._line:
+            cached, note = self._describe(self._node)
+            seconds = self._line.finish("✓", "dim" if cached else "green", "cached" if cached else note)
+            self._record(seconds, cached)
+            self._line = None
+
+    def _record(self, seconds: float, cached: bool) -> None:
+        self.stages.append({"id": self._node, "seconds": round(seconds, 2), "cached": cached})

@@ -1,0 +1,224 @@
+"""Runs the pipeline on this machine, shows it stage by stage, and says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import resource
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import outcome as outcomes
+from pipeline import schema as schemas
+from pipeline.console import Console, StageLine, StageLines
+from pipeline.outcome import Outcome
+from pipeline.settings import DIGITS, Settings
+from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from ml_metadata.metadata_store import MetadataStore
+
+_NONCE = ".nonce"
+
+
+def folder(settings: Settings, root: Path) -> Path:
+    """Where everything of this pipeline is kept."""
+    return root.resolve() / settings.name
+
+
+def push_directory(settings: Settings, root: Path) -> Path:
+    """Where its models are pushed; a relative `push.directory` lies in the pipeline's own folder."""
+    return folder(settings, root) / settings.push.directory
+
+
+def run(settings: Settings, root: Path) -> Outcome:
+    """Runs the whole pipeline, writes `last_run.json` in its folder, and returns what stands there.
+
+    Raises:
+        InputError: the input is unfit, found before any stage ran, or another run holds the folder.
+    """
+    home = folder(settings, root)
+    home.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    log = home / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    with _only_run(home), Console(log) as console:
+        console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
+        try:
+            outcome = _run_stages(settings, root, console)
+        except KeyboardInterrupt:
+            console.say(f"interrupted; what is finished is kept and reused. Log: {log}")
+            raise
+        outcome.seconds = round(time.monotonic() - began, 1)
+        outcome.peak_rss_mb = _peak_rss_mb()
+        outcome.log = str(log)
+        outcome.write(home / "last_run.json")
+        _say_outcome(outcome, console, home)
+    return outcome
+
+
+def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
+    home = folder(settings, root)
+    images = _images(settings, home)
+    slices = [s for s in settings.evaluation.slices if s != "label"]
+    schema, inferred = schemas.load_or_infer(
+        settings.schema_file, settings.name, images, settings.data.metadata, slices
+    )
+    if inferred:
+        console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
+
+    loading = StageLine(console, "load the stack")
+    from ml_metadata.metadata_store import MetadataStore  # the imports below take ten seconds or more
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config
+
+    from components.backbone_importer import weights_fingerprint
+    from pipeline.pipeline import Places, create_pipeline
+
+    loading.finish("✓", "green", "TensorFlow, TFX")
+    places = Places(
+        pipeline_root=str(home / "artifacts"),
+        images=str(images),
+        push_directory=str(push_directory(settings, root)),
+        push_nonce=_nonce(push_directory(settings, root)),
+        weights_fingerprint=weights_fingerprint(settings.backbone.weights),
+    )
+    connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
+    pipeline = create_pipeline(settings, places, schema, connection, settings.runtime.beam)
+    ids = [component.id for component in pipeline.components]
+    store = MetadataStore(connection)
+    before = _latest(store, settings.name)
+
+    error: Exception | None = None
+    with StageLines(console, len(ids), lambda node: _describe(store, settings.name, node)) as stages:
+        try:
+            LocalDagRunner().run(pipeline)
+        except Exception as caught:  # whatever a component raised: it is told apart below, and logged whole
+            logging.getLogger(__name__).exception("the run failed")
+            error = caught
+    run_id = _latest(store, settings.name)
+    from pipeline.lineage import node_runs
+
+    nodes = node_runs(store, run_id) if run_id and run_id != before else {}
+    outcome = outcomes.from_nodes(nodes, ids, places.pipeline_root)
+    outcome.stages = stages.stages
+    if error is not None:
+        _blame(outcome, error)
+    elif outcome.status == "pushed":
+        from pipeline.push_directory import prune
+
+        prune(push_directory(settings, root), settings.push.keep)
+    return outcome
+
+
+def _images(settings: Settings, home: Path) -> Path:
+    """The folder of class folders, as an absolute path."""
+    if settings.data.images == DIGITS:
+        from components.digits import write_digits
+
+        directory = home / "images"
+        write_digits(directory)
+        return directory
+    directory = Path(settings.data.images).expanduser().resolve()
+    if not directory.is_dir():
+        raise InputError(
+            f"data.images: there is no folder {settings.data.images}; give a folder that has one folder of images per "
+            "class (make run-local DATA=folder, or data.images in the settings)"
+        )
+    return directory
+
+
+def _nonce(directory: Path) -> str:
+    """A name for the push directory's present life: made anew if somebody deleted it, so that it is filled again."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / _NONCE
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex)
+    return path.read_text()
+
+
+@contextlib.contextmanager
+def _only_run(home: Path) -> Iterator[None]:
+    with (home / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another run is going on in {home}; wait for it, or give another ROOT") from None
+        yield
+
+
+def _latest(store: MetadataStore, name: str) -> str | None:
+    from pipeline.lineage import latest_run_id
+
+    return latest_run_id(store, name)
+
+
+def _describe(store: MetadataStore, name: str, node: str) -> tuple[bool, str]:
+    """Whether the node that has just finished was cached; its last progress says the rest."""
+    from pipeline.lineage import node_runs
+
+    run_id = _latest(store, name)
+    found = node_runs(store, run_id).get(node) if run_id else None
+    return (found is not None and found.state == "cached" and node != "Baseline"), ""
+
+
+def _blame(outcome: Outcome, error: Exception) -> None:
+    """Puts the cause of a failed run first among its failures, and the exit code right."""
+    outcome.status = "failed"
+    stage = outcome.stages[-1]["id"] if outcome.stages else "before the first stage"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        outcome.exit_code = outcomes.BAD_INPUT
+        message = str(cause).split(" [while running")[0]  # Beam adds the name of its step
+    else:
+        outcome.exit_code = outcomes.FAULT
+        message = "".join(traceback.format_exception_only(type(error), error)).strip()
+    outcome.failures.insert(0, outcomes.failure(message, stage=stage))
+
+
+def _peak_rss_mb() -> int:
+    """Of this process or its largest child, in MB (getrusage counts KiB on Linux)."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+
+
+def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
+    console.say()
+    style = {"pushed": "bold green", "refused": "bold red", "failed": "bold red"}[outcome.status]
+    verdict = {
+        "pushed": f"pushed: {outcome.pushed_model}",
+        "refused": "refused: nothing was pushed",
+        "failed": "failed: " + ("the input is unfit" if outcome.exit_code == outcomes.BAD_INPUT else "a fault of ours"),
+    }[outcome.status]
+    console.say(verdict, style=style)
+    for entry in outcome.failures:
+        where = f"{entry['stage']}: " if entry.get("stage") else ""
+        console.say(f"  {where}{entry['message']}")
+    if outcome.metrics:
+        console.say(
+            "  " + " · ".join(_metric(name, m) for name, m in outcome.metrics.items() if m["overall"] is not None)
+        )
+    if outcome.images:
+        counts = outcome.images
+        console.say(
+            f"  {counts['read']:,} images read, {counts['rejected']:,} rejected; "
+            f"{counts['train']:,} train, {counts['eval']:,} eval, {counts['test']:,} test"
+        )
+    for note in outcome.notes:
+        console.say(f"  note: {note}", style="yellow")
+    if outcome.status == "pushed":
+        console.say('  try it: make predict IMAGES="one.jpg two.png"')
+    console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")
+    console.say(f"  details: {home / 'last_run.json'}")
+    console.say(f"  log:     {outcome.log}")
+
+
+def _metric(name: str, values: dict[str, float | None]) -> str:
+    baseline = f" (last blessed {values['baseline']:.4f})" if values.get("baseline") is not None else ""
+    return f"{name} {values['overall']:.4f}{baseline}"

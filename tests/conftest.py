@@ -1,0 +1,16 @@
+"""Fixtures all tests share."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of test data beside the project; tests that need it skip where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no test data: {SHARED} is not there")
+    return SHARED

@@ -1,0 +1,63 @@
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.console import Console, StageLine, StageLines
+from trainer import progress
+
+PROGRAM = """
+import logging, os, subprocess, sys
+from pathlib import Path
+from pipeline.console import Console, StageLines
+from trainer import progress
+with Console(Path(sys.argv[1])) as console:
+    os.write(2, b"noise from C++\\n")
+    print("noise from Python", flush=True)
+    with StageLines(console, 2, lambda node: (node == "Second", "")) as stages:
+        for node in ("First", "Second"):
+            logging.getLogger("absl").info("Component %s is running.", node)
+            logging.getLogger("absl").warning("a warning of the stack")
+            progress.report(3, 4, "images", "[bold] is text")
+            logging.getLogger("absl").info("Component %s is finished.", node)
+    console.say("the end")
+print("after")
+"""
+
+
+def test_the_screen_shows_stages_and_the_log_all_else(tmp_path):
+    log = tmp_path / "logs" / "run.log"
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(log)], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[:3] for line in lines[:2]] == [["✓", "1/2", "First"], ["✓", "2/2", "Second"]]
+    assert "3/4 images · [bold] is text" in lines[0]
+    assert lines[1].rstrip().endswith("cached")
+    assert lines[2:] == ["the end", "after"]
+    assert done.stderr == ""
+    text = log.read_text()
+    for noise in ("noise from C++", "noise from Python", "a warning of the stack"):
+        assert noise in text
+
+
+def test_a_stage_that_fails_gets_its_line(tmp_path):
+    with (
+        Console(tmp_path / "log") as console,
+        pytest.raises(RuntimeError),
+        StageLines(console, 1, lambda _: (False, "")) as stages,
+    ):
+        logging.getLogger("absl").info("Component %s is running.", "Broken")
+        raise RuntimeError
+    assert [(s["id"], s["cached"]) for s in stages.stages] == [("Broken", False)]
+
+
+def test_progress_reaches_only_the_stage_that_runs(tmp_path):
+    with Console(tmp_path / "log") as console, StageLines(console, 1, lambda _: (False, "")):
+        progress.report(1, None, "images")
+    assert "1 images" in Path(tmp_path / "log").read_text()
+
+
+def test_a_stage_line_knows_its_seconds(tmp_path):
+    with Console(tmp_path / "log") as console:
+        assert StageLine(console, "x").finish("✓", "") >= 0

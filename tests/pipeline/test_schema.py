@@ -1,0 +1,50 @@
+import pytest
+
+from pipeline import schema
+from trainer.errors import InputError
+
+
+def folders(tmp_path, *names):
+    for name in names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+    return tmp_path / "images"
+
+
+def test_the_classes_are_inferred_once_and_written_for_review(tmp_path):
+    images = folders(tmp_path, "roses", "daisy", ".hidden")
+    path = tmp_path / "schemas" / "flowers.pbtxt"
+    text, inferred = schema.load_or_infer(path, "flowers", images, None, ["brightness"])
+    assert inferred and path.read_text() == text
+    assert list(schema.parse(text, "").string_domain[0].value) == ["daisy", "roses"]
+
+    (images / "tulips").mkdir()
+    again, inferred = schema.load_or_infer(path, "flowers", images, None, ["brightness"])
+    assert again == text and not inferred
+
+
+def test_columns_of_the_metadata_become_slice_features(tmp_path):
+    images = folders(tmp_path, "roses")
+    (images / "metadata.csv").write_text("file_name,camera\nroses/1.jpg,phone\n")
+    text, _ = schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", images, "metadata.csv", ["brightness"])
+    names = schema.feature_names(text)
+    assert {"slice/camera", "slice/brightness", "label"} <= set(names)
+    assert "image/encoded" not in names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("feature { nam", "is not a schema in protobuf's text format"),
+        ('feature { name: "label" }', "lacks the features image/encoded"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
+    path = tmp_path / "s.pbtxt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        schema.load_or_infer(path, "flowers", tmp_path, None, [])
+
+
+def test_a_folder_without_folders_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no folders: put each class's images in a folder"):
+        schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", tmp_path, None, [])

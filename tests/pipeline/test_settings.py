@@ -1,0 +1,132 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import settings
+from tests.conftest import ROOT
+from trainer.errors import InputError
+
+DIGITS = ROOT / "configs" / "digits.yaml"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "birds.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_of_the_project_is_valid(path):
+    assert settings.load(path).name == path.stem
+
+
+def test_what_is_not_said_has_its_default(tmp_path):
+    loaded = settings.load(write(tmp_path, "name: birds\ndata: {images: photos}\n"))
+    assert loaded.backbone.image_size == 299
+    assert loaded.head.hidden_units == (1024,)
+    assert loaded.data.splits == {"train": 8, "eval": 1, "test": 1}
+
+
+def test_overrides_win_and_the_last_of_them_most(tmp_path):
+    path = write(tmp_path, "name: birds\ndata: {images: photos}\ntraining: {steps: 5}\n")
+    loaded = settings.load(
+        path, ["training.steps=6", "training.steps=7", "training.learning_rate=1e-4", "head.hidden_units=[8, 4]"]
+    )
+    assert loaded.training.steps == 7
+    assert loaded.training.learning_rate.values == (1e-4,)
+    assert loaded.head.hidden_units == (8, 4)
+
+
+def test_settings_survive_the_way_through_plain_values():
+    loaded = settings.load(DIGITS, ["fine_tune.from=mixed9"])
+    text = json.dumps(settings.to_dict(loaded))
+    assert '"from": "mixed9"' in text
+    assert settings._CONVERTER.structure(json.loads(text), settings.Settings) == loaded
+
+
+def test_settings_cannot_be_changed():
+    loaded = settings.load(DIGITS)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.batch_sise=3", "training.batch_sise: there is no such setting; did you mean training.batch_size?"),
+        ("trainer={}", "trainer: there is no such setting; did you mean training?"),
+        ("training.steps='5'", "training.steps: expected a whole number, found '5'"),
+        ("training.steps=2.5", "training.steps: expected a whole number, found 2.5"),
+        ("training.steps=0", "steps must be positive"),
+        ("runtime.cache=1", "runtime.cache: expected true or false, found 1"),
+        ("runtime.bfloat16=maybe", "runtime.bfloat16: expected one of auto, on, off, found 'maybe'"),
+        ("head.class_weights=some", "head.class_weights: expected one of balanced, found 'some'"),
+        ("head.hidden_units=5", "head.hidden_units: expected a list of a whole number"),
+        ("head.dropout=1", "dropout is 1.0; it must be in [0, 1)"),
+        ("data=3", "data: expected keys and values (images, metadata"),
+        ("backbone.output=mixed11", "it must be one of mixed0, mixed1"),
+        ("backbone.image_size=32", "image_size is 32; InceptionV3 needs at least 75 pixels"),
+        ("fine_tune={from: mixed9, last_layers: 3}", "give only one of from, last_layers and rules"),
+        ("fine_tune.rules=[[mixed9, 1], [mixed]]", "fine_tune.rules[1]"),
+        ("training.learning_rate={boundaries: [10], values: [1]}", "1 boundaries need 2 values, not 1"),
+        (
+            "training.learning_rate=fast",
+            "training.learning_rate: expected a number, or boundaries and values, found 'fast'",
+        ),
+        ("data.splits={train: 1}", "splits must give a positive number for each of train, eval, test"),
+        ("name=My Birds", "name is 'My Birds'; use lower-case letters"),
+        ("evaluation.thresholds={accuracy: {mim: 3}}", "did you mean evaluation.thresholds.accuracy.min?"),
+        ("training.steps.x=3", "training.steps is 600, it has no keys of its own"),
+        ("training.steps", "'training.steps' is not of the form path.of.setting=value"),
+        ("data.images={", "SET data.images, line 1, column 2: not valid YAML"),
+    ],
+)
+def test_a_mistake_is_told_with_the_path_of_the_setting(override, said):
+    with pytest.raises(InputError) as error:
+        settings.load(DIGITS, [override])
+    assert said in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(InputError) as error:
+        settings.load(DIGITS, ["training.batch_sise=3", "data.imags=x", "head.dropout=no"])
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: {images: x}\n", "name: missing; this setting has no default"),
+        ("- a\n", "settings are a mapping of keys to values, found a list"),
+        ("", "settings are a mapping of keys to values, found nothing"),
+        ("name: a\nname: b\n", "line 2, column 1: not valid YAML: found duplicate key"),
+        ("name: [\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused(tmp_path, text, said):
+    with pytest.raises(InputError) as error:
+        settings.load(write(tmp_path, text))
+    assert said in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the settings .*nothing\.yaml"):
+        settings.load(tmp_path / "nothing.yaml")
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path):
+    loaded = settings.load(write(tmp_path, "name: birds\ndata: {images: no}\ntraining: {learning_rate: 1e-3}\n"))
+    assert loaded.data.images == "no"
+    assert loaded.training.learning_rate.values == (0.001,)
+
+
+@given(st.text(max_size=60))
+def test_no_override_ends_in_anything_but_settings_or_a_message(text):
+    try:
+        settings.load(DIGITS, [text])
+    except InputError as error:
+        assert str(error)
