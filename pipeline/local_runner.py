@@ -24,6 +24,7 @@ from trainer.errors import InputError
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
 
+_ARTIFACTS = "artifacts"
 _NONCE = ".nonce"
 
 
@@ -41,7 +42,7 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns what stands there.
 
     Raises:
-        InputError: the input is unfit, found before any stage ran, or another run holds the folder.
+        InputError: another run holds the folder; then nothing is written.
     """
     home = folder(settings, root)
     home.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,9 @@ def run(settings: Settings, root: Path) -> Outcome:
         console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
         try:
             outcome = _run_stages(settings, root, console)
+        except InputError as error:  # found before any stage ran
+            outcome = Outcome("failed", outcomes.BAD_INPUT, str(home / _ARTIFACTS))
+            outcome.failures.append(outcomes.failure(str(error)))
         except KeyboardInterrupt:
             console.say(f"interrupted; what is finished is kept and reused. Log: {log}")
             raise
@@ -65,6 +69,7 @@ def run(settings: Settings, root: Path) -> Outcome:
 def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     home = folder(settings, root)
     images = _images(settings, home)
+    _check_weights(settings.backbone.weights)
     slices = [s for s in settings.evaluation.slices if s != "label"]
     schema, inferred = schemas.load_or_infer(
         settings.schema_file, settings.name, images, settings.data.metadata, slices
@@ -82,7 +87,7 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     places = Places(
-        pipeline_root=str(home / "artifacts"),
+        pipeline_root=str(home / _ARTIFACTS),
         images=str(images),
         push_directory=str(push_directory(settings, root)),
         push_nonce=_nonce(push_directory(settings, root)),
@@ -131,6 +136,14 @@ def _images(settings: Settings, home: Path) -> Path:
             "class (make run-local DATA=folder, or data.images in the settings)"
         )
     return directory
+
+
+def _check_weights(weights: str) -> None:
+    if weights not in ("imagenet", "random") and not Path(weights).expanduser().exists():
+        raise InputError(
+            f"backbone.weights: there is no file {weights}; give imagenet, random, or the path of a Keras .h5 file of "
+            "InceptionV3 made with include_top=False"
+        )
 
 
 def _nonce(directory: Path) -> str:

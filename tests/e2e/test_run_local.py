@@ -1,0 +1,138 @@
+"""Whole runs of the embedded default, as a user starts them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+HEAVY = {
+    "ImageExampleGen",
+    "StatisticsGen",
+    "Transform",
+    "FeatureExtractor",
+    "Trainer",
+    "Evaluator",
+    "ServingCheck",
+    "Pusher",
+}
+
+
+def pipeline(*arguments, root, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments, "--root", str(root)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+
+
+def last_run(root):
+    return json.loads((root / "digits" / "last_run.json").read_text())
+
+
+def stages(root):
+    return {stage["id"]: stage for stage in last_run(root)["stages"]}
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """A folder in which the embedded default has been run once, with its output."""
+    root = tmp_path_factory.mktemp("build")
+    done = pipeline("run", "--set", "backbone.weights=random", root=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, done
+
+
+@pytest.fixture
+def root(cold, tmp_path):
+    """A folder of one's own with that run in it: at the same path, since the metadata names paths."""
+    kept = tmp_path / "kept"
+    shutil.copytree(cold[0], kept)
+    yield cold[0]
+    shutil.rmtree(cold[0])
+    shutil.copytree(kept, cold[0])
+
+
+def test_a_cold_run_pushes_a_model_and_says_so(cold):
+    root, done = cold
+    record = last_run(root)
+    assert record["status"] == "pushed" and record["exit_code"] == 0
+    assert (Path(record["pushed_model"]) / "saved_model.pb").is_file()
+    assert record["images"]["read"] == 1797 and record["images"]["rejected"] == 0
+    assert sum(record["images"][split] for split in ("train", "eval", "test")) == 1797
+    assert record["metrics"]["accuracy"]["overall"] >= 0.9
+    assert record["backbone"]["cut"] == "pooled" and record["backbone"]["weights"] == "random"
+    assert record["peak_rss_mb"] < 3000
+    assert f"pushed: {record['pushed_model']}" in done.stdout
+    assert all(any(stage in line and " s" in line for line in done.stdout.splitlines()) for stage in HEAVY)
+    assert done.stderr == ""
+
+
+def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root):
+    before = last_run(root)["pushed_model"]
+    done = pipeline("run", "--set", "backbone.weights=random", root=root)
+    assert done.returncode == 0, done.stdout
+    assert all(stages(root)[stage]["cached"] for stage in HEAVY)
+    assert last_run(root)["pushed_model"] == before
+
+
+def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_why(root):
+    pushed = last_run(root)["pushed_model"]
+    done = pipeline(
+        "run", "--set", "backbone.weights=random head.hidden_units=[16] training.steps=20 training.eval_every=20",
+        "--set", "evaluation.thresholds.accuracy.min=0.999", root=root,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout
+    assert stages(root)["FeatureExtractor"]["cached"] and not stages(root)["Trainer"]["cached"]
+    record = last_run(root)
+    assert record["status"] == "refused" and record["pushed_model"] is None
+    assert record["metrics"]["accuracy"]["baseline"] > record["metrics"]["accuracy"]["overall"]
+    assert {"min"} <= {f["kind"] for f in record["failures"] if f["metric"] == "accuracy" and f["value"] < 0.999}
+    assert "0.999" in done.stdout and "accuracy" in done.stdout
+    assert (Path(pushed) / "saved_model.pb").is_file()
+
+
+def test_predict_reads_what_was_pushed(cold):
+    root, _ = cold
+    image = next((root / "digits" / "images" / "3").glob("*.png"))
+    done = pipeline("predict", str(image), root=root)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["class"] in set("0123456789") and 0 < record["probability"] <= 1 and len(record["top_k"]) == 3
+
+
+def test_a_class_that_the_schema_does_not_know_stops_the_run(root):
+    images = root / "digits" / "images"
+    data = root / "other"
+    for name in ("0", "1", "cat"):
+        shutil.copytree(images / name.replace("cat", "2"), data / name)
+    done = pipeline("run", "--data", str(data), root=root)
+    assert done.returncode == 2, done.stdout
+    assert "'cat'" in done.stdout and "schemas/digits.pbtxt" in done.stdout
+    record = last_run(root)
+    assert record["status"] == "failed" and record["exit_code"] == 2
+    assert record["failures"][0]["stage"] == "ValidationGate"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "training.batch_sise=3"], "did you mean training.batch_size?"),
+        (["--data", "/nowhere/photos"], "there is no folder /nowhere/photos"),
+        (["--config", "configs/none.yaml"], "cannot read the settings"),
+        (["--weights", "/nowhere/w.h5"], "/nowhere/w.h5"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(arguments, said, tmp_path):
+    done = pipeline("run", *arguments, root=tmp_path / "build")
+    assert done.returncode == 2
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "build" / "digits" / "artifacts").exists()
