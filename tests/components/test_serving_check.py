@@ -1,0 +1,244 @@
+"""ServingCheck blesses what serves and says in words why the rest does not."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tfx.dsl.compiler.compiler import Compiler
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types import artifact_utils
+from tfx.types.channel_utils import as_channel
+from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
+
+from components import serving_check, serving_probe
+from components.serving_check import Limits, ServingCheck
+from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
+
+IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+
+
+def probe(model_dir: Path, journal: Path) -> dict[str, tuple[bool, str]]:
+    """Runs the checks in this process: check -> (passed, detail)."""
+    with journal.open("w") as file:
+        serving_probe.probe(str(model_dir), IMAGES, serving_probe.Journal(file))
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    return {r["check"]: (r["passed"], r["detail"]) for r in records if "check" in r}
+
+
+def failures(checks: dict[str, tuple[bool, str]]) -> dict[str, str]:
+    return {name: detail for name, (passed, detail) in checks.items() if not passed}
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> dict:
+    model, examples, blessing = Model(), Examples(), InfraBlessing()
+    model.uri, examples.uri, blessing.uri = (str(tmp_path / name) for name in ("model", "examples", "blessing"))
+    (tmp_path / "model").mkdir()
+    examples.split_names = artifact_utils.encode_split_names(["train", "test"])
+    write_examples(tmp_path / "examples", "test", [example(image, "red") for image in IMAGES])
+    return {"model": model, "examples": examples, "blessing": blessing}
+
+
+def run(artifacts: dict, **parameters: object) -> dict:
+    ServingCheck.test_call(**artifacts, **parameters)
+    return json.loads((Path(artifacts["blessing"].uri) / serving_check.REPORT_FILE).read_text())
+
+
+@pytest.mark.slow
+def test_a_good_model_is_blessed_and_measured(artifacts: dict) -> None:
+    save_model(Path(artifacts["model"].uri) / "Format-Serving")
+
+    report = run(artifacts, max_latency_ms=60_000.0)
+
+    assert report["reason"] is None, report
+    assert artifacts["blessing"].get_int_custom_property("blessed") == 1
+    assert (Path(artifacts["blessing"].uri) / "INFRA_BLESSED").exists()
+    assert {c["name"] for c in report["checks"]} >= {
+        "load",
+        "empty batch",
+        "refuses a truncated JPEG",
+        "max_latency_ms",
+    }
+    assert all(c["passed"] for c in report["checks"])
+    assert 0 < report["latency_ms"]["1"]["median"] <= report["latency_ms"]["1"]["p95"]
+    assert report["latency_ms"]["8"]["requests"] >= 3
+    assert 0 < report["load_seconds"] < report["process_seconds"]
+    assert report["peak_rss_mb"] > 100
+
+
+@pytest.mark.slow
+def test_a_damaged_model_is_not_blessed_and_says_why(artifacts: dict) -> None:
+    model = save_model(Path(artifacts["model"].uri) / "Format-Serving")
+    _truncate(model / "variables/variables.data-00000-of-00001")
+
+    report = run(artifacts)
+
+    assert artifacts["blessing"].get_int_custom_property("blessed") == 0
+    assert artifacts["blessing"].get_string_custom_property("reason") == report["reason"]
+    assert report["reason"].startswith("files are sound: ")
+    assert (Path(artifacts["blessing"].uri) / "INFRA_NOT_BLESSED").exists()
+
+
+def test_a_process_that_hangs_is_killed_and_named() -> None:
+    hang = (
+        "import sys, time; open(sys.argv[3], 'w').write('{\"started\": \"empty batch\"}\\n');"
+        "print('waiting', flush=True); time.sleep(600)"
+    )
+
+    report = serving_check.check("model", "examples", timeout_seconds=2, command=[sys.executable, "-c", hang])
+
+    assert report["reason"] == (
+        "process: the serving process did not finish in 2 s and was killed during the check 'empty batch'"
+    )
+    assert "waiting" in report["output"]
+
+
+def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> None:
+    crash = (
+        "import os, sys; print('about to die', flush=True); f = open(sys.argv[3], 'w');"
+        'f.write(\'{"started": "load"}\\n{"check": "load", "passed": true, "detail": ""}\\n\');'
+        'f.write(\'{"measured": {"load_seconds": 2.5}}\\n{"started": "empty batch"}\\n{"check": "empty ba\');'
+        "f.flush(); os.abort()"
+    )
+
+    report = serving_check.check("model", "examples", command=[sys.executable, "-c", crash])
+
+    assert not report["blessed"]
+    assert report["reason"] == "process: the serving process was killed by SIGABRT during the check 'empty batch'"
+    assert report["checks"][0] == {"name": "load", "passed": True, "detail": ""}
+    assert report["load_seconds"] == 2.5
+    assert "about to die" in report["output"]
+
+
+def test_a_process_that_cannot_start_is_a_reason() -> None:
+    report = serving_check.check("model", "examples", command=[sys.executable, "-c", "raise ImportError('no numpy')"])
+
+    assert report["reason"] == "process: the serving process ended with exit code 1"
+    assert "ImportError: no numpy" in report["output"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "failing"),
+    [
+        (Limits(max_latency_ms=10, max_load_seconds=2, max_memory_mb=900), None),
+        (Limits(max_latency_ms=9.9), "max_latency_ms: 10 ms one image, 95th percentile; 9.9 ms allowed"),
+        (Limits(max_load_seconds=1), "max_load_seconds: 2 s to load; 1 s allowed"),
+        (Limits(max_memory_mb=100), "max_memory_mb: 900 MB at most in memory; 100 MB allowed"),
+    ],
+)
+def test_limits(limits: Limits, failing: str | None) -> None:
+    measured = '{"measured": {"latency_ms": {"1": {"p95": 10}}, "load_seconds": 2, "peak_rss_mb": 900}}'
+    command = [sys.executable, "-c", f"import sys; open(sys.argv[3], 'w').write('''{measured}\\n''')"]
+
+    assert serving_check.check("model", "examples", limits, command=command)["reason"] == failing
+
+
+def test_a_limit_on_what_was_not_measured_fails() -> None:
+    report = serving_check.check(
+        "model", "examples", Limits(max_latency_ms=1000), command=[sys.executable, "-c", "pass"]
+    )
+
+    assert report["reason"] == "max_latency_ms: not measured; 1000 ms allowed"
+
+
+def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
+    checks = probe(save_model(tmp_path / "model"), tmp_path / "journal")
+
+    assert failures(checks) == {}
+    assert len(checks) > 20
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "words"),
+    [
+        ("nan", "single requests", "not finite"),
+        ("not_normalised", "single requests", "sum to 2.0"),
+        ("wrong_best_class", "single requests", "not those of its most probable class"),
+        ("batch_dependent", "alone and in a batch agree", "probabilities differ by"),
+        ("swallows_anything", "refuses text", "answered as if it were an image"),
+        ("no_images_signature", "signatures", "there is no signature serving_images"),
+    ],
+)
+def test_a_broken_promise_is_named(fault: Fault, check: str, words: str, tmp_path: Path) -> None:
+    checks = probe(save_model(tmp_path / "model", faults=[fault], certainty=0.5), tmp_path / "journal")
+
+    assert words in failures(checks)[check]
+
+
+def test_class_names_must_be_those_of_the_asset(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", served_classes=["green", "red", "blue"])
+
+    assert (
+        "green, red, blue; its asset classes.txt has red, green, blue"
+        in failures(probe(model, tmp_path / "journal"))["class names"]
+    )
+
+
+def test_class_names_must_be_unique(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", served_classes=["red", "red", "blue"])
+
+    assert failures(probe(model, tmp_path / "journal"))["class names"] == "names are repeated: red"
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("variables/variables.data-00000-of-00001", _truncate),
+        ("variables/variables.data-00000-of-00001", _flip_a_bit),
+        ("variables/variables.data-00000-of-00001", Path.unlink),
+        ("variables/variables.index", Path.unlink),
+        ("saved_model.pb", Path.unlink),
+    ],
+)
+def test_damaged_files_are_found(file: str, damage, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model")
+    damage(model / file)
+
+    checks = probe(model, tmp_path / "journal")
+
+    assert list(checks) == ["files are sound"]
+    assert failures(checks)["files are sound"]
+
+
+def test_a_damaged_graph_does_not_load(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model")
+    (model / "saved_model.pb").write_bytes(b"\xff" * 100)
+
+    assert failures(probe(model, tmp_path / "journal"))["load"]
+
+
+def test_a_split_without_examples_is_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "Split-test").mkdir()
+    journal = tmp_path / "journal"
+
+    serving_probe.main([str(save_model(tmp_path / "model")), str(tmp_path / "Split-test"), str(journal)])
+
+    last = json.loads(journal.read_text().splitlines()[-1])
+    assert last["check"] == "test images"
+    assert not last["passed"]
+    assert last["detail"].startswith("there are no examples in ")
+
+
+def test_parameters_left_null_are_no_part_of_the_compiled_node(artifacts: dict) -> None:
+    node = ServingCheck(
+        model=as_channel([artifacts["model"]]),
+        examples=as_channel([artifacts["examples"]]),
+        max_latency_ms=None,
+        timeout_seconds=300,
+        code="abc",
+    )
+
+    compiled = Compiler().compile(Pipeline("p", "/tmp/p", components=[node]))
+
+    assert set(compiled.nodes[0].pipeline_node.parameters.parameters) == {"timeout_seconds", "code"}

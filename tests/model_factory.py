@@ -1,0 +1,153 @@
+"""Tiny SavedModels with the signatures of the real export, and test images and Examples to send them.
+
+The "network" looks at the mean colour of an image: class i is the i-th of red, green and blue. Made with the TF1
+builder, as an Estimator makes its exports; loads in milliseconds. `faults` breaks one promise at a time.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+COLOURS = ("red", "green", "blue")
+
+Fault = Literal[
+    "nan", "not_normalised", "batch_dependent", "swallows_anything", "no_images_signature", "wrong_best_class"
+]
+
+_SIZE = 8
+
+
+def image_bytes(colour: int, *, side: int = 24, seed: int = 0, format: str = "JPEG") -> bytes:  # noqa: A002 - PIL's name
+    """A noisy picture whose strongest channel is `colour` (0 red, 1 green, 2 blue), encoded."""
+    pixels = np.random.default_rng(seed).integers(0, 90, (side, side, 3), dtype=np.uint8)
+    pixels[..., colour] += 140
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format)
+    return buffer.getvalue()
+
+
+def example(image: bytes, label: str, **slices: str) -> tf.train.Example:
+    """A raw example as the pipeline has it, as far as models and slices look at it."""
+    values = {"image/encoded": image, "label": label.encode()}
+    values |= {f"slice/{name}": value.encode() for name, value in slices.items()}
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+        )
+    )
+
+
+def write_examples(directory: Path, split: str, examples: Sequence[tf.train.Example]) -> Path:
+    """Writes one shard the way ExampleGen names it; returns the split's folder."""
+    folder = directory / f"Split-{split}"
+    folder.mkdir(parents=True)
+    path = folder / "data_tfrecord-00000-of-00001.gz"
+    with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for item in examples:
+            writer.write(item.SerializeToString())
+    return folder
+
+
+def save_model(
+    directory: Path,
+    *,
+    classes: Sequence[str] = COLOURS,
+    served_classes: Sequence[str] | None = None,
+    certainty: float = 10.0,
+    faults: Sequence[Fault] = (),
+) -> Path:
+    """Writes a SavedModel and returns its folder.
+
+    Args:
+        directory: must not exist yet.
+        classes: names in the asset, at most three.
+        served_classes: names the model answers with, if not those of the asset.
+        certainty: scales the logits; a negative one is wrong about most images.
+        faults: promises to break.
+    """
+    asset = directory.parent / f"{directory.name}.assets" / "classes.txt"
+    asset.parent.mkdir(parents=True)
+    asset.write_text("".join(f"{name}\n" for name in classes))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        weights = tf.compat.v1.get_variable(
+            "weights", initializer=np.eye(3, len(classes), dtype=np.float32) * certainty
+        )
+        asset_path = tf.constant(str(asset))
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS, asset_path)
+        labels = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                asset_path,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+        images = tf.compat.v1.placeholder(tf.string, [None], "images")
+        encoded = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
+        label = tf.io.parse_example(examples, {"label": tf.io.FixedLenFeature([1], tf.string, default_value="")})
+        names = tf.constant(list(served_classes or classes))
+        signatures = {
+            "serving_default": _signature(
+                {"examples": examples}, _outputs(encoded["image/encoded"], weights, names, faults)
+            ),
+            "transform_features": _signature(
+                {"examples": examples}, {"label_xf": labels.lookup(tf.squeeze(label["label"], axis=1))}
+            ),
+        }
+        if "no_images_signature" not in faults:
+            signatures["serving_images"] = _signature({"images": images}, _outputs(images, weights, names, faults))
+        session.run(tf.compat.v1.global_variables_initializer())
+        builder = tf.compat.v1.saved_model.Builder(str(directory))
+        builder.add_meta_graph_and_variables(
+            session,
+            [tf.saved_model.SERVING],
+            signature_def_map=signatures,
+            assets_collection=[asset_path],
+            main_op=tf.compat.v1.tables_initializer(),
+        )
+        builder.save()
+    return directory
+
+
+def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Sequence[Fault]) -> dict[str, tf.Tensor]:
+    if "swallows_anything" in faults:
+        colour = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
+    else:
+        colour = tf.map_fn(_mean_colour, encoded, fn_output_signature=tf.TensorSpec([3], tf.float32))
+    count = tf.shape(encoded)[0]
+    if "batch_dependent" in faults:
+        colour *= tf.cast(count, tf.float32)
+    probabilities = tf.nn.softmax(colour @ weights)
+    if "nan" in faults:
+        probabilities *= np.nan
+    if "not_normalised" in faults:
+        probabilities *= 2
+    best = tf.argmax(probabilities, axis=1)
+    if "wrong_best_class" in faults:
+        best = tf.argmin(probabilities, axis=1)
+    return {
+        "probabilities": probabilities,
+        "classes": tf.tile(names[None], [count, 1]),
+        "label": tf.gather(names, best),
+        "probability": tf.reduce_max(probabilities, axis=1),
+    }
+
+
+def _mean_colour(encoded: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return tf.reduce_mean(tf.image.resize(image, [_SIZE, _SIZE]), axis=[0, 1]) / 127.5 - 1.0
+
+
+def _signature(inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> tf.compat.v1.saved_model.SignatureDef:  # type: ignore[name-defined]
+    return tf.compat.v1.saved_model.predict_signature_def(inputs, outputs)
