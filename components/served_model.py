@@ -36,7 +36,7 @@ class ServedModel:
             directory: holds `saved_model.pb`; any path TensorFlow's file system reads.
 
         Raises:
-            OSError: there is no SavedModel, or none with the tag `serve`.
+            OSError: there is no SavedModel with the tag `serve`, or it has lost files.
             tf.errors.OpError: its files are damaged or do not fit its graph.
         """
         self.directory = directory
@@ -44,7 +44,7 @@ class ServedModel:
         with self._session.graph.as_default():
             try:
                 meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], directory)
-            except RuntimeError as error:  # the loader's word for: no meta graph with this tag
+            except (RuntimeError, ValueError) as error:  # the loader's words for: no such tag, no variables.index
                 raise OSError(str(error)) from error
         self.signatures = dict(meta_graph.signature_def)
 
@@ -92,3 +92,10 @@ def example_of(image: bytes) -> bytes:
     """A serialised tf.Example with nothing but the encoded image, as an unlabelled request has it."""
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
     return tf.train.Example(features=tf.train.Features(feature={IMAGE_FEATURE: feature})).SerializeToString()
+
+
+def first_line(error: Exception) -> str:
+    """The line of TensorFlow's message that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Graph execution error", "Detected at node", "File ", "Node:")
+    return next((line for line in lines if line and not line.startswith(noise)), "")[:300]

@@ -23,6 +23,7 @@ from components.served_model import (
     LABELS_SIGNATURE,
     ServedModel,
     example_of,
+    first_line,
 )
 
 TOLERANCE = 1e-3
@@ -184,13 +185,6 @@ def peak_rss_mb() -> float:
         return round(int(line.split()[1]) / 1024, 1)
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
-
-
-def first_line(error: Exception) -> str:
-    """The line of TensorFlow's message that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    noise = ("Graph execution error", "Detected at node", "File ", "Node:")
-    return next((line for line in lines if line and not line.startswith(noise)), "")[:300]
 
 
 def _same(first: np.ndarray, second: np.ndarray, what: str) -> str:

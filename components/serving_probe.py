@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from components import serving_checks
-from components.served_model import IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel
+from components.served_model import IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel, first_line
 
 IMAGES = 8
 """Real images that are sent, at most."""
@@ -53,7 +53,7 @@ class Journal:
         except serving_checks.UnfitError as finding:
             self.write(check=name, passed=False, detail=str(finding))
         except Exception as error:  # whatever a broken model makes TensorFlow raise is the finding
-            self.write(check=name, passed=False, detail=f"{type(error).__name__}: {serving_checks.first_line(error)}")
+            self.write(check=name, passed=False, detail=f"{type(error).__name__}: {first_line(error)}")
         else:
             self.write(check=name, passed=True, detail=detail)
             return True

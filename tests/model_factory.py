@@ -18,7 +18,13 @@ from PIL import Image
 COLOURS = ("red", "green", "blue")
 
 Fault = Literal[
-    "nan", "not_normalised", "batch_dependent", "swallows_anything", "no_images_signature", "wrong_best_class"
+    "nan",
+    "not_normalised",
+    "batch_dependent",
+    "swallows_anything",
+    "no_images_signature",
+    "refuses_wide_images",
+    "wrong_best_class",
 ]
 
 _SIZE = 8
@@ -123,7 +129,9 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     if "swallows_anything" in faults:
         colour = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
     else:
-        colour = tf.map_fn(_mean_colour, encoded, fn_output_signature=tf.TensorSpec([3], tf.float32))
+        colour = tf.map_fn(
+            lambda image: _mean_colour(image, faults), encoded, fn_output_signature=tf.TensorSpec([3], tf.float32)
+        )
     count = tf.shape(encoded)[0]
     if "batch_dependent" in faults:
         colour *= tf.cast(count, tf.float32)
@@ -143,9 +151,12 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     }
 
 
-def _mean_colour(encoded: tf.Tensor) -> tf.Tensor:
+def _mean_colour(encoded: tf.Tensor, faults: Sequence[Fault]) -> tf.Tensor:
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
+    if "refuses_wide_images" in faults:
+        with tf.control_dependencies([tf.debugging.assert_less(tf.shape(image)[1], 32, "too wide")]):
+            image = tf.identity(image)
     return tf.reduce_mean(tf.image.resize(image, [_SIZE, _SIZE]), axis=[0, 1]) / 127.5 - 1.0
 
 
