@@ -6,7 +6,7 @@ and the exported model all apply that saved graph, so no second version of the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
@@ -116,34 +116,48 @@ def upright(pixels: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     return turned
 
 
-def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Applies Transform's saved graph to raw tf.Examples, in the current graph.
+def parse_examples(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The raw features the saved graph reads, from tf.Examples.
 
-    The two outputs do not depend on each other: whoever fetches the label decodes no image.
+    Args:
+        serialized: string [b]; a missing label, as in serving, counts as the empty name.
+
+    Returns:
+        `image/encoded` and `label`, string [b].
+    """
+    spec = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (ENCODED, RAW_LABEL)}
+    return {name: values[:, 0] for name, values in tf.io.parse_example(serialized, spec).items()}
+
+
+def load_image_transform(transform_directory: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Loads, into the current graph, what Transform saved: image files, string [b], to float32 [b, S, S, 3].
+
+    Loading and applying are apart so that a `Dataset.map` can apply what was loaded outside of it: tables then belong
+    to the graph, which initialises them.
+    """
+    return _load(transform_directory, ENCODED, IMAGE)
+
+
+def load_label_transform(transform_directory: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Likewise for labels: class names, string [b], to their place in `classes.txt`, int64 [b]; -1 if unknown."""
+    return _load(transform_directory, RAW_LABEL, LABEL)
+
+
+def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Loads and applies both parts to raw tf.Examples.
 
     Args:
         transform_directory: what Transform wrote.
-        serialized: string [b]; without a label, as in serving, it counts as the empty name.
+        serialized: string [b].
 
     Returns:
-        `image` float32 [b, S, S, 3] and `label_xf` int64 [b].
+        `image` float32 [b, S, S, 3] and `label_xf` int64 [b]; who fetches only the label decodes no image.
     """
-    raw = tf.io.parse_example(
-        serialized,
-        {
-            ENCODED: tf.io.FixedLenFeature([1], tf.string, default_value=""),
-            RAW_LABEL: tf.io.FixedLenFeature([1], tf.string, default_value=""),
-        },
-    )
+    raw = parse_examples(serialized)
     return {
-        IMAGE: _applied(transform_directory, {ENCODED: raw[ENCODED]}, IMAGE),
-        LABEL: _applied(transform_directory, {RAW_LABEL: raw[RAW_LABEL]}, LABEL),
+        IMAGE: load_image_transform(transform_directory)(raw[ENCODED]),
+        LABEL: load_label_transform(transform_directory)(raw[RAW_LABEL]),
     }
-
-
-def transform_images(transform_directory: str, encoded: tf.Tensor) -> tf.Tensor:
-    """Applies Transform's saved graph to image files, in the current graph: string [b] to float32 [b, S, S, 3]."""
-    return _applied(transform_directory, {ENCODED: encoded[:, None]}, IMAGE)
 
 
 def class_file(transform_directory: str) -> str:
@@ -158,17 +172,22 @@ def class_names(transform_directory: str) -> list[str]:
         return file.read().splitlines()
 
 
-def _applied(transform_directory: str, inputs: dict[str, tf.Tensor], output: str) -> tf.Tensor:
-    """The part of the saved graph that leads from `inputs` to `output`.
+def _load(transform_directory: str, source: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The part of the saved graph that leads from one raw feature, string [b], to one output.
 
     `TFTransformOutput.transform_raw_features` would run the whole graph, on made-up values for what is not given.
     """
     saved = tft.TFTransformOutput(transform_directory)
+    shape = saved.transformed_feature_spec()[output].shape
     loader = SavedModelLoader(saved.transform_savedmodel_dir)
-    loader.finalize(list(inputs), [output])
-    tensor = loader.apply_transform_model(inputs)[output]
-    tensor.set_shape([None, *saved.transformed_feature_spec()[output].shape])
-    return tensor
+    loader.finalize([source], [output])
+
+    def apply(raw: tf.Tensor) -> tf.Tensor:
+        tensor = loader.apply_transform_model({source: raw[:, None]})[output]
+        tensor.set_shape([None, *shape])  # lost in the saved graph
+        return tensor
+
+    return apply
 
 
 class _SortedNames(PTransformAnalyzer):

@@ -1,0 +1,169 @@
+"""What the Estimator reads: bottleneck features from TFRecords, or raw images live through Transform's graph.
+
+Either way records are streamed; only the shuffle buffer is held in memory, and its size is bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from trainer import preprocessing
+
+FEATURES = "features"
+FORMAT_FILE = "features.json"
+
+_SHUFFLE_BYTES = 256 * 2**20
+_SHUFFLE_RECORDS = 16384  # more mixes no better, and delays the first batch
+_ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFormat:
+    """How a features artifact stores an image (`features.json`).
+
+    Attributes:
+        cut: the place of the network the features were taken at: `pooled` or a block.
+        shape: of one image's features.
+        dtype: `float32` or `float16`, little-endian.
+    """
+
+    cut: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One split's records and how to read them.
+
+    Attributes:
+        files: paths of TFRecord files, in the order they are read.
+        features: how features are stored; None: the records are raw examples.
+        transform_directory: what Transform wrote; its graph is applied to raw examples.
+    """
+
+    files: tuple[str, ...]
+    features: FeatureFormat | None
+    transform_directory: str
+
+
+def find(patterns: Sequence[str], transform_directory: str) -> Source:
+    """The records under TFX's file patterns, and what they are.
+
+    Args:
+        patterns: `<artifact>/Split-<name>/*`, as in `FnArgs.train_files`.
+        transform_directory: what Transform wrote.
+
+    Raises:
+        ValueError: no file matches.
+    """
+    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    if not files:
+        raise ValueError(f"no file matches {', '.join(patterns)}")
+    description = f"{patterns[0].rsplit('/', 2)[0]}/{FORMAT_FILE}"
+    features = None
+    if tf.io.gfile.exists(description):
+        with tf.io.gfile.GFile(description) as file:
+            found = json.load(file)
+        features = FeatureFormat(found["cut"], tuple(found["shape"]), found["dtype"])
+    return Source(tuple(files), features, transform_directory)
+
+
+def training_input(source: Source, batch_size: int, seed: int) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
+
+    Returns:
+        Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
+    """
+
+    def input_fn() -> tf.data.Dataset:
+        records = _records(source).shuffle(_buffer(source), seed=seed, reshuffle_each_iteration=True).repeat()
+        return _batches(source, records.batch(batch_size))
+
+    return input_fn
+
+
+def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that reads every labelled record once, in order; see `training_input` for its elements.
+
+    Records of a class that the training split does not have cannot be scored, and are left out.
+    """
+
+    def input_fn() -> tf.data.Dataset:
+        known = _label_reader(source)
+        return _batches(source, _records(source).filter(lambda record: known(record) >= 0).batch(batch_size))
+
+    return input_fn
+
+
+def count_labels(source: Source, classes: int) -> list[int]:
+    """How many records each class has, in one pass that decodes no image; records without a known class not counted."""
+    with tf.Graph().as_default():
+        read = _label_reader(source)
+        labels = _records(source).map(read).filter(lambda label: label >= 0)
+        one_hot = labels.map(lambda label: tf.one_hot(label, classes, dtype=tf.int64))
+        total = one_hot.reduce(tf.zeros([classes], tf.int64), lambda sums, one: sums + one)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.tables_initializer())
+            return session.run(total).tolist()
+
+
+def _records(source: Source) -> tf.data.Dataset:
+    compression = "GZIP" if source.files[0].endswith(".gz") else None
+    return tf.data.TFRecordDataset(list(source.files), compression_type=compression)
+
+
+def _buffer(source: Source) -> int:
+    size = _ENCODED_IMAGE_BYTES
+    if source.features is not None:
+        size = math.prod(source.features.shape) * tf.as_dtype(source.features.dtype).size
+    return max(1, min(_SHUFFLE_RECORDS, _SHUFFLE_BYTES // size))
+
+
+def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Serialized record to its label, int64 scalar; -1 where it has none or one that is unknown."""
+    if source.features is not None:
+        spec = {preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64)}
+        return lambda record: tf.io.parse_single_example(record, spec)[preprocessing.LABEL]
+    transform = preprocessing.load_label_transform(source.transform_directory)
+    return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
+
+
+def _batches(source: Source, serialized: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches of serialized records to batches of what the network reads."""
+    if source.features is not None:
+        decoded = serialized.map(_feature_decoder(source.features), num_parallel_calls=1)
+    else:
+        image = preprocessing.load_image_transform(source.transform_directory)
+        label = preprocessing.load_label_transform(source.transform_directory)
+
+        def transform(records: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            raw = preprocessing.parse_examples(records)
+            return {preprocessing.IMAGE: image(raw[preprocessing.ENCODED])}, label(raw[preprocessing.RAW_LABEL])
+
+        decoded = serialized.map(transform, num_parallel_calls=2)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = 2
+    options.autotune.enabled = False
+    return decoded.prefetch(2).with_options(options)
+
+
+def _feature_decoder(stored: FeatureFormat) -> Callable[[tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
+    spec = {
+        FEATURES: tf.io.FixedLenFeature([], tf.string),
+        preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def decode(records: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        parsed = tf.io.parse_example(records, spec)
+        flat = tf.io.decode_raw(parsed[FEATURES], tf.as_dtype(stored.dtype))
+        features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
+        return {FEATURES: features}, parsed[preprocessing.LABEL]
+
+    return decode
