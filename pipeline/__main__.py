@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,23 +120,8 @@ def _user_errors() -> Iterator[None]:
 
 
 def _split(overrides: tuple[str, ...]) -> list[str]:
-    """`SET="a=1 b=[2, 3]"` is two overrides: shell-like words, but brackets hold together."""
-    words: list[str] = []
-    for override in overrides:
-        try:
-            pieces = shlex.split(override, posix=False)
-        except ValueError as error:
-            raise InputError(f"SET: {override!r}: {error}") from error
-        for piece in pieces:
-            if words and _open_brackets(words[-1]):
-                words[-1] += " " + piece
-            else:
-                words.append(piece)
-    return words
-
-
-def _open_brackets(text: str) -> bool:
-    return sum(text.count(c) for c in "[{") > sum(text.count(c) for c in "]}")
+    """`a=1 b=[2, 3]` is two overrides: one begins at every `path=` that follows a space."""
+    return [one for given in overrides for one in re.split(r"\s+(?=[A-Za-z_][\w.]*=)", given.strip()) if one]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from pipeline import outcome
+from pipeline.lineage import NodeRun, Output
+
+EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
+FAILURE = {
+    "metric": "accuracy",
+    "slice": "label=roses",
+    "value": 0.4,
+    "bound": 0.7,
+    "kind": "min",
+    "message": "too low",
+}
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    """A run that pushed, as its nodes left it."""
+
+    def node(name, key, properties=None, **files):
+        uri = tmp_path / name
+        for path, content in files.items():
+            target = uri / path.replace("__", "/").replace("_json", ".json")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(content))
+        return NodeRun(name, "complete", {key: [Output(1, str(uri), properties or {})]})
+
+    counts = {"found": 11, "read": 10, "rejected": 1, "train": 8, "eval": 1, "test": 1}
+    record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
+    verdict = {"metrics": {"accuracy": {"overall": 0.9, "baseline": None}}, "failures": [], "notes": ["no baseline"]}
+    runs = [
+        node("ImageExampleGen", "rejects", counts_json=counts),
+        node("BackboneImporter", "backbone", **{"Format-Serving__backbone_json": record}),
+        node("ModelGate", "blessing", {"blessed": 1}, gate_json=verdict),
+        node("ServingCheck", "blessing", {"blessed": 1}),
+        node("Pusher", "pushed_model", {"pushed": 1, "pushed_destination": "/serving/7"}),
+    ]
+    return {run.id: run for run in runs}
+
+
+def test_a_run_whose_model_was_pushed(nodes):
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
+    assert found.images == {"read": 10, "rejected": 1, "train": 8, "eval": 1, "test": 1}
+    assert found.metrics["accuracy"]["overall"] == 0.9
+
+
+def test_a_base_that_fell_back_to_random_weights_is_told(nodes):
+    notes = outcome.from_nodes(nodes, EXPECTED, "/root").notes
+    assert any("the base is RANDOM" in note and "'imagenet'" in note for note in notes)
+
+
+def test_a_model_that_the_gate_refused(nodes, tmp_path):
+    gate = tmp_path / "ModelGate" / "gate.json"
+    gate.write_text(json.dumps({**json.loads(gate.read_text()), "failures": [FAILURE]}))
+    nodes["Pusher"].outputs["pushed_model"][0].properties.update(pushed=0)
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.status, found.exit_code, found.pushed_model) == ("refused", 3, None)
+    assert found.failures == [FAILURE]
+
+
+def test_a_model_that_the_serving_check_refused(nodes):
+    nodes["Pusher"].outputs["pushed_model"][0].properties.update(pushed=0)
+    nodes["ServingCheck"].outputs["blessing"][0].properties.update(blessed=0, reason="it crashed")
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert found.exit_code == 3
+    assert found.failures == [{"message": "serving check: it crashed", "stage": "ServingCheck"}]
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_component_that_failed_in_the_metadata_is_a_failure_though_the_runner_said_nothing(nodes, state):
+    nodes["ServingCheck"] = NodeRun("ServingCheck", state, {})
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.status, found.exit_code, found.pushed_model) == ("failed", 1, None)
+    assert found.failures[-1]["stage"] == "ServingCheck"
+
+
+def test_a_run_that_never_reached_a_node_is_a_failure(nodes):
+    del nodes["Pusher"]
+    assert outcome.from_nodes(nodes, EXPECTED, "/root").status == "failed"
+
+
+def test_the_record_is_replaced_in_one_step(nodes, tmp_path):
+    path = tmp_path / "last_run.json"
+    path.write_text("old")
+    outcome.from_nodes(nodes, EXPECTED, "/root").write(path)
+    assert json.loads(path.read_text())["status"] == "pushed"
+    assert [p.name for p in tmp_path.glob("last_run*")] == ["last_run.json"]
