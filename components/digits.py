@@ -1,0 +1,64 @@
+"""The embedded data set: scikit-learn's 1797 handwritten digits as image files, for a first run without a download."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COUNT = 1797
+
+_SIDE = 32
+_INK = 16  # the largest value in the 8 x 8 source images
+_DONE = ".complete.json"
+
+
+def write_digits(directory: str) -> None:
+    """Writes `<directory>/<digit>/<number>.png`: grey, 32 x 32 pixels, white on black.
+
+    The 8 x 8 originals (UCI's Optical Recognition of Handwritten Digits, Alpaydin and Kaynak 1998) are enlarged
+    bilinearly, so that they look like digits in a report. The same bytes every time; the folder appears whole or not
+    at all, and one that is complete already is left as it is.
+
+    Args:
+        directory: local path; replaced if it holds something unfinished of ours.
+
+    Raises:
+        FileExistsError: if it holds something else.
+    """
+    target = Path(directory)
+    if (target / _DONE).exists():
+        return
+    if target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} holds something else than the digits; give another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(unfinished)
+        unfinished.chmod(0o755)
+        unfinished.replace(target)
+    except OSError:
+        if not (target / _DONE).exists():  # Else another process has just written the same.
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write(folder: Path) -> None:
+    # Imported here because it takes seconds, and most runs find the digits written.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for digit in range(10):
+        (folder / str(digit)).mkdir()
+    for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+        grey = Image.fromarray((pixels * (255 / _INK)).round().astype(np.uint8))
+        encoded = io.BytesIO()
+        grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(encoded, "PNG")
+        (folder / str(digit) / f"{number:04d}.png").write_bytes(encoded.getvalue())
+    (folder / _DONE).write_text(json.dumps({"images": COUNT}))
