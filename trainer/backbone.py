@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from trainer import inception_v3, weights
+from trainer import checkpoints, inception_v3, weights
 from trainer.config import BackboneConfig
 
 POOLED = inception_v3.POOLED
@@ -83,15 +83,7 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     target = directory.rstrip("/")
     unfinished = f"{target}.unfinished-{uuid.uuid4().hex}"
     tf.io.gfile.makedirs(unfinished)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tensors = [tf.compat.v1.placeholder(tf.float32, value.shape) for value in arrays.values()]
-        save = tf.raw_ops.SaveV2(
-            prefix=checkpoint_path(unfinished),
-            tensor_names=[f"{SCOPE}/{name}" for name in arrays],
-            shape_and_slices=[""] * len(arrays),
-            tensors=tensors,
-        )
-        session.run(save, feed_dict=dict(zip(tensors, arrays.values(), strict=True)))
+    checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
     with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
         file.write(json.dumps(dataclasses.asdict(record), indent=1))
     if tf.io.gfile.exists(target):

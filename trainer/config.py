@@ -103,6 +103,7 @@ class TrainingConfig:
     """How the Estimator trains.
 
     Attributes:
+        optimizer: `sgd` has a momentum of 0.9; the others are TensorFlow's defaults.
         steps: the most steps, in batches of `batch_size` examples.
         eval_every: steps between two evaluations (and checkpoints).
         early_stopping: evaluations in a row without a lower eval loss after which training stops; None never stops.

@@ -101,6 +101,15 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
     return input_fn
 
 
+def sample_input(source: Source, images: int, batch_size: int, seed: int) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that reads at most so many records once, shuffled as in training."""
+
+    def input_fn() -> tf.data.Dataset:
+        return _batches(source, _records(source).shuffle(_buffer(source), seed=seed).take(images).batch(batch_size))
+
+    return input_fn
+
+
 def count_labels(source: Source, classes: int) -> list[int]:
     """How many records each class has, in one pass that decodes no image; records without a known class not counted."""
     with tf.Graph().as_default():

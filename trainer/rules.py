@@ -130,7 +130,7 @@ def _shorthand(fine_tune: FineTuneConfig) -> str | None:
     if fine_tune.last_layers is not None:
         return f"last_layers: {fine_tune.last_layers}"
     if fine_tune.rules is None:
-        return f"from: {fine_tune.from_layer or 'none'}"
+        return f"from: {fine_tune.from_layer}" if fine_tune.from_layer else "base frozen"
     return None
 
 

@@ -76,9 +76,9 @@ def fingerprint(weights: str) -> str:
         weights: as in `BackboneConfig.weights`.
 
     Returns:
-        The SHA-256 of the file that would be read. Where ImageNet's is yet to be downloaded, `reachable` or
-        `unreachable` after at most a few seconds' probe of its host: so a run that fell back to a random network is
-        not served again from a cache once the network is there.
+        The SHA-256 of the file that would be read. For ImageNet's the hash it is checked against, or `unreachable`
+        after at most a few seconds' probe of its host: so a run that fell back to a random network is not served again
+        from a cache once the network is there.
 
     Raises:
         InputError: `weights` is a file that does not exist.
@@ -86,10 +86,7 @@ def fingerprint(weights: str) -> str:
     if weights == "random":
         return f"random-{RANDOM_SEED}"
     if weights == "imagenet":
-        cached = _cached_file()
-        if cached is not None:
-            return _sha256(cached)
-        return "reachable" if _reachable() else "unreachable"
+        return MD5 if _cached_file() is not None or _reachable() else "unreachable"
     with _local(weights) as path:
         return _sha256(path)
 

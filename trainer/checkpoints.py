@@ -1,0 +1,34 @@
+"""Name-based TensorFlow checkpoints as plain arrays: read some, write some, without building a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+
+def read(prefix: str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint whose names `wanted` accepts.
+
+    Args:
+        prefix: path of the checkpoint without `.index`.
+        wanted: tells by name.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
+
+
+def write(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a checkpoint that `tf.compat.v1.train.Saver` and `init_from_checkpoint` read.
+
+    Args:
+        prefix: path without `.index`; its directory must exist.
+        arrays: by variable name.
+    """
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tensors = [tf.compat.v1.placeholder(value.dtype, value.shape) for value in arrays.values()]
+        save = tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=list(arrays), shape_and_slices=[""] * len(arrays), tensors=tensors
+        )
+        session.run(save, feed_dict=dict(zip(tensors, arrays.values(), strict=True)))

@@ -1,0 +1,92 @@
+"""What came of every evaluation: keeps the best checkpoint, says when to stop, and survives a restart.
+
+`tf.estimator.train_and_evaluate` calls an Exporter after each evaluation with its metrics; that is the one place where
+metrics, checkpoint and step are known together. (`stop_if_no_decrease_hook` reads event files for them and counts
+steps; `BestExporter` writes a whole SavedModel at each improvement.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import tensorflow as tf
+
+from trainer import checkpoints
+from trainer.model import ACCURACY, LOSS, is_exported
+
+_FILE = "evaluations.json"
+_BEST = "best.ckpt"
+
+
+class Evaluations(tf.estimator.Exporter):
+    """The evaluations of one run, in order, and its best weights.
+
+    Attributes:
+        history: a mapping for each evaluation: `step`, `loss`, `accuracy`.
+    """
+
+    def __init__(self, model_dir: str, patience: int | None) -> None:
+        """Continues what an earlier process left in `model_dir`.
+
+        Args:
+            model_dir: of the Estimator.
+            patience: evaluations in a row without a lower loss after which training should stop; None: never.
+        """
+        self._directory = model_dir.rstrip("/")
+        self._patience = patience
+        self.history: list[dict[str, float]] = []
+        if tf.io.gfile.exists(f"{self._directory}/{_FILE}"):
+            with tf.io.gfile.GFile(f"{self._directory}/{_FILE}") as file:
+                self.history = json.load(file)
+
+    @property
+    def name(self) -> str:
+        """Required by Exporter."""
+        return "evaluations"
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The evaluation with the lowest loss; the earliest of equals."""
+        return min(self.history, key=_loss)
+
+    @property
+    def best_checkpoint(self) -> str:
+        """Prefix of a checkpoint with the network's weights at that evaluation, without the optimizer's."""
+        return f"{self._directory}/{_BEST}"
+
+    def covers(self, step: int) -> bool:
+        """Whether the network as of `step` has been evaluated."""
+        return bool(self.history) and self.history[-1]["step"] >= step
+
+    def should_stop(self) -> bool:
+        """Whether the last `patience` evaluations brought no lower loss."""
+        if self._patience is None or not self.history:
+            return False
+        return len(self.history) - 1 - self.history.index(self.best) >= self._patience
+
+    def export(
+        self,
+        estimator: tf.estimator.Estimator,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: dict[str, float],
+        is_the_final_export: bool,
+    ) -> None:
+        """Called by `train_and_evaluate`; the arguments are Exporter's."""
+        del estimator, export_path, is_the_final_export
+        self.history.append(
+            {
+                "step": int(eval_result[tf.compat.v1.GraphKeys.GLOBAL_STEP]),
+                "loss": float(eval_result[LOSS]),
+                "accuracy": float(eval_result[ACCURACY]),
+            }
+        )
+        if self.best is self.history[-1]:
+            checkpoints.write(self.best_checkpoint, checkpoints.read(checkpoint_path, is_exported))
+        with tf.io.gfile.GFile(f"{self._directory}/{_FILE}", "w") as file:
+            json.dump(self.history, file)
+
+
+def _loss(evaluation: dict[str, float]) -> float:
+    return math.inf if math.isnan(evaluation["loss"]) else evaluation["loss"]

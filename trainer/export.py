@@ -1,0 +1,92 @@
+"""The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from trainer import backbone, checkpoints, preprocessing
+
+SERVING_IMAGES = "serving_images"
+TRANSFORM_FEATURES = "transform_features"
+
+_SIGNATURES = {
+    "serving_default": "serving_default",
+    f"images:{tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY}": SERVING_IMAGES,
+    TRANSFORM_FEATURES: TRANSFORM_FEATURES,
+}
+"""What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
+
+
+def export_model(
+    estimator: tf.estimator.Estimator,
+    trained_checkpoint: str,
+    backbone_directory: str,
+    transform_directory: str,
+    destination: str,
+) -> None:
+    """Writes the SavedModel, with nothing else beside it, and all of it or none.
+
+    Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
+    `images` (image files); both answer `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n] and
+    `probability` float32 [n]. `transform_features` takes `examples` and answers `label_xf` int64 [n]. `classes.txt` is
+    an asset.
+
+    Args:
+        estimator: of `trainer.model.make_model_fn`.
+        trained_checkpoint: prefix; has at least the head and the layers that train.
+        backbone_directory: has the rest.
+        transform_directory: what Transform wrote.
+        destination: the directory that is to hold `saved_model.pb`.
+    """
+    target = destination.rstrip("/")
+    unfinished = f"{target}.unfinished-{uuid.uuid4().hex}"
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            whole = f"{temporary}/whole.ckpt"
+            pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
+            checkpoints.write(whole, pretrained | checkpoints.read(trained_checkpoint))
+            receiver = serving_input_receiver_fn(transform_directory)
+            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=whole))
+        _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
+        if tf.io.gfile.exists(target):
+            tf.io.gfile.rmtree(target)
+        tf.io.gfile.rename(saved, target)
+    finally:
+        tf.io.gfile.rmtree(unfinished)
+
+
+def serving_input_receiver_fn(transform_directory: str) -> tf.estimator.export.ServingInputReceiver:
+    """What receives requests: tf.Examples, or in their place the encoded images parsed from them."""
+
+    def receiver() -> tf.estimator.export.ServingInputReceiver:
+        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+        raw = preprocessing.parse_examples(examples)
+        images = tf.identity(raw[preprocessing.ENCODED], "images")
+        features = {
+            preprocessing.IMAGE: preprocessing.load_image_transform(transform_directory)(images),
+            preprocessing.LABEL: preprocessing.load_label_transform(transform_directory)(raw[preprocessing.RAW_LABEL]),
+        }
+        return tf.estimator.export.ServingInputReceiver(
+            features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
+        )
+
+    return receiver
+
+
+def _name_signatures(path: str) -> None:
+    """Gives the signatures their names; Estimator can only combine input and output names."""
+    model = saved_model_pb2.SavedModel()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        model.ParseFromString(file.read())
+    for graph in model.meta_graphs:
+        kept = meta_graph_pb2.MetaGraphDef()
+        for made, name in _SIGNATURES.items():
+            kept.signature_def[name].CopyFrom(graph.signature_def[made])
+        graph.ClearField("signature_def")
+        graph.MergeFrom(kept)
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(model.SerializeToString(deterministic=True))

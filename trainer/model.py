@@ -1,0 +1,177 @@
+"""The one model_fn: from bottleneck features at the cut, or from images, to classes.
+
+What a graph holds follows from what it is fed. Fed features at the cut, as in most training, it has only the layers
+after the cut (none at all for pooled features, then a step takes milliseconds); fed images, as in the exported model,
+it has the whole network. Variables have the same names either way.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from trainer import backbone, head, preprocessing, rules, schedules
+from trainer.config import TrainerConfig, TrainingConfig
+from trainer.inputs import FEATURES
+
+LOSS = "average_loss"
+"""Key of the evaluation's loss: the training objective over all examples. (Estimator's own averages over batches.)"""
+
+ACCURACY = "accuracy"
+
+LOSS_TENSOR = "training_loss:0"
+"""The training graph's loss, for hooks."""
+
+ModelFn = Callable[..., tf.estimator.EstimatorSpec]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What decides the network.
+
+    Attributes:
+        config: of the Trainer.
+        classes: names, in the order of the labels.
+        cut: where features enter the network; None: it is always fed images.
+        backbone_directory: where the pre-trained weights are.
+        moments: of the pooled features before training; None where a checkpoint of this model exists.
+        class_weights: a factor of the loss for each class; None: all 1.
+    """
+
+    config: TrainerConfig
+    classes: tuple[str, ...]
+    cut: str | None
+    backbone_directory: str
+    moments: head.Moments | None = None
+    class_weights: tuple[float, ...] | None = None
+
+
+def make_model_fn(model: Model) -> ModelFn:
+    """The model_fn of `tf.estimator.Estimator` for features of `trainer.inputs` and `trainer.export`."""
+
+    def model_fn(features: dict[str, tf.Tensor], labels: tf.Tensor | None, mode: str) -> tf.estimator.EstimatorSpec:
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        pooled, network = base(model, features, training)
+        settings = model.config.head
+        logits, head_variables = head.build(pooled, settings, len(model.classes), training, model.moments)
+        if mode == tf.estimator.ModeKeys.PREDICT:
+            return _prediction(model, logits, features)
+        smoothing = settings.label_smoothing if training else 0.0
+        losses = _losses(logits, labels, model.class_weights, smoothing)
+        loss = tf.reduce_mean(losses)
+        if training:
+            loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
+            _start_from_backbone(model, network)
+            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=_train_op(model, loss, network, head_variables))
+        metrics = {
+            LOSS: tf.compat.v1.metrics.mean(losses),
+            ACCURACY: tf.compat.v1.metrics.accuracy(labels, tf.argmax(logits, axis=-1)),
+        }
+        return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+
+    return model_fn
+
+
+def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, backbone.Network | None]:
+    """Builds the base from where `features` enter it.
+
+    Args:
+        model: see `Model`.
+        features: `image` float32 [b, S, S, 3], or else `features` at the cut, float32 [b, c] or [b, h, w, c].
+        training: whether trainable BatchNorm uses the batch's statistics.
+
+    Returns:
+        The pooled features, float32 [b, c], and the layers built; None where the features are pooled already.
+    """
+    output = model.config.backbone.output
+    if preprocessing.IMAGE in features:
+        inputs, start = features[preprocessing.IMAGE], None
+    elif model.cut == backbone.POOLED:
+        return features[FEATURES], None
+    else:
+        inputs, start = features[FEATURES], model.cut
+    trained = rules.trained_layers(model.config.fine_tune, output)
+    network = backbone.build(inputs, start, output, trained, training)
+    return backbone.pooled(network.output), network
+
+
+def is_exported(name: str) -> bool:
+    """Whether a variable of a training checkpoint is in the exported network: any but the optimizer's."""
+    scope, *rest = name.split("/")
+    return name == tf.compat.v1.GraphKeys.GLOBAL_STEP or (scope in (backbone.SCOPE, head.SCOPE) and len(rest) == 2)
+
+
+def _losses(logits: tf.Tensor, labels: tf.Tensor, class_weights: Sequence[float] | None, smoothing: float) -> tf.Tensor:
+    """The cross-entropy of each example, float32 [b], weighted by its class."""
+    classes = logits.shape[-1]
+    target = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
+    losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    return losses if class_weights is None else losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
+
+
+def _start_from_backbone(model: Model, network: backbone.Network | None) -> None:
+    """Makes the pre-trained weights the variables' initial values, which a checkpoint in model_dir overrides.
+
+    Loading them into a session of one's own would be in vain: the Estimator makes another one and initialises it.
+    """
+    if network is not None:
+        variables = [v for layer in network.variables.values() for v in layer]
+        tf.compat.v1.train.init_from_checkpoint(
+            backbone.checkpoint_path(model.backbone_directory), {v.op.name: v for v in variables}
+        )
+
+
+def _train_op(
+    model: Model, loss: tf.Tensor, network: backbone.Network | None, head_variables: list[tf.Variable]
+) -> tf.Operation:
+    """One step: one backward pass, an optimizer for every multiplier, then the BatchNorm statistics and the step.
+
+    A multiplier scales the rate of its group's own optimizer; scaling the gradients would do nothing under Adam and
+    RMSprop, which divide by their size.
+    """
+    step = tf.compat.v1.train.get_or_create_global_step()
+    training = model.config.training
+    rate = schedules.learning_rate(training.learning_rate, step)
+    tf.compat.v1.summary.scalar("learning_rate", rate)
+    groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
+    groups[1.0] += head_variables
+    multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
+    for layer, multiplier in multipliers.items():
+        groups[multiplier] += network.variables[layer][:1] if network else []  # a kernel, or BatchNorm's beta
+    variables = [v for _, group in sorted(groups.items()) for v in group]
+    gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss, variables), strict=True))
+    with tf.control_dependencies(network.updates if network else []):
+        applied = [
+            _optimizer(training, rate * multiplier).apply_gradients([(gradients[v.ref()], v) for v in group])
+            for multiplier, group in sorted(groups.items())
+        ]
+    with tf.control_dependencies(applied):
+        return step.assign_add(1, read_value=False)
+
+
+def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Optimizer:
+    if config.optimizer == "adam":
+        return tf.compat.v1.train.AdamOptimizer(rate)
+    if config.optimizer == "rmsprop":
+        return tf.compat.v1.train.RMSPropOptimizer(rate)
+    return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9)
+
+
+def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
+    """What the exported model answers; `transform_features` gives TFMA the label and never an image."""
+    probabilities = tf.nn.softmax(logits)
+    names = tf.constant(model.classes)
+    answers = {
+        "probabilities": probabilities,
+        "classes": tf.tile(names[None], [tf.shape(logits)[0], 1]),
+        "label": tf.gather(names, tf.argmax(logits, axis=-1)),
+        "probability": tf.reduce_max(probabilities, axis=-1),
+    }
+    exports = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(answers)}
+    if preprocessing.LABEL in features:
+        label = {preprocessing.LABEL: features[preprocessing.LABEL]}
+        exports["transform_features"] = tf.estimator.export.PredictOutput(label)
+    return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=answers, export_outputs=exports)

@@ -1,0 +1,75 @@
+"""`training_summary.json`: what was trained, from what, how far, and how well; for the report and for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from trainer import inception_v3, rules
+from trainer.backbone import BackboneRecord
+from trainer.config import TrainerConfig
+from trainer.evaluations import Evaluations
+from trainer.model import Model
+
+FILE_NAME = "training_summary.json"
+
+
+def rule_table(config: TrainerConfig) -> list[dict[str, Any]]:
+    """What the rules decided, a row for every run of neighbouring layers with the same fate.
+
+    Returns:
+        Rows of `first` and `last` (layers), `layers` (how many), `multiplier`, `rule`, `parameters` (trainable numbers;
+        BatchNorm statistics not counted).
+    """
+    matches = rules.matched(config.fine_tune, config.backbone.output)
+    rows = []
+    for (multiplier, rule), group in itertools.groupby(matches, lambda m: (m.multiplier, m.rule)):
+        run = list(group)
+        rows.append(
+            {
+                "first": run[0].layer,
+                "last": run[-1].layer,
+                "layers": len(run),
+                "multiplier": multiplier,
+                "rule": rule,
+                "parameters": sum(m.parameters for m in run),
+            }
+        )
+    return rows
+
+
+def training_summary(
+    model: Model, record: BackboneRecord, head_parameters: int, evaluations: Evaluations, steps: int, seconds: float
+) -> dict[str, Any]:
+    """The summary's content.
+
+    Args:
+        model: what was trained.
+        record: of the backbone it started from.
+        head_parameters: numbers the head trains.
+        evaluations: of this run.
+        steps: done in all, with those before a restart.
+        seconds: this call of `run_fn` took.
+    """
+    config = model.config
+    output = config.backbone.output
+    matches = rules.matched(config.fine_tune, output)
+    trained = sum(m.parameters for m in matches if m.multiplier > 0)
+    in_base = sum(math.prod(shape) for layer in inception_v3.between(None, output) for _, shape in layer.weights)
+    return {
+        "steps": steps,
+        "max_steps": config.training.steps,
+        "stopped_early": evaluations.should_stop() and steps < config.training.steps,
+        "seconds": round(seconds, 1),
+        "best": evaluations.best,
+        "evaluations": evaluations.history,
+        "classes": list(model.classes),
+        "class_weights": model.class_weights and list(model.class_weights),
+        "cut": model.cut,
+        "rules": rule_table(config),
+        "trained_layers": rules.trained_layers(config.fine_tune, output),
+        "parameters": {"trained": trained + head_parameters, "head": head_parameters, "frozen": in_base - trained},
+        "backbone": dataclasses.asdict(record),
+    }
