@@ -5,9 +5,7 @@ from typing import Any
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-BLESSED = "blessed"
-MODEL_ID = "current_model_id"
-BASELINE_ID = "baseline_model_id"
+from components.model_gate import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 
 
 class BaselineStrategy(ResolverStrategy):
@@ -24,11 +22,11 @@ class BaselineStrategy(ResolverStrategy):
         blessings: dict[int, Artifact] = {}
         for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
             if blessing.get_int_custom_property(BLESSED) == 1:
-                blessings[blessing.get_int_custom_property(MODEL_ID) or 0] = blessing
+                blessings[blessing.get_int_custom_property(CURRENT_MODEL_ID) or 0] = blessing
         models = {m.id: m for m in input_dict["model"] if m.id in blessings}
         chosen: Any = max(models, key=lambda model: blessings[model].id, default=None)
         if chosen is not None and chosen in {c.id for c in input_dict["candidate"]}:
-            chosen = blessings[chosen].get_int_custom_property(BASELINE_ID) or None
+            chosen = blessings[chosen].get_int_custom_property(BASELINE_MODEL_ID) or None
         return {
             "candidate": input_dict["candidate"],
             "model": [models[chosen]] if chosen in models else [],

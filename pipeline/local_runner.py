@@ -19,6 +19,7 @@ from pipeline import schema as schemas
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings
+from trainer import weights
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,11 +70,8 @@ def run(settings: Settings, root: Path) -> Outcome:
 def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     home = folder(settings, root)
     images = _images(settings, home)
-    _check_weights(settings.backbone.weights)
-    slices = [s for s in settings.evaluation.slices if s != "label"]
-    schema, inferred = schemas.load_or_infer(
-        settings.schema_file, settings.name, images, settings.data.metadata, slices
-    )
+    fingerprint = weights.fingerprint(settings.backbone.weights)
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
 
@@ -82,7 +80,6 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from components.backbone_importer import weights_fingerprint
     from pipeline.pipeline import Places, create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
@@ -91,7 +88,7 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
         images=str(images),
         push_directory=str(push_directory(settings, root)),
         push_nonce=_nonce(push_directory(settings, root)),
-        weights_fingerprint=weights_fingerprint(settings.backbone.weights),
+        weights_fingerprint=fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
     pipeline = create_pipeline(settings, places, schema, connection, settings.runtime.beam)
@@ -136,14 +133,6 @@ def _images(settings: Settings, home: Path) -> Path:
             "class (make run-local DATA=folder, or data.images in the settings)"
         )
     return directory
-
-
-def _check_weights(weights: str) -> None:
-    if weights not in ("imagenet", "random") and not Path(weights).expanduser().exists():
-        raise InputError(
-            f"backbone.weights: there is no file {weights}; give imagenet, random, or the path of a Keras .h5 file of "
-            "InceptionV3 made with include_top=False"
-        )
 
 
 def _nonce(directory: Path) -> str:

@@ -74,6 +74,7 @@ def create_pipeline(
         splits=settings.data.splits,
         max_rejected=settings.data.max_rejected,
         metadata=settings.data.metadata,
+        group_by=settings.data.group_by,
         code=code_hash("components.image_example_gen"),
     )
     raw = examples.outputs["examples"]

@@ -4,13 +4,14 @@ It says which features an example has and, as the domain of `label`, which class
 fit it stop the run, so a typo in a folder's name never becomes a class.
 """
 
-import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components import slice_features
+from components.image_folder import ListedFile, list_files
+from components.image_metadata import read_metadata
 from trainer.errors import InputError
 
 ENCODED = "image/encoded"
@@ -23,24 +24,25 @@ _HEADER = """\
 """
 
 
-def load_or_infer(path: Path, name: str, images: Path, metadata: str | None, slices: Sequence[str]) -> tuple[str, bool]:
+def load_or_infer(path: Path, name: str, images: Path, metadata: str | None) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
     Args:
         path: the schema file.
         name: of the data set, for the file's heading.
-        images: the folder of class folders, read only if there is no schema file.
+        images: the folder of class folders.
         metadata: name of the metadata file inside `images`, whose extra columns become slice features.
-        slices: names of the slice features every image gets.
 
     Raises:
-        InputError: the file is not a schema, or there is nothing to infer it from.
+        InputError: the folder is not laid out as one folder per class, the metadata does not fit it, or the file is
+            not a schema.
     """
+    files = list_files(str(images), metadata or "")
     if path.exists():
         text = path.read_text(encoding="utf-8")
         parse(text, str(path))
         return text, False
-    schema = _infer(images, metadata, slices)
+    schema = _infer(images, files, metadata)
     text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +71,10 @@ def feature_names(text: str) -> list[str]:
     return sorted(f.name for f in parse(text, "the schema").feature if f.name != ENCODED)
 
 
-def _infer(images: Path, metadata: str | None, slices: Sequence[str]) -> schema_pb2.Schema:
-    classes = sorted(entry.name for entry in images.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise InputError(f"{images} has no folders: put each class's images in a folder named like the class")
-    columns = _extra_columns(images / metadata) if metadata else []
+def _infer(images: Path, files: list[ListedFile], metadata: str | None) -> schema_pb2.Schema:
+    columns = read_metadata(str(images), metadata or "", (file.path for file in files)).columns
     schema = schema_pb2.Schema()
-    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slices, *columns)})):
+    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slice_features.NAMES, *columns)})):
         feature = schema.feature.add(name=name)
         feature.type = schema_pb2.INT if name in _INTS else schema_pb2.BYTES
         feature.presence.min_fraction = 1
@@ -85,14 +84,5 @@ def _infer(images: Path, metadata: str | None, slices: Sequence[str]) -> schema_
             feature.int_domain.min = 1
         if name == "label":
             feature.domain = "classes"
-    schema.string_domain.add(name="classes", value=classes)
+    schema.string_domain.add(name="classes", value=sorted({file.label for file in files if file.label}))
     return schema
-
-
-def _extra_columns(path: Path) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    return [column for column in header if column not in ("file_name", "label")]

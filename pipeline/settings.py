@@ -46,6 +46,7 @@ class DataSettings:
     Attributes:
         images: a folder of class folders, or `sklearn-digits`.
         metadata: name of a CSV file inside the folder: a column `file_name`, and more columns to slice by.
+        group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
         splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone.
         max_rejected: the run stops if a larger part of the files than this cannot be used.
         schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
@@ -53,6 +54,7 @@ class DataSettings:
 
     images: str
     metadata: str | None = None
+    group_by: str | None = None
     splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
     max_rejected: float = 0.01
     schema: str | None = None
@@ -61,6 +63,9 @@ class DataSettings:
         _require(
             set(self.splits) == set(SPLITS) and all(n > 0 for n in self.splits.values()),
             f"splits must give a positive number for each of {', '.join(SPLITS)}",
+        )
+        _require(
+            self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
         )
         _require(0 <= self.max_rejected <= 1, f"max_rejected is {self.max_rejected}; it is a part, from 0 to 1")
 

@@ -7,25 +7,27 @@ from trainer.errors import InputError
 def folders(tmp_path, *names):
     for name in names:
         (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").touch()
     return tmp_path / "images"
 
 
 def test_the_classes_are_inferred_once_and_written_for_review(tmp_path):
     images = folders(tmp_path, "roses", "daisy", ".hidden")
     path = tmp_path / "schemas" / "flowers.pbtxt"
-    text, inferred = schema.load_or_infer(path, "flowers", images, None, ["brightness"])
+    text, inferred = schema.load_or_infer(path, "flowers", images, None)
     assert inferred and path.read_text() == text
     assert list(schema.parse(text, "").string_domain[0].value) == ["daisy", "roses"]
 
     (images / "tulips").mkdir()
-    again, inferred = schema.load_or_infer(path, "flowers", images, None, ["brightness"])
+    (images / "tulips" / "1.jpg").touch()
+    again, inferred = schema.load_or_infer(path, "flowers", images, None)
     assert again == text and not inferred
 
 
 def test_columns_of_the_metadata_become_slice_features(tmp_path):
-    images = folders(tmp_path, "roses")
+    images = folders(tmp_path, "daisy", "roses")
     (images / "metadata.csv").write_text("file_name,camera\nroses/1.jpg,phone\n")
-    text, _ = schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", images, "metadata.csv", ["brightness"])
+    text, _ = schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", images, "metadata.csv")
     names = schema.feature_names(text)
     assert {"slice/camera", "slice/brightness", "label"} <= set(names)
     assert "image/encoded" not in names
@@ -42,9 +44,9 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
     path = tmp_path / "s.pbtxt"
     path.write_text(text)
     with pytest.raises(InputError, match=said):
-        schema.load_or_infer(path, "flowers", tmp_path, None, [])
+        schema.load_or_infer(path, "flowers", folders(tmp_path, "daisy", "roses"), None)
 
 
 def test_a_folder_without_folders_is_refused(tmp_path):
-    with pytest.raises(InputError, match="has no folders: put each class's images in a folder"):
-        schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", tmp_path, None, [])
+    with pytest.raises(InputError, match="Expected <data folder>/<class name>/<image files>"):
+        schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", tmp_path, None)
