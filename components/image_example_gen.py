@@ -59,8 +59,7 @@ class _SpanFolders(input_processor.FileBasedInputProcessor):
 
     def resolve_span_and_version(self) -> tuple[int, int | None]:
         folders = [
-            example_gen_pb2.Input.Split(name=split.name, pattern=split.pattern.removesuffix(_CLASS_FOLDERS))
-            for split in self._splits
+            example_gen_pb2.Input.Split(name=split.name, pattern=_span_folder(split.pattern)) for split in self._splits
         ]
         self._fingerprint, span, version = utils.calculate_splits_fingerprint_span_and_version(
             self._input_base_uri, folders, self._range_config
@@ -150,9 +149,13 @@ def _check_rejects(rejects_uri: str, max_rejected: float) -> None:
 def _data_folder(exec_properties: dict[str, Any]) -> str:
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
-    span = config.splits[0].pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
+    span = _span_folder(config.splits[0].pattern)
     base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
     return f"{base}/{span}" if span else base
+
+
+def _span_folder(pattern: str) -> str:
+    return pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
 
 
 def _splits(exec_properties: dict[str, Any]) -> dict[str, int]:

@@ -106,10 +106,11 @@ def _entries(folder: str) -> list[_Entry]:
         for item in items:
             try:
                 info = item.stat()
-                state = f"{info.st_size} {info.st_mtime_ns}"
             except OSError as error:  # A broken link; reading it says why.
-                state = str(error.strerror)
-            entries.append(_Entry(item.name, item.is_dir(), state))
+                entries.append(_Entry(item.name, False, str(error.strerror)))
+            else:
+                state = f"{info.st_size} {info.st_mtime_ns}"
+                entries.append(_Entry(item.name, stat.S_ISDIR(info.st_mode), state))
     else:
         for name in fileio.listdir(folder):
             path = f"{folder}/{name}"
