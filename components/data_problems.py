@@ -1,0 +1,164 @@
+"""TFDV's findings about a data set, told to its owner: what was found, in which split, what to do.
+
+No TFX here, and of TFDV only the protos are read: importing it would take ten seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+LABEL = "label"
+TRAIN = "train"
+
+_SHOWN = 20
+_Type = anomalies_pb2.AnomalyInfo.Type
+_ADVICE = {
+    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
+    _Type.SCHEMA_MISSING_COLUMN: "give every image a value, or remove the feature from {schema}",
+    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT: "give every image a value, or lower min_fraction in {schema}",
+    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: "give every image a value, or lower min_count in {schema}",
+    _Type.INVALID_FEATURE_SHAPE: "give every image one value, or remove the feature's shape from {schema}",
+}
+_DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFindings:
+    """What TFDV computed of one split."""
+
+    name: str
+    anomalies: anomalies_pb2.Anomalies
+    statistics: statistics_pb2.DatasetFeatureStatisticsList
+
+    @property
+    def examples(self) -> int:
+        """Number of images."""
+        return sum(int(data.num_examples) for data in self.statistics.datasets)
+
+
+def problems(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
+    """All that must stop a run, a sentence or two each.
+
+    Args:
+        splits: findings of every split.
+        schema_file: the schema's path, as the user knows it.
+
+    Returns:
+        Nothing if the data are fit to train on.
+    """
+    filled = [split for split in splits if split.examples]
+    return [
+        *(
+            f"the split {split.name} has no images: add images, or give it a larger share in data.splits"
+            for split in splits
+            if not split.examples
+        ),
+        *_unknown_values(filled, schema_file),
+        *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR),
+        *_classes_without_images(filled, schema_file),
+    ]
+
+
+def warnings(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
+    """What TFDV found worth telling that need not stop a run; the same form as `problems`."""
+    return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING))
+
+
+def _unknown_values(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
+    """Values, class names above all, that their feature's domain does not list."""
+    for feature, domain in _domains(splits).items():
+        counts: dict[str, list[str]] = {}
+        for split in splits:
+            for value, count in _values(split, feature).items():
+                if value not in domain:
+                    counts.setdefault(value, []).append(f"{count} in {split.name}")
+        for value in sorted(counts)[:_SHOWN]:
+            near = difflib.get_close_matches(value, domain, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            otherwise = f"rename or remove the folder {value!r}" if feature == LABEL else "correct it in the metadata"
+            yield (
+                f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {schema_file}{hint}; "
+                f"add it there if it is meant, otherwise {otherwise}"
+            )
+        if len(counts) > _SHOWN:
+            yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {schema_file}"
+
+
+def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int) -> Iterator[str]:
+    """TFDV's anomalies but for those that `_unknown_values` tells better; the same one in several splits once."""
+    found: dict[tuple[str, str, str, int], list[str]] = {}
+    for split in splits:
+        unknown = {f for f, domain in _domains([split]).items() if set(_values(split, f)) - domain.keys()}
+        for key, info in split.anomalies.anomaly_info.items():
+            feature = ".".join(info.path.step) or key
+            for reason in info.reason or [info]:
+                kind = getattr(reason, "type", _Type.UNKNOWN_TYPE)
+                if info.severity != severity or (
+                    kind == _Type.ENUM_TYPE_UNEXPECTED_STRING_VALUES and feature in unknown
+                ):
+                    continue
+                where = (feature, reason.short_description, reason.description.strip(), kind)
+                found.setdefault(where, []).append(split.name)
+        whole = split.anomalies.dataset_anomaly_info
+        if split.anomalies.HasField("dataset_anomaly_info") and whole.severity == severity:
+            where = ("the data set", whole.short_description, whole.description.strip(), _Type.UNKNOWN_TYPE)
+            found.setdefault(where, []).append(split.name)
+    for (feature, short, long, kind), names in found.items():
+        advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
+        text = long if short in long else f"{short}: {long}"
+        yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}"
+
+
+def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
+    domain = _domains(splits).get(LABEL, {})
+    train = next((split for split in splits if split.name == TRAIN), None)
+    if train is None or not domain:
+        return
+    present = _values(train, LABEL)
+    if len(present) < _unique(train, LABEL):  # TFDV lists at most 1000 values
+        if _unique(train, LABEL) < len(domain):
+            yield f"only {_unique(train, LABEL)} of the {len(domain)} classes in {schema_file} have images in {TRAIN}"
+        return
+    missing = [name for name in domain if name not in present]
+    for name in missing[:_SHOWN]:
+        elsewhere = [f"{_values(s, LABEL)[name]} in {s.name}" for s in splits if name in _values(s, LABEL)]
+        there = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
+        yield (
+            f"the class {name!r} has no images in {TRAIN}{there}: add images of it, or remove it from the domain of "
+            f"{LABEL} in {schema_file}" + (" and its folder" if elsewhere else "")
+        )
+    if len(missing) > _SHOWN:
+        yield f"{len(missing) - _SHOWN} more classes in {schema_file} have no images in {TRAIN}"
+
+
+def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:
+    """The values each feature may have, in the schema's order; TFDV leaves the schema with what it found."""
+    schema = next((s.anomalies.baseline for s in splits if s.anomalies.HasField("baseline")), schema_pb2.Schema())
+    shared = {domain.name: domain.value for domain in schema.string_domain}
+    return {
+        feature.name: dict.fromkeys(shared.get(feature.domain, feature.string_domain.value))
+        for feature in schema.feature
+        if feature.HasField("domain") or feature.HasField("string_domain")
+    }
+
+
+def _values(split: SplitFindings, feature: str) -> dict[str, int]:
+    """The distinct values of a feature and how many images have each; at most a thousand."""
+    return {
+        bucket.label: int(bucket.sample_count)
+        for statistics in _statistics(split, feature)
+        for bucket in statistics.string_stats.rank_histogram.buckets
+    }
+
+
+def _unique(split: SplitFindings, feature: str) -> int:
+    return max((int(s.string_stats.unique) for s in _statistics(split, feature)), default=0)
+
+
+def _statistics(split: SplitFindings, feature: str) -> Iterator[statistics_pb2.FeatureNameStatistics]:
+    for data in split.statistics.datasets:
+        yield from (s for s in data.features if ".".join(s.path.step) == feature)
