@@ -1,4 +1,4 @@
-"""`make bench`: how long a run takes, as a multiple of what importing TFX takes on the same machine in the same minutes.
+"""`make bench`: how long a run takes, as a multiple of importing TFX on the same machine in the same minutes.
 
 Three runs of the embedded default: cold, again with nothing changed, and with other settings of the head. Absolute
 seconds differ from machine to machine; these ratios hardly do. Exits with 1 if one is over its bar.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import outcome as outcomes
-from pipeline import schema as schemas
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings
@@ -71,18 +70,18 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     home = folder(settings, root)
     images = _images(settings, home)
     fingerprint = weights.fingerprint(settings.backbone.weights)
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
-    if inferred:
-        console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
-
     loading = StageLine(console, "load the stack")
     from ml_metadata.metadata_store import MetadataStore  # the imports below take ten seconds or more
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
+    from pipeline import schema as schemas
     from pipeline.pipeline import Places, create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
+    if inferred:
+        console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
     places = Places(
         pipeline_root=str(home / _ARTIFACTS),
         images=str(images),

@@ -9,12 +9,11 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import slice_features
+from components import data_problems, slice_features
 from components.image_folder import ListedFile, list_files
 from components.image_metadata import read_metadata
 from trainer.errors import InputError
 
-ENCODED = "image/encoded"
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
 _INTS = ("image/height", "image/width")
 _HEADER = """\
@@ -68,7 +67,7 @@ def parse(text: str, where: str) -> schema_pb2.Schema:
 
 def feature_names(text: str) -> list[str]:
     """Names of all features but the image's bytes, which nobody wants statistics of."""
-    return sorted(f.name for f in parse(text, "the schema").feature if f.name != ENCODED)
+    return sorted(f.name for f in parse(text, "the schema").feature if f.name != data_problems.UNMEASURED)
 
 
 def _infer(images: Path, files: list[ListedFile], metadata: str | None) -> schema_pb2.Schema:
