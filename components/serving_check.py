@@ -112,9 +112,9 @@ def check(
         command: starts the probe; it is given the two folders and the file to report to.
 
     Returns:
-        `blessed`: bool; `reason`: the first failures in words, or None; `checks`: a list of `name`, `passed` and
-        `detail`; `process_seconds`; and as far as the probe came `latency_ms` by batch size, `load_seconds`,
-        `peak_rss_mb` and `tensorflow`, its version.
+        `blessed`: bool; `reason`: the first failures in words, or None; `checks`: a list of `name`, `passed`, `detail`
+        and, of the probe's own, `seconds`; `process_seconds`; and as far as the probe came `latency_ms` by batch size,
+        `load_seconds`, `peak_rss_mb` and `tensorflow`, its version; `output`, the end of what it printed, if it died.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,11 @@ def check(
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     seconds = time.perf_counter() - start
     records = [json.loads(line) for line in lines if line.endswith("}")]  # a killed process may leave half a line
-    checks = [{"name": r["check"], "passed": r["passed"], "detail": r["detail"]} for r in records if "check" in r]
+    checks = [
+        {"name": r["check"], "passed": r["passed"], "detail": r["detail"], "seconds": r["seconds"]}
+        for r in records
+        if "check" in r
+    ]
     measured: dict[str, Any] = {}
     for record in records:
         measured |= record.get("measured", {})

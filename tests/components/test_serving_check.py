@@ -97,7 +97,7 @@ def test_a_process_that_hangs_is_killed_and_named() -> None:
 def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> None:
     crash = (
         "import os, sys; print('about to die', flush=True); f = open(sys.argv[3], 'w');"
-        'f.write(\'{"started": "load"}\\n{"check": "load", "passed": true, "detail": ""}\\n\');'
+        'f.write(\'{"started": "load"}\\n{"check": "load", "passed": true, "detail": "", "seconds": 2}\\n\');'
         'f.write(\'{"measured": {"load_seconds": 2.5}}\\n{"started": "empty batch"}\\n{"check": "empty ba\');'
         "f.flush(); os.abort()"
     )
@@ -106,7 +106,7 @@ def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> 
 
     assert not report["blessed"]
     assert report["reason"] == "process: the serving process was killed by SIGABRT during the check 'empty batch'"
-    assert report["checks"][0] == {"name": "load", "passed": True, "detail": ""}
+    assert report["checks"][0] == {"name": "load", "passed": True, "detail": "", "seconds": 2}
     assert report["load_seconds"] == 2.5
     assert "about to die" in report["output"]
 
