@@ -23,6 +23,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
+from components import serving_probe
 from trainer import progress
 
 REPORT_FILE = "serving_check.json"
@@ -31,7 +32,7 @@ REPORT_FILE = "serving_check.json"
 BLESSED_FILE, NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 BLESSED, REASON = "blessed", "reason"
 
-_PROBE = (sys.executable, "-m", "components.serving_probe")
+_PROBE = (sys.executable, "-m", serving_probe.__name__)
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -119,10 +120,10 @@ def check(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "report.jsonl"
-        ending = _run([*command, model_dir, examples_dir, str(journal)], timeout_seconds)
-        lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+        ending, output = _run([*command, model_dir, examples_dir, str(journal)], timeout_seconds)
+        text = journal.read_text(encoding="utf-8") if journal.exists() else ""
     seconds = time.perf_counter() - start
-    records = [json.loads(line) for line in lines if line.endswith("}")]  # a killed process may leave half a line
+    records = [json.loads(line) for line in text.split("\n")[:-1]]  # a killed process may leave half a line
     checks = [
         {"name": r["check"], "passed": r["passed"], "detail": r["detail"], "seconds": r["seconds"]}
         for r in records
@@ -131,11 +132,11 @@ def check(
     measured: dict[str, Any] = {}
     for record in records:
         measured |= record.get("measured", {})
-    if ending is not None:
+    if not any("finished" in r for r in records):
         started = [r["started"] for r in records if "started" in r]
         during = f" during the check {started[-1]!r}" if len(started) > len(checks) else ""
-        checks.append({"name": "process", "passed": False, "detail": f"the serving process {ending[0]}{during}"})
-        measured["output"] = ending[1]
+        checks.append({"name": "process", "passed": False, "detail": f"the serving process {ending}{during}"})
+        measured["output"] = output
     checks.extend(_within(limits, measured))
     failed = [f"{c['name']}: {c['detail']}" for c in checks if not c["passed"]]
     return {
@@ -147,8 +148,8 @@ def check(
     }
 
 
-def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str] | None:
-    """How the process ended, and the last of its output; None if it ended well."""
+def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
+    """How the process ended, in words, and the last of its output."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")])),
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -170,9 +171,7 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str] | No
         killer = signal.Signals(-done.returncode)
         likely = " (most likely: out of memory)" if killer is signal.SIGKILL else ""
         return f"was killed by {killer.name}{likely}", _tail(done.stdout)
-    if done.returncode > 0:
-        return f"ended with exit code {done.returncode}", _tail(done.stdout)
-    return None
+    return f"ended with exit code {done.returncode}", _tail(done.stdout)
 
 
 def _tail(output: bytes | None) -> str:

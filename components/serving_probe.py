@@ -4,8 +4,8 @@
 
 REPORT gets one JSON object a line, each written as soon as it is known, so that a crash or a hang leaves word of the
 check it happened in: {"started": name}, then {"check": name, "passed": bool, "detail": text, "seconds": float}; between
-them {"measured": {...}}. The exit code is 0 whatever the model does. The process stands for a server: of what is
-installed, it imports only TensorFlow and NumPy.
+them {"measured": {...}}; and at the end {"finished": true}. The exit code is 0 whatever the model does. The process
+stands for a server: of what is installed, it imports only TensorFlow and NumPy.
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         if journal.check("test images", read):
             probe(given.model_dir, images, journal)
+        journal.write(finished=True)
 
 
 if __name__ == "__main__":

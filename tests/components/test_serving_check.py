@@ -40,6 +40,12 @@ def artifacts(tmp_path: Path) -> dict:
     return {"model": model, "examples": examples, "blessing": blessing}
 
 
+def reporting(*records: dict) -> list[str]:
+    """A command that reports these records and that it has finished."""
+    lines = "".join(json.dumps(record) + "\n" for record in (*records, {"finished": True}))
+    return [sys.executable, "-c", f"import sys; open(sys.argv[3], 'w').write({lines!r})"]
+
+
 def run(artifacts: dict, **parameters: object) -> dict:
     ServingCheck.test_call(**artifacts, **parameters)
     return json.loads((Path(artifacts["blessing"].uri) / serving_check.REPORT_FILE).read_text())
@@ -128,18 +134,21 @@ def test_a_process_that_cannot_start_is_a_reason() -> None:
     ],
 )
 def test_limits(limits: Limits, failing: str | None) -> None:
-    measured = '{"measured": {"latency_ms": {"1": {"p95": 10}}, "load_seconds": 2, "peak_rss_mb": 900}}'
-    command = [sys.executable, "-c", f"import sys; open(sys.argv[3], 'w').write('''{measured}\\n''')"]
+    measured = {"measured": {"latency_ms": {"1": {"p95": 10}}, "load_seconds": 2, "peak_rss_mb": 900}}
 
-    assert serving_check.check("model", "examples", limits, command=command)["reason"] == failing
+    assert serving_check.check("model", "examples", limits, command=reporting(measured))["reason"] == failing
 
 
 def test_a_limit_on_what_was_not_measured_fails() -> None:
-    report = serving_check.check(
-        "model", "examples", Limits(max_latency_ms=1000), command=[sys.executable, "-c", "pass"]
-    )
+    report = serving_check.check("model", "examples", Limits(max_latency_ms=1000), command=reporting())
 
     assert report["reason"] == "max_latency_ms: not measured; 1000 ms allowed"
+
+
+def test_a_process_that_ends_early_is_no_pass() -> None:
+    report = serving_check.check("model", "examples", command=[sys.executable, "-c", "import os; os._exit(0)"])
+
+    assert report["reason"] == "process: the serving process ended with exit code 0"
 
 
 def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
@@ -224,7 +233,7 @@ def test_a_split_without_examples_is_a_reason(tmp_path: Path) -> None:
 
     serving_probe.main([str(save_model(tmp_path / "model")), str(tmp_path / "Split-test"), str(journal)])
 
-    last = json.loads(journal.read_text().splitlines()[-1])
+    last = json.loads(journal.read_text().splitlines()[-2])
     assert last["check"] == "test images"
     assert not last["passed"]
     assert last["detail"].startswith("there are no examples in ")
