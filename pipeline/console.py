@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import absl.logging
 import rich.console
 from rich.live import Live
 from rich.markup import escape
@@ -22,6 +23,7 @@ from rich.table import Table
 from trainer import progress
 
 _HEARTBEAT_SECONDS = 30
+_LOGGERS = ("absl", progress.LOGGER_NAME)
 _STARTED = "Component %s is running."
 _FINISHED = "Component %s is finished."
 
@@ -131,19 +133,19 @@ class StageLines(logging.Handler):
         self.stages: list[dict[str, object]] = []
 
     def __enter__(self) -> StageLines:
-        self._loggers = [logging.getLogger(name) for name in ("absl", progress.LOGGER_NAME)]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.addHandler(self)
-            logger.setLevel(logging.INFO)
+        # By absl's own verbosity, not by its logger's level: TensorFlow lowers and restores it on the way.
+        self._verbosity = absl.logging.get_verbosity()
+        absl.logging.set_verbosity(absl.logging.INFO)
+        for name in _LOGGERS:
+            logging.getLogger(name).addHandler(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: types.TracebackType | None
     ) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.removeHandler(self)
-            logger.setLevel(level)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+        absl.logging.set_verbosity(self._verbosity)
         if self._line:
             self._record(
                 self._line.finish("✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed"), cached=False
