@@ -88,7 +88,7 @@ def _classify(model: ServedModel, files: Sequence[Path], top_k: int) -> Iterator
         try:
             images[file] = _read(file)
         except RejectedError as error:
-            errors[file] = str(error)
+            errors[file] = error.reason
     answers: dict[Path, list[dict[str, Any]]] = {}
     try:
         answers.update(zip(images, _ask(model, list(images.values()), top_k), strict=True))
