@@ -118,8 +118,8 @@ def signatures_agree(model: ServedModel, images: Sequence[bytes]) -> str:
 def batch_agrees(model: ServedModel, images: Sequence[bytes]) -> str:
     """An image gets the same probabilities alone and among others."""
     batch = (list(images) * 2)[: max(2, len(images))]
-    together = model.request(IMAGES_SIGNATURE, batch)["probabilities"]
-    alone = [model.request(IMAGES_SIGNATURE, [image])["probabilities"][0] for image in batch]
+    together = model.request(IMAGES_SIGNATURE, batch)["probabilities"][:2]
+    alone = [model.request(IMAGES_SIGNATURE, [image])["probabilities"][0] for image in batch[:2]]
     return _same(np.stack(alone), together, f"alone and in a batch of {len(batch)}")
 
 

@@ -31,7 +31,7 @@ LATENCY_BATCHES = (1, 8)
 """Images a request, for the measurement of latency."""
 
 _LATENCY_SECONDS = 0.7
-_LATENCY_REQUESTS = (3, 50)
+_LATENCY_REQUESTS = (2, 50)
 
 
 class Journal:
