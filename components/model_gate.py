@@ -56,7 +56,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     judged = verdict.judge(candidate, baseline, json.loads(bounds))
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{REPORT_FILE}", "w") as file:
-        file.write(json.dumps(judged.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(judged.to_dict(), indent=2, allow_nan=False) + "\n")
     with fileio.open(f"{blessing.uri}/{BLESSED_FILE if judged.blessed else NOT_BLESSED_FILE}", "w") as file:
         file.write("")
     blessing.set_int_custom_property(BLESSED, int(judged.blessed))
