@@ -27,8 +27,9 @@ SCOPE = "InceptionV3"
 _RECORD = "backbone.json"
 _SHARED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "Conv2D": {"use_bias": False},
-    "BatchNormalization": {"scale": False},
+    "BatchNormalization": {"scale": False, "axis": [3]},
     "Activation": {"activation": "relu"},
+    "Concatenate": {"axis": 3},
 }
 
 
@@ -124,10 +125,7 @@ def build(
     updates: list[tf.Operation] = []
     for spec in inception_v3.between(start, stop):
         learns = spec.name in trainable
-        arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
-        if spec.weights:
-            arguments["trainable"] = learns
-        layer = getattr(keras.layers, spec.kind)(name=spec.name, **arguments)
+        layer = make_layer(spec, learns)
         read = [tensors[name] for name in spec.inputs]
         if spec.weights:
             # An absolute scope (the closing slash) is never made unique, so the variables get exactly these names.
@@ -139,6 +137,12 @@ def build(
         if training and learns:
             updates.extend(layer.updates)
     return Network(tensors[stop], variables, updates)
+
+
+def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
+    """The Keras layer that `spec` describes, not built yet."""
+    arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
+    return getattr(keras.layers, spec.kind)(name=spec.name, trainable=trainable, **arguments)
 
 
 def frozen_prefix(images: tf.Tensor, cut: str, output: str) -> tf.Tensor:

@@ -67,7 +67,7 @@ def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
         pixels = tf.image.decode_image(file, channels=3, expand_animations=False)
         pixels.set_shape([None, None, 3])
         resized = tf.image.resize(upright(pixels, orientation(file)), [image_size, image_size], antialias=True)
-        return resized / 127.5 - 1.0
+        return tf.clip_by_value(resized, 0.0, 255.0) / 127.5 - 1.0  # resizing rounds past the ends
 
     spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
     return tf.map_fn(one, encoded, parallel_iterations=_PARALLEL_IMAGES, fn_output_signature=spec)

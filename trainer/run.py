@@ -39,31 +39,44 @@ def run_fn(fn_args: FnArgs) -> None:
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
-    settings = config.from_dict(fn_args.custom_config["trainer"])
-    run_directory = fn_args.model_run_dir.rstrip("/")
-    model, train, evaluate = _prepare(settings, fn_args)
-    estimator = tf.estimator.Estimator(make_model_fn(model), config=_run_config(settings, run_directory))
-    evaluations = Evaluations(run_directory, settings.training.early_stopping)
-    _train(estimator, evaluations, settings, train, evaluate)
-    steps = _step(estimator.latest_checkpoint())
-    progress.report(steps, settings.training.steps, "steps", "exporting the whole network")
+    fitted = fit(config.from_dict(fn_args.custom_config["trainer"]), fn_args)
+    steps = _step(fitted.estimator.latest_checkpoint())
+    progress.report(steps, fitted.model.config.training.steps, "steps", "exporting the whole network")
     export.export_model(
-        estimator,
-        evaluations.best_checkpoint,
+        fitted.estimator,
+        fitted.evaluations.best_checkpoint,
         fn_args.base_model,
         fn_args.transform_graph_path,
         fn_args.serving_model_dir,
     )
     content = summary.training_summary(
-        model,
+        fitted.model,
         backbone.read_record(fn_args.base_model),
-        _head_parameters(evaluations.best_checkpoint),
-        evaluations,
+        _head_parameters(fitted.evaluations.best_checkpoint),
+        fitted.evaluations,
         steps,
         time.monotonic() - started,
     )
-    with tf.io.gfile.GFile(f"{run_directory}/{summary.FILE_NAME}", "w") as file:
+    with tf.io.gfile.GFile(f"{fn_args.model_run_dir.rstrip('/')}/{summary.FILE_NAME}", "w") as file:
         json.dump(content, file, indent=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained network, not exported: what was trained, by what, and how well."""
+
+    model: Model
+    estimator: tf.estimator.Estimator
+    evaluations: Evaluations
+
+
+def fit(settings: TrainerConfig, fn_args: FnArgs) -> Fitted:
+    """Trains and evaluates in `model_run_dir`; arguments and errors as `run_fn`, but for the settings' source."""
+    model, train, evaluate = _prepare(settings, fn_args)
+    estimator = tf.estimator.Estimator(make_model_fn(model), config=_run_config(settings, fn_args.model_run_dir))
+    evaluations = Evaluations(fn_args.model_run_dir, settings.training.early_stopping)
+    _train(estimator, evaluations, settings, train, evaluate)
+    return Fitted(model, estimator, evaluations)
 
 
 def _prepare(settings: TrainerConfig, fn_args: FnArgs) -> tuple[Model, inputs.Source, inputs.Source]:

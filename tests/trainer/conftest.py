@@ -1,0 +1,111 @@
+"""Fixtures of the trainer's tests: made once, by the real thing, and read by many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.trainer import training_data
+from trainer import backbone, run
+from trainer.config import (
+    BackboneConfig,
+    FineTuneConfig,
+    HeadConfig,
+    LearningRateConfig,
+    TrainerConfig,
+    TrainingConfig,
+)
+
+SIZE = training_data.SIZE
+
+
+@pytest.fixture(scope="session")
+def raw_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Examples artifact: 3 classes, 72 training and 24 evaluation pictures."""
+    artifact = tmp_path_factory.mktemp("raw")
+    training_data.write_raw_examples(artifact, train=24, evaluate=8)
+    return artifact
+
+
+@pytest.fixture(scope="session")
+def transform_directory(raw_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("transform")
+    training_data.run_transform(training_data.read_split(raw_examples, "train"), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def backbone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random InceptionV3 whose BatchNorm statistics fit no data, so that a use of the wrong ones shows."""
+    directory = tmp_path_factory.mktemp("backbone") / "Format-Serving"
+    backbone.import_weights(BackboneConfig(weights="random", image_size=SIZE), str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def features_at(
+    raw_examples: Path, transform_directory: Path, backbone_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Makes the features artifact of a cut, once."""
+    made: dict[str, Path] = {}
+
+    def at(cut: str) -> Path:
+        if cut not in made:
+            made[cut] = tmp_path_factory.mktemp(f"features-{cut}")
+            training_data.write_features(
+                raw_examples, transform_directory, backbone_directory, cut, "mixed10", made[cut]
+            )
+        return made[cut]
+
+    return at
+
+
+FROZEN = FineTuneConfig()
+
+
+def settings(fine_tune: FineTuneConfig = FROZEN, steps: int = 20, **training: object) -> TrainerConfig:
+    values = {"eval_every": 10, "batch_size": 16, "learning_rate": LearningRateConfig((3e-3,)), **training}
+    return TrainerConfig(
+        BackboneConfig(weights="random", image_size=SIZE),
+        fine_tune,
+        HeadConfig(hidden_units=(16,)),
+        TrainingConfig(steps=steps, **values),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="session")
+def train(
+    raw_examples: Path, transform_directory: Path, backbone_directory: Path, features_at: Callable[[str], Path]
+) -> Callable[..., dict]:
+    """Calls run_fn as TFX's Trainer does; returns the training summary."""
+
+    def call(config: TrainerConfig, cut: str | None, out: Path) -> dict:
+        examples = raw_examples if cut is None else features_at(cut)
+        run.run_fn(training_data.fn_args(config, examples, transform_directory, backbone_directory, out))
+        return json.loads((out / "run" / "training_summary.json").read_text())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def frozen_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on pooled features: nothing of the base trains."""
+    out = tmp_path_factory.mktemp("frozen")
+    train(settings(), backbone.POOLED, out)
+    return out
+
+
+FAST, SLOW = "conv2d_93|batch_normalization_93", "conv2d_85|batch_normalization_85"
+"""The layers that `suffix_run` trains, the second pair at a tenth of the rate."""
+
+
+@pytest.fixture(scope="session")
+def suffix_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on mixed9 features: some layers of the last block train, at two rates, its others are frozen."""
+    out = tmp_path_factory.mktemp("suffix")
+    rules = ((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))
+    train(settings(FineTuneConfig(rules=rules)), "mixed9", out)
+    return out

@@ -1,0 +1,134 @@
+"""The exported model, loaded and asked as a server and as TFMA would."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer import training_data
+from trainer import backbone, checkpoints, head, preprocessing
+from trainer.config import HeadConfig
+
+PICTURES = [training_data.picture(name, 1000 + i) for i, name in enumerate(("red", "green", "blue", "red"))]
+EXAMPLES = [training_data.raw_example(picture) for picture in PICTURES]
+
+
+class Served:
+    """A SavedModel in a session."""
+
+    def __init__(self, directory: Path) -> None:
+        self.session = tf.compat.v1.Session(graph=tf.Graph())
+        self.meta = tf.compat.v1.saved_model.load(self.session, ["serve"], str(directory))
+
+    def ask(self, signature: str, requests: list[bytes]) -> dict[str, np.ndarray]:
+        described = self.meta.signature_def[signature]
+        (receiver,) = described.inputs.values()
+        outputs = {name: info.name for name, info in described.outputs.items()}
+        return self.session.run(outputs, {receiver.name: requests})
+
+
+@pytest.fixture(scope="module")
+def served(frozen_run: Path) -> Iterator[Served]:
+    model = Served(frozen_run / "Format-Serving")
+    yield model
+    model.session.close()
+
+
+def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
+    def shape(info: Any) -> tuple[int, str, list[int]]:
+        return tf.as_dtype(info.dtype).name, [d.size for d in info.tensor_shape.dim]
+
+    found = {
+        name: ({k: shape(v) for k, v in d.inputs.items()}, {k: shape(v) for k, v in d.outputs.items()})
+        for name, d in served.meta.signature_def.items()
+    }
+    answers = {
+        "probabilities": ("float32", [-1, 3]),
+        "classes": ("string", [-1, 3]),
+        "label": ("string", [-1]),
+        "probability": ("float32", [-1]),
+    }
+    assert found == {
+        "serving_default": ({"examples": ("string", [-1])}, answers),
+        "serving_images": ({"images": ("string", [-1])}, answers),
+        "transform_features": ({"examples": ("string", [-1])}, {"label_xf": ("int64", [-1])}),
+    }
+
+
+def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> None:
+    directory = frozen_run / "Format-Serving"
+    assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
+        "assets/classes.txt",
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    ]
+    assert (directory / "assets" / "classes.txt").read_text() == "blue\ngreen\nred\n"
+    assert sorted(p.name for p in frozen_run.iterdir()) == ["Format-Serving", "run"]
+
+
+def test_examples_and_images_get_the_same_answer(served: Served) -> None:
+    by_example, by_image = served.ask("serving_default", EXAMPLES), served.ask("serving_images", PICTURES)
+    for name in ("probabilities", "classes", "label", "probability"):
+        np.testing.assert_array_equal(by_example[name], by_image[name])
+    best = by_image["probabilities"].argmax(-1)
+    assert by_image["label"].tolist() == [(b"blue", b"green", b"red")[i] for i in best]
+    assert by_image["classes"].tolist() == [[b"blue", b"green", b"red"]] * 4
+    np.testing.assert_allclose(by_image["probabilities"].sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(by_image["probability"], by_image["probabilities"].max(-1))
+
+
+def test_answer_does_not_depend_on_the_batch(served: Served) -> None:
+    together = served.ask("serving_images", PICTURES)["probabilities"]
+    alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in PICTURES])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_labels_are_transformed_without_their_images(served: Served) -> None:
+    requests = [training_data.raw_example(b"no image", label) for label in ("green", "unseen", None)]
+    assert served.ask("transform_features", requests)["label_xf"].tolist() == [1, -1, -1]
+
+
+def test_what_is_no_image_is_refused(served: Served) -> None:
+    for request in (b"", b"no image", PICTURES[0][:-200]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            served.ask("serving_images", [request])
+
+
+def test_served_network_is_the_trained_one_bit_for_bit(
+    served: Served, frozen_run: Path, transform_directory: Path, backbone_directory: Path
+) -> None:
+    """No skew: Transform's graph, the frozen prefix and the head as trained give exactly what is served."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images = preprocessing.load_image_transform(str(transform_directory))(tf.constant(PICTURES))
+        features = backbone.frozen_prefix(images, "pooled", "mixed10")
+        logits, _ = head.build(features, HeadConfig(hidden_units=(16,)), 3, False, None)
+        session.run(tf.compat.v1.tables_initializer())
+        backbone.restore(session, str(backbone_directory))
+        trained = checkpoints.read(str(frozen_run / "run" / "best.ckpt"))
+        for variable in tf.compat.v1.global_variables():
+            if variable.op.name in trained:
+                variable.load(trained[variable.op.name], session)
+        wanted, pixels = session.run([tf.nn.softmax(logits), images])
+    np.testing.assert_array_equal(served.ask("serving_images", PICTURES)["probabilities"], wanted)
+    served_pixels = [
+        served.session.run(tensor, {"images:0": PICTURES})
+        for op in served.session.graph.get_operations()
+        for tensor in op.outputs
+        if op.type == "StatefulPartitionedCall" and tensor.shape.rank == 4
+    ]
+    assert len(served_pixels) == 1
+    np.testing.assert_array_equal(served_pixels[0], pixels)
+
+
+def test_loads_in_tensorflow_2(frozen_run: Path, served: Served) -> None:
+    if not tf.executing_eagerly():
+        pytest.skip("eager execution is off in this process")
+    loaded = tf.saved_model.load(str(frozen_run / "Format-Serving"))
+    answer = loaded.signatures["serving_images"](images=tf.constant(PICTURES))
+    np.testing.assert_allclose(
+        answer["probabilities"].numpy(), served.ask("serving_images", PICTURES)["probabilities"], atol=1e-6
+    )

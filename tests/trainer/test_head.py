@@ -1,0 +1,37 @@
+import numpy as np
+import tensorflow as tf
+
+from trainer import head
+from trainer.config import HeadConfig
+
+
+def test_moments_of_batches_are_those_of_all() -> None:
+    values = np.random.default_rng(0).normal(1e3, 1e-2, (101, 7)).astype(np.float32)
+    found = head.moments(np.split(values, [10, 11, 60]))
+    np.testing.assert_allclose(found.mean, values.astype(np.float64).mean(0), rtol=1e-7)
+    np.testing.assert_allclose(found.variance, values.astype(np.float64).var(0), rtol=1e-5)
+
+
+def test_tiny_features_reach_the_logits_standardised() -> None:
+    features = np.random.default_rng(0).normal(2e-4, 1e-5, (64, 5)).astype(np.float32)
+    features[:, 4] = 3e-4  # one that never varies
+    config = HeadConfig(hidden_units=(), dropout=0.0)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        logits, trained = head.build(tf.constant(features), config, 3, False, head.moments([features]))
+        session.run(tf.compat.v1.global_variables_initializer())
+        values, (kernel, bias) = session.run([logits, trained])
+    standardised = (features - features.mean(0, np.float64)) / features.std(0, dtype=np.float64).clip(1e-9)
+    standardised[:, 4] = 0
+    np.testing.assert_allclose(values, standardised @ kernel + bias, atol=5e-3)
+
+
+def test_hidden_layers_and_dropout_only_in_training() -> None:
+    features = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    for training, same in ((False, True), (True, False)):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            logits, trained = head.build(tf.constant(features), HeadConfig((6, 4), 0.5), 3, training, None)
+            session.run(tf.compat.v1.global_variables_initializer())
+            assert np.array_equal(session.run(logits), session.run(logits)) is same
+        assert [v.op.name for v in trained] == [
+            f"head/{layer}/{weight}" for layer in ("hidden_0", "hidden_1", "logits") for weight in ("kernel", "bias")
+        ]

@@ -1,0 +1,119 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from tests.trainer import training_data
+from trainer import preprocessing
+
+SIZE = training_data.SIZE
+
+
+def decoded(files: list[bytes], size: int = SIZE) -> np.ndarray:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        return session.run(preprocessing.decode(tf.constant(files), size))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient() -> Image.Image:
+    """Red grows to the right, green downwards."""
+    x, y = np.meshgrid(np.linspace(0, 255, 120), np.linspace(0, 255, 90))
+    return Image.fromarray(np.stack([x, y, np.full_like(x, 60)], -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        *((mode, "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
+        *(("L", "JPEG"), ("RGB", "JPEG"), ("P", "GIF"), ("RGB", "BMP")),
+    ],
+)
+def test_every_colour_mode_becomes_rgb_in_minus_one_to_one(mode: str, kind: str) -> None:
+    image = gradient().convert(mode)
+    pixels = decoded([encoded(image, kind)])
+    assert pixels.shape == (1, SIZE, SIZE, 3)
+    assert pixels.dtype == np.float32
+    assert pixels.min() >= -1.0
+    assert pixels.max() <= 1.0
+    wanted = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 127.5 - 1
+    assert np.abs(pixels[0] - wanted).mean() < 0.02
+
+
+def test_large_images_are_averaged_not_sampled() -> None:
+    stripes = np.zeros((900, 900, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels = decoded([encoded(Image.fromarray(stripes), "PNG")])
+    assert np.abs(pixels).max() < 0.05
+
+
+def test_animations_give_their_first_frame() -> None:
+    frames = [gradient(), ImageOps.invert(gradient())]
+    animated = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.abs(decoded([animated])[0] - decoded([encoded(frames[0], "GIF")])[0]).mean() < 0.02
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_exif_orientation_is_undone_as_pillow_undoes_it(orientation: int, big_endian: bool) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"  # an entry before the orientation
+    exif[0x0112] = orientation
+    if big_endian:
+        exif.endian = ">"
+    rotated = encoded(gradient(), "JPEG", exif=exif, quality=95)
+    plain = encoded(ImageOps.exif_transpose(Image.open(io.BytesIO(rotated))), "JPEG", quality=95)
+    assert np.abs(decoded([rotated])[0] - decoded([plain])[0]).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x2a\0\0\0\0\0\0\0",
+    ],
+)
+def test_malformed_exif_counts_as_upright(exif: bytes) -> None:
+    plain = encoded(gradient(), "JPEG", quality=95)
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    np.testing.assert_array_equal(decoded([plain[:2] + segment + plain[2:]]), decoded([plain]))
+
+
+def test_photos_in_all_orientations_come_out_the_same(shared: Path) -> None:
+    files = sorted((shared / "data" / "odd_images" / "exif").glob("Landscape_*.jpg"))
+    images = decoded([f.read_bytes() for f in files])
+    assert all(np.abs(image - images[1]).mean() < 0.02 for image in images)
+
+
+def test_classes_are_sorted_by_name(transform_directory: Path) -> None:
+    assert preprocessing.class_names(str(transform_directory)) == ["blue", "green", "red"]
+
+
+def test_saved_graph_gives_images_and_labels(transform_directory: Path) -> None:
+    picture = training_data.picture("red", 1)
+    records = [training_data.raw_example(picture, label) for label in ("red", "blue", "purple", None)]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        outputs = preprocessing.transform_examples(str(transform_directory), tf.constant(records))
+        session.run(tf.compat.v1.tables_initializer())
+        values = session.run(outputs)
+    assert values["label_xf"].tolist() == [2, 0, -1, -1]
+    np.testing.assert_array_equal(values["image"], decoded([picture] * 4))
+
+
+def test_label_is_read_without_decoding_the_image(transform_directory: Path) -> None:
+    broken = training_data.raw_example(b"no image", "green")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        outputs = preprocessing.transform_examples(str(transform_directory), tf.constant([broken]))
+        session.run(tf.compat.v1.tables_initializer())
+        assert session.run(outputs["label_xf"]).tolist() == [1]
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            session.run(outputs["image"])

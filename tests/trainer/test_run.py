@@ -1,0 +1,191 @@
+"""run_fn as TFX calls it, on small real data."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer import training_data
+from tests.trainer.conftest import FAST, SLOW, settings
+from trainer import backbone, checkpoints, head, run
+from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig
+from trainer.errors import InputError
+
+
+@pytest.fixture
+def pooled_args(
+    features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
+) -> SimpleNamespace:
+    return training_data.fn_args(settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path)
+
+
+def summary_of(out: Path) -> dict:
+    return json.loads((out / "run" / "training_summary.json").read_text())
+
+
+def exported(out: Path) -> dict[str, np.ndarray]:
+    return checkpoints.read(str(out / "Format-Serving" / "variables" / "variables"))
+
+
+def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, backbone_directory: Path) -> None:
+    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    found = exported(frozen_run)
+    assert len(source) == 376
+    for name, value in source.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert {n.split("/")[0] for n in found} == {"InceptionV3", "head", "global_step"}
+
+
+def test_training_checkpoints_of_a_frozen_base_have_none_of_it(frozen_run: Path) -> None:
+    latest = tf.train.latest_checkpoint(str(frozen_run / "run"))
+    assert not [name for name, _ in tf.train.list_variables(latest) if name.startswith("InceptionV3")]
+
+
+def test_only_what_the_rules_train_moves(suffix_run: Path, backbone_directory: Path) -> None:
+    """Kernels, betas and statistics of trainable layers move; frozen ones, also BatchNorm's statistics, do not."""
+    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    found = exported(suffix_run)
+    moved = {name for name, value in source.items() if not np.array_equal(found[name], value)}
+    assert moved == {
+        f"InceptionV3/{layer}/{weight}"
+        for number in (93, 85)
+        for layer, weight in (
+            (f"conv2d_{number}", "kernel"),
+            (f"batch_normalization_{number}", "beta"),
+            (f"batch_normalization_{number}", "moving_mean"),
+            (f"batch_normalization_{number}", "moving_variance"),
+        )
+    }
+
+
+def test_summary_says_what_was_trained_and_how_it_went(suffix_run: Path) -> None:
+    summary = summary_of(suffix_run)
+    assert summary["steps"] == 20
+    assert summary["cut"] == "mixed9"
+    assert summary["classes"] == ["blue", "green", "red"]
+    assert [e["step"] for e in summary["evaluations"]] == [10, 20]
+    assert summary["best"] == min(summary["evaluations"], key=lambda e: e["loss"])
+    assert summary["backbone"]["random"] is True
+    assert {r["rule"] for r in summary["rules"]} == {FAST, SLOW, ".*"}
+    assert sum(r["layers"] for r in summary["rules"]) == 310
+    assert summary["trained_layers"] == {
+        "conv2d_85": 0.1,
+        "batch_normalization_85": 0.1,
+        "conv2d_93": 1.0,
+        "batch_normalization_93": 1.0,
+    }
+    in_head = 2048 * 16 + 16 + 16 * 3 + 3
+    in_base = 1280 * 0 + 2048 * 192 + 192 + 2048 * 320 + 320
+    assert summary["parameters"] == {
+        "trained": in_base + in_head,
+        "head": in_head,
+        "frozen": 21_802_784 - in_base,  # all that Keras counts in InceptionV3 without top
+    }
+
+
+def test_colours_are_learnt_and_the_best_evaluation_is_exported(frozen_run: Path) -> None:
+    summary = summary_of(frozen_run)
+    assert summary["best"]["accuracy"] > 0.9
+    assert exported(frozen_run)["global_step"] == summary["best"]["step"]
+
+
+def test_same_seed_gives_the_same_metrics(frozen_run: Path, pooled_args: SimpleNamespace) -> None:
+    again = run.fit(settings(), pooled_args)
+    assert again.evaluations.history == summary_of(frozen_run)["evaluations"]
+    other = SimpleNamespace(**{**vars(pooled_args), "model_run_dir": pooled_args.model_run_dir + "-other"})
+    assert run.fit(settings(seed=2), other).evaluations.history != again.evaluations.history
+
+
+def test_same_seed_trains_the_same_network(
+    suffix_run: Path,
+    features_at: Callable[[str], Path],
+    transform_directory: Path,
+    backbone_directory: Path,
+    tmp_path: Path,
+) -> None:
+    """Also where convolutions and BatchNorm train."""
+    config = settings(FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))))
+    args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, tmp_path)
+    assert run.fit(config, args).evaluations.history == summary_of(suffix_run)["evaluations"]
+
+
+def test_restart_continues_from_the_last_checkpoint(
+    pooled_args: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run.fit(settings(steps=10), pooled_args)
+    assert [e["step"] for e in first.evaluations.history] == [10]
+    with caplog.at_level(logging.INFO, "progress"):
+        second = run.fit(settings(steps=20), pooled_args)
+    assert [e["step"] for e in second.evaluations.history] == [10, 20]
+    assert min(r.progress["done"] for r in caplog.records if hasattr(r, "progress")) >= 10  # type: ignore[attr-defined]
+    third = run.fit(settings(steps=20), pooled_args)  # nothing left to do
+    assert third.evaluations.history == second.evaluations.history
+
+
+def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:
+    run.fit(settings(steps=10), pooled_args)
+    (Path(pooled_args.model_run_dir) / "evaluations.json").unlink()
+    assert [e["step"] for e in run.fit(settings(steps=10), pooled_args).evaluations.history] == [10]
+
+
+def test_training_stops_once_the_loss_no_longer_falls(pooled_args: SimpleNamespace) -> None:
+    """With a rate of zero no evaluation is better than the first."""
+    config = settings(steps=50, eval_every=5, early_stopping=2, learning_rate=LearningRateConfig((0.0,)))
+    fitted = run.fit(config, pooled_args)
+    assert [e["step"] for e in fitted.evaluations.history] == [5, 10, 15]
+    assert fitted.evaluations.best["step"] == 5
+    again = run.fit(config, pooled_args)  # a restart does not go on where training had stopped
+    assert len(again.evaluations.history) == 3
+
+
+def test_balanced_class_weights_come_from_the_training_split(
+    pooled_args: SimpleNamespace, features_at: Callable[[str], Path], tmp_path: Path
+) -> None:
+    skewed = tmp_path / "skewed"
+    records = training_data.read_split(features_at("pooled"), "train")
+    training_data.write_split(skewed, "train", records[0::3] + records[1::3][:6] + records[2::3][:6])
+    training_data.write_split(skewed, "eval", training_data.read_split(features_at("pooled"), "eval"))
+    (skewed / "features.json").write_text((features_at("pooled") / "features.json").read_text())
+    args = SimpleNamespace(**{**vars(pooled_args), "train_files": [f"{skewed}/Split-train/*"]})
+    config = dataclasses.replace(settings(steps=2), head=HeadConfig(hidden_units=(), class_weights="balanced"))
+    np.testing.assert_allclose(run.fit(config, args).model.class_weights, [0.5, 2.0, 2.0])
+
+
+@pytest.mark.slow
+def test_without_a_cut_images_are_read_live(
+    train: Callable[..., dict], backbone_directory: Path, tmp_path: Path
+) -> None:
+    """The first layer trains; its neighbour, frozen, stays; the answer is exported like any other."""
+    fine_tune = FineTuneConfig(rules=(("conv2d", 1.0), (".*", 0.0)))
+    summary = train(settings(fine_tune, steps=2, eval_every=2, batch_size=8), None, tmp_path)
+    assert summary["cut"] is None
+    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    found = exported(tmp_path)
+    assert {n for n, v in source.items() if not np.array_equal(found[n], v)} == {"InceptionV3/conv2d/kernel"}
+
+
+def test_standardisation_is_of_the_training_features(frozen_run: Path, features_at: Callable[[str], Path]) -> None:
+    records = [tf.train.Example.FromString(r) for r in training_data.read_split(features_at("pooled"), "train")]
+    wanted = head.moments(
+        [np.stack([np.frombuffer(e.features.feature["features"].bytes_list.value[0], "<f4") for e in records])]
+    )
+    found = exported(frozen_run)
+    np.testing.assert_allclose(found["head/standardisation/mean"], wanted.mean, rtol=1e-5)
+    np.testing.assert_allclose(found["head/standardisation/variance"], wanted.variance, rtol=1e-4, atol=1e-20)
+
+
+def test_features_of_another_cut_are_refused(pooled_args: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="taken at pooled, but the rules of fine_tune imply mixed9"):
+        run.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
+
+
+def test_diverging_training_is_explained(pooled_args: SimpleNamespace) -> None:
+    config = settings(optimizer="sgd", learning_rate=LearningRateConfig((1e30,)))
+    with pytest.raises(InputError, match=r"Lower training\.learning_rate"):
+        run.fit(config, pooled_args)

@@ -1,0 +1,124 @@
+"""Small real data for the trainer's tests: pictures, raw examples, Transform's output, and features."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform.beam as tft_beam
+from google.protobuf import text_format
+from PIL import Image
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.tfxio import tf_example_record
+
+from trainer import backbone, config, preprocessing
+
+SIZE = 75
+CLASSES = ("blue", "green", "red")
+
+_SCHEMA = """
+feature { name: "image/encoded" type: BYTES presence { min_fraction: 1 } shape { dim { size: 1 } } }
+feature { name: "label" type: BYTES presence { min_fraction: 1 } shape { dim { size: 1 } } }
+"""
+
+
+def picture(label: str, seed: int) -> bytes:
+    """A PNG of noise, of any brightness and tint, in which the channel of `label` tends to be brighter."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 120, (60, 80, 3)) + random.integers(0, 40) + random.integers(0, 24, 3)
+    pixels[..., ("red", "green", "blue").index(label)] += 30
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def raw_example(encoded: bytes, label: str | None = None) -> bytes:
+    example = tf.train.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(encoded)
+    if label is not None:
+        example.features.feature["label"].bytes_list.value.append(label.encode())
+    return example.SerializeToString()
+
+
+def write_split(artifact: Path, split: str, records: Iterable[bytes]) -> None:
+    folder = artifact / f"Split-{split}"
+    folder.mkdir(parents=True)
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def read_split(artifact: Path, split: str) -> list[bytes]:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        files = [str(p) for p in sorted((artifact / f"Split-{split}").iterdir())]
+        dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(10_000)
+        return list(session.run(tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()))
+
+
+def write_raw_examples(artifact: Path, train: int, evaluate: int) -> None:
+    """Writes `train` and `evaluate` pictures of every class, the classes taking turns."""
+    seeds = iter(range(1_000_000))
+    for split, count in (("train", train), ("eval", evaluate)):
+        write_split(artifact, split, [raw_example(picture(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
+
+
+def run_transform(records: list[bytes], directory: Path, image_size: int = SIZE) -> None:
+    """What TFX's Transform does with `preprocessing_fn`, by the same library, in memory."""
+    source = tf_example_record.TFExampleBeamRecord(
+        telemetry_descriptors=["test"], physical_format="inmem", schema=text_format.Parse(_SCHEMA, schema_pb2.Schema())
+    )
+    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"image_size": image_size})
+    with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
+        batches = pipeline | beam.Create(records) | source.BeamSource()
+        transform = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(function)
+        transform | tft_beam.WriteTransformFn(str(directory))
+
+
+def write_features(
+    raw: Path, transform_directory: Path, backbone_directory: Path, cut: str, output: str, artifact: Path
+) -> None:
+    """What FeatureExtractor writes: each image's features at the cut."""
+    dtype = np.float32 if cut == backbone.POOLED else np.float16
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        serialized = tf.compat.v1.placeholder(tf.string, [None])
+        transformed = preprocessing.transform_examples(str(transform_directory), serialized)
+        features = backbone.frozen_prefix(transformed["image"], cut, output)
+        session.run(tf.compat.v1.tables_initializer())
+        backbone.restore(session, str(backbone_directory))
+        for split in ("train", "eval"):
+            records = read_split(raw, split)
+            examples = []
+            for i in range(0, len(records), 64):
+                fetches = [features, transformed["label_xf"]]
+                for value, label in zip(*session.run(fetches, {serialized: records[i : i + 64]}), strict=True):
+                    example = tf.train.Example()
+                    example.features.feature["features"].bytes_list.value.append(value.astype(dtype).tobytes())
+                    example.features.feature["label_xf"].int64_list.value.append(int(label))
+                    examples.append(example.SerializeToString())
+            write_split(artifact, split, examples)
+    shape = features.shape.as_list()[1:]
+    described = {"cut": cut, "shape": shape, "dtype": np.dtype(dtype).name, "bfloat16": False}
+    (artifact / "features.json").write_text(json.dumps(described))
+
+
+def fn_args(
+    settings: config.TrainerConfig, examples: Path, transform: Path, backbone_directory: Path, out: Path
+) -> SimpleNamespace:
+    """The attributes of TFX's FnArgs that run_fn reads (importing the class takes 16 s)."""
+    return SimpleNamespace(
+        train_files=[f"{examples}/Split-train/*"],
+        eval_files=[f"{examples}/Split-eval/*"],
+        transform_graph_path=str(transform),
+        base_model=str(backbone_directory),
+        model_run_dir=str(out / "run"),
+        serving_model_dir=str(out / "Format-Serving"),
+        custom_config={"trainer": config.to_dict(settings)},
+    )
