@@ -3,8 +3,6 @@
 TFX's own ImportSchemaGen is keyed on the file's path: it neither notices an edit nor runs on another machine.
 """
 
-from pathlib import PurePosixPath
-
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -20,5 +18,5 @@ def SchemaImporter(schema: OutputArtifact[Schema], text: Parameter[str]) -> None
         text: a tensorflow_metadata Schema in protobuf's text format.
     """
     fileio.makedirs(schema.uri)
-    with fileio.open(str(PurePosixPath(schema.uri) / "schema.pbtxt"), "w") as file:
+    with fileio.open(f"{schema.uri}/schema.pbtxt", "w") as file:
         file.write(text)

@@ -96,7 +96,7 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
         outcome.backbone["cut"] = _json(features.uri, "features.json")["cut"]
     model = _output(nodes, "Trainer", "model")
     if model:
-        outcome.model = str(Path(model.uri) / "Format-Serving")
+        outcome.model = f"{model.uri}/Format-Serving"
     gate = _output(nodes, "ModelGate", "blessing")
     if gate:
         verdict = _json(gate.uri, "gate.json")

@@ -21,6 +21,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline import evaluation
 from trainer.config import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, make_converter
 from trainer.errors import InputError
 
@@ -95,6 +96,14 @@ class EvaluationSettings:
     slices: tuple[str, ...] = ("label", "resolution", "brightness")
     thresholds: dict[str, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[str, SliceBounds] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        evaluation.feature_keys(self.slices)
+        for group in ("thresholds", "per_slice"):
+            for metric in getattr(self, group):
+                near = difflib.get_close_matches(metric, evaluation.METRICS, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(evaluation.METRICS)}"
+                _require(metric in evaluation.METRICS, f"{group}.{metric}: there is no such metric; {hint}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,6 +80,11 @@ def test_settings_cannot_be_changed():
         ("data.splits={train: 1}", "splits must give a positive number for each of train, eval, test"),
         ("name=My Birds", "name is 'My Birds'; use lower-case letters"),
         ("evaluation.thresholds={accuracy: {mim: 3}}", "did you mean evaluation.thresholds.accuracy.min?"),
+        (
+            "evaluation.per_slice={acuracy: {min: 1}}",
+            "per_slice.acuracy: there is no such metric; did you mean accuracy?",
+        ),
+        ("evaluation.slices=[label, label]", "'label' is given twice"),
         ("training.steps.x=3", "training.steps is 600, it has no keys of its own"),
         ("training.steps", "'training.steps' is not of the form path.of.setting=value"),
         ("data.images={", "SET data.images, line 1, column 2: not valid YAML"),
