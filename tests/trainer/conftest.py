@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tensorflow import keras
 
 from tests.trainer import training_data
 from trainer import backbone, run
@@ -20,6 +21,13 @@ from trainer.config import (
 )
 
 SIZE = training_data.SIZE
+
+
+@pytest.fixture(scope="session")
+def keras_base() -> keras.Model:
+    """Keras's InceptionV3 without top, its layers named as in a fresh process."""
+    keras.backend.clear_session()
+    return keras.applications.InceptionV3(weights=None, include_top=False)
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +74,12 @@ def features_at(
 FROZEN = FineTuneConfig()
 
 
-def settings(fine_tune: FineTuneConfig = FROZEN, steps: int = 20, **training: object) -> TrainerConfig:
+def settings(
+    fine_tune: FineTuneConfig = FROZEN, steps: int = 20, output: str = "mixed10", **training: object
+) -> TrainerConfig:
     values = {"eval_every": 10, "batch_size": 16, "learning_rate": LearningRateConfig((3e-3,)), **training}
     return TrainerConfig(
-        BackboneConfig(weights="random", image_size=SIZE),
+        BackboneConfig(weights="random", image_size=SIZE, output=output),
         fine_tune,
         HeadConfig(hidden_units=(16,)),
         TrainingConfig(steps=steps, **values),  # type: ignore[arg-type]

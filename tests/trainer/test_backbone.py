@@ -54,8 +54,8 @@ def test_network_from_the_checkpoint_computes_what_keras_computes(
     assert names == set(checkpoints.read(backbone.checkpoint_path(directory)))
 
 
-@pytest.mark.parametrize("cut", ["mixed3", "mixed9"])
-def test_prefix_and_suffix_are_the_whole(cut: str, keras_answer: tuple[Path, np.ndarray], directory: str) -> None:
+def test_prefix_and_suffix_are_the_whole(keras_answer: tuple[Path, np.ndarray], directory: str) -> None:
+    cut = "mixed8"
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         prefix = backbone.frozen_prefix(tf.constant(IMAGES), cut, "mixed10")
         features = tf.compat.v1.placeholder(tf.float32, prefix.shape)

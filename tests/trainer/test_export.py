@@ -132,3 +132,48 @@ def test_loads_in_tensorflow_2(frozen_run: Path, served: Served) -> None:
     np.testing.assert_allclose(
         answer["probabilities"].numpy(), served.ask("serving_images", PICTURES)["probabilities"], atol=1e-6
     )
+
+
+@pytest.mark.slow
+def test_tfma_evaluates_it_on_raw_examples(served: Served, frozen_run: Path, tmp_path: Path) -> None:
+    import tensorflow_model_analysis as tfma  # 10 s
+
+    names = training_data.CLASSES * 4
+    pictures = [training_data.picture(name, 5000 + i) for i, name in enumerate(names)]
+    records = [training_data.raw_example(p, n) for p, n in zip(pictures, names, strict=True)]
+    training_data.write_split(tmp_path, "test", records)
+    config = tfma.EvalConfig(
+        model_specs=[
+            tfma.ModelSpec(
+                model_type=tfma.TF_GENERIC,
+                signature_name="serving_default",
+                label_key="label_xf",
+                prediction_key="probabilities",
+                preprocessing_function_names=["transform_features"],
+            )
+        ],
+        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["label"])],
+        metrics_specs=[
+            tfma.MetricsSpec(
+                metrics=[
+                    tfma.MetricConfig(class_name="ExampleCount"),
+                    tfma.MetricConfig(class_name="SparseCategoricalAccuracy"),
+                ]
+            )
+        ],
+    )
+    result = tfma.run_model_analysis(
+        eval_shared_model=tfma.default_eval_shared_model(str(frozen_run / "Format-Serving"), eval_config=config),
+        eval_config=config,
+        data_location=f"{tmp_path}/Split-test/*",
+        output_path=str(tmp_path / "evaluation"),
+    )
+    right = served.ask("serving_images", pictures)["label"] == [n.encode() for n in names]
+    found = {
+        slice_key: {name: value["doubleValue"] for name, value in metrics[""][""].items()}
+        for slice_key, metrics in result.slicing_metrics
+    }
+    assert found[()] == pytest.approx({"example_count": 12, "sparse_categorical_accuracy": right.mean()})
+    for i, name in enumerate(training_data.CLASSES):
+        wanted = {"example_count": 4, "sparse_categorical_accuracy": right[i::3].mean()}
+        assert found[(("label", name),)] == pytest.approx(wanted)

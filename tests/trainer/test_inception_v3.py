@@ -3,10 +3,8 @@ from tensorflow import keras
 from trainer import backbone, inception_v3
 
 
-def test_written_down_network_is_the_installed_keras_one() -> None:
-    keras.backend.clear_session()
-    model = keras.applications.InceptionV3(weights=None, include_top=False)
-    wanted = model.get_config()["layers"]
+def test_written_down_network_is_the_installed_keras_one(keras_base: keras.Model) -> None:
+    wanted = keras_base.get_config()["layers"]
     assert wanted[0]["class_name"] == "InputLayer"
     source = {wanted[0]["name"]: inception_v3.INPUT}
     ours = inception_v3.layers()
@@ -17,7 +15,7 @@ def test_written_down_network_is_the_installed_keras_one() -> None:
         made = backbone.make_layer(mine, trainable=True)
         assert type(made).__name__ == theirs["class_name"]
         assert made.get_config() == theirs["config"]
-        weights = [tuple(w.shape) for w in model.get_layer(mine.name).weights]
+        weights = [tuple(w.shape) for w in keras_base.get_layer(mine.name).weights]
         assert [shape for _, shape in mine.weights] == weights
 
 

@@ -7,10 +7,8 @@ from trainer.errors import InputError
 
 
 @pytest.mark.parametrize("output", ["mixed10", "mixed7"])
-def test_last_layers_means_what_the_keras_loop_means(output: str) -> None:
-    keras.backend.clear_session()
-    whole = keras.applications.InceptionV3(weights=None, include_top=False)
-    base = keras.Model(whole.input, whole.get_layer(output).output)
+def test_last_layers_means_what_the_keras_loop_means(output: str, keras_base: keras.Model) -> None:
+    base = keras.Model(keras_base.input, keras_base.get_layer(output).output)
     for n in (5, 17, 60):
         base.trainable = True
         for layer in base.layers[:-n]:
