@@ -23,6 +23,7 @@ from rich.table import Table
 from trainer import progress
 
 _HEARTBEAT_SECONDS = 30
+_WIDTH_OF_FILES = 200  # columns; nothing is cut short in a CI log
 _LOGGERS = ("absl", progress.LOGGER_NAME)
 _STARTED = "Component %s is running."
 _FINISHED = "Component %s is finished."
@@ -53,7 +54,8 @@ class Console:
         self._level = root.level
         root.addHandler(self._handler)
         root.setLevel(logging.INFO)
-        self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True)
+        wide = None if os.isatty(self._saved[0]) else _WIDTH_OF_FILES
+        self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True, width=wide)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -109,8 +111,8 @@ class StageLine:
         row = Table.grid(padding=(0, 1))
         row.add_column(width=1, style=style)
         row.add_column(width=5, justify="right", style="dim")
-        row.add_column(width=20)
-        row.add_column(width=8, justify="right")
+        row.add_column(min_width=20, no_wrap=True)
+        row.add_column(min_width=8, justify="right", no_wrap=True)
         row.add_column(overflow="ellipsis", no_wrap=True)
         row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", escape(self._detail))
         return row
@@ -156,8 +158,8 @@ class StageLines(logging.Handler):
         """Called by logging for every record; only a few concern us."""
         at = getattr(record, "progress", None)
         if at and self._line:
-            count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "")
-            self._line.update(f"{count} {at['unit']}" + (f" · {at['note']}" if at["note"] else ""))
+            count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "") + f" {at['unit']}"
+            self._line.update(" · ".join(filter(None, ["" if at["total"] == 1 else count, at["note"]])))
         elif record.msg == _STARTED and isinstance(record.args, tuple):
             self._node = str(record.args[0])
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")

@@ -214,7 +214,7 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
     for note in outcome.notes:
         console.say(f"  note: {note}", style="yellow")
     if outcome.status == "pushed":
-        console.say('  try it: make predict IMAGES="one.jpg two.png"')
+        console.say(f'  try it: make predict MODEL={outcome.pushed_model} IMAGES="one.jpg two.png"')
     console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")
     console.say(f"  details: {home / 'last_run.json'}")
     console.say(f"  log:     {outcome.log}")

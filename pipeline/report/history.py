@@ -1,0 +1,84 @@
+"""Earlier runs of a pipeline, from ML Metadata and what their gates wrote."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.lineage import NodeRun, node_runs
+from pipeline.report.facts import PastRun
+
+if TYPE_CHECKING:
+    from ml_metadata.metadata_store import MetadataStore
+
+FOLDER = "reports"
+"""Where reports are, in the pipeline's folder."""
+
+_LAST_STAGE = "Pusher"
+_SHOWN = 40
+
+
+def past_runs(store: MetadataStore, name: str, run_id: str | None, home: Path) -> list[PastRun]:
+    """The last forty runs up to and including `run_id`, oldest first.
+
+    Args:
+        store: ML Metadata.
+        name: of the pipeline.
+        run_id: of the run that the report is about; None: up to the latest.
+        home: the pipeline's folder, in which the reports of earlier runs are.
+    """
+    pipeline = store.get_context_by_type_and_name("pipeline", name)
+    if pipeline is None:
+        return []
+    runs = [c for c in store.get_children_contexts_by_context(pipeline.id) if c.type == "pipeline_run"]
+    runs.sort(key=lambda context: context.id)
+    names = [context.name for context in runs]
+    if run_id in names:
+        runs = runs[: names.index(run_id) + 1]
+    return [
+        _past_run(node_runs(store, c.name), c.name, c.create_time_since_epoch / 1000, home, c.name == run_id)
+        for c in runs[-_SHOWN:]
+    ]
+
+
+def report_name(run_id: str) -> str:
+    """File name of a run's report; ML Metadata's names are times with colons."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in run_id) + ".html"
+
+
+def _past_run(nodes: dict[str, NodeRun], run_id: str, seconds: float, home: Path, current: bool) -> PastRun:
+    status, version = "failed", None
+    finished = nodes.get(_LAST_STAGE)
+    if finished and finished.state in ("complete", "cached"):
+        pushed = finished.outputs.get("pushed_model", [])
+        status = "pushed" if pushed and pushed[0].properties.get("pushed") == 1 else "refused"
+        version = str(pushed[0].properties["pushed_version"]) if status == "pushed" else None
+    accuracy, examples = _measured(nodes)
+    report = report_name(run_id)
+    return PastRun(
+        id=run_id,
+        started=datetime.fromtimestamp(seconds),
+        status=status,
+        accuracy=accuracy,
+        examples=examples,
+        version=version,
+        report=report if not current and (home / FOLDER / report).is_file() else None,
+        current=current,
+    )
+
+
+def _measured(nodes: dict[str, NodeRun]) -> tuple[float | None, int | None]:
+    """Accuracy and number of test images, as far as they are still on disk."""
+    gate, raw = nodes.get("ModelGate"), nodes.get("ImageExampleGen")
+    if gate is None or not gate.outputs.get("blessing"):
+        return None, None
+    path = Path(gate.outputs["blessing"][0].uri) / "gate.json"
+    if not path.is_file():  # deleted to save space
+        return None, None
+    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    examples = (
+        raw.outputs["examples"][0].properties.get("examples_test") if raw and raw.outputs.get("examples") else None
+    )
+    return metrics.get("accuracy", {}).get("overall"), int(examples) if examples is not None else None
