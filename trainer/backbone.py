@@ -83,13 +83,17 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
     target = directory.rstrip("/")
     unfinished = f"{target}.unfinished-{uuid.uuid4().hex}"
-    tf.io.gfile.makedirs(unfinished)
-    checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
-    with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
-        file.write(json.dumps(dataclasses.asdict(record), indent=1))
-    if tf.io.gfile.exists(target):
-        tf.io.gfile.rmtree(target)
-    tf.io.gfile.rename(unfinished, target)
+    try:
+        tf.io.gfile.makedirs(unfinished)
+        checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
+        with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
+            file.write(json.dumps(dataclasses.asdict(record), indent=1))
+        if tf.io.gfile.exists(target):
+            tf.io.gfile.rmtree(target)
+        tf.io.gfile.rename(unfinished, target)
+    finally:
+        if tf.io.gfile.exists(unfinished):
+            tf.io.gfile.rmtree(unfinished)
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -56,11 +57,12 @@ def export_model(
             tf.io.gfile.rmtree(target)
         tf.io.gfile.rename(saved, target)
     finally:
-        tf.io.gfile.rmtree(unfinished)
+        if tf.io.gfile.exists(unfinished):
+            tf.io.gfile.rmtree(unfinished)
 
 
-def serving_input_receiver_fn(transform_directory: str) -> tf.estimator.export.ServingInputReceiver:
-    """What receives requests: tf.Examples, or in their place the encoded images parsed from them."""
+def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
+    """Makes what receives requests: tf.Examples, or in their place the encoded images parsed from them."""
 
     def receiver() -> tf.estimator.export.ServingInputReceiver:
         examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
