@@ -1,5 +1,1 @@
-"""The report of a run: one HTML page that needs nothing but a browser."""
-
-from pipeline.report.make import make_report, remake_report
-
-__all__ = ["make_report", "remake_report"]
+"""The report of a run: one HTML page that needs nothing but a browser; see `make` for what to call."""

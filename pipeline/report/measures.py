@@ -104,7 +104,7 @@ def f1_by_class(predictions: Sequence[Prediction]) -> dict[str, tuple[float | No
         collections.Counter(p.predicted for p in predictions),
     )
     hits = collections.Counter(p.label for p in predictions if p.right)
-    result = {}
+    result: dict[str, tuple[float | None, float | None, float | None]] = {}
     for name in sorted(true.keys() | told.keys()):
         precision = hits[name] / told[name] if told[name] else None
         recall = hits[name] / true[name] if true[name] else None

@@ -1,0 +1,68 @@
+"""Makes the report of the run that has just ended, or makes it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline import model_card
+from pipeline.outcome import Outcome
+from pipeline.report import history
+from pipeline.report.collect import collect
+from pipeline.report.render import render
+from trainer.errors import InputError
+
+_SETTINGS = "last_run_settings.json"
+_LAST_RUN = "last_run.json"
+_KEPT = 50
+
+
+def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
+    """Writes the report, and the model card into the pushed model's folder if it has none.
+
+    Args:
+        home: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
+        name: of the pipeline.
+        outcome: how the latest run ended.
+        settings: that it ran with (`pipeline.settings.to_dict`); kept beside `last_run.json`, to make the report again.
+
+    Returns:
+        The page's path: named by the run, or by its log if it failed before the first stage.
+    """
+    _write(home / _SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False))
+    facts = collect(home, name, outcome, settings)
+    stem = facts.run_id or (Path(outcome.log).stem if outcome.log else "run")
+    path = home / history.FOLDER / history.report_name(stem)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, render(facts))
+    for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
+        old.unlink()
+    if outcome.pushed_model and Path(outcome.pushed_model).is_dir():
+        card = Path(outcome.pushed_model) / model_card.FILE_NAME
+        if not card.exists():  # a run that changed nothing has pushed nothing new
+            _write(card, model_card.model_card(facts))
+    return path
+
+
+def remake_report(home: Path, name: str) -> Path:
+    """Writes the report of the last run again.
+
+    Raises:
+        InputError: no run has ended in that folder.
+    """
+    if not (home / _LAST_RUN).is_file():
+        raise InputError(f"there is no {_LAST_RUN} in {home}: run the pipeline first, or give its CONFIG and ROOT")
+    values = json.loads((home / _LAST_RUN).read_text(encoding="utf-8"))
+    known = {field.name for field in dataclasses.fields(Outcome)}
+    outcome = Outcome(**{key: value for key, value in values.items() if key in known})
+    kept = home / _SETTINGS
+    settings = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    return make_report(home, name, outcome, settings)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names may hold lone surrogates
+    partial.replace(path)

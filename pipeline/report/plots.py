@@ -1,0 +1,204 @@
+"""The report's plots: drawn by matplotlib, then given the page's colours, so that they follow its theme."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from io import StringIO
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from pipeline.report.facts import PastRun, StepValue
+from pipeline.report.measures import Bin, wilson
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+
+# Stand-ins that matplotlib draws with -> the page's CSS variables.
+INK, MUTED, GRID, FIRST, SECOND, GOOD, BAD = (f"#0000{i:02x}" for i in range(1, 8))
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", FIRST: "first", SECOND: "second", GOOD: "good", BAD: "bad"}
+_STATUS = {"pushed": (GOOD, "o"), "refused": (BAD, "X"), "failed": (MUTED, "s")}
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
+    "text.parse_math": False,  # a class may be called $x$
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
+_SIZE = (4.9, 2.7)  # inches of 72 units: about the width of a phone, so that text is never shrunk there
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def training_loss(train: Sequence[StepValue], evaluations: Sequence[dict[str, float]], best: int) -> Markup:
+    """Loss of batches and of the eval split by step; a line marks the step that was kept."""
+
+    def draw(axes: Axes) -> None:
+        if train:
+            axes.plot([p.step for p in train], [p.value for p in train], color=SECOND, alpha=0.75, lw=1, label="train")
+        axes.plot([e["step"] for e in evaluations], [e["loss"] for e in evaluations], "o-", color=FIRST, label="eval")
+        values = [p.value for p in train] + [e["loss"] for e in evaluations]
+        if values and min(values) > 0 and max(values) > 20 * min(values):
+            _logarithmic(axes)
+        _mark_best(axes, best)
+        axes.legend()
+
+    return _plot("training-loss", "Loss", "Loss of the train and eval splits by training step.", draw)
+
+
+def training_accuracy(evaluations: Sequence[dict[str, float]], best: int) -> Markup:
+    """Accuracy on the eval split by step."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([e["step"] for e in evaluations], [e["accuracy"] for e in evaluations], "o-", color=FIRST)
+        _mark_best(axes, best)
+
+    last = evaluations[-1]["accuracy"] if evaluations else 0
+    words = f"Accuracy on the eval split by training step; {last:.3f} at the end."
+    return _plot("training-accuracy", "Accuracy on eval", words, draw)
+
+
+def learning_rate(values: Sequence[StepValue]) -> Markup:
+    """The learning rate by step, on a logarithmic scale where it is positive."""
+
+    def draw(axes: Axes) -> None:
+        axes.step([p.step for p in values], [p.value for p in values], where="post", color=FIRST)
+        if min(p.value for p in values) > 0:
+            _logarithmic(axes)
+            low, high = min(p.value for p in values), max(p.value for p in values)
+            axes.set_ylim(low / 3, high * 3)
+
+    words = f"Learning rate by step, from {values[0].value:g} to {values[-1].value:g}."
+    return _plot("learning-rate", "Learning rate", words, draw)
+
+
+def reliability(bins: Sequence[Bin]) -> Markup:
+    """Accuracy against confidence, with intervals; on the diagonal, a probability means what it says."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], "--", color=MUTED, lw=1)
+        x = [b.confidence for b in bins]
+        y = [b.accuracy.value for b in bins]
+        errors = [[b.accuracy.value - b.accuracy.low for b in bins], [b.accuracy.high - b.accuracy.value for b in bins]]
+        axes.errorbar(x, y, errors, fmt="o", color=FIRST, ecolor=FIRST, elinewidth=1.2, capsize=2.5, alpha=0.95)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.04)
+        axes.set_xlabel("probability of the predicted class")
+
+    return _plot(
+        "reliability",
+        "How often it is right",
+        "Reliability plot: share of right answers against the probability the model gave; the table has the numbers.",
+        draw,
+        (4.9, 3.4),
+    )
+
+
+def past_accuracy(runs: Sequence[PastRun]) -> Markup:
+    """Accuracy on the test split run after run, with intervals; colour and shape say how the run ended."""
+
+    def draw(axes: Axes) -> None:
+        measured = [(n, run) for n, run in enumerate(runs, 1) if run.accuracy is not None]
+        axes.plot([n for n, _ in measured], [run.accuracy or 0 for _, run in measured], color=GRID, lw=1.2)
+        for status, (colour, marker) in _STATUS.items():
+            group = [(n, run) for n, run in measured if run.status == status]
+            if group:
+                x, y = [n for n, _ in group], [run.accuracy or 0 for _, run in group]
+                limits = [
+                    wilson(round(a * (r.examples or 1)), r.examples or 1) for a, (_, r) in zip(y, group, strict=True)
+                ]
+                errors = [
+                    [max(0, a - limit.low) for a, limit in zip(y, limits, strict=True)],
+                    [max(0, limit.high - a) for a, limit in zip(y, limits, strict=True)],
+                ]
+                axes.errorbar(x, y, errors, fmt=marker, color=colour, elinewidth=1, markersize=6, label=status)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.set_xlim(0.5, len(runs) + 0.5)
+        axes.set_xlabel("run")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3)
+
+    words = f"Accuracy on the test split over the last {len(runs)} runs; the table below has the numbers."
+    return _plot("history", "Accuracy on the test split", words, draw)
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one needs mathtext
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _mark_best(axes: Axes, step: int) -> None:
+    axes.axvline(step, color=GOOD, lw=1.2, ls=":")
+    axes.text(step, 1.0, "kept ", transform=axes.get_xaxis_transform(), color=GOOD, ha="right", va="top", fontsize=9)
+    axes.set_xlabel("step")
+
+
+def _plot(name: str, title: str, words: str, draw: Callable[[Axes], None], size: tuple[float, float] = _SIZE) -> Markup:
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(title)
+        target = StringIO()
+        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return themed(target.getvalue(), name, words)
+
+
+def themed(svg: str, name: str, words: str) -> Markup:
+    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colours, alt text.
+
+    Args:
+        svg: of matplotlib.
+        name: unique on the page; ids begin with it.
+        words: what a screen reader says.
+    """
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    root = ET.fromstring(_NOT_XML.sub("\ufffd", svg[svg.index("<svg") :]))
+    referenced = set(re.findall(r"#([\w-]+)", svg))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    for element in root.iter():
+        for declaration in filter(None, (d.strip() for d in element.attrib.pop("style", "").split(";"))):
+            key, _, value = (part.strip() for part in declaration.partition(":"))
+            if key == "font":
+                element.set("font-size", value.split("'")[0].split()[-1])
+                if "bold" in value or "700" in value:
+                    element.set("font-weight", "600")
+            else:
+                element.set(key, value)
+        for key in ("fill", "stroke"):
+            if element.get(key, "").lower() in _VARIABLES:
+                element.set(key, f"var(--{_VARIABLES[element.attrib[key].lower()]})")
+        if element.get("id") and element.get("id") not in referenced:
+            del element.attrib["id"]
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.attrib.update({"role": "img", "aria-label": words, "class": "plot", "stroke-linejoin": "round"})
+    return Markup(ET.tostring(root, encoding="unicode"))  # ElementTree has escaped all text
