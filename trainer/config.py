@@ -49,7 +49,7 @@ class FineTuneConfig:
     """Which layers of the base train: at most one of the three; none of them freezes the whole base.
 
     Attributes:
-        from_layer: (`from:` in YAML) this layer and all after it train.
+        from_layer: (`from:` in YAML) this layer, or all of this block, and all after it train.
         last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
         rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
     """

@@ -16,6 +16,9 @@ from trainer import inception_v3
 from trainer.config import BLOCKS, FineTuneConfig
 from trainer.errors import InputError
 
+_BEFORE_BLOCKS = "max_pooling2d_1"
+"""The last layer of the stem."""
+
 Rule = tuple[str, float]
 """A regular expression that must match a layer's whole name, and what multiplies the learning rate; 0 freezes."""
 
@@ -48,6 +51,9 @@ def base_layers(output: str) -> tuple[str, ...]:
 def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
     """The rules that the setting stands for; the shorthands name their layers one by one.
 
+    `from` a block (`mixed9`) means all of the block, which begins after the block before it and ends in the
+    concatenation of that name; `from` any other layer begins with that layer.
+
     Raises:
         InputError: `from` names no layer of the base.
     """
@@ -64,9 +70,17 @@ def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
                 f"fine_tune.from is {fine_tune.from_layer!r}, which is not a layer of InceptionV3 up to {output}. "
                 + (f"Near it: {', '.join(near)}." if near else f"Its blocks: {', '.join(BLOCKS)}.")
             )
-        trained = names[names.index(fine_tune.from_layer) :]
+        trained = names[_first(fine_tune.from_layer, names) :]
     frozen: Rule = (".*", 0.0)
     return (("|".join(map(re.escape, trained)), 1.0), frozen) if trained else (frozen,)
+
+
+def _first(start: str, names: Sequence[str]) -> int:
+    """Where `from: start` begins."""
+    if start not in BLOCKS:
+        return names.index(start)
+    block = BLOCKS.index(start)
+    return names.index(BLOCKS[block - 1]) + 1 if block else names.index(_BEFORE_BLOCKS) + 1
 
 
 def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
@@ -147,7 +161,3 @@ def _compiled(rule: Rule, specs: Sequence[inception_v3.Layer]) -> re.Pattern[str
         hint = f" It must match a whole name, such as {names[0]}." if names else ""
         raise InputError(f"fine_tune.rules: {text!r} matches no layer of InceptionV3 up to {specs[-1].name}.{hint}")
     return pattern
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)

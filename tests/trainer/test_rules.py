@@ -23,8 +23,9 @@ def test_last_layers_means_what_the_keras_loop_means(output: str, keras_base: ke
         (FineTuneConfig(), "pooled"),
         (FineTuneConfig(last_layers=0), "pooled"),
         (FineTuneConfig(last_layers=5), "pooled"),  # none of the last five has weights
-        (FineTuneConfig(from_layer="mixed9"), "mixed9"),
-        (FineTuneConfig(from_layer="mixed8"), "mixed8"),
+        (FineTuneConfig(from_layer="mixed9"), "mixed8"),
+        (FineTuneConfig(from_layer="mixed8"), "mixed7"),
+        (FineTuneConfig(from_layer="mixed0"), None),
         (FineTuneConfig(last_layers=1000), None),
         (FineTuneConfig(from_layer="conv2d"), None),
         (FineTuneConfig(rules=(("conv2d_5", 1.0), (".*", 0.0))), None),
