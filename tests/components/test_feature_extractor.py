@@ -1,0 +1,254 @@
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+from tfx import types
+from tfx.types import artifact_utils, standard_artifacts
+
+from components import feature_extractor, feature_session
+from components.feature_extractor import FeatureExtractor
+from components.feature_session import FeatureSession, Prefix, choose_session, fold
+from tests.components.conftest import encoded, picture
+from tests.trainer import training_data
+from trainer import backbone, inputs, progress
+from trainer.config import BackboneConfig
+from trainer.errors import InputError
+
+SIZE = 75
+TRAIN, EVAL = 21, 10  # whole batches in neither
+LABELS = ("cat", "dog")
+
+needs_bfloat16 = pytest.mark.skipif(
+    not feature_session.cpu_has_bfloat16(), reason="this CPU has neither AVX512_BF16 nor AMX"
+)
+
+
+class Data(NamedTuple):
+    """What stands before FeatureExtractor in a pipeline, and what Keras computes from it."""
+
+    examples: standard_artifacts.Examples
+    transform: standard_artifacts.TransformGraph
+    backbone: standard_artifacts.Model
+    pooled: dict[bytes, np.ndarray]
+    labels: dict[bytes, int]
+
+    def prefix(self, cut: str = "pooled") -> Prefix:
+        return Prefix(self.transform.uri, f"{self.backbone.uri}/Format-Serving", cut, "mixed10")
+
+    def records(self, split: str) -> list[bytes]:
+        files = tf.io.gfile.glob(f"{artifact_utils.get_split_uri([self.examples], split)}/*")
+        return list(tf.data.TFRecordDataset(files).as_numpy_iterator())
+
+
+def raw_example(number: int) -> bytes:
+    example = tf.train.Example.FromString(
+        training_data.raw_example(encoded(picture(number, 90, 60)), LABELS[number % 2])
+    )
+    example.features.feature["image/sha256"].bytes_list.value.append(f"{number:04d}".encode())
+    return example.SerializeToString()
+
+
+def preprocessed(numbers: Iterable[int]) -> np.ndarray:
+    pictures = np.stack([np.asarray(picture(number, 90, 60)) for number in numbers])
+    return (tf.image.resize(pictures, [SIZE, SIZE], antialias=True) / 127.5 - 1).numpy()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    where = tmp_path_factory.mktemp("features")
+    numbers = {"train": range(TRAIN), "eval": range(100, 100 + EVAL), "test": range(200, 202)}
+    examples = standard_artifacts.Examples()
+    examples.uri = str(where / "examples")
+    examples.split_names = artifact_utils.encode_split_names(list(numbers))
+    for split, of in numbers.items():
+        folder = Path(artifact_utils.get_split_uri([examples], split))
+        folder.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / "data_tfrecord-00000-of-00001")) as writer:
+            for number in of:
+                writer.write(raw_example(number))
+        examples.set_int_custom_property(f"examples_{split}", len(of))
+
+    transform = standard_artifacts.TransformGraph()
+    transform.uri = str(where / "transform")
+    training_data.run_transform([raw_example(number) for number in numbers["train"]], Path(transform.uri), SIZE)
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(1)
+    network = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):  # statistics that matter
+            beta, mean, variance = layer.get_weights()
+            layer.set_weights([beta + 0.1, mean - 0.05, variance * 0.3])
+    network.save_weights(str(where / "weights.h5"))
+    model = standard_artifacts.Model()
+    model.uri = str(where / "backbone")
+    config = BackboneConfig(weights=str(where / "weights.h5"), image_size=SIZE)
+    backbone.import_weights(config, f"{model.uri}/Format-Serving")
+
+    every = [number for of in (numbers["train"], numbers["eval"]) for number in of]
+    answers = network.predict(preprocessed(every), verbose=0).mean((1, 2))
+    names = [f"{number:04d}".encode() for number in every]
+    return Data(
+        examples,
+        transform,
+        model,
+        dict(zip(names, answers, strict=True)),
+        dict(zip(names, [number % 2 for number in every], strict=True)),
+    )
+
+
+@pytest.fixture(scope="module")
+def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., standard_artifacts.Examples]:
+    """Runs the component's executor on Beam's DirectRunner; once for the same arguments."""
+
+    @functools.cache
+    def run(cut: str = "pooled", batch_size: int = 8, bfloat16: str = "off") -> standard_artifacts.Examples:
+        component = FeatureExtractor(
+            examples=types.Channel(type=standard_artifacts.Examples),
+            transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
+            backbone=types.Channel(type=standard_artifacts.Model),
+            cut=cut,
+            output="mixed10",
+            batch_size=batch_size,
+            bfloat16=bfloat16,
+            code="code",
+        )
+        features = standard_artifacts.Examples()
+        features.uri = str(tmp_path_factory.mktemp("artifact"))
+        feature_extractor.Executor().Do(
+            {"examples": [data.examples], "transform_graph": [data.transform], "backbone": [data.backbone]},
+            {"features": [features]},
+            component.exec_properties,
+        )
+        return features
+
+    return run
+
+
+def read(features: standard_artifacts.Examples, split: str) -> dict[bytes, tuple[np.ndarray, int]]:
+    described = json.loads(Path(features.uri, "features.json").read_text())
+    found = {}
+    for path in sorted(Path(features.uri, f"Split-{split}").iterdir()):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            feature = tf.train.Example.FromString(record).features.feature
+            (sha256,) = feature["image/sha256"].bytes_list.value
+            (array,) = feature["features"].bytes_list.value
+            (label,) = feature["label_xf"].int64_list.value
+            assert sha256 not in found
+            found[sha256] = (np.frombuffer(array, described["dtype"]).reshape(described["shape"]), label)
+    return found
+
+
+def test_features_are_what_keras_computes_each_image_once(
+    data: Data, extract: Callable[..., standard_artifacts.Examples], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, progress.LOGGER_NAME):
+        features = extract()
+    assert artifact_utils.decode_split_names(features.split_names) == ["train", "eval"]
+    train, evaluation = read(features, "train"), read(features, "eval")
+    assert (len(train), len(evaluation)) == (TRAIN, EVAL)
+    found = train | evaluation
+    assert {name: label for name, (_, label) in found.items()} == data.labels
+    for name, expected in data.pooled.items():
+        np.testing.assert_allclose(found[name][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
+    said = [record.progress for record in caplog.records if record.name == progress.LOGGER_NAME]
+    assert said[-1] == {"done": TRAIN + EVAL, "total": TRAIN + EVAL, "unit": "images", "note": "float32"}
+
+
+def test_the_batch_size_does_not_matter(extract: Callable[..., standard_artifacts.Examples]) -> None:
+    small, large = read(extract(batch_size=3), "train"), read(extract(), "train")
+    assert list(small) == list(large)
+    for name, (values, _) in small.items():
+        np.testing.assert_allclose(values, large[name][0], rtol=1e-4, atol=1e-5 * np.abs(values).max())
+
+
+def test_a_map_is_stored_in_half_precision_as_the_trainer_reads_it(
+    data: Data, extract: Callable[..., standard_artifacts.Examples]
+) -> None:
+    features = extract(cut="mixed9")
+    described = json.loads(Path(features.uri, "features.json").read_text())
+    assert (described["cut"], described["shape"], described["dtype"]) == ("mixed9", [1, 1, 2048], "float16")
+    source = inputs.find([f"{features.uri}/Split-eval/*"], data.transform.uri)
+    (batch,) = inputs.evaluation_input(source, batch_size=100)().as_numpy_iterator()
+    stored = read(features, "eval")
+    np.testing.assert_array_equal(batch[0]["features"], np.stack([values for values, _ in stored.values()]))
+    assert batch[1].tolist() == [label for _, label in stored.values()]
+
+    resized = preprocessed(range(100, 100 + EVAL))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        exact = backbone.frozen_prefix(tf.constant(resized), "mixed9", "mixed10")
+        backbone.restore(session, data.prefix().backbone_directory)
+        expected = session.run(exact)
+    assert feature_session.relative_error(batch[0]["features"], expected) < 1e-3
+
+
+def test_folding_leaves_no_batch_norm_and_no_unused_variable(data: Data) -> None:
+    folded = fold(data.prefix("mixed2"))
+    kinds = [node.op for node in folded.graph.node]
+    assert "FusedBatchNormV3" not in kinds
+    assert kinds.count("Conv2D") == kinds.count("BiasAdd") > 20
+    assert kinds.count("VarHandleOp") == len(folded.values) == 2 * kinds.count("Conv2D")
+
+
+@needs_bfloat16
+def test_bfloat16_is_taken_if_it_agrees_and_nothing_else_in_the_process_changes(
+    data: Data, extract: Callable[..., standard_artifacts.Examples]
+) -> None:
+    before = tf.config.optimizer.get_experimental_options()
+    features = extract(bfloat16="auto")
+    assert tf.config.optimizer.get_experimental_options() == before
+    described = json.loads(Path(features.uri, "features.json").read_text())
+    assert described["bfloat16"] is True
+    assert 1e-4 < described["bfloat16_error"] <= feature_session.MAX_BFLOAT16_ERROR
+    found = read(features, "train")
+    values = np.stack([found[name][0] for name in sorted(found)])
+    exact = np.stack([data.pooled[name] for name in sorted(found)])
+    assert 1e-4 < feature_session.relative_error(values, exact) <= 1.5 * feature_session.MAX_BFLOAT16_ERROR
+
+
+@needs_bfloat16
+def test_bfloat16_is_refused_if_it_disagrees(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_session, "MAX_BFLOAT16_ERROR", 1e-6)
+    sample = data.records("train")[:4]
+    choice = choose_session(data.prefix("mixed0"), "auto", sample)
+    assert not choice.bfloat16
+    assert choice.error is not None and choice.error > 1e-6
+    assert "off float32 on 4 images" in choice.reason
+    with pytest.raises(InputError, match=r"runtime\.bfloat16 is on, but it is .* off float32"):
+        choose_session(data.prefix("mixed0"), "on", sample)
+
+
+def test_bfloat16_needs_a_cpu_that_has_it(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_session, "cpu_has_bfloat16", lambda: False)
+    choice = choose_session(data.prefix("mixed0"), "auto", data.records("train")[:1])
+    assert (choice.bfloat16, choice.reason) == (False, "this CPU has neither AVX512_BF16 nor AMX")
+    with pytest.raises(InputError, match="neither AVX512_BF16 nor AMX"):
+        choose_session(data.prefix("mixed0"), "on", data.records("train")[:1])
+
+
+def test_a_session_names_the_shape_and_reads_hash_and_label(data: Data) -> None:
+    session = FeatureSession(data.prefix("mixed0"), fold(data.prefix("mixed0")), bfloat16=False)
+    batch = session.run(data.records("eval")[:3])
+    assert batch.features.shape == (3, *session.shape)
+    assert batch.features.dtype == np.float16
+    assert batch.hashes.tolist() == [b"0100", b"0101", b"0102"]
+    assert batch.labels.tolist() == [0, 1, 0]
+
+
+def test_relative_error_is_infinite_where_there_is_nothing_to_compare() -> None:
+    ones = np.ones(4, np.float32)
+    assert feature_session.relative_error(ones * 1.01, ones) == pytest.approx(0.01, rel=1e-3)
+    assert feature_session.relative_error(ones * np.nan, ones) == float("inf")
+    assert feature_session.relative_error(ones, ones * 0) == float("inf")
+
+
+def test_without_images_nothing_is_tried(data: Data) -> None:
+    choice = choose_session(data.prefix("mixed0"), "auto", [])
+    assert (choice.bfloat16, choice.error) == (False, None)
