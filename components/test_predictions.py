@@ -68,6 +68,7 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
     gallery = _Worst(worst)
     done = mistakes = 0
     with ServedModel(directory) as served, fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}", "w") as file:
+        file.write("")  # an empty split leaves an empty file
         for batch in _batches(_records(pattern), batch_size):
             for prediction, record in zip(_classify(served, batch), batch, strict=True):
                 file.write(json.dumps(prediction._asdict()) + "\n")  # ASCII: fileio writes in the locale's encoding

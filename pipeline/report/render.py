@@ -216,8 +216,12 @@ def _headline(facts: Facts) -> tuple[str, str]:
     if outcome.status == "refused":
         if broken:
             bounds = "One bound is broken" if len(broken) == 1 else f"{len(broken)} bounds are broken"
-            return "Refused", f"{bounds}; nothing was pushed, and the model pushed before still stands."
-        return "Refused", "The model does not serve as it must; nothing was pushed."
+        else:
+            bounds = "The model does not serve as it must"
+        earlier = any(run.status == "pushed" for run in facts.history)
+        return "Refused", f"{bounds}; nothing was pushed" + (
+            ", the model pushed before still stands." if earlier else "."
+        )
     stage = next((f["stage"] for f in outcome.failures if f.get("stage")), None)
     where = f" in {stage}" if stage else " before the first stage"
     if outcome.exit_code == 2:
