@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -21,7 +21,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from components.feature_session import FeatureSession, Prefix, choose_session, fold
-from trainer import progress
+from components.progress_counter import ProgressCounter
 from trainer.backbone import read_record
 from trainer.inputs import FEATURES, FORMAT_FILE
 from trainer.preprocessing import LABEL
@@ -53,7 +53,7 @@ class _Worker:
     """What all threads of a process share."""
 
     session: FeatureSession
-    done: int = 0
+    progress: ProgressCounter
 
 
 class ExtractFeatures(beam.DoFn):
@@ -66,9 +66,12 @@ class ExtractFeatures(beam.DoFn):
         self._total = total
 
     def setup(self) -> None:  # noqa: D102
-        self._worker = self._shared.acquire(
-            lambda: _Worker(FeatureSession(self._prefix, fold(self._prefix), self._bfloat16))
-        )
+        self._worker = self.acquire(lambda: FeatureSession(self._prefix, fold(self._prefix), self._bfloat16))
+
+    def acquire(self, open_session: Callable[[], FeatureSession]) -> _Worker:
+        """This process's worker; the first caller's function opens its session."""
+        note = "bfloat16" if self._bfloat16 else "float32"
+        return self._shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self._total, "images", note)))
 
     def process(self, batch: Sequence[bytes]) -> Iterator[bytes]:  # noqa: D102
         for features, label, sha256 in zip(*self._worker.session.run(batch), strict=True):
@@ -78,8 +81,7 @@ class ExtractFeatures(beam.DoFn):
                 "image/sha256": tf.train.Feature(bytes_list=tf.train.BytesList(value=[sha256])),
             }
             yield tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-        self._worker.done += len(batch)
-        progress.report(self._worker.done, self._total, "images", "bfloat16" if self._bfloat16 else "float32")
+        self._worker.progress.add(len(batch))
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -105,10 +107,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         choice = choose_session(prefix, exec_properties["bfloat16"], _first_records(list(patterns.values())))
         logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
-        # On a runner of this process the pass uses the very session that was tried.
-        shared = Shared()
-        worker = shared.acquire(lambda: _Worker(choice.session))
-        extract = ExtractFeatures(prefix, choice.bfloat16, shared, _total(examples, splits))
+        extract = ExtractFeatures(prefix, choice.bfloat16, Shared(), _total(examples, splits))
+        worker = extract.acquire(lambda: choice.session)  # so that a runner in this process uses what was tried
         batch_size = exec_properties["batch_size"]
         features.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)

@@ -24,7 +24,7 @@ from components import slice_features
 from components.image_folder import ListedFile, read_file
 from components.image_metadata import Metadata
 from components.image_reading import ReadImage, RejectedError, read_image
-from trainer import progress
+from components.progress_counter import ProgressCounter
 
 REJECTS_FILE = "rejects.jsonl"
 """A JSON object a line with `path`, `stage` and `reason`, sorted by path."""
@@ -110,7 +110,7 @@ class ReadImages(beam.DoFn):
         self._total = total
 
     def setup(self) -> None:  # noqa: D102
-        self._done = 0
+        self._progress = ProgressCounter(self._total, "images")
 
     def process(self, element: tuple[ListedFile, dict[str, str]]) -> Iterator[TaggedOutput]:  # noqa: D102
         file, extra = element
@@ -126,8 +126,7 @@ class ReadImages(beam.DoFn):
             outcome = self._split(image.sha256, extra)
             yield TaggedOutput(outcome, make_example(file, image, extra).SerializeToString())
         yield TaggedOutput(_OUTCOMES, (file.label, outcome))
-        self._done += 1
-        progress.report(self._done, self._total, "images")
+        self._progress.add(1)
 
     def _split(self, sha256: str, extra: dict[str, str]) -> str:
         """By the picture's hash alone, so it stays in its split as the data grows; or by its group's, if it has one."""

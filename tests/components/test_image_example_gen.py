@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
-from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 from PIL import Image
 from tfx.components.util import tfxio_utils
@@ -229,7 +229,7 @@ def test_spans_are_found_and_chosen_as_in_tfx(image_folder: Folders, ingest: Cal
 def test_tfx_components_read_the_records(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
     done = ingest(image_folder(cat=20, dog=10))
     source = tfxio_utils.get_split_tfxio([done.artifact], "train", telemetry_descriptors=["test"])
-    with TestPipeline() as pipeline:
+    with test_pipeline.TestPipeline() as pipeline:
         labels = (
             pipeline
             | source.BeamSource()
