@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local predict prune rollback test lint format bench clean
+.PHONY: help setup run-local predict report prune rollback test lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
@@ -29,6 +29,9 @@ run-local: setup ## the whole pipeline: images to a pushed model
 
 predict: setup ## classify IMAGES="a.jpg b.png" with the pushed model, or with MODEL=folder
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} -- $$IMAGES
+
+report: setup ## make the report of the last run again
+	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)
 
 prune: setup ## delete the oldest pushed versions beyond push.keep
 	@$(PYTHON) -m pipeline prune $(VERB_OPTIONS)

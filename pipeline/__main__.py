@@ -83,6 +83,21 @@ def predict(
 @_CONFIG
 @_ROOT
 @_SET
+def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
+    """Makes the report of the last run again, and prints where it is."""
+    with _user_errors():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from pipeline.local_runner import folder
+        from pipeline.report.make import remake_report
+
+        loaded = settings.load(config, _split(overrides))
+        click.echo(remake_report(folder(loaded, root), loaded.name))
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
 def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Deletes the oldest pushed versions beyond push.keep."""
     with _user_errors():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline import outcome as outcomes
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.outcome import Outcome
-from pipeline.settings import DIGITS, Settings
+from pipeline.settings import DIGITS, Settings, to_dict
 from trainer import weights
 from trainer.errors import InputError
 
@@ -61,6 +61,7 @@ def run(settings: Settings, root: Path) -> Outcome:
         outcome.seconds = round(time.monotonic() - began, 1)
         outcome.peak_rss_mb = _peak_rss_mb()
         outcome.log = str(log)
+        outcome.report = _make_report(home, settings, outcome, console)
         outcome.write(home / "last_run.json")
         _say_outcome(outcome, console, home)
     return outcome
@@ -115,6 +116,22 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
 
         prune(push_directory(settings, root), settings.push.keep)
     return outcome
+
+
+def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Console) -> str | None:
+    """The report's path; one that cannot be made fails no run."""
+    line = StageLine(console, "report")
+    try:
+        from pipeline.report.make import make_report  # brings matplotlib
+
+        path = make_report(home, settings.name, outcome, to_dict(settings))
+    except Exception as error:  # whatever it is, the run has ended as it did
+        logging.getLogger(__name__).exception("the report was not made")
+        outcome.notes.append(f"the report could not be made: {error}; the log has the details")
+        line.finish("✗", "yellow", "not made")
+        return None
+    line.finish("✓", "green", str(path))
+    return str(path)
 
 
 def _images(settings: Settings, home: Path) -> Path:
@@ -216,6 +233,8 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
     if outcome.status == "pushed":
         console.say(f'  try it: make predict MODEL={outcome.pushed_model} IMAGES="one.jpg two.png"')
     console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")
+    if outcome.report:
+        console.say(f"  report:  {outcome.report}")
     console.say(f"  details: {home / 'last_run.json'}")
     console.say(f"  log:     {outcome.log}")
 

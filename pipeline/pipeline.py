@@ -22,6 +22,7 @@ from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.schema_importer import SchemaImporter
 from components.serving_check import ServingCheck
+from components.test_predictions import TestPredictions
 from components.validation_gate import ValidationGate
 from pipeline.code_hash import code_hash
 from pipeline.evaluation import eval_config
@@ -130,6 +131,12 @@ def create_pipeline(
         custom_config={"trainer": trainer_config.to_dict(settings.trainer), "code": code_hash("trainer.run")},
     )
     model = trainer.outputs["model"]
+    predictions = TestPredictions(
+        model=model,
+        examples=raw,
+        image_size=backbone.image_size,
+        code=code_hash("components.test_predictions"),
+    )
     baseline = Resolver(
         strategy_class=BaselineStrategy,
         candidate=model,
@@ -182,6 +189,7 @@ def create_pipeline(
         base,
         features,
         trainer,
+        predictions,
         baseline,
         evaluator,
         gate,
