@@ -61,9 +61,12 @@ class _SpanFolders(input_processor.FileBasedInputProcessor):
         folders = [
             example_gen_pb2.Input.Split(name=split.name, pattern=_span_folder(split.pattern)) for split in self._splits
         ]
-        self._fingerprint, span, version = utils.calculate_splits_fingerprint_span_and_version(
-            self._input_base_uri, folders, self._range_config
-        )
+        try:
+            self._fingerprint, span, version = utils.calculate_splits_fingerprint_span_and_version(
+                self._input_base_uri, folders, self._range_config
+            )
+        except ValueError as error:
+            raise InputError(f"No span of the data is found under {self._input_base_uri}: {error}") from error
         return span, version
 
 

@@ -224,6 +224,8 @@ def test_spans_are_found_and_chosen_as_in_tfx(image_folder: Folders, ingest: Cal
         b"cat/0001.png",
         b"dog/0000.png",
     ]
+    with pytest.raises(InputError, match="No span of the data is found under"):
+        ingest(f"{base}/day-{{SPAN}}")
 
 
 def test_tfx_components_read_the_records(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
