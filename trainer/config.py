@@ -66,16 +66,22 @@ class FineTuneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
-    """What sits on the pooled features: standardisation, Dense(relu) layers with dropout, Dense(classes)."""
+    """What sits on the pooled features: standardisation, Dense(relu) layers with dropout, Dense(classes).
+
+    Attributes:
+        l2: times the sum of the squared kernels of the head is added to the training loss, as Keras's `L2` does.
+    """
 
     hidden_units: tuple[int, ...] = (1024,)
     dropout: float = 0.2
+    l2: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
         _require(all(u > 0 for u in self.hidden_units), "hidden_units must be positive")
         _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be in [0, 1)")
+        _require(self.l2 >= 0, f"l2 is {self.l2}; it must not be negative")
         _require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
 
 

@@ -83,3 +83,8 @@ def build(
                 x = tf.nn.dropout(x, rate=config.dropout)
         logits = dense(x, classes, "logits", tf.compat.v1.keras.initializers.glorot_uniform())
     return logits, trained
+
+
+def squared_kernels(trained: Iterable[tf.Variable]) -> tf.Tensor:
+    """The sum of the squares of the kernels among `build`'s variables, a scalar; biases are not penalised."""
+    return tf.add_n([tf.reduce_sum(tf.square(v)) for v in trained if v.op.name.endswith("/kernel")])

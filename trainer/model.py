@@ -63,6 +63,8 @@ def make_model_fn(model: Model) -> ModelFn:
         losses = _losses(logits, labels, model.class_weights, smoothing)
         loss = tf.reduce_mean(losses)
         if training:
+            if settings.l2:
+                loss += settings.l2 * head.squared_kernels(head_variables)
             loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
             _start_from_backbone(model, network)
             return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=_train_op(model, loss, network, head_variables))

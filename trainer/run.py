@@ -59,6 +59,9 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     with tf.io.gfile.GFile(f"{fn_args.model_run_dir.rstrip('/')}/{summary.FILE_NAME}", "w") as file:
         json.dump(content, file, indent=1)
+    best = fitted.evaluations.best
+    note = f"best at step {best['step']}: eval loss {best['loss']:.3f}, accuracy {best['accuracy']:.3f}"
+    progress.report(steps, fitted.model.config.training.steps, "steps", note)
 
 
 @dataclasses.dataclass(frozen=True)

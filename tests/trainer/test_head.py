@@ -35,3 +35,15 @@ def test_hidden_layers_and_dropout_only_in_training() -> None:
         assert [v.op.name for v in trained] == [
             f"head/{layer}/{weight}" for layer in ("hidden_0", "hidden_1", "logits") for weight in ("kernel", "bias")
         ]
+
+
+def test_the_penalty_is_on_kernels_alone() -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        _, trained = head.build(tf.zeros([2, 5]), HeadConfig((4,)), 3, True, None)
+        penalty = head.squared_kernels(trained)
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run([v.assign_add(tf.ones_like(v)) for v in trained])
+        found, values = session.run([penalty, trained])
+    kernels = [v for v in values if v.ndim == 2]
+    assert len(kernels) == 2
+    np.testing.assert_allclose(found, sum(float((k.astype(np.float64) ** 2).sum()) for k in kernels), rtol=1e-5)
