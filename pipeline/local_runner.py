@@ -140,7 +140,7 @@ def _images(settings: Settings, home: Path) -> Path:
         from components.digits import write_digits
 
         directory = home / "images"
-        write_digits(directory)
+        write_digits(str(directory))
         return directory
     directory = Path(settings.data.images).expanduser().resolve()
     if not directory.is_dir():
