@@ -20,7 +20,7 @@ setup: .venv/.locked ## only the environment, from the lock
 .venv/.locked: uv.lock .python-version
 	@python3.10 -c '' 2>/dev/null || { echo 'error: Python 3.10 is needed and "python3.10" does not start; get it with "pyenv install 3.10" or your system'\''s package manager'; exit 2; }
 	@echo 'making the environment from uv.lock (once; some minutes and 2.7 GB)'
-	@test -x .venv-uv/bin/uv || { python3.10 -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	@test -x .venv-uv/bin/uv || { python3.10 -m venv .venv-uv && .venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION); }
 	@.venv-uv/bin/uv sync --quiet --frozen --no-python-downloads --python "$$(python3.10 -c 'import sys; print(sys.executable)')"
 	@touch $@
 

@@ -83,7 +83,12 @@ class StageLine:
         self._detail = ""
         self._start = self._beat = time.monotonic()
         self._live = Live(
-            get_renderable=lambda: self._row("⠿", "cyan"), console=console.rich, refresh_per_second=4, transient=True
+            get_renderable=lambda: self._row("⠿", "cyan"),
+            console=console.rich,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # they lead to the log file, and must not be drawn
+            redirect_stderr=False,
         )
         if console.rich.is_terminal:
             self._live.start()
