@@ -24,7 +24,8 @@ def code_hash(module: str) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(_closure(module)):
-        digest.update(name.encode() + b"\0" + _source(name).read_bytes() + b"\0")
+        for path in _files(name):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for package in _STACK:
         digest.update(f"{package}=={importlib.metadata.version(package)}\0".encode())
     return digest.hexdigest()[:16]
@@ -33,6 +34,12 @@ def code_hash(module: str) -> str:
 def _source(module: str) -> Path:
     path = _ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _files(module: str) -> list[Path]:
+    """The module's source, and data files of the same name beside it."""
+    source = _source(module)
+    return sorted(path for path in source.parent.glob(f"{source.stem}.*") if path.is_file())
 
 
 def _closure(module: str) -> set[str]:

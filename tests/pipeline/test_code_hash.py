@@ -18,5 +18,8 @@ def test_the_hash_changes_with_an_imported_module_only(tmp_path, monkeypatch):
     before = code_hash.code_hash("trainer.a")
     (package / "c.py").write_text("x = 2\n")
     assert code_hash.code_hash("trainer.a") == before
+    (package / "b.json").write_text("{}")
+    with_data = code_hash.code_hash("trainer.a")
+    assert with_data != before
     (package / "b.py").write_text("x = 2\n")
-    assert code_hash.code_hash("trainer.a") != before
+    assert code_hash.code_hash("trainer.a") != with_data
