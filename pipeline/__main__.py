@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,10 +68,12 @@ def predict(
     with _user_errors():
         if model is None:
             from pipeline import push_directory
-            from pipeline.local_runner import push_directory as pushed_to
+            from pipeline.local_runner import push_folder
 
-            model = push_directory.latest(pushed_to(settings.load(config, _split(overrides)), root))
+            model = push_directory.latest(push_folder(settings.load(config, _split(overrides)), root))
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        warnings.simplefilter("ignore")  # the stack's; what is wrong with an image stands in its record
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         from pipeline.predict import predict as predict_images
 
         failed = False
@@ -87,6 +91,8 @@ def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Makes the report of the last run again, and prints where it is."""
     with _user_errors():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        warnings.simplefilter("ignore")  # the stack's; what is wrong with an image stands in its record
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         from pipeline.local_runner import folder
         from pipeline.report.make import remake_report
 
@@ -102,10 +108,10 @@ def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Deletes the oldest pushed versions beyond push.keep."""
     with _user_errors():
         from pipeline import push_directory
-        from pipeline.local_runner import push_directory as pushed_to
+        from pipeline.local_runner import push_folder
 
         loaded = settings.load(config, _split(overrides))
-        removed = push_directory.prune(pushed_to(loaded, root), loaded.push.keep)
+        removed = push_directory.prune(push_folder(loaded, root), loaded.push.keep)
         click.echo("\n".join(f"deleted {path}" for path in removed) or f"nothing to delete: keep is {loaded.push.keep}")
 
 
@@ -117,9 +123,9 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Takes the newest pushed version out of service, so that the one before serves again."""
     with _user_errors():
         from pipeline import push_directory
-        from pipeline.local_runner import push_directory as pushed_to
+        from pipeline.local_runner import push_folder
 
-        removed, now = push_directory.rollback(pushed_to(settings.load(config, _split(overrides)), root))
+        removed, now = push_directory.rollback(push_folder(settings.load(config, _split(overrides)), root))
         click.echo(f"now serving {now}\nset aside   {removed}")
 
 

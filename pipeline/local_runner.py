@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import resource
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import outcome as outcomes
+from pipeline import push_directory
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings, to_dict
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
 
 _ARTIFACTS = "artifacts"
+_LAST_RUN = "last_run.json"
 _NONCE = ".nonce"
 
 
@@ -33,7 +36,7 @@ def folder(settings: Settings, root: Path) -> Path:
     return root.resolve() / settings.name
 
 
-def push_directory(settings: Settings, root: Path) -> Path:
+def push_folder(settings: Settings, root: Path) -> Path:
     """Where its models are pushed; a relative `push.directory` lies in the pipeline's own folder."""
     return folder(settings, root) / settings.push.directory
 
@@ -62,7 +65,7 @@ def run(settings: Settings, root: Path) -> Outcome:
         outcome.peak_rss_mb = _peak_rss_mb()
         outcome.log = str(log)
         outcome.report = _make_report(home, settings, outcome, console)
-        outcome.write(home / "last_run.json")
+        outcome.write(home / _LAST_RUN)
         _say_outcome(outcome, console, home)
     return outcome
 
@@ -83,11 +86,12 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
+    pushed_to = push_folder(settings, root)
     places = Places(
         pipeline_root=str(home / _ARTIFACTS),
         images=str(images),
-        push_directory=str(push_directory(settings, root)),
-        push_nonce=_nonce(push_directory(settings, root)),
+        push_directory=str(pushed_to),
+        push_nonce=_nonce(pushed_to, home / _LAST_RUN),
         weights_fingerprint=fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
@@ -111,10 +115,12 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     outcome.stages = stages.stages
     if error is not None:
         _blame(outcome, error)
-    elif outcome.status == "pushed":
-        from pipeline.push_directory import prune
-
-        prune(push_directory(settings, root), settings.push.keep)
+    elif outcome.pushed_model:
+        push_directory.prune(pushed_to, settings.push.keep)
+        if push_directory.aside(Path(outcome.pushed_model)).exists():
+            outcome.notes.append(
+                f"this model was pushed before and rolled back since; what serves is {push_directory.latest(pushed_to)}"
+            )
     return outcome
 
 
@@ -151,11 +157,18 @@ def _images(settings: Settings, home: Path) -> Path:
     return directory
 
 
-def _nonce(directory: Path) -> str:
-    """A name for the push directory's present life: made anew if somebody deleted it, so that it is filled again."""
+def _nonce(directory: Path, last_run: Path) -> str:
+    """A name for the push directory's present content, part of Pusher's cache key.
+
+    A cached push is as good as a new one only while the version is still there. Where the last run's version was
+    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that `rollback`
+    set aside stays aside.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _NONCE
-    if not path.exists():
+    pushed = json.loads(last_run.read_text(encoding="utf-8")).get("pushed_model") if last_run.exists() else None
+    lost = pushed and not Path(pushed).exists() and not push_directory.aside(Path(pushed)).exists()
+    if lost or not path.exists():
         path.write_text(uuid.uuid4().hex)
     return path.read_text()
 

@@ -79,12 +79,17 @@ def rollback(directory: Path) -> tuple[Path, Path]:
             f"{directory} holds only version {newest.name}: there is no earlier one to fall back to; "
             "push another model first, or stop the server"
         )
-    aside = directory / ROLLED_BACK / newest.name
-    if aside.exists():
-        raise InputError(f"{aside} is already there: delete it or move it away, then roll back again")
-    aside.parent.mkdir(exist_ok=True)
-    newest.rename(aside)
-    return aside, earlier[-1]
+    target = aside(newest)
+    if target.exists():
+        raise InputError(f"{target} is already there: delete it or move it away, then roll back again")
+    target.parent.mkdir(exist_ok=True)
+    newest.rename(target)
+    return target, earlier[-1]
+
+
+def aside(version: Path) -> Path:
+    """Where `rollback` puts a version's folder."""
+    return version.parent / ROLLED_BACK / version.name
 
 
 def _numbered(directory: Path) -> list[Path]:
