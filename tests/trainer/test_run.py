@@ -182,7 +182,7 @@ def test_standardisation_is_of_the_training_features(frozen_run: Path, features_
 
 
 def test_features_of_another_cut_are_refused(pooled_args: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match="taken at pooled, but the rules of fine_tune imply mixed9"):
+    with pytest.raises(ValueError, match="taken at pooled, but the rules of fine_tune imply mixed8"):
         run.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
 
 
