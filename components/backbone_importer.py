@@ -5,13 +5,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from trainer import progress, weights
+from trainer import progress
 from trainer.config import BackboneConfig
-
-
-def weights_fingerprint(setting: str) -> str:
-    """What content `backbone.weights` stands for right now, for TFX's cache key; see `trainer.weights.fingerprint`."""
-    return weights.fingerprint(setting)
 
 
 @component
@@ -30,7 +25,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
         weights: `imagenet`, `random` or the path of a Keras `.h5` file.
         if_unreachable: `error` or `random`.
         image_size: side of the images, in pixels.
-        fingerprint: of the weights' content (`weights_fingerprint`), so that TFX's cache notices a changed file.
+        fingerprint: `trainer.weights.fingerprint`, so that TFX's cache notices a changed file.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:

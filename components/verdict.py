@@ -133,7 +133,11 @@ def _overall_failures(
             continue
         past = _value(before, metric)
         if past is None:
-            why = "there is no blessed model yet" if before is None else f"the blessed model's {metric} is not a number"
+            why = (
+                "there is no blessed model to compare with (none yet, or one with other classes, or its files are gone)"
+                if before is None
+                else f"the blessed model's {metric} is not a number"
+            )
             notes.append(f"max_drop of {metric} does not apply: {why}")
             continue
         sign = -1 if metric in LOWER_IS_BETTER else 1

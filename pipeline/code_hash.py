@@ -10,7 +10,17 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("pipeline", "components", "trainer")
-_STACK = ("tensorflow", "tfx", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
+_STACK = (
+    "apache-beam",
+    "numpy",
+    "pillow",
+    "tensorflow",
+    "tensorflow-data-validation",
+    "tensorflow-estimator",
+    "tensorflow-model-analysis",
+    "tensorflow-transform",
+    "tfx",
+)
 
 
 def code_hash(module: str) -> str:

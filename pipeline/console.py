@@ -129,12 +129,12 @@ class StageLines(logging.Handler):
     Args:
         console: where to draw.
         total: how many nodes the pipeline has.
-        describe: node id -> (was it cached, what to say of it), asked when a node has finished.
+        is_cached: node id -> whether it was served from the cache, asked when the node has finished.
     """
 
-    def __init__(self, console: Console, total: int, describe: Callable[[str], tuple[bool, str]]) -> None:
+    def __init__(self, console: Console, total: int, is_cached: Callable[[str], bool]) -> None:
         super().__init__(logging.INFO)
-        self._console, self._total, self._describe = console, total, describe
+        self._console, self._total, self._is_cached = console, total, is_cached
         self._line: StageLine | None = None
         self._node = ""
         self.stages: list[dict[str, object]] = []
@@ -169,8 +169,8 @@ class StageLines(logging.Handler):
             self._node = str(record.args[0])
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
         elif record.msg == _FINISHED and self._line:
-            cached, note = self._describe(self._node)
-            seconds = self._line.finish("✓", "dim" if cached else "green", "cached" if cached else note)
+            cached = self._is_cached(self._node)
+            seconds = self._line.finish("✓", "dim" if cached else "green", "cached" if cached else "")
             self._record(seconds, cached)
             self._line = None
 

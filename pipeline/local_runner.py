@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
@@ -10,7 +11,7 @@ import resource
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline import outcome as outcomes
 from pipeline import push_directory
 from pipeline.console import Console, StageLine, StageLines
+from pipeline.evaluation import feature_keys
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings, to_dict
 from trainer import weights
@@ -37,41 +39,54 @@ def folder(settings: Settings, root: Path) -> Path:
 
 
 def push_folder(settings: Settings, root: Path) -> Path:
-    """Where its models are pushed; a relative `push.directory` lies in the pipeline's own folder."""
-    return folder(settings, root) / settings.push.directory
+    """Where its models are pushed; a relative `push.directory` lies in the pipeline's own folder.
+
+    Raises:
+        InputError: it is no local folder; only clusters push to remote ones.
+    """
+    if "://" in settings.push.directory:
+        raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
+    return folder(settings, root) / Path(settings.push.directory).expanduser()
 
 
 def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns what stands there.
 
     Raises:
-        InputError: another run holds the folder; then nothing is written.
+        InputError: another run holds the folder, or the push directory is not local; then nothing is written.
     """
     home = folder(settings, root)
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     log = home / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    record = home / _LAST_RUN
+    pushed_to = push_folder(settings, root)
     with _only_run(home), Console(log) as console:
         console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
+        nonce = _nonce(pushed_to, record)
+        failed = Outcome("failed", outcomes.FAULT, str(home / _ARTIFACTS), log=str(log))
+        unfinished = dataclasses.replace(failed, failures=[outcomes.failure("the run was interrupted")])
+        unfinished.write(record)  # so that no record of an earlier run is taken for this one's
         try:
-            outcome = _run_stages(settings, root, console)
-        except InputError as error:  # found before any stage ran
-            outcome = Outcome("failed", outcomes.BAD_INPUT, str(home / _ARTIFACTS))
-            outcome.failures.append(outcomes.failure(str(error)))
+            outcome = _run_stages(settings, home, pushed_to, nonce, console)
         except KeyboardInterrupt:
             console.say(f"interrupted; what is finished is kept and reused. Log: {log}")
             raise
+        except Exception as error:  # before the first stage or after the last
+            logging.getLogger(__name__).exception("the run failed")
+            outcome = failed
+            _blame(outcome, error)
+        outcome.log = str(log)
+        outcome.write(record)  # before the report, which must not cost a finished push its record
+        outcome.report = _make_report(home, settings, outcome, console)
         outcome.seconds = round(time.monotonic() - began, 1)
         outcome.peak_rss_mb = _peak_rss_mb()
-        outcome.log = str(log)
-        outcome.report = _make_report(home, settings, outcome, console)
-        outcome.write(home / _LAST_RUN)
+        outcome.write(record)
         _say_outcome(outcome, console, home)
     return outcome
 
 
-def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
-    home = folder(settings, root)
+def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, console: Console) -> Outcome:
     images = _images(settings, home)
     fingerprint = weights.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load the stack")
@@ -86,12 +101,12 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
-    pushed_to = push_folder(settings, root)
+    _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
     places = Places(
         pipeline_root=str(home / _ARTIFACTS),
         images=str(images),
         push_directory=str(pushed_to),
-        push_nonce=_nonce(pushed_to, home / _LAST_RUN),
+        push_nonce=nonce,
         weights_fingerprint=fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
@@ -101,7 +116,7 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
     before = _latest(store, settings.name)
 
     error: Exception | None = None
-    with StageLines(console, len(ids), lambda node: _describe(store, settings.name, node)) as stages:
+    with StageLines(console, len(ids), lambda node: _is_cached(store, settings.name, node)) as stages:
         try:
             LocalDagRunner().run(pipeline)
         except Exception as caught:  # whatever a component raised: it is told apart below, and logged whole
@@ -117,11 +132,30 @@ def _run_stages(settings: Settings, root: Path, console: Console) -> Outcome:
         _blame(outcome, error)
     elif outcome.pushed_model:
         push_directory.prune(pushed_to, settings.push.keep)
-        if push_directory.aside(Path(outcome.pushed_model)).exists():
-            outcome.notes.append(
-                f"this model was pushed before and rolled back since; what serves is {push_directory.latest(pushed_to)}"
-            )
+        _check_pushed(outcome, pushed_to)
     return outcome
+
+
+def _check_pushed(outcome: Outcome, pushed_to: Path) -> None:
+    """A cached push may name a version that is no longer in service: then says what is."""
+    version = Path(str(outcome.pushed_model))
+    if (version / "saved_model.pb").is_file():
+        return
+    gone = "was rolled back since" if push_directory.aside(version).exists() else "was deleted since"
+    serving = push_directory.versions(pushed_to)
+    outcome.pushed_model = str(serving[-1]) if serving else None
+    now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
+    outcome.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")
+
+
+def _check_slices(slices: Sequence[str], known: Sequence[str]) -> None:
+    """TFMA is silent about a feature that no image has, and a gate on its slices would never close."""
+    for key in (key for keys in feature_keys(slices) for key in keys):
+        if key not in known:
+            names = [k.removeprefix("slice/") for k in known if k == "label" or k.startswith("slice/")]
+            raise InputError(
+                f"evaluation.slices: no image has {key.removeprefix('slice/')!r}; known are {', '.join(names)}"
+            )
 
 
 def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Console) -> str | None:
@@ -189,19 +223,19 @@ def _latest(store: MetadataStore, name: str) -> str | None:
     return latest_run_id(store, name)
 
 
-def _describe(store: MetadataStore, name: str, node: str) -> tuple[bool, str]:
-    """Whether the node that has just finished was cached; its last progress says the rest."""
+def _is_cached(store: MetadataStore, name: str, node: str) -> bool:
+    """Whether the node that has just finished was served from the cache; a resolver never is."""
     from pipeline.lineage import node_runs
 
     run_id = _latest(store, name)
     found = node_runs(store, run_id).get(node) if run_id else None
-    return (found is not None and found.state == "cached" and node != "Baseline"), ""
+    return found is not None and found.state == "cached" and node != "Baseline"
 
 
 def _blame(outcome: Outcome, error: Exception) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     outcome.status = "failed"
-    stage = outcome.stages[-1]["id"] if outcome.stages else "before the first stage"
+    stage = outcome.stages[-1]["id"] if outcome.stages else None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
@@ -243,7 +277,7 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
         )
     for note in outcome.notes:
         console.say(f"  note: {note}", style="yellow")
-    if outcome.status == "pushed":
+    if outcome.status == "pushed" and outcome.pushed_model:
         console.say(f'  try it: make predict MODEL={outcome.pushed_model} IMAGES="one.jpg two.png"')
     console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")
     if outcome.report:

@@ -60,6 +60,9 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     """
     outcome = Outcome("failed", FAULT, pipeline_root)
     _read_details(outcome, nodes)
+    pushed = _output(nodes, "Pusher", "pushed_model")
+    if pushed and pushed.properties.get("pushed") == 1:
+        outcome.pushed_model = str(pushed.properties["pushed_destination"])
     unfinished = [n for n in expected if n not in nodes or nodes[n].state not in ("complete", "cached")]
     if unfinished:
         started = [n for n in unfinished if n in nodes]
@@ -67,10 +70,8 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
             failure(f"{', '.join(started) or unfinished[0]} did not complete", stage=(started or unfinished)[0])
         )
         return outcome
-    pushed = _output(nodes, "Pusher", "pushed_model")
-    if pushed and pushed.properties.get("pushed") == 1:
+    if outcome.pushed_model:
         outcome.status, outcome.exit_code = "pushed", PUSHED
-        outcome.pushed_model = str(pushed.properties["pushed_destination"])
     else:
         outcome.status, outcome.exit_code = "refused", REFUSED
     return outcome

@@ -79,7 +79,9 @@ def create_pipeline(
         code=code_hash("components.image_example_gen"),
     )
     raw = examples.outputs["examples"]
-    imported_schema = SchemaImporter(text=schema).with_id("ImportSchemaGen")
+    imported_schema = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id(
+        "ImportSchemaGen"
+    )
     statistics = StatisticsGen(
         examples=raw,
         schema=imported_schema.outputs["schema"],
@@ -131,12 +133,6 @@ def create_pipeline(
         custom_config={"trainer": trainer_config.to_dict(settings.trainer), "code": code_hash("trainer.run")},
     )
     model = trainer.outputs["model"]
-    predictions = TestPredictions(
-        model=model,
-        examples=raw,
-        image_size=backbone.image_size,
-        code=code_hash("components.test_predictions"),
-    )
     baseline = Resolver(
         strategy_class=BaselineStrategy,
         candidate=model,
@@ -166,6 +162,8 @@ def create_pipeline(
         model=model,
         examples=raw,
         max_latency_ms=settings.serving.max_latency_ms,
+        max_load_seconds=settings.serving.max_load_seconds,
+        max_memory_mb=settings.serving.max_memory_mb,
         timeout_seconds=settings.serving.timeout_seconds,
         code=code_hash("components.serving_check"),
     )
@@ -179,6 +177,13 @@ def create_pipeline(
         ),
         custom_config={"nonce": places.push_nonce},
     )
+    predictions = TestPredictions(
+        model=model,
+        examples=raw,
+        image_size=backbone.image_size,
+        code=code_hash("components.test_predictions"),
+    )
+    predictions.add_upstream_node(pusher)  # only the report reads them: they must not hold up a push
     components = [
         examples,
         imported_schema,
@@ -189,12 +194,12 @@ def create_pipeline(
         base,
         features,
         trainer,
-        predictions,
         baseline,
         evaluator,
         gate,
         serving_check,
         pusher,
+        predictions,
     ]
     return Pipeline(
         pipeline_name=settings.name,

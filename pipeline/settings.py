@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -22,6 +23,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline import evaluation
+from trainer import rules
 from trainer.config import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, make_converter
 from trainer.errors import InputError
 
@@ -34,6 +36,12 @@ SPLITS = ("train", "eval", "test")
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _check_range(least: float | None, most: float | None) -> None:
+    for name, value in (("min", least), ("max", most)):
+        _require(value is None or math.isfinite(value), f"{name} is {value}; it must be a finite number")
+    _require(least is None or most is None or least <= most, f"min is {least}, above max, which is {most}")
 
 
 def _default_splits() -> dict[str, int]:
@@ -79,6 +87,10 @@ class MetricBounds:
     max: float | None = None
     max_drop: float | None = None
 
+    def __post_init__(self) -> None:
+        _check_range(self.min, self.max)
+        _require(self.max_drop is None or self.max_drop >= 0, f"max_drop is {self.max_drop}; it must not be negative")
+
 
 @dataclasses.dataclass(frozen=True)
 class SliceBounds:
@@ -87,6 +99,10 @@ class SliceBounds:
     min: float | None = None
     max: float | None = None
     min_examples: int = 30
+
+    def __post_init__(self) -> None:
+        _check_range(self.min, self.max)
+        _require(self.min_examples >= 1, "min_examples must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +120,11 @@ class EvaluationSettings:
                 near = difflib.get_close_matches(metric, evaluation.METRICS, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(evaluation.METRICS)}"
                 _require(metric in evaluation.METRICS, f"{group}.{metric}: there is no such metric; {hint}")
+                bounds = getattr(self, group)[metric]
+                shares = [bounds.min, bounds.max] if metric != "cross_entropy" else []
+                _require(
+                    all(b is None or 0 <= b <= 1 for b in shares), f"{group}.{metric}: bounds are parts, from 0 to 1"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +132,12 @@ class ServingSettings:
     """What the serving check demands of the exported model; null demands nothing."""
 
     max_latency_ms: float | None = None
+    max_load_seconds: float | None = None
+    max_memory_mb: float | None = None
     timeout_seconds: int = 300
+
+    def __post_init__(self) -> None:
+        _require(self.timeout_seconds > 0, "timeout_seconds must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +187,7 @@ class Settings:
     runtime: RuntimeSettings = RuntimeSettings()
 
     def __post_init__(self) -> None:
+        rules.cut_for(self.fine_tune, self.backbone.output)
         _require(
             re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name) is not None,
             f"name is {self.name!r}; use lower-case letters, digits and dashes (it names folders and cluster objects)",

@@ -159,6 +159,13 @@ def make_converter() -> cattrs.Converter:
     strict(float, (int, float), "a number")
     strict(str, (str,), "text")
 
+    def texts(value: Any, _: type) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"expected a list of text, found {value!r}")
+        return tuple(converter.structure(item, str) for item in value)
+
+    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], texts)
+
     renamed = override(rename="from")
     converter.register_structure_hook(
         FineTuneConfig,

@@ -70,15 +70,17 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
 
 
 def fingerprint(weights: str) -> str:
-    """A text that changes when the same setting would give other weights; for cache keys. Needs no TensorFlow.
+    """A text that changes when the same setting would give other weights; for cache keys.
+
+    Needs no TensorFlow but to download.
 
     Args:
         weights: as in `BackboneConfig.weights`.
 
     Returns:
-        The SHA-256 of the file that would be read. For ImageNet's the hash it is checked against, or `unreachable`
-        after at most a few seconds' probe of its host: so a run that fell back to a random network is not served again
-        from a cache once the network is there.
+        The SHA-256 of the file that would be read. For ImageNet's, which is downloaded if it is not there yet, the hash
+        it is checked against; or `unreachable`: so a run that fell back to a random network is not served again from
+        a cache once the weights can be had.
 
     Raises:
         InputError: `weights` is a file that does not exist.
@@ -86,7 +88,11 @@ def fingerprint(weights: str) -> str:
     if weights == "random":
         return f"random-{RANDOM_SEED}"
     if weights == "imagenet":
-        return MD5 if _cached_file() is not None or _reachable() else "unreachable"
+        try:
+            _imagenet_file()
+        except OSError:
+            return "unreachable"
+        return MD5
     with _local(weights) as path:
         return _sha256(path)
 

@@ -5,7 +5,7 @@ import pytest
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from components.backbone_importer import BackboneImporter, weights_fingerprint
+from components.backbone_importer import BackboneImporter
 from trainer.errors import InputError
 
 
@@ -33,13 +33,3 @@ def test_artifact_is_where_the_trainer_looks_for_a_base_model(tmp_path: Path) ->
 def test_missing_file_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         run(tmp_path, "/nowhere.h5")
-
-
-def test_fingerprint_follows_the_content_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "weights.h5"
-    path.write_bytes(b"one")
-    first = weights_fingerprint(str(path))
-    path.write_bytes(b"two")
-    assert weights_fingerprint(str(path)) != first
-    path.write_bytes(b"one")
-    assert weights_fingerprint(str(path)) == first

@@ -20,6 +20,7 @@ HEAVY = {
     "Evaluator",
     "ServingCheck",
     "Pusher",
+    "TestPredictions",
 }
 
 

@@ -16,7 +16,7 @@ from trainer import progress
 with Console(Path(sys.argv[1])) as console:
     os.write(2, b"noise from C++\\n")
     print("noise from Python", flush=True)
-    with StageLines(console, 2, lambda node: (node == "Second", "")) as stages:
+    with StageLines(console, 2, lambda node: node == "Second") as stages:
         for node in ("First", "Second"):
             logging.getLogger("absl").info("Component %s is running.", node)
             logging.getLogger("absl").warning("a warning of the stack")
@@ -45,7 +45,7 @@ def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
         Console(tmp_path / "log") as console,
         pytest.raises(RuntimeError),
-        StageLines(console, 1, lambda _: (False, "")) as stages,
+        StageLines(console, 1, lambda _: False) as stages,
     ):
         logging.getLogger("absl").info("Component %s is running.", "Broken")
         raise RuntimeError
@@ -53,7 +53,7 @@ def test_a_stage_that_fails_gets_its_line(tmp_path):
 
 
 def test_progress_reaches_only_the_stage_that_runs(tmp_path):
-    with Console(tmp_path / "log") as console, StageLines(console, 1, lambda _: (False, "")):
+    with Console(tmp_path / "log") as console, StageLines(console, 1, lambda _: False):
         progress.report(1, None, "images")
     assert "1 images" in Path(tmp_path / "log").read_text()
 

@@ -74,7 +74,7 @@ def test_a_model_that_the_serving_check_refused(nodes):
 def test_a_component_that_failed_in_the_metadata_is_a_failure_though_the_runner_said_nothing(nodes, state):
     nodes["ServingCheck"] = NodeRun("ServingCheck", state, {})
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
-    assert (found.status, found.exit_code, found.pushed_model) == ("failed", 1, None)
+    assert (found.status, found.exit_code, found.pushed_model) == ("failed", 1, "/serving/7")
     assert found.failures[-1]["stage"] == "ServingCheck"
 
 

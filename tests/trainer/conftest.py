@@ -27,6 +27,7 @@ SIZE = training_data.SIZE
 def keras_base() -> keras.Model:
     """Keras's InceptionV3 without top, its layers named as in a fresh process."""
     keras.backend.clear_session()
+    keras.utils.set_random_seed(1)
     return keras.applications.InceptionV3(weights=None, include_top=False)
 
 
@@ -46,10 +47,21 @@ def transform_directory(raw_examples: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def backbone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random InceptionV3 whose BatchNorm statistics fit no data, so that a use of the wrong ones shows."""
+def weights_file(keras_base: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of Keras's own making, no tensor of which is what a variable of its kind is initialised with."""
+    for layer in keras_base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            beta, mean, variance = layer.get_weights()
+            layer.set_weights([beta + 0.01, mean - 0.01, variance * 0.9])
+    path = tmp_path_factory.mktemp("keras") / "weights.h5"
+    keras_base.save_weights(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def backbone_directory(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("backbone") / "Format-Serving"
-    backbone.import_weights(BackboneConfig(weights="random", image_size=SIZE), str(directory))
+    backbone.import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
     return directory
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, head, run
+from trainer import backbone, checkpoints, head, run, weights
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
 
@@ -33,12 +33,12 @@ def exported(out: Path) -> dict[str, np.ndarray]:
     return checkpoints.read(str(out / "Format-Serving" / "variables" / "variables"))
 
 
-def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, backbone_directory: Path) -> None:
-    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, weights_file: Path) -> None:
+    source = weights.read_h5(weights_file)
     found = exported(frozen_run)
     assert len(source) == 376
     for name, value in source.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(found[f"InceptionV3/{name}"], value, err_msg=name)
     assert {n.split("/")[0] for n in found} == {"InceptionV3", "head", "global_step"}
 
 
