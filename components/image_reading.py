@@ -163,15 +163,19 @@ def _decode(image: Image.Image) -> tuple[Image.Image, bool]:
         # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
         one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
         turn = _UPRIGHT.get(_orientation(image))
-        if image.mode.startswith("I;16"):  # 16-bit grey; Pillow's own conversion clips instead of scaling.
-            picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ("I", "F"):
+        if image.mode in ("I", "F"):
             raise RejectedError("decode", "32-bit pixels have no defined black and white; save it with 8 or 16 bits")
-        else:
-            picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        picture = in_eight_bits(image)
     except _MALFORMED as error:
         raise RejectedError("decode", f"truncated or corrupt: {error}") from error
     return (picture, one_frame) if turn is None else (picture.transpose(turn), False)
+
+
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """The image as 8-bit grey or RGB; of 16 bits the upper 8, where Pillow's own conversion clips."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 
 def _orientation(image: Image.Image) -> int:

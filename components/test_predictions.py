@@ -21,6 +21,7 @@ from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
 
 from components import occlusion
+from components.image_reading import in_eight_bits
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
 from components.served_model import EXAMPLES_SIGNATURE, IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel
 from trainer import preprocessing, progress
@@ -163,7 +164,7 @@ def _pictures(
 ) -> dict[str, Image.Image]:
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
-        pictures = {"original": image.convert("RGB")}
+        pictures = {"original": in_eight_bits(image)}
     scaled = preprocessing.decode(tf.constant([encoded]), image_size).numpy()[0]
     seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
     pictures["seen"] = Image.fromarray(seen)

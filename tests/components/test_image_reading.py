@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from components import image_reading
-from components.image_reading import RejectedError, read_image
+from components.image_reading import RejectedError, in_eight_bits, read_image
 from tests.components.conftest import encoded, picture
 
 ORIENTATION = 0x0112
@@ -181,3 +181,11 @@ def test_reading_needs_neither_tfx_nor_beam() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    ramp = Image.fromarray(np.arange(65536, dtype=np.uint16).reshape(256, 256))
+
+    found = np.asarray(in_eight_bits(ramp))
+
+    assert (found[0, 0], found[128, 0], found[255, 255]) == (0, 128, 255)
