@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,8 @@ def test_bad_weights_leave_no_directory_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_record_says_what_was_imported(backbone_directory: Path) -> None:
+def test_record_says_what_was_imported(backbone_directory: Path, weights_file: Path) -> None:
     record = backbone.read_record(str(backbone_directory))
-    assert (record.weights, record.source, record.random, record.image_size) == ("random", "random", True, 75)
-    assert len(record.sha256) == 64
+    assert (record.weights, record.source, record.random) == (str(weights_file), "weights.h5", False)
+    assert record.sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    assert record.image_size == 75

@@ -71,7 +71,7 @@ def test_summary_says_what_was_trained_and_how_it_went(suffix_run: Path) -> None
     assert summary["classes"] == ["blue", "green", "red"]
     assert [e["step"] for e in summary["evaluations"]] == [10, 20]
     assert summary["best"] == min(summary["evaluations"], key=lambda e: e["loss"])
-    assert summary["backbone"]["random"] is True
+    assert (summary["backbone"]["source"], summary["backbone"]["random"]) == ("weights.h5", False)
     assert {r["rule"] for r in summary["rules"]} == {FAST, SLOW, ".*"}
     assert sum(r["layers"] for r in summary["rules"]) == 310
     assert summary["trained_layers"] == {
