@@ -71,9 +71,7 @@ def predict(
             from pipeline.local_runner import push_folder
 
             model = push_directory.latest(push_folder(settings.load(config, _split(overrides)), root))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        warnings.simplefilter("ignore")  # the stack's; what is wrong with an image stands in its record
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        _quiet_stack()
         from pipeline.predict import predict as predict_images
 
         failed = False
@@ -90,9 +88,7 @@ def predict(
 def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Makes the report of the last run again, and prints where it is."""
     with _user_errors():
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        warnings.simplefilter("ignore")  # the stack's; what is wrong with an image stands in its record
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        _quiet_stack()
         from pipeline.local_runner import folder
         from pipeline.report.make import remake_report
 
@@ -127,6 +123,13 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
 
         removed, now = push_directory.rollback(push_folder(settings.load(config, _split(overrides)), root))
         click.echo(f"now serving {now}\nset aside   {removed}")
+
+
+def _quiet_stack() -> None:
+    """For verbs whose output is data: keeps the warnings of TensorFlow and what it brings off the screen."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

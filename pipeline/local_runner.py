@@ -20,6 +20,7 @@ from pipeline import outcome as outcomes
 from pipeline import push_directory
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
+from pipeline.lineage import latest_run_id, node_runs
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings, to_dict
 from trainer import weights
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
 
 _ARTIFACTS = "artifacts"
-_LAST_RUN = "last_run.json"
 _NONCE = ".nonce"
 
 
@@ -59,7 +59,7 @@ def run(settings: Settings, root: Path) -> Outcome:
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     log = home / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
-    record = home / _LAST_RUN
+    record = home / outcomes.RECORD_FILE
     pushed_to = push_folder(settings, root)
     with _only_run(home), Console(log) as console:
         console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
@@ -113,7 +113,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
     pipeline = create_pipeline(settings, places, schema, connection, settings.runtime.beam)
     ids = [component.id for component in pipeline.components]
     store = MetadataStore(connection)
-    before = _latest(store, settings.name)
+    before = latest_run_id(store, settings.name)
 
     error: Exception | None = None
     with StageLines(console, len(ids), lambda node: _is_cached(store, settings.name, node)) as stages:
@@ -122,9 +122,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
         except Exception as caught:  # whatever a component raised: it is told apart below, and logged whole
             logging.getLogger(__name__).exception("the run failed")
             error = caught
-    run_id = _latest(store, settings.name)
-    from pipeline.lineage import node_runs
-
+    run_id = latest_run_id(store, settings.name)
     nodes = node_runs(store, run_id) if run_id and run_id != before else {}
     outcome = outcomes.from_nodes(nodes, ids, places.pipeline_root)
     outcome.stages = stages.stages
@@ -217,17 +215,9 @@ def _only_run(home: Path) -> Iterator[None]:
         yield
 
 
-def _latest(store: MetadataStore, name: str) -> str | None:
-    from pipeline.lineage import latest_run_id
-
-    return latest_run_id(store, name)
-
-
 def _is_cached(store: MetadataStore, name: str, node: str) -> bool:
     """Whether the node that has just finished was served from the cache; a resolver never is."""
-    from pipeline.lineage import node_runs
-
-    run_id = _latest(store, name)
+    run_id = latest_run_id(store, name)
     found = node_runs(store, run_id).get(node) if run_id else None
     return found is not None and found.state == "cached" and node != "Baseline"
 
@@ -282,7 +272,7 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
     console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")
     if outcome.report:
         console.say(f"  report:  {outcome.report}")
-    console.say(f"  details: {home / 'last_run.json'}")
+    console.say(f"  details: {home / outcomes.RECORD_FILE}")
     console.say(f"  log:     {outcome.log}")
 
 

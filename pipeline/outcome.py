@@ -10,6 +10,8 @@ from typing import Any
 
 from pipeline.lineage import NodeRun, Output
 
+RECORD_FILE = "last_run.json"
+
 PUSHED, FAULT, BAD_INPUT, REFUSED = 0, 1, 2, 3
 """Exit codes: pushed; a fault of ours; bad input or settings; the gate refused."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
+from components.verdict import OVERALL
 from pipeline import lineage
 from pipeline.code_hash import code_hash
 from pipeline.lineage import NodeRun, Output
@@ -40,7 +41,6 @@ _PACKAGES = (
     "pillow",
 )
 _LOCK = Path(__file__).resolve().parents[2] / "uv.lock"
-_OVERALL = "overall"
 _SHOWN_REJECTS = 200
 _SLICES_WITH_PICTURES, _PICTURES = 12, 6
 _POINTS = 300
@@ -218,7 +218,7 @@ def _evidence(outcome: Outcome, predictions: list[Prediction] | None, examples: 
     if not predictions or not examples:
         return {}
     slices = list(dict.fromkeys(f["slice"] for f in outcome.failures if f.get("slice")))
-    members = {name: [p for p in predictions if name == _OVERALL or p.is_in(name)] for name in slices}
+    members = {name: [p for p in predictions if name == OVERALL or p.is_in(name)] for name in slices}
     worst = {
         name: sorted((p for p in group if not p.right), key=lambda p: p.label_probability)
         for name, group in members.items()

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import model_card
-from pipeline.outcome import Outcome
+from pipeline.outcome import RECORD_FILE, Outcome
 from pipeline.report import history
 from pipeline.report.collect import collect
 from pipeline.report.render import render
 from trainer.errors import InputError
 
 _SETTINGS = "last_run_settings.json"
-_LAST_RUN = "last_run.json"
 _KEPT = 50
 
 
@@ -52,9 +51,9 @@ def remake_report(home: Path, name: str) -> Path:
     Raises:
         InputError: no run has ended in that folder.
     """
-    if not (home / _LAST_RUN).is_file():
-        raise InputError(f"there is no {_LAST_RUN} in {home}: run the pipeline first, or give its CONFIG and ROOT")
-    values = json.loads((home / _LAST_RUN).read_text(encoding="utf-8"))
+    if not (home / RECORD_FILE).is_file():
+        raise InputError(f"there is no {RECORD_FILE} in {home}: run the pipeline first, or give its CONFIG and ROOT")
+    values = json.loads((home / RECORD_FILE).read_text(encoding="utf-8"))
     known = {field.name for field in dataclasses.fields(Outcome)}
     outcome = Outcome(**{key: value for key, value in values.items() if key in known})
     kept = home / _SETTINGS

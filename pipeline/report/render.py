@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from components.verdict import OVERALL
 from pipeline.report import plots
 from pipeline.report.facts import Facts
 from pipeline.report.measures import (
@@ -26,7 +27,6 @@ from pipeline.report.measures import (
 )
 
 _PAGE = Path(__file__).parent / "page"
-_OVERALL = "overall"
 _MATRIX_CLASSES = 30
 _SHADES = 8
 _UNKNOWN = "\N{EN DASH}"
@@ -126,9 +126,9 @@ def slice_rows(facts: Facts) -> list[SliceRow]:
     overall_limit = (bounds.get("thresholds", {}).get("accuracy") or {}).get("min")
     per_slice = bounds.get("per_slice", {}).get("accuracy") or {}
     count = facts.data.classes and sum(c.splits.get("test", 0) for c in facts.data.classes) if facts.data else 0
-    overall = {name: m[_OVERALL] for name, m in facts.gate["metrics"].items()}
+    overall = {name: m[OVERALL] for name, m in facts.gate["metrics"].items()}
     before = {name: m["baseline"] for name, m in facts.gate["metrics"].items() if m["baseline"] is not None}
-    rows = [_row(_OVERALL, count or 0, overall, before or None, overall_limit, _OVERALL in failed)]
+    rows = [_row(OVERALL, count or 0, overall, before or None, overall_limit, OVERALL in failed)]
     judged = [
         _row(
             s["slice"],
