@@ -22,6 +22,7 @@ from tfx.utils import path_utils
 
 from components.feature_session import FeatureSession, Prefix, choose_session, fold
 from components.progress_counter import ProgressCounter
+from trainer import records
 from trainer.backbone import read_record
 from trainer.inputs import FEATURES, FORMAT_FILE
 from trainer.preprocessing import LABEL
@@ -105,7 +106,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             cut=exec_properties["cut"],
             output=exec_properties["output"],
         )
-        choice = choose_session(prefix, exec_properties["bfloat16"], _first_records(list(patterns.values())))
+        sample = list(records.read(*patterns.values(), most=_PROBE_IMAGES))
+        choice = choose_session(prefix, exec_properties["bfloat16"], sample)
         logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
         extract = ExtractFeatures(prefix, choice.bfloat16, Shared(), _total(examples, splits))
         worker = extract.acquire(lambda: choice.session)  # so that a runner in this process uses what was tried
@@ -135,17 +137,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         }
         with fileio.open(f"{features.uri}/{FORMAT_FILE}", "w") as file:
             file.write(json.dumps(description, indent=1))
-
-
-def _first_records(patterns: list[str]) -> list[bytes]:
-    """A few raw tf.Examples, of the first split that has any."""
-    for pattern in patterns:
-        for path in sorted(tf.io.gfile.glob(pattern)):
-            compression = "GZIP" if path.endswith(".gz") else None
-            records = list(tf.data.TFRecordDataset(path, compression).take(_PROBE_IMAGES).as_numpy_iterator())
-            if records:
-                return records
-    return []
 
 
 def _total(examples: types.Artifact, splits: list[str]) -> int | None:

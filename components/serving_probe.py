@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from components import serving_checks
 from components.served_model import IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel, first_line
+from trainer import records
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -96,12 +97,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
 
 def read_images(examples_dir: str, most: int) -> list[bytes]:
     """The first encoded images of a folder of TFRecord files of tf.Examples (`.gz`: gzip)."""
-    images: list[bytes] = []
-    for path in sorted(tf.io.gfile.glob(f"{examples_dir}/*")):
-        compression = "GZIP" if path.endswith(".gz") else None
-        for record in tf.data.TFRecordDataset(path, compression).take(most - len(images)).as_numpy_iterator():
-            images.extend(tf.train.Example.FromString(record).features.feature[IMAGE_FEATURE].bytes_list.value)
-    return images
+    return [records.values(record)[IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*", most=most)]
 
 
 def _latency(model: ServedModel, images: Sequence[bytes]) -> dict[str, dict[str, float]]:

@@ -24,7 +24,7 @@ from components import occlusion
 from components.image_reading import in_eight_bits
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
 from components.served_model import EXAMPLES_SIGNATURE, IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel
-from trainer import preprocessing, progress
+from trainer import preprocessing, progress, records
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
 _THUMBNAIL = 224
@@ -70,7 +70,7 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
     done = mistakes = 0
     with ServedModel(directory) as served, fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}", "w") as file:
         file.write("")  # an empty split leaves an empty file
-        for batch in _batches(_records(pattern), batch_size):
+        for batch in _batches(records.read(pattern), batch_size):
             for prediction, record in zip(_classify(served, batch), batch, strict=True):
                 file.write(json.dumps(prediction._asdict()) + "\n")  # ASCII: fileio writes in the locale's encoding
                 mistakes += not prediction.right
@@ -111,30 +111,18 @@ class _Worst:
     def sorted(self) -> list[tuple[Prediction, bytes]]:
         """Worst first: predictions and encoded images."""
         found = sorted(self._heap, key=lambda entry: entry[:3], reverse=True)
-        return [(prediction, _values(record)[IMAGE_FEATURE]) for *_, prediction, record in found]
+        return [(prediction, records.values(record)[IMAGE_FEATURE]) for *_, prediction, record in found]
 
 
-def _records(pattern: str) -> Iterator[bytes]:
-    for path in sorted(tf.io.gfile.glob(pattern)):
-        compression = "GZIP" if path.endswith(".gz") else None
-        yield from tf.data.TFRecordDataset(path, compression).as_numpy_iterator()
-
-
-def _batches(records: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _batches(stream: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
-    for record in records:
+    for record in stream:
         batch.append(record)
         if len(batch) == size:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _values(record: bytes) -> dict[str, bytes]:
-    """The bytes features of a tf.Example, each of one value."""
-    features = tf.train.Example.FromString(record).features.feature
-    return {name: feature.bytes_list.value[0] for name, feature in features.items() if feature.bytes_list.value}
 
 
 def _text(value: bytes) -> str:
@@ -145,7 +133,7 @@ def _classify(model: ServedModel, batch: Sequence[bytes]) -> Iterator[Prediction
     answer = model.request(EXAMPLES_SIGNATURE, batch)
     finite = np.nan_to_num(answer["probabilities"])  # a model that answers NaN is for ServingCheck to refuse
     for record, probabilities, classes in zip(batch, finite, answer["classes"], strict=True):
-        texts = {name: _text(value) for name, value in _values(record).items() if name != IMAGE_FEATURE}
+        texts = {name: _text(value) for name, value in records.values(record).items() if name != IMAGE_FEATURE}
         by_class = {_text(name): float(p) for name, p in zip(classes, probabilities, strict=True)}
         label, predicted = texts.get("label", ""), max(by_class, key=lambda name: by_class[name])
         yield Prediction(

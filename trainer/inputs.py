@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from trainer import preprocessing
+from trainer import preprocessing, records
 
 FEATURES = "features"
 FORMAT_FILE = "features.json"
@@ -62,7 +62,7 @@ def find(patterns: Sequence[str], transform_directory: str) -> Source:
     Raises:
         ValueError: no file matches.
     """
-    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    files = records.find(*patterns)
     if not files:
         raise ValueError(f"no file matches {', '.join(patterns)}")
     description = f"{patterns[0].rsplit('/', 2)[0]}/{FORMAT_FILE}"
@@ -82,8 +82,9 @@ def training_input(source: Source, batch_size: int, seed: int) -> Callable[[], t
     """
 
     def input_fn() -> tf.data.Dataset:
-        records = _records(source).shuffle(_buffer(source), seed=seed, reshuffle_each_iteration=True).repeat()
-        return _batches(source, records.batch(batch_size))
+        found = records.dataset(source.files)
+        mixed = found.shuffle(_buffer(source), seed=seed, reshuffle_each_iteration=True).repeat()
+        return _batches(source, mixed.batch(batch_size))
 
     return input_fn
 
@@ -96,7 +97,8 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
 
     def input_fn() -> tf.data.Dataset:
         known = _label_reader(source)
-        return _batches(source, _records(source).filter(lambda record: known(record) >= 0).batch(batch_size))
+        scored = records.dataset(source.files).filter(lambda record: known(record) >= 0)
+        return _batches(source, scored.batch(batch_size))
 
     return input_fn
 
@@ -105,7 +107,8 @@ def sample_input(source: Source, images: int, batch_size: int, seed: int) -> Cal
     """An `input_fn` that reads at most so many records once, shuffled as in training."""
 
     def input_fn() -> tf.data.Dataset:
-        return _batches(source, _records(source).shuffle(_buffer(source), seed=seed).take(images).batch(batch_size))
+        sample = records.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
+        return _batches(source, sample.batch(batch_size))
 
     return input_fn
 
@@ -114,17 +117,12 @@ def count_labels(source: Source, classes: int) -> list[int]:
     """How many records each class has, in one pass that decodes no image; records without a known class not counted."""
     with tf.Graph().as_default():
         read = _label_reader(source)
-        labels = _records(source).map(read).filter(lambda label: label >= 0)
+        labels = records.dataset(source.files).map(read).filter(lambda label: label >= 0)
         one_hot = labels.map(lambda label: tf.one_hot(label, classes, dtype=tf.int64))
         total = one_hot.reduce(tf.zeros([classes], tf.int64), lambda sums, one: sums + one)
         with tf.compat.v1.Session() as session:
             session.run(tf.compat.v1.tables_initializer())
             return session.run(total).tolist()
-
-
-def _records(source: Source) -> tf.data.Dataset:
-    compression = "GZIP" if source.files[0].endswith(".gz") else None
-    return tf.data.TFRecordDataset(list(source.files), compression_type=compression)
 
 
 def _buffer(source: Source) -> int:
@@ -151,8 +149,8 @@ def _batches(source: Source, serialized: tf.data.Dataset) -> tf.data.Dataset:
         image = preprocessing.load_image_transform(source.transform_directory)
         label = preprocessing.load_label_transform(source.transform_directory)
 
-        def transform(records: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            raw = preprocessing.parse_examples(records)
+        def transform(batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            raw = preprocessing.parse_examples(batch)
             return {preprocessing.IMAGE: image(raw[preprocessing.ENCODED])}, label(raw[preprocessing.RAW_LABEL])
 
         decoded = serialized.map(transform, num_parallel_calls=2)
@@ -169,8 +167,8 @@ def _feature_decoder(stored: FeatureFormat) -> Callable[[tf.Tensor], tuple[dict[
         preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64),
     }
 
-    def decode(records: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        parsed = tf.io.parse_example(records, spec)
+    def decode(batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        parsed = tf.io.parse_example(batch, spec)
         flat = tf.io.decode_raw(parsed[FEATURES], tf.as_dtype(stored.dtype))
         features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
         return {FEATURES: features}, parsed[preprocessing.LABEL]

@@ -1,0 +1,42 @@
+"""The TFRecords of an Examples artifact: the files of a split, and their records, streamed.
+
+Imports nothing but TensorFlow: the serving probe, which stands for a model server, reads with it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+
+def find(*patterns: str) -> list[str]:
+    """The files that match any of the patterns, sorted by path: the order in which they are read.
+
+    Args:
+        patterns: `<artifact>/Split-<name>/*`, local or of any file system TensorFlow reads.
+    """
+    return sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+
+
+def dataset(files: Sequence[str]) -> tf.data.Dataset:
+    """The serialized records of the files, string scalars, in order.
+
+    Args:
+        files: of one artifact, at least one. They are all unpacked or none: `.gz` at the end of a name means gzip.
+    """
+    compression = "GZIP" if files[0].endswith(".gz") else None
+    return tf.data.TFRecordDataset(list(files), compression_type=compression)
+
+
+def read(*patterns: str, most: int | None = None) -> Iterator[bytes]:
+    """The serialized records of the files that match, one at a time; the first `most` of them if that is given."""
+    files = find(*patterns)
+    if files:
+        yield from dataset(files).take(-1 if most is None else most).as_numpy_iterator()
+
+
+def values(record: bytes) -> dict[str, bytes]:
+    """The bytes features of a serialized tf.Example, the first value of each; features without any are left out."""
+    features = tf.train.Example.FromString(record).features.feature
+    return {name: feature.bytes_list.value[0] for name, feature in features.items() if feature.bytes_list.value}
