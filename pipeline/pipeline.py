@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
-from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform
+from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
@@ -122,15 +123,28 @@ def create_pipeline(
             bfloat16=settings.runtime.bfloat16,
             code=code_hash("components.feature_extractor"),
         )
+    training: dict[str, Any] = {
+        "examples": features.outputs["features"] if features else raw,
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": imported_schema.outputs["schema"],
+        "base_model": base.outputs["backbone"],
+        "train_args": trainer_pb2.TrainArgs(splits=["train"], num_steps=settings.training.steps),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    trainer_settings = trainer_config.to_dict(settings.trainer)
+    tuner = None
+    if settings.tuner:
+        search = trainer_config.make_converter().unstructure(settings.tuner)
+        tuner = Tuner(
+            **training,
+            tuner_fn="trainer.tuning.tuner_fn",
+            custom_config={"trainer": trainer_settings, "tuner": search, "code": code_hash("trainer.tuning")},
+        )
     trainer = Trainer(
-        examples=features.outputs["features"] if features else raw,
-        transform_graph=transform.outputs["transform_graph"],
-        schema=imported_schema.outputs["schema"],
-        base_model=base.outputs["backbone"],
+        **training,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         run_fn="trainer.run.run_fn",
-        train_args=trainer_pb2.TrainArgs(splits=["train"], num_steps=settings.training.steps),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={"trainer": trainer_config.to_dict(settings.trainer), "code": code_hash("trainer.run")},
+        custom_config={"trainer": trainer_settings, "code": code_hash("trainer.run")},
     )
     model = trainer.outputs["model"]
     baseline = Resolver(
@@ -193,6 +207,7 @@ def create_pipeline(
         transform,
         base,
         features,
+        tuner,
         trainer,
         baseline,
         evaluator,

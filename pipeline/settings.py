@@ -24,7 +24,15 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline import evaluation
 from trainer import rules
-from trainer.config import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, make_converter
+from trainer.config import (
+    BackboneConfig,
+    FineTuneConfig,
+    HeadConfig,
+    TrainerConfig,
+    TrainingConfig,
+    TunerConfig,
+    make_converter,
+)
 from trainer.errors import InputError
 
 DIGITS = "sklearn-digits"
@@ -181,13 +189,22 @@ class Settings:
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
+    tuner: TunerConfig | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
     serving: ServingSettings = ServingSettings()
     push: PushSettings = PushSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
     def __post_init__(self) -> None:
-        rules.cut_for(self.fine_tune, self.backbone.output)
+        cut = rules.cut_for(self.fine_tune, self.backbone.output)
+        if self.tuner:
+            _require(
+                cut is not None, "tuner: a trial needs cached features, but fine_tune trains from the first block on"
+            )
+            _require(
+                not self.tuner.output or cut == "pooled",
+                "tuner.output needs a base that is frozen whole (no fine_tune)",
+            )
         _require(
             re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name) is not None,
             f"name is {self.name!r}; use lower-case letters, digits and dashes (it names folders and cluster objects)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, Literal
 
 import cattrs
@@ -103,6 +104,13 @@ class LearningRateConfig:
         _require(list(self.boundaries) == sorted(set(self.boundaries)), "boundaries must increase")
         _require(all(v >= 0 for v in self.values), "values must not be negative")
 
+    def starting_at(self, rate: float) -> LearningRateConfig:
+        """All rates scaled so that the first is `rate`; constant where the first is 0."""
+        first = self.values[0]
+        if not first:
+            return LearningRateConfig((rate,))
+        return dataclasses.replace(self, values=tuple(value * rate / first for value in self.values))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
@@ -127,6 +135,44 @@ class TrainingConfig:
         for name in ("batch_size", "steps", "eval_every"):
             _require(getattr(self, name) > 0, f"{name} must be positive")
         _require(self.early_stopping is None or self.early_stopping > 0, "early_stopping must be positive or null")
+
+
+@dataclasses.dataclass(frozen=True)
+class TunerConfig:
+    """What the search for better settings tries: every list holds the values that one setting may take.
+
+    Attributes:
+        trials: how many combinations are trained.
+        algorithm: `bayesian` proposes where earlier trials did well; `random` draws.
+        steps: the most steps of one trial; None: as many as `training.steps`.
+        hidden_units: of `head.hidden_units`.
+        dropout: of `head.dropout`.
+        l2: of `head.l2`.
+        learning_rate: the rate a schedule starts with; the rest of the schedule keeps its proportions.
+        output: of `backbone.output`, for a base that is frozen whole; empty: not searched.
+    """
+
+    trials: int = 20
+    algorithm: Literal["bayesian", "random"] = "bayesian"
+    steps: int | None = None
+    hidden_units: tuple[tuple[int, ...], ...] = ((), (256,), (1024,))
+    dropout: tuple[float, ...] = (0.0, 0.2, 0.5)
+    l2: tuple[float, ...] = (0.0, 0.001, 0.03, 0.3)
+    learning_rate: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    output: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.trials > 0, "trials must be positive")
+        _require(self.steps is None or self.steps > 0, "steps must be positive or null")
+        for name in ("hidden_units", "dropout", "l2", "learning_rate"):
+            values = getattr(self, name)
+            _require(len(values) > 0, f"{name} must name at least one value")
+            _require(len(set(values)) == len(values), f"{name} names a value twice")
+        _require(all(rate > 0 for rate in self.learning_rate), "learning_rate must hold positive numbers")
+        for units, dropout, l2 in itertools.product(self.hidden_units, self.dropout, self.l2):
+            HeadConfig(hidden_units=units, dropout=dropout, l2=l2)
+        for output in self.output:
+            BackboneConfig(output=output)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from trainer import backbone, config, export, head, inputs, preprocessing, progress, rules, summary
+from trainer import backbone, config, export, head, inputs, preprocessing, progress, rules, search_space, summary
 from trainer.config import TrainerConfig
 from trainer.errors import InputError
 from trainer.evaluations import Evaluations
@@ -32,14 +32,18 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` and `eval_files` are features (FeatureExtractor's) or raw examples; `base_model` is the
-            backbone directory; `custom_config["trainer"]` is a TrainerConfig as a dict, which also says the steps.
+            backbone directory; `custom_config["trainer"]` is a TrainerConfig as a dict, which also says the steps;
+            `hyperparameters` are the Tuner's best, or None.
 
     Raises:
         InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or training diverged.
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
-    fitted = fit(config.from_dict(fn_args.custom_config["trainer"]), fn_args)
+    settings = config.from_dict(fn_args.custom_config["trainer"])
+    if fn_args.hyperparameters:
+        settings = search_space.apply(fn_args.hyperparameters["values"], settings)
+    fitted = fit(settings, fn_args)
     steps = _step(fitted.estimator.latest_checkpoint())
     progress.report(steps, fitted.model.config.training.steps, "steps", "exporting the whole network")
     export.export_model(

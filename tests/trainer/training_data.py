@@ -120,5 +120,7 @@ def fn_args(
         base_model=str(backbone_directory),
         model_run_dir=str(out / "run"),
         serving_model_dir=str(out / "Format-Serving"),
+        hyperparameters=None,
+        working_dir=str(out / "work"),
         custom_config={"trainer": config.to_dict(settings)},
     )

@@ -1,0 +1,116 @@
+"""The Tuner's tuner_fn: trains the Estimator once for each of some combinations of settings, and names the best.
+
+A trial is a whole training, with early stopping and the best of its evaluations, by the same code as the Trainer's; on
+pooled features it costs seconds. keras-tuner proposes the combinations and keeps the book.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+import keras_tuner
+import tensorflow as tf
+from keras_tuner.engine import base_tuner
+from keras_tuner.errors import FailedTrialError, FatalError
+
+from trainer import config, progress, run, search_space
+from trainer.config import TrainerConfig, TunerConfig
+from trainer.errors import InputError
+
+if TYPE_CHECKING:  # imports all of TFX's components, 16 s
+    from tfx.components.trainer.fn_args_utils import FnArgs
+    from tfx.components.tuner.component import TunerFnResult
+
+OBJECTIVE = "eval_loss"
+"""What a trial is judged by: the lowest evaluation loss it reached."""
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """TFX Tuner's entry point.
+
+    Args:
+        fn_args: as the Trainer's `run_fn` gets them; `custom_config["tuner"]` is a TunerConfig as a dict.
+    """
+    from tfx.components.tuner.component import TunerFnResult
+
+    converter = config.make_converter()
+    tuner = EstimatorTuner(
+        converter.structure(fn_args.custom_config["tuner"], TunerConfig),
+        config.from_dict(fn_args.custom_config["trainer"]),
+        fn_args,
+    )
+    return TunerFnResult(tuner=tuner, fit_kwargs={})
+
+
+class EstimatorTuner(base_tuner.BaseTuner):
+    """keras-tuner's loop around the Estimator."""
+
+    def __init__(self, space: TunerConfig, settings: TrainerConfig, fn_args: FnArgs) -> None:
+        """Prepares a search.
+
+        Args:
+            space: what to try.
+            settings: what every trial has in common.
+            fn_args: data and base; trials work in folders of their own under its `working_dir`.
+        """
+        oracles = {
+            "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+            "random": keras_tuner.oracles.RandomSearchOracle,
+        }
+        oracle = oracles[space.algorithm](
+            objective=keras_tuner.Objective(OBJECTIVE, "min"),
+            max_trials=space.trials,
+            seed=settings.training.seed,
+            hyperparameters=search_space.declare(space),
+            allow_new_entries=False,
+            tune_new_entries=False,
+            max_consecutive_failed_trials=space.trials + 1,
+        )
+        oracle.verbose = 0
+        super().__init__(oracle, directory=fn_args.working_dir, project_name="search", overwrite=True)
+        steps = space.steps or settings.training.steps
+        self._space = space
+        self._settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
+        self._fn_args = fn_args
+        self._done = 0
+        self._failures: list[str] = []
+
+    def search(self) -> None:
+        """Runs the trials.
+
+        Raises:
+            InputError: every trial failed.
+        """
+        progress.report(0, self._space.trials, "trials")
+        super().search()
+        if not self.oracle.get_best_trials(1):
+            raise InputError(f"tuner: none of {self._done} trials could be trained. The last one: {self._failures[-1]}")
+
+    def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> dict[str, float]:
+        """Trains one combination, and returns the best evaluation's loss and accuracy."""
+        values = trial.hyperparameters.values
+        fn_args = copy.copy(self._fn_args)
+        fn_args.model_run_dir = f"{self.get_trial_dir(trial.trial_id)}/model"
+        try:
+            best = run.fit(search_space.apply(values, self._settings), fn_args).evaluations.best
+        except InputError as error:
+            self._failures.append(f"{values}: {error}")
+            raise FailedTrialError(str(error)) from error
+        except Exception as error:  # keras-tuner would count any other as a trial that failed, and go on
+            raise FatalError(f"trial {values}") from error
+        finally:
+            if tf.io.gfile.exists(fn_args.model_run_dir):
+                tf.io.gfile.rmtree(fn_args.model_run_dir)
+        logging.getLogger(__name__).info("trial %s: %s: %s", trial.trial_id, values, best)
+        return {OBJECTIVE: best["loss"], "eval_accuracy": best["accuracy"], "step": best["step"]}
+
+    def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
+        """See BaseTuner."""
+        super().on_trial_end(trial)
+        self._done += 1
+        best = self.oracle.get_best_trials(1)
+        note = f"best eval loss {best[0].score:.3f}" if best else "none could be trained yet"
+        progress.report(self._done, self._space.trials, "trials", note)
