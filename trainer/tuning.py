@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import keras_tuner
@@ -86,7 +87,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
         """
         progress.report(0, self._space.trials, "trials")
         super().search()
-        if not self.oracle.get_best_trials(1):
+        if self._best_loss() is None:
             raise InputError(f"tuner: none of {self._done} trials could be trained. The last one: {self._failures[-1]}")
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> dict[str, float]:
@@ -96,6 +97,8 @@ class EstimatorTuner(base_tuner.BaseTuner):
         fn_args.model_run_dir = f"{self.get_trial_dir(trial.trial_id)}/model"
         try:
             best = run.fit(search_space.apply(values, self._settings), fn_args).evaluations.best
+            if not math.isfinite(best["loss"]):
+                raise InputError("Training diverged: no evaluation had a finite loss.")
         except InputError as error:
             self._failures.append(f"{values}: {error}")
             raise FailedTrialError(str(error)) from error
@@ -111,6 +114,10 @@ class EstimatorTuner(base_tuner.BaseTuner):
         """See BaseTuner."""
         super().on_trial_end(trial)
         self._done += 1
-        best = self.oracle.get_best_trials(1)
-        note = f"best eval loss {best[0].score:.3f}" if best else "none could be trained yet"
+        best = self._best_loss()
+        note = "none could be trained yet" if best is None else f"best eval loss {best:.3f}"
         progress.report(self._done, self._space.trials, "trials", note)
+
+    def _best_loss(self) -> float | None:
+        """Of the trials that could be trained (`Oracle.get_best_trials` fills up with those that could not)."""
+        return min((trial.score for trial in self.oracle.trials.values() if trial.status == "COMPLETED"), default=None)
