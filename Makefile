@@ -1,10 +1,10 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local predict report prune rollback test lint format bench clean
+.PHONY: help setup run-local tune predict report prune rollback test lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
-export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL
+export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS
 
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
@@ -26,6 +26,9 @@ setup: .venv/.locked ## only the environment, from the lock
 
 run-local: setup ## the whole pipeline: images to a pushed model
 	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"}
+
+tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
+	@$(PYTHON) -m pipeline tune $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${TRIALS:+--trials "$$TRIALS"}
 
 predict: setup ## classify IMAGES="a.jpg b.png" with the pushed model, or with MODEL=folder
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} -- $$IMAGES

@@ -11,10 +11,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from pipeline import outcome, settings
+from trainer.config import TunerConfig
 from trainer.errors import InputError
 
 _CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
@@ -27,6 +29,9 @@ _SET = click.option(
     help="Overrides settings; several may stand in one, apart by spaces.",
 )
 
+_DATA = click.option("--data", help="A folder of class folders (data.images).")
+_WEIGHTS = click.option("--weights", help="imagenet, random, or a Keras .h5 file (backbone.weights).")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -37,21 +42,50 @@ def main() -> None:
 @_CONFIG
 @_ROOT
 @_SET
-@click.option("--data", help="A folder of class folders (data.images).")
-@click.option("--weights", help="imagenet, random, or a Keras .h5 file (backbone.weights).")
+@_DATA
+@_WEIGHTS
 def run(config: str, root: Path, overrides: tuple[str, ...], data: str | None, weights: str | None) -> None:
     """Runs the whole pipeline on this machine.
 
     Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 a fault of ours.
     """
-    given = [
+    with _user_errors():
+        _run(settings.load(config, [*_given(data, weights), *_split(overrides)]), root)
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@_DATA
+@_WEIGHTS
+@click.option("--trials", type=click.IntRange(min=1), help="How many combinations to train (tuner.trials).")
+def tune(
+    config: str, root: Path, overrides: tuple[str, ...], data: str | None, weights: str | None, trials: int | None
+) -> None:
+    """Runs the whole pipeline with a search for better settings before training; exit codes as run's.
+
+    What is searched stands in the settings under tuner; the best combination trains the model that is judged.
+    """
+    with _user_errors():
+        overrides = (*_given(data, weights), *_split(overrides))
+        loaded = settings.load(config, overrides)
+        if trials is not None or loaded.tuner is None:
+            loaded = settings.load(config, [*overrides, f"tuner.trials={trials or TunerConfig().trials}"])
+        _run(loaded, root)
+
+
+def _run(loaded: settings.Settings, root: Path) -> NoReturn:
+    from pipeline.local_runner import run as run_local
+
+    sys.exit(run_local(loaded, root).exit_code)
+
+
+def _given(data: str | None, weights: str | None) -> list[str]:
+    """The options that are short for a setting, as overrides."""
+    return [
         f"{key}={json.dumps(value)}" for key, value in (("data.images", data), ("backbone.weights", weights)) if value
     ]
-    with _user_errors():
-        loaded = settings.load(config, [*given, *_split(overrides)])
-        from pipeline.local_runner import run as run_local
-
-        sys.exit(run_local(loaded, root).exit_code)
 
 
 @main.command()

@@ -265,6 +265,10 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
             f"  {counts['read']:,} images read, {counts['rejected']:,} rejected; "
             f"{counts['train']:,} train, {counts['eval']:,} eval, {counts['test']:,} test"
         )
+    if outcome.tuning:
+        best = " ".join(f"{path}={json.dumps(value)}" for path, value in outcome.tuning["best"].items())
+        console.say(f"  best of {outcome.tuning['trials']} trials: {best}")
+        console.say("  to keep these without a search, write them into the settings")
     for note in outcome.notes:
         console.say(f"  note: {note}", style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lineage import NodeRun, Output
+from trainer import search_space
 
 RECORD_FILE = "last_run.json"
 
@@ -30,6 +31,7 @@ class Outcome:
     peak_rss_mb: int = 0
     images: dict[str, int] = dataclasses.field(default_factory=dict)
     backbone: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tuning: dict[str, Any] | None = None
     metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -97,6 +99,13 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     features = _output(nodes, "FeatureExtractor", "features")
     if features:
         outcome.backbone["cut"] = _json(features.uri, "features.json")["cut"]
+    best, trials = _output(nodes, "Tuner", "best_hyperparameters"), _output(nodes, "Tuner", "tuner_results")
+    if best and trials:
+        values = _json(best.uri, "best_hyperparameters.txt")["values"]
+        outcome.tuning = {
+            "trials": len(_json(trials.uri, "tuner_results.json")),
+            "best": search_space.as_settings(values),
+        }
     model = _output(nodes, "Trainer", "model")
     if model:
         outcome.model = f"{model.uri}/Format-Serving"
@@ -116,5 +125,5 @@ def _output(nodes: Mapping[str, NodeRun], node: str, key: str) -> Output | None:
     return outputs[0] if outputs else None
 
 
-def _json(directory: str, name: str) -> dict[str, Any]:
+def _json(directory: str, name: str) -> Any:
     return json.loads((Path(directory) / name).read_text(encoding="utf-8"))
