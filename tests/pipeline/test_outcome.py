@@ -53,6 +53,24 @@ def test_a_base_that_fell_back_to_random_weights_is_told(nodes):
     assert any("the base is RANDOM" in note and "'imagenet'" in note for note in notes)
 
 
+def test_what_a_search_found_is_told_by_the_settings_it_belongs_in(nodes, tmp_path):
+    assert outcome.from_nodes(nodes, EXPECTED, "/root").tuning is None
+    files = {
+        "best_hyperparameters": ("best_hyperparameters.txt", {"values": {"hidden_units": "64-32", "l2": 0.1}}),
+        "tuner_results": ("tuner_results.json", [{"score": 0.5}, {"score": 0.6}]),
+    }
+    outputs = {}
+    for key, (name, content) in files.items():
+        (tmp_path / key).mkdir()
+        (tmp_path / key / name).write_text(json.dumps(content))
+        outputs[key] = [Output(1, str(tmp_path / key), {})]
+    nodes["Tuner"] = NodeRun("Tuner", "complete", outputs)
+    assert outcome.from_nodes(nodes, EXPECTED, "/root").tuning == {
+        "trials": 2,
+        "best": {"head.hidden_units": [64, 32], "head.l2": 0.1},
+    }
+
+
 def test_a_model_that_the_gate_refused(nodes, tmp_path):
     gate = tmp_path / "ModelGate" / "gate.json"
     gate.write_text(json.dumps({**json.loads(gate.read_text()), "failures": [FAILURE]}))

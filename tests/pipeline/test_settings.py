@@ -48,6 +48,14 @@ def test_settings_survive_the_way_through_plain_values():
     assert settings._CONVERTER.structure(json.loads(text), settings.Settings) == loaded
 
 
+def test_a_search_needs_what_its_trials_can_share():
+    assert settings.load(DIGITS, ["tuner.trials=3"]).tuner.trials == 3
+    with pytest.raises(InputError, match=r"tuner\.output needs a base that is frozen whole"):
+        settings.load(DIGITS, ["tuner.output=[mixed8, mixed9]", "fine_tune.from=mixed9"])
+    with pytest.raises(InputError, match="tuner: a trial needs cached features"):
+        settings.load(DIGITS, ["tuner.trials=3", "fine_tune.from=conv2d"])
+
+
 def test_settings_cannot_be_changed():
     loaded = settings.load(DIGITS)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -58,7 +66,7 @@ def test_settings_cannot_be_changed():
     ("override", "said"),
     [
         ("training.batch_sise=3", "training.batch_sise: there is no such setting; did you mean training.batch_size?"),
-        ("trainer={}", "trainer: there is no such setting; did you mean training?"),
+        ("trainings={}", "trainings: there is no such setting; did you mean training?"),
         ("training.steps='5'", "training.steps: expected a whole number, found '5'"),
         ("training.steps=2.5", "training.steps: expected a whole number, found 2.5"),
         ("training.steps=0", "steps must be positive"),
@@ -91,6 +99,11 @@ def test_settings_cannot_be_changed():
         ("evaluation.slices=label", "evaluation.slices: expected a list of text, found 'label'"),
         ("fine_tune.from=mixed12", "fine_tune.from is 'mixed12', which is not a layer"),
         ("serving.timeout_seconds=0", "timeout_seconds must be positive"),
+        ("tuner.trials=0", "trials must be positive"),
+        ("tuner.dropout=[]", "dropout must name at least one value"),
+        ("tuner.hidden_units=[[8], [8]]", "hidden_units names a value twice"),
+        ("tuner.dropout=[0.2, 1]", "dropout is 1.0; it must be in [0, 1)"),
+        ("tuner.output=[mixed11]", "it must be one of mixed0, mixed1"),
         ("evaluation.slices=[label, label]", "'label' is given twice"),
         ("training.steps.x=3", "training.steps is 600, it has no keys of its own"),
         ("training.steps", "'training.steps' is not of the form path.of.setting=value"),
