@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
