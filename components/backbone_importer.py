@@ -15,6 +15,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
     weights: Parameter[str],
     if_unreachable: Parameter[str],
     image_size: Parameter[int],
+    output: Parameter[str] = "mixed10",
     fingerprint: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
@@ -22,9 +23,10 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
 
     Args:
         backbone: `Format-Serving/` gets the checkpoint and `backbone.json`; its properties get what the latter says.
-        weights: `imagenet`, `random` or the path of a Keras `.h5` file.
+        weights: as in `trainer.config.BackboneConfig`.
         if_unreachable: `error` or `random`.
         image_size: side of the images, in pixels.
+        output: the last block that is needed: a model that was trained without the ones after it has no weights there.
         fingerprint: `trainer.weights.fingerprint`, so that TFX's cache notices a changed file.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
@@ -35,7 +37,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
     from trainer.backbone import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
 
     progress.report(0, 1, "networks", f"weights: {weights}")
-    config = BackboneConfig(weights=weights, if_unreachable=if_unreachable, image_size=image_size)  # type: ignore[arg-type]
+    config = BackboneConfig(weights, if_unreachable, image_size, output)  # type: ignore[arg-type]
     record = import_weights(config, path_utils.serving_model_dir(backbone.uri))
     backbone.set_string_custom_property("source", record.source)
     backbone.set_string_custom_property("sha256", record.sha256)

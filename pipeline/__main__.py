@@ -30,7 +30,7 @@ _SET = click.option(
 )
 
 _DATA = click.option("--data", help="A folder of class folders (data.images).")
-_WEIGHTS = click.option("--weights", help="imagenet, random, or a Keras .h5 file (backbone.weights).")
+_WEIGHTS = click.option("--weights", help="imagenet, random, or a file, folder or TF-Hub handle (backbone.weights).")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -108,6 +108,7 @@ def create_pipeline(
         weights=backbone.weights,
         if_unreachable=backbone.if_unreachable,
         image_size=backbone.image_size,
+        output=backbone.output,
         fingerprint=places.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )

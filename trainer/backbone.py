@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 from collections.abc import Collection
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from trainer import checkpoints, inception_v3, weights
+from trainer import checkpoints, directories, inception_v3, weights
 from trainer.config import BackboneConfig
 
 POOLED = inception_v3.POOLED
@@ -38,10 +37,10 @@ class BackboneRecord:
     """What a backbone directory holds.
 
     Attributes:
-        weights: the setting: `imagenet`, `random` or a path.
-        source: what was really used: `imagenet`, `random` or a file's name.
+        weights: the setting: `imagenet`, `random`, a path or a TF-Hub handle.
+        source: what was really used: `imagenet`, `random`, a handle, or the name of a file or folder.
         random: whether the network is untrained.
-        sha256: hex; of the weights' file, or of the tensors where they are random.
+        sha256: hex; of the weights' file or files, or of the tensors where they are random.
         image_size: side of the images, in pixels.
     """
 
@@ -68,7 +67,7 @@ class Network:
 
 
 def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
-    """Writes the backbone directory: a checkpoint of all 376 variables, and `backbone.json`.
+    """Writes the backbone directory: a checkpoint of the network's variables, and `backbone.json`.
 
     The directory appears whole or not at all; one that is there already is replaced.
 
@@ -81,19 +80,11 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     """
     arrays, source, sha256 = weights.load(config)
     record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
-    target = directory.rstrip("/")
-    unfinished = f"{target}.unfinished-{uuid.uuid4().hex}"
-    try:
-        tf.io.gfile.makedirs(unfinished)
+    with directories.unfinished(directory) as unfinished:
         checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
         with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
             file.write(json.dumps(dataclasses.asdict(record), indent=1))
-        if tf.io.gfile.exists(target):
-            tf.io.gfile.rmtree(target)
-        tf.io.gfile.rename(unfinished, target)
-    finally:
-        if tf.io.gfile.exists(unfinished):
-            tf.io.gfile.rmtree(unfinished)
+        directories.replace(unfinished, directory)
     return record
 
 

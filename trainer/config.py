@@ -26,8 +26,8 @@ class BackboneConfig:
     """The pre-trained network.
 
     Attributes:
-        weights: `imagenet`, `random`, or the path of a Keras `.h5` file (`include_top=False`).
-        if_unreachable: what to do when `imagenet` can be neither downloaded nor found in Keras's cache.
+        weights: `imagenet`, `random`, or the path or TF-Hub handle of any of what docs/fine-tuning.md lists.
+        if_unreachable: what to do when `imagenet` or a TF-Hub handle can be neither downloaded nor found in its cache.
         image_size: side of the square the images are resized to, in pixels.
         output: the block whose pooled output the head sees.
     """

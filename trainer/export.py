@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
 from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from trainer import backbone, checkpoints, preprocessing
+from trainer import backbone, checkpoints, directories, preprocessing
 
 SERVING_IMAGES = "serving_images"
 TRANSFORM_FEATURES = "transform_features"
@@ -43,9 +42,7 @@ def export_model(
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
     """
-    target = destination.rstrip("/")
-    unfinished = f"{target}.unfinished-{uuid.uuid4().hex}"
-    try:
+    with directories.unfinished(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             whole = f"{temporary}/whole.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
@@ -53,12 +50,7 @@ def export_model(
             receiver = serving_input_receiver_fn(transform_directory)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=whole))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
-        if tf.io.gfile.exists(target):
-            tf.io.gfile.rmtree(target)
-        tf.io.gfile.rename(saved, target)
-    finally:
-        if tf.io.gfile.exists(unfinished):
-            tf.io.gfile.rmtree(unfinished)
+        directories.replace(saved, destination)
 
 
 def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estimator.export.ServingInputReceiver]:

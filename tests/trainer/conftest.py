@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from tensorflow import keras
 
@@ -21,6 +23,15 @@ from trainer.config import (
 )
 
 SIZE = training_data.SIZE
+
+
+class KerasAnswer(NamedTuple):
+    """Keras's InceptionV3, its weights' file, and what it computes for images: the map of mixed10."""
+
+    model: keras.Model
+    path: Path
+    images: np.ndarray
+    output: np.ndarray
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +58,29 @@ def transform_directory(raw_examples: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def weights_file(keras_base: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of Keras's own making, no tensor of which is what a variable of its kind is initialised with."""
-    for layer in keras_base.layers:
+def keras_answer(tmp_path_factory: pytest.TempPathFactory) -> KerasAnswer:
+    """A file of Keras's own making, no tensor of which is what a variable of its kind is initialised with.
+
+    The names in the file are not the canonical ones: the process had made another layer before.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    keras.layers.Conv2D(1, 1).build((None, 4, 4, 1))
+    model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    assert model.layers[1].name == "conv2d_1"
+    for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             beta, mean, variance = layer.get_weights()
-            layer.set_weights([beta + 0.01, mean - 0.01, variance * 0.9])
+            layer.set_weights([beta + 0.1, mean - 0.05, variance * 0.3])
     path = tmp_path_factory.mktemp("keras") / "weights.h5"
-    keras_base.save_weights(str(path))
-    return path
+    model.save_weights(str(path))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
+    return KerasAnswer(model, path, images, model.predict(images, verbose=0))
+
+
+@pytest.fixture(scope="session")
+def weights_file(keras_answer: KerasAnswer) -> Path:
+    return keras_answer.path
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, head, run, weights
+from trainer import backbone, checkpoints, head, run, weights_h5
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
 
@@ -34,7 +34,7 @@ def exported(out: Path) -> dict[str, np.ndarray]:
 
 
 def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, weights_file: Path) -> None:
-    source = weights.read_h5(weights_file)
+    source = weights_h5.read_h5(weights_file)
     found = exported(frozen_run)
     assert len(source) == 376
     for name, value in source.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from trainer import inception_v3, weights
+from trainer import inception_v3, weights, weights_download
 from trainer.config import BackboneConfig
 from trainer.errors import InputError
 
@@ -31,8 +31,8 @@ def write_h5(path: Path, change: Callable[[str, np.ndarray], np.ndarray] = lambd
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty home directory, and a download host that refuses: what a cluster without internet looks like."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "_cache_directories", lambda: [tmp_path / ".keras" / "models"])
-    monkeypatch.setattr(weights, "URL", "https://127.0.0.1:9/weights.h5")
+    monkeypatch.setattr(weights_download, "cache_directories", lambda: [tmp_path / ".keras" / "models"])
+    monkeypatch.setattr(weights_download, "URL", "https://127.0.0.1:9/weights.h5")
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     yield tmp_path / ".keras" / "models"
@@ -132,7 +132,7 @@ def test_hdf5_file_of_something_else_is_said(tmp_path: Path) -> None:
 def test_unreachable_imagenet_says_which_file_to_put_where(no_network: Path) -> None:
     with pytest.raises(InputError) as error:
         weights.load(BackboneConfig(weights="imagenet"))
-    for words in (weights.FILE_NAME, str(no_network), "backbone.weights", "backbone.if_unreachable"):
+    for words in (weights_download.FILE_NAME, str(no_network), "backbone.weights", "backbone.if_unreachable"):
         assert words in str(error.value)
     assert weights.fingerprint("imagenet") == "unreachable"
 
@@ -148,18 +148,18 @@ def test_unreachable_imagenet_falls_back_only_where_asked_and_says_so_loudly(
 
 def test_file_in_the_cache_is_used_without_a_network(no_network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_network.mkdir(parents=True)
-    cached = no_network / weights.FILE_NAME
+    cached = no_network / weights_download.FILE_NAME
     write_h5(cached)
-    monkeypatch.setattr(weights, "MD5", hashlib.md5(cached.read_bytes()).hexdigest())
+    monkeypatch.setattr(weights_download, "MD5", hashlib.md5(cached.read_bytes()).hexdigest())
     arrays, source, sha256 = weights.load(BackboneConfig(weights="imagenet"))
     assert (len(arrays), source) == (376, "imagenet")
     assert sha256 == hashlib.sha256(cached.read_bytes()).hexdigest()
-    assert weights.fingerprint("imagenet") == weights.MD5
+    assert weights.fingerprint("imagenet") == weights_download.MD5
 
 
 def test_other_file_in_the_cache_is_neither_used_nor_deleted(no_network: Path) -> None:
     no_network.mkdir(parents=True)
-    cached = no_network / weights.FILE_NAME
+    cached = no_network / weights_download.FILE_NAME
     cached.write_bytes(b"my own")
     with pytest.raises(InputError, match="is not the file that Keras publishes"):
         weights.load(BackboneConfig(weights="imagenet", if_unreachable="random"))
