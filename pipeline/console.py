@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 import time
 import types
@@ -82,6 +83,7 @@ class StageLine:
         self._console, self._name, self._position = console, name, position
         self._detail = ""
         self._start = self._beat = time.monotonic()
+        self._cpu = _cpu_seconds()
         self._live = Live(
             get_renderable=lambda: self._row("⠿", "cyan"),
             console=console.rich,
@@ -98,6 +100,11 @@ class StageLine:
         """Since the stage began."""
         return time.monotonic() - self._start
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all cores, in this process and its children that ended, since the stage began."""
+        return _cpu_seconds() - self._cpu
+
     def update(self, detail: str) -> None:
         """Shows how far the stage is; where there is no terminal, at most every half minute."""
         self._detail = detail
@@ -105,12 +112,11 @@ class StageLine:
             self._beat = time.monotonic()
             self._console.rich.print(self._row("…", ""))
 
-    def finish(self, mark: str, style: str, detail: str = "") -> float:
-        """Prints the stage's last word; returns the seconds it took."""
+    def finish(self, mark: str, style: str, detail: str = "") -> None:
+        """Prints the stage's last word."""
         self._live.stop()
         self._detail = detail or self._detail
         self._console.rich.print(self._row(mark, style))
-        return self.seconds
 
     def _row(self, mark: str, style: str) -> Table:
         row = Table.grid(padding=(0, 1))
@@ -154,10 +160,7 @@ class StageLines(logging.Handler):
             logging.getLogger(name).removeHandler(self)
         absl.logging.set_verbosity(self._verbosity)
         if self._line:
-            self._record(
-                self._line.finish("✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed"), cached=False
-            )
-            self._line = None
+            self._finish(self._line, "✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging for every record; only a few concern us."""
@@ -170,9 +173,16 @@ class StageLines(logging.Handler):
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
         elif record.msg == _FINISHED and self._line:
             cached = self._is_cached(self._node)
-            seconds = self._line.finish("✓", "dim" if cached else "green", "cached" if cached else "")
-            self._record(seconds, cached)
-            self._line = None
+            self._finish(self._line, "✓", "dim" if cached else "green", "cached" if cached else "", cached)
 
-    def _record(self, seconds: float, cached: bool) -> None:
-        self.stages.append({"id": self._node, "seconds": round(seconds, 2), "cached": cached})
+    def _finish(self, line: StageLine, mark: str, style: str, detail: str, cached: bool = False) -> None:
+        line.finish(mark, style, detail)
+        seconds, cpu_seconds = round(line.seconds, 2), round(line.cpu_seconds, 2)
+        self.stages.append({"id": self._node, "seconds": seconds, "cpu_seconds": cpu_seconds, "cached": cached})
+        self._line = None
+
+
+def _cpu_seconds() -> float:
+    """User's and system's, of all threads of this process and of its children that ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
