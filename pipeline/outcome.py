@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import files
 from pipeline.lineage import NodeRun, Output
 from trainer import search_space
 
@@ -40,9 +41,7 @@ class Outcome:
 
     def write(self, path: Path) -> None:
         """Replaces `path` with this outcome in one step."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        files.write(path, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def failure(message: str, **details: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components import data_problems, slice_features
 from components.image_folder import ListedFile, list_files
 from components.image_metadata import read_metadata
+from pipeline.files import write
 from trainer.errors import InputError
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
@@ -45,9 +46,7 @@ def load_or_infer(path: Path, name: str, images: Path, metadata: str | None) -> 
     text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
+    write(path, text)
     return text, True
 
 
