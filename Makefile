@@ -1,17 +1,18 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune predict report prune rollback test lint format bench clean
+.PHONY: help setup run-local tune predict batch-predict report prune rollback test lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
-export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS
+export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS
 
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
+PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|file.h5 ROOT=build SET="path.of.setting=value ..."'
 
@@ -30,8 +31,11 @@ run-local: setup ## the whole pipeline: images to a pushed model
 tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
 	@$(PYTHON) -m pipeline tune $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${TRIALS:+--trials "$$TRIALS"}
 
-predict: setup ## classify IMAGES="a.jpg b.png" with the pushed model, or with MODEL=folder
-	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} -- $$IMAGES
+predict: setup ## classify IMAGES="a.jpg folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
+	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} -- $$IMAGES
+
+batch-predict: setup ## classify a whole folder as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
+	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
 
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)

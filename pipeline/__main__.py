@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from pipeline import outcome, settings
+from pipeline import files, outcome, records, settings
 from trainer.config import TunerConfig
 from trainer.errors import InputError
 
@@ -27,6 +27,16 @@ _SET = click.option(
     multiple=True,
     metavar="PATH=VALUE",
     help="Overrides settings; several may stand in one, apart by spaces.",
+)
+_MODEL = click.option("--model", help="A SavedModel's folder, or a push directory; the pushed one if not given.")
+_TOP = click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to list.")
+_FORMAT = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="Of the lines.",
 )
 
 _DATA = click.option("--data", help="A folder of class folders (data.images).")
@@ -92,27 +102,81 @@ def _given(data: str | None, weights: str | None) -> list[str]:
 @_CONFIG
 @_ROOT
 @_SET
-@click.option("--model", type=Path, help="A SavedModel's folder; the pushed one if not given.")
-@click.option("--top", default=3, show_default=True, help="How many classes to list.")
+@_MODEL
+@_TOP
+@_FORMAT
+@click.option("--output", type=Path, help="A file to write instead of the screen; it appears when all is done.")
 @click.argument("images", nargs=-1, required=True)
 def predict(
-    config: str, root: Path, overrides: tuple[str, ...], model: Path | None, top: int, images: tuple[str, ...]
+    config: str,
+    root: Path,
+    overrides: tuple[str, ...],
+    model: str | None,
+    top: int,
+    file_format: records.Format,
+    output: Path | None,
+    images: tuple[str, ...],
 ) -> None:
-    """Prints a JSON line per image: class, probability, top k."""
-    with _user_errors():
-        if model is None:
-            from pipeline import push_directory
-            from pipeline.local_runner import push_folder
+    """Classifies files and folders: a line per image with class, probability, top k.
 
-            model = push_directory.latest(push_folder(settings.load(config, _split(overrides)), root))
+    IMAGES may be `-`: then their names are read from standard input, one a line.
+
+    Exit codes: 0; 2 if an image could not be classified: its line says why, and all the others are there.
+    """
+    with _user_errors(), contextlib.ExitStack() as stack:
+        model = model or _pushed(config, overrides, root)
         _quiet_stack()
+        from pipeline.console import progress_line
         from pipeline.predict import predict as predict_images
 
-        failed = False
-        for record in predict_images(model, [Path(image) for image in images], top_k=top):
-            failed |= "error" in record
-            click.echo(json.dumps(record, ensure_ascii=False))
-        sys.exit(outcome.BAD_INPUT if failed else 0)
+        names = [name for given in images for name in (sys.stdin.read().splitlines() if given == "-" else [given])]
+        target = stack.enter_context(files.replacing(output)) if output else sys.stdout
+        if not target.isatty():
+            stack.enter_context(progress_line())
+        counts = records.write(predict_images(model, names, top), target, file_format, top)
+    _exit_by(counts)
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@_MODEL
+@_TOP
+@_FORMAT
+@click.option("--output", required=True, help="The file to write; local, or of any file system that Beam writes.")
+@click.option("--shards", default=1, show_default=True, help="Write so many files, OUTPUT with a number in its name.")
+@click.argument("folder")
+def batch_predict(
+    config: str,
+    root: Path,
+    overrides: tuple[str, ...],
+    model: str | None,
+    top: int,
+    file_format: records.Format,
+    output: str,
+    shards: int,
+    folder: str,
+) -> None:
+    """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
+    with _user_errors():
+        loaded = settings.load(config, _split(overrides))
+        model = model or _pushed(config, overrides, root)
+        _quiet_stack()
+        from pipeline.batch_predict import batch_predict as predict_folder
+        from pipeline.console import progress_line
+
+        with progress_line():
+            counts = predict_folder(
+                model,
+                folder,
+                output,
+                file_format=file_format,
+                top_k=top,
+                shards=shards,
+                beam_arguments=loaded.runtime.beam,
+            )
+    _exit_by(counts)
 
 
 @main.command()
@@ -157,6 +221,21 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
 
         removed, now = push_directory.rollback(push_folder(settings.load(config, _split(overrides)), root))
         click.echo(f"now serving {now}\nset aside   {removed}")
+
+
+def _pushed(config: str, overrides: tuple[str, ...], root: Path) -> str:
+    """The version that serves."""
+    from pipeline import push_directory
+    from pipeline.local_runner import push_folder
+
+    return str(push_directory.latest(push_folder(settings.load(config, _split(overrides)), root)))
+
+
+def _exit_by(counts: records.Counts) -> NoReturn:
+    """Says how many images could not be classified, and exits with the code for that."""
+    if counts.errors:
+        click.echo(f"{counts.errors} of {counts.records} images could not be classified; see their lines", err=True)
+    sys.exit(outcome.BAD_INPUT if counts.errors else 0)
 
 
 def _quiet_stack() -> None:

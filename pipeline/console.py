@@ -6,17 +6,20 @@ both file descriptors lead to the log file, and only what is said through the co
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import absl.logging
 import rich.console
+import rich.status
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -166,8 +169,7 @@ class StageLines(logging.Handler):
         """Called by logging for every record; only a few concern us."""
         at = getattr(record, "progress", None)
         if at and self._line:
-            count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "") + f" {at['unit']}"
-            self._line.update(" · ".join(filter(None, ["" if at["total"] == 1 else count, at["note"]])))
+            self._line.update(_in_words(at))
         elif record.msg == _STARTED and isinstance(record.args, tuple):
             self._node = str(record.args[0])
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
@@ -186,3 +188,37 @@ def _cpu_seconds() -> float:
     """User's and system's, of all threads of this process and of its children that ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@contextlib.contextmanager
+def progress_line() -> Iterator[None]:
+    """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards."""
+    logger = logging.getLogger(progress.LOGGER_NAME)
+    level = logger.level
+    with rich.console.Console(stderr=True).status("") as status:
+        handler = _Status(status)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+class _Status(logging.Handler):
+    """Draws what `trainer.progress` reports."""
+
+    def __init__(self, status: rich.status.Status) -> None:
+        super().__init__(logging.INFO)
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if at := getattr(record, "progress", None):
+            self._status.update(escape(_in_words(at)))
+
+
+def _in_words(at: dict[str, Any]) -> str:
+    """Of `trainer.progress`: `600/1,797 images · a note`."""
+    count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "") + f" {at['unit']}"
+    return " · ".join(filter(None, ["" if at["total"] == 1 else count, at["note"]]))

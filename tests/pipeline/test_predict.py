@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
+from pipeline import classifier
+from pipeline.__main__ import main
 from pipeline.predict import predict
 from tests.model_factory import image_bytes, save_model
 from trainer.errors import InputError
@@ -166,3 +169,49 @@ def test_a_model_of_another_kind_is_said_in_words(tmp_path: Path) -> None:
 def test_counts_must_be_positive(argument: str, model: Path) -> None:
     with pytest.raises(InputError, match=f"{argument} is 0; it must be at least 1"):
         next(predict(model, [], **{argument: 0}))
+
+
+def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "_BATCH_BYTES", 10)
+    files = [classifier.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
+
+    assert [[f.path for f in batch] for batch in classifier.batches(files, 2)] == [
+        ["0", "1"], ["2"], ["3"], ["4", "5"], ["6"],
+    ]  # fmt: skip
+
+
+def invoke(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["predict", *arguments], input=stdin)
+
+
+def test_the_command_writes_a_file_at_once_and_says_by_its_exit_code_what_it_lacks(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "photos/good.jpg", 0)
+    (tmp_path / "photos/empty.jpg").touch()
+    output = tmp_path / "out.csv"
+
+    done = invoke("--model", str(model), "--format", "csv", "--output", str(output), "--top", "1", f"{tmp_path}/photos")
+
+    assert done.exit_code == 2
+    assert "1 of 2 images could not be classified" in done.output
+    rows = output.read_text().splitlines()
+    assert rows[0] == "path,class,probability,error"
+    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,the file is empty"
+    assert rows[2].startswith(f"{tmp_path}/photos/good.jpg,red,0.9")
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_the_command_takes_names_from_standard_input(model: Path, tmp_path: Path) -> None:
+    names = [str(save(tmp_path / f"{n} a.jpg", n)) for n in range(3)]
+
+    done = invoke("--model", str(model), "-", stdin="\n".join(names))
+
+    assert done.exit_code == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(r["path"], r["class"]) for r in records] == list(zip(names, ["red", "green", "blue"], strict=True))
+
+
+def test_a_command_that_cannot_work_leaves_no_output(tmp_path: Path) -> None:
+    done = invoke("--model", str(tmp_path), "--output", str(tmp_path / "out.jsonl"), "a.jpg")
+
+    assert done.exit_code == 2 and "there is no model in" in done.output
+    assert list(tmp_path.iterdir()) == []
