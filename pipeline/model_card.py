@@ -21,7 +21,7 @@ _SPECIAL = "\\`*_{}[]<>#|~"
 
 
 def model_card(facts: Facts) -> str:
-    """The card of the model that a run pushed, in Markdown."""
+    """The card of the model that a run pushed, in Markdown; `facts.pushed` must be known."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=False,  # for HTML; in Markdown `plain` escapes
@@ -32,6 +32,8 @@ def model_card(facts: Facts) -> str:
     environment.filters |= {"plain": plain, "share": share, "number": number, "whole": whole}
     return environment.get_template("model_card.md.j2").render(
         facts=facts,
+        version=Path(str(facts.pushed)).name,
+        card=facts.settings.get("card", {}),
         slices=slice_rows(facts),
         pairs=confused_pairs(facts.predictions)[:5],
         calibration_error=calibration(facts.predictions)[1],

@@ -190,7 +190,8 @@ def create_pipeline(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.push_directory)
         ),
-        custom_config={"nonce": places.push_nonce},
+        # A pushed version never changes: words for its card that were edited make a new one.
+        custom_config={"nonce": places.push_nonce, "card": dataclasses.asdict(settings.card)},
     )
     predictions = TestPredictions(
         model=model,

@@ -160,6 +160,23 @@ class PushSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class CardSettings:
+    """What only people can say of the model; it goes onto the model card of every version pushed from then on.
+
+    Attributes:
+        intended_use: what the model is for, in a paragraph; a plain statement of what it does where not given.
+        limits: where it must not be relied on, a sentence each; measured ones are added.
+        owner: who answers for it, and how to reach them.
+        licence: of the model.
+    """
+
+    intended_use: str | None = None
+    limits: tuple[str, ...] = ()
+    owner: str | None = None
+    licence: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class RuntimeSettings:
     """How the pipeline is executed; none of it changes what the model is.
 
@@ -193,6 +210,7 @@ class Settings:
     evaluation: EvaluationSettings = EvaluationSettings()
     serving: ServingSettings = ServingSettings()
     push: PushSettings = PushSettings()
+    card: CardSettings = CardSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
     def __post_init__(self) -> None:

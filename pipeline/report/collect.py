@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +75,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         outcome=outcome,
         run_id=run_id,
         made=datetime.now(),
+        pushed=artifacts.pushed(),
         settings=settings,
         versions=_versions(),
         hashes=_hashes(),
@@ -128,6 +131,11 @@ class _Artifacts:
     def file(self, node: str, output: str, name: str) -> Path | None:
         artifact = self.first(node, output)
         return Path(artifact.uri) / name if artifact else None
+
+    def pushed(self) -> str | None:
+        """The folder that this run's model was pushed to, by this run or an earlier one; it may be gone."""
+        model = self.first("Pusher", "pushed_model")
+        return str(model.properties["pushed_destination"]) if model and model.properties.get("pushed") == 1 else None
 
     def all(self) -> list[Lineage]:
         return [
@@ -249,4 +257,16 @@ def _hashes() -> dict[str, str]:
     hashes = {"code": code_hash("pipeline.__main__")}
     if _LOCK.is_file():
         hashes["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
+        if commit := _commit():
+            hashes["commit"] = commit
     return hashes
+
+
+def _commit() -> str | None:
+    """Of the checkout the code runs from, with `-dirty` if it was changed; None where it is no checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command = [git, "-C", str(_LOCK.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

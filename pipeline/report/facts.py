@@ -127,6 +127,7 @@ class Facts:
         outcome: how the run ended.
         run_id: ML Metadata's name for the run; None if it failed before its first stage.
         made: when the report was made.
+        pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         settings: as plain values, every default written out.
         gate: `gate.json` of ModelGate.
         serving: `serving_check.json` of ServingCheck.
@@ -147,6 +148,7 @@ class Facts:
     settings: dict[str, Any]
     versions: dict[str, str]
     hashes: dict[str, str]
+    pushed: str | None = None
     data: Data | None = None
     training: Training | None = None
     gate: dict[str, Any] | None = None

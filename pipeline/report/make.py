@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import model_card
+from pipeline import files, model_card
 from pipeline.outcome import RECORD_FILE, Outcome
 from pipeline.report import history
 from pipeline.report.collect import collect
@@ -19,7 +19,9 @@ _KEPT = 50
 
 
 def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
-    """Writes the report, and the model card into the pushed model's folder if it has none.
+    """Writes the report, and the model card into the folder of the version with this run's model if it has none.
+
+    (After a rollback, `outcome.pushed_model` is a version with another run's model.)
 
     Args:
         home: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
@@ -30,18 +32,18 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
     Returns:
         The page's path: named by the run, or by its log if it failed before the first stage.
     """
-    _write(home / _SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False))
+    files.write(home / _SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False))
     facts = collect(home, name, outcome, settings)
     stem = facts.run_id or (Path(outcome.log).stem if outcome.log else "run")
     path = home / history.FOLDER / history.report_name(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, render(facts))
+    files.write(path, render(facts))
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
         old.unlink()
-    if outcome.pushed_model and Path(outcome.pushed_model).is_dir():
-        card = Path(outcome.pushed_model) / model_card.FILE_NAME
+    if facts.pushed and Path(facts.pushed).is_dir():
+        card = Path(facts.pushed) / model_card.FILE_NAME
         if not card.exists():  # a run that changed nothing has pushed nothing new
-            _write(card, model_card.model_card(facts))
+            files.write(card, model_card.model_card(facts))
     return path
 
 
@@ -59,9 +61,3 @@ def remake_report(home: Path, name: str) -> Path:
     kept = home / _SETTINGS
     settings = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     return make_report(home, name, outcome, settings)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names may hold lone surrogates
-    partial.replace(path)

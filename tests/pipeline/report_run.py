@@ -65,6 +65,7 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     ledger = _Ledger(MetadataStore(config), home)
     blessed = status == "pushed"
+    pushed = home / "serving" / "17"
     done = [
         ("ImageExampleGen", {"examples": {"examples_test": 30, "input_fingerprint": "files:60"}, "rejects": {}}),
         ("BackboneImporter", {"backbone": {}}),
@@ -72,14 +73,16 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
         ("TestPredictions", {"predictions": {}}),
         ("ModelGate", {"blessing": {"blessed": int(blessed)}}),
         ("ServingCheck", {"blessing": {"blessed": 1}}),
-        ("Pusher", {"pushed_model": {"pushed": int(blessed), "pushed_version": "17"}}),
+        (
+            "Pusher",
+            {"pushed_model": {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)}},
+        ),
     ][:stages]
     for node, outputs in done:
         folders = ledger.execute(node, outputs)
         _WRITERS.get(node, lambda folders: None)(folders)
     if status == "failed":
         ledger.execute("Broken", {}, pb.Execution.FAILED)
-    pushed = home / "serving" / "17"
     if blessed:
         pushed.mkdir(parents=True, exist_ok=True)
     ended = [{"id": node, "seconds": 1.5, "cached": node == "BackboneImporter"} for node, _ in done]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from components.prediction import Prediction
-from pipeline import model_card
 from pipeline.report import measures, plots
 from pipeline.report.collect import collect
 from pipeline.report.make import make_report, remake_report
@@ -192,21 +191,6 @@ def test_the_report_can_be_made_again_with_the_settings_of_the_run(refused, tmp_
     assert "training.early_stopping null" in words(path.read_text())
     with pytest.raises(InputError, match="run the pipeline first"):
         remake_report(tmp_path, NAME)
-
-
-def test_a_pushed_model_gets_a_card_once(refused) -> None:
-    card = (refused[0] / "serving" / "17" / model_card.FILE_NAME).read_text()
-
-    assert card.startswith("# Model card: tests, version 17") and "RANDOM" in card
-    assert "| overall | 30 | 80.0 % | 62.7 % to 90.5 % | 90.0 % |" in card
-    assert "| training.early\\_stopping | null |" in card
-    assert "<script>" not in card and "\\<script\\>alert(1)\\</script\\> &amp; " in card
-    rows = [line for line in card.splitlines() if line.startswith("|")]
-    assert all(row.endswith("|") for row in rows) and "\n\n|---" not in card
-
-
-def test_card_text_means_nothing_to_markdown() -> None:
-    assert model_card.plain("a|b\n# <i>*x*") == "a\\|b \\# \\<i\\>\\*x\\*"
 
 
 def test_wilson_intervals_are_those_of_the_literature() -> None:
