@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
@@ -13,6 +14,8 @@ _STATES = {
     pb.Execution.FAILED: "failed",
     pb.Execution.CANCELED: "failed",
 }
+_INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
+_OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +29,21 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class NodeRun:
-    """One node of one run; `state` is complete, cached, failed or running."""
+    """One node of one run; `state` is complete, cached, failed or running.
+
+    Attributes:
+        id: of the node.
+        state: of its execution.
+        outputs: what it left, by the output's name; of a cached node, what an earlier execution left.
+        inputs: what it read, by the input's name.
+        execution: ML Metadata's number of it.
+    """
 
     id: str
     state: str
     outputs: dict[str, list[Output]]
+    inputs: dict[str, list[Output]] = dataclasses.field(default_factory=dict)
+    execution: int = 0
 
 
 def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
@@ -49,19 +62,33 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
         return {}
     executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
     events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
-    outputs = [e for e in events if e.type in (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)]
-    artifacts = (
-        {a.id: a for a in store.get_artifacts_by_id(sorted({e.artifact_id for e in outputs}))} if outputs else {}
-    )
+    ids = sorted({e.artifact_id for e in events})
+    artifacts = {a.id: a for a in store.get_artifacts_by_id(ids)} if ids else {}
     runs: dict[str, NodeRun] = {}
     for execution in executions:
         node = _node_id(store, execution.id)
+        read: dict[str, list[Output]] = {}
         left: dict[str, list[Output]] = {}
-        for event in outputs:
-            if event.execution_id == execution.id and event.artifact_id in artifacts:
-                left.setdefault(event.path.steps[0].key, []).append(_output(artifacts[event.artifact_id]))
-        runs[node] = NodeRun(node, _STATES.get(execution.last_known_state, "running"), left)
+        for event in events:
+            side = read if event.type in _INPUTS else left if event.type in _OUTPUTS else None
+            if side is not None and event.execution_id == execution.id and event.artifact_id in artifacts:
+                side.setdefault(event.path.steps[0].key, []).append(_output(artifacts[event.artifact_id]))
+        runs[node] = NodeRun(node, _STATES.get(execution.last_known_state, "running"), left, read, execution.id)
     return runs
+
+
+def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
+    """Which execution, of which run, made each artifact: a cached node's are those of an earlier run."""
+    ids = sorted(set(artifact_ids))
+    made: dict[int, int] = {}
+    for event in store.get_events_by_artifact_ids(ids) if ids else []:
+        if event.type in _OUTPUTS:
+            made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
+    runs = {
+        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == "pipeline_run"), "")
+        for execution in set(made.values())
+    }
+    return {artifact: (execution, runs[execution]) for artifact, execution in made.items()}
 
 
 def _node_id(store: MetadataStore, execution_id: int) -> str:
