@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import json
 from typing import Any
 
 from tfx import types
 from tfx.components.example_gen import component as example_gen
-from tfx.components.example_gen import driver, input_processor, utils, write_split
+from tfx.components.example_gen import driver, utils, write_split
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.orchestration import data_types
@@ -16,15 +16,16 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import proto_utils
 
-from components.image_folder import fingerprint, list_files
 from components.image_ingestion import REJECTS_FILE, Ingest, read_counts, read_rejects
-from components.image_metadata import read_metadata
+from components.spans import read_spans, resolve, split_pattern
 from trainer.errors import InputError
 
 REJECTS = "rejects"
+SPANS = "spans"
+"""Custom property of the examples: JSON, a list of `span`, `version` and `folder` for each span that was read."""
 
 _CLASS_FOLDERS = "*/*"
-_BEFORE_SPAN = re.compile(r"/(?=[^/]*\{(?:SPAN|VERSION|YYYY|MM|DD))")
+_UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
 _SHOWN_REJECTS = 10
 
 
@@ -42,6 +43,7 @@ class ImageExampleGenSpec(ComponentSpec):
         standard_component_specs.INPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Input),
         standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
         standard_component_specs.RANGE_CONFIG_KEY: ExecutionParameter(type=range_config_pb2.RangeConfig, optional=True),
+        "window": ExecutionParameter(type=int),
         "max_rejected": ExecutionParameter(type=float),
         "metadata": ExecutionParameter(type=str),
         "group_by": ExecutionParameter(type=str),
@@ -54,32 +56,8 @@ class ImageExampleGenSpec(ComponentSpec):
     }
 
 
-class _SpanFolders(input_processor.FileBasedInputProcessor):
-    """Spans and versions as in TFX, but by looking at folders only: TFX would also open every file's metadata."""
-
-    def resolve_span_and_version(self) -> tuple[int, int | None]:
-        folders = [
-            example_gen_pb2.Input.Split(name=split.name, pattern=_span_folder(split.pattern)) for split in self._splits
-        ]
-        try:
-            self._fingerprint, span, version = utils.calculate_splits_fingerprint_span_and_version(
-                self._input_base_uri, folders, self._range_config
-            )
-        except ValueError as error:
-            raise InputError(f"No span of the data is found under {self._input_base_uri}: {error}") from error
-        return span, version
-
-
 class ImageFolderDriver(driver.FileBasedDriver):
-    """Finds the span, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
-
-    def get_input_processor(  # noqa: D102
-        self,
-        splits: list[example_gen_pb2.Input.Split],
-        range_config: range_config_pb2.RangeConfig | None = None,
-        input_base_uri: str | None = None,
-    ) -> input_processor.InputProcessor:
-        return _SpanFolders(input_base_uri, splits, range_config)
+    """Finds the spans, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
 
     def resolve_exec_properties(
         self,
@@ -87,11 +65,28 @@ class ImageFolderDriver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """As in TFX. Raises InputError if the folder is not laid out as one folder per class."""
-        resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
-        folder, metadata = _data_folder(resolved), resolved["metadata"]
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint(folder, list_files(folder, metadata), metadata)
-        return resolved
+        """As in TFX, but that the input has a split for every span of the window.
+
+        Raises:
+            InputError: if there is no such span, or a folder is not laid out as one folder per class.
+        """
+        del pipeline_info, component_info
+        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        pattern = _folder_of(_input_config(exec_properties).splits[0])
+        found = resolve(base, pattern, _chosen(exec_properties), exec_properties["window"]) if pattern else []
+        config = _input_config(exec_properties)
+        if found:
+            del config.splits[:]
+        for span in found:
+            name = json.dumps([span.number, span.version])
+            config.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
+        _, _, fingerprint = read_spans(base, [span.folder for span in found] or [""], exec_properties["metadata"])
+        return exec_properties | {
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(config),
+            utils.SPAN_PROPERTY_NAME: found[-1].number if found else 0,
+            utils.VERSION_PROPERTY_NAME: found[-1].version if found else None,
+            utils.FINGERPRINT_PROPERTY_NAME: fingerprint,
+        }
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -112,11 +107,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         rejects = artifact_utils.get_single_instance(output_dict[REJECTS])
-        folder = _data_folder(exec_properties)
+        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        config = _input_config(exec_properties)
         splits = _splits(exec_properties)
         group_by = exec_properties["group_by"]
-        files = list_files(folder, exec_properties["metadata"])
-        metadata = read_metadata(folder, exec_properties["metadata"], (file.path for file in files))
+        if exec_properties["window"] > 1 and config.splits[0].name == _UNRESOLVED:
+            raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
+        folders = [_folder_of(split) for split in config.splits]
+        files, metadata, _ = read_spans(base, folders, exec_properties["metadata"])
         if group_by and group_by not in metadata.columns:
             columns = ", ".join(metadata.columns) or "none"
             raise InputError(f"data.group_by is {group_by!r}; the columns of data.metadata are: {columns}.")
@@ -127,10 +125,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
         split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
         with self._make_beam_pipeline() as pipeline:
-            _ = pipeline | "Ingest" >> Ingest(folder, files, metadata, splits, group_by, split_uris, rejects.uri)
+            _ = pipeline | "Ingest" >> Ingest(base, files, metadata, splits, group_by, split_uris, rejects.uri)
         counts = read_counts(rejects.uri)
         for split in splits:  # so that later stages know how much there is to do
             examples.set_int_custom_property(f"examples_{split}", counts[split])
+        examples.set_string_custom_property(SPANS, json.dumps(_spans(config)))
         _check_rejects(rejects.uri, exec_properties["max_rejected"])
 
 
@@ -149,16 +148,35 @@ def _check_rejects(rejects_uri: str, max_rejected: float) -> None:
     )
 
 
-def _data_folder(exec_properties: dict[str, Any]) -> str:
+def _input_config(exec_properties: dict[str, Any]) -> example_gen_pb2.Input:
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
-    span = _span_folder(config.splits[0].pattern)
-    base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-    return f"{base}/{span}" if span else base
+    return config
 
 
-def _span_folder(pattern: str) -> str:
-    return pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
+def _chosen(exec_properties: dict[str, Any]) -> int | None:
+    """The span that TFX's RangeConfig names; None: the latest."""
+    given = exec_properties.get(standard_component_specs.RANGE_CONFIG_KEY)
+    if not given:
+        return None
+    config = range_config_pb2.RangeConfig()
+    proto_utils.json_to_proto(given, config)
+    return config.static_range.end_span_number if config.HasField("static_range") else None
+
+
+def _folder_of(split: example_gen_pb2.Input.Split) -> str:
+    """Of a span, or "" for the data folder itself."""
+    return split.pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
+
+
+def _spans(config: example_gen_pb2.Input) -> list[dict[str, Any]]:
+    """What `SPANS` holds."""
+    found = []
+    for split in config.splits:
+        if split.name != _UNRESOLVED:
+            number, version = json.loads(split.name)
+            found.append({"span": number, "version": version, "folder": _folder_of(split)})
+    return found
 
 
 def _splits(exec_properties: dict[str, Any]) -> dict[str, int]:
@@ -189,7 +207,8 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         metadata: str | None,
         code: str,
         group_by: str | None = None,
-        range_config: range_config_pb2.RangeConfig | None = None,
+        span: int | None = None,
+        window: int = 1,
     ) -> None:
         """Wires the component.
 
@@ -200,16 +219,22 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             metadata: name of a CSV file in the data folder whose columns become slices, or None.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
             group_by: a column of `metadata`: images with the same value share a split, whatever their content.
-            range_config: which span; the latest if None.
+            span: the last span to read; the latest there is if None.
+            window: how many spans to read; see `spans.resolve`.
         """
-        base, *spans = _BEFORE_SPAN.split(input_base.rstrip("/"), maxsplit=1)
-        pattern = "/".join([*spans, _CLASS_FOLDERS])
+        base, spans = split_pattern(input_base)
+        pattern = f"{spans}/{_CLASS_FOLDERS}" if spans else _CLASS_FOLDERS
+        chosen = None
+        if span is not None:
+            static = range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
+            chosen = range_config_pb2.RangeConfig(static_range=static)
         weights = [example_gen_pb2.SplitConfig.Split(name=n, hash_buckets=weight) for n, weight in splits.items()]
         spec = ImageExampleGenSpec(
             input_base=base,
-            input_config=utils.make_default_input_config(pattern),
+            input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name=_UNRESOLVED, pattern=pattern)]),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=weights)),
-            range_config=range_config,
+            range_config=chosen,
+            window=window,
             max_rejected=float(max_rejected),
             metadata=metadata or "",
             group_by=group_by or "",

@@ -43,7 +43,7 @@ class _Entry(NamedTuple):
     state: str
 
 
-def list_files(folder: str, metadata: str = "") -> list[ListedFile]:
+def list_files(folder: str, metadata: str = "", least_classes: int = 2) -> list[ListedFile]:
     """Every file of the data set, sorted by path: those in the class folders, and those that lie beside them.
 
     Hidden files (and what Windows leaves behind) and metadata.csv are ignored. Files beside the class folders and
@@ -52,6 +52,7 @@ def list_files(folder: str, metadata: str = "") -> list[ListedFile]:
     Args:
         folder: the data folder, local or of any file system TFX reads.
         metadata: name of the metadata file in it, which is ignored too.
+        least_classes: how many classes it must hold.
 
     Raises:
         InputError: if there is no such folder, or it is not laid out as one folder per class.
@@ -72,7 +73,7 @@ def list_files(folder: str, metadata: str = "") -> list[ListedFile]:
                 "breaks and without blanks at its ends."
             )
         files.extend(_list_class(folder, name))
-    if len(classes) == 1:
+    if len(classes) < least_classes:
         raise InputError(f"{folder} holds only one class folder, {classes[0]}. {_EXPECTED}")
     return sorted(files)
 

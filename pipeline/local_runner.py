@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components import spans
 from pipeline import outcome as outcomes
 from pipeline import push_directory
 from pipeline.console import Console, StageLine, StageLines
@@ -98,7 +99,11 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
     from pipeline.pipeline import Places, create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, images, settings.data.metadata)
+    data = settings.data
+    base, pattern = spans.split_pattern(str(images))
+    chosen = None if data.span == "latest" else data.span
+    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, Path(base), data.metadata, folders)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
     _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
@@ -173,7 +178,7 @@ def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Cons
 
 
 def _images(settings: Settings, home: Path) -> Path:
-    """The folder of class folders, as an absolute path."""
+    """The folder of class folders, or the pattern of several, as an absolute path."""
     if settings.data.images == DIGITS:
         from components.digits import write_digits
 
@@ -181,7 +186,8 @@ def _images(settings: Settings, home: Path) -> Path:
         write_digits(str(directory))
         return directory
     directory = Path(settings.data.images).expanduser().resolve()
-    if not directory.is_dir():
+    base, _ = spans.split_pattern(str(directory))
+    if not Path(base).is_dir():
         raise InputError(
             f"data.images: there is no folder {settings.data.images}; give a folder that has one folder of images per "
             "class (make run-local DATA=folder, or data.images in the settings)"

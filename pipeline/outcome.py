@@ -31,6 +31,7 @@ class Outcome:
     seconds: float = 0.0
     peak_rss_mb: int = 0
     images: dict[str, int] = dataclasses.field(default_factory=dict)
+    spans: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     backbone: dict[str, Any] = dataclasses.field(default_factory=dict)
     tuning: dict[str, Any] | None = None
     metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
@@ -86,6 +87,9 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     if rejects:
         counts = _json(rejects.uri, "counts.json")
         outcome.images = {key: counts[key] for key in ("read", "rejected", "train", "eval", "test")}
+    examples = _output(nodes, "ImageExampleGen", "examples")
+    if examples:
+        outcome.spans = json.loads(str(examples.properties.get("spans", "[]")))
     backbone = _output(nodes, "BackboneImporter", "backbone")
     if backbone:
         record = _json(backbone.uri, "Format-Serving/backbone.json")

@@ -39,7 +39,7 @@ class Places:
 
     Attributes:
         pipeline_root: the folder of all artifacts.
-        images: the folder of class folders.
+        images: the folder of class folders, or a pattern of such folders; see `components.spans`.
         push_directory: where blessed models are pushed, each in a folder named by its version.
         push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
         weights_fingerprint: says which content `backbone.weights` stands for.
@@ -73,6 +73,8 @@ def create_pipeline(
 
     examples = ImageExampleGen(
         input_base=places.images,
+        span=None if settings.data.span == "latest" else settings.data.span,
+        window=settings.data.window,
         splits=settings.data.splits,
         max_rejected=settings.data.max_rejected,
         metadata=settings.data.metadata,

@@ -4,14 +4,15 @@ It says which features an example has and, as the domain of `label`, which class
 fit it stop the run, so a typo in a folder's name never becomes a class.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components import data_problems, slice_features
-from components.image_folder import ListedFile, list_files
-from components.image_metadata import read_metadata
+from components.image_folder import ListedFile
+from components.spans import read_spans
 from pipeline.files import write
 from trainer.errors import InputError
 
@@ -24,25 +25,28 @@ _HEADER = """\
 """
 
 
-def load_or_infer(path: Path, name: str, images: Path, metadata: str | None) -> tuple[str, bool]:
+def load_or_infer(
+    path: Path, name: str, images: Path, metadata: str | None, folders: Sequence[str] = ("",)
+) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
     Args:
         path: the schema file.
         name: of the data set, for the file's heading.
-        images: the folder of class folders.
-        metadata: name of the metadata file inside `images`, whose extra columns become slice features.
+        images: the folder of class folders, or of the spans.
+        metadata: name of the metadata file inside each of the folders, whose extra columns become slice features.
+        folders: of the spans to look at, relative to `images`; "" is that folder itself.
 
     Raises:
         InputError: the folder is not laid out as one folder per class, the metadata does not fit it, or the file is
             not a schema.
     """
-    files = list_files(str(images), metadata or "")
+    files, extra, _ = read_spans(str(images), folders, metadata or "")
     if path.exists():
         text = path.read_text(encoding="utf-8")
         parse(text, str(path))
         return text, False
-    schema = _infer(images, files, metadata)
+    schema = _infer(files, extra.columns)
     text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +73,7 @@ def feature_names(text: str) -> list[str]:
     return sorted(f.name for f in parse(text, "the schema").feature if f.name != data_problems.UNMEASURED)
 
 
-def _infer(images: Path, files: list[ListedFile], metadata: str | None) -> schema_pb2.Schema:
-    columns = read_metadata(str(images), metadata or "", (file.path for file in files)).columns
+def _infer(files: list[ListedFile], columns: Sequence[str]) -> schema_pb2.Schema:
     schema = schema_pb2.Schema()
     for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slice_features.NAMES, *columns)})):
         feature = schema.feature.add(name=name)

@@ -22,6 +22,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from components import spans
 from pipeline import evaluation
 from trainer import rules
 from trainer.config import (
@@ -61,7 +62,9 @@ class DataSettings:
     """Where the images come from and how they are split.
 
     Attributes:
-        images: a folder of class folders, or `sklearn-digits`.
+        images: a folder of class folders, or a pattern of such folders, as `photos/day-{SPAN}`; or `sklearn-digits`.
+        span: the last span to read, by its number; `latest` is the latest there is.
+        window: how many spans to read: that one and those before it.
         metadata: name of a CSV file inside the folder: a column `file_name`, and more columns to slice by.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
         splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone.
@@ -70,6 +73,8 @@ class DataSettings:
     """
 
     images: str
+    span: int | Literal["latest"] = "latest"
+    window: int = 1
     metadata: str | None = None
     group_by: str | None = None
     splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
@@ -85,6 +90,12 @@ class DataSettings:
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
         )
         _require(0 <= self.max_rejected <= 1, f"max_rejected is {self.max_rejected}; it is a part, from 0 to 1")
+        _, pattern = spans.split_pattern(self.images)
+        _require(self.window >= 1, "window must be at least 1")
+        _require(
+            bool(pattern) or (self.span == "latest" and self.window == 1),
+            f"span and window choose among the folders of a pattern such as p/day-{{SPAN}}; images is {self.images!r}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,4 +394,11 @@ def _describe(cls: Any) -> str:
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(cls, str(cls))
 
 
+def _structure_span(value: Any, _: type) -> int | str:
+    if value == "latest" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"expected a whole number or latest, found {value!r}")
+
+
 _CONVERTER: cattrs.Converter = make_converter()
+_CONVERTER.register_structure_hook_func(lambda kind: kind == int | Literal["latest"], _structure_span)

@@ -18,7 +18,6 @@ from tfx.components.util import tfxio_utils
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import range_config_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import proto_utils
 
@@ -67,7 +66,7 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
     ) -> tuple[standard_artifacts.Examples, Rejects]:
         component = ImageExampleGen(str(folder), SPLITS, max_rejected, metadata, "code", **options)
         properties = {
-            name: value if isinstance(value, str | float) else proto_utils.proto_to_json(value)
+            name: value if isinstance(value, str | float | int) else proto_utils.proto_to_json(value)
             for name, value in component.exec_properties.items()
             if value is not None
         }
@@ -211,20 +210,26 @@ def test_a_group_shares_a_split(image_folder: Folders, ingest: Callable[..., Ing
         ingest(folder, metadata="metadata.csv", group_by="doctor")
 
 
-def test_spans_are_found_and_chosen_as_in_tfx(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
+def test_the_spans_of_the_window_are_read_into_the_same_splits(
+    image_folder: Folders, ingest: Callable[..., Ingested]
+) -> None:
     base = image_folder("span-7", cat=2, dog=1).parent
+    image_folder("span-9", cat=4, dog=4)
     image_folder("span-12", cat=1, dog=1)
-    assert ingest(f"{base}/span-{{SPAN}}").counts["read"] == 2
-    static = range_config_pb2.RangeConfig(
-        static_range=range_config_pb2.StaticRange(start_span_number=7, end_span_number=7)
-    )
-    chosen = ingest(f"{base}/span-{{SPAN}}", range_config=static)
-    assert sorted(example["image/path"] for example in chosen.all()) == [
-        b"cat/0000.png",
-        b"cat/0001.png",
-        b"dog/0000.png",
+    images = f"{base}/span-{{SPAN}}"
+    latest = ingest(images)
+    assert sorted(example["image/path"] for example in latest.all()) == [
+        b"span-12/cat/0000.png",
+        b"span-12/dog/0000.png",
     ]
-    with pytest.raises(InputError, match="No span of the data is found under"):
+    assert json.loads(latest.artifact.get_string_custom_property("spans")) == [
+        {"span": 12, "version": None, "folder": "span-12"}
+    ]
+    window = ingest(images, span=9, window=2)
+    assert window.counts["read"] == 11
+    assert [s["span"] for s in json.loads(window.artifact.get_string_custom_property("spans"))] == [7, 9]
+    window.split_of()  # a picture that came again is in the split it was in
+    with pytest.raises(InputError, match=r"no folder in .* fits day"):
         ingest(f"{base}/day-{{SPAN}}")
 
 
@@ -275,12 +280,14 @@ def test_memory_does_not_grow_with_the_data(
     assert most - before < megabytes / 2  # measured: 25 MB more; with a shuffle of the images, all of them and more
 
 
-def test_is_cached_until_an_image_moves_to_another_class(image_folder: Folders, tmp_path: Path) -> None:
-    folder = image_folder(cat=3, dog=2)
+def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives(
+    image_folder: Folders, tmp_path: Path
+) -> None:
+    folder = image_folder("day-1", cat=3, dog=2)
 
     def run() -> int:
         """Runs the pipeline as users do; returns how many results there are by now."""
-        component = ImageExampleGen(str(folder), SPLITS, 0.0, None, "code")
+        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, 0.0, None, "code", window=2)
         metadata = sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
         LocalDagRunner().run(
             Pipeline(
@@ -296,5 +303,7 @@ def test_is_cached_until_an_image_moves_to_another_class(image_folder: Folders, 
     assert [run(), run()] == [1, 1]
     (folder / "cat" / "0002.png").rename(folder / "dog" / "0002.png")
     assert run() == 2
-    counts = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("root/*/rejects/*/counts.json"))]
-    assert sorted(sum(count["classes"]["dog"].values()) for count in counts) == [2, 3]
+    image_folder("day-2", cat=1, dog=1)
+    assert [run(), run()] == [3, 3]
+    counts = [json.loads(path.read_text()) for path in tmp_path.glob("root/*/rejects/*/counts.json")]
+    assert sorted(sum(count["classes"]["dog"].values()) for count in counts) == [2, 3, 4]

@@ -107,3 +107,9 @@ def test_the_record_is_replaced_in_one_step(nodes, tmp_path):
     outcome.from_nodes(nodes, EXPECTED, "/root").write(path)
     assert json.loads(path.read_text())["status"] == "pushed"
     assert [p.name for p in tmp_path.glob("last_run*")] == ["last_run.json"]
+
+
+def test_which_spans_were_read(nodes):
+    read = [{"span": 3, "version": None, "folder": "day-3"}]
+    nodes["ImageExampleGen"].outputs["examples"] = [Output(2, "/examples", {"spans": json.dumps(read)})]
+    assert outcome.from_nodes(nodes, EXPECTED, "/root").spans == read
