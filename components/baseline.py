@@ -9,7 +9,7 @@ from tfx.types import Artifact
 from tfx.utils import path_utils
 
 from components.model_gate import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
-from components.served_model import CLASSES_ASSET
+from trainer import signatures
 
 
 class BaselineStrategy(ResolverStrategy):
@@ -46,7 +46,7 @@ class BaselineStrategy(ResolverStrategy):
 
 def _classes(model: Artifact) -> str | None:
     """The exported model's class names, one a line; None if it is not there."""
-    path = f"{path_utils.serving_model_dir(model.uri)}/assets/{CLASSES_ASSET}"
+    path = f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}"
     if not fileio.exists(path):
         return None
     with fileio.open(path) as file:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
@@ -86,7 +85,7 @@ def fold(prefix: Prefix) -> Folded:
     `optimize_for_inference_lib.fold_batch_norms` does it too, in 95 s. It wants constants; those were no faster than
     variables, and took 1.2 GB more and 10 s longer to start.)
     """
-    size = tft.TFTransformOutput(prefix.transform_directory).transformed_feature_spec()[preprocessing.IMAGE].shape[0]
+    size = preprocessing.image_size(prefix.transform_directory)
     with tf.Graph().as_default() as built:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
         tf.identity(backbone.frozen_prefix(images, prefix.cut, prefix.output), name="features")

@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
         path: relative to the data folder.
         sha256: of the file.
         label: the true class.
-        predicted: the most probable class.
+        predicted: the most probable class; empty if the model could not read the image.
         probability: of `predicted`.
         label_probability: of `label`; 0 if the model does not know that class.
         slices: the values of all slice features, by their names without `slice/`.

@@ -6,28 +6,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-EXAMPLES_SIGNATURE = "serving_default"
-"""Takes serialised tf.Examples, of which only `image/encoded` is needed."""
+from trainer import signatures
 
-IMAGES_SIGNATURE = "serving_images"
-"""Takes encoded image files."""
 
-LABELS_SIGNATURE = "transform_features"
-"""Takes serialised tf.Examples and gives the label as the model counts it; TFMA needs it."""
+class AnsweringModel(Protocol):
+    """Whatever answers requests of strings: a model in this process, or one behind a server."""
 
-CLASSES_ASSET = "classes.txt"
+    signatures: Mapping[str, tf.compat.v1.saved_model.SignatureDef]  # type: ignore[name-defined]
 
-IMAGE_FEATURE = "image/encoded"
+    def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """See `ServedModel.request`."""
 
 
 class ServedModel:
-    """A loaded SavedModel that answers requests until it is closed."""
+    """A loaded SavedModel that answers requests, of several threads at a time, until it is closed."""
 
     def __init__(self, directory: str) -> None:
         """Loads the model.
@@ -60,6 +59,34 @@ class ServedModel:
         """Frees the session; the model answers no more."""
         self._session.close()
 
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Iterable[str] = (),
+        timeout_seconds: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+            signature: its name.
+            inputs: all its inputs by name.
+            outputs: names of the outputs wanted; all if none is given.
+            timeout_seconds: after this long the run is given up; never if None.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            tf.errors.OpError: the model refused the request or failed; `DeadlineExceededError` if it took too long.
+            ValueError: an input has not the shape the signature takes.
+        """
+        definition = self.signatures[signature]
+        fetches = {name: definition.outputs[name].name for name in list(outputs) or definition.outputs}
+        feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+        options = timeout_seconds and tf.compat.v1.RunOptions(timeout_in_ms=max(1, round(timeout_seconds * 1000)))
+        return self._session.run(fetches, feeds, options=options)
+
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Sends one request.
 
@@ -73,10 +100,8 @@ class ServedModel:
         Raises:
             tf.errors.OpError: the model refused the request or failed.
         """
-        definition = self.signatures[signature]
-        (feed,) = (tensor.name for tensor in definition.inputs.values())
-        fetches = {name: tensor.name for name, tensor in definition.outputs.items()}
-        return self._session.run(fetches, {feed: np.array(list(values), dtype=object)})
+        (name,) = self.signatures[signature].inputs
+        return self.run(signature, {name: np.array(list(values), dtype=object)})
 
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the columns of `probabilities`; read from the model's assets.
@@ -84,14 +109,22 @@ class ServedModel:
         Raises:
             tf.errors.OpError: the asset is missing or cannot be read.
         """
-        with tf.io.gfile.GFile(f"{self.directory}/assets/{CLASSES_ASSET}", "r") as file:
+        with tf.io.gfile.GFile(f"{self.directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
             return file.read().removesuffix("\n").split("\n")
+
+
+def errors_of(answer: Mapping[str, np.ndarray]) -> list[str]:
+    """Why each picture of a request got no answer, empty where it got one; models of old had no such output."""
+    if signatures.ERROR not in answer:
+        return [""] * len(answer["probabilities"])
+    return [error.decode() for error in answer[signatures.ERROR]]
 
 
 def example_of(image: bytes) -> bytes:
     """A serialised tf.Example with nothing but the encoded image, as an unlabelled request has it."""
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    return tf.train.Example(features=tf.train.Features(feature={IMAGE_FEATURE: feature})).SerializeToString()
+    features = tf.train.Features(feature={signatures.IMAGE_FEATURE: feature})
+    return tf.train.Example(features=features).SerializeToString()
 
 
 def first_line(error: Exception) -> str:

@@ -15,28 +15,28 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from components.served_model import (
-    CLASSES_ASSET,
-    EXAMPLES_SIGNATURE,
-    IMAGE_FEATURE,
-    IMAGES_SIGNATURE,
-    LABELS_SIGNATURE,
-    ServedModel,
-    example_of,
-    first_line,
-)
+from components.served_model import AnsweringModel, errors_of, example_of, first_line
+from trainer import model_files, signatures
 
 TOLERANCE = 1e-3
 """Largest difference between two probabilities that should be the same; kernels differ with the batch size."""
 
-BOMB_MB = 1024
-"""MB by which one small file that decodes to 100 megapixels may grow the process."""
+LARGE_PICTURE_MB = 1024
+"""MB by which a small file of 64 megapixels, the most that is decoded, may grow the process."""
 
-_ANSWER = {"probabilities": tf.float32, "classes": tf.string, "label": tf.string, "probability": tf.float32}
+_SCORES = {"classes": tf.string, "scores": tf.float32}
+_ANSWER = {
+    "probabilities": tf.float32,
+    "classes": tf.string,
+    "label": tf.string,
+    "probability": tf.float32,
+    signatures.ERROR: tf.string,
+}
 _SIGNATURES = {
-    EXAMPLES_SIGNATURE: ("examples", _ANSWER),
-    IMAGES_SIGNATURE: ("images", _ANSWER),
-    LABELS_SIGNATURE: ("examples", {"label_xf": tf.int64}),
+    signatures.EXAMPLES: ("examples", _ANSWER),
+    signatures.IMAGES: ("images", _ANSWER),
+    signatures.CLASSIFY: ("inputs", _SCORES),
+    signatures.LABELS: ("examples", {"label_xf": tf.int64}),
 }
 
 
@@ -45,27 +45,23 @@ class UnfitError(Exception):
 
 
 def files_are_sound(model_dir: str) -> str:
-    """Reads every byte; the checkpoint's reader verifies the checksum of every variable."""
-    if not tf.io.gfile.exists(f"{model_dir}/saved_model.pb"):
-        raise UnfitError(f"there is no saved_model.pb in {model_dir}")
-    count = size = 0
-    for folder, _, names in tf.io.gfile.walk(model_dir):
-        for name in names:
-            with tf.io.gfile.GFile(f"{folder}/{name}", "rb") as file:
-                while block := file.read(1 << 20):
-                    size += len(block)
-            count += 1
+    """Reads every byte, compares it with the checksums of the export, and finds no variable that is not finite."""
+    try:
+        verified = model_files.verify(model_dir)
+    except model_files.DamagedModelError as damage:
+        raise UnfitError(str(damage)) from damage
     if tf.io.gfile.exists(f"{model_dir}/variables"):
         variables = tf.train.load_checkpoint(f"{model_dir}/variables/variables")
         for name in variables.get_variable_to_shape_map():
             value = variables.get_tensor(name)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise UnfitError(f"the variable {name} is not finite")
-    return f"{count} files, {size / 2**20:.1f} MB"
+    size = sum(tf.io.gfile.stat(f"{model_dir}/{name}").length for name in model_files.files(model_dir))
+    return f"{verified}, {size / 2**20:.1f} MB"
 
 
-def has_signatures(model: ServedModel) -> None:
-    """The three signatures have the inputs and outputs that clients and TFMA rely on."""
+def has_signatures(model: AnsweringModel) -> None:
+    """The signatures have the inputs and outputs that clients and TFMA rely on."""
     for name, (feed, outputs) in _SIGNATURES.items():
         if name not in model.signatures:
             raise UnfitError(f"there is no signature {name}; the model has {', '.join(sorted(model.signatures))}")
@@ -77,22 +73,25 @@ def has_signatures(model: ServedModel) -> None:
                 raise UnfitError(f"{name} has no output {output} of type {dtype.name}")
 
 
-def class_names_fit(model: ServedModel, image: bytes) -> str:
+def class_names_fit(model: AnsweringModel, asset: Sequence[str], image: bytes) -> str:
     """The class names it answers are distinct and those of its asset, in the same order."""
-    asset = model.class_names()
-    served = [name.decode() for name in model.request(IMAGES_SIGNATURE, [image])["classes"][0]]
+    served = [name.decode() for name in model.request(signatures.IMAGES, [image])["classes"][0]]
     if len(set(served)) != len(served):
         raise UnfitError(f"names are repeated: {', '.join(sorted({n for n in served if served.count(n) > 1}))}")
-    if served != asset:
-        raise UnfitError(f"the model answers {', '.join(served)}; its asset {CLASSES_ASSET} has {', '.join(asset)}")
+    if served != list(asset):
+        raise UnfitError(
+            f"the model answers {', '.join(served)}; its asset {signatures.CLASSES_ASSET} has {', '.join(asset)}"
+        )
     return f"{len(served)} classes"
 
 
-def answers_single_requests(model: ServedModel, images: Sequence[bytes]) -> str:
+def answers_single_requests(model: AnsweringModel, images: Sequence[bytes]) -> str:
     """Each image, sent alone, gets finite probabilities that sum to 1, and the class that is most probable."""
     for number, image in enumerate(images, 1):
-        answer = model.request(IMAGES_SIGNATURE, [image])
+        answer = model.request(signatures.IMAGES, [image])
         probabilities = answer["probabilities"]
+        if any(errors_of(answer)):
+            raise UnfitError(f"image {number} was not read: {errors_of(answer)[0]}")
         if probabilities.shape != answer["classes"].shape or probabilities.shape[0] != 1:
             raise UnfitError(
                 f"one image got probabilities {probabilities.shape} and classes {answer['classes'].shape} "
@@ -108,27 +107,27 @@ def answers_single_requests(model: ServedModel, images: Sequence[bytes]) -> str:
     return f"images: {len(images)}"
 
 
-def signatures_agree(model: ServedModel, images: Sequence[bytes]) -> str:
+def signatures_agree(model: AnsweringModel, images: Sequence[bytes]) -> str:
     """An image gets the same probabilities as a file and inside a tf.Example."""
-    by_image = model.request(IMAGES_SIGNATURE, images)["probabilities"]
-    by_example = model.request(EXAMPLES_SIGNATURE, [example_of(image) for image in images])["probabilities"]
-    return _same(by_image, by_example, f"{IMAGES_SIGNATURE} and {EXAMPLES_SIGNATURE}")
+    by_image = model.request(signatures.IMAGES, images)["probabilities"]
+    by_example = model.request(signatures.EXAMPLES, [example_of(image) for image in images])["probabilities"]
+    return _same(by_image, by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
 
 
-def batch_agrees(model: ServedModel, images: Sequence[bytes]) -> str:
+def batch_agrees(model: AnsweringModel, images: Sequence[bytes]) -> str:
     """An image gets the same probabilities alone and among others."""
     batch = (list(images) * 2)[: max(2, len(images))]
-    together = model.request(IMAGES_SIGNATURE, batch)["probabilities"][:2]
-    alone = [model.request(IMAGES_SIGNATURE, [image])["probabilities"][0] for image in batch[:2]]
+    together = model.request(signatures.IMAGES, batch)["probabilities"][:2]
+    alone = [model.request(signatures.IMAGES, [image])["probabilities"][0] for image in batch[:2]]
     return _same(np.stack(alone), together, f"alone and in a batch of {len(batch)}")
 
 
-def bears_empty_batch(model: ServedModel) -> str:
+def bears_empty_batch(model: AnsweringModel) -> str:
     """No images get no answers, or are refused as the client's error.
 
     The right model may refuse: with oneDNN, TensorFlow's fused convolutions fail on an empty batch (TF 2.15.1, x86).
     """
-    for name in (IMAGES_SIGNATURE, EXAMPLES_SIGNATURE):
+    for name in (signatures.IMAGES, signatures.EXAMPLES):
         try:
             answer = model.request(name, [])
         except tf.errors.InvalidArgumentError as error:
@@ -139,50 +138,61 @@ def bears_empty_batch(model: ServedModel) -> str:
     return "answered"
 
 
-def hostile_requests() -> Iterator[tuple[str, str, bytes]]:
-    """What a server meets that is no image: (description, signature, the one value of the request)."""
+def bad_pictures() -> Iterator[tuple[str, bytes]]:
+    """What a server meets in the place of a picture: a description and the bytes."""
     random = np.random.default_rng(0)
-    # ASCII: TensorFlow's Python session cannot raise an error whose message quotes bytes that are not UTF-8.
-    noise = random.integers(ord(" "), ord("~"), 64, dtype=np.uint8).tobytes()
     pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
-    damaged = {
-        "empty bytes": b"",
-        "text": b"this is not an image\n",
-        "random bytes": noise,
-        "a truncated JPEG": jpeg[: len(jpeg) // 2],
-        "a truncated PNG": png[: len(png) // 2],
-        "a PNG header of 3600 megapixels": _png(60_000, 60_000, b"\0" * 1000),
-    }
-    for name, value in damaged.items():
-        yield name, IMAGES_SIGNATURE, value
-        yield f"a tf.Example with {name}", EXAMPLES_SIGNATURE, example_of(value)
-    yield "random bytes as tf.Example", EXAMPLES_SIGNATURE, noise
-    yield f"a tf.Example without {IMAGE_FEATURE}", EXAMPLES_SIGNATURE, tf.train.Example().SerializeToString()
+    yield "empty bytes", b""
+    yield "text", b"this is not an image\n"
+    yield "random bytes", random.bytes(64)
+    yield "a truncated JPEG", jpeg[: len(jpeg) // 2]
+    yield "a truncated PNG", png[: len(png) // 2]
+    yield "a PNG header of 3600 megapixels", _png(60_000, 60_000, b"\0" * 1000)
+    yield "a PNG of 100 megapixels", _png(10_000, 10_000, b"\0" * (1 + 10_000 // 8) * 10_000)
 
 
-def refuses(model: ServedModel, signature: str, value: bytes) -> str:
-    """The value is refused as the client's error: TensorFlow Serving tells InvalidArgument from faults of its own."""
+def tells_a_bad_picture(model: AnsweringModel, signature: str, bad: bytes, images: Sequence[bytes]) -> str:
+    """Among good pictures, a bad one gets an error and no class, and the good ones the answers they get without it."""
+    wrap = example_of if signature == signatures.EXAMPLES else bytes
+    good = [images[0], images[-1]]
+    wanted = model.request(signature, [wrap(image) for image in (good[0], good[0], good[1])])
     try:
-        model.request(signature, [value])
+        answer = model.request(signature, [wrap(image) for image in (good[0], bad, good[1])])
+    except tf.errors.OpError as refusal:
+        raise UnfitError(f"the whole request was refused: {first_line(refusal)}") from refusal
+    first, error, last = errors_of(answer)
+    if not error:
+        raise UnfitError("it was answered as if it were an image")
+    if first or last:
+        raise UnfitError(f"a good image beside it was not read: {first or last}")
+    if answer["label"][1] or answer["probabilities"][1].any():
+        raise UnfitError(f"it was refused, {error}, but got the class {answer['label'][1].decode()!r}")
+    _same(wanted["probabilities"][[0, 2]], answer["probabilities"][[0, 2]], "good images without it and beside it")
+    return error
+
+
+def refuses_what_is_no_example(model: AnsweringModel) -> str:
+    """Bytes that are no tf.Example are the client's error: TensorFlow Serving tells such from faults of its own."""
+    request = b"no tf.Example"
+    try:
+        model.request(signatures.EXAMPLES, [request])
     except tf.errors.InvalidArgumentError as error:
         return first_line(error)
-    raise UnfitError("it was answered as if it were an image")
+    raise UnfitError("it was answered as if it were a tf.Example")
 
 
-def bounds_memory(model: ServedModel) -> str:
-    """A file of kilobytes that decodes to 100 megapixels is refused, or answered within `BOMB_MB`."""
-    bomb = _png(10_000, 10_000, b"\0" * (1 + 10_000 // 8) * 10_000)
+def bounds_memory(model: AnsweringModel) -> str:
+    """A file of kilobytes that decodes to 64 megapixels is answered within `LARGE_PICTURE_MB`."""
+    picture = _png(8_000, 8_000, b"\0" * (1 + 8_000 // 8) * 8_000)
     before = peak_rss_mb()
-    try:
-        model.request(IMAGES_SIGNATURE, [bomb])
-        outcome = "answered"
-    except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
-        outcome = f"refused: {first_line(error)}"
+    error = errors_of(model.request(signatures.IMAGES, [picture]))[0]
     grown = peak_rss_mb() - before
-    if grown > BOMB_MB:
-        raise UnfitError(f"a PNG of {len(bomb)} bytes and 100 megapixels took {grown:.0f} MB, more than {BOMB_MB}")
-    return f"{outcome}, {grown:.0f} MB more"
+    if grown > LARGE_PICTURE_MB:
+        raise UnfitError(
+            f"a PNG of {len(picture)} bytes and 64 megapixels took {grown:.0f} MB: {LARGE_PICTURE_MB} at most"
+        )
+    return f"{error or 'answered'}, {grown:.0f} MB more"
 
 
 def peak_rss_mb() -> float:

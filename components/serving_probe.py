@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from components import serving_checks
-from components.served_model import IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel, first_line
-from trainer import records
+from components.served_model import ServedModel, first_line
+from trainer import records, signatures
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -82,22 +82,25 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
     with loaded[0] as model:
         if not journal.check("signatures", serving_checks.has_signatures, model):
             return
-        journal.check("class names", serving_checks.class_names_fit, model, images[0])
+        journal.check("class names", serving_checks.class_names_fit, model, model.class_names(), images[0])
         journal.check("single requests", serving_checks.answers_single_requests, model, images)
         journal.check("alone and in a batch agree", serving_checks.batch_agrees, model, images)
         journal.check("both signatures agree", serving_checks.signatures_agree, model, images[:2])
         journal.check("empty batch", serving_checks.bears_empty_batch, model)
         journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images)}))
         journal.write(measured={"peak_rss_mb": serving_checks.peak_rss_mb()})
-        for name, signature, request in serving_checks.hostile_requests():
-            journal.check(f"refuses {name}", serving_checks.refuses, model, signature, request)
-        journal.check("memory of a decompression bomb", serving_checks.bounds_memory, model)
+        for name, picture in serving_checks.bad_pictures():
+            for signature in (signatures.IMAGES, signatures.EXAMPLES):
+                told = serving_checks.tells_a_bad_picture
+                journal.check(f"{name} in {signature}", told, model, signature, picture, images)
+        journal.check("no tf.Example", serving_checks.refuses_what_is_no_example, model)
+        journal.check("memory of a large picture", serving_checks.bounds_memory, model)
         journal.check("good requests after hostile ones", serving_checks.answers_single_requests, model, images[:1])
 
 
 def read_images(examples_dir: str, most: int) -> list[bytes]:
     """The first encoded images of a folder of TFRecord files of tf.Examples (`.gz`: gzip)."""
-    return [records.values(record)[IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*", most=most)]
+    return [records.values(record)[signatures.IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*", most=most)]
 
 
 def _latency(model: ServedModel, images: Sequence[bytes]) -> dict[str, dict[str, float]]:
@@ -105,12 +108,12 @@ def _latency(model: ServedModel, images: Sequence[bytes]) -> dict[str, dict[str,
     result = {}
     for size in LATENCY_BATCHES:
         batch = [images[i % len(images)] for i in range(size)]
-        model.request(IMAGES_SIGNATURE, batch)
+        model.request(signatures.IMAGES, batch)
         times: list[float] = []
         fewest, most = _LATENCY_REQUESTS
         while len(times) < fewest or (len(times) < most and sum(times) < _LATENCY_SECONDS * 1000):
             start = time.perf_counter()
-            model.request(IMAGES_SIGNATURE, batch)
+            model.request(signatures.IMAGES, batch)
             times.append((time.perf_counter() - start) * 1000)
         result[str(size)] = {
             "median": round(statistics.median(times), 2),

@@ -23,8 +23,8 @@ from tfx.utils import path_utils
 from components import occlusion
 from components.image_reading import in_eight_bits
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
-from components.served_model import EXAMPLES_SIGNATURE, IMAGE_FEATURE, IMAGES_SIGNATURE, ServedModel
-from trainer import preprocessing, progress, records
+from components.served_model import ServedModel, errors_of
+from trainer import preprocessing, progress, records, signatures
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
 _THUMBNAIL = 224
@@ -99,7 +99,7 @@ class _Worst:
 
     def offer(self, prediction: Prediction, record: bytes) -> None:
         self._offered += 1
-        if prediction.right or not self._size:
+        if prediction.right or not prediction.predicted or not self._size:  # without an answer there is no picture
             return
         # By path where equal, so that the order of the shards does not matter; the number keeps the rest incomparable.
         key = (-prediction.label_probability, prediction.path, self._offered)
@@ -111,7 +111,7 @@ class _Worst:
     def sorted(self) -> list[tuple[Prediction, bytes]]:
         """Worst first: predictions and encoded images."""
         found = sorted(self._heap, key=lambda entry: entry[:3], reverse=True)
-        return [(prediction, records.values(record)[IMAGE_FEATURE]) for *_, prediction, record in found]
+        return [(prediction, records.values(record)[signatures.IMAGE_FEATURE]) for *_, prediction, record in found]
 
 
 def _batches(stream: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
@@ -130,18 +130,22 @@ def _text(value: bytes) -> str:
 
 
 def _classify(model: ServedModel, batch: Sequence[bytes]) -> Iterator[Prediction]:
-    answer = model.request(EXAMPLES_SIGNATURE, batch)
+    answer = model.request(signatures.EXAMPLES, batch)
     finite = np.nan_to_num(answer["probabilities"])  # a model that answers NaN is for ServingCheck to refuse
-    for record, probabilities, classes in zip(batch, finite, answer["classes"], strict=True):
-        texts = {name: _text(value) for name, value in records.values(record).items() if name != IMAGE_FEATURE}
+    answers = zip(batch, finite, answer["classes"], errors_of(answer), strict=True)
+    for record, probabilities, classes, error in answers:
+        texts = {
+            name: _text(value) for name, value in records.values(record).items() if name != signatures.IMAGE_FEATURE
+        }
         by_class = {_text(name): float(p) for name, p in zip(classes, probabilities, strict=True)}
-        label, predicted = texts.get("label", ""), max(by_class, key=lambda name: by_class[name])
+        label = texts.get("label", "")
+        predicted = "" if error else max(by_class, key=lambda name: by_class[name])
         yield Prediction(
             path=texts.get("image/path", ""),
             sha256=texts.get("image/sha256", ""),
             label=label,
             predicted=predicted,
-            probability=round(by_class[predicted], 6),
+            probability=round(by_class.get(predicted, 0.0), 6),
             label_probability=round(by_class.get(label, 0.0), 6),
             slices={n.removeprefix(_SLICE_PREFIX): v for n, v in sorted(texts.items()) if n.startswith(_SLICE_PREFIX)},
         )
@@ -168,7 +172,7 @@ def _probability_of(model: ServedModel, name: str) -> Callable[[Sequence[np.ndar
     """The probability of one class for images of the network's own size, which preprocessing leaves as they are."""
 
     def probability(images: Sequence[np.ndarray]) -> np.ndarray:
-        answer = model.request(IMAGES_SIGNATURE, [_encoded(Image.fromarray(image), "BMP") for image in images])
+        answer = model.request(signatures.IMAGES, [_encoded(Image.fromarray(image), "BMP") for image in images])
         return np.nan_to_num(answer["probabilities"][answer["classes"] == name.encode()])
 
     return probability

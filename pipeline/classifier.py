@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from components.image_reading import RejectedError, read_image
-from components.served_model import IMAGES_SIGNATURE, ServedModel, first_line
+from components.served_model import ServedModel, errors_of, first_line
 from pipeline import push_directory
+from trainer import signatures
 from trainer.errors import InputError
 
 BATCH_SIZE = 32
@@ -106,10 +107,10 @@ class Classifier:
             raise InputError(
                 f"the model in {directory} cannot be loaded, its files are damaged: {first_line(error)}"
             ) from error
-        if IMAGES_SIGNATURE not in self._model.signatures:
+        if signatures.IMAGES not in self._model.signatures:
             self._model.close()
             raise InputError(
-                f"the model in {directory} has no signature {IMAGES_SIGNATURE}; it is no model of this pipeline"
+                f"the model in {directory} has no signature {signatures.IMAGES}; it is no model of this pipeline"
             )
 
     def __enter__(self) -> Classifier:
@@ -125,11 +126,7 @@ class Classifier:
             `path`, `class`, `probability` and `top_k`, a list of `class` and `probability`, most probable first;
             or `path` and `error`, where the file could not be read or the model refuses it.
         """
-        readable = [file for file in files if not file.error]
-        try:
-            answers: Iterator[list[dict[str, Any]] | str] = iter(self._ask([file.encoded for file in readable]))
-        except tf.errors.InvalidArgumentError:  # it refuses one of them, and with it the request: ask one by one
-            answers = map(self._ask_one, readable)
+        answers = self._ask([file.encoded for file in files if not file.error])
         records: list[dict[str, Any]] = []
         for file in files:
             answer = file.error or next(answers)
@@ -139,19 +136,14 @@ class Classifier:
                 records.append({"path": file.path, **answer[0], "top_k": answer})
         return records
 
-    def _ask_one(self, file: ImageFile) -> list[dict[str, Any]] | str:
-        try:
-            return self._ask([file.encoded])[0]
-        except tf.errors.InvalidArgumentError as error:
-            return f"the model refuses it: {first_line(error)}"
-
-    def _ask(self, images: Sequence[bytes]) -> list[list[dict[str, Any]]]:
-        """The `top_k` classes of each image, most probable first."""
+    def _ask(self, images: Sequence[bytes]) -> Iterator[list[dict[str, Any]] | str]:
+        """For each image its `top_k` classes, most probable first, or why it got none."""
         if not images:
-            return []
-        answer = self._model.request(IMAGES_SIGNATURE, images)
+            return
+        answer = self._model.request(signatures.IMAGES, images)
         best = np.argsort(-answer["probabilities"], axis=1, kind="stable")[:, : self._top_k]
-        return [
-            [{"class": names[i].decode(), "probability": round(float(probabilities[i]), 6)} for i in order]
-            for order, names, probabilities in zip(best, answer["classes"], answer["probabilities"], strict=True)
-        ]
+        for error, order, names, probabilities in zip(
+            errors_of(answer), best, answer["classes"], answer["probabilities"], strict=True
+        ):
+            classes = [{"class": names[i].decode(), "probability": round(float(probabilities[i]), 6)} for i in order]
+            yield f"the model refuses it: {error}" if error else classes

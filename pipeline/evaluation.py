@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trainer import signatures
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def eval_config(slices: Iterable[str]) -> tfma.EvalConfig:
     """
     import tensorflow_model_analysis as tfma  # 19 s, and even its protos import all of it
 
-    from components.served_model import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
-
     def keras(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
         return tfma.MetricConfig(class_name=class_name, config=json.dumps(arguments))
 
@@ -47,8 +46,8 @@ def eval_config(slices: Iterable[str]) -> tfma.EvalConfig:
                 name=name,
                 is_baseline=name == tfma.BASELINE_KEY,
                 model_type=tfma.TF_GENERIC,
-                signature_name=EXAMPLES_SIGNATURE,
-                preprocessing_function_names=[LABELS_SIGNATURE],
+                signature_name=signatures.EXAMPLES,
+                preprocessing_function_names=[signatures.LABELS],
                 label_key="label_xf",
                 prediction_key="probabilities",
             )

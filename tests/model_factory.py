@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from trainer import model_files, signatures, tolerant_decoding
+
 COLOURS = ("red", "green", "blue")
 
 Fault = Literal[
@@ -22,6 +24,7 @@ Fault = Literal[
     "not_normalised",
     "batch_dependent",
     "swallows_anything",
+    "bad_pictures_spoil_the_batch",
     "no_images_signature",
     "refuses_wide_images",
     "wrong_best_class",
@@ -99,43 +102,51 @@ def save_model(
         )
         examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
         images = tf.compat.v1.placeholder(tf.string, [None], "images")
-        encoded = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
-        label = tf.io.parse_example(examples, {"label": tf.io.FixedLenFeature([1], tf.string, default_value="")})
+        features = {
+            name: tf.io.FixedLenFeature([1], tf.string, default_value="")
+            for name in (signatures.IMAGE_FEATURE, "label")
+        }
+        parsed = tf.io.parse_example(examples, features)
         names = tf.constant(list(served_classes or classes))
-        signatures = {
-            "serving_default": _signature(
-                {"examples": examples}, _outputs(encoded["image/encoded"], weights, names, faults)
+        by_example = _outputs(parsed[signatures.IMAGE_FEATURE][:, 0], weights, names, faults)
+        definitions = {
+            signatures.EXAMPLES: _signature({"examples": examples}, by_example),
+            signatures.CLASSIFY: tf.compat.v1.saved_model.classification_signature_def(
+                examples, by_example["classes"], by_example["probabilities"]
             ),
-            "transform_features": _signature(
-                {"examples": examples}, {"label_xf": labels.lookup(tf.squeeze(label["label"], axis=1))}
-            ),
+            signatures.LABELS: _signature({"examples": examples}, {"label_xf": labels.lookup(parsed["label"][:, 0])}),
         }
         if "no_images_signature" not in faults:
-            signatures["serving_images"] = _signature({"images": images}, _outputs(images, weights, names, faults))
+            definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults))
         session.run(tf.compat.v1.global_variables_initializer())
         builder = tf.compat.v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(
             session,
             [tf.saved_model.SERVING],
-            signature_def_map=signatures,
+            signature_def_map=definitions,
             assets_collection=[asset_path],
             main_op=tf.compat.v1.tables_initializer(),
         )
         builder.save()
+    model_files.write_checksums(str(directory))
     return directory
 
 
 def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Sequence[Fault]) -> dict[str, tf.Tensor]:
+    count = tf.shape(encoded)[0]
+    errors = tf.fill([count], "")
     if "swallows_anything" in faults:
         colour = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
+    elif "bad_pictures_spoil_the_batch" in faults:
+        pixels = tf.map_fn(lambda file: _pixels(file[None], faults)[0], encoded, fn_output_signature=tf.float32)
+        colour = tf.reduce_mean(pixels, axis=[1, 2])
     else:
-        colour = tf.map_fn(
-            lambda image: _mean_colour(image, faults), encoded, fn_output_signature=tf.TensorSpec([3], tf.float32)
-        )
-    count = tf.shape(encoded)[0]
+        pixels, errors = tolerant_decoding.decode(encoded, _SIZE, lambda file: _pixels(file, faults))
+        colour = tf.reduce_mean(pixels, axis=[1, 2])
     if "batch_dependent" in faults:
         colour *= tf.cast(count, tf.float32)
-    probabilities = tf.nn.softmax(colour @ weights)
+    good = tf.equal(errors, "")
+    probabilities = tf.where(good[:, None], tf.nn.softmax(colour @ weights), 0.0)
     if "nan" in faults:
         probabilities *= np.nan
     if "not_normalised" in faults:
@@ -146,18 +157,20 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     return {
         "probabilities": probabilities,
         "classes": tf.tile(names[None], [count, 1]),
-        "label": tf.gather(names, best),
+        "label": tf.where(good, tf.gather(names, best), ""),
         "probability": tf.reduce_max(probabilities, axis=1),
+        signatures.ERROR: errors,
     }
 
 
-def _mean_colour(encoded: tf.Tensor, faults: Sequence[Fault]) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _pixels(file: tf.Tensor, faults: Sequence[Fault]) -> tf.Tensor:
+    """One image file, string [1], to float32 [1, S, S, 3] in [-1, 1]."""
+    image = tf.io.decode_image(file[0], channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     if "refuses_wide_images" in faults:
         with tf.control_dependencies([tf.debugging.assert_less(tf.shape(image)[1], 32, "too wide")]):
             image = tf.identity(image)
-    return tf.reduce_mean(tf.image.resize(image, [_SIZE, _SIZE]), axis=[0, 1]) / 127.5 - 1.0
+    return tf.image.resize(image, [_SIZE, _SIZE])[None] / 127.5 - 1.0
 
 
 def _signature(inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> tf.compat.v1.saved_model.SignatureDef:  # type: ignore[name-defined]

@@ -8,15 +8,13 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from trainer import backbone, checkpoints, directories, preprocessing
-
-SERVING_IMAGES = "serving_images"
-TRANSFORM_FEATURES = "transform_features"
+from trainer import backbone, checkpoints, directories, model_files, preprocessing, signatures, tolerant_decoding
 
 _SIGNATURES = {
-    "serving_default": "serving_default",
-    f"images:{tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY}": SERVING_IMAGES,
-    TRANSFORM_FEATURES: TRANSFORM_FEATURES,
+    signatures.EXAMPLES: signatures.EXAMPLES,
+    f"images:{signatures.EXAMPLES}": signatures.IMAGES,
+    signatures.CLASSIFY: signatures.CLASSIFY,
+    signatures.LABELS: signatures.LABELS,
 }
 """What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
 
@@ -31,9 +29,11 @@ def export_model(
     """Writes the SavedModel, with nothing else beside it, and all of it or none.
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
-    `images` (image files); both answer `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n] and
-    `probability` float32 [n]. `transform_features` takes `examples` and answers `label_xf` int64 [n]. `classes.txt` is
-    an asset.
+    `images` (image files); both answer `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
+    `probability` float32 [n] and `error` string [n]. A picture that cannot be read has the reason in `error`, the label
+    "" and only zeros as probabilities; the others' answers are what they would be without it. `classify` takes `inputs`
+    (tf.Examples) and answers `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and
+    answers `label_xf` int64 [n]. `classes.txt` is an asset; `trainer.model_files` lists the checksums.
 
     Args:
         estimator: of `trainer.model.make_model_fn`.
@@ -50,6 +50,7 @@ def export_model(
             receiver = serving_input_receiver_fn(transform_directory)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=whole))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
+        model_files.write_checksums(saved)
         directories.replace(saved, destination)
 
 
@@ -60,9 +61,13 @@ def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estim
         examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
         raw = preprocessing.parse_examples(examples)
         images = tf.identity(raw[preprocessing.ENCODED], "images")
+        transform = preprocessing.load_image_transform(transform_directory)
+        image_size = preprocessing.image_size(transform_directory)
+        pixels, errors = tolerant_decoding.decode(images, image_size, transform)
         features = {
-            preprocessing.IMAGE: preprocessing.load_image_transform(transform_directory)(images),
+            preprocessing.IMAGE: tf.identity(pixels, "pixels"),
             preprocessing.LABEL: preprocessing.load_label_transform(transform_directory)(raw[preprocessing.RAW_LABEL]),
+            signatures.ERROR: errors,
         }
         return tf.estimator.export.ServingInputReceiver(
             features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}

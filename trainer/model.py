@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from trainer import backbone, head, preprocessing, rules, schedules
+from trainer import backbone, head, preprocessing, rules, schedules, signatures
 from trainer.config import TrainerConfig, TrainingConfig
 from trainer.inputs import FEATURES
 
@@ -164,16 +164,22 @@ def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Op
 
 def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
     """What the exported model answers; `transform_features` gives TFMA the label and never an image."""
-    probabilities = tf.nn.softmax(logits)
+    errors = features[signatures.ERROR]
+    good = tf.equal(errors, "")
+    probabilities = tf.where(good[:, None], tf.nn.softmax(logits), 0.0)
     names = tf.constant(model.classes)
+    classes = tf.tile(names[None], [tf.shape(logits)[0], 1])
     answers = {
         "probabilities": probabilities,
-        "classes": tf.tile(names[None], [tf.shape(logits)[0], 1]),
-        "label": tf.gather(names, tf.argmax(logits, axis=-1)),
+        "classes": classes,
+        "label": tf.where(good, tf.gather(names, tf.argmax(logits, axis=-1)), ""),
         "probability": tf.reduce_max(probabilities, axis=-1),
+        signatures.ERROR: errors,
     }
-    exports = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(answers)}
-    if preprocessing.LABEL in features:
-        label = {preprocessing.LABEL: features[preprocessing.LABEL]}
-        exports["transform_features"] = tf.estimator.export.PredictOutput(label)
+    export = tf.estimator.export
+    exports = {
+        signatures.EXAMPLES: export.PredictOutput(answers),
+        signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
+        signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
+    }
     return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=answers, export_outputs=exports)

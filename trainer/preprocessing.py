@@ -16,11 +16,13 @@ import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
-ENCODED = "image/encoded"
+from trainer import signatures
+
+ENCODED = signatures.IMAGE_FEATURE
 RAW_LABEL = "label"
 IMAGE = "image"
 LABEL = "label_xf"
-CLASSES = "classes.txt"
+CLASSES = signatures.CLASSES_ASSET
 """File of the class names, one a line, in the order of the labels; an asset of every exported model."""
 
 _PARALLEL_IMAGES = 8
@@ -67,7 +69,9 @@ def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
         pixels = tf.image.decode_image(file, channels=3, expand_animations=False)
         pixels.set_shape([None, None, 3])
         resized = tf.image.resize(upright(pixels, orientation(file)), [image_size, image_size], antialias=True)
-        return tf.clip_by_value(resized, 0.0, 255.0) / 127.5 - 1.0  # resizing rounds past the ends
+        # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
+        # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
+        return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
 
     spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
     return tf.map_fn(one, encoded, parallel_iterations=_PARALLEL_IMAGES, fn_output_signature=spec)
@@ -158,6 +162,11 @@ def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[
         IMAGE: load_image_transform(transform_directory)(raw[ENCODED]),
         LABEL: load_label_transform(transform_directory)(raw[RAW_LABEL]),
     }
+
+
+def image_size(transform_directory: str) -> int:
+    """S, the side of the images Transform makes, in pixels."""
+    return tft.TFTransformOutput(transform_directory).transformed_feature_spec()[IMAGE].shape[0]
 
 
 def class_file(transform_directory: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from components import serving_check, serving_probe
 from components.serving_check import Limits, ServingCheck
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
+from trainer import model_files
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
 
@@ -63,7 +65,7 @@ def test_a_good_model_is_blessed_and_measured(artifacts: dict) -> None:
     assert {c["name"] for c in report["checks"]} >= {
         "load",
         "empty batch",
-        "refuses a truncated JPEG",
+        "a truncated JPEG in serving_images",
         "max_latency_ms",
     }
     assert all(c["passed"] for c in report["checks"])
@@ -165,7 +167,8 @@ def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
         ("not_normalised", "single requests", "sum to 2.0"),
         ("wrong_best_class", "single requests", "not those of its most probable class"),
         ("batch_dependent", "alone and in a batch agree", "probabilities differ by"),
-        ("swallows_anything", "refuses text", "answered as if it were an image"),
+        ("swallows_anything", "text in serving_images", "answered as if it were an image"),
+        ("bad_pictures_spoil_the_batch", "text in serving_default", "the whole request was refused: "),
         ("no_images_signature", "signatures", "there is no signature serving_images"),
     ],
 )
@@ -194,35 +197,66 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
-def _flip_a_bit(path: Path) -> None:
+def _flip_bit(path: Path, byte: int) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[byte] ^= 1
     path.write_bytes(data)
 
 
+def _flip_first_bit(path: Path) -> None:
+    _flip_bit(path, 0)
+
+
+def _flip_middle_bit(path: Path) -> None:
+    _flip_bit(path, path.stat().st_size // 2)
+
+
+def _flip_last_bit(path: Path) -> None:
+    _flip_bit(path, -1)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip_first_bit, _flip_middle_bit, _flip_last_bit, Path.unlink])
 @pytest.mark.parametrize(
-    ("file", "damage"),
+    "file",
     [
-        ("variables/variables.data-00000-of-00001", _truncate),
-        ("variables/variables.data-00000-of-00001", _flip_a_bit),
-        ("variables/variables.data-00000-of-00001", Path.unlink),
-        ("variables/variables.index", Path.unlink),
-        ("saved_model.pb", Path.unlink),
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+        "saved_model.pb",
+        "assets/classes.txt",
+        "assets.extra/SHA256SUMS",
     ],
 )
-def test_damaged_files_are_found(file: str, damage, tmp_path: Path) -> None:
+def test_damaged_files_are_found(file: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     model = save_model(tmp_path / "model")
     damage(model / file)
 
     checks = probe(model, tmp_path / "journal")
 
     assert list(checks) == ["files are sound"]
-    assert failures(checks)["files are sound"]
+    found = failures(checks)["files are sound"]
+    assert Path(file).name in found or damage is not Path.unlink
 
 
-def test_a_damaged_graph_does_not_load(tmp_path: Path) -> None:
+def test_a_file_slipped_in_among_the_variables_is_found(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model")
+    (model / "variables/variables.data-00001-of-00002").write_bytes(b"more")
+    (model / "model_card.md").write_text("no part of the model")
+
+    assert failures(probe(model, tmp_path / "journal")) == {
+        "files are sound": "variables/variables.data-00001-of-00002 is not in assets.extra/SHA256SUMS"
+    }
+
+
+def test_a_variable_that_is_not_finite_is_found(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", certainty=float("inf"))
+
+    assert failures(probe(model, tmp_path / "journal")) == {"files are sound": "the variable weights is not finite"}
+
+
+def test_a_graph_that_tensorflow_cannot_read_does_not_load(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model")
     (model / "saved_model.pb").write_bytes(b"\xff" * 100)
+    model_files.write_checksums(str(model))
 
     assert failures(probe(model, tmp_path / "journal"))["load"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer import training_data
+from tests.trainer import bad_pictures, training_data
 from trainer import backbone, checkpoints, head, preprocessing
 from trainer.config import HeadConfig
 
@@ -50,10 +50,13 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
         "classes": ("string", [-1, 3]),
         "label": ("string", [-1]),
         "probability": ("float32", [-1]),
+        "error": ("string", [-1]),
     }
+    scores = {"classes": ("string", [-1, 3]), "scores": ("float32", [-1, 3])}
     assert found == {
         "serving_default": ({"examples": ("string", [-1])}, answers),
         "serving_images": ({"images": ("string", [-1])}, answers),
+        "classify": ({"inputs": ("string", [-1])}, scores),
         "transform_features": ({"examples": ("string", [-1])}, {"label_xf": ("int64", [-1])}),
     }
 
@@ -61,6 +64,7 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
 def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> None:
     directory = frozen_run / "Format-Serving"
     assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
+        "assets.extra/SHA256SUMS",
         "assets/classes.txt",
         "saved_model.pb",
         "variables/variables.data-00000-of-00001",
@@ -92,10 +96,31 @@ def test_labels_are_transformed_without_their_images(served: Served) -> None:
     assert served.ask("transform_features", requests)["label_xf"].tolist() == [1, -1, -1]
 
 
-def test_what_is_no_image_is_refused(served: Served) -> None:
-    for request in (b"", b"no image", PICTURES[0][:-200]):
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            served.ask("serving_images", [request])
+@pytest.mark.parametrize("signature", ["serving_images", "serving_default"])
+def test_bad_pictures_get_their_reason_and_the_others_their_answers(served: Served, signature: str) -> None:
+    bad = {1: b"", 3: b"no image", 4: PICTURES[0][:-200], 6: bad_pictures.png(60_000, 60_000, b"")}
+    good = dict(zip((0, 2, 5, 7), PICTURES, strict=True))
+    batch = [(good | bad)[i] for i in range(8)]
+    requests = batch if signature == "serving_images" else [training_data.raw_example(picture) for picture in batch]
+
+    answer = served.ask(signature, requests)
+
+    assert [bool(error) for error in answer["error"]] == [i in bad for i in range(8)]
+    assert b"truncated" in answer["error"][4]
+    assert answer["label"][list(bad)].tolist() == [b""] * 4
+    assert not answer["probability"][list(bad)].any() and not answer["probabilities"][list(bad)].any()
+    all_good = served.ask("serving_images", [good.get(i, PICTURES[0]) for i in range(8)])
+    for name in ("probabilities", "classes", "label", "probability", "error"):
+        np.testing.assert_array_equal(answer[name][list(good)], all_good[name][list(good)])
+    alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in good.values()])
+    np.testing.assert_allclose(answer["probabilities"][list(good)], alone, atol=1e-5)
+
+
+def test_classification_gives_the_probabilities_as_scores(served: Served) -> None:
+    scored, answer = served.ask("classify", EXAMPLES), served.ask("serving_default", EXAMPLES)
+
+    np.testing.assert_array_equal(scored["scores"], answer["probabilities"])
+    np.testing.assert_array_equal(scored["classes"], answer["classes"])
 
 
 def test_served_network_is_the_trained_one_bit_for_bit(
@@ -114,14 +139,7 @@ def test_served_network_is_the_trained_one_bit_for_bit(
                 variable.load(trained[variable.op.name], session)
         wanted, pixels = session.run([tf.nn.softmax(logits), images])
     np.testing.assert_array_equal(served.ask("serving_images", PICTURES)["probabilities"], wanted)
-    served_pixels = [
-        served.session.run(tensor, {"images:0": PICTURES})
-        for op in served.session.graph.get_operations()
-        for tensor in op.outputs
-        if op.type == "StatefulPartitionedCall" and tensor.shape.rank == 4
-    ]
-    assert len(served_pixels) == 1
-    np.testing.assert_array_equal(served_pixels[0], pixels)
+    np.testing.assert_array_equal(served.session.run("pixels:0", {"images:0": PICTURES}), pixels)
 
 
 def test_loads_in_tensorflow_2(frozen_run: Path, served: Served) -> None:

@@ -1,0 +1,58 @@
+"""Pictures no good client sends: broken ones, and ones that ask for more memory or time than they look."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+
+def encoded(kind: str, *, side: int = 40, seed: int = 0, **options: object) -> bytes:
+    """A noisy picture in a file of that format."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, rows: bytes, *, before: bytes = b"") -> bytes:
+    """A black and white PNG that claims `width` x `height`; `before` goes between its header and its pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + png_chunk(b"IEND", b"")
+
+
+def png_of_texts(texts: int, size: int) -> bytes:
+    """A picture of 8 x 8 pixels whose text chunks decompress to `texts` times `size` bytes."""
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * size, 9))
+    return png(8, 8, b"\0\0" * 8, before=text * texts)
+
+
+def jpeg_of_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG that repeats its last scan."""
+    whole = encoded("JPEG", side=side, progressive=True, quality=5)
+    begin = whole.rindex(b"\xff\xda")
+    return whole[:begin] + whole[begin:-2] * scans + whole[-2:]
+
+
+def gif_of_frames(side: int, frames: int) -> bytes:
+    """An animation whose first frame is white; those behind it are black."""
+    white, black = Image.new("P", (side, side), 1), Image.new("P", (side, side), 0)
+    for image in (white, black):
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    one = [_gif(image) for image in (white, black)]
+    first, rest = one[0], one[1][one[1].index(b",\0\0\0\0") : -1]
+    return first[:-1] + rest * frames + b";"
+
+
+def _gif(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "GIF", optimize=False)
+    return buffer.getvalue()
