@@ -1,10 +1,10 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune predict batch-predict report prune rollback test lint format bench clean
+.PHONY: help setup run-local tune predict batch-predict report kubeflow prune rollback test test-ports lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
-export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS
+export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET
 
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
@@ -40,6 +40,10 @@ batch-predict: setup ## classify a whole folder as a Beam job: IMAGES=folder OUT
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)
 
+kubeflow: setup ## a spec for TARGET=cluster (Argo workflow) or TARGET=vertex (KFP v2) in OUTPUT=file
+	@$(PYTHON) -m pipeline kubeflow --config "$$CONFIG" --target "$$TARGET" \
+	  --output "$${OUTPUT:-$$ROOT/kubeflow-$$TARGET.yaml}" $${DATA:+--data "$$DATA"} $${SET:+--set "$$SET"}
+
 prune: setup ## delete the oldest pushed versions beyond push.keep
 	@$(PYTHON) -m pipeline prune $(VERB_OPTIONS)
 
@@ -48,6 +52,9 @@ rollback: setup ## take the newest pushed version out of service
 
 test: setup ## all tests, the slow ones too
 	@$(PYTHON) -m pytest
+
+test-ports: setup ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
+	@$(PYTHON) -m pytest -m ports
 
 lint: setup ## format check, lint, types
 	@.venv/bin/ruff format --check .

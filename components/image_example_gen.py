@@ -14,6 +14,7 @@ from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components.image_ingestion import REJECTS_FILE, Ingest, read_counts, read_rejects
@@ -27,12 +28,6 @@ SPANS = "spans"
 _CLASS_FOLDERS = "*/*"
 _UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
 _SHOWN_REJECTS = 10
-
-
-class Rejects(types.Artifact):
-    """The files that could not be used (`image_ingestion.REJECTS_FILE`), and counts of all (`COUNTS_FILE`)."""
-
-    TYPE_NAME = "Rejects"
 
 
 class ImageExampleGenSpec(ComponentSpec):
@@ -52,7 +47,7 @@ class ImageExampleGenSpec(ComponentSpec):
     INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
     OUTPUTS = {  # noqa: RUF012
         standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
-        REJECTS: ChannelParameter(type=Rejects),
+        REJECTS: ChannelParameter(type=simple_artifacts.File),
     }
 
 
@@ -192,7 +187,8 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
 
     Outputs:
         examples: standard Examples, TFRecords of what `image_ingestion.make_example` makes.
-        rejects: `Rejects`.
+        rejects: a File artifact (Vertex AI knows no types of ours): the files that could not be used
+            (`image_ingestion.REJECTS_FILE`), and counts of all (`COUNTS_FILE`).
     """
 
     SPEC_CLASS = ImageExampleGenSpec
@@ -201,7 +197,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
 
     def __init__(
         self,
-        input_base: str,
+        input_base: str | data_types.RuntimeParameter,
         splits: dict[str, int],
         max_rejected: float,
         metadata: str | None,
@@ -213,7 +209,8 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         """Wires the component.
 
         Args:
-            input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs.
+            input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
+                a runtime parameter are fixed by its default, the folder before them by the run.
             splits: name -> weight; an image belongs to the split that its content's hash falls into.
             max_rejected: the fraction of files that may be unusable before the run stops.
             metadata: name of a CSV file in the data folder whose columns become slices, or None.
@@ -222,7 +219,8 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             span: the last span to read; the latest there is if None.
             window: how many spans to read; see `spans.resolve`.
         """
-        base, spans = split_pattern(input_base)
+        runtime = isinstance(input_base, data_types.RuntimeParameter)
+        base, spans = split_pattern((input_base.default or "") if runtime else input_base)
         pattern = f"{spans}/{_CLASS_FOLDERS}" if spans else _CLASS_FOLDERS
         chosen = None
         if span is not None:
@@ -230,7 +228,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             chosen = range_config_pb2.RangeConfig(static_range=static)
         weights = [example_gen_pb2.SplitConfig.Split(name=n, hash_buckets=weight) for n, weight in splits.items()]
         spec = ImageExampleGenSpec(
-            input_base=base,
+            input_base=data_types.RuntimeParameter(input_base.name, str, base or None) if runtime else base,
             input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name=_UNRESOLVED, pattern=pattern)]),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=weights)),
             range_config=chosen,
@@ -240,6 +238,6 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             group_by=group_by or "",
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
-            rejects=types.Channel(type=Rejects),
+            rejects=types.Channel(type=simple_artifacts.File),
         )
         base_beam_component.BaseBeamComponent.__init__(self, spec=spec)

@@ -16,8 +16,8 @@ from PIL import Image
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
-from tfx.types import Artifact, artifact_utils
-from tfx.types.standard_artifacts import Examples, Model
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
 from components import occlusion
@@ -32,10 +32,8 @@ _JPEG_QUALITY = 82
 _SLICE_PREFIX = "slice/"
 
 
-class Predictions(Artifact):
-    """`PREDICTIONS_FILE`, `GALLERY_FILE` and the gallery's pictures."""
-
-    TYPE_NAME = "Predictions"
+Predictions = InferenceResult
+"""Holds `PREDICTIONS_FILE`, `GALLERY_FILE` and the gallery's pictures. TFX's type: Vertex AI knows none of ours."""
 
 
 @component

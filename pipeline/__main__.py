@@ -196,6 +196,26 @@ def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @_CONFIG
+@_SET
+@click.option("--target", type=click.Choice(["cluster", "vertex"]), required=True, help="Where it is to run.")
+@click.option("--output", type=Path, required=True, help="The file to write: .yaml; for vertex also .json.")
+@click.option("--data", help="A folder of class folders that containers can see (data.images).")
+def kubeflow(config: str, overrides: tuple[str, ...], target: str, output: Path, data: str | None) -> None:
+    """Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, a KFP v2 spec for Vertex AI."""
+    given = [f"data.images={json.dumps(data)}"] if data else []
+    with _user_errors():
+        loaded = settings.load(config, [*given, *_split(overrides)])
+        _quiet_stack()
+        from pipeline.kubeflow_runner import compile_pipeline
+
+        compiled = compile_pipeline(loaded, "vertex" if target == "vertex" else "cluster", output)
+        click.echo(f"wrote {compiled.path}; its containers run the image {loaded.kubeflow.image}")
+        if compiled.open_parameters:
+            click.echo(f"to be given when a run is started: {', '.join(compiled.open_parameters)}")
+
+
+@main.command()
+@_CONFIG
 @_ROOT
 @_SET
 def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:

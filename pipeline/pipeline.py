@@ -11,6 +11,8 @@ import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import Channel
@@ -37,19 +39,37 @@ from trainer import rules
 class Places:
     """Where a run finds and leaves things; what differs between a laptop and a cluster.
 
+    Any folder may be remote (`gs://…`). Where runs are started with parameters, some of these are TFX's
+    RuntimeParameters.
+
     Attributes:
         pipeline_root: the folder of all artifacts.
         images: the folder of class folders, or a pattern of such folders; see `components.spans`.
-        push_directory: where blessed models are pushed, each in a folder named by its version.
+        push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
+            its value is `push_to` as JSON.
+        train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
         push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
         weights_fingerprint: says which content `backbone.weights` stands for.
+        own_resolvers: whether the orchestrator runs resolver strategies that are not TFX's; Vertex AI does not.
     """
 
     pipeline_root: str
-    images: str
-    push_directory: str
+    images: str | RuntimeParameter
+    push_directory: str | RuntimeParameter
+    train_args: RuntimeParameter | None = None
     push_nonce: str = ""
     weights_fingerprint: str = ""
+    own_resolvers: bool = True
+
+
+def push_to(directory: str) -> pusher_pb2.PushDestination:
+    """A folder that gets a subfolder for each version, named by a number."""
+    return pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=directory))
+
+
+def train_args(steps: int) -> trainer_pb2.TrainArgs:
+    """What the Trainer is told beside its settings."""
+    return trainer_pb2.TrainArgs(splits=["train"], num_steps=steps)
 
 
 def create_pipeline(
@@ -131,7 +151,7 @@ def create_pipeline(
         "transform_graph": transform.outputs["transform_graph"],
         "schema": imported_schema.outputs["schema"],
         "base_model": base.outputs["backbone"],
-        "train_args": trainer_pb2.TrainArgs(splits=["train"], num_steps=settings.training.steps),
+        "train_args": places.train_args or train_args(settings.training.steps),
         "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
     }
     trainer_settings = trainer_config.to_dict(settings.trainer)
@@ -150,11 +170,11 @@ def create_pipeline(
         custom_config={"trainer": trainer_settings, "code": code_hash("trainer.run")},
     )
     model = trainer.outputs["model"]
-    baseline = Resolver(
-        strategy_class=BaselineStrategy,
-        candidate=model,
-        model=Channel(type=Model),
-        model_blessing=Channel(type=ModelBlessing),
+    blessed = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
+    baseline = (
+        Resolver(strategy_class=BaselineStrategy, candidate=model, **blessed)
+        if places.own_resolvers
+        else Resolver(strategy_class=LatestBlessedModelStrategy, **blessed)
     ).with_id("Baseline")
     evaluator = Evaluator(
         examples=raw,
@@ -189,9 +209,9 @@ def create_pipeline(
         model=model,
         model_blessing=gate.outputs["blessing"],
         infra_blessing=serving_check.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.push_directory)
-        ),
+        push_destination=push_to(places.push_directory)
+        if isinstance(places.push_directory, str)
+        else places.push_directory,
         # A pushed version never changes: words for its card that were edited make a new one.
         custom_config={"nonce": places.push_nonce, "card": dataclasses.asdict(settings.card)},
     )

@@ -43,15 +43,25 @@ def load_or_infer(
     """
     files, extra, _ = read_spans(str(images), folders, metadata or "")
     if path.exists():
-        text = path.read_text(encoding="utf-8")
-        parse(text, str(path))
-        return text, False
+        return load(path), False
     schema = _infer(files, extra.columns)
     text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, text)
     return text, True
+
+
+def load(path: Path) -> str:
+    """The reviewed schema as text. Raises InputError if there is none, or it is no schema."""
+    if not path.exists():
+        raise InputError(
+            f"there is no schema {path}: a local run (make run-local) on some of the images infers it; review it, and "
+            "commit it"
+        )
+    text = path.read_text(encoding="utf-8")
+    parse(text, str(path))
+    return text
 
 
 def parse(text: str, where: str) -> schema_pb2.Schema:

@@ -208,6 +208,64 @@ class RuntimeSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResourceSettings:
+    """What one stage's container asks of a cluster; null takes the default of `kubeflow_runner.RESOURCES`.
+
+    Attributes:
+        cpu: cores.
+        memory_gb: GiB.
+        gpus: of the kind `kubeflow.accelerator`.
+    """
+
+    cpu: float | None = None
+    memory_gb: float | None = None
+    gpus: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpu", "memory_gb"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{name} is {value}; it must be positive")
+        _require(self.gpus is None or self.gpus >= 0, f"gpus is {self.gpus}; it must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeSettings:
+    """A persistent volume claim of the cluster, mounted in every container: storage without a cloud's buckets."""
+
+    claim: str
+    path: str = "/mnt/pipeline"
+
+    def __post_init__(self) -> None:
+        _require(bool(self.claim), "claim must name a persistent volume claim")
+        _require(self.path.startswith("/"), f"path is {self.path!r}; it must be absolute")
+
+
+@dataclasses.dataclass(frozen=True)
+class KubeflowSettings:
+    """What `make kubeflow` compiles into a spec, for containers that see nothing of this machine.
+
+    Attributes:
+        image: the container image with this project (`Dockerfile`), as the cluster pulls it.
+        pipeline_root: folder of all artifacts, such as `gs://bucket/pipelines`; without it, a run asks for it.
+        volume: a volume to mount; only on a cluster of one's own.
+        retries: how often a stage that failed is started again.
+        accelerator: the kind of GPU, by Vertex's name; on a cluster of one's own any NVIDIA GPU will do.
+        resources: by stage, such as `{Trainer: {gpus: 1}}`.
+    """
+
+    image: str = "tfx-image-classifier:latest"
+    pipeline_root: str | None = None
+    volume: VolumeSettings | None = None
+    retries: int = 2
+    accelerator: str = "NVIDIA_TESLA_T4"
+    resources: dict[str, ResourceSettings] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.image.strip()), "image must name a container image")
+        _require(self.retries >= 0, f"retries is {self.retries}; it must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """All settings of one pipeline."""
 
@@ -223,6 +281,7 @@ class Settings:
     push: PushSettings = PushSettings()
     card: CardSettings = CardSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    kubeflow: KubeflowSettings = KubeflowSettings()
 
     def __post_init__(self) -> None:
         cut = rules.cut_for(self.fine_tune, self.backbone.output)

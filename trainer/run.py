@@ -32,8 +32,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` and `eval_files` are features (FeatureExtractor's) or raw examples; `base_model` is the
-            backbone directory; `custom_config["trainer"]` is a TrainerConfig as a dict, which also says the steps;
-            `hyperparameters` are the Tuner's best, or None.
+            backbone directory; `custom_config["trainer"]` is a TrainerConfig as a dict, and `train_steps`, which a run
+            may be started with, takes the place of its steps; `hyperparameters` are the Tuner's best, or None.
 
     Raises:
         InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or training diverged.
@@ -41,6 +41,8 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     started = time.monotonic()
     settings = config.from_dict(fn_args.custom_config["trainer"])
+    training = dataclasses.replace(settings.training, steps=fn_args.train_steps)
+    settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:
         settings = search_space.apply(fn_args.hyperparameters["values"], settings)
     fitted = fit(settings, fn_args)

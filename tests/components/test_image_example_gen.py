@@ -19,10 +19,11 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components import image_example_gen
-from components.image_example_gen import ImageExampleGen, Rejects
+from components.image_example_gen import ImageExampleGen
 from components.image_ingestion import read_counts, read_rejects
 from tests.components.conftest import encoded, picture
 from trainer import progress
@@ -58,12 +59,12 @@ def plain(example: bytes) -> dict[str, Any]:
 
 
 @pytest.fixture
-def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, Rejects]]:
+def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, simple_artifacts.File]]:
     """Runs the component's driver and executor on a folder, on Beam's DirectRunner."""
 
     def run(
         folder: Path | str, max_rejected: float = 0.0, metadata: str | None = None, **options: Any
-    ) -> tuple[standard_artifacts.Examples, Rejects]:
+    ) -> tuple[standard_artifacts.Examples, simple_artifacts.File]:
         component = ImageExampleGen(str(folder), SPLITS, max_rejected, metadata, "code", **options)
         properties = {
             name: value if isinstance(value, str | float | int) else proto_utils.proto_to_json(value)
@@ -72,7 +73,7 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
         }
         properties = component.driver_class(None).resolve_exec_properties(properties, None, None)
         where = tmp_path / f"run-{time.monotonic_ns()}"
-        examples, rejects = standard_artifacts.Examples(), Rejects()
+        examples, rejects = standard_artifacts.Examples(), simple_artifacts.File()
         examples.uri, rejects.uri = str(where / "examples"), str(where / "rejects")
         Path(rejects.uri).mkdir(parents=True)
         image_example_gen.Executor().Do({}, {"examples": [examples], "rejects": [rejects]}, properties)
@@ -82,7 +83,9 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
 
 
 @pytest.fixture
-def ingest(execute: Callable[..., tuple[standard_artifacts.Examples, Rejects]]) -> Callable[..., Ingested]:
+def ingest(
+    execute: Callable[..., tuple[standard_artifacts.Examples, simple_artifacts.File]],
+) -> Callable[..., Ingested]:
     """Runs the component and reads what it wrote."""
 
     def run(*arguments: Any, **options: Any) -> Ingested:
@@ -255,7 +258,7 @@ def test_says_how_far_it_is(
 
 
 def test_memory_does_not_grow_with_the_data(
-    tmp_path: Path, execute: Callable[..., tuple[standard_artifacts.Examples, Rejects]]
+    tmp_path: Path, execute: Callable[..., tuple[standard_artifacts.Examples, simple_artifacts.File]]
 ) -> None:
     noise = np.random.RandomState(0)
     megabytes = 0.0

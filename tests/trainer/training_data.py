@@ -122,5 +122,6 @@ def fn_args(
         serving_model_dir=str(out / "Format-Serving"),
         hyperparameters=None,
         working_dir=str(out / "work"),
+        train_steps=settings.training.steps,
         custom_config={"trainer": config.to_dict(settings)},
     )

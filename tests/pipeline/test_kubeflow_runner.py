@@ -1,0 +1,159 @@
+"""What is in a compiled spec; that it runs is shown in tests/ports/test_kubeflow.py."""
+
+import getpass
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import settings
+from pipeline.kubeflow_runner import compile_pipeline
+from tests.conftest import ROOT
+from trainer.errors import InputError
+
+STAGES = {
+    "BackboneImporter",
+    "ImageExampleGen",
+    "ImportSchemaGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "ValidationGate",
+    "Transform",
+    "FeatureExtractor",
+    "Trainer",
+    "Evaluator",
+    "ModelGate",
+    "ServingCheck",
+    "Pusher",
+    "TestPredictions",
+}
+IN_A_BUCKET = (
+    "data.images=gs://bucket/digits",
+    "kubeflow.pipeline_root=gs://bucket/pipelines",
+    "kubeflow.image=registry/classifier:1",
+    "kubeflow.resources={Trainer: {gpus: 2, memory_gb: 16}}",
+    "kubeflow.retries=3",
+)
+
+
+def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, tuple[str, ...]]:
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", overrides)
+    made = compile_pipeline(loaded, target, tmp_path / "made" / "spec.yaml")
+    return yaml.safe_load(made.path.read_text()), made.open_parameters
+
+
+def containers(workflow: dict) -> dict[str, dict]:
+    """Stage -> template, of an Argo workflow."""
+    steps = [template for template in workflow["spec"]["templates"] if "container" in template]
+    return {step["container"]["args"][step["container"]["args"].index("--node_id") + 1]: step for step in steps}
+
+
+def vertex_containers(spec: dict) -> dict[str, dict]:
+    executors = spec["deploymentSpec"]["executors"]
+    return {name.removesuffix("_executor"): e["container"] for name, e in executors.items() if "container" in e}
+
+
+def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
+    workflow, still_open = compiled(tmp_path, "cluster", *IN_A_BUCKET)
+    steps = containers(workflow)
+    assert set(steps) == STAGES | {"Baseline"}
+    assert {step["container"]["image"] for step in steps.values()} == {"registry/classifier:1"}
+    assert {step["retryStrategy"]["limit"] for step in steps.values()} == {3}
+    assert steps["Trainer"]["container"]["resources"] == {
+        "requests": {"cpu": "4", "memory": "16Gi"},
+        "limits": {"nvidia.com/gpu": "2"},
+    }
+    assert steps["ValidationGate"]["container"]["resources"] == {"requests": {"cpu": "1", "memory": "4Gi"}}
+    names = [template["name"] for template in workflow["spec"]["templates"]]
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
+    defaults = {p["name"]: p["value"] for p in workflow["spec"]["arguments"]["parameters"]}
+    assert defaults["pipeline-root"] == "gs://bucket/pipelines/digits" and defaults["data-root"] == "gs://bucket/digits"
+    assert "gs://bucket/pipelines/digits/serving" in defaults["push-destination"] and still_open == ()
+
+
+def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
+    spec, still_open = compiled(tmp_path, "vertex", *IN_A_BUCKET, "kubeflow.accelerator=NVIDIA_L4")
+    steps = vertex_containers(spec)
+    assert set(steps) == STAGES
+    assert {step["image"] for step in steps.values()} == {"registry/classifier:1"}
+    accelerator = {"type": "NVIDIA_L4", "count": "2"}
+    assert steps["Trainer"]["resources"] == {"cpuLimit": 4.0, "memoryLimit": 16.0, "accelerator": accelerator}
+    assert steps["ImageExampleGen"]["resources"] == {"cpuLimit": 1.0, "memoryLimit": 4.0}
+    assert "preCacheCheck" in steps["ImageExampleGen"]["lifecycle"]
+    tasks = spec["root"]["dag"]["tasks"]
+    assert {task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name in STAGES} == {3}
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert parameters["data-root"]["defaultValue"] == "gs://bucket/digits"
+    assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == ()
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", spec["pipelineInfo"]["name"])
+
+
+@pytest.mark.parametrize("target", ["cluster", "vertex"])
+def test_nothing_of_this_machine_is_in_a_spec(tmp_path, target):
+    folder = tmp_path / "photos"
+    spec, still_open = compiled(tmp_path, target, f"data.images={folder}", f"push.directory={tmp_path}/serving")
+    text = json.dumps(spec)
+    for own in (ROOT, tmp_path, Path.home() / "", Path(sys.prefix), socket.gethostname()):
+        assert f"{own}/" not in text and f'{own}"' not in text
+    assert f"/{getpass.getuser()}/" not in text
+    assert set(still_open) == {"data-root", "push-destination", "pipeline-root"}
+
+
+def test_argo_starts_no_workflow_without_the_parameters_that_are_left_open(tmp_path):
+    workflow, still_open = compiled(tmp_path, "cluster")
+    without = {p["name"] for p in workflow["spec"]["arguments"]["parameters"] if "value" not in p}
+    asked = json.loads(workflow["metadata"]["annotations"]["pipelines.kubeflow.org/pipeline_spec"])["inputs"]
+    assert without == set(still_open) == {p["name"] for p in asked if "default" not in p}
+
+
+def test_a_volume_claim_is_mounted_in_every_container_and_folders_below_it_are_seen(tmp_path):
+    workflow, still_open = compiled(
+        tmp_path,
+        "cluster",
+        "kubeflow.volume={claim: photos, path: /data}",
+        "kubeflow.pipeline_root=/data/pipelines",
+        "data.images=/data/digits",
+    )
+    mounts = [step["container"]["volumeMounts"] for step in containers(workflow).values()]
+    assert mounts == [[{"mountPath": "/data", "name": "pipeline"}]] * len(mounts)
+    assert workflow["spec"]["volumes"] == [{"name": "pipeline", "persistentVolumeClaim": {"claimName": "photos"}}]
+    assert still_open == ()
+
+
+def test_the_span_of_a_data_folder_is_fixed_and_the_folder_before_it_a_parameter(tmp_path):
+    workflow, _ = compiled(tmp_path, "cluster", "data.images=gs://bucket/photos/{SPAN}")
+    defaults = {p["name"]: p.get("value") for p in workflow["spec"]["arguments"]["parameters"]}
+    assert defaults["data-root"] == "gs://bucket/photos"
+    assert "{SPAN}/*/*" in json.dumps(containers(workflow)["ImageExampleGen"])
+
+
+def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
+    job = json.loads(compile_pipeline(loaded, "vertex", tmp_path / "job.json").path.read_text())
+    assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/pipelines/digits"
+    assert set(vertex_containers(job["pipelineSpec"])) == STAGES
+
+
+@pytest.mark.parametrize(
+    ("target", "override", "said"),
+    [
+        ("cluster", "kubeflow.pipeline_root=build", "kubeflow.pipeline_root is build, which no container sees"),
+        ("vertex", "backbone.weights=/home/me/w.h5", "backbone.weights is /home/me/w.h5, which no container sees"),
+        ("cluster", "kubeflow.resources={Trainr: {gpus: 1}}", "no stage Trainr; did you mean Trainer?"),
+        ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
+        ("vertex", "data.schema=schemas/none.pbtxt", "there is no schema schemas/none.pbtxt"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path, target, override, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        compiled(tmp_path, target, override)
+
+
+def test_the_name_of_the_file_must_fit_the_target(tmp_path):
+    loaded = settings.load(ROOT / "configs" / "digits.yaml")
+    with pytest.raises(InputError, match=r"must end in \.yaml or \.yml"):
+        compile_pipeline(loaded, "cluster", tmp_path / "spec.json")
