@@ -1,8 +1,8 @@
 """Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, or a KFP v2 spec for Vertex AI.
 
-Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over without
-their types (tensorflow/tfx#7768), so a cluster of one's own runs TFX's v1 launcher in an Argo workflow, where all of TFX
-works. Vertex AI takes v2 specs only, and there TFX's own resolvers are the service's business.
+Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over
+without their types (tensorflow/tfx#7768), so a cluster of one's own runs TFX's v1 launcher in an Argo workflow, where
+all of TFX works. Vertex AI takes v2 specs only; there the service itself does what TFX's own resolvers do.
 
 Compiling needs no cluster and no network. Nothing of this machine gets into the spec: a folder that containers cannot
 see is no default of a parameter, and is asked for when a run is started.
@@ -78,11 +78,12 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
 
     Args:
         settings: checked settings; `kubeflow` is the part that matters here.
-        target: `cluster` for an Argo workflow (Kubeflow Pipelines on a cluster of one's own), `vertex` for a KFP v2 spec.
+        target: `cluster` for an Argo workflow, `vertex` for a KFP v2 spec.
         output: `.yaml`, or, for Vertex, also `.json`, a PipelineJob.
 
     Raises:
-        InputError: the schema is missing, a setting names a folder that no container sees, or a stage that there is not.
+        InputError: the schema is missing, or the settings name a folder that no container sees, a stage that there is
+            not, or what the target cannot do.
     """
     kinds = {"cluster": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}[target]
     if output.suffix not in kinds:

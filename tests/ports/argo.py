@@ -1,4 +1,4 @@
-"""Executes an Argo workflow as Kubeflow Pipelines (v1) would, each container as a process, with a real metadata service."""
+"""Executes an Argo workflow as Kubeflow Pipelines v1 would: each container a process, a real metadata service."""
 
 from __future__ import annotations
 
