@@ -10,6 +10,7 @@ from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.io import fileio
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
@@ -119,6 +120,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         # The only name TFX has for TFRecords; its readers unpack just those files that end in `.gz`, and ours do not.
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
         split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
+        fileio.makedirs(rejects.uri)
         with self._make_beam_pipeline() as pipeline:
             _ = pipeline | "Ingest" >> Ingest(base, files, metadata, splits, group_by, split_uris, rejects.uri)
         counts = read_counts(rejects.uri)
@@ -219,8 +221,9 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             span: the last span to read; the latest there is if None.
             window: how many spans to read; see `spans.resolve`.
         """
-        runtime = isinstance(input_base, data_types.RuntimeParameter)
-        base, spans = split_pattern((input_base.default or "") if runtime else input_base)
+        base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")
+        if not isinstance(input_base, str):
+            base = data_types.RuntimeParameter(input_base.name, str, base or None)
         pattern = f"{spans}/{_CLASS_FOLDERS}" if spans else _CLASS_FOLDERS
         chosen = None
         if span is not None:
@@ -228,7 +231,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             chosen = range_config_pb2.RangeConfig(static_range=static)
         weights = [example_gen_pb2.SplitConfig.Split(name=n, hash_buckets=weight) for n, weight in splits.items()]
         spec = ImageExampleGenSpec(
-            input_base=data_types.RuntimeParameter(input_base.name, str, base or None) if runtime else base,
+            input_base=base,
             input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name=_UNRESOLVED, pattern=pattern)]),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=weights)),
             range_config=chosen,
