@@ -51,7 +51,7 @@ rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
 test: setup ## all tests, the slow ones too
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -m 'not ports'
 
 test-ports: setup ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
 	@$(PYTHON) -m pytest -m ports

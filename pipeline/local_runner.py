@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from components import spans
 from pipeline import outcome as outcomes
 from pipeline import push_directory
+from pipeline.beam_engines import DataflowEngine
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
 from pipeline.lineage import latest_run_id, node_runs
@@ -54,8 +55,14 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns what stands there.
 
     Raises:
-        InputError: another run holds the folder, or the push directory is not local; then nothing is written.
+        InputError: another run holds the folder, the push directory is not local, or Beam's engine cannot see local
+            files; then nothing is written.
     """
+    if isinstance(settings.runtime.beam, DataflowEngine):
+        raise InputError(
+            f"runtime.beam is dataflow, whose workers cannot see {root}; it is for runs on Kubeflow or Airflow with a "
+            "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
+        )
     home = folder(settings, root)
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -115,7 +122,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
         weights_fingerprint=fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
-    pipeline = create_pipeline(settings, places, schema, connection, settings.runtime.beam)
+    pipeline = create_pipeline(settings, places, schema, connection)
     ids = [component.id for component in pipeline.components]
     store = MetadataStore(connection)
     before = latest_run_id(store, settings.name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
@@ -77,7 +77,6 @@ def create_pipeline(
     places: Places,
     schema: str,
     metadata_connection: metadata_store_pb2.ConnectionConfig | None = None,
-    beam_arguments: Sequence[str] = (),
 ) -> Pipeline:
     """Wires the components; nothing runs yet.
 
@@ -86,7 +85,6 @@ def create_pipeline(
         places: where things are.
         schema: the reviewed schema, in protobuf's text format.
         metadata_connection: of the ML Metadata store; None where the orchestrator brings its own.
-        beam_arguments: Apache Beam's pipeline options for the steps that run on it.
     """
     backbone = settings.backbone
     cut = rules.cut_for(settings.fine_tune, backbone.output)
@@ -222,7 +220,7 @@ def create_pipeline(
         code=code_hash("components.test_predictions"),
     )
     predictions.add_upstream_node(pusher)  # only the report reads them: they must not hold up a push
-    components = [
+    stages = [
         examples,
         imported_schema,
         statistics,
@@ -240,11 +238,14 @@ def create_pipeline(
         pusher,
         predictions,
     ]
+    components = [component for component in stages if component is not None]
+    for component in components:
+        if isinstance(component, BaseBeamComponent):
+            component.with_beam_pipeline_args(settings.runtime.beam.options_for(component.id))
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=places.pipeline_root,
-        components=[c for c in components if c is not None],
+        components=components,
         enable_cache=settings.runtime.cache,
         metadata_connection_config=metadata_connection,
-        beam_pipeline_args=list(beam_arguments) or None,
     )

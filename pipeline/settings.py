@@ -23,7 +23,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from components import spans
-from pipeline import evaluation
+from pipeline import beam_engines, evaluation
+from pipeline.beam_engines import BeamEngine, LocalEngine
 from trainer import rules
 from trainer.config import (
     BackboneConfig,
@@ -192,13 +193,14 @@ class RuntimeSettings:
     """How the pipeline is executed; none of it changes what the model is.
 
     Attributes:
-        beam: Apache Beam's pipeline options, e.g. `["--runner=FlinkRunner", …]`; none runs in this process.
+        beam: where Apache Beam's steps run: `local`, `local-parallel`, `flink`, `spark` or `dataflow`, or a mapping of
+            `engine` and its settings (pipeline/beam_engines.py), or a list of Beam's pipeline options, taken as it is.
         bfloat16: compute the frozen prefix in bfloat16: `auto` where the CPU has it and the result agrees.
         feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
         cache: reuse the outputs of stages whose inputs, settings and code have not changed.
     """
 
-    beam: tuple[str, ...] = ()
+    beam: BeamEngine = LocalEngine()
     bfloat16: Literal["auto", "on", "off"] = "auto"
     feature_batch_size: int = 32
     cache: bool = True
@@ -343,6 +345,11 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     return _CONVERTER.unstructure(settings)
 
 
+def from_dict(values: dict[str, Any]) -> Settings:
+    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
+    return _CONVERTER.structure(values, Settings)
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -391,8 +398,8 @@ def _explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
     elif isinstance(error, ClassValidationError):
         with_notes, without = error.group_exceptions()
         for inner, note in with_notes:
-            name = _yaml_name(note.name)
-            yield from _explain(inner, _join(path, name), note.type)
+            missing = isinstance(inner, KeyError) and inner.args[0] == note.name
+            yield from _explain(inner, path if missing else _join(path, _yaml_name(note.name)), note.type)
         for inner in without:
             yield from _explain(inner, path, error.cl)
     elif isinstance(error, IterableValidationError):
@@ -459,5 +466,11 @@ def _structure_span(value: Any, _: type) -> int | str:
     raise TypeError(f"expected a whole number or latest, found {value!r}")
 
 
-_CONVERTER: cattrs.Converter = make_converter()
-_CONVERTER.register_structure_hook_func(lambda kind: kind == int | Literal["latest"], _structure_span)
+def _converter() -> cattrs.Converter:
+    converter = make_converter()
+    beam_engines.register(converter)
+    converter.register_structure_hook_func(lambda kind: kind == int | Literal["latest"], _structure_span)
+    return converter
+
+
+_CONVERTER = _converter()

@@ -45,7 +45,7 @@ def test_settings_survive_the_way_through_plain_values():
     loaded = settings.load(DIGITS, ["fine_tune.from=mixed9"])
     text = json.dumps(settings.to_dict(loaded))
     assert '"from": "mixed9"' in text
-    assert settings._CONVERTER.structure(json.loads(text), settings.Settings) == loaded
+    assert settings.from_dict(json.loads(text)) == loaded
 
 
 def test_a_search_needs_what_its_trials_can_share():

@@ -1,0 +1,260 @@
+"""Runs the pipeline's Beam components, as create_pipeline wires them, on one engine after the other.
+
+    unshare -n sh -c 'ip link set lo up && python -m tests.ports.beam_components WORK RESULT.json'
+
+The first engine is Beam's in-memory runner; the others are the `flink` preset with a job service and a worker pool of
+Beam's own on 127.0.0.1: the options that go to a Flink cluster, but for the job server's address. All get the same
+inputs, those that the in-memory run made. RESULT.json holds for each engine and component what it wrote, in a form
+that can be compared. Beam's servers listen on all interfaces: hence the network namespace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.types import Artifact
+
+from components.image_ingestion import read_counts, read_rejects
+from components.model_gate import read_evaluation
+from pipeline import schema, settings
+from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
+from pipeline.pipeline import Places, create_pipeline
+from tests.conftest import ROOT
+from tests.model_factory import COLOURS, image_bytes, save_model
+from trainer import preprocessing
+
+IMAGES_PER_CLASS = 8
+NEEDED = ("ImportSchemaGen", "BackboneImporter")
+"""Components that are not on Beam, but make what the others read."""
+
+_JOB_PORT, _POOL_PORT = 50001, 50002
+_SETTINGS = settings.load(
+    ROOT / "configs" / "digits.yaml",
+    [
+        "backbone.weights=random",
+        "data.splits={train: 2, eval: 1, test: 1}",
+        "data.max_rejected=0.1",
+        "evaluation={slices: [label, brightness]}",
+        "runtime.bfloat16=off",
+        "runtime.feature_batch_size=5",
+    ],
+)
+
+
+class Chain:
+    """The wired components, and the artifacts that the in-memory run leaves for the other engines."""
+
+    def __init__(self, work: Path) -> None:
+        """Makes the images, and the model that the Evaluator is given: any will do."""
+        self._work = work
+        self._images = work / "images"
+        for colour, label in enumerate(COLOURS):
+            (self._images / label).mkdir(parents=True)
+            for number in range(IMAGES_PER_CLASS):
+                picture = image_bytes(colour, seed=10 * colour + number)
+                (self._images / label / f"{number}.jpg").write_bytes(picture)
+        (self._images / "red" / "broken.jpg").write_text("no image")
+        self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", self._images, None)
+        self._made: dict[tuple[str, str], Artifact] = {}
+        trained = create_pipeline(_SETTINGS, self._places(), self._schema).components
+        (trainer,) = (component for component in trained if component.id == "Trainer")
+        model = self._outputs(trainer, "any")["model"][0]
+        save_model(Path(model.uri) / "Format-Serving", certainty=2.0)
+        self._made["Trainer", "model"] = model
+
+    def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
+        """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
+        runtime = dataclasses.replace(_SETTINGS.runtime, beam=engine)
+        pipeline = create_pipeline(dataclasses.replace(_SETTINGS, runtime=runtime), self._places(), self._schema)
+        first = not any(producer in NEEDED for producer, _ in self._made)
+        found = {}
+        for component in pipeline.components:
+            on_beam = isinstance(component, BaseBeamComponent)
+            in_this_process = not first and on_beam and isinstance(engine, LocalParallelEngine)
+            if in_this_process and component.id not in SMALL_STEPS:
+                continue
+            if on_beam or (first and component.id in NEEDED):
+                began = time.monotonic()
+                outputs = self._execute(component, name)
+                if first:
+                    self._made |= {(component.id, key): artifacts[0] for key, artifacts in outputs.items()}
+                if on_beam:
+                    found[component.id] = self._read(component.id, outputs)
+                    found[component.id]["seconds"] = round(time.monotonic() - began, 1)
+                    print(f"{name}: {component.id} {found[component.id]['seconds']} s", flush=True)
+        return found
+
+    def _places(self) -> Places:
+        return Places(str(self._work / "root"), str(self._images), str(self._work / "serving"))
+
+    def _outputs(self, component: BaseComponent, engine: str) -> dict[str, list[Artifact]]:
+        outputs = {}
+        for key, channel in component.outputs.items():
+            artifact = channel.type()
+            artifact.uri = str(self._work / "artifacts" / engine / component.id / key)
+            Path(artifact.uri).mkdir(parents=True)
+            outputs[key] = [artifact]
+        return outputs
+
+    def _execute(self, component: BaseComponent, engine: str) -> dict[str, list[Artifact]]:
+        inputs = {}
+        for key, channel in component.inputs.items():
+            artifact = self._made.get((channel.producer_component_id, channel.output_key))
+            inputs[key] = [artifact] if artifact else []  # there is no baseline yet
+        outputs = self._outputs(component, engine)
+        properties = component.driver_class(None).resolve_exec_properties(component.exec_properties, None, None)
+        context = None
+        if isinstance(component, BaseBeamComponent):
+            options = list(component.executor_spec.beam_pipeline_args)
+            context = BaseBeamExecutor.Context(options, tmp_dir=str(self._work / "tmp"), unique_id=component.id)
+        component.executor_spec.executor_class(context).Do(inputs, outputs, properties)
+        return outputs
+
+    def _read(self, component_id: str, outputs: dict[str, list[Artifact]]) -> dict[str, Any]:
+        readers: dict[str, Callable[[dict[str, str]], dict[str, Any]]] = {
+            "ImageExampleGen": _read_examples,
+            "StatisticsGen": _read_statistics,
+            "Transform": self._read_transform,
+            "FeatureExtractor": _read_features,
+            "Evaluator": _read_evaluation,
+        }
+        return readers[component_id]({key: artifacts[0].uri for key, artifacts in outputs.items()})
+
+    def _read_transform(self, uris: dict[str, str]) -> dict[str, Any]:
+        """The classes, and what the graph makes of the images."""
+        directory = uris["transform_graph"]
+        records = sorted(_records(f"{self._made['ImageExampleGen', 'examples'].uri}/Split-train"))
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            outputs = preprocessing.transform_examples(directory, tf.constant(records))
+            session.run(tf.compat.v1.tables_initializer())
+            computed = session.run(outputs)
+        return {
+            "classes": preprocessing.class_names(directory),
+            "labels": computed[preprocessing.LABEL].tolist(),
+            "numbers": computed[preprocessing.IMAGE].mean(axis=(1, 2)).ravel().tolist(),
+        }
+
+
+def _records(folder: str) -> list[bytes]:
+    paths = sorted(str(path) for path in Path(folder).iterdir())
+    return list(tf.data.TFRecordDataset(paths).as_numpy_iterator()) if paths else []
+
+
+def _plain(record: bytes) -> dict[str, Any]:
+    features = tf.train.Example.FromString(record).features.feature
+    return {name: getattr(value, value.WhichOneof("kind")).value[0] for name, value in features.items()}
+
+
+def _read_examples(uris: dict[str, str]) -> dict[str, Any]:
+    splits = {
+        split: sorted(repr(sorted(_plain(record).items())) for record in _records(f"{uris['examples']}/Split-{split}"))
+        for split in ("train", "eval", "test")
+    }
+    return {"splits": splits, "rejects": read_rejects(uris["rejects"]), "counts": read_counts(uris["rejects"])}
+
+
+def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
+    """Of each split and feature: how many values and which; means apart, since sums depend on the order."""
+    exact, numbers = {}, []
+    for split in ("train", "eval", "test"):
+        path = Path(uris["statistics"], f"Split-{split}", "FeatureStats.pb")
+        (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets
+        for feature in sorted(dataset.features, key=lambda feature: str(feature.path)):
+            values = feature.WhichOneof("stats")
+            stats = getattr(feature, values)
+            exact[f"{split} {feature.path.step[0]}"] = [
+                dataset.num_examples,
+                stats.common_stats.num_non_missing,
+                stats.common_stats.num_missing,
+                [stats.unique, sorted((top.value, top.frequency) for top in stats.top_values)]
+                if values in ("string_stats", "bytes_stats")
+                else [stats.min, stats.max],
+            ]
+            numbers.append(stats.avg_length if values == "string_stats" else getattr(stats, "mean", 0.0))
+    return {"exact": exact, "numbers": numbers}
+
+
+def _read_features(uris: dict[str, str]) -> dict[str, Any]:
+    form = json.loads(Path(uris["features"], "features.json").read_text())
+    rows = {}
+    for split in ("train", "eval"):
+        for record in _records(f"{uris['features']}/Split-{split}"):
+            plain = _plain(record)
+            values = np.frombuffer(plain["features"], form["dtype"]).tolist()
+            rows[f"{split} {plain['image/sha256'].decode()} {plain['label_xf']}"] = values
+    return {"images": sorted(rows), "numbers": [value for name in sorted(rows) for value in rows[name]]}
+
+
+def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
+    candidate, baseline = read_evaluation(uris["evaluation"])
+    measured = sorted(candidate, key=lambda one: one.slice)
+    return {
+        "slices": [[one.slice, one.examples, sorted(one.metrics)] for one in measured],
+        "baseline": baseline,
+        "numbers": [one.metrics[name] for one in measured for name in sorted(one.metrics)],
+    }
+
+
+@contextmanager
+def _server(*arguments: str, port: int) -> Iterator[None]:
+    """One of Beam's servers, in its own process group, so that the workers it starts end with it."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # the pool starts `python`
+        "PYTHONPATH": str(ROOT),
+    }
+    server = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError(f"{arguments} ended with exit code {server.returncode}")
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main(work: Path, result: Path) -> None:
+    """Runs all engines and writes what they made."""
+    job_service = f"127.0.0.1:{_JOB_PORT}"
+    engines: dict[str, BeamEngine] = {
+        "in memory": LocalEngine(),
+        "local-parallel": LocalParallelEngine(workers=2),
+        "loopback": FlinkEngine(job_endpoint=job_service),
+        "external": FlinkEngine(job_endpoint=job_service, worker_pool=f"127.0.0.1:{_POOL_PORT}"),
+    }
+    chain = Chain(work)
+    with ExitStack() as servers:
+        beam = "apache_beam.runners"
+        servers.enter_context(
+            _server(f"{beam}.portability.local_job_service_main", f"--port={_JOB_PORT}", port=_JOB_PORT)
+        )
+        servers.enter_context(
+            _server(f"{beam}.worker.worker_pool_main", f"--service_port={_POOL_PORT}", port=_POOL_PORT)
+        )
+        found = {name: chain.run(name, engine) for name, engine in engines.items()}
+    result.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
