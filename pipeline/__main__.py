@@ -174,7 +174,7 @@ def batch_predict(
                 file_format=file_format,
                 top_k=top,
                 shards=shards,
-                beam_arguments=loaded.runtime.beam,
+                beam_arguments=loaded.runtime.beam.options_for("batch-predict"),
             )
     _exit_by(counts)
 
@@ -212,6 +212,31 @@ def kubeflow(config: str, overrides: tuple[str, ...], target: str, output: Path,
         click.echo(f"wrote {compiled.path}; its containers run the image {loaded.kubeflow.image}")
         if compiled.open_parameters:
             click.echo(f"to be given when a run is started: {', '.join(compiled.open_parameters)}")
+
+
+@main.command()
+@_CONFIG
+@_SET
+@click.option(
+    "--root",
+    default="build/airflow",
+    show_default=True,
+    type=Path,
+    help="Where the DAG's runs keep their files; a folder that all of Airflow's workers see.",
+)
+@click.option("--data", help="A folder of class folders (data.images).")
+@click.option("--dag-file", type=Path, help="The file to write; <root>/<name>_dag.py if not given.")
+def airflow(config: str, overrides: tuple[str, ...], root: Path, data: str | None, dag_file: Path | None) -> None:
+    """Writes the pipeline as a DAG file, to be put into Airflow's folder of DAGs."""
+    given = [f"data.images={json.dumps(data)}"] if data else []
+    with _user_errors():
+        loaded = settings.load(config, [*given, *_split(overrides)])
+        _quiet_stack()
+        from pipeline.airflow_dag import write_dag_file
+
+        path = dag_file or root / f"{loaded.name}_dag.py"
+        write_dag_file(loaded, root, path)
+        click.echo(f"wrote {path}: put it into Airflow's folder of DAGs (docs/airflow.md)")
 
 
 @main.command()

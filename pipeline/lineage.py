@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
+_RUN, _AIRFLOW_RUN = "pipeline_run", "run"
+"""Types of context that stand for a run; the name of Airflow's begins with the pipeline's and a dot."""
+
 _STATES = {
     pb.Execution.COMPLETE: "complete",
     pb.Execution.CACHED: "cached",
@@ -46,18 +49,27 @@ class NodeRun:
     execution: int = 0
 
 
+def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
+    """The contexts of the pipeline's runs, oldest first; their names are the runs' ids."""
+    pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
+    children = store.get_children_contexts_by_context(pipeline.id) if pipeline else []
+    runs = [context for context in children if context.type == _RUN]
+    for context in store.get_contexts_by_type(_AIRFLOW_RUN):
+        if context.properties["pipeline_name"].string_value == pipeline_name:
+            runs.append(context)
+    return sorted(runs, key=lambda context: context.id)
+
+
 def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
     """The newest run of the pipeline, or None."""
-    pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
-    runs = (
-        [c for c in store.get_children_contexts_by_context(pipeline.id) if c.type == "pipeline_run"] if pipeline else []
-    )
-    return max(runs, key=lambda c: c.id).name if runs else None
+    runs = run_contexts(store, pipeline_name)
+    return runs[-1].name if runs else None
 
 
 def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     """All nodes of a run that were started, by node id."""
-    context = store.get_context_by_type_and_name("pipeline_run", run_id)
+    found = [store.get_context_by_type_and_name(kind, run_id) for kind in (_RUN, _AIRFLOW_RUN)]
+    context = next((context for context in found if context), None)
     if context is None:
         return {}
     executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
@@ -66,7 +78,7 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     artifacts = {a.id: a for a in store.get_artifacts_by_id(ids)} if ids else {}
     runs: dict[str, NodeRun] = {}
     for execution in executions:
-        node = _node_id(store, execution.id)
+        node = _node_id(store, execution)
         read: dict[str, list[Output]] = {}
         left: dict[str, list[Output]] = {}
         for event in events:
@@ -85,17 +97,21 @@ def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {
-        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == "pipeline_run"), "")
+        execution: next(
+            (c.name for c in store.get_contexts_by_execution(execution) if c.type in (_RUN, _AIRFLOW_RUN)), ""
+        )
         for execution in set(made.values())
     }
     return {artifact: (execution, runs[execution]) for artifact, execution in made.items()}
 
 
-def _node_id(store: MetadataStore, execution_id: int) -> str:
-    for context in store.get_contexts_by_execution(execution_id):
+def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
+    if "component_id" in execution.properties:  # Airflow's
+        return execution.properties["component_id"].string_value
+    for context in store.get_contexts_by_execution(execution.id):
         if context.type == "node":
             return context.name.split(".", 1)[1]
-    raise LookupError(f"execution {execution_id} belongs to no node")
+    raise LookupError(f"execution {execution.id} belongs to no node")
 
 
 def _output(artifact: pb.Artifact) -> Output:

@@ -26,12 +26,17 @@ from pipeline.lineage import latest_run_id, node_runs
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings, to_dict
 from trainer import weights
-from trainer.errors import InputError
+from trainer.errors import InputError, input_error_behind, message_of
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
 
-_ARTIFACTS = "artifacts"
+ARTIFACTS = "artifacts"
+"""Folder of all artifacts in the pipeline's folder."""
+
+METADATA = "metadata.sqlite"
+"""ML Metadata's database in the pipeline's folder."""
+
 _NONCE = ".nonce"
 
 
@@ -71,8 +76,8 @@ def run(settings: Settings, root: Path) -> Outcome:
     pushed_to = push_folder(settings, root)
     with _only_run(home), Console(log) as console:
         console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
-        nonce = _nonce(pushed_to, record)
-        failed = Outcome("failed", outcomes.FAULT, str(home / _ARTIFACTS), log=str(log))
+        nonce = push_nonce(pushed_to, record)
+        failed = Outcome("failed", outcomes.FAULT, str(home / ARTIFACTS), log=str(log))
         unfinished = dataclasses.replace(failed, failures=[outcomes.failure("the run was interrupted")])
         unfinished.write(record)  # so that no record of an earlier run is taken for this one's
         try:
@@ -95,33 +100,27 @@ def run(settings: Settings, root: Path) -> Outcome:
 
 
 def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, console: Console) -> Outcome:
-    images = _images(settings, home)
+    images = images_folder(settings, home)
     fingerprint = weights.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load the stack")
     from ml_metadata.metadata_store import MetadataStore  # the imports below take ten seconds or more
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline import schema as schemas
     from pipeline.pipeline import Places, create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
-    data = settings.data
-    base, pattern = spans.split_pattern(str(images))
-    chosen = None if data.span == "latest" else data.span
-    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, Path(base), data.metadata, folders)
+    schema, inferred = reviewed_schema(settings, images)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
-    _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
     places = Places(
-        pipeline_root=str(home / _ARTIFACTS),
+        pipeline_root=str(home / ARTIFACTS),
         images=str(images),
         push_directory=str(pushed_to),
         push_nonce=nonce,
         weights_fingerprint=fingerprint,
     )
-    connection = sqlite_metadata_connection_config(str(home / "metadata.sqlite"))
+    connection = sqlite_metadata_connection_config(str(home / METADATA))
     pipeline = create_pipeline(settings, places, schema, connection)
     ids = [component.id for component in pipeline.components]
     store = MetadataStore(connection)
@@ -142,11 +141,11 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
         _blame(outcome, error)
     elif outcome.pushed_model:
         push_directory.prune(pushed_to, settings.push.keep)
-        _check_pushed(outcome, pushed_to)
+        check_pushed(outcome, pushed_to)
     return outcome
 
 
-def _check_pushed(outcome: Outcome, pushed_to: Path) -> None:
+def check_pushed(outcome: Outcome, pushed_to: Path) -> None:
     """A cached push may name a version that is no longer in service: then says what is."""
     version = Path(str(outcome.pushed_model))
     if (version / "saved_model.pb").is_file():
@@ -156,6 +155,23 @@ def _check_pushed(outcome: Outcome, pushed_to: Path) -> None:
     outcome.pushed_model = str(serving[-1]) if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
     outcome.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")
+
+
+def reviewed_schema(settings: Settings, images: Path) -> tuple[str, bool]:
+    """The schema as text, and whether it was inferred from the images and written for review.
+
+    Raises:
+        InputError: the images or the schema are not as they must be, or a slice is of a feature that no image has.
+    """
+    from pipeline import schema as schemas  # brings TFX
+
+    data = settings.data
+    base, pattern = spans.split_pattern(str(images))
+    chosen = None if data.span == "latest" else data.span
+    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, Path(base), data.metadata, folders)
+    _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
+    return schema, inferred
 
 
 def _check_slices(slices: Sequence[str], known: Sequence[str]) -> None:
@@ -184,7 +200,7 @@ def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Cons
     return str(path)
 
 
-def _images(settings: Settings, home: Path) -> Path:
+def images_folder(settings: Settings, home: Path) -> Path:
     """The folder of class folders, or the pattern of several, as an absolute path."""
     if settings.data.images == DIGITS:
         from components.digits import write_digits
@@ -202,7 +218,7 @@ def _images(settings: Settings, home: Path) -> Path:
     return directory
 
 
-def _nonce(directory: Path, last_run: Path) -> str:
+def push_nonce(directory: Path, last_run: Path) -> str:
     """A name for the push directory's present content, part of Pusher's cache key.
 
     A cached push is as good as a new one only while the version is still there. Where the last run's version was
@@ -239,12 +255,10 @@ def _blame(outcome: Outcome, error: Exception) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     outcome.status = "failed"
     stage = outcome.stages[-1]["id"] if outcome.stages else None
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
+    cause = input_error_behind(error)
     if cause is not None:
         outcome.exit_code = outcomes.BAD_INPUT
-        message = str(cause).split(" [while running")[0]  # Beam adds the name of its step
+        message = message_of(cause)
     else:
         outcome.exit_code = outcomes.FAULT
         message = "".join(traceback.format_exception_only(type(error), error)).strip()

@@ -9,6 +9,7 @@ impossible combination with the path of the setting and what would be right; all
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import math
 import re
@@ -268,6 +269,47 @@ class KubeflowSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class AirflowSettings:
+    """What `make airflow` writes into the DAG beside the pipeline.
+
+    Attributes:
+        schedule: a cron expression or a preset such as `@daily`; null runs only what is triggered.
+        start_date: the first day of the schedule, ISO 8601; missed runs before today are not caught up.
+        retries: how often a task that failed is started again; bad input is not, since it would fail again.
+        retry_delay_minutes: before that.
+        max_active_tasks: components that run at a time. More than one needs a machine with that much memory: each is a
+            process with TensorFlow.
+        on_failure: dotted path of a function that is given Airflow's context when a run has failed, or was refused.
+        owner: as Airflow shows it.
+        tags: by which Airflow finds the DAG.
+    """
+
+    schedule: str | None = None
+    start_date: str = "2025-01-01"
+    retries: int = 1
+    retry_delay_minutes: float = 5.0
+    max_active_tasks: int = 1
+    on_failure: str | None = None
+    owner: str = "airflow"
+    tags: tuple[str, ...] = ("tfx",)
+
+    def __post_init__(self) -> None:
+        try:
+            datetime.date.fromisoformat(self.start_date)
+        except ValueError:
+            raise ValueError(f"start_date is {self.start_date!r}; it is a day such as '2025-01-01'") from None
+        _require(self.retries >= 0, f"retries is {self.retries}; it must not be negative")
+        _require(
+            self.retry_delay_minutes >= 0, f"retry_delay_minutes is {self.retry_delay_minutes}; it must not be negative"
+        )
+        _require(self.max_active_tasks >= 1, "max_active_tasks must be at least 1")
+        _require(
+            self.on_failure is None or re.fullmatch(r"\w+(\.\w+)+", self.on_failure) is not None,
+            f"on_failure is {self.on_failure!r}; it is the dotted path of a function, such as company.alerts.page",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """All settings of one pipeline."""
 
@@ -283,6 +325,7 @@ class Settings:
     push: PushSettings = PushSettings()
     card: CardSettings = CardSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    airflow: AirflowSettings = AirflowSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.lineage import NodeRun, node_runs
+from pipeline.lineage import NodeRun, node_runs, run_contexts
 from pipeline.report.facts import PastRun
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ def past_runs(store: MetadataStore, name: str, run_id: str | None, home: Path) -
         run_id: of the run that the report is about; None: up to the latest.
         home: the pipeline's folder, in which the reports of earlier runs are.
     """
-    pipeline = store.get_context_by_type_and_name("pipeline", name)
-    if pipeline is None:
-        return []
-    runs = [c for c in store.get_children_contexts_by_context(pipeline.id) if c.type == "pipeline_run"]
-    runs.sort(key=lambda context: context.id)
+    runs = run_contexts(store, name)
     names = [context.name for context in runs]
     if run_id in names:
         runs = runs[: names.index(run_id) + 1]

@@ -20,22 +20,22 @@ def pushed(tmp_path):
 
 
 def test_a_cached_push_counts_while_the_version_is_there(pushed):
-    assert local_runner._nonce(*pushed) == local_runner._nonce(*pushed)
+    assert local_runner.push_nonce(*pushed) == local_runner.push_nonce(*pushed)
 
 
 def test_a_version_that_was_deleted_is_pushed_again(pushed):
     directory, _ = pushed
-    before = local_runner._nonce(*pushed)
+    before = local_runner.push_nonce(*pushed)
     (directory / "2" / "saved_model.pb").unlink()
     (directory / "2").rmdir()
-    assert local_runner._nonce(*pushed) != before
+    assert local_runner.push_nonce(*pushed) != before
 
 
 def test_a_version_that_was_rolled_back_stays_aside(pushed):
     directory, _ = pushed
-    before = local_runner._nonce(*pushed)
+    before = local_runner.push_nonce(*pushed)
     push_directory.rollback(directory)
-    assert local_runner._nonce(*pushed) == before
+    assert local_runner.push_nonce(*pushed) == before
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
