@@ -139,7 +139,11 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
         "tags": list(airflow.tags),
         "params": {
             "images": Param(_base(pipeline), type="string", minLength=1),
-            "span": Param(None if loaded.data.span == "latest" else loaded.data.span, type=["null", "integer", "string"], pattern=r"^\d+$"),
+            "span": Param(
+                None if loaded.data.span == "latest" else loaded.data.span,
+                type=["null", "integer", "string"],
+                pattern=r"^\d+$",
+            ),
         },
         "doc_md": _DOC.format(name=loaded.name, home=home),
         "on_failure_callback": import_string(airflow.on_failure) if airflow.on_failure else None,
