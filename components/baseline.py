@@ -26,10 +26,7 @@ class BaselineStrategy(ResolverStrategy):
     def resolve_artifacts(self, store: object, input_dict: dict[str, list[Artifact]]) -> dict[str, list[Artifact]]:
         """Returns the same channels: `model` and `model_blessing` with one artifact each, or none."""
         del store
-        blessings: dict[int, Artifact] = {}
-        for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
-            if blessing.get_int_custom_property(BLESSED) == 1:
-                blessings[blessing.get_int_custom_property(CURRENT_MODEL_ID) or 0] = blessing
+        blessings = blessed_models(input_dict)
         models = {m.id: m for m in input_dict["model"] if m.id in blessings}
         chosen: Any = max(models, key=lambda model: blessings[model].id, default=None)
         if chosen is not None and chosen in {c.id for c in input_dict["candidate"]}:
@@ -42,6 +39,15 @@ class BaselineStrategy(ResolverStrategy):
             "model": [models[chosen]] if chosen in models else [],
             "model_blessing": [blessings[chosen]] if chosen in models else [],
         }
+
+
+def blessed_models(input_dict: dict[str, list[Artifact]]) -> dict[int, Artifact]:
+    """Of each model that was blessed, by its id, the latest blessing in `model_blessing`."""
+    blessings: dict[int, Artifact] = {}
+    for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
+        if blessing.get_int_custom_property(BLESSED) == 1:
+            blessings[blessing.get_int_custom_property(CURRENT_MODEL_ID) or 0] = blessing
+    return blessings
 
 
 def _classes(model: Artifact) -> str | None:

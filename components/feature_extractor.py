@@ -1,16 +1,22 @@
-"""FeatureExtractor: runs the frozen part of the network once per image, so that training never runs it again."""
+"""FeatureExtractor: runs the frozen part of the network once per image, so that training never runs it again.
+
+What an earlier run computed of an image is taken from there: the cost of a run follows the images that are new.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
@@ -20,14 +26,21 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
+from components.earlier_features import EXAMPLES_ID, PARAMETERS
+from components.feature_index import SHA256, FeatureIndex
 from components.feature_session import FeatureSession, Prefix, choose_session, fold
 from components.progress_counter import ProgressCounter
-from trainer import records
+from trainer import progress, records
 from trainer.backbone import read_record
+from trainer.config import AugmentationConfig, make_converter
 from trainer.inputs import FEATURES, FORMAT_FILE
 from trainer.preprocessing import LABEL
 
+COMPUTED, REUSED = "images_computed", "images_reused"
+"""Custom properties of the features: how many images went through the network, and of how many it was known."""
+
 _PROBE_IMAGES = 16
+_TRAIN = "train"  # the one split whose images are varied
 
 
 class FeatureExtractorSpec(ComponentSpec):
@@ -38,15 +51,40 @@ class FeatureExtractorSpec(ComponentSpec):
         "output": ExecutionParameter(type=str),
         "batch_size": ExecutionParameter(type=int),
         "bfloat16": ExecutionParameter(type=str),
+        "augmentation": ExecutionParameter(type=str),
         "splits": ExecutionParameter(type=str),
+        "parameters": ExecutionParameter(type=str),
         "code": ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
         "backbone": ChannelParameter(type=standard_artifacts.Model),
+        "earlier": ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS = {"features": ChannelParameter(type=standard_artifacts.Examples)}  # noqa: RUF012
+
+
+@dataclasses.dataclass(frozen=True)
+class Variants:
+    """How the training images are varied before the network sees them, and how often; None: not at all."""
+
+    augmentation: AugmentationConfig | None = None
+    seed: int = 0
+
+    @property
+    def views(self) -> int:
+        """How many variants of an image are computed; 0: the image itself."""
+        return self.augmentation.views or 0 if self.augmentation else 0
+
+    def to_json(self) -> str:
+        """For TFX's properties; the same variants give the same text."""
+        return json.dumps(make_converter().unstructure(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Variants:
+        """The inverse of `to_json`."""
+        return make_converter().structure(json.loads(text), Variants)
 
 
 @dataclasses.dataclass
@@ -57,32 +95,112 @@ class _Worker:
     progress: ProgressCounter
 
 
-class ExtractFeatures(beam.DoFn):
-    """In: a batch of raw tf.Examples, serialised. Out: for each of them a tf.Example with its features."""
+class Earlier:
+    """Files of features that were computed just as those wanted; a process indexes them once, when it asks first."""
 
-    def __init__(self, prefix: Prefix, bfloat16: bool, shared: Shared, total: int | None) -> None:
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = tuple(files)
+        self._shared = Shared()
+
+    def open(self) -> FeatureIndex | None:
+        """The index, shared by all threads; None where there are no such files."""
+        return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
+
+
+class ExtractFeatures(beam.DoFn):
+    """In: batches of raw tf.Examples, serialised. Out: for each of them a tf.Example with its features.
+
+    Images that are known take theirs from `earlier`; the others are gathered into full batches again.
+    """
+
+    def __init__(
+        self,
+        prefix: Prefix,
+        bfloat16: bool,
+        variants: Variants,
+        batch_size: int,
+        shared: Shared,
+        total: int | None,
+        views: int = 0,
+        earlier: Earlier | None = None,
+    ) -> None:
+        """Says what to compute.
+
+        Args:
+            prefix: which features.
+            bfloat16: how to compute them.
+            variants: of the session that all splits share.
+            batch_size: images that are computed at a time.
+            shared: holds what a process has one of.
+            total: images of all splits, for the progress.
+            views: how many variants of each image to compute; 0: the image itself.
+            earlier: features to look an image up in.
+        """
         self._prefix = prefix
         self._bfloat16 = bfloat16
+        self._variants = variants
+        self._batch_size = batch_size
         self._shared = shared
         self._total = total
+        self._views = views
+        self._earlier = earlier
+        self._computed = Metrics.counter(self.__class__, COMPUTED)
+        self._reused = Metrics.counter(self.__class__, REUSED)
 
     def setup(self) -> None:  # noqa: D102
-        self._worker = self.acquire(lambda: FeatureSession(self._prefix, fold(self._prefix), self._bfloat16))
+        self._worker = self.acquire(
+            lambda: FeatureSession(
+                self._prefix, fold(self._prefix), self._bfloat16, self._variants.augmentation, self._variants.seed
+            )
+        )
+        self._index = self._earlier.open() if self._earlier else None
 
     def acquire(self, open_session: Callable[[], FeatureSession]) -> _Worker:
         """This process's worker; the first caller's function opens its session."""
         note = "bfloat16" if self._bfloat16 else "float32"
         return self._shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self._total, "images", note)))
 
+    def start_bundle(self) -> None:  # noqa: D102
+        self._new: list[bytes] = []
+
     def process(self, batch: Sequence[bytes]) -> Iterator[bytes]:  # noqa: D102
-        for features, label, sha256 in zip(*self._worker.session.run(batch), strict=True):
-            feature = {
-                FEATURES: tf.train.Feature(bytes_list=tf.train.BytesList(value=[features.tobytes()])),
-                LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-                "image/sha256": tf.train.Feature(bytes_list=tf.train.BytesList(value=[sha256])),
-            }
-            yield tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+        if self._index is None:
+            yield from self._compute(batch)
+            return
+        known = 0
+        for record, label, sha256 in zip(batch, *self._worker.session.identify(batch), strict=True):
+            values = self._index.read(sha256)
+            if values is None:
+                self._new.append(record)
+            else:
+                known += 1
+                yield _example(values, label, sha256)
+        self._reused.inc(known)
+        self._worker.progress.add(known)
+        while len(self._new) >= self._batch_size:
+            waiting, self._new = self._new[: self._batch_size], self._new[self._batch_size :]
+            yield from self._compute(waiting)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:  # noqa: D102
+        if self._new:
+            yield from map(GlobalWindows.windowed_value, self._compute(self._new))
+
+    def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
+        session = self._worker.session
+        views = [session.view(batch, number) for number in range(self._views)] or [session.features(batch)]
+        for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
+            yield _example([features.tobytes() for features in of_image], label, sha256)
+        self._computed.inc(len(batch))
         self._worker.progress.add(len(batch))
+
+
+def _example(values: Iterable[bytes], label: int, sha256: bytes) -> bytes:
+    feature = {
+        FEATURES: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+        LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        SHA256: tf.train.Feature(bytes_list=tf.train.BytesList(value=[sha256])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -99,6 +217,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         features = artifact_utils.get_single_instance(output_dict["features"])
         splits: list[str] = json.loads(exec_properties["splits"])
+        variants = Variants.from_json(exec_properties["augmentation"])
+        views = {split: variants.views if split == _TRAIN else 0 for split in splits}
         patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits}
         prefix = Prefix(
             transform_directory=artifact_utils.get_single_uri(input_dict["transform_graph"]),
@@ -107,11 +227,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             output=exec_properties["output"],
         )
         sample = list(records.read(*patterns.values(), most=_PROBE_IMAGES))
-        choice = choose_session(prefix, exec_properties["bfloat16"], sample)
+        choice = choose_session(prefix, exec_properties["bfloat16"], sample, variants.augmentation, variants.seed)
         logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
-        extract = ExtractFeatures(prefix, choice.bfloat16, Shared(), _total(examples, splits))
-        worker = extract.acquire(lambda: choice.session)  # so that a runner in this process uses what was tried
+        plain = {
+            "cut": prefix.cut,
+            "output": prefix.output,
+            "image_size": choice.session.image_size,
+            "dtype": prefix.dtype.name,
+            "bfloat16": choice.bfloat16,
+            "backbone_sha256": read_record(prefix.backbone_directory).sha256,
+            "code": exec_properties["code"],
+        }
+        ways = {split: {**plain, "variants": variants.to_json() if views[split] else None} for split in splits}
+        earlier = _earlier(input_dict.get("earlier", []), ways)
+        shared, total = Shared(), _total(examples, splits)
         batch_size = exec_properties["batch_size"]
+        extract = {
+            split: ExtractFeatures(
+                prefix, choice.bfloat16, variants, batch_size, shared, total, views[split], earlier[split]
+            )
+            for split in splits
+        }
+        # So that a runner in this process uses the session that was tried.
+        worker = extract[splits[0]].acquire(lambda: choice.session)
         features.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
         with self._make_beam_pipeline() as pipeline:
@@ -120,23 +258,56 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     pipeline
                     | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
                     | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
-                    | f"Extract[{split}]" >> beam.ParDo(extract)
+                    | f"Extract[{split}]" >> beam.ParDo(extract[split])
                     | f"Write[{split}]"
                     >> beam.io.WriteToTFRecord(f"{artifact_utils.get_split_uri([features], split)}/features")
                 )
         worker.session.close()
+        counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
+        for name, number in counts.items():
+            features.set_int_custom_property(name, number)
+        if counts[REUSED]:
+            done = sum(counts.values())
+            note = f"{'bfloat16' if choice.bfloat16 else 'float32'}, {counts[REUSED]:,} known from earlier runs"
+            progress.report(done, done, "images", note)
+        features.set_int_custom_property(EXAMPLES_ID, examples.id)
+        features.set_string_custom_property(PARAMETERS, exec_properties["parameters"])
         description = {
-            "cut": prefix.cut,
-            "output": prefix.output,
+            **plain,
             "shape": choice.session.shape,
-            "dtype": prefix.dtype.name,
-            "bfloat16": choice.bfloat16,
             "bfloat16_error": choice.error,
             "bfloat16_reason": choice.reason,
-            "backbone_sha256": read_record(prefix.backbone_directory).sha256,
+            "views": {split: number for split, number in views.items() if number},
+            "ways": ways,
+            **counts,
         }
         with fileio.open(f"{features.uri}/{FORMAT_FILE}", "w") as file:
             file.write(json.dumps(description, indent=1))
+
+
+def _earlier(artifacts: Sequence[types.Artifact], ways: dict[str, dict[str, Any]]) -> dict[str, Earlier]:
+    """For each split, the splits of earlier artifacts whose features were computed in the same way.
+
+    Artifacts whose files are gone are passed over. Splits that want the same share an index.
+    """
+    found: dict[str, list[str]] = {json.dumps(way): [] for way in ways.values()}
+    for artifact in artifacts:
+        path = f"{artifact.uri}/{FORMAT_FILE}"
+        if not fileio.exists(path):
+            continue
+        with fileio.open(path) as file:
+            theirs = json.loads(file.read())["ways"]
+        for split, way in theirs.items():
+            if json.dumps(way) in found:
+                found[json.dumps(way)] += records.find(f"{artifact_utils.get_split_uri([artifact], split)}/*")
+    indexes = {way: Earlier(files) for way, files in found.items()}
+    return {split: indexes[json.dumps(way)] for split, way in ways.items()}
+
+
+def _count(pipeline: beam.Pipeline, name: str) -> int:
+    """A counter's sum over all steps and workers."""
+    counters = pipeline.result.metrics().query(MetricsFilter().with_name(name))["counters"]
+    return sum(counter.result for counter in counters)
 
 
 def _total(examples: types.Artifact, splits: list[str]) -> int | None:
@@ -154,10 +325,11 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
         examples: raw images.
         transform_graph: how they are preprocessed.
         backbone: a Model that holds what `trainer.backbone.import_weights` writes.
+        earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
 
     Outputs:
-        features: Examples with `features` (one value: a little-endian array), `label_xf` and `image/sha256`; shape and
-            dtype of the array are in `features.json` (`trainer.inputs.FeatureFormat`).
+        features: Examples with `features` (little-endian arrays: one, or one for each view), `label_xf` and
+            `image/sha256`; shape and dtype of the arrays are in `features.json` (`trainer.inputs.FeatureFormat`).
     """
 
     SPEC_CLASS = FeatureExtractorSpec
@@ -173,7 +345,10 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
         batch_size: int,
         bfloat16: str,
         code: str,
-        splits: Sequence[str] = ("train", "eval"),
+        earlier: types.BaseChannel | None = None,
+        variants: Variants = Variants(),
+        parameters: str = "",
+        splits: Sequence[str] = (_TRAIN, "eval"),
     ) -> None:
         """Wires the component.
 
@@ -181,22 +356,28 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
             examples: channel of the raw images.
             transform_graph: channel of Transform's graph.
             backbone: channel of the pre-trained network.
-            cut: `pooled` or a block; see `trainer.rules.cut_for`.
+            cut: `pooled` or a block; see `trainer.rules.features_cut`.
             output: the block that `pooled` is the average of.
             batch_size: images that are computed at a time; bounds the memory.
             bfloat16: `auto`, `on` or `off`; see `feature_session.choose_session`.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
+            earlier: channel of earlier features.
+            variants: of the training images.
+            parameters: for `EarlierFeaturesStrategy`: stands for all that is asked of this component but its inputs.
             splits: those that are trained or evaluated on; a test split is read by the Evaluator as raw images.
         """
         spec = FeatureExtractorSpec(
             examples=examples,
             transform_graph=transform_graph,
             backbone=backbone,
+            earlier=earlier,
             features=types.Channel(type=standard_artifacts.Examples),
             cut=cut,
             output=output,
             batch_size=batch_size,
             bfloat16=bfloat16,
+            augmentation=variants.to_json(),
+            parameters=parameters,
             splits=json.dumps(list(splits)),
             code=code,
         )

@@ -16,7 +16,10 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from components.feature_index import SHA256
+from trainer import augmentation as augmentations
 from trainer import backbone, preprocessing
+from trainer.config import AugmentationConfig
 from trainer.errors import InputError
 
 MAX_BFLOAT16_ERROR = 0.05
@@ -52,16 +55,14 @@ class Prefix:
         return np.dtype("<f4" if self.cut == backbone.POOLED else "<f2")
 
 
-class Batch(NamedTuple):
-    """What a session returns for n images.
+class Identity(NamedTuple):
+    """What is known of n images without decoding them.
 
     Attributes:
-        features: [n, *shape], of `Prefix.dtype`.
         labels: `label_xf`, int64 [n].
         hashes: `image/sha256`, bytes [n].
     """
 
-    features: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
 
@@ -121,15 +122,25 @@ class FeatureSession:
 
     Attributes:
         shape: of one image's features.
+        image_size: side of the images that the network sees, in pixels.
     """
 
-    def __init__(self, prefix: Prefix, folded: Folded, bfloat16: bool) -> None:
+    def __init__(
+        self,
+        prefix: Prefix,
+        folded: Folded,
+        bfloat16: bool,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
         """Builds the graph and loads the weights.
 
         Args:
             prefix: what to compute.
             folded: the same, as `fold` returns it.
             bfloat16: whether convolutions compute in bfloat16 (and accumulate in float32).
+            augmentation: how `view` varies images.
+            seed: of these variants.
         """
         options = tf.compat.v1.ConfigProto()
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
@@ -138,13 +149,18 @@ class FeatureSession:
         with tf.Graph().as_default() as graph:
             self._serialized = tf.compat.v1.placeholder(tf.string, [None])
             transformed = preprocessing.transform_examples(prefix.transform_directory, self._serialized)
-            images = {"images": transformed[preprocessing.IMAGE]}
-            (features,) = tf.import_graph_def(folded.graph, images, ["features:0"], name="")
-            hashes = tf.io.parse_example(self._serialized, {"image/sha256": tf.io.FixedLenFeature([], tf.string)})
-            self._fetches = Batch(
-                tf.cast(features, prefix.dtype.type), transformed[preprocessing.LABEL], hashes["image/sha256"]
-            )
+            hashes = tf.io.parse_example(self._serialized, {SHA256: tf.io.FixedLenFeature([], tf.string)})[SHA256]
+            images = transformed[preprocessing.IMAGE]
+            self._view = tf.compat.v1.placeholder_with_default(tf.constant(-1, tf.int64), [])
+            if augmentation is not None:
+                seeds = augmentations.view_seeds(hashes, seed, self._view)
+                varied = augmentations.augment(images, seeds, augmentation)
+                images = tf.where(self._view >= 0, varied, images)
+            (features,) = tf.import_graph_def(folded.graph, {"images": images}, ["features:0"], name="")
+            self._features = tf.cast(features, prefix.dtype.type)
+            self._identity = Identity(transformed[preprocessing.LABEL], hashes)
             self.shape = tuple(int(side) for side in features.shape[1:])
+            self.image_size = int(images.shape[1])
             feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in folded.values.items()}
             load = [
                 tf.raw_ops.AssignVariableOp(resource=graph.get_tensor_by_name(f"{name}:0"), value=feed)
@@ -154,9 +170,17 @@ class FeatureSession:
             self._session.run(tf.compat.v1.tables_initializer())
             self._session.run(load, {feed: folded.values[name] for name, feed in feeds.items()})
 
-    def run(self, serialized: Sequence[bytes]) -> Batch:
-        """Computes the features of raw tf.Examples."""
-        return self._session.run(self._fetches, {self._serialized: serialized})
+    def features(self, serialized: Sequence[bytes]) -> np.ndarray:
+        """Those of n raw tf.Examples: [n, *shape], of `Prefix.dtype`."""
+        return self._session.run(self._features, {self._serialized: serialized})
+
+    def view(self, serialized: Sequence[bytes], number: int) -> np.ndarray:
+        """The features of a variant of each image, of the form of `features`; another number, another variant."""
+        return self._session.run(self._features, {self._serialized: serialized, self._view: number})
+
+    def identify(self, serialized: Sequence[bytes]) -> Identity:
+        """Labels and hashes of raw tf.Examples; decodes no image."""
+        return self._session.run(self._identity, {self._serialized: serialized})
 
     def close(self) -> None:
         """Frees the session's memory; it cannot be used any more."""
@@ -179,19 +203,27 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Choice:
+def choose_session(
+    prefix: Prefix,
+    setting: str,
+    sample: Sequence[bytes],
+    augmentation: AugmentationConfig | None = None,
+    seed: int = 0,
+) -> Choice:
     """Decides between float32 and bfloat16 by trying both on a few images.
 
     Args:
         prefix: what to compute.
         setting: `auto` takes bfloat16 where the CPU computes with it and the features agree; `on` insists; `off`.
         sample: raw tf.Examples.
+        augmentation: see `FeatureSession`.
+        seed: see `FeatureSession`.
 
     Raises:
         InputError: `on`, but the CPU lacks bfloat16 or the features are more than `MAX_BFLOAT16_ERROR` off.
     """
     folded = fold(prefix)
-    exact = FeatureSession(prefix, folded, bfloat16=False)
+    exact = FeatureSession(prefix, folded, False, augmentation, seed)
     if setting == "off":
         return Choice(exact, False, None, "runtime.bfloat16 is off")
     if not cpu_has_bfloat16() or not sample:
@@ -199,8 +231,8 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
         if setting == "on":
             raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
         return Choice(exact, False, None, reason)
-    fast = FeatureSession(prefix, folded, bfloat16=True)
-    error = relative_error(fast.run(sample).features, exact.run(sample).features)
+    fast = FeatureSession(prefix, folded, True, augmentation, seed)
+    error = relative_error(fast.features(sample), exact.features(sample))
     if error <= MAX_BFLOAT16_ERROR:
         exact.close()
         return Choice(fast, True, error, f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}")

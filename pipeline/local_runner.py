@@ -22,7 +22,7 @@ from pipeline import push_directory
 from pipeline.beam_engines import DataflowEngine
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
-from pipeline.lineage import latest_run_id, node_runs
+from pipeline.lineage import RESOLVERS, latest_run_id, node_runs
 from pipeline.outcome import Outcome
 from pipeline.settings import DIGITS, Settings, to_dict
 from trainer import weights
@@ -248,7 +248,7 @@ def _is_cached(store: MetadataStore, name: str, node: str) -> bool:
     """Whether the node that has just finished was served from the cache; a resolver never is."""
     run_id = latest_run_id(store, name)
     found = node_runs(store, run_id).get(node) if run_id else None
-    return found is not None and found.state == "cached" and node != "Baseline"
+    return found is not None and found.state == "cached" and node not in RESOLVERS
 
 
 def _blame(outcome: Outcome, error: Exception) -> None:

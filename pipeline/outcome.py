@@ -33,6 +33,7 @@ class Outcome:
     images: dict[str, int] = dataclasses.field(default_factory=dict)
     spans: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     backbone: dict[str, Any] = dataclasses.field(default_factory=dict)
+    warm_start: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
     metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -102,6 +103,9 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     features = _output(nodes, "FeatureExtractor", "features")
     if features:
         outcome.backbone["cut"] = _json(features.uri, "features.json")["cut"]
+        computed, known = (int(features.properties.get(f"images_{what}", 0)) for what in ("computed", "reused"))
+        ran = nodes["FeatureExtractor"].state == "complete"
+        outcome.images |= {"computed": computed if ran else 0, "reused": known if ran else computed + known}
     best, trials = _output(nodes, "Tuner", "best_hyperparameters"), _output(nodes, "Tuner", "tuner_results")
     if best and trials:
         values = _json(best.uri, "best_hyperparameters.txt")["values"]
@@ -112,6 +116,13 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     model = _output(nodes, "Trainer", "model")
     if model:
         outcome.model = f"{model.uri}/Format-Serving"
+    run = _output(nodes, "Trainer", "model_run")
+    if run:
+        outcome.warm_start = _json(run.uri, "training_summary.json").get("warm_start")
+    if outcome.warm_start and outcome.warm_start["why_not"]:
+        what = "its head" if outcome.warm_start["head"] else "it"
+        model = outcome.warm_start["model"]
+        outcome.notes.append(f"warm start from {model}: {what} was not taken, {outcome.warm_start['why_not']}")
     gate = _output(nodes, "ModelGate", "blessing")
     if gate:
         verdict = _json(gate.uri, "gate.json")

@@ -16,23 +16,26 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import Channel
-from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from components.backbone_importer import BackboneImporter
 from components.baseline import BaselineStrategy
-from components.feature_extractor import FeatureExtractor
+from components.earlier_features import EarlierFeaturesStrategy
+from components.feature_extractor import FeatureExtractor, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.schema_importer import SchemaImporter
 from components.serving_check import ServingCheck
 from components.test_predictions import TestPredictions
 from components.validation_gate import ValidationGate
+from components.warm_start import LastBlessedStrategy, WarmStart
 from pipeline.code_hash import code_hash
 from pipeline.evaluation import eval_config
 from pipeline.schema import feature_names
 from pipeline.settings import Settings
 from trainer import config as trainer_config
 from trainer import rules
+from trainer.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +88,17 @@ def create_pipeline(
         places: where things are.
         schema: the reviewed schema, in protobuf's text format.
         metadata_connection: of the ML Metadata store; None where the orchestrator brings its own.
+
+    Raises:
+        InputError: a setting asks for what the orchestrator cannot do.
     """
+    if not places.own_resolvers and (settings.training.warm_start or settings.data.window > 1):
+        raise InputError(
+            "training.warm_start and data.window need a resolver and a driver of ours, and Vertex AI runs only TFX's; "
+            "leave them out there"
+        )
     backbone = settings.backbone
-    cut = rules.cut_for(settings.fine_tune, backbone.output)
+    cut = rules.features_cut(settings.trainer)
 
     examples = ImageExampleGen(
         input_base=places.images,
@@ -132,30 +143,69 @@ def create_pipeline(
         fingerprint=places.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )
-    features = None
+    features = earlier = None
     if cut is not None:
+        augmentation = settings.training.augmentation
+        variants = Variants(augmentation, settings.training.seed) if augmentation else Variants()
+        how: dict[str, Any] = {
+            "cut": cut,
+            "output": backbone.output,
+            "batch_size": settings.runtime.feature_batch_size,
+            "bfloat16": settings.runtime.bfloat16,
+            "code": code_hash("components.feature_extractor"),
+        }
+        parameters = json.dumps([how, variants.to_json()])
+        if places.own_resolvers:
+            earlier = Resolver(
+                strategy_class=EarlierFeaturesStrategy,
+                config={"parameters": parameters},
+                examples=raw,
+                features=Channel(type=Examples),
+            ).with_id("EarlierFeatures")
         features = FeatureExtractor(
             examples=raw,
             transform_graph=transform.outputs["transform_graph"],
             backbone=base.outputs["backbone"],
-            cut=cut,
-            output=backbone.output,
-            batch_size=settings.runtime.feature_batch_size,
-            bfloat16=settings.runtime.bfloat16,
-            code=code_hash("components.feature_extractor"),
+            earlier=earlier.outputs["features"] if earlier else None,
+            variants=variants,
+            parameters=parameters,
+            **how,
         )
-    training: dict[str, Any] = {
+    trainer_settings = trainer_config.to_dict(settings.trainer)
+    search = trainer_config.make_converter().unstructure(settings.tuner)
+    inputs = {
         "examples": features.outputs["features"] if features else raw,
         "transform_graph": transform.outputs["transform_graph"],
+    }
+    start = base.outputs["backbone"]
+    last_blessed = warm_start = None
+    if settings.training.warm_start:
+        asked = json.dumps([trainer_settings, search, code_hash("trainer.run"), code_hash("trainer.tuning")])
+        last_blessed = Resolver(
+            strategy_class=LastBlessedStrategy,
+            config={"training": asked},
+            **inputs,
+            backbone=start,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("LastBlessed")
+        warm_start = WarmStart(
+            **inputs,
+            backbone=start,
+            model=last_blessed.outputs["model"],
+            training=asked,
+            code=code_hash("components.warm_start"),
+        )
+        start = warm_start.outputs["base"]
+    training: dict[str, Any] = {
+        **inputs,
         "schema": imported_schema.outputs["schema"],
-        "base_model": base.outputs["backbone"],
+        "base_model": start,
         "train_args": places.train_args or train_args(settings.training.steps),
         "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
     }
-    trainer_settings = trainer_config.to_dict(settings.trainer)
     tuner = None
     if settings.tuner:
-        search = trainer_config.make_converter().unstructure(settings.tuner)
         tuner = Tuner(
             **training,
             tuner_fn="trainer.tuning.tuner_fn",
@@ -228,7 +278,10 @@ def create_pipeline(
         validation_gate,
         transform,
         base,
+        earlier,
         features,
+        last_blessed,
+        warm_start,
         tuner,
         trainer,
         baseline,

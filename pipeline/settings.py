@@ -329,10 +329,12 @@ class Settings:
     kubeflow: KubeflowSettings = KubeflowSettings()
 
     def __post_init__(self) -> None:
-        cut = rules.cut_for(self.fine_tune, self.backbone.output)
+        cut = rules.features_cut(self.trainer)
         if self.tuner:
             _require(
-                cut is not None, "tuner: a trial needs cached features, but fine_tune trains from the first block on"
+                cut is not None,
+                "tuner: a trial needs cached features, but fine_tune trains from the first block on, or "
+                "training.augmentation has no views",
             )
             _require(
                 not self.tuner.output or cut == "pooled",

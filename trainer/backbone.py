@@ -161,18 +161,28 @@ def pooled(maps: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(maps, axis=[1, 2])
 
 
-def restore(session: tf.compat.v1.Session, directory: str) -> None:
+def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:
     """Loads every `InceptionV3/` variable of the session's graph from the backbone checkpoint.
 
     Adds no operation, so the graph may be finalized.
+
+    Args:
+        session: of a graph that was built here.
+        directory: of the backbone.
+        instead: prefix of another checkpoint, from which the variables it has are loaded.
 
     Raises:
         tf.errors.NotFoundError: a variable of the graph is not in the checkpoint.
     """
     reader = tf.train.load_checkpoint(checkpoint_path(directory))
+    first = tf.train.load_checkpoint(instead) if instead else None
     with session.graph.as_default():
         variables = [v for v in tf.compat.v1.global_variables() if v.op.name.startswith(f"{SCOPE}/")]
-    values: dict[tf.Tensor, np.ndarray] = {v.initializer.inputs[1]: reader.get_tensor(v.op.name) for v in variables}
+    values: dict[tf.Tensor, np.ndarray] = {}
+    for variable in variables:
+        name = variable.op.name
+        source = first if first and first.has_tensor(name) else reader
+        values[variable.initializer.inputs[1]] = source.get_tensor(name)
     session.run([v.initializer for v in variables], feed_dict=values)
 
 

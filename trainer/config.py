@@ -113,6 +113,38 @@ class LearningRateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """How training images are varied; evaluation and serving see them as they are.
+
+    Attributes:
+        flip: mirror left and right, half of the time.
+        crop: cut away up to this part of the sides' length, anywhere, and resize what is left.
+        colour: multiply each of red, green and blue by up to this part more or less.
+        brightness: add up to this part of the range from black to white, or take it away.
+        cutout: grey a square whose side is this part of the image's.
+        views: compute so many variants of each training image once, and cache their features; training then draws one
+            of them each time. None: images are read live and varied anew each time, through the whole network.
+    """
+
+    flip: bool = False
+    crop: float = 0.0
+    colour: float = 0.0
+    brightness: float = 0.0
+    cutout: float = 0.0
+    views: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "colour", "brightness", "cutout"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"augmentation.{name} is {value}; it is a part, from 0 to less than 1")
+        _require(self.views is None or 1 <= self.views <= 100, "augmentation.views must be from 1 to 100, or null")
+        _require(
+            self.flip or any((self.crop, self.colour, self.brightness, self.cutout)),
+            "augmentation varies nothing; give flip, crop, colour, brightness or cutout, or null for none",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """How the Estimator trains.
 
@@ -121,6 +153,8 @@ class TrainingConfig:
         steps: the most steps, in batches of `batch_size` examples.
         eval_every: steps between two evaluations (and checkpoints).
         early_stopping: evaluations in a row without a lower eval loss after which training stops; None never stops.
+        augmentation: how training images are varied; None: not at all.
+        warm_start: start from the last blessed model where it fits, and not from the pre-trained weights.
     """
 
     optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
@@ -129,6 +163,8 @@ class TrainingConfig:
     eval_every: int = 200
     learning_rate: LearningRateConfig = LearningRateConfig()
     early_stopping: int | None = 5
+    augmentation: AugmentationConfig | None = None
+    warm_start: Literal["latest_blessed"] | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:

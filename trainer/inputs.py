@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from trainer import augmentation as augmentations
 from trainer import preprocessing, records
+from trainer.config import AugmentationConfig
 
 FEATURES = "features"
 FORMAT_FILE = "features.json"
@@ -30,11 +32,13 @@ class FeatureFormat:
         cut: the place of the network the features were taken at: `pooled` or a block.
         shape: of one image's features.
         dtype: `float32` or `float16`, little-endian.
+        views: how many variants of its image a record holds instead of the image's own features; 0: none.
     """
 
     cut: str
     shape: tuple[int, ...]
     dtype: str
+    views: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +74,23 @@ def find(patterns: Sequence[str], transform_directory: str) -> Source:
     if tf.io.gfile.exists(description):
         with tf.io.gfile.GFile(description) as file:
             found = json.load(file)
-        features = FeatureFormat(found["cut"], tuple(found["shape"]), found["dtype"])
+        split = patterns[0].rsplit("/", 2)[1].removeprefix("Split-")
+        features = FeatureFormat(
+            found["cut"], tuple(found["shape"]), found["dtype"], found.get("views", {}).get(split, 0)
+        )
     return Source(tuple(files), features, transform_directory)
 
 
-def training_input(source: Source, batch_size: int, seed: int) -> Callable[[], tf.data.Dataset]:
+def training_input(
+    source: Source, batch_size: int, seed: int, augmentation: AugmentationConfig | None = None
+) -> Callable[[], tf.data.Dataset]:
     """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
+
+    Args:
+        source: where the records are.
+        batch_size: examples.
+        seed: of the order, and of what varies.
+        augmentation: how images are varied; features are what they are.
 
     Returns:
         Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
@@ -84,7 +99,7 @@ def training_input(source: Source, batch_size: int, seed: int) -> Callable[[], t
     def input_fn() -> tf.data.Dataset:
         found = records.dataset(source.files)
         mixed = found.shuffle(_buffer(source), seed=seed, reshuffle_each_iteration=True).repeat()
-        return _batches(source, mixed.batch(batch_size))
+        return _batches(source, mixed.enumerate().batch(batch_size), seed, augmentation)
 
     return input_fn
 
@@ -93,12 +108,17 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
     """An `input_fn` that reads every labelled record once, in order; see `training_input` for its elements.
 
     Records of a class that the training split does not have cannot be scored, and are left out.
+
+    Raises:
+        ValueError: the records hold variants of their images, on which nothing is to be evaluated.
     """
+    if source.features is not None and source.features.views:
+        raise ValueError(f"{source.files[0]} holds augmented views; only training reads these")
 
     def input_fn() -> tf.data.Dataset:
         known = _label_reader(source)
         scored = records.dataset(source.files).filter(lambda record: known(record) >= 0)
-        return _batches(source, scored.batch(batch_size))
+        return _batches(source, scored.enumerate().batch(batch_size))
 
     return input_fn
 
@@ -108,7 +128,7 @@ def sample_input(source: Source, images: int, batch_size: int, seed: int) -> Cal
 
     def input_fn() -> tf.data.Dataset:
         sample = records.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
-        return _batches(source, sample.batch(batch_size))
+        return _batches(source, sample.enumerate().batch(batch_size), seed)
 
     return input_fn
 
@@ -129,6 +149,7 @@ def _buffer(source: Source) -> int:
     size = _ENCODED_IMAGE_BYTES
     if source.features is not None:
         size = math.prod(source.features.shape) * tf.as_dtype(source.features.dtype).size
+        size *= max(1, source.features.views)
     return max(1, min(_SHUFFLE_RECORDS, _SHUFFLE_BYTES // size))
 
 
@@ -141,19 +162,28 @@ def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
 
 
-def _batches(source: Source, serialized: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches of serialized records to batches of what the network reads."""
+def _batches(
+    source: Source, numbered: tf.data.Dataset, seed: int = 0, augmentation: AugmentationConfig | None = None
+) -> tf.data.Dataset:
+    """Batches of numbers (int64 [b]) and serialized records to batches of what the network reads.
+
+    A record's number, which counts on from epoch to epoch, and the seed decide on its variant.
+    """
     if source.features is not None:
-        decoded = serialized.map(_feature_decoder(source.features), num_parallel_calls=1)
+        decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
     else:
         image = preprocessing.load_image_transform(source.transform_directory)
         label = preprocessing.load_label_transform(source.transform_directory)
 
-        def transform(batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def transform(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             raw = preprocessing.parse_examples(batch)
-            return {preprocessing.IMAGE: image(raw[preprocessing.ENCODED])}, label(raw[preprocessing.RAW_LABEL])
+            images = image(raw[preprocessing.ENCODED])
+            if augmentation is not None:
+                seeds = tf.stack([tf.fill(tf.shape(numbers), tf.constant(seed, tf.int64)), numbers], axis=-1)
+                images = augmentations.augment(images, seeds, augmentation)
+            return {preprocessing.IMAGE: images}, label(raw[preprocessing.RAW_LABEL])
 
-        decoded = serialized.map(transform, num_parallel_calls=2)
+        decoded = numbered.map(transform, num_parallel_calls=2)
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = 2
@@ -161,15 +191,26 @@ def _batches(source: Source, serialized: tf.data.Dataset) -> tf.data.Dataset:
     return decoded.prefetch(2).with_options(options)
 
 
-def _feature_decoder(stored: FeatureFormat) -> Callable[[tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
+def _feature_decoder(
+    stored: FeatureFormat, seed: int
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     spec = {
-        FEATURES: tf.io.FixedLenFeature([], tf.string),
+        FEATURES: tf.io.FixedLenFeature([max(1, stored.views)], tf.string),
         preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64),
     }
 
-    def decode(batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def decode(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         parsed = tf.io.parse_example(batch, spec)
-        flat = tf.io.decode_raw(parsed[FEATURES], tf.as_dtype(stored.dtype))
+        encoded = parsed[FEATURES][:, 0]
+        if stored.views:
+            drawn = tf.random.stateless_uniform(
+                tf.shape(encoded),
+                tf.stack([tf.constant(seed, tf.int64), numbers[0]]),
+                maxval=stored.views,
+                dtype=tf.int32,
+            )
+            encoded = tf.gather(parsed[FEATURES], drawn, batch_dims=1)
+        flat = tf.io.decode_raw(encoded, tf.as_dtype(stored.dtype))
         features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
         return {FEATURES: features}, parsed[preprocessing.LABEL]
 

@@ -38,6 +38,7 @@ class Model:
         cut: where features enter the network; None: it is always fed images.
         backbone_directory: where the pre-trained weights are.
         moments: of the pooled features before training; None where a checkpoint of this model exists.
+        warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
         class_weights: a factor of the loss for each class; None: all 1.
     """
 
@@ -46,6 +47,7 @@ class Model:
     cut: str | None
     backbone_directory: str
     moments: head.Moments | None = None
+    warm_start: str | None = None
     class_weights: tuple[float, ...] | None = None
 
 
@@ -67,6 +69,7 @@ def make_model_fn(model: Model) -> ModelFn:
                 loss += settings.l2 * head.squared_kernels(head_variables)
             loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
             _start_from_backbone(model, network)
+            _start_warm(model.warm_start)
             return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=_train_op(model, loss, network, head_variables))
         metrics = {
             LOSS: tf.compat.v1.metrics.mean(losses),
@@ -124,6 +127,17 @@ def _start_from_backbone(model: Model, network: backbone.Network | None) -> None
         tf.compat.v1.train.init_from_checkpoint(
             backbone.checkpoint_path(model.backbone_directory), {v.op.name: v for v in variables}
         )
+
+
+def _start_warm(checkpoint: str | None) -> None:
+    """Makes a checkpoint's values the initial ones of all variables it has; a checkpoint in model_dir overrides them.
+
+    (Estimator's `warm_start_from` would ask that checkpoint for the optimizer's variables too.)
+    """
+    if checkpoint:
+        known = {name for name, _ in tf.train.list_variables(checkpoint)}
+        variables = {v.op.name: v for v in tf.compat.v1.global_variables() if v.op.name in known}
+        tf.compat.v1.train.init_from_checkpoint(checkpoint, variables)
 
 
 def _train_op(

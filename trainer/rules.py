@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 
 from trainer import inception_v3
-from trainer.config import BLOCKS, FineTuneConfig
+from trainer.config import BLOCKS, FineTuneConfig, TrainerConfig
 from trainer.errors import InputError
 
 _BEFORE_BLOCKS = "max_pooling2d_1"
@@ -137,6 +137,17 @@ def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
     names = base_layers(output)
     first = names.index(next(iter(trained)))
     return next((block for block in reversed(BLOCKS) if block in names[:first]), None)
+
+
+def features_cut(config: TrainerConfig) -> str | None:
+    """The cut that training reads features at; None where it reads images, through the whole network.
+
+    That is so where the base has no cut, and where every step is to see its images varied anew.
+    """
+    varied = config.training.augmentation
+    if varied is not None and varied.views is None:
+        return None
+    return cut_for(config.fine_tune, config.backbone.output)
 
 
 def _shorthand(fine_tune: FineTuneConfig) -> str | None:

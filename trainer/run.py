@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from trainer import backbone, config, export, head, inputs, preprocessing, progress, rules, search_space, summary
+from trainer import (
+    backbone,
+    config,
+    export,
+    head,
+    inputs,
+    preprocessing,
+    progress,
+    rules,
+    search_space,
+    summary,
+    warm_start,
+)
 from trainer.config import TrainerConfig
 from trainer.errors import InputError
 from trainer.evaluations import Evaluations
@@ -62,6 +74,7 @@ def run_fn(fn_args: FnArgs) -> None:
         fitted.evaluations,
         steps,
         time.monotonic() - started,
+        warm_start.read_record(fn_args.model_run_dir),
     )
     with tf.io.gfile.GFile(f"{fn_args.model_run_dir.rstrip('/')}/{summary.FILE_NAME}", "w") as file:
         json.dump(content, file, indent=1)
@@ -92,7 +105,7 @@ def _prepare(settings: TrainerConfig, fn_args: FnArgs) -> tuple[Model, inputs.So
     """The network for these settings and this data, and the two splits; measures what the network needs to know."""
     train = inputs.find(fn_args.train_files, fn_args.transform_graph_path)
     evaluate = inputs.find(fn_args.eval_files, fn_args.transform_graph_path)
-    cut = rules.cut_for(settings.fine_tune, settings.backbone.output)
+    cut = rules.features_cut(settings)
     if train.features is not None and train.features.cut != cut:
         raise ValueError(f"the features were taken at {train.features.cut}, but the rules of fine_tune imply {cut}")
     for row in summary.rule_table(settings):
@@ -110,7 +123,10 @@ def _prepare(settings: TrainerConfig, fn_args: FnArgs) -> tuple[Model, inputs.So
         balanced = counts.sum() / (len(counts) * counts)
         model = dataclasses.replace(model, class_weights=tuple(balanced.tolist()))
     if tf.train.latest_checkpoint(fn_args.model_run_dir) is None:
-        model = dataclasses.replace(model, moments=_moments(model, train))
+        warm = warm_start.prepare(fn_args.base_model, settings, model.classes, fn_args.model_run_dir)
+        model = dataclasses.replace(model, warm_start=warm.checkpoint if warm else None)
+        if warm is None or warm.head in (None, "rebuilt"):  # a head that is kept keeps its standardisation
+            model = dataclasses.replace(model, moments=_moments(model, train))
     return model, train, evaluate
 
 
@@ -127,7 +143,7 @@ def _train(
     evaluation_input = inputs.evaluation_input(evaluate, training.batch_size)
     if not evaluations.should_stop():
         train_spec = tf.estimator.TrainSpec(
-            inputs.training_input(train, training.batch_size, training.seed + done),
+            inputs.training_input(train, training.batch_size, training.seed + done, training.augmentation),
             max_steps=training.steps,
             hooks=[StopHook(evaluations), ProgressHook(training.steps, evaluations)],
         )
@@ -158,7 +174,7 @@ def _moments(model: Model, train: inputs.Source) -> head.Moments:
         pooled, _ = base(model, features, training=False)
         with tf.compat.v1.Session(config=_session_config()) as session:
             session.run([tf.compat.v1.tables_initializer(), iterator.initializer])
-            backbone.restore(session, model.backbone_directory)
+            backbone.restore(session, model.backbone_directory, instead=model.warm_start)
             return head.moments(_all_batches(session, pooled))
 
 

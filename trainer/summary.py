@@ -12,6 +12,7 @@ from trainer.backbone import BackboneRecord
 from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
 from trainer.model import Model
+from trainer.warm_start import WarmStart
 
 FILE_NAME = "training_summary.json"
 
@@ -41,7 +42,13 @@ def rule_table(config: TrainerConfig) -> list[dict[str, Any]]:
 
 
 def training_summary(
-    model: Model, record: BackboneRecord, head_parameters: int, evaluations: Evaluations, steps: int, seconds: float
+    model: Model,
+    record: BackboneRecord,
+    head_parameters: int,
+    evaluations: Evaluations,
+    steps: int,
+    seconds: float,
+    warm_start: WarmStart | None = None,
 ) -> dict[str, Any]:
     """The summary's content.
 
@@ -52,6 +59,7 @@ def training_summary(
         evaluations: of this run.
         steps: done in all, with those before a restart.
         seconds: this call of `run_fn` took.
+        warm_start: what it began with of an earlier model.
     """
     config = model.config
     output = config.backbone.output
@@ -72,4 +80,5 @@ def training_summary(
         "trained_layers": rules.trained_layers(config.fine_tune, output),
         "parameters": {"trained": trained + head_parameters, "head": head_parameters, "frozen": in_base - trained},
         "backbone": dataclasses.asdict(record),
+        "warm_start": warm_start and dataclasses.asdict(warm_start),
     }

@@ -1,7 +1,8 @@
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +14,18 @@ from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import feature_extractor, feature_session
-from components.feature_extractor import FeatureExtractor
+from components.feature_extractor import FeatureExtractor, Variants
 from components.feature_session import FeatureSession, Prefix, choose_session, fold
 from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
 from trainer import backbone, inputs, progress
-from trainer.config import BackboneConfig
+from trainer.config import AugmentationConfig, BackboneConfig
 from trainer.errors import InputError
 
 SIZE = 75
 TRAIN, EVAL = 21, 10  # whole batches in neither
 LABELS = ("cat", "dog")
+PLAIN = Variants()
 
 needs_bfloat16 = pytest.mark.skipif(
     not feature_session.cpu_has_bfloat16(), reason="this CPU has neither AVX512_BF16 nor AMX"
@@ -47,6 +49,14 @@ class Data(NamedTuple):
         return list(tf.data.TFRecordDataset(files).as_numpy_iterator())
 
 
+def write(examples: standard_artifacts.Examples, split: str, numbers: Iterable[int]) -> None:
+    folder = Path(artifact_utils.get_split_uri([examples], split))
+    folder.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "data_tfrecord-00000-of-00001")) as writer:
+        for number in numbers:
+            writer.write(raw_example(number))
+
+
 def raw_example(number: int) -> bytes:
     example = tf.train.Example.FromString(
         training_data.raw_example(encoded(picture(number, 90, 60)), LABELS[number % 2])
@@ -68,11 +78,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     examples.uri = str(where / "examples")
     examples.split_names = artifact_utils.encode_split_names(list(numbers))
     for split, of in numbers.items():
-        folder = Path(artifact_utils.get_split_uri([examples], split))
-        folder.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(folder / "data_tfrecord-00000-of-00001")) as writer:
-            for number in of:
-                writer.write(raw_example(number))
+        write(examples, split, of)
         examples.set_int_custom_property(f"examples_{split}", len(of))
 
     transform = standard_artifacts.TransformGraph()
@@ -109,7 +115,14 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     """Runs the component's executor on Beam's DirectRunner; once for the same arguments."""
 
     @functools.cache
-    def run(cut: str = "pooled", batch_size: int = 8, bfloat16: str = "off") -> standard_artifacts.Examples:
+    def run(
+        cut: str = "pooled",
+        batch_size: int = 8,
+        bfloat16: str = "off",
+        variants: Variants = PLAIN,
+        earlier: tuple[standard_artifacts.Examples, ...] = (),
+        train: Collection[int] | None = None,
+    ) -> standard_artifacts.Examples:
         component = FeatureExtractor(
             examples=types.Channel(type=standard_artifacts.Examples),
             transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
@@ -118,16 +131,31 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
             output="mixed10",
             batch_size=batch_size,
             bfloat16=bfloat16,
+            variants=variants,
             code="code",
         )
         features = standard_artifacts.Examples()
         features.uri = str(tmp_path_factory.mktemp("artifact"))
         feature_extractor.Executor().Do(
-            {"examples": [data.examples], "transform_graph": [data.transform], "backbone": [data.backbone]},
+            {
+                "examples": [data.examples if train is None else some_of(data.examples, train)],
+                "transform_graph": [data.transform],
+                "backbone": [data.backbone],
+                "earlier": list(earlier),
+            },
             {"features": [features]},
             component.exec_properties,
         )
         return features
+
+    def some_of(examples: standard_artifacts.Examples, train: Collection[int]) -> standard_artifacts.Examples:
+        """The same evaluation images, other training images."""
+        artifact = standard_artifacts.Examples()
+        artifact.uri = str(tmp_path_factory.mktemp("some") / "examples")
+        artifact.split_names = examples.split_names
+        shutil.copytree(Path(examples.uri) / "Split-eval", Path(artifact.uri) / "Split-eval")
+        write(artifact, "train", train)
+        return artifact
 
     return run
 
@@ -235,11 +263,13 @@ def test_bfloat16_needs_a_cpu_that_has_it(data: Data, monkeypatch: pytest.Monkey
 
 def test_a_session_names_the_shape_and_reads_hash_and_label(data: Data) -> None:
     session = FeatureSession(data.prefix("mixed0"), fold(data.prefix("mixed0")), bfloat16=False)
-    batch = session.run(data.records("eval")[:3])
-    assert batch.features.shape == (3, *session.shape)
-    assert batch.features.dtype == np.float16
-    assert batch.hashes.tolist() == [b"0100", b"0101", b"0102"]
-    assert batch.labels.tolist() == [0, 1, 0]
+    batch = data.records("eval")[:3]
+    features = session.features(batch)
+    assert features.shape == (3, *session.shape)
+    assert features.dtype == np.float16
+    labels, hashes = session.identify(batch)
+    assert hashes.tolist() == [b"0100", b"0101", b"0102"]
+    assert labels.tolist() == [0, 1, 0]
 
 
 def test_relative_error_is_infinite_where_there_is_nothing_to_compare() -> None:
@@ -252,3 +282,117 @@ def test_relative_error_is_infinite_where_there_is_nothing_to_compare() -> None:
 def test_without_images_nothing_is_tried(data: Data) -> None:
     choice = choose_session(data.prefix("mixed0"), "auto", [])
     assert (choice.bfloat16, choice.error) == (False, None)
+
+
+def counts(features: standard_artifacts.Examples) -> tuple[int, int]:
+    names = ("images_computed", "images_reused")
+    computed, reused = (features.get_int_custom_property(name) for name in names)
+    return computed, reused
+
+
+@pytest.fixture
+def through_the_network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the size of every batch that goes through the network."""
+    sizes: list[int] = []
+    for name in ("features", "view"):
+        original = getattr(FeatureSession, name)
+
+        def counted(session: FeatureSession, batch: list[bytes], *number: int, original=original) -> np.ndarray:
+            sizes.append(len(batch))
+            return original(session, batch, *number)
+
+        monkeypatch.setattr(FeatureSession, name, counted)
+    return sizes
+
+
+def test_only_new_images_go_through_the_network(
+    data: Data, extract: Callable[..., standard_artifacts.Examples], through_the_network: list[int]
+) -> None:
+    """21 + 10 images are known, of which 18 + 10 are still there, and 6 arrive: in one batch, though far apart."""
+    first = extract()
+    assert counts(first)[1] == 0
+    through_the_network.clear()
+    there = (300, *range(6), 301, 302, *range(9, 15), 303, *range(15, 21), 304, 305)
+    second = extract(earlier=(first,), train=there)
+    assert through_the_network == [6]
+    assert counts(second) == (6, 28)
+    before, train, evaluation = read(first, "train"), read(second, "train"), read(second, "eval")
+    assert set(train) == {f"{number:04d}".encode() for number in there}
+    assert all(np.array_equal(train[name][0], before[name][0]) for name in set(train) & set(before))
+    assert {name: label for name, (_, label) in (train | evaluation).items()}.items() >= {
+        name: label for name, label in data.labels.items() if name in train | evaluation
+    }.items()
+    new = preprocessed([300])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        exact = backbone.frozen_prefix(tf.constant(new), "pooled", "mixed10")
+        backbone.restore(session, data.prefix().backbone_directory)
+        (expected,) = session.run(exact)
+    np.testing.assert_allclose(train[b"0300"][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
+
+
+def test_what_was_computed_in_another_way_is_not_reused(
+    extract: Callable[..., standard_artifacts.Examples], tmp_path: Path
+) -> None:
+    """At another cut, by other code, or gone."""
+    gone, older = standard_artifacts.Examples(), standard_artifacts.Examples()
+    gone.uri, older.uri = str(tmp_path / "gone"), str(tmp_path / "older")
+    shutil.copytree(extract().uri, older.uri)
+    described = Path(older.uri, "features.json")
+    described.write_text(described.read_text().replace('"code": "code"', '"code": "older"'))
+    assert counts(extract(earlier=(extract(cut="mixed9"), older, gone), train=(0, 1))) == (2 + EVAL, 0)
+
+
+VARIANTS = Variants(AugmentationConfig(flip=True, crop=0.2, brightness=0.2, views=3), seed=5)
+
+
+def test_views_are_computed_once_per_training_image_and_evaluation_images_are_plain(
+    extract: Callable[..., standard_artifacts.Examples], data: Data, through_the_network: list[int]
+) -> None:
+    plain = extract()
+    through_the_network.clear()
+    features = extract(variants=VARIANTS, earlier=(plain,))
+    assert sum(through_the_network) == 3 * TRAIN
+    assert counts(features) == (TRAIN, EVAL)
+    assert read(features, "eval").keys() == read(plain, "eval").keys()
+    for name, (values, _) in read(features, "eval").items():
+        np.testing.assert_array_equal(values, read(plain, "eval")[name][0])
+
+    source = inputs.find([f"{features.uri}/Split-train/*"], data.transform.uri)
+    assert source.features is not None and source.features.views == 3
+    views = stored_views(features)
+    for name, of_image in views.items():
+        assert of_image.shape == (3, 2048)
+        assert len({view.tobytes() for view in of_image}) == 3
+        assert not (of_image == data.pooled[name]).all(-1).any()
+
+    seen: dict[bytes, set[int]] = {}
+    names = {view.tobytes(): (name, i) for name, of_image in views.items() for i, view in enumerate(of_image)}
+    for batch, _ in inputs.training_input(source, TRAIN, seed=1)().take(12).as_numpy_iterator():
+        for row in batch["features"]:
+            name, view = names[row.tobytes()]
+            seen.setdefault(name, set()).add(view)
+    assert set(seen) == set(views)
+    assert sum(len(drawn) for drawn in seen.values()) > 2.5 * TRAIN  # of 3 a picture, in 12 epochs
+    with pytest.raises(ValueError, match="augmented views; only training reads these"):
+        inputs.evaluation_input(source, 4)
+
+
+def stored_views(features: standard_artifacts.Examples) -> dict[bytes, np.ndarray]:
+    found = {}
+    for path in sorted(Path(features.uri, "Split-train").iterdir()):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            feature = tf.train.Example.FromString(record).features.feature
+            views = [np.frombuffer(value, "<f4") for value in feature["features"].bytes_list.value]
+            found[feature["image/sha256"].bytes_list.value[0]] = np.stack(views)
+    return found
+
+
+def test_views_are_reused_and_follow_from_picture_and_seed_alone(
+    extract: Callable[..., standard_artifacts.Examples],
+) -> None:
+    first = extract(variants=VARIANTS, earlier=(extract(),))
+    again = extract(variants=VARIANTS, earlier=(first,), train=(3, 1, 400))
+    assert counts(again) == (1, 2 + EVAL)
+    afresh = stored_views(extract(variants=VARIANTS, batch_size=3, train=(3, 1, 400)))
+    for name, views in stored_views(again).items():
+        np.testing.assert_allclose(views, afresh[name], rtol=1e-4, atol=1e-5 * np.abs(views).max())

@@ -60,7 +60,7 @@ def vertex_containers(spec: dict) -> dict[str, dict]:
 def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
     workflow, still_open = compiled(tmp_path, "cluster", *IN_A_BUCKET)
     steps = containers(workflow)
-    assert set(steps) == STAGES | {"Baseline"}
+    assert set(steps) == STAGES | {"Baseline", "EarlierFeatures"}
     assert {step["container"]["image"] for step in steps.values()} == {"registry/classifier:1"}
     assert {step["retryStrategy"]["limit"] for step in steps.values()} == {3}
     assert steps["Trainer"]["container"]["resources"] == {
@@ -157,3 +157,14 @@ def test_the_name_of_the_file_must_fit_the_target(tmp_path):
     loaded = settings.load(ROOT / "configs" / "digits.yaml")
     with pytest.raises(InputError, match=r"must end in \.yaml or \.yml"):
         compile_pipeline(loaded, "cluster", tmp_path / "spec.json")
+
+
+@pytest.mark.parametrize("override", ["training.warm_start=latest_blessed", "data.window=2"])
+def test_what_vertex_cannot_do_is_told(override, tmp_path):
+    with pytest.raises(InputError, match="Vertex AI runs only TFX's"):
+        compiled(tmp_path, "vertex", *IN_A_BUCKET, "data.images=gs://bucket/day-{SPAN}", override)
+
+
+def test_a_warm_start_is_two_more_stages_on_a_cluster(tmp_path):
+    workflow, _ = compiled(tmp_path, "cluster", *IN_A_BUCKET, "training.warm_start=latest_blessed")
+    assert {"LastBlessed", "WarmStart"} <= set(containers(workflow))

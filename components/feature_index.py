@@ -1,0 +1,76 @@
+"""Where the features of an image lie in earlier artifacts: its SHA-256 to a TFRecord file and an offset in it.
+
+20 bytes an image are held in memory, whatever the size of the features; those are read from the file one at a time.
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
+
+from trainer.inputs import FEATURES
+
+SHA256 = "image/sha256"
+
+
+class FeatureIndex:
+    """An index of TFRecord files of features; safe to share between threads."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """Reads all files once; of an image that is in several, the first is kept.
+
+        Args:
+            files: uncompressed. What cannot be read of a damaged one is left out, as if it had never been computed.
+        """
+        self._readers = [tf_record.tf_record_random_reader(file) for file in files]
+        self._lock = threading.Lock()
+        keys, places, offsets = array.array("Q"), array.array("L"), array.array("Q")
+        for place, reader in enumerate(self._readers):
+            offset = 0
+            while True:
+                try:
+                    record, end = reader.read(offset)
+                except IndexError:  # the end of the file
+                    break
+                except tf.errors.DataLossError as error:
+                    logging.getLogger(__name__).warning("%s is damaged and not reused: %s", files[place], error)
+                    break
+                keys.append(_key(_only(record, SHA256)))
+                places.append(place)
+                offsets.append(offset)
+                offset = end
+        self._keys, first = np.unique(np.frombuffer(keys, np.uint64), return_index=True)
+        self._places = np.frombuffer(places, f"u{places.itemsize}")[first].astype(np.uint32)
+        self._offsets = np.frombuffer(offsets, np.uint64)[first]
+
+    def __len__(self) -> int:
+        """How many images it knows."""
+        return len(self._keys)
+
+    def read(self, sha256: bytes) -> list[bytes] | None:
+        """The stored features of an image, a value for each of its views; None if there are none."""
+        at = int(np.searchsorted(self._keys, np.uint64(_key(sha256))))
+        if at == len(self._keys) or self._keys[at] != _key(sha256):
+            return None
+        with self._lock:
+            record, _ = self._readers[self._places[at]].read(int(self._offsets[at]))
+        feature = tf.train.Example.FromString(record).features.feature
+        if list(feature[SHA256].bytes_list.value) != [sha256]:  # another image with the same key
+            return None
+        return list(feature[FEATURES].bytes_list.value)
+
+
+def _only(record: bytes, name: str) -> bytes:
+    return tf.train.Example.FromString(record).features.feature[name].bytes_list.value[0]
+
+
+def _key(sha256: bytes) -> int:
+    """64 bits of the hash's own hash: whatever its form, hexadecimal or not, they are all used."""
+    return int.from_bytes(hashlib.blake2b(sha256, digest_size=8).digest(), "little")

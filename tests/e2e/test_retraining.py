@@ -1,0 +1,77 @@
+"""A first span, a second one that arrives, and nothing: what is computed, started from, judged and pushed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.digits import write_digits
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CONFIG = """
+name: days
+data:
+  images: "{folder}/day-{{SPAN}}"
+  window: 2
+  schema: "{folder}/schema.pbtxt"
+backbone: {{weights: random, image_size: 75}}
+head: {{hidden_units: [32]}}
+training: {{warm_start: latest_blessed, steps: 40, eval_every: 20, batch_size: 16}}
+evaluation:
+  slices: [label]
+  thresholds: {{accuracy: {{min: 0.4, max_drop: 0.5}}}}
+"""
+RUNS = """
+import json, shutil, sys
+from pathlib import Path
+from pipeline.local_runner import run
+from pipeline.settings import load
+folder = Path(sys.argv[1])
+for name in ("first", "new span", "again"):
+    if name == "new span":
+        shutil.move(folder / "waiting", folder / "day-2")
+    run(load(folder / "config.yaml"), folder / "build")
+    shutil.copy(folder / "build" / "days" / "last_run.json", folder / f"{name}.json")
+"""
+
+
+def write_span(digits: Path, folder: Path, numbers: range) -> None:
+    for label in ("0", "1", "7"):
+        (folder / label).mkdir(parents=True)
+        for path in sorted((digits / label).iterdir())[numbers.start : numbers.stop]:
+            shutil.copy(path, folder / label)
+
+
+def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_starts(tmp_path):
+    write_digits(str(tmp_path / "digits"))
+    write_span(tmp_path / "digits", tmp_path / "day-1", range(40))
+    write_span(tmp_path / "digits", tmp_path / "waiting", range(40, 55))
+    (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", RUNS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second, again = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("first", "new span", "again"))
+
+    assert [record["status"] for record in (first, second, again)] == ["pushed"] * 3, done.stdout
+    assert [[span["span"] for span in record["spans"]] for record in (first, second, again)] == [[1], [1, 2], [1, 2]]
+    of_features = [record["images"]["train"] + record["images"]["eval"] for record in (first, second)]
+    assert first["images"]["computed"] == of_features[0] and first["images"]["reused"] == 0
+    assert second["images"]["computed"] == of_features[1] - of_features[0]
+    assert second["images"]["reused"] == of_features[0]
+
+    assert first["warm_start"] is None
+    assert second["warm_start"]["model"] == str(Path(first["model"]).parent)
+    assert second["warm_start"]["head"] == "kept"
+    assert first["metrics"]["accuracy"]["baseline"] is None
+    assert second["metrics"]["accuracy"]["baseline"] is not None
+    assert second["pushed_model"] != first["pushed_model"]
+
+    resolvers = {"Baseline", "EarlierFeatures", "LastBlessed"}
+    assert {stage["id"] for stage in again["stages"] if not stage["cached"]} == resolvers
+    assert again["pushed_model"] == second["pushed_model"]
