@@ -15,8 +15,7 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import io_utils, path_utils
 
 from components.baseline import blessed_models
-from components.served_model import CLASSES_ASSET
-from trainer import progress
+from trainer import progress, signatures
 from trainer.warm_start import CLASSES, ORIGIN, PACKED, VARIABLES
 
 _KEY = "training_key"
@@ -91,7 +90,9 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         for file in fileio.glob(f"{variables}.*"):
             name = str(file)
             fileio.copy(name, f"{packed}/{VARIABLES}{name.removeprefix(variables)}")
-        fileio.copy(f"{path_utils.serving_model_dir(model.uri)}/assets/{CLASSES_ASSET}", f"{packed}/{CLASSES}")
+        fileio.copy(
+            f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}", f"{packed}/{CLASSES}"
+        )
         with fileio.open(f"{packed}/{ORIGIN}", "w") as file:
             file.write(json.dumps({"uri": model.uri, "id": model.id}))
     base.set_string_custom_property(_KEY, training_key(training, examples, transform_graph, backbone))
