@@ -93,7 +93,16 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
         pushed_model=str(pushed) if blessed else None,
         seconds=83.0,
         peak_rss_mb=1234,
-        images={"read": 60, "rejected": 1, "train": 20, "eval": 10, "test": 30} if done else {},
+        images={"read": 60, "rejected": 1, "train": 20, "eval": 10, "test": 30, "computed": 7, "reused": 23}
+        if done
+        else {},
+        spans=[{"span": 8, "version": None, "folder": "day-8"}, {"span": 9, "version": None, "folder": "day-9"}],
+        warm_start={
+            "model": "/models/7",
+            "head": "rebuilt",
+            "base_layers": 4,
+            "why_not": f"the classes {EVIL} changed",
+        },
         failures={"refused": _FAILURES, "failed": [{"message": f"no {EVIL}\nsecond line", "stage": "Broken"}]}.get(
             status, []
         ),

@@ -113,3 +113,21 @@ def test_which_spans_were_read(nodes):
     read = [{"span": 3, "version": None, "folder": "day-3"}]
     nodes["ImageExampleGen"].outputs["examples"] = [Output(2, "/examples", {"spans": json.dumps(read)})]
     assert outcome.from_nodes(nodes, EXPECTED, "/root").spans == read
+
+
+@pytest.mark.parametrize(("state", "counts"), [("complete", (4, 5)), ("cached", (0, 9))])
+def test_how_many_images_went_through_the_network_in_this_run(nodes, tmp_path, state, counts):
+    (tmp_path / "features.json").write_text('{"cut": "pooled"}')
+    output = Output(3, str(tmp_path), {"images_computed": 4, "images_reused": 5})
+    nodes["FeatureExtractor"] = NodeRun("FeatureExtractor", state, {"features": [output]})
+    images = outcome.from_nodes(nodes, EXPECTED, "/root").images
+    assert (images["computed"], images["reused"]) == counts
+
+
+def test_what_was_not_warm_started_is_told(nodes, tmp_path):
+    began = {"model": "/models/7", "head": "rebuilt", "base_layers": 4, "why_not": "the classes changed"}
+    (tmp_path / "training_summary.json").write_text(json.dumps({"warm_start": began}))
+    nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(4, str(tmp_path), {})]})
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert found.warm_start == began
+    assert "warm start from /models/7: its head was not taken, the classes changed" in found.notes

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer import training_data
-from trainer import inputs
+from trainer import inputs, preprocessing
+from trainer.config import AugmentationConfig
 
 
 def batches(input_fn: Callable[[], tf.data.Dataset]) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
@@ -94,3 +95,38 @@ def test_sample_reads_each_record_at_most_once(features_at: Callable[[str], Path
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Split-train"):
         inputs.find([f"{tmp_path}/Split-train/*"], "")
+
+
+AUGMENTED = AugmentationConfig(flip=True, crop=0.2, colour=0.1, brightness=0.1, cutout=0.2)
+
+
+def test_live_training_images_are_varied_anew_in_every_epoch_and_reproducibly(
+    raw_examples: Path, transform_directory: Path
+) -> None:
+    """Each of the 24 pictures comes three times in 72: four different images of it, with the plain one."""
+    found = source(raw_examples, "eval", transform_directory)
+    plain = np.concatenate([f["image"] for f, _ in batches(inputs.evaluation_input(found, 24))])
+
+    def epochs(seed: int) -> np.ndarray:
+        stream = batches(inputs.training_input(found, 24, seed, AUGMENTED))
+        return np.stack([features["image"] for features, _ in itertools.islice(stream, 3)])
+
+    varied = epochs(1)
+    assert varied.shape == (3, 24, 75, 75, 3) and varied.min() >= -1 and varied.max() <= 1
+    assert len({image.tobytes() for image in (*plain, *varied.reshape(72, 75, 75, 3))}) == 24 + 72
+    np.testing.assert_array_equal(varied, epochs(1))
+    assert not np.array_equal(varied, epochs(2))
+
+
+def test_images_that_measure_are_never_varied(raw_examples: Path, transform_directory: Path) -> None:
+    """Those of the evaluation and of the standardisation are what Transform makes of them, and so is what is served."""
+    found = source(raw_examples, "eval", transform_directory)
+    records = training_data.read_split(raw_examples, "eval")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        made = preprocessing.transform_examples(str(transform_directory), tf.constant(records))
+        session.run(tf.compat.v1.tables_initializer())
+        transformed = session.run(made["image"])
+    (evaluated,) = [f["image"] for f, _ in batches(inputs.evaluation_input(found, 24))]
+    np.testing.assert_array_equal(evaluated, transformed)
+    (sampled,) = [f["image"] for f, _ in batches(inputs.sample_input(found, 24, 24, 1))]
+    assert {image.tobytes() for image in sampled} == {image.tobytes() for image in transformed}

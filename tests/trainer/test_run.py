@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
 from trainer import backbone, checkpoints, head, run, weights_h5
-from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig
+from trainer.config import AugmentationConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
 
 
@@ -190,3 +190,17 @@ def test_diverging_training_is_explained(pooled_args: SimpleNamespace) -> None:
     config = settings(optimizer="sgd", learning_rate=LearningRateConfig((1e30,)))
     with pytest.raises(InputError, match=r"Lower training\.learning_rate"):
         run.fit(config, pooled_args)
+
+
+def test_live_augmentation_trains_the_head_on_a_base_that_stays_frozen(
+    train: Callable[..., dict], backbone_directory: Path, tmp_path: Path
+) -> None:
+    """Every step reads images; the base gets no gradient, and BatchNorm's statistics stay, as with cached features."""
+    augmentation = AugmentationConfig(flip=True, crop=0.1, brightness=0.1)
+    config = settings(output="mixed0", steps=4, eval_every=2, batch_size=8, augmentation=augmentation)
+    summary = train(config, None, tmp_path)
+    assert summary["cut"] is None and summary["trained_layers"] == {}
+    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    found = exported(tmp_path)
+    assert all(np.array_equal(found[name], source[name]) for name in found if name.startswith("InceptionV3/"))
+    assert np.abs(found["head/logits/bias"]).max() > 0

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +39,16 @@ def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
     return pack
 
 
+@pytest.fixture
+def arguments(features_at: Callable[[str], Path], transform_directory: Path) -> Callable[..., SimpleNamespace]:
+    """Makes what TFX hands to run_fn."""
+
+    def make(config: TrainerConfig, cut: str, base: Path, out: Path) -> SimpleNamespace:
+        return training_data.fn_args(config, features_at(cut), transform_directory, base, out)
+
+    return make
+
+
 def exported(out: Path) -> dict[str, np.ndarray]:
     return checkpoints.read(str(out / "Format-Serving" / "variables" / "variables"))
 
@@ -57,15 +68,13 @@ def test_without_a_packed_model_nothing_is_taken(backbone_directory: Path, tmp_p
 def test_training_goes_on_from_the_earlier_model_but_for_the_step(
     packed: Callable[..., Path],
     suffix_run: Path,
-    features_at: Callable[[str], Path],
-    transform_directory: Path,
+    arguments: Callable[..., SimpleNamespace],
     backbone_directory: Path,
     tmp_path: Path,
 ) -> None:
     """At a rate of zero, a step later all is as in the earlier model; BatchNorm's statistics went on from there."""
     config = settings(SUFFIX, steps=1, eval_every=1, learning_rate=STILL)
-    args = training_data.fn_args(config, features_at("mixed9"), transform_directory, packed(suffix_run), tmp_path)
-    run.run_fn(args)
+    run.run_fn(arguments(config, "mixed9", packed(suffix_run), tmp_path))
     before, after = exported(suffix_run), exported(tmp_path)
     assert after["global_step"] == 1
     pretrained = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
@@ -80,15 +89,10 @@ def test_training_goes_on_from_the_earlier_model_but_for_the_step(
 
 
 def test_a_checkpoint_of_the_training_itself_comes_first(
-    packed: Callable[..., Path],
-    frozen_run: Path,
-    features_at: Callable[[str], Path],
-    transform_directory: Path,
-    tmp_path: Path,
+    packed: Callable[..., Path], frozen_run: Path, arguments: Callable[..., SimpleNamespace], tmp_path: Path
 ) -> None:
     """A training that was interrupted goes on where it was, not where it began."""
-    base = packed(frozen_run)
-    args = training_data.fn_args(settings(), features_at("pooled"), transform_directory, base, tmp_path)
+    args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
     first = run.fit(settings(steps=10), args)
     assert first.model.warm_start and first.model.moments is None
     trained = checkpoints.read(str(first.estimator.latest_checkpoint()))
@@ -109,21 +113,14 @@ def test_with_other_classes_the_head_begins_anew_and_the_base_does_not(
 
 
 def test_a_rebuilt_head_standardises_what_the_earlier_base_makes(
-    packed: Callable[..., Path],
-    suffix_run: Path,
-    features_at: Callable[[str], Path],
-    transform_directory: Path,
-    tmp_path: Path,
+    packed: Callable[..., Path], suffix_run: Path, arguments: Callable[..., SimpleNamespace], tmp_path: Path
 ) -> None:
     """Not what the pre-trained base would: the moments are those that the earlier model measured, but for its moves."""
     config = dataclasses.replace(settings(SUFFIX), head=HeadConfig(hidden_units=(8,)))
     base = packed(suffix_run)
-    args = training_data.fn_args(config, features_at("mixed9"), transform_directory, base, tmp_path)
-    model, *_ = run._prepare(config, args)
+    model, *_ = run._prepare(config, arguments(config, "mixed9", base, tmp_path))
     shutil.rmtree(base / "warm_start")
-    cold, *_ = run._prepare(
-        config, training_data.fn_args(config, features_at("mixed9"), transform_directory, base, tmp_path / "cold")
-    )
+    cold, *_ = run._prepare(config, arguments(config, "mixed9", base, tmp_path / "cold"))
     assert model.moments is not None and cold.moments is not None
     assert cold.warm_start is None
     trained = slice(0, 320)  # of mixed10's channels: those that conv2d_85 makes
