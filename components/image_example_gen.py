@@ -1,4 +1,4 @@
-"""ImageExampleGen: a folder of class folders of images in, tf.Examples in splits and a list of rejects out."""
+"""ImageExampleGen: a folder of labelled images in, tf.Examples in splits and a record of what was not used out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
-from components.image_ingestion import REJECTS_FILE, Ingest, read_counts, read_rejects
+from components import ingest_record
+from components.image_ingestion import Distribute, Ingest, read_facts, read_rejected
+from components.image_layout import AUTO, Listing
+from components.image_splits import assign
 from components.spans import read_spans, resolve, split_pattern
+from trainer import progress
 from trainer.errors import InputError
 
 REJECTS = "rejects"
@@ -28,7 +32,6 @@ SPANS = "spans"
 
 _CLASS_FOLDERS = "*/*"
 _UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
-_SHOWN_REJECTS = 10
 
 
 class ImageExampleGenSpec(ComponentSpec):
@@ -40,9 +43,10 @@ class ImageExampleGenSpec(ComponentSpec):
         standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
         standard_component_specs.RANGE_CONFIG_KEY: ExecutionParameter(type=range_config_pb2.RangeConfig, optional=True),
         "window": ExecutionParameter(type=int),
-        "max_rejected": ExecutionParameter(type=float),
+        "layout": ExecutionParameter(type=str),
         "metadata": ExecutionParameter(type=str),
         "group_by": ExecutionParameter(type=str),
+        "near_duplicates": ExecutionParameter(type=int, optional=True),
         "code": ExecutionParameter(type=str),
     }
     INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
@@ -64,7 +68,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
         """As in TFX, but that the input has a split for every span of the window.
 
         Raises:
-            InputError: if there is no such span, or a folder is not laid out as one folder per class.
+            InputError: if there is no such span, or a folder has no layout that is known.
         """
         del pipeline_info, component_info
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
@@ -76,17 +80,16 @@ class ImageFolderDriver(driver.FileBasedDriver):
         for span in found:
             name = json.dumps([span.number, span.version])
             config.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
-        _, _, fingerprint = read_spans(base, [span.folder for span in found] or [""], exec_properties["metadata"])
         return exec_properties | {
             standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(config),
             utils.SPAN_PROPERTY_NAME: found[-1].number if found else 0,
             utils.VERSION_PROPERTY_NAME: found[-1].version if found else None,
-            utils.FINGERPRINT_PROPERTY_NAME: fingerprint,
+            utils.FINGERPRINT_PROPERTY_NAME: _listing(exec_properties, config).fingerprint(),
         }
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Lists the files, has them read in one Beam pass, and judges the rejects."""
+    """Lists the files, has them read in a Beam pass, decides their splits, has them sorted into these in another."""
 
     def Do(  # noqa: N802 (TFX's interface)
         self,
@@ -94,55 +97,65 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes both artifacts.
+        """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
 
         Raises:
-            InputError: if the folder is not laid out as one folder per class, metadata.csv does not fit it, or more
-                than `max_rejected` of the files, or all, cannot be used.
+            InputError: if the folder has no layout that is known, or its metadata does not fit it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         rejects = artifact_utils.get_single_instance(output_dict[REJECTS])
-        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         config = _input_config(exec_properties)
-        splits = _splits(exec_properties)
-        group_by = exec_properties["group_by"]
+        weights = _splits(exec_properties)
         if exec_properties["window"] > 1 and config.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
-        folders = [_folder_of(split) for split in config.splits]
-        files, metadata, _ = read_spans(base, folders, exec_properties["metadata"])
-        if group_by and group_by not in metadata.columns:
-            columns = ", ".join(metadata.columns) or "none"
+        listing = _listing(exec_properties, config)
+        group_by = exec_properties["group_by"]
+        if group_by and group_by not in listing.metadata.columns:
+            columns = ", ".join(listing.metadata.columns) or "none"
             raise InputError(f"data.group_by is {group_by!r}; the columns of data.metadata are: {columns}.")
 
-        examples.split_names = artifact_utils.encode_split_names(list(splits))
+        examples.split_names = artifact_utils.encode_split_names(list(weights))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         # The only name TFX has for TFRecords; its readers unpack just those files that end in `.gz`, and ours do not.
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
-        split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
-        fileio.makedirs(rejects.uri)
-        with self._make_beam_pipeline() as pipeline:
-            _ = pipeline | "Ingest" >> Ingest(base, files, metadata, splits, group_by, split_uris, rejects.uri)
-        counts = read_counts(rejects.uri)
-        for split in splits:  # so that later stages know how much there is to do
+        split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in weights}
+        scratch = f"{examples.uri}/.scratch"
+        for folder in (scratch, rejects.uri):
+            fileio.makedirs(folder)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch)
+            facts = sorted(read_facts(scratch))
+            assignment = assign(facts, weights, exec_properties.get("near_duplicates"))
+            with fileio.open(f"{scratch}/splits.json", "w") as file:
+                file.write(json.dumps(assignment.splits, ensure_ascii=False))
+            with self._make_beam_pipeline() as pipeline:
+                _ = pipeline | "Distribute" >> Distribute(scratch, f"{scratch}/splits.json", split_uris, len(facts))
+            counts = ingest_record.write(
+                rejects.uri,
+                facts,
+                assignment.splits,
+                read_rejected(scratch),
+                assignment.duplicates,
+                list(weights),
+                {"ignored": listing.ignored, "layout": listing.layout, "given": listing.given},
+            )
+        finally:
+            if fileio.exists(scratch):
+                fileio.rmtree(scratch)
+        for split in weights:  # so that later stages know how much there is to do
             examples.set_int_custom_property(f"examples_{split}", counts[split])
         examples.set_string_custom_property(SPANS, json.dumps(_spans(config)))
-        _check_rejects(rejects.uri, exec_properties["max_rejected"])
+        duplicates = f"{counts['duplicates']:,} duplicates" if counts["duplicates"] else ""
+        done = counts["read"] + counts["rejected"]
+        progress.report(done, done, "images", duplicates)
 
 
-def _check_rejects(rejects_uri: str, max_rejected: float) -> None:
-    counts = read_counts(rejects_uri)
-    found, rejected = counts["found"], counts["rejected"]
-    if counts["read"] and rejected <= max_rejected * found:
-        return
-    first = read_rejects(rejects_uri, _SHOWN_REJECTS)
-    shown = "\n".join(f"  {reject['path']}: {reject['reason']}" for reject in first)
-    more = f"\n  and {rejected - len(first)} more" if rejected > len(first) else ""
-    raise InputError(
-        f"{rejected} of {found} files ({rejected / found:.1%}) cannot be used as images; data.max_rejected allows "
-        f"{max_rejected:.1%}:\n{shown}{more}\nRepair or remove them, or raise data.max_rejected: the run then goes on "
-        f"without them and lists them all in {REJECTS_FILE} of ImageExampleGen's output {REJECTS}."
-    )
+def _listing(exec_properties: dict[str, Any], config: example_gen_pb2.Input) -> Listing:
+    base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+    folders = [_folder_of(split) for split in config.splits]
+    return read_spans(base, folders, exec_properties["layout"], exec_properties["metadata"])
 
 
 def _input_config(exec_properties: dict[str, Any]) -> example_gen_pb2.Input:
@@ -183,14 +196,13 @@ def _splits(exec_properties: dict[str, Any]) -> dict[str, int]:
 
 
 class ImageExampleGen(example_gen.FileBasedExampleGen):
-    """Images in class folders to tf.Examples.
+    """A folder of labelled images, in any layout of `image_layout`, to tf.Examples.
 
     A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver.
 
     Outputs:
         examples: standard Examples, TFRecords of what `image_ingestion.make_example` makes.
-        rejects: a File artifact (Vertex AI knows no types of ours): the files that could not be used
-            (`image_ingestion.REJECTS_FILE`), and counts of all (`COUNTS_FILE`).
+        rejects: a File artifact (Vertex AI knows no types of ours): what `ingest_record` describes.
     """
 
     SPEC_CLASS = ImageExampleGenSpec
@@ -201,10 +213,11 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         self,
         input_base: str | data_types.RuntimeParameter,
         splits: dict[str, int],
-        max_rejected: float,
         metadata: str | None,
         code: str,
         group_by: str | None = None,
+        layout: str = AUTO,
+        near_duplicates: int | None = None,
         span: int | None = None,
         window: int = 1,
     ) -> None:
@@ -213,11 +226,14 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         Args:
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
-            splits: name -> weight; an image belongs to the split that its content's hash falls into.
-            max_rejected: the fraction of files that may be unusable before the run stops.
-            metadata: name of a CSV file in the data folder whose columns become slices, or None.
+            splits: name -> weight; an image belongs to the split that its content's hash falls into, unless the layout
+                gives it one.
+            metadata: name of a file in the data folder whose columns become slices, or None.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
             group_by: a column of `metadata`: images with the same value share a split, whatever their content.
+            layout: one of `image_layout.LAYOUTS`.
+            near_duplicates: in how many bits the perceptual hashes of images may differ that share a split; None looks
+                for identical images only.
             span: the last span to read; the latest there is if None.
             window: how many spans to read; see `spans.resolve`.
         """
@@ -236,9 +252,10 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=weights)),
             range_config=chosen,
             window=window,
-            max_rejected=float(max_rejected),
+            layout=layout,
             metadata=metadata or "",
             group_by=group_by or "",
+            near_duplicates=near_duplicates,
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
             rejects=types.Channel(type=simple_artifacts.File),

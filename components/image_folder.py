@@ -1,154 +1,175 @@
-"""A folder of class folders of images: which files are in it, whether it is laid out right, and their bytes."""
+"""The files below a data folder, local or remote: which there are, how to tell that one changed, and their bytes.
+
+Remote folders (`gs://`, `s3://`) are read through Beam's file systems: one listing call for the whole tree, where TFX's
+`fileio` would ask for every file, and TensorFlow's reads no `s3://` at all.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
-
-from tfx.dsl.io import fileio
 
 from components.image_reading import MAX_FILE_BYTES, RejectedError
 from trainer.errors import InputError
 
-METADATA_NAME = "metadata.csv"
-"""Ignored in the data folder even where it is not asked for: the image-folder convention's name."""
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+"""Ignored in the data folder even where they are not asked for: the image-folder convention's names."""
 
 _IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.
-_EXPECTED = "Expected <data folder>/<class name>/<image files>, two classes or more."
+_OUTSIDE = "it is a link out of the data folder"
 _SHOWN = 5
 
 
-class ListedFile(NamedTuple):
-    """One file that is to be read or rejected.
+class FoundFile(NamedTuple):
+    """One file below the data folder.
 
     Attributes:
         path: relative to the data folder, with `/`.
-        label: the class folder's name; empty for a file beside the class folders.
         state: size and time of change, for the fingerprint.
         problem: why it cannot be read, known already from where it is or what it is called; else empty.
     """
 
     path: str
-    label: str
     state: str
     problem: str = ""
 
 
-class _Entry(NamedTuple):
-    name: str
-    is_folder: bool
-    state: str
+class Tree(NamedTuple):
+    """All that is below a data folder.
+
+    Attributes:
+        files: sorted by path.
+        folders: relative paths of the folders, sorted, with `/` between their parts.
+        ignored: how many hidden files and folders were passed over (and what Windows leaves behind).
+    """
+
+    files: list[FoundFile]
+    folders: list[str]
+    ignored: int
 
 
-def list_files(folder: str, metadata: str = "", least_classes: int = 2) -> list[ListedFile]:
-    """Every file of the data set, sorted by path: those in the class folders, and those that lie beside them.
+def walk(folder: str) -> Tree:
+    """Lists everything below a folder; nothing is opened.
 
-    Hidden files (and what Windows leaves behind) and metadata.csv are ignored. Files beside the class folders and
-    names that are not UTF-8 are listed with their problem. Nothing is opened.
+    Links within the folder are followed. Those that lead out of it, or back to a folder they are in, and names that are
+    not UTF-8 are listed with their problem.
 
     Args:
-        folder: the data folder, local or of any file system TFX reads.
-        metadata: name of the metadata file in it, which is ignored too.
-        least_classes: how many classes it must hold.
+        folder: a local path, or a URL of a scheme that Beam has a file system for.
 
     Raises:
-        InputError: if there is no such folder, or it is not laid out as one folder per class.
+        InputError: if there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
     """
-    if not fileio.isdir(folder):
-        raise InputError(f"The data folder {folder} does not exist. {_EXPECTED}")
-    entries = _entries(folder)
-    ignored = {METADATA_NAME, metadata}
-    beside = [entry for entry in entries if not entry.is_folder and entry.name not in ignored]
-    classes = [entry.name for entry in entries if entry.is_folder]
-    if not classes:
-        raise InputError(f"{folder} holds {len(beside)} files and no folders. {_EXPECTED}")
-    files = [ListedFile(printable(e.name), "", e.state, "it lies beside the class folders") for e in beside]
-    for name in classes:
-        if printable(name) != name or not name.isprintable() or name != name.strip():
-            raise InputError(
-                f"The class folder {name!r} in {folder} cannot name a class: give it a name in UTF-8, without line "
-                "breaks and without blanks at its ends."
-            )
-        files.extend(_list_class(folder, name))
-    if len(classes) < least_classes:
-        raise InputError(f"{folder} holds only one class folder, {classes[0]}. {_EXPECTED}")
-    return sorted(files)
+    return _walk_remote(folder) if is_remote(folder) else _walk_local(folder)
 
 
-def _list_class(folder: str, name: str) -> list[ListedFile]:
-    entries = _entries(f"{folder}/{name}")
-    nested = [entry.name for entry in entries if entry.is_folder]
-    if nested:
-        raise InputError(
-            f"The class folder {name} in {folder} holds folders itself ({some(nested)}). {_EXPECTED} Move the images "
-            f"up into {name}, or give the folder above the classes as the data folder."
-        )
-    if not entries:
-        raise InputError(f"The class folder {name} in {folder} holds no files. Fill it or remove it. {_EXPECTED}")
-    files = []
-    for entry in entries:
-        shown = printable(entry.name)
-        problem = "" if shown == entry.name else "its name is not UTF-8"
-        files.append(ListedFile(f"{name}/{shown}", name, entry.state, problem))
-    return files
-
-
-def _entries(folder: str) -> list[_Entry]:
-    """What is in a folder and not to be ignored; links are followed, broken ones listed."""
-    entries = []
-    if _is_local(folder):
+def _walk_local(folder: str) -> Tree:
+    if not Path(folder).is_dir():
+        raise InputError(f"The data folder {folder} does not exist.")
+    root = os.path.realpath(folder)
+    files, folders, ignored = [], [], 0
+    waiting: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
+    while waiting:
+        relative, real_folders = waiting.pop()
         try:
-            items = list(os.scandir(folder))
+            items = list(os.scandir(real_folders[-1]))
         except PermissionError as error:
-            raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+            raise InputError(f"The folder {folder}/{relative} cannot be listed: {error.strerror}.") from error
         for item in items:
+            if _is_hidden(item.name):
+                ignored += 1
+                continue
+            path = relative + printable(item.name)
             try:
                 info = item.stat()
             except OSError as error:  # A broken link; reading it says why.
-                entries.append(_Entry(item.name, False, str(error.strerror)))
+                files.append(FoundFile(path, str(error.strerror)))
+                continue
+            if not stat.S_ISDIR(info.st_mode):
+                problem = "" if printable(item.name) == item.name else "its name is not UTF-8"
+                files.append(FoundFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
+                continue
+            if printable(item.name) != item.name:
+                raise InputError(f"The folder {path} in {folder} has a name that is not UTF-8. Rename it.")
+            real = os.path.realpath(item.path)
+            if not Path(real).is_relative_to(root):
+                files.append(FoundFile(path, "", _OUTSIDE))
+            elif real in real_folders:
+                files.append(FoundFile(path, "", "it is a link to a folder it is in"))
             else:
-                state = f"{info.st_size} {info.st_mtime_ns}"
-                entries.append(_Entry(item.name, stat.S_ISDIR(info.st_mode), state))
-    else:
-        for name in fileio.listdir(folder):
-            path = f"{folder}/{name}"
-            is_folder = name.endswith("/") or fileio.isdir(path)
-            size_and_time = None if is_folder else fileio.stat(path)
-            state = f"{size_and_time.length} {size_and_time.mtime_nsec}" if size_and_time else ""
-            entries.append(_Entry(name.rstrip("/"), is_folder, state))
-    return sorted(e for e in entries if not e.name.startswith(".") and e.name not in _IGNORED)
+                folders.append(path)
+                waiting.append((f"{path}/", (*real_folders, real)))
+    return Tree(sorted(files), sorted(folders), ignored)
 
 
-def fingerprint(folder: str, files: list[ListedFile], metadata: str = "") -> str:
+def _walk_remote(folder: str) -> Tree:
+    from apache_beam.io.filesystem import BeamIOError  # takes seconds, and local folders need none of it
+    from apache_beam.io.filesystems import FileSystems
+
+    root = folder.rstrip("/") + "/"
+    try:
+        (found,) = FileSystems.match([f"{root}**"])
+    except (BeamIOError, ValueError) as error:
+        raise InputError(
+            f"The data folder {folder} cannot be listed: {error}. gs:// needs Google's application default "
+            "credentials; s3:// the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them."
+        ) from error
+    files: list[FoundFile] = []
+    folders: set[str] = set()
+    hidden: set[str] = set()
+    for item in found.metadata_list:
+        path = item.path.removeprefix(root)
+        parts = path.split("/")
+        first_hidden = next((i for i, part in enumerate(parts) if _is_hidden(part)), None)
+        if first_hidden is not None:
+            hidden.add("/".join(parts[: first_hidden + 1]))
+            continue
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        if parts[-1]:  # An object whose name ends in `/` stands for a folder.
+            files.append(FoundFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
+    if not files:
+        raise InputError(f"The data folder {folder} does not exist, or is empty.")
+    return Tree(sorted(files), sorted(folders), len(hidden))
+
+
+def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = ()) -> str:
     """A text that changes when any file is added, removed, renamed, moved to another class or rewritten.
 
     TFX's own adds up sizes and whole seconds: it does not see an image that moved to another class.
+
+    Args:
+        folder: the data folder.
+        files: what is in it.
+        read: small files, relative to the folder, that count by their content.
     """
-    digest = hashlib.sha256()
+    digest, number = hashlib.sha256(), 0
     for file in files:
         digest.update(f"{file.path}\0{file.state}\n".encode())
-    if metadata:
-        digest.update(read_metadata_bytes(folder, metadata))
-    return f"files:{len(files)},sha256:{digest.hexdigest()}"
+        number += 1
+    for name in read:
+        digest.update(read_whole(folder, name))
+    return f"files:{number},sha256:{digest.hexdigest()}"
 
 
 def read_file(folder: str, path: str) -> bytes:
     """The bytes of one file, at most `MAX_FILE_BYTES` and one more.
 
     Raises:
-        RejectedError: if it is a link out of the data folder, not a regular file, too large, or cannot be opened.
+        RejectedError: if it is a link out of the data folder, not a regular file, too large, or cannot be opened. Of a
+            remote file only the size is a reason: that a store does not answer says nothing about the picture, so
+            such errors are raised as they are, and stop the run once Beam has retried.
     """
-    name = f"{folder}/{path}"
-    if not _is_local(folder):
-        with fileio.open(name, "rb") as file:
+    if is_remote(folder):
+        with open_remote(f"{folder}/{path}") as file:
             return file.read(MAX_FILE_BYTES + 1)
     try:
-        real = Path(os.path.realpath(name, strict=True))
+        real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
-            raise RejectedError("open", "it is a link out of the data folder")
+            raise RejectedError("open", _OUTSIDE)
         info = real.stat()
         if not stat.S_ISREG(info.st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
@@ -159,13 +180,24 @@ def read_file(folder: str, path: str) -> bytes:
         raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
 
 
-def read_metadata_bytes(folder: str, metadata: str) -> bytes:
-    """The metadata file's bytes. Raises InputError if it is not there."""
-    where = f"{folder}/{metadata}"
-    if not fileio.exists(where):
-        raise InputError(f"There is no {where}. Write it, or set data.metadata to null.")
-    with fileio.open(where, "rb") as file:
-        return file.read()
+def read_whole(folder: str, name: str) -> bytes:
+    """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it is not there."""
+    where = f"{folder}/{name}"
+    try:
+        if is_remote(folder):
+            with open_remote(where) as file:
+                return file.read()
+        return Path(where).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {where}.") from error
+
+
+def open_remote(url: str):
+    """A remote file, open for reading bytes as they are, whatever its name ends in."""
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def some(names: list[str]) -> str:
@@ -179,5 +211,10 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _is_local(folder: str) -> bool:
-    return "://" not in folder
+def is_remote(folder: str) -> bool:
+    """Whether it is a URL and not a path of this machine."""
+    return "://" in folder
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _IGNORED

@@ -1,15 +1,14 @@
-"""The Beam pass from listed image files to TFRecords of tf.Examples, a list of rejects, and counts.
+"""The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
-TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner holds the data set in memory
-(`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each image goes from its file to
-its TFRecord inside one fused stage, so memory does not grow with the data.
+The first reads and decodes each file, once; the second moves its Example to the split that was decided between them,
+when all pictures were known. TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner
+holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
+image goes through a pass inside one fused stage, so memory does not grow with the images.
 """
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -20,128 +19,156 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 from tfx.dsl.io import fileio
 
-from components import slice_features
-from components.image_folder import ListedFile, read_file
-from components.image_metadata import Metadata
+from components import image_records, slice_features
+from components.image_folder import read_file
+from components.image_layout import TFRECORDS, ListedFile, Listing
 from components.image_reading import ReadImage, RejectedError, read_image
+from components.image_splits import Facts
 from components.progress_counter import ProgressCounter
+from trainer import records
 
-REJECTS_FILE = "rejects.jsonl"
-"""A JSON object a line with `path`, `stage` and `reason`, sorted by path."""
-
-COUNTS_FILE = "counts.json"
-"""{"found", "read", "rejected", <split>..., "classes": {<name>: {<split>..., "rejected"}}}."""
-
-_REJECTED = "rejected"
-_OUTCOMES = "outcomes"
+_FACTS, _REJECTED = "facts", "rejected"
+_IMAGES = "images"
 
 
 class Ingest(beam.PTransform):
-    """Reads every file once; writes its tf.Example into its split, or its reason into the rejects.
+    """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
 
-    In: a pipeline. Out: nothing; the TFRecords (uncompressed: images are compressed already, and gzip would take as
-    long as decoding) and the two files are its effect.
+    In: a pipeline. Out: nothing; the files in the scratch folder are its effect: TFRecords (uncompressed: images are
+    compressed already, and gzip would take as long as decoding), and JSON lines of `Facts` and of rejects.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        files: list[ListedFile],
-        metadata: Metadata,
-        splits: dict[str, int],
-        group_by: str,
-        split_uris: dict[str, str],
-        rejects_uri: str,
-    ) -> None:
+    def __init__(self, listing: Listing, group_by: str, scratch: str) -> None:
         """Says what to read and where to write.
 
         Args:
-            folder: the data folder.
-            files: what is in it.
-            metadata: further columns, which become slices.
-            splits: name -> weight.
-            group_by: a column whose value decides the split, or "" for the picture's hash.
-            split_uris: name -> folder of the TFRecords.
-            rejects_uri: folder of `REJECTS_FILE` and `COUNTS_FILE`.
+            listing: what there is.
+            group_by: the column of its metadata whose value goes into the facts, or "".
+            scratch: a folder, for `read_facts`, `read_rejects` and `Distribute`.
         """
         super().__init__()
-        self._files = files
-        self._metadata = metadata
-        self._read = ReadImages(folder, splits, group_by, len(files))
-        self._split_uris = split_uris
-        self._rejects_uri = rejects_uri
+        self._listing = listing
+        self._group_by = group_by
+        self._scratch = scratch
 
     def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
         read = (
             pipeline
-            | "Files" >> beam.Create(_shuffled(self._files, self._metadata), reshuffle=False)
+            | "Files" >> beam.Create(_shuffled(self._listing), reshuffle=False)
             | "Spread" >> ReshufflePerKey()
             | "WithoutKey" >> beam.Values()
-            | "ReadImages" >> beam.ParDo(self._read).with_outputs(*self._split_uris, _REJECTED, _OUTCOMES)
+            | "ReadImages"
+            >> beam.ParDo(ReadImages(self._listing, self._group_by)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
         )
-        for split, uri in self._split_uris.items():
-            _ = read[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
-        _ = (
-            read[_REJECTED]
-            | "AllRejects" >> beam.combiners.ToList()
-            | "WriteRejects" >> beam.Map(_write_rejects, f"{self._rejects_uri}/{REJECTS_FILE}")
-        )
-        _ = (
-            read[_OUTCOMES]
-            | "Count" >> beam.combiners.Count.PerElement()
-            | "AllCounts" >> beam.combiners.ToList()
-            | "WriteCounts" >> beam.Map(_write_counts, f"{self._rejects_uri}/{COUNTS_FILE}", list(self._split_uris))
-        )
+        _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{self._scratch}/{_IMAGES}")
+        for name in (_FACTS, _REJECTED):
+            _ = (
+                read[name]
+                | f"ToJson[{name}]" >> beam.Map(json.dumps, ensure_ascii=False)
+                | f"Write[{name}]" >> beam.io.WriteToText(f"{self._scratch}/{name}")
+            )
         return beam.pvalue.PDone(pipeline)
 
 
 class ReadImages(beam.DoFn):
     """Reads each file once.
 
-    In: a file and its metadata. Out: to the output named like its split, its tf.Example, serialised; or to `rejected`,
-    a line of `REJECTS_FILE`. And for every file, to `outcomes`, its class and the name of that output.
+    In: a file and its metadata. Out: tf.Examples, serialised; to the output `facts` an image's `Facts`; to `rejected`
+    what cannot be used: {"path", "label", "stage", "reason"}.
     """
 
-    def __init__(self, folder: str, splits: dict[str, int], group_by: str, total: int) -> None:
-        self._folder = folder
-        self._names = list(splits)
-        self._ends = list(itertools.accumulate(splits.values()))
+    def __init__(self, listing: Listing, group_by: str) -> None:
+        self._folder = listing.folder
+        self._names = listing.names if listing.layout == TFRECORDS else None
         self._group_by = group_by
-        self._total = total
+        self._total = None if self._names else len(listing.files)
 
     def setup(self) -> None:  # noqa: D102
         self._progress = ProgressCounter(self._total, "images")
 
-    def process(self, element: tuple[ListedFile, dict[str, str]]) -> Iterator[TaggedOutput]:  # noqa: D102
+    def process(self, element: tuple[ListedFile, dict[str, str]]) -> Iterator[bytes | TaggedOutput]:  # noqa: D102
         file, extra = element
-        try:
-            if file.problem:
-                raise RejectedError("find", file.problem)
-            image = read_image(read_file(self._folder, file.path))
-        except RejectedError as error:
-            outcome = _REJECTED
-            line = {"path": file.path, "stage": error.stage, "reason": error.reason}
-            yield TaggedOutput(_REJECTED, json.dumps(line, ensure_ascii=False))
-        else:
-            outcome = self._split(image.sha256, extra)
-            yield TaggedOutput(outcome, make_example(file, image, extra).SerializeToString())
-        yield TaggedOutput(_OUTCOMES, (file.label, outcome))
-        self._progress.add(1)
+        for image_file, data in self._images(file):
+            try:
+                if image_file.problem:
+                    raise RejectedError("find", image_file.problem)
+                image = read_image(read_file(self._folder, file.path) if data is None else data)
+            except RejectedError as error:
+                reject = {"path": image_file.path, "label": image_file.label}
+                yield TaggedOutput(_REJECTED, reject | {"stage": error.stage, "reason": error.reason})
+            else:
+                group = extra.get(self._group_by, "")
+                yield TaggedOutput(_FACTS, Facts.of(image_file.path, image_file.label, file.split, group, image))
+                yield make_example(image_file, image, extra).SerializeToString()
+            self._progress.add(1)
 
-    def _split(self, sha256: str, extra: dict[str, str]) -> str:
-        """By the picture's hash alone, so it stays in its split as the data grows; or by its group's, if it has one."""
-        group = extra.get(self._group_by, "")
-        key = hashlib.sha256(group.encode()).hexdigest() if group else sha256
-        return self._names[bisect.bisect(self._ends, int(key, 16) % self._ends[-1])]
+    def _images(self, file: ListedFile) -> Iterator[tuple[ListedFile, bytes | None]]:
+        """The file itself; or each image in it, with its bytes."""
+        if self._names is None or file.problem:
+            yield file, None
+            return
+        for record in image_records.read_records(self._folder, file.path, self._names):
+            yield ListedFile(record.path, record.label, "", record.problem, file.split), record.data
+
+
+class Distribute(beam.PTransform):
+    """The second pass: copies the tf.Examples that `Ingest` wrote into their splits.
+
+    In: a pipeline. Out: nothing; the splits' TFRecords are its effect.
+    """
+
+    def __init__(self, scratch: str, splits_file: str, split_uris: dict[str, str], total: int) -> None:
+        """Says where things are.
+
+        Args:
+            scratch: `Ingest`'s.
+            splits_file: JSON, path -> split.
+            split_uris: name -> folder of the TFRecords.
+            total: number of images, for the progress.
+        """
+        super().__init__()
+        self._shards = records.find(f"{scratch}/{_IMAGES}*")
+        self._splits_file = splits_file
+        self._split_uris = split_uris
+        self._total = total
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
+        routed = (
+            pipeline
+            | "Shards" >> beam.Create(self._shards)
+            | "ReadShards" >> beam.FlatMap(records.read)
+            | "Route" >> beam.ParDo(_Route(self._splits_file, self._total)).with_outputs(*self._split_uris)
+        )
+        for split, uri in self._split_uris.items():
+            _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
+        return beam.pvalue.PDone(pipeline)
+
+
+class _Route(beam.DoFn):
+    """A serialised tf.Example to the output named like its split."""
+
+    def __init__(self, splits_file: str, total: int) -> None:
+        self._splits_file = splits_file
+        self._total = total
+
+    def setup(self) -> None:
+        with fileio.open(self._splits_file) as file:
+            self._splits: dict[str, str] = json.loads(file.read())
+        self._progress = ProgressCounter(self._total, "images", "into their splits")
+
+    def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
+        features = tf.train.Example.FromString(serialized).features.feature
+        yield TaggedOutput(self._splits[features["image/path"].bytes_list.value[0].decode()], serialized)
+        self._progress.add(1)
 
 
 def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> tf.train.Example:
     """The raw tf.Example of one image; every feature has one value.
 
     Args:
-        file: where it was found; its folder is the label.
+        file: where it was found, and its label.
         image: what was read.
-        extra: metadata.csv's columns.
+        extra: the metadata's columns.
     """
 
     def text(value: bytes | str) -> tf.train.Feature:
@@ -165,37 +192,23 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> t
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def read_counts(rejects_uri: str) -> dict[str, Any]:
-    """What `COUNTS_FILE` in that folder holds."""
-    with fileio.open(f"{rejects_uri}/{COUNTS_FILE}") as file:
-        return json.loads(file.read())
+def read_facts(scratch: str) -> Iterator[Facts]:
+    """What `Ingest` wrote of the images, in no order."""
+    return (Facts(*values) for values in _lines(f"{scratch}/{_FACTS}"))
 
 
-def read_rejects(rejects_uri: str, most: int | None = None) -> list[dict[str, str]]:
-    """The first (at most `most`) entries of `REJECTS_FILE` in that folder."""
-    with fileio.open(f"{rejects_uri}/{REJECTS_FILE}") as file:
-        return [json.loads(line) for line in itertools.islice(file, most)]
+def read_rejected(scratch: str) -> Iterator[dict[str, str]]:
+    """What `Ingest` wrote of the files that cannot be used, in no order."""
+    return _lines(f"{scratch}/{_REJECTED}")
 
 
-def _shuffled(files: list[ListedFile], metadata: Metadata) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:
+def _lines(prefix: str) -> Iterator[Any]:
+    for path in sorted(fileio.glob(f"{prefix}*")):
+        with fileio.open(path) as file:
+            yield from (json.loads(line) for line in file)
+
+
+def _shuffled(listing: Listing) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:
     """Keyed and ordered by the hash of the path: the classes mixed, and the same order in every run."""
-    keyed = sorted((hashlib.sha256(file.path.encode()).hexdigest(), file) for file in files)
-    return [(key, (file, metadata.values(file.path))) for key, file in keyed]
-
-
-def _write_rejects(lines: list[str], path: str) -> None:
-    with fileio.open(path, "w") as file:
-        file.write("".join(f"{line}\n" for line in sorted(lines)))
-
-
-def _write_counts(outcomes: list[tuple[tuple[str, str], int]], path: str, splits: list[str]) -> None:
-    counts = dict.fromkeys(["found", "read", _REJECTED, *splits], 0)
-    classes: dict[str, dict[str, int]] = {}
-    for (label, outcome), number in sorted(outcomes):
-        counts["found"] += number
-        counts[outcome] += number
-        counts["read"] += number if outcome != _REJECTED else 0
-        if label:
-            classes.setdefault(label, dict.fromkeys([*splits, _REJECTED], 0))[outcome] += number
-    with fileio.open(path, "w") as file:
-        file.write(json.dumps({**counts, "classes": classes}, indent=1, ensure_ascii=False))
+    keyed = sorted((hashlib.sha256(file.path.encode()).hexdigest(), file) for file in listing.files)
+    return [(key, (file, listing.metadata.values(file.path))) for key, file in keyed]

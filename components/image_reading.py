@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
+from components import near_duplicates
+
 MAX_FILE_BYTES = 64 * 2**20
 """Larger files are rejected unread: an image of `MAX_PIXELS` fits well into this as JPEG."""
 
@@ -89,6 +91,8 @@ class ReadImage:
         height: pixels, upright.
         sha256: of the file's bytes, 64 hexadecimal digits.
         brightness: mean luma (ITU-R 601-2), 0 to 255.
+        pixels: SHA-256 of size and RGB pixels, 64 hexadecimal digits: the same whatever format holds them.
+        likeness: `near_duplicates.describe`.
     """
 
     encoded: bytes
@@ -98,6 +102,8 @@ class ReadImage:
     height: int
     sha256: str
     brightness: float
+    pixels: str
+    likeness: tuple[int, bytes] | None
 
 
 def read_image(data: bytes) -> ReadImage:
@@ -126,6 +132,7 @@ def read_image(data: bytes) -> ReadImage:
         encoded, stored_format = data, kept_format
     else:
         encoded, stored_format = _encode_png(picture), "png"
+    colours = picture.convert("RGB")
     return ReadImage(
         encoded=encoded,
         format=stored_format,
@@ -134,6 +141,8 @@ def read_image(data: bytes) -> ReadImage:
         height=picture.height,
         sha256=hashlib.sha256(data).hexdigest(),
         brightness=ImageStat.Stat(picture.convert("L")).mean[0],
+        pixels=hashlib.sha256(b"%d %d " % picture.size + colours.tobytes()).hexdigest(),
+        likeness=near_duplicates.describe(picture),
     )
 
 

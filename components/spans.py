@@ -7,14 +7,15 @@ latest version, as one data set whose paths begin with the span's folder.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from components.image_folder import ListedFile, fingerprint, list_files
-from components.image_metadata import Metadata, read_metadata
+from components.image_folder import is_remote
+from components.image_layout import AUTO, TFRECORDS, Listing, read_layout
+from components.image_metadata import Metadata
 from trainer.errors import InputError
 
 _SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
@@ -73,6 +74,8 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     Raises:
         InputError: there is no span, or not the chosen one.
     """
+    if is_remote(base) and not base.startswith("gs://"):
+        raise InputError(f"data.images: {base}/{pattern}: spans are looked for in local and gs:// folders only")
     from tfx.dsl.io import fileio  # brings TFX, which no one needs who only checks settings
 
     regex = re.compile(_regex(pattern))
@@ -92,41 +95,46 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     return [latest[n] for n in there if n <= last][-window:]
 
 
-def read_spans(base: str, folders: Sequence[str], metadata: str) -> tuple[list[ListedFile], Metadata, str]:
+def read_spans(base: str, folders: Sequence[str], layout: str = AUTO, metadata: str = "") -> Listing:
     """Lists some folders as one data set; paths are relative to `base`.
 
     Args:
         base: the folder that holds them; it is the data folder itself where `folders` is just "".
         folders: relative to it.
+        layout: of each of them, one of `image_layout.LAYOUTS`.
         metadata: name of the metadata file in each of them, or "".
 
     Returns:
-        All files; their metadata, whose columns are those of any folder; and the fingerprint of all.
+        All files; the columns of their metadata are those of any folder.
 
     Raises:
-        InputError: see `image_folder.list_files` and `image_metadata.read_metadata`.
+        InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
-    files: list[ListedFile] = []
-    read: dict[str, Metadata] = {}
-    prints = []
-    for folder in folders:
-        where = f"{base}/{folder}" if folder else base
-        listed = list_files(where, metadata, least_classes=1 if folder else 2)
-        read[folder] = read_metadata(where, metadata, (file.path for file in listed))
-        files += [file._replace(path=_under(folder, file.path)) for file in listed]
-        prints.append(fingerprint(where, listed, metadata))
-    classes = {file.label for file in files if file.label}
-    if len(classes) < 2:
+    if list(folders) == [""]:
+        return read_layout(base, layout, metadata)
+    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, least_classes=1) for folder in folders}
+    for what in ("layout", "names"):
+        if len({getattr(listing, what) for listing in found.values()}) > 1:
+            raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: they differ in their {what}")
+    files = [file._replace(path=f"{folder}/{file.path}") for folder, listing in found.items() for file in listing.files]
+    if found[folders[0]].layout != TFRECORDS and len({file.label for file in files if file.label}) < 2:
         raise InputError(
             f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
         )
-    columns = tuple(dict.fromkeys(column for found in read.values() for column in found.columns))
+    columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
     rows = {
-        _under(folder, path): tuple(found.values(path).get(column, "") for column in columns)
-        for folder, found in read.items()
-        for path in found.rows
+        f"{folder}/{path}": tuple(listing.metadata.values(path).get(column, "") for column in columns)
+        for folder, listing in found.items()
+        for path in listing.metadata.rows
     }
-    return files, Metadata(columns, rows), _joined(prints, folders, len(files))
+    return dataclasses.replace(
+        found[folders[0]],
+        folder=base,
+        files=sorted(files),
+        metadata=Metadata(columns, rows),
+        ignored=sum(listing.ignored for listing in found.values()),
+        described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
+    )
 
 
 def _regex(pattern: str) -> str:
@@ -150,15 +158,3 @@ def _span(found: dict[str, str], folder: str) -> Span | None:
     except ValueError:
         return None
     return Span((day - _EPOCH).days, version, folder)
-
-
-def _joined(prints: Sequence[str], folders: Sequence[str], files: int) -> str:
-    """One fingerprint of several folders, no longer however many there are."""
-    if list(folders) == [""]:
-        return prints[0]
-    digest = hashlib.sha256("\n".join(f"{folder}\0{one}" for folder, one in zip(folders, prints, strict=True)).encode())
-    return f"files:{files},sha256:{digest.hexdigest()}"
-
-
-def _under(folder: str, path: str) -> str:
-    return f"{folder}/{path}" if folder else path

@@ -1,58 +1,92 @@
-"""ValidationGate: stops the run where the data do not fit the schema; ExampleValidator only writes that down.
+"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down.
 
-It has no outputs: what comes after it names it as an upstream node.
+What comes after it names it as an upstream node. Its output says what is worth knowing of data that passed.
 """
 
-import logging
+import json
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
-from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
-from components import data_problems
+from components import data_problems, ingest_problems, ingest_record
 from trainer.errors import InputError
+
+NOTES_FILE = "data_gate.json"
+"""{"notes": [...]}: sentences."""
 
 # As in tfx/components/example_validator/executor.py and statistics_gen/stats_artifact_utils.py, which import TFDV.
 _ANOMALIES_FILE, _STATISTICS_FILE = "SchemaDiff.pb", "FeatureStats.pb"
+_SHOWN_REJECTS = 10
 
 
 @component
 def ValidationGate(  # noqa: N802 - a component is a class to its users
     anomalies: InputArtifact[ExampleAnomalies],
     statistics: InputArtifact[ExampleStatistics],
+    rejects: InputArtifact[File],
+    verdict: OutputArtifact[File],
     schema_file: Parameter[str] = "the schema",
+    max_rejected: Parameter[float] = 0.0,
     code: Parameter[str] = "",
 ) -> None:
-    """Passes data that can be trained on, and logs warnings about them.
+    """Passes data that can be trained on, with notes about them.
 
     Args:
         anomalies: what ExampleValidator found.
         statistics: what it looked at.
+        rejects: what ingestion recorded.
+        verdict: gets `NOTES_FILE`.
         schema_file: the schema's path, for the message.
+        max_rejected: the part of the files that may be unusable.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
-        InputError: all problems, one a line: anomalies of severity ERROR in any split, a split without images, a class
-            of the schema without images to train on.
+        InputError: all problems, one a line: too many rejects, one picture under two labels, anomalies of severity
+            ERROR in any split, a split without images, a class of the schema without images to train on.
+        ValueError: StatisticsGen did not see all images, a fault of ours.
     """
     del code
-    splits = [
-        data_problems.SplitFindings(
-            name,
-            anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE)),
-            statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, _STATISTICS_FILE)),
-        )
-        for name in artifact_utils.decode_split_names(anomalies.split_names)
-    ]
-    for warning in data_problems.warnings(splits, schema_file):
-        logging.getLogger(__name__).warning("%s", warning)
-    found = data_problems.problems(splits, schema_file)
-    if found:
-        lines = "".join(f"\n- {problem}" for problem in found)
-        raise InputError(f"the images do not fit {schema_file}:{lines}")
+    counts = ingest_record.read_counts(rejects.uri)
+    duplicates = ingest_record.read_duplicates(rejects.uri)
+    first = ingest_record.read_rejects(rejects.uri, _SHOWN_REJECTS)
+    listed = f"{rejects.uri}/{ingest_record.REJECTS_FILE}"
+    problems = ingest_problems.rejected(counts, first, max_rejected, listed)
+    problems += ingest_problems.contradictions(duplicates)
+    leaks, notes = ingest_problems.leaks(duplicates, counts, 0.01)
+    problems += leaks
+    notes += ingest_problems.notes(duplicates, counts)
+    if counts["read"]:
+        splits = [
+            data_problems.SplitFindings(
+                name,
+                anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE)),
+                statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, _STATISTICS_FILE)),
+            )
+            for name in artifact_utils.decode_split_names(anomalies.split_names)
+        ]
+        _check_counts(splits, counts)
+        problems += data_problems.problems(splits, schema_file)
+        notes += data_problems.warnings(splits, schema_file)
+    if problems:
+        lines = "".join(f"\n- {problem}" for problem in problems)
+        raise InputError(f"the data are not fit to train on:{lines}")
+    fileio.makedirs(verdict.uri)
+    with fileio.open(f"{verdict.uri}/{NOTES_FILE}", "w") as file:
+        file.write(json.dumps({"notes": notes}, indent=1, ensure_ascii=False))
+
+
+def _check_counts(splits: list[data_problems.SplitFindings], counts: dict) -> None:
+    """Nothing may get lost between the stages unseen."""
+    for split in splits:
+        if split.examples != counts[split.name]:
+            raise ValueError(
+                f"{counts[split.name]} images were written to {split.name}; StatisticsGen saw {split.examples}"
+            )
 
 
 def _read(artifact: ExampleAnomalies | ExampleStatistics, split: str, name: str) -> bytes:

@@ -86,13 +86,13 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     local_runner.push_folder(settings, root)
     home.mkdir(parents=True, exist_ok=True)
     images = local_runner.images_folder(settings, home)
-    schema, _ = local_runner.reviewed_schema(settings, images)
+    schema, _ = local_runner.reviewed_schema(settings, local_runner.list_images(settings, images))
     text = _FILE.format(
         name=settings.name,
         settings=pprint.pformat(pipeline_settings.to_dict(settings), width=110, sort_dicts=False),
         schema=schema.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
         home=str(home),
-        images=str(images),
+        images=images,
         fingerprint=weights.fingerprint(settings.backbone.weights),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import spans
+from components.image_layout import Listing
 from pipeline import outcome as outcomes
 from pipeline import push_directory
 from pipeline.beam_engines import DataflowEngine
@@ -24,7 +25,7 @@ from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
 from pipeline.lineage import RESOLVERS, latest_run_id, node_runs
 from pipeline.outcome import Outcome
-from pipeline.settings import DIGITS, Settings, to_dict
+from pipeline.settings import DIGITS, TFDS, Settings, to_dict
 from trainer import weights
 from trainer.errors import InputError, input_error_behind, message_of
 
@@ -110,12 +111,14 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
     from pipeline.pipeline import Places, create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
-    schema, inferred = reviewed_schema(settings, images)
+    listing = list_images(settings, images)
+    console.say(f"  {listing.describe()}")
+    schema, inferred = reviewed_schema(settings, listing)
     if inferred:
         console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
     places = Places(
         pipeline_root=str(home / ARTIFACTS),
-        images=str(images),
+        images=images,
         push_directory=str(pushed_to),
         push_nonce=nonce,
         weights_fingerprint=fingerprint,
@@ -157,19 +160,28 @@ def check_pushed(outcome: Outcome, pushed_to: Path) -> None:
     outcome.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")
 
 
-def reviewed_schema(settings: Settings, images: Path) -> tuple[str, bool]:
+def list_images(settings: Settings, images: str) -> Listing:
+    """What the data folder holds, or the spans that are to be read.
+
+    Raises:
+        InputError: there is no such folder or span, or it is not laid out as it must be.
+    """
+    data = settings.data
+    base, pattern = spans.split_pattern(images)
+    chosen = None if data.span == "latest" else data.span
+    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
+    return spans.read_spans(base, folders, data.layout, data.metadata or "")
+
+
+def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
     """The schema as text, and whether it was inferred from the images and written for review.
 
     Raises:
-        InputError: the images or the schema are not as they must be, or a slice is of a feature that no image has.
+        InputError: the schema is not as it must be, or a slice is of a feature that no image has.
     """
     from pipeline import schema as schemas  # brings TFX
 
-    data = settings.data
-    base, pattern = spans.split_pattern(str(images))
-    chosen = None if data.span == "latest" else data.span
-    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, Path(base), data.metadata, folders)
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing)
     _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
     return schema, inferred
 
@@ -200,22 +212,32 @@ def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Cons
     return str(path)
 
 
-def images_folder(settings: Settings, home: Path) -> Path:
-    """The folder of class folders, or the pattern of several, as an absolute path."""
-    if settings.data.images == DIGITS:
+def images_folder(settings: Settings, home: Path) -> str:
+    """The data folder, or the pattern of several: an absolute path, or a URL.
+
+    Raises:
+        InputError: there is no such folder, or no such data set of TensorFlow Datasets.
+    """
+    images = settings.data.images
+    if images == DIGITS:
         from components.digits import write_digits
 
-        directory = home / "images"
-        write_digits(str(directory))
-        return directory
-    directory = Path(settings.data.images).expanduser().resolve()
+        write_digits(str(home / "images"))
+        return str(home / "images")
+    if images.startswith(TFDS):
+        from components.tfds_source import prepare
+
+        return prepare(images.removeprefix(TFDS))
+    if "://" in images:
+        return images
+    directory = Path(images).expanduser().resolve()
     base, _ = spans.split_pattern(str(directory))
     if not Path(base).is_dir():
         raise InputError(
-            f"data.images: there is no folder {settings.data.images}; give a folder that has one folder of images per "
-            "class (make run-local DATA=folder, or data.images in the settings)"
+            f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
+            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings)"
         )
-    return directory
+    return str(directory)
 
 
 def push_nonce(directory: Path, last_run: Path) -> str:

@@ -18,6 +18,9 @@ PUSHED, FAULT, BAD_INPUT, REFUSED = 0, 1, 2, 3
 """Exit codes: pushed; a fault of ours; bad input or settings; the gate refused."""
 
 
+_COUNTS = ("found", "ignored", "rejected", "read", "train", "eval", "test", "duplicates")
+
+
 @dataclasses.dataclass
 class Outcome:
     """See docs/operating.md for every key; `last_run.json` holds them under the same names."""
@@ -87,10 +90,13 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     rejects = _output(nodes, "ImageExampleGen", "rejects")
     if rejects:
         counts = _json(rejects.uri, "counts.json")
-        outcome.images = {key: counts[key] for key in ("read", "rejected", "train", "eval", "test")}
+        outcome.images = {key: counts[key] for key in _COUNTS}
     examples = _output(nodes, "ImageExampleGen", "examples")
     if examples:
         outcome.spans = json.loads(str(examples.properties.get("spans", "[]")))
+    verdict = _output(nodes, "ValidationGate", "verdict")
+    if verdict:
+        outcome.notes += _json(verdict.uri, "data_gate.json")["notes"]
     backbone = _output(nodes, "BackboneImporter", "backbone")
     if backbone:
         record = _json(backbone.uri, "Format-Serving/backbone.json")
@@ -125,10 +131,10 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
         outcome.notes.append(f"warm start from {model}: {what} was not taken, {outcome.warm_start['why_not']}")
     gate = _output(nodes, "ModelGate", "blessing")
     if gate:
-        verdict = _json(gate.uri, "gate.json")
-        outcome.metrics = verdict["metrics"]
-        outcome.failures += verdict["failures"]
-        outcome.notes += verdict["notes"]
+        judged = _json(gate.uri, "gate.json")
+        outcome.metrics = judged["metrics"]
+        outcome.failures += judged["failures"]
+        outcome.notes += judged["notes"]
     check = _output(nodes, "ServingCheck", "blessing")
     if check and check.properties.get("blessed") != 1:
         outcome.failures.append(failure(f"serving check: {check.properties.get('reason')}", stage="ServingCheck"))

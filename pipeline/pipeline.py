@@ -105,9 +105,10 @@ def create_pipeline(
         span=None if settings.data.span == "latest" else settings.data.span,
         window=settings.data.window,
         splits=settings.data.splits,
-        max_rejected=settings.data.max_rejected,
         metadata=settings.data.metadata,
         group_by=settings.data.group_by,
+        layout=settings.data.layout,
+        near_duplicates=settings.data.near_duplicates.distance if settings.data.near_duplicates else None,
         code=code_hash("components.image_example_gen"),
     )
     raw = examples.outputs["examples"]
@@ -123,7 +124,9 @@ def create_pipeline(
     validation_gate = ValidationGate(
         anomalies=anomalies.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
+        rejects=examples.outputs["rejects"],
         schema_file=str(settings.schema_file),
+        max_rejected=settings.data.max_rejected,
         code=code_hash("components.validation_gate"),
     )
     transform = Transform(

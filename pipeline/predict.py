@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.image_folder import METADATA_NAME, printable, read_file
+from components.image_folder import METADATA_NAMES, printable, read_file
 from components.image_reading import RejectedError
 from pipeline.classifier import BATCH_SIZE, Classifier, ImageFile, batches, find_model, read
 from trainer import progress
@@ -54,7 +54,7 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 
 def is_wanted(parts: Sequence[str]) -> bool:
     """Whether a file of a folder, given by its path in it, is to be classified: not if hidden or metadata.csv."""
-    return parts[-1] != METADATA_NAME and not any(part.startswith(".") for part in parts)
+    return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
 
 
 def read_local(file: Path) -> bytes:

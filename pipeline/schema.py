@@ -1,18 +1,16 @@
-"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the folder and written there.
+"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the data and written there.
 
 It says which features an example has and, as the domain of `label`, which classes there are. Later images that do not
 fit it stop the run, so a typo in a folder's name never becomes a class.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components import data_problems, slice_features
-from components.image_folder import ListedFile
-from components.spans import read_spans
+from components.image_layout import Listing
 from pipeline.files import write
 from trainer.errors import InputError
 
@@ -25,27 +23,21 @@ _HEADER = """\
 """
 
 
-def load_or_infer(
-    path: Path, name: str, images: Path, metadata: str | None, folders: Sequence[str] = ("",)
-) -> tuple[str, bool]:
+def load_or_infer(path: Path, name: str, listing: Listing) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
     Args:
         path: the schema file.
         name: of the data set, for the file's heading.
-        images: the folder of class folders, or of the spans.
-        metadata: name of the metadata file inside each of the folders, whose extra columns become slice features.
-        folders: of the spans to look at, relative to `images`; "" is that folder itself.
+        listing: what the data folder holds.
 
     Raises:
-        InputError: the folder is not laid out as one folder per class, the metadata does not fit it, or the file is
-            not a schema.
+        InputError: the file is not a schema, or there is none and the data have fewer than two classes.
     """
-    files, extra, _ = read_spans(str(images), folders, metadata or "")
     if path.exists():
         return load(path), False
-    schema = _infer(files, extra.columns)
-    text = _HEADER.format(name=name, origin="its class folders" + (f" and {metadata}" if metadata else ""))
+    schema = _infer(listing)
+    text = _HEADER.format(name=name, origin=listing.describe().split(":")[0])
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, text)
@@ -83,9 +75,12 @@ def feature_names(text: str) -> list[str]:
     return sorted(f.name for f in parse(text, "the schema").feature if f.name != data_problems.UNMEASURED)
 
 
-def _infer(files: list[ListedFile], columns: Sequence[str]) -> schema_pb2.Schema:
+def _infer(listing: Listing) -> schema_pb2.Schema:
+    classes = listing.classes()
+    if len(classes) < 2:
+        raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")
     schema = schema_pb2.Schema()
-    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slice_features.NAMES, *columns)})):
+    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slice_features.NAMES, *listing.metadata.columns)})):
         feature = schema.feature.add(name=name)
         feature.type = schema_pb2.INT if name in _INTS else schema_pb2.BYTES
         feature.presence.min_fraction = 1
@@ -95,5 +90,5 @@ def _infer(files: list[ListedFile], columns: Sequence[str]) -> schema_pb2.Schema
             feature.int_domain.min = 1
         if name == "label":
             feature.domain = "classes"
-    schema.string_domain.add(name="classes", value=sorted({file.label for file in files if file.label}))
+    schema.string_domain.add(name="classes", value=classes)
     return schema

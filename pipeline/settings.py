@@ -23,7 +23,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from components import spans
+from components import near_duplicates, spans
 from pipeline import beam_engines, evaluation
 from pipeline.beam_engines import BeamEngine, LocalEngine
 from trainer import rules
@@ -40,6 +40,9 @@ from trainer.errors import InputError
 
 DIGITS = "sklearn-digits"
 """The value of `data.images` that stands for scikit-learn's handwritten digits, which need no network."""
+
+TFDS = "tfds:"
+"""What a data set of TensorFlow Datasets begins with in `data.images`: `tfds:tf_flowers`."""
 
 SPLITS = ("train", "eval", "test")
 
@@ -60,26 +63,43 @@ def _default_splits() -> dict[str, int]:
 
 
 @dataclasses.dataclass(frozen=True)
+class NearDuplicates:
+    """Which pictures count as the same: `distance` is in how many of 64 bits their perceptual hashes may differ."""
+
+    distance: int = 6
+
+    def __post_init__(self) -> None:
+        most = near_duplicates.MAX_DISTANCE
+        _require(0 <= self.distance <= most, f"distance is {self.distance}; it is a number of bits, from 0 to {most}")
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSettings:
     """Where the images come from and how they are split.
 
     Attributes:
-        images: a folder of class folders, or a pattern of such folders, as `photos/day-{SPAN}`; or `sklearn-digits`.
+        images: a folder, `gs://` or `s3://` too, or a pattern of such folders, as `photos/day-{SPAN}`; `tfds:<name>`;
+            or `sklearn-digits`. docs/data.md shows how a folder may be laid out.
+        layout: how the folder is laid out; `auto` finds out.
         span: the last span to read, by its number; `latest` is the latest there is.
         window: how many spans to read: that one and those before it.
-        metadata: name of a CSV file inside the folder: a column `file_name`, and more columns to slice by.
+        metadata: name of a CSV or `.jsonl` file in the folder: a column `file_name`, and more columns to slice by.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
-        splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone.
+        splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone. Splits that the
+            layout gives are kept instead.
+        near_duplicates: which pictures share a split because they show the same; null: only identical ones.
         max_rejected: the run stops if a larger part of the files than this cannot be used.
         schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
     """
 
     images: str
+    layout: Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"] = "auto"
     span: int | Literal["latest"] = "latest"
     window: int = 1
     metadata: str | None = None
     group_by: str | None = None
     splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
+    near_duplicates: NearDuplicates | None = NearDuplicates()
     max_rejected: float = 0.01
     schema: str | None = None
 

@@ -15,6 +15,12 @@ def picture(seed: int, width: int = 24, height: int = 16) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
 
 
+def detailed(seed: int, width: int = 120, height: int = 80) -> Image.Image:
+    """A random picture with detail, as a photo has."""
+    grain = np.random.RandomState(seed).randint(0, 255, (16, 16, 3)).astype(np.uint8)
+    return Image.fromarray(grain).resize((width, height), Image.Resampling.BICUBIC)
+
+
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     target = io.BytesIO()
     image.save(target, kind, **options)

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,8 +25,9 @@ from tfx.utils import proto_utils
 
 from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
-from components.image_ingestion import read_counts, read_rejects
-from tests.components.conftest import encoded, picture
+from components.image_splits import Duplicates
+from components.ingest_record import read_counts, read_duplicates, read_rejects
+from tests.components.conftest import detailed, encoded, picture
 from trainer import progress
 from trainer.errors import InputError
 
@@ -38,6 +40,7 @@ class Ingested(NamedTuple):
     artifact: standard_artifacts.Examples
     rejects: list[dict[str, str]]
     counts: dict[str, Any]
+    duplicates: list[Duplicates]
 
     def all(self) -> list[dict[str, Any]]:
         return [example for split in self.examples.values() for example in split]
@@ -63,11 +66,11 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
     """Runs the component's driver and executor on a folder, on Beam's DirectRunner."""
 
     def run(
-        folder: Path | str, max_rejected: float = 0.0, metadata: str | None = None, **options: Any
+        folder: Path | str, metadata: str | None = None, **options: Any
     ) -> tuple[standard_artifacts.Examples, simple_artifacts.File]:
-        component = ImageExampleGen(str(folder), SPLITS, max_rejected, metadata, "code", **options)
+        component = ImageExampleGen(str(folder), SPLITS, metadata, "code", **options)
         properties = {
-            name: value if isinstance(value, str | float | int) else proto_utils.proto_to_json(value)
+            name: value if isinstance(value, str | int) else proto_utils.proto_to_json(value)
             for name, value in component.exec_properties.items()
             if value is not None
         }
@@ -94,32 +97,59 @@ def ingest(
         for split in artifact_utils.decode_split_names(examples.split_names):
             files = sorted(tf.io.gfile.glob(f"{artifact_utils.get_split_uri([examples], split)}/*"))
             read[split] = [plain(record) for record in tf.data.TFRecordDataset(files).as_numpy_iterator()]
-        return Ingested(read, examples, read_rejects(rejects.uri), read_counts(rejects.uri))
+        assert not list(Path(examples.uri).glob(".*")), "the scratch folder is removed"
+        uri = rejects.uri
+        return Ingested(read, examples, read_rejects(uri), read_counts(uri), read_duplicates(uri))
 
     return run
 
 
-def test_every_file_is_an_example_or_a_reject(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
+def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
+    image_folder: Folders, ingest: Callable[..., Ingested], tmp_path: Path
+) -> None:
     folder = image_folder(cat=30, dog=20)
     (folder / "dog" / "UPPER.JPG").write_bytes(encoded(picture(77), "WEBP", lossless=True))
     (folder / "cat" / "cut.jpg").write_bytes(encoded(picture(78), "JPEG")[:-60])
     (folder / "cat" / "notes.txt").write_text("no image")
+    (folder / "cat" / "empty.png").touch()
+    (folder / "cat" / "large.png").write_bytes(encoded(Image.new("1", (9000, 9000))))
+    with (folder / "cat" / "huge.bmp").open("wb") as file:
+        file.truncate(65 * 2**20)
+    (folder / "cat" / "broken.png").symlink_to("nowhere.png")
+    (tmp_path / "secret.png").touch()
+    (folder / "cat" / "out.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(folder / "cat" / "pipe.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/cat/\xff.png")).touch()
     (folder / "README").write_text("no image")
-    done = ingest(folder, max_rejected=0.1)
+    (folder / ".DS_Store").touch()
+    (folder / "dog" / "Thumbs.db").touch()
+    (folder / "metadata.csv").touch()
+    done = ingest(folder)
 
     assert Counter(example["image/path"].decode() for example in done.all()) == Counter(
-        {str(path.relative_to(folder)): 1 for path in [*folder.glob("*/*.png"), folder / "dog" / "UPPER.JPG"]}
+        {str(path.relative_to(folder)): 1 for path in [*folder.glob("*/0*.png"), folder / "dog" / "UPPER.JPG"]}
     )
     assert [(reject["path"], reject["stage"]) for reject in done.rejects] == [
         ("README", "find"),
+        ("cat/\\xff.png", "find"),
+        ("cat/broken.png", "open"),
         ("cat/cut.jpg", "decode"),
+        ("cat/empty.png", "open"),
+        ("cat/huge.bmp", "limits"),
+        ("cat/large.png", "limits"),
         ("cat/notes.txt", "identify"),
+        ("cat/out.png", "open"),
+        ("cat/pipe.png", "open"),
     ]
     sizes = {split: len(examples) for split, examples in done.examples.items()}
     classes = done.counts.pop("classes")
-    assert done.counts == {"found": 54, "read": 51, "rejected": 3, **sizes}
-    assert {name: sum(numbers.values()) for name, numbers in classes.items()} == {"cat": 32, "dog": 21}
-    assert classes["cat"]["rejected"] == 2
+    about = {"duplicates": 0, "layout": "class_folders", "given": []}
+    assert done.counts == {"found": 64, "ignored": 3, "rejected": 10, "read": 51, **sizes, **about}
+    on_disk = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    assert done.counts["found"] == len(on_disk)
+    assert done.counts["found"] == done.counts["ignored"] + done.counts["rejected"] + sum(sizes.values())
+    assert {name: sum(numbers.values()) for name, numbers in classes.items()} == {"cat": 39, "dog": 21}
+    assert classes["cat"]["rejected"] == 9
     assert {split: done.artifact.get_int_custom_property(f"examples_{split}") for split in SPLITS} == sizes
 
 
@@ -165,29 +195,55 @@ def test_the_same_data_give_the_same_records_with_the_classes_mixed(
     assert len(set(labels[: len(labels) // 3])) == 2
 
 
-def test_too_many_rejects_stop_the_run_in_the_users_words(
-    image_folder: Folders, ingest: Callable[..., Ingested]
-) -> None:
-    folder = image_folder(cat=20, dog=18)
-    for i in range(12):
-        (folder / "dog" / f"bad{i:02d}.jpg").write_text("no image")
-    with pytest.raises(InputError) as error:
-        ingest(folder, max_rejected=0.2)
-    message = str(error.value)
-    assert message.startswith("12 of 50 files (24.0%) cannot be used as images; data.max_rejected allows 20.0%:")
-    assert "  dog/bad00.jpg: not an image" in message and "dog/bad09.jpg" in message
-    assert "dog/bad10.jpg" not in message and "and 2 more" in message
-    assert len(ingest(folder, max_rejected=0.25).rejects) == 12
-
-
-def test_a_folder_without_one_usable_image_is_refused_whatever_is_allowed(
-    tmp_path: Path, ingest: Callable[..., Ingested]
-) -> None:
+def test_a_folder_without_one_usable_image_leaves_its_record(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
     for label in ("cat", "dog"):
         (tmp_path / "images" / label).mkdir(parents=True)
         (tmp_path / "images" / label / "a.jpg").touch()
-    with pytest.raises(InputError, match=r"2 of 2 files .*\n  cat/a.jpg: the file is empty"):
-        ingest(tmp_path / "images", max_rejected=1.0)
+    done = ingest(tmp_path / "images")
+    assert [reject["reason"] for reject in done.rejects] == ["the file is empty"] * 2
+    assert (done.all(), done.counts["read"], done.counts["rejected"]) == ([], 0, 2)
+
+
+def test_identical_and_near_identical_pictures_share_a_split_and_are_listed(
+    image_folder: Folders, ingest: Callable[..., Ingested]
+) -> None:
+    folder = image_folder(cat=40, dog=40)
+    for i in range(40):
+        original = detailed(i)
+        original.save(folder / "cat" / f"{i:04d}.png")
+        original.save(folder / "cat" / f"{i:04d}-again.bmp")  # the same pixels in other bytes
+        original.resize((60, 40), Image.Resampling.BICUBIC).save(folder / "cat" / f"{i:04d}-small.jpg", quality=70)
+    done = ingest(folder, near_duplicates=6)
+    split_of = {e["image/path"].decode(): split for split, of in done.examples.items() for e in of}
+    for i in range(40):
+        stem = f"cat/{i:04d}"
+        assert split_of[f"{stem}.png"] == split_of[f"{stem}-again.bmp"] == split_of[f"{stem}-small.jpg"]
+    identical = [group for group in done.duplicates if group.kind == "identical"]
+    assert [group.paths for group in identical] == [[f"cat/{i:04d}-again.bmp", f"cat/{i:04d}.png"] for i in range(40)]
+    assert sum(len(group.paths) for group in done.duplicates if group.kind == "near") == 120
+    assert done.counts["duplicates"] == 80
+
+    exact = ingest(folder)
+    assert {group.kind for group in exact.duplicates} == {"identical"}
+    split_of = {e["image/path"].decode(): split for split, of in exact.examples.items() for e in of}
+    assert any(split_of[f"cat/{i:04d}.png"] != split_of[f"cat/{i:04d}-small.jpg"] for i in range(40))
+
+
+def test_given_splits_are_kept_and_a_missing_one_is_made_from_train(
+    image_folder: Folders, ingest: Callable[..., Ingested]
+) -> None:
+    for split, number in (("train", 40), ("val", 5)):
+        image_folder(f"images/{split}", cat=number, dog=number)
+    folder = image_folder("images/val", cat=5, dog=5).parent
+    for i, path in enumerate(sorted(folder.glob("val/*/*"))):
+        path.write_bytes(encoded(picture(5000 + i)))
+    done = ingest(folder)
+    assert {e["image/path"].decode().split("/")[0] for e in done.examples["eval"]} == {"val"}
+    assert len(done.examples["eval"]) == 10
+    made = {e["image/path"].decode().split("/")[0] for split in ("train", "test") for e in done.examples[split]}
+    assert made == {"train"} and len(done.examples["train"]) + len(done.examples["test"]) == 80
+    assert 1 <= len(done.examples["test"]) <= 25
+    assert (done.counts["layout"], done.counts["given"]) == ("split_folders", ["train", "eval"])
 
 
 def test_metadata_columns_are_slices(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
@@ -290,7 +346,7 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives(
 
     def run() -> int:
         """Runs the pipeline as users do; returns how many results there are by now."""
-        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, 0.0, None, "code", window=2)
+        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, None, "code", window=2)
         metadata = sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
         LocalDagRunner().run(
             Pipeline(

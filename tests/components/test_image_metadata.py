@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_no_name_means_no_metadata(tmp_path: Path) -> None:
         ("file_name,brightness\n", "none of resolution, aspect, brightness, format"),
         ("file_name,a,a\n", "no two the same"),
         ("file_name,\n", "must have a name each"),
+        ('file_name,a\n"cat/1.png,x\n', "line 2: not CSV: unexpected end of data"),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path: Path, text: str, words: str) -> None:
@@ -40,6 +42,36 @@ def test_what_does_not_fit_is_told(tmp_path: Path, text: str, words: str) -> Non
     with pytest.raises(InputError) as error:
         read_metadata(str(tmp_path), "metadata.csv", KNOWN)
     assert words in str(error.value)
+
+
+def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
+    lines = [
+        {"file_name": "cat/1.png", "age": 3, "indoor": True},
+        {"camera": "A", "file_name": "dog/1.png", "age": None},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
+    metadata = read_metadata(str(tmp_path), "m.jsonl", KNOWN)
+    assert metadata.columns == ("age", "indoor", "camera")
+    assert metadata.values("cat/1.png") == {"age": "3", "indoor": "true", "camera": ""}
+    assert metadata.values("dog/1.png") == {"age": "", "indoor": "", "camera": "A"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}\n", "line 1: not an object with a text file_name"),
+        ('{"file_name": 3}\n', "line 1: not an object with a text file_name"),
+        ('\n["file_name"]\n', "line 2: not an object"),
+        ('{"file_name": "cat/1.png", "box": [1, 2]}\n', "line 1: \\[1, 2\\] is neither text nor a number"),
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"file_name": "cat/1.png"}{\n', "line 1: not JSON: Extra data"),
+        ('{"file_name": "cat/1.png"}\n{"file_name": "cat/1.png"}\n', "line 2: a second row for cat/1.png"),
+    ],
+)
+def test_json_lines_that_do_not_fit_are_told(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_metadata(str(tmp_path), "m.jsonl", KNOWN)
 
 
 def test_other_encodings_are_refused(tmp_path: Path) -> None:

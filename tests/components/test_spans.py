@@ -86,8 +86,9 @@ def test_spans_are_read_as_one_data_set(image_folder: Callable[..., Path]) -> No
     image_folder("day-2", cat=1, bird=1)
     (base / "day-1" / "metadata.csv").write_text("file_name,camera\ncat/0000.png,phone\n")
     (base / "day-2" / "metadata.csv").write_text("file_name,place\ncat/0000.png,zoo\n")
-    files, metadata, _ = read_spans(str(base), ["day-1", "day-2"], "metadata.csv")
-    assert [(file.path, file.label) for file in files] == [
+    listing = read_spans(str(base), ["day-1", "day-2"], metadata="metadata.csv")
+    metadata = listing.metadata
+    assert [(file.path, file.label) for file in listing.files] == [
         ("day-1/cat/0000.png", "cat"),
         ("day-1/dog/0000.png", "dog"),
         ("day-2/bird/0000.png", "bird"),
@@ -100,9 +101,9 @@ def test_spans_are_read_as_one_data_set(image_folder: Callable[..., Path]) -> No
 def test_a_span_may_bring_images_of_one_class_only(image_folder: Callable[..., Path]) -> None:
     base = image_folder("1", cat=1, dog=1).parent
     image_folder("2", cat=2)
-    assert len(read_spans(str(base), ["1", "2"], "")[0]) == 4
+    assert len(read_spans(str(base), ["1", "2"]).files) == 4
     with pytest.raises(InputError, match=r"2 in .* hold images of one class only"):
-        read_spans(str(base), ["2"], "")
+        read_spans(str(base), ["2"])
 
 
 def test_the_fingerprint_sees_an_edit_within_a_second_and_of_the_same_size(image_folder: Callable[..., Path]) -> None:
@@ -110,14 +111,28 @@ def test_the_fingerprint_sees_an_edit_within_a_second_and_of_the_same_size(image
     file = folder / "cat" / "0000.png"
     at = 1_700_000_000_000_000_000
     os.utime(file, ns=(at, at))
-    before = read_spans(str(folder), [""], "")[2]
-    assert read_spans(str(folder), [""], "")[2] == before
+    before = read_spans(str(folder), [""]).fingerprint()
+    assert read_spans(str(folder), [""]).fingerprint() == before
     os.utime(file, ns=(at, at + 1000))
-    assert read_spans(str(folder), [""], "")[2] != before
+    assert read_spans(str(folder), [""]).fingerprint() != before
+
+
+def test_spans_of_different_layouts_are_no_data_set(image_folder: Callable[..., Path]) -> None:
+    base = image_folder("1", cat=1, dog=1).parent
+    image_folder("2/train", cat=1, dog=1)
+    with pytest.raises(InputError, match=r"1, 2 in .* are not laid out alike: they differ in their layout"):
+        read_spans(str(base), ["1", "2"])
+
+
+def test_spans_are_not_looked_for_where_folders_cannot_be_listed() -> None:
+    with pytest.raises(
+        InputError, match=r"s3://photos/day-\{SPAN\}: spans are looked for in local and gs:// folders only"
+    ):
+        resolve("s3://photos", "day-{SPAN}", None, 1)
 
 
 def test_the_fingerprint_sees_which_spans_are_read(image_folder: Callable[..., Path]) -> None:
     base = image_folder("1", cat=1, dog=1).parent
     image_folder("2", cat=1, dog=1)
-    prints = {read_spans(str(base), chosen, "")[2] for chosen in (["1"], ["2"], ["1", "2"])}
+    prints = {read_spans(str(base), chosen).fingerprint() for chosen in (["1"], ["2"], ["1", "2"])}
     assert len(prints) == 3

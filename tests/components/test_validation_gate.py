@@ -1,7 +1,7 @@
 """ValidationGate on what StatisticsGen and ExampleValidator really write: fit data pass, all else is told in words."""
 
-import logging
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +12,11 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.components.example_validator.executor import Executor
 from tfx.types import artifact_utils
+from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
 
+from components import ingest_record
+from components.image_splits import Duplicates, Facts
 from components.validation_gate import ValidationGate
 from trainer.errors import InputError
 
@@ -35,28 +38,57 @@ ALL = ("daisy", "roses", "tulips")
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Callable[..., None]:
-    """Runs statistics, validation and the gate on the rows of each split."""
+def gate(tmp_path: Path) -> Callable[..., list[str]]:
+    """Runs statistics, validation and the gate on the rows of each split; returns its notes."""
 
-    def run(schema: str = SCHEMA, as_files: bool = False, **splits: list[Row]) -> None:
+    def run(
+        schema: str = SCHEMA,
+        as_files: bool = False,
+        rejected: int = 0,
+        duplicates: Sequence[Duplicates] = (),
+        given: Sequence[str] = (),
+        **splits: list[Row],
+    ) -> list[str]:
         names = artifact_utils.encode_split_names(list(splits))
         statistics, anomalies, schema_artifact = ExampleStatistics(), ExampleAnomalies(), Schema()
         for made, folder in ((statistics, "statistics"), (anomalies, "anomalies"), (schema_artifact, "schema")):
             made.uri = str(tmp_path / folder)
-            (tmp_path / folder).mkdir()
+            (tmp_path / folder).mkdir(exist_ok=True)
         statistics.split_names = names
         (tmp_path / "schema/schema.pbtxt").write_text(schema)
         for name, data in splits.items():
-            (tmp_path / f"statistics/Split-{name}").mkdir()
+            (tmp_path / f"statistics/Split-{name}").mkdir(exist_ok=True)
             if as_files or not data:
                 proto = _statistics_of_files(data, tmp_path)
             else:  # the same proto in a hundredth of the time
                 proto = tfdv.generate_statistics_from_dataframe(pd.DataFrame(data))
             (tmp_path / f"statistics/Split-{name}/FeatureStats.pb").write_bytes(proto.SerializeToString())
         Executor().Do({"statistics": [statistics], "schema": [schema_artifact]}, {"anomalies": [anomalies]}, {})
-        ValidationGate.test_call(anomalies=anomalies, statistics=statistics, schema_file=FILE)
+        rejects, verdict = File(), File()
+        rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
+        _record(rejects.uri, splits, rejected, duplicates, given)
+        ValidationGate.test_call(
+            anomalies=anomalies,
+            statistics=statistics,
+            rejects=rejects,
+            verdict=verdict,
+            schema_file=FILE,
+            max_rejected=0.2,
+        )
+        return json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"]
 
     return run
+
+
+def _record(
+    uri: str, splits: dict[str, list[Row]], rejected: int, duplicates: Sequence[Duplicates], given: Sequence[str]
+) -> None:
+    """What ingestion would have left."""
+    images = [(f"{split}/{i}.png", split) for split, data in splits.items() for i in range(len(data))]
+    bad = [{"path": f"bad{i:02d}.jpg", "label": "daisy", "stage": "open", "reason": "empty"} for i in range(rejected)]
+    about = {"ignored": 0, "layout": "class_folders", "given": given}
+    facts = [Facts(path, "daisy", "", "", "", "", "", "") for path, _ in images]
+    ingest_record.write(uri, facts, dict(images), bad, duplicates, list(splits), about)
 
 
 def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
@@ -74,17 +106,17 @@ def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.Datase
     return tfdv.generate_statistics_from_tfrecord(str(path))
 
 
-def test_fit_data_pass(gate: Callable[..., None]) -> None:
-    gate(train=rows(*ALL), eval=rows("daisy"), test=rows("roses"))
+def test_fit_data_pass(gate: Callable[..., list[str]]) -> None:
+    assert gate(train=rows(*ALL), eval=rows("daisy"), test=rows("roses")) == []
 
 
 @pytest.mark.slow
-def test_an_unknown_class_is_told_once_with_its_images(gate: Callable[..., None]) -> None:
+def test_an_unknown_class_is_told_once_with_its_images(gate: Callable[..., list[str]]) -> None:
     with pytest.raises(InputError) as caught:
         gate(as_files=True, train=rows(*ALL, "rose", "rose", "chât"), eval=rows("daisy", "rose"), test=rows("daisy"))
 
     assert str(caught.value).splitlines() == [
-        "the images do not fit schemas/flowers.pbtxt:",
+        "the data are not fit to train on:",
         "- label: 'chât' (1 in train) is not in its domain in schemas/flowers.pbtxt; "
         "add it there if it is meant, otherwise rename or remove the folder 'chât'",
         "- label: 'rose' (2 in train, 1 in eval) is not in its domain in schemas/flowers.pbtxt "
@@ -92,7 +124,7 @@ def test_an_unknown_class_is_told_once_with_its_images(gate: Callable[..., None]
     ]
 
 
-def test_a_class_without_images_to_train_on_stops(gate: Callable[..., None]) -> None:
+def test_a_class_without_images_to_train_on_stops(gate: Callable[..., list[str]]) -> None:
     with pytest.raises(InputError) as caught:
         gate(train=rows("daisy"), eval=rows("daisy", "roses"), test=rows("daisy"))
 
@@ -104,7 +136,7 @@ def test_a_class_without_images_to_train_on_stops(gate: Callable[..., None]) -> 
     ]
 
 
-def test_a_split_without_images_stops(gate: Callable[..., None]) -> None:
+def test_a_split_without_images_stops(gate: Callable[..., list[str]]) -> None:
     with pytest.raises(InputError) as caught:
         gate(train=rows(*ALL), eval=[], test=rows("roses"))
 
@@ -113,7 +145,7 @@ def test_a_split_without_images_stops(gate: Callable[..., None]) -> None:
     ]
 
 
-def test_every_other_anomaly_is_told_with_split_and_advice(gate: Callable[..., None]) -> None:
+def test_every_other_anomaly_is_told_with_split_and_advice(gate: Callable[..., list[str]]) -> None:
     incomplete = rows("daisy")
     del incomplete[0]["slice/light"]
     bare = [{k: v for k, v in row.items() if k != "slice/light"} for row in rows("daisy", **{"image/width": 0})]
@@ -138,7 +170,7 @@ def test_every_other_anomaly_is_told_with_split_and_advice(gate: Callable[..., N
     assert any(line.startswith("- extra (in test): New column") and "inferred anew" in line for line in lines)
 
 
-def test_many_unknown_classes_do_not_flood(gate: Callable[..., None]) -> None:
+def test_many_unknown_classes_do_not_flood(gate: Callable[..., list[str]]) -> None:
     strange = [f"strange{i:02d}" for i in range(25)]
 
     with pytest.raises(InputError) as caught:
@@ -149,14 +181,14 @@ def test_many_unknown_classes_do_not_flood(gate: Callable[..., None]) -> None:
     assert lines[-1] == "- label: 5 more values are not in its domain in schemas/flowers.pbtxt"
 
 
-def test_unknown_values_of_metadata_are_told_apart_from_folders(gate: Callable[..., None]) -> None:
+def test_unknown_values_of_metadata_are_told_apart_from_folders(gate: Callable[..., list[str]]) -> None:
     schema = SCHEMA.replace('"slice/light" type: BYTES', '"slice/light" type: BYTES string_domain { value: "dark" }')
 
     with pytest.raises(InputError, match=r"slice/light: 'drak' \(1 in test\).*did you mean 'dark'.*in the metadata"):
         gate(schema, train=rows(*ALL), eval=rows("daisy"), test=rows("daisy", **{"slice/light": "drak"}))
 
 
-def test_more_classes_than_tfdv_lists_are_counted(gate: Callable[..., None]) -> None:
+def test_more_classes_than_tfdv_lists_are_counted(gate: Callable[..., list[str]]) -> None:
     schema = text_format.Parse(SCHEMA, schema_pb2.Schema())
     classes = [f"class{i:04d}" for i in range(1100)]
     schema.string_domain[0].value[:] = [*classes, "one more"]
@@ -169,7 +201,7 @@ def test_more_classes_than_tfdv_lists_are_counted(gate: Callable[..., None]) -> 
     ]
 
 
-def test_warnings_are_logged_and_do_not_stop(gate: Callable[..., None], tmp_path: Path, caplog) -> None:
+def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_path: Path) -> None:
     gate(train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
     path = tmp_path / "anomalies/Split-test/SchemaDiff.pb"
     anomalies = anomalies_pb2.Anomalies.FromString(path.read_bytes())
@@ -177,15 +209,68 @@ def test_warnings_are_logged_and_do_not_stop(gate: Callable[..., None], tmp_path
     anomalies.anomaly_info["label"].short_description = "High L-infinity distance"
     anomalies.anomaly_info["label"].description = "It is 0.4."
     path.write_bytes(anomalies.SerializeToString())
-    artifacts = {"anomalies": ExampleAnomalies(), "statistics": ExampleStatistics()}
+    artifacts = {"anomalies": ExampleAnomalies(), "statistics": ExampleStatistics(), "verdict": File()}
     for name, artifact in artifacts.items():
         artifact.uri = str(tmp_path / name)
-        artifact.split_names = artifact_utils.encode_split_names(["test"])
+    for name in ("anomalies", "statistics"):
+        artifacts[name].split_names = artifact_utils.encode_split_names(["test"])
+    rejects = File()
+    rejects.uri = str(tmp_path)
 
-    with caplog.at_level(logging.WARNING, "components.validation_gate"):
-        ValidationGate.test_call(**artifacts, schema_file=FILE)
+    ValidationGate.test_call(**artifacts, rejects=rejects, schema_file=FILE)
 
-    assert caplog.messages == [
+    assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"] == [
         "label (in test): High L-infinity distance: It is 0.4; "
         "correct the data, or change schemas/flowers.pbtxt if this is meant"
     ]
+
+
+def test_too_many_rejects_stop_the_run_and_are_all_kept(gate: Callable[..., list[str]], tmp_path: Path) -> None:
+    data = {"train": rows(*ALL * 12), "eval": rows("daisy"), "test": rows("daisy")}
+    assert gate(rejected=9, **data) == []
+    with pytest.raises(InputError) as caught:
+        gate(rejected=12, **data)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "- 12 of 50 files (24.0%) cannot be used as images; data.max_rejected allows 20.0%:"
+    assert lines[2] == "    bad00.jpg: empty" and lines[11:13] == ["    bad09.jpg: empty", "    and 2 more"]
+    assert lines[13].endswith(f"All are listed in {tmp_path}/rejects.jsonl")
+    assert len(ingest_record.read_rejects(str(tmp_path))) == 12
+
+
+def test_data_without_one_usable_image_stop_whatever_is_allowed(gate: Callable[..., list[str]]) -> None:
+    with pytest.raises(InputError, match=r"2 of 2 files \(100.0%\) cannot be used") as caught:
+        gate(rejected=2, train=[], eval=[], test=[])
+    assert "has no images" not in str(caught.value), "one cause, one problem"
+
+
+def test_one_picture_under_two_labels_stops_and_names_both_files(gate: Callable[..., list[str]]) -> None:
+    twice = Duplicates("identical", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
+    with pytest.raises(InputError) as caught:
+        gate(duplicates=[twice], train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
+    assert str(caught.value).splitlines()[1:] == [
+        "- the same picture has 2 labels: daisy/1.png (daisy) and roses/7.bmp (roses); keep the right one"
+    ]
+
+
+def test_near_duplicates_of_two_labels_are_only_told(gate: Callable[..., list[str]]) -> None:
+    near = Duplicates("near", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
+    notes = gate(duplicates=[near], train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
+    assert notes[0].startswith("1 pictures show the same as another, exactly or nearly")
+    assert notes[1].startswith("near-duplicates of different classes: daisy/1.png (daisy) and roses/7.bmp (roses)")
+
+
+def test_a_leak_between_given_splits_stops_beyond_its_bound(gate: Callable[..., list[str]]) -> None:
+    across = Duplicates("identical", ["test/a/1.png", "train/a/9.png"], ["a", "a"], ["test", "train"])
+    splits = {"train": rows(*ALL), "eval": rows("daisy"), "given": ["train", "eval", "test"]}
+    with pytest.raises(InputError) as caught:
+        gate(duplicates=[across], test=rows(*["daisy"] * 98), **splits)
+    assert "1 of 99 pictures of eval and test (1.0%) are in another split too" in str(caught.value)
+    assert "    the same picture: test/a/1.png (test) and train/a/9.png (train)" in str(caught.value)
+    notes = gate(duplicates=[across], test=rows(*["daisy"] * 99), **splits)
+    assert notes[0].startswith("1 of 100 pictures of eval and test (1.0%) are in another split too")
+
+
+def test_a_large_group_of_near_duplicates_is_told(gate: Callable[..., list[str]]) -> None:
+    group = Duplicates("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
+    notes = gate(duplicates=[group], train=rows(*ALL * 30), eval=rows("daisy"), test=rows("daisy"))
+    assert notes[1].startswith("12 of 92 pictures are one group of near-duplicates, e.g. a/0.png, a/1.png, a/2.png")

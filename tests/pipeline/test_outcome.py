@@ -6,6 +6,7 @@ from pipeline import outcome
 from pipeline.lineage import NodeRun, Output
 
 EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
+COUNTED = ("found", "ignored", "rejected", "read", "train", "eval", "test", "duplicates")
 FAILURE = {
     "metric": "accuracy",
     "slice": "label=roses",
@@ -28,11 +29,12 @@ def nodes(tmp_path):
             target.write_text(json.dumps(content))
         return NodeRun(name, "complete", {key: [Output(1, str(uri), properties or {})]})
 
-    counts = {"found": 11, "read": 10, "rejected": 1, "train": 8, "eval": 1, "test": 1}
+    counts = dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
     record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
     verdict = {"metrics": {"accuracy": {"overall": 0.9, "baseline": None}}, "failures": [], "notes": ["no baseline"]}
     runs = [
-        node("ImageExampleGen", "rejects", counts_json=counts),
+        node("ImageExampleGen", "rejects", counts_json=counts | {"layout": "class_folders"}),
+        node("ValidationGate", "verdict", data_gate_json={"notes": ["2 pictures show the same as another"]}),
         node("BackboneImporter", "backbone", **{"Format-Serving__backbone_json": record}),
         node("ModelGate", "blessing", {"blessed": 1}, gate_json=verdict),
         node("ServingCheck", "blessing", {"blessed": 1}),
@@ -44,7 +46,8 @@ def nodes(tmp_path):
 def test_a_run_whose_model_was_pushed(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
-    assert found.images == {"read": 10, "rejected": 1, "train": 8, "eval": 1, "test": 1}
+    assert found.images == dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
+    assert "2 pictures show the same as another" in found.notes
     assert found.metrics["accuracy"]["overall"] == 0.9
 
 

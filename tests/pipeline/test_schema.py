@@ -1,5 +1,6 @@
 import pytest
 
+from components.image_layout import read_layout
 from pipeline import schema
 from trainer.errors import InputError
 
@@ -11,23 +12,27 @@ def folders(tmp_path, *names):
     return tmp_path / "images"
 
 
+def load_or_infer(path, images, metadata=""):
+    return schema.load_or_infer(path, "flowers", read_layout(str(images), metadata=metadata))
+
+
 def test_the_classes_are_inferred_once_and_written_for_review(tmp_path):
     images = folders(tmp_path, "roses", "daisy", ".hidden")
     path = tmp_path / "schemas" / "flowers.pbtxt"
-    text, inferred = schema.load_or_infer(path, "flowers", images, None)
+    text, inferred = load_or_infer(path, images)
     assert inferred and path.read_text() == text
     assert list(schema.parse(text, "").string_domain[0].value) == ["daisy", "roses"]
 
     (images / "tulips").mkdir()
     (images / "tulips" / "1.jpg").touch()
-    again, inferred = schema.load_or_infer(path, "flowers", images, None)
+    again, inferred = load_or_infer(path, images)
     assert again == text and not inferred
 
 
 def test_columns_of_the_metadata_become_slice_features(tmp_path):
     images = folders(tmp_path, "daisy", "roses")
     (images / "metadata.csv").write_text("file_name,camera\nroses/1.jpg,phone\n")
-    text, _ = schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", images, "metadata.csv")
+    text, _ = load_or_infer(tmp_path / "s.pbtxt", images, "metadata.csv")
     names = schema.feature_names(text)
     assert {"slice/camera", "slice/brightness", "label"} <= set(names)
     assert "image/encoded" not in names
@@ -44,9 +49,4 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
     path = tmp_path / "s.pbtxt"
     path.write_text(text)
     with pytest.raises(InputError, match=said):
-        schema.load_or_infer(path, "flowers", folders(tmp_path, "daisy", "roses"), None)
-
-
-def test_a_folder_without_folders_is_refused(tmp_path):
-    with pytest.raises(InputError, match="Expected <data folder>/<class name>/<image files>"):
-        schema.load_or_infer(tmp_path / "s.pbtxt", "flowers", tmp_path, None)
+        load_or_infer(path, folders(tmp_path, "daisy", "roses"))

@@ -75,7 +75,7 @@ def test_settings_cannot_be_changed():
         ("head.class_weights=some", "head.class_weights: expected one of balanced, found 'some'"),
         ("head.hidden_units=5", "head.hidden_units: expected a list of a whole number"),
         ("head.dropout=1", "dropout is 1.0; it must be in [0, 1)"),
-        ("data=3", "data: expected keys and values (images, span"),
+        ("data=3", "data: expected keys and values (images, layout, span"),
         ("backbone.output=mixed11", "it must be one of mixed0, mixed1"),
         ("backbone.image_size=32", "image_size is 32; InceptionV3 needs at least 75 pixels"),
         ("fine_tune={from: mixed9, last_layers: 3}", "give only one of from, last_layers and rules"),

@@ -1,0 +1,112 @@
+"""Which pictures show the same: a perceptual hash finds the candidates, a thumbnail confirms them.
+
+The hash is pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"): the signs of the
+lowest 8 x 8 DCT coefficients of the grey picture at 32 x 32, about their median. Pictures that differ in a few bits are
+candidates; they count as near-duplicates if also their 16 x 16 thumbnails correlate, which is blind to brightness and
+contrast, but tells two drawings of the same digit apart, where the hash alone does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+THUMBNAIL = 16
+"""Side in pixels."""
+
+MAX_DISTANCE = 12
+
+_SIDE, _LOW, _BITS = 32, 8, 64
+_CORRELATED = 0.994
+_FLAT = 2.0  # grey levels: a picture of one colour has no structure to compare
+_NEIGHBOURS = 100
+_CHUNK = 1 << 14
+
+
+def describe(picture: Image.Image) -> tuple[int, bytes] | None:
+    """The hash, 64 bits, and the thumbnail, `THUMBNAIL`² grey levels; None for a picture of (almost) one colour."""
+    grey = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    pixels = np.asarray(grey, np.float32)
+    if pixels.std() < _FLAT:
+        return None
+    low = dctn(pixels)[:_LOW, :_LOW]
+    bits = np.packbits(low > np.median(low))
+    step = _SIDE // THUMBNAIL
+    thumbnail = pixels.reshape(THUMBNAIL, step, THUMBNAIL, step).mean((1, 3))
+    return int.from_bytes(bits.tobytes(), "big"), np.rint(thumbnail).astype(np.uint8).tobytes()
+
+
+def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarray:
+    """Pairs of near-duplicates: not all, but enough that whatever is tied by any chain of them is tied by these.
+
+    Hashes that differ in at most d bits agree on at least two of d + 2 bands, so only pictures that share two bands are
+    compared (multi-index hashing, Norouzi et al. 2012): with d = 6 and hashes as if random, one pair in 2340. Where
+    more than `_NEIGHBOURS` share them, as the frames of a film do, each is compared with that many next to it in the
+    order of the hashes, so the work stays in proportion to the pictures.
+
+    Args:
+        hashes: uint64 [n].
+        thumbnails: uint8 [n, `THUMBNAIL`²].
+        distance: the bits in which the hashes may differ, at most `MAX_DISTANCE`.
+
+    Returns:
+        int64 [m, 2], indices.
+    """
+    by_hash = np.argsort(hashes, kind="stable")
+    hashes, thumbnails = hashes[by_hash], thumbnails[by_hash]
+    bands = np.linspace(0, _BITS, distance + 3).astype(int)
+    masks = [((1 << int(end)) - 1) ^ ((1 << int(start)) - 1) for start, end in itertools.pairwise(bands)]
+    tied = np.arange(len(hashes))
+    found = [np.empty((0, 2), np.int64)]
+    for first, second in itertools.combinations(masks, 2):
+        keys = hashes & np.uint64(first | second)
+        order = np.argsort(keys, kind="stable")
+        fresh = [np.empty((0, 2), np.int64)]
+        for left, right in _within_runs(keys[order]):
+            chosen = tied[order[left]] != tied[order[right]]
+            i, j = order[left[chosen]], order[right[chosen]]
+            near = _bit_count(hashes[i] ^ hashes[j]) <= distance
+            i, j = i[near], j[near]
+            alike = _correlation(thumbnails[i], thumbnails[j]) >= _CORRELATED
+            fresh.append(np.stack([i[alike], j[alike]], axis=1))
+        edges = np.concatenate(fresh)
+        tied = components(int(tied.max(initial=-1)) + 1, tied[edges])[tied]
+        found.append(edges)
+    return by_hash[np.concatenate(found)]
+
+
+def components(number: int, edges: np.ndarray) -> np.ndarray:
+    """A number for each of `number` places, the same for those that edges, int64 [m, 2], connect: int64 [number]."""
+    graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (number, number))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _within_runs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of places that hold the same key, of sorted keys; `_CHUNK` pairs at a time."""
+    ends = np.searchsorted(keys, keys, side="right")
+    partners = np.minimum(ends - np.arange(len(keys)) - 1, _NEIGHBOURS)  # those after each place, in its run
+    done = np.concatenate([[0], np.cumsum(partners)])
+    for start in range(0, int(done[-1]), _CHUNK):
+        number = np.arange(start, min(start + _CHUNK, int(done[-1])))
+        left = np.searchsorted(done, number, side="right") - 1
+        yield left, left + 1 + number - done[left]
+
+
+def _bit_count(values: np.ndarray) -> np.ndarray:
+    return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of each row with the same row of the other: float32 [m]."""
+    normalised = []
+    for rows in (first, second):
+        centred = rows.astype(np.float32)
+        centred -= centred.mean(axis=1, keepdims=True)
+        normalised.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1.0))
+    return (normalised[0] * normalised[1]).sum(axis=1)
