@@ -1,10 +1,10 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune predict batch-predict report kubeflow prune rollback test test-ports lint format bench clean
+.PHONY: help setup run-local tune predict serve batch-predict report kubeflow prune rollback test test-ports lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
-export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET
+export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
 
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
@@ -36,6 +36,9 @@ predict: setup ## classify IMAGES="a.jpg folder/" with the pushed model, or with
 
 batch-predict: setup ## classify a whole folder as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
+
+serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder PORT=8500
+	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,8 @@ from trainer import signatures
 class AnsweringModel(Protocol):
     """Whatever answers requests of strings: a model in this process, or one behind a server."""
 
-    signatures: Mapping[str, tf.compat.v1.saved_model.SignatureDef]  # type: ignore[name-defined]
+    signatures: dict[str, Any]
+    """A `SignatureDef` by name."""
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
         """See `ServedModel.request`."""
@@ -38,7 +39,6 @@ class ServedModel:
             OSError: there is no SavedModel with the tag `serve`, or it has lost files.
             tf.errors.OpError: its files are damaged or do not fit its graph.
         """
-        self.directory = directory
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         with self._session.graph.as_default():
             try:
@@ -103,14 +103,15 @@ class ServedModel:
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
 
-    def class_names(self) -> list[str]:
-        """Names of the classes, in the order of the columns of `probabilities`; read from the model's assets.
 
-        Raises:
-            tf.errors.OpError: the asset is missing or cannot be read.
-        """
-        with tf.io.gfile.GFile(f"{self.directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
-            return file.read().removesuffix("\n").split("\n")
+def class_names(directory: str) -> list[str]:
+    """Names of a SavedModel's classes, in the order of the columns of `probabilities`; read from its assets.
+
+    Raises:
+        tf.errors.OpError: the asset is missing or cannot be read.
+    """
+    with tf.io.gfile.GFile(f"{directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
+        return file.read().removesuffix("\n").split("\n")
 
 
 def errors_of(answer: Mapping[str, np.ndarray]) -> list[str]:

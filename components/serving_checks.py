@@ -1,6 +1,6 @@
 """What a served model must do: a function a promise, which raises `UnfitError` in words where it is not kept.
 
-TensorFlow and NumPy only: `serving_probe` runs these in a process that stands for a model server.
+They are asked over gRPC, as any client of TensorFlow Serving asks; `serving_probe` runs them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from components.model_client import RemoteModel
 from components.served_model import AnsweringModel, errors_of, example_of, first_line
 from trainer import model_files, signatures
 
@@ -23,6 +25,8 @@ TOLERANCE = 1e-3
 
 LARGE_PICTURE_MB = 1024
 """MB by which a small file of 64 megapixels, the most that is decoded, may grow the process."""
+
+_AT_ONCE = 4
 
 _SCORES = {"classes": tf.string, "scores": tf.float32}
 _ANSWER = {
@@ -58,6 +62,14 @@ def files_are_sound(model_dir: str) -> str:
                 raise UnfitError(f"the variable {name} is not finite")
     size = sum(tf.io.gfile.stat(f"{model_dir}/{name}").length for name in model_files.files(model_dir))
     return f"{verified}, {size / 2**20:.1f} MB"
+
+
+def is_available(model: RemoteModel) -> str:
+    """The server says of the model what TensorFlow Serving says of one that serves."""
+    states = model.states()
+    if set(states.values()) != {"AVAILABLE"}:
+        raise UnfitError(f"the versions' states are {states}")
+    return f"version {', '.join(map(str, states))}"
 
 
 def has_signatures(model: AnsweringModel) -> None:
@@ -107,11 +119,18 @@ def answers_single_requests(model: AnsweringModel, images: Sequence[bytes]) -> s
     return f"images: {len(images)}"
 
 
-def signatures_agree(model: AnsweringModel, images: Sequence[bytes]) -> str:
-    """An image gets the same probabilities as a file and inside a tf.Example."""
-    by_image = model.request(signatures.IMAGES, images)["probabilities"]
-    by_example = model.request(signatures.EXAMPLES, [example_of(image) for image in images])["probabilities"]
-    return _same(by_image, by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
+def signatures_agree(model: RemoteModel, images: Sequence[bytes]) -> str:
+    """An image gets the same probabilities as a file, inside a tf.Example, and from Classify."""
+    examples = [example_of(image) for image in images]
+    by_image = model.request(signatures.IMAGES, images)
+    by_example = model.request(signatures.EXAMPLES, examples)["probabilities"]
+    _same(by_image["probabilities"], by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
+    scores = model.classify(signatures.CLASSIFY, examples)
+    names = [name.decode() for name in by_image["classes"][0]]
+    if any(list(score) != names for score in scores):
+        raise UnfitError(f"Classify gives the classes {', '.join(scores[0])}, Predict {', '.join(names)}")
+    scored = np.array([list(score.values()) for score in scores])
+    return _same(by_example, scored, f"{signatures.EXAMPLES} and Classify")
 
 
 def batch_agrees(model: AnsweringModel, images: Sequence[bytes]) -> str:
@@ -120,6 +139,16 @@ def batch_agrees(model: AnsweringModel, images: Sequence[bytes]) -> str:
     together = model.request(signatures.IMAGES, batch)["probabilities"][:2]
     alone = [model.request(signatures.IMAGES, [image])["probabilities"][0] for image in batch[:2]]
     return _same(np.stack(alone), together, f"alone and in a batch of {len(batch)}")
+
+
+def bears_requests_at_once(model: AnsweringModel, images: Sequence[bytes]) -> str:
+    """Requests of several clients get the answers they get one after the other."""
+    many = (list(images) * _AT_ONCE)[: 2 * _AT_ONCE]
+    alone = [model.request(signatures.IMAGES, [image])["probabilities"] for image in images]
+    with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        together = list(pool.map(lambda image: model.request(signatures.IMAGES, [image])["probabilities"], many))
+    wanted = [alone[i % len(images)] for i in range(len(many))]
+    return _same(np.concatenate(wanted), np.concatenate(together), f"alone and {_AT_ONCE} at a time")
 
 
 def bears_empty_batch(model: AnsweringModel) -> str:
@@ -174,12 +203,37 @@ def tells_a_bad_picture(model: AnsweringModel, signature: str, bad: bytes, image
 
 def refuses_what_is_no_example(model: AnsweringModel) -> str:
     """Bytes that are no tf.Example are the client's error: TensorFlow Serving tells such from faults of its own."""
-    request = b"no tf.Example"
     try:
-        model.request(signatures.EXAMPLES, [request])
+        model.request(signatures.EXAMPLES, [b"no tf.Example"])
     except tf.errors.InvalidArgumentError as error:
         return first_line(error)
     raise UnfitError("it was answered as if it were a tf.Example")
+
+
+def answers_full_batch(model: AnsweringModel, images: Sequence[bytes], most: int) -> str:
+    """As many images as a request may have are all answered."""
+    errors = errors_of(model.request(signatures.IMAGES, [images[i % len(images)] for i in range(most)]))
+    if len(errors) != most or any(errors):
+        raise UnfitError(f"{most} good images got {len(errors)} answers, {sum(map(bool, errors))} of them errors")
+    return f"images: {most}"
+
+
+def refuses_too_many_images(model: AnsweringModel, image: bytes, most: int) -> str:
+    """One image more is the client's error."""
+    try:
+        model.request(signatures.IMAGES, [image] * (most + 1))
+    except tf.errors.InvalidArgumentError as error:
+        return first_line(error)
+    raise UnfitError(f"{most + 1} images were answered")
+
+
+def refuses_too_large_a_request(model: AnsweringModel, most_mb: int) -> str:
+    """A request of more bytes than allowed is refused before it is read."""
+    try:
+        model.request(signatures.IMAGES, [bytes(most_mb * 2**20)])
+    except tf.errors.ResourceExhaustedError as error:
+        return first_line(error)
+    raise UnfitError(f"a request of more than {most_mb} MB was answered")
 
 
 def bounds_memory(model: AnsweringModel) -> str:

@@ -5,14 +5,15 @@
 REPORT gets one JSON object a line, each written as soon as it is known, so that a crash or a hang leaves word of the
 check it happened in: {"started": name}, then {"check": name, "passed": bool, "detail": text, "seconds": float}; between
 them {"measured": {...}}; and at the end {"finished": true}. The exit code is 0 whatever the model does. The process
-stands for a server: of what is installed, it imports only TensorFlow and NumPy.
+is a server, asked over gRPC by a client in a thread of its own: of what is installed, it imports only TensorFlow, NumPy
+and gRPC, with the messages of TensorFlow Serving.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,17 +23,22 @@ import numpy as np
 import tensorflow as tf
 
 from components import serving_checks
-from components.served_model import ServedModel, first_line
+from components.model_client import RemoteModel
+from components.model_server import ModelServer
+from components.model_versions import ModelVersions, single
+from components.served_model import AnsweringModel, class_names, first_line
+from components.server_limits import ServerLimits
 from trainer import records, signatures
 
 IMAGES = 4
 """Real images that are sent, at most."""
 
-LATENCY_BATCHES = (1, 8)
-"""Images a request, for the measurement of latency."""
+LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}
+"""Images a request, for the measurement of latency: how many requests at least and at most."""
 
-_LATENCY_SECONDS = 0.7
-_LATENCY_REQUESTS = (2, 50)
+_LATENCY_SECONDS = 3.0
+_WARM_UP = 3  # requests of each size that are not counted
+_NAME = "model"
 
 
 class Journal:
@@ -68,34 +74,55 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
         images: real encoded images, at least one.
         journal: gets a record for every check and measurement.
     """
-    loaded: list[ServedModel] = []
+    limits = ServerLimits()
+    with contextlib.ExitStack() as running:
+        clients: list[RemoteModel] = []
 
-    def load() -> None:
-        start = time.perf_counter()
-        loaded.append(ServedModel(model_dir))
-        journal.write(measured={"load_seconds": round(time.perf_counter() - start, 3)})
+        def load() -> None:
+            start = time.perf_counter()
+            versions = ModelVersions(single(model_dir))
+            running.callback(versions.close)
+            versions.poll()
+            (version,) = versions.states()
+            if version.error:
+                raise serving_checks.UnfitError(version.error)
+            journal.write(measured={"load_seconds": round(time.perf_counter() - start, 3)})
+            server = ModelServer(_NAME, versions, limits=limits)
+            running.callback(server.stop)
+            clients.append(running.enter_context(RemoteModel(server.address, _NAME)))
 
+        sound = journal.check("files are sound", serving_checks.files_are_sound, model_dir)
+        if sound and journal.check("load", load):
+            _ask(clients[0], class_names(model_dir), images, limits, journal)
+
+
+def _ask(
+    model: RemoteModel, names: Sequence[str], images: Sequence[bytes], limits: ServerLimits, journal: Journal
+) -> None:
+    """Runs all checks on a model that is served."""
     if not (
-        journal.check("files are sound", serving_checks.files_are_sound, model_dir) and journal.check("load", load)
+        journal.check("status", serving_checks.is_available, model)
+        and journal.check("signatures", serving_checks.has_signatures, model)
     ):
         return
-    with loaded[0] as model:
-        if not journal.check("signatures", serving_checks.has_signatures, model):
-            return
-        journal.check("class names", serving_checks.class_names_fit, model, model.class_names(), images[0])
-        journal.check("single requests", serving_checks.answers_single_requests, model, images)
-        journal.check("alone and in a batch agree", serving_checks.batch_agrees, model, images)
-        journal.check("both signatures agree", serving_checks.signatures_agree, model, images[:2])
-        journal.check("empty batch", serving_checks.bears_empty_batch, model)
-        journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images)}))
-        journal.write(measured={"peak_rss_mb": serving_checks.peak_rss_mb()})
-        for name, picture in serving_checks.bad_pictures():
-            for signature in (signatures.IMAGES, signatures.EXAMPLES):
-                told = serving_checks.tells_a_bad_picture
-                journal.check(f"{name} in {signature}", told, model, signature, picture, images)
-        journal.check("no tf.Example", serving_checks.refuses_what_is_no_example, model)
-        journal.check("memory of a large picture", serving_checks.bounds_memory, model)
-        journal.check("good requests after hostile ones", serving_checks.answers_single_requests, model, images[:1])
+    journal.check("class names", serving_checks.class_names_fit, model, names, images[0])
+    journal.check("single requests", serving_checks.answers_single_requests, model, images)
+    journal.check("alone and in a batch agree", serving_checks.batch_agrees, model, images)
+    journal.check("signatures agree", serving_checks.signatures_agree, model, images[:2])
+    journal.check("requests at the same time", serving_checks.bears_requests_at_once, model, images)
+    journal.check("full batch", serving_checks.answers_full_batch, model, images, limits.max_batch)
+    journal.check("empty batch", serving_checks.bears_empty_batch, model)
+    journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images)}))
+    journal.write(measured={"peak_rss_mb": serving_checks.peak_rss_mb()})
+    for name, picture in serving_checks.bad_pictures():
+        for signature in (signatures.IMAGES, signatures.EXAMPLES):
+            told = serving_checks.tells_a_bad_picture
+            journal.check(f"{name} in {signature}", told, model, signature, picture, images)
+    journal.check("no tf.Example", serving_checks.refuses_what_is_no_example, model)
+    journal.check("too many images", serving_checks.refuses_too_many_images, model, images[0], limits.max_batch)
+    journal.check("too large a request", serving_checks.refuses_too_large_a_request, model, limits.max_message_mb)
+    journal.check("memory of a large picture", serving_checks.bounds_memory, model)
+    journal.check("good requests after bad ones", serving_checks.answers_single_requests, model, images[:1])
 
 
 def read_images(examples_dir: str, most: int) -> list[bytes]:
@@ -103,23 +130,23 @@ def read_images(examples_dir: str, most: int) -> list[bytes]:
     return [records.values(record)[signatures.IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*", most=most)]
 
 
-def _latency(model: ServedModel, images: Sequence[bytes]) -> dict[str, dict[str, float]]:
-    """Milliseconds from request to answer, by batch size; warm, one request at a time."""
+def _latency(model: AnsweringModel, images: Sequence[bytes]) -> dict[str, dict[str, float]]:
+    """Milliseconds from request to answer, by batch size; warm, one request at a time, through gRPC.
+
+    Percentiles are of the nearest rank: of fewer than 100 requests the 99th is the slowest.
+    """
     result = {}
-    for size in LATENCY_BATCHES:
+    for size, (fewest, most) in LATENCY_BATCHES.items():
         batch = [images[i % len(images)] for i in range(size)]
-        model.request(signatures.IMAGES, batch)
+        for _ in range(_WARM_UP):
+            model.request(signatures.IMAGES, batch)
         times: list[float] = []
-        fewest, most = _LATENCY_REQUESTS
         while len(times) < fewest or (len(times) < most and sum(times) < _LATENCY_SECONDS * 1000):
             start = time.perf_counter()
             model.request(signatures.IMAGES, batch)
             times.append((time.perf_counter() - start) * 1000)
-        result[str(size)] = {
-            "median": round(statistics.median(times), 2),
-            "p95": round(float(np.percentile(times, 95)), 2),
-            "requests": len(times),
-        }
+        median, p95, p99 = np.percentile(times, [50, 95, 99], method="higher").round(2).tolist()
+        result[str(size)] = {"median": median, "p95": p95, "p99": p99, "requests": len(times)}
     return result
 
 

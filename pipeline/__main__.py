@@ -268,6 +268,26 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
         click.echo(f"now serving {now}\nset aside   {removed}")
 
 
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@_MODEL
+@click.option("--port", default=8500, show_default=True, help="Of 127.0.0.1; 0 takes a free one.")
+def serve(config: str, root: Path, overrides: tuple[str, ...], model: str | None, port: int) -> None:
+    """Serves the pushed model over gRPC, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
+    with _user_errors():
+        loaded = settings.load(config, _split(overrides))
+        if model is None:
+            from pipeline.local_runner import push_folder
+
+            model = str(push_folder(loaded, root))
+        _quiet_stack()
+        from pipeline.serve import serve as serve_model
+
+        serve_model(Path(model), loaded.name, port, loaded.serving.server, click.echo)
+
+
 def _pushed(config: str, overrides: tuple[str, ...], root: Path) -> str:
     """The version that serves."""
     from pipeline import push_directory

@@ -249,6 +249,7 @@ def create_pipeline(
     serving_check = ServingCheck(
         model=model,
         examples=raw,
+        max_median_latency_ms=settings.serving.max_median_latency_ms,
         max_latency_ms=settings.serving.max_latency_ms,
         max_load_seconds=settings.serving.max_load_seconds,
         max_memory_mb=settings.serving.max_memory_mb,

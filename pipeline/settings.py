@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from components import near_duplicates, spans
+from components.server_limits import ServerLimits
 from pipeline import beam_engines, evaluation
 from pipeline.beam_engines import BeamEngine, LocalEngine
 from trainer import rules
@@ -170,12 +171,23 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ServingSettings:
-    """What the serving check demands of the exported model; null demands nothing."""
+    """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
 
+    Attributes:
+        max_median_latency_ms: of requests with one image, in milliseconds.
+        max_latency_ms: of 99 % of these requests.
+        max_load_seconds: from the start of loading to the first request.
+        max_memory_mb: of the serving process after good requests, TensorFlow included.
+        timeout_seconds: after this long the serving process counts as hung.
+        server: what `serve` may be asked for.
+    """
+
+    max_median_latency_ms: float | None = None
     max_latency_ms: float | None = None
     max_load_seconds: float | None = None
     max_memory_mb: float | None = None
     timeout_seconds: int = 300
+    server: ServerLimits = ServerLimits()
 
     def __post_init__(self) -> None:
         _require(self.timeout_seconds > 0, "timeout_seconds must be positive")

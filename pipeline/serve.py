@@ -1,0 +1,67 @@
+"""`serve`: the pushed model behind TensorFlow Serving's gRPC API on this machine, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from components.model_server import ModelServer
+from components.model_versions import ModelVersions, single
+from components.server_limits import ServerLimits
+from pipeline import push_directory
+from trainer.errors import InputError
+
+
+def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; must be called in the main thread.
+
+    Args:
+        directory: a push directory, of which the highest version is served, looked up again every
+            `limits.poll_seconds`; or a SavedModel's folder.
+        name: what clients call the model.
+        port: of 127.0.0.1; 0 takes a free one.
+        limits: what may be asked for.
+        say: is told in words what happens.
+
+    Raises:
+        InputError: there is no model, none that can be loaded, or the port is taken.
+    """
+    fixed = (directory / "saved_model.pb").is_file()
+    if not fixed:
+        push_directory.latest(directory)  # says it in words if there is none
+
+    def pushed() -> dict[int, str]:
+        return {int(version.name): str(version) for version in push_directory.versions(directory)}
+
+    number = int(directory.name) if directory.name.isascii() and directory.name.isdigit() else 1
+    versions = ModelVersions(single(str(directory), number) if fixed else pushed, say)
+    try:
+        versions.poll()
+        states = versions.states()
+        if all(version.error for version in states):
+            reasons = "; ".join(f"version {version.number}: {version.error}" for version in states)
+            raise InputError(f"no model in {directory} can be loaded: {reasons}")
+        server = ModelServer(name, versions, port, limits)
+        say(f"listening on {server.address}: gRPC, as TensorFlow Serving speaks it; the model's name is {name}")
+        say(f"try it:   .venv/bin/python -m components.model_client {server.address} {name} one.jpg two.png")
+        polling = None if fixed else versions.poll_every(limits.poll_seconds)
+        _wait_for_a_signal()
+        say("stopping: what was begun is finished")
+        server.stop()
+    finally:
+        versions.close()
+    if polling:
+        polling.join()
+
+
+def _wait_for_a_signal() -> None:
+    """Returns at SIGINT or SIGTERM."""
+    stopped = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stopped.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

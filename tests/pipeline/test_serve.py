@@ -1,0 +1,93 @@
+"""`serve`, as a user starts it: a process that serves what is pushed, and notices what is pushed and rolled back."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components import model_client
+from components.model_client import RemoteModel
+from components.server_limits import ServerLimits
+from pipeline import push_directory
+from pipeline.serve import serve
+from tests.conftest import ROOT
+from tests.model_factory import image_bytes, save_model
+from trainer import signatures
+from trainer.errors import InputError
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_serve_answers_follows_the_push_directory_and_ends_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed, photo = tmp_path / "serving", tmp_path / "photo.jpg"
+    photo.write_bytes(image_bytes(0))
+    save_model(pushed / "100", classes=["old", "x", "y"])
+    newer = save_model(tmp_path / "newer", classes=["new", "x", "y"])
+    log = (tmp_path / "output").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "serve", "--model", str(pushed), "--port", "0"],
+        cwd=ROOT, stdout=log, text=True,
+    )  # fmt: skip
+    said = (tmp_path / "output").read_text
+    try:
+        wait_for(lambda: "try it:" in said() or process.poll() is not None)
+        assert process.poll() is None, said()
+        (command,) = (line.split("-m components.model_client ")[1] for line in said().splitlines() if "try it" in line)
+        address, name, *_ = command.split()
+        model_client.main([address, name, str(photo)])
+        assert json.loads(capsys.readouterr().out) | {"probability": 1} == {
+            "path": str(photo), "class": "old", "probability": 1,
+        }  # fmt: skip
+
+        with RemoteModel(address, name) as model:
+
+            def label() -> str:
+                return model.request(signatures.IMAGES, [photo.read_bytes()])["label"][0].decode()
+
+            shutil.copytree(newer, pushed / "101", ignore=shutil.ignore_patterns("saved_model.pb"))
+            time.sleep(2.5)  # half a push is no version
+            assert model.states() == {100: "AVAILABLE"}
+            shutil.copy(newer / "saved_model.pb", pushed / "101")
+            wait_for(lambda: model.states() == {100: "END", 101: "AVAILABLE"})
+            assert label() == "new"
+            push_directory.rollback(pushed)
+            wait_for(lambda: model.states() == {100: "AVAILABLE", 101: "END"})
+            assert label() == "old"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, said()
+    finally:
+        process.kill()
+    assert [line for line in said().splitlines() if not line.startswith(("listening", "try it"))] == [
+        "version 100 is serving",
+        "version 101 is serving",
+        "version 100 is unloaded",
+        "version 100 is serving",
+        "version 101 is unloaded",
+        "stopping: what was begun is finished",
+        "version 100 is unloaded",
+    ]
+
+
+def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    with pytest.raises(InputError, match="no model has been pushed to"):
+        serve(tmp_path / "serving", "colours", 0, ServerLimits(), print)
+    model = save_model(tmp_path / "serving" / "1")
+    (model / "variables" / "variables.index").unlink()
+    for directory in (tmp_path / "serving", model):
+        with pytest.raises(InputError, match=r"can be loaded: version 1: variables/variables.index is missing"):
+            serve(directory, "colours", 0, ServerLimits(), print)
