@@ -1,22 +1,18 @@
 """Which model a candidate is judged against: the last blessed one."""
 
-import logging
 from typing import Any
 
 from tfx.dsl.components.common.resolver import ResolverStrategy
-from tfx.dsl.io import fileio
 from tfx.types import Artifact
-from tfx.utils import path_utils
 
 from components.model_gate import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
-from trainer import signatures
 
 
 class BaselineStrategy(ResolverStrategy):
     """Resolves `model` to the last blessed model, and never to the candidate itself.
 
-    One with other classes, or whose files are gone, cannot be compared with: then there is no baseline
-    (tensorflow/tfx#4390: it would fail the Evaluator, and with it every later run).
+    Whether that one can be compared with is found out by TestPredictions, which loads it: its files may be damaged, its
+    classes others.
 
     TFX's LatestBlessedModelStrategy hands a run that is repeated unchanged its own model as the baseline: the Evaluator
     then sees new inputs and runs again. Here such a candidate keeps the baseline that it was blessed against.
@@ -31,9 +27,6 @@ class BaselineStrategy(ResolverStrategy):
         chosen: Any = max(models, key=lambda model: blessings[model].id, default=None)
         if chosen is not None and chosen in {c.id for c in input_dict["candidate"]}:
             chosen = blessings[chosen].get_int_custom_property(BASELINE_MODEL_ID) or None
-        if chosen in models and {_classes(models[chosen])} != {_classes(c) for c in input_dict["candidate"]}:
-            logging.getLogger(__name__).warning("the last blessed model has other classes, or its files are gone")
-            chosen = None
         return {
             "candidate": input_dict["candidate"],
             "model": [models[chosen]] if chosen in models else [],
@@ -48,12 +41,3 @@ def blessed_models(input_dict: dict[str, list[Artifact]]) -> dict[int, Artifact]
         if blessing.get_int_custom_property(BLESSED) == 1:
             blessings[blessing.get_int_custom_property(CURRENT_MODEL_ID) or 0] = blessing
     return blessings
-
-
-def _classes(model: Artifact) -> str | None:
-    """The exported model's class names, one a line; None if it is not there."""
-    path = f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}"
-    if not fileio.exists(path):
-        return None
-    with fileio.open(path) as file:
-        return file.read()

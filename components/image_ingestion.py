@@ -20,6 +20,7 @@ from apache_beam.transforms.util import ReshufflePerKey
 from tfx.dsl.io import fileio
 
 from components import image_records, slice_features
+from components import slices as slice_names
 from components.image_folder import read_file
 from components.image_layout import TFRECORDS, ListedFile, Listing
 from components.image_reading import ReadImage, RejectedError, read_image
@@ -187,7 +188,7 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> t
         "image/sha256": text(image.sha256),
         "image/path": text(file.path),
         "label": text(file.label),
-        **{f"slice/{name}": text(value) for name, value in slices.items()},
+        **{slice_names.feature_of(name): text(value) for name, value in slices.items()},
     }
     return tf.train.Example(features=tf.train.Features(feature=features))
 

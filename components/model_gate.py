@@ -6,14 +6,21 @@ component emits is the Evaluator's: Pusher and LatestBlessedModelStrategy read i
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
-from components import verdict
+from components import slices, verdict
+from components.answering import BASELINE, CANDIDATE
+from components.measures import AVERAGES, averages
+from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
+from components.slice_result import OVERALL, Measured
+from components.test_predictions import NOT_COMPARED, Predictions
 from trainer import progress
 
 REPORT_FILE = "gate.json"
@@ -24,14 +31,13 @@ BLESSED = "blessed"
 CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
 BASELINE_MODEL, BASELINE_MODEL_ID = "baseline_model", "baseline_model_id"
 
-_CANDIDATE, _BASELINE = "candidate", "baseline"  # TFMA leaves the name out where there is only one model
-_COUNT = "example_count"
-_SLICE_PREFIX = "slice/"
+_COUNT, _AUC = "example_count", "auc"
 
 
 @component
 def ModelGate(  # noqa: N802 - a component is a class to its users
     evaluation: InputArtifact[ModelEvaluation],
+    predictions: InputArtifact[Predictions],
     model: InputArtifact[Model],
     blessing: OutputArtifact[ModelBlessing],
     baseline_model: InputArtifact[Model] = None,
@@ -42,9 +48,10 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
 
     Args:
         evaluation: the Evaluator's output.
+        predictions: the answers it was made from, image by image.
         model: the candidate.
         blessing: gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`.
-        baseline_model: the model the candidate was compared with, if there was one.
+        baseline_model: the last blessed model, if there is one.
         bounds: JSON, see components/verdict.py.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
@@ -53,7 +60,12 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     """
     del code
     candidate, baseline = read_evaluation(evaluation.uri)
-    judged = verdict.judge(candidate, baseline, json.loads(bounds))
+    with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
+        answers = sorted(read_predictions(file), key=lambda p: (p.path, p.sha256))
+    with fileio.open(f"{predictions.uri}/{CLASSES_FILE}") as file:
+        classes = json.loads(file.read())
+    not_compared = predictions.get_string_custom_property(NOT_COMPARED) or None
+    judged = verdict.judge(candidate, baseline, answers, classes, json.loads(bounds), not_compared)
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{REPORT_FILE}", "w") as file:
         file.write(json.dumps(judged.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -69,8 +81,8 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     progress.report(1, 1, "models", "blessed" if judged.blessed else refused)
 
 
-def read_evaluation(directory: str) -> tuple[list[verdict.Measured], list[verdict.Measured] | None]:
-    """Reads the metrics TFMA wrote.
+def read_evaluation(directory: str) -> tuple[list[Measured], list[Measured] | None]:
+    """Reads the metrics TFMA wrote, and derives from its confusion matrices what they imply.
 
     Args:
         directory: TFMA's output, local or of any file system TensorFlow reads.
@@ -80,26 +92,76 @@ def read_evaluation(directory: str) -> tuple[list[verdict.Measured], list[verdic
     """
     import tensorflow_model_analysis as tfma  # 19 s, unless the Evaluator ran in this process
 
-    candidate: list[verdict.Measured] = []
-    baseline: list[verdict.Measured] = []
+    counts = _confusions(tfma.load_plots(directory))
+    candidate: list[Measured] = []
+    baseline: list[Measured] = []
     for record in tfma.load_metrics(directory):
-        values: dict[str, dict[str, float]] = {_CANDIDATE: {}, _BASELINE: {}}
+        values: dict[str, dict[str, float]] = {CANDIDATE: {}, BASELINE: {}}
+        areas: dict[str, dict[int, float]] = {CANDIDATE: {}, BASELINE: {}}
         for item in record.metric_keys_and_values:
-            if item.value.HasField("double_value") and not item.key.is_diff:
-                values[item.key.model_name or _CANDIDATE][item.key.name] = item.value.double_value.value
-        name = _slice_name(record.slice_key)
-        examples = int(max(model.pop(_COUNT, 0) for model in values.values()))
-        candidate.append(verdict.Measured(name, examples, values[_CANDIDATE]))
-        if values[_BASELINE]:
-            baseline.append(verdict.Measured(name, examples, values[_BASELINE]))
+            model = item.key.model_name or CANDIDATE  # TFMA leaves the name out where there is only one model
+            if not item.value.HasField("double_value") or item.key.is_diff:
+                continue
+            if item.key.name == _AUC:
+                areas[model][item.key.sub_key.class_id.value] = item.value.double_value.value
+            else:
+                values[model][item.key.name] = item.value.double_value.value
+        parts = _parts(record.slice_key)
+        examples = int(max(found.pop(_COUNT, 0) for found in values.values()))
+        for model, measured in ((CANDIDATE, candidate), (BASELINE, baseline)):
+            if values[model]:
+                auc = [areas[model][number] for number in sorted(areas[model])]
+                confusion = _matrix(counts.get((parts, model), {}), len(auc))
+                metrics = {**values[model], **_averages(confusion, auc)}
+                name = slices.title(parts) or OVERALL
+                measured.append(Measured(parts, name, examples, metrics, auc, confusion))
     return candidate, baseline or None
 
 
-def _slice_name(key: Any) -> str:
-    """A TFMA SliceKey in the words of the settings: `label=roses`, `label=roses, brightness=dark` where crossed."""
+def _confusions(plots: Any) -> dict[tuple[tuple[tuple[str, str], ...], str], dict[tuple[int, int], int]]:
+    """Images by true and predicted class, for every slice and model."""
+    found = {}
+    for record in plots:
+        for item in record.plot_keys_and_values:
+            matrices = item.value.multi_class_confusion_matrix_at_thresholds.matrices
+            if matrices:
+                entries = {
+                    (e.actual_class_id, e.predicted_class_id): round(e.num_weighted_examples)
+                    for e in matrices[0].entries
+                }
+                found[_parts(record.slice_key), item.key.model_name or CANDIDATE] = entries
+    return found
+
+
+def _matrix(entries: dict[tuple[int, int], int], classes: int) -> np.ndarray:
+    """int [k, k]; images whose class the model does not know are in none of its rows."""
+    matrix = np.zeros((classes, classes), int)
+    for (actual, predicted), count in entries.items():
+        if actual >= 0 and predicted >= 0:
+            matrix[actual, predicted] += count
+    return matrix
+
+
+def _averages(confusion: np.ndarray, auc: Sequence[float]) -> dict[str, float]:
+    """Macro and weighted means over the classes that have images in the slice."""
+    support = confusion.sum(axis=1)
+    present = support > 0
+    if not present.any():
+        return {}
+    by_class = dict(zip(AVERAGES, averages(confusion.diagonal(), confusion.sum(axis=0), support), strict=True))
+    by_class[_AUC] = np.asarray(auc)
+    return {
+        f"{kind}_{name}": float(np.average(values[present], weights=weights[present]))
+        for name, values in by_class.items()
+        for kind, weights in (("macro", present.astype(float)), ("weighted", support))
+    }
+
+
+def _parts(key: Any) -> tuple[tuple[str, str], ...]:
+    """A TFMA SliceKey in the words of the settings."""
     parts = []
     for single in key.single_slice_keys:
         value = getattr(single, single.WhichOneof("kind"))
         text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else f"{value:g}"
-        parts.append(f"{single.column.removeprefix(_SLICE_PREFIX)}={text}")
-    return ", ".join(parts) or verdict.OVERALL
+        parts.append((slices.name_of(single.column), text))
+    return tuple(parts)

@@ -1,74 +1,93 @@
-"""The gate's rules: measured metrics and bounds in, a verdict with a sentence for every failure out. No TFX here.
+"""The gate's verdict: metrics, answers and bounds in, a decision with a sentence for every failure out. No TFX here.
 
 Bounds, as JSON (null or absent demands nothing):
 
     {"thresholds": {"accuracy": {"min": 0.9, "max": null, "max_drop": 0.01}},
-     "per_slice": {"accuracy": {"min": 0.7, "max": null, "min_examples": 30}}}
+     "per_slice": {"accuracy": {"min": 0.7, "max": null, "max_drop": null, "min_examples": 30}},
+     "confidence": 0.95, "on_doubt": "pass"}
 
-A slice with fewer images than `min_examples` is not judged: it would fail by chance.
+A bound is broken only where the answers say so with that confidence, corrected for the number of bounds that are judged
+(components/bounds.py, docs/gate.md). `gate.json` is `Verdict.to_dict`
+(`not_compared`: why there is no baseline):
+
+    {"blessed": bool, "confidence": 0.95, "on_doubt": "pass" | "refuse", "not_compared": null | why not,
+     "metrics": {name: {"overall": x, "low": x, "high": x, "baseline": x | null, "change": range | null}},
+     "slices": [{"slice": name, "examples": n, "metrics": {name: range}, "baseline": {name: range} | null,
+                 "change": {name: range} | null}],
+     "classes": [{"class": name, "examples": n, "metrics": {"precision" | "recall" | "f1" | "auc": range}}],
+     "confusion": {"classes": [name], "counts": [[n]]},
+     "judged": [{"metric", "slice", "kind", "bound", "examples", "value", "low", "high", "p", "state"}],
+     "failures": [as `Failure`], "notes": [sentence]}
+
+A range is {"value": x, "low": x, "high": x}; limits are null where none are known, a value where it is not finite.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from components import gate_words, intervals, measures
+from components.bounds import PER_SLICE, Judged, judge_bounds, read_bounds
+from components.gate_words import allowed
+from components.measures import RESAMPLED, SHARES
+from components.prediction import Prediction
+from components.slice_result import OVERALL, Measured, SliceResult, class_records
+from components.slices import LABEL
 from trainer.errors import InputError
 
-OVERALL = "overall"
-
-LOWER_IS_BETTER = frozenset({"cross_entropy"})
-"""Metrics whose drop in quality is a rise in value."""
-
-# TFMA's Keras metrics are float32: 0.9 comes back as 0.899999976.
-_ROUNDING = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What TFMA measured of one model on one slice.
-
-    Attributes:
-        slice: e.g. `label=roses`, or `overall` for the whole split.
-        examples: number of images in it.
-        metrics: values by name, NaN where TFMA could not tell.
-    """
-
-    slice: str
-    examples: int
-    metrics: Mapping[str, float]
+_PICTURES = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """One bound that the candidate breaks.
+    """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
 
     Attributes:
         metric: its name.
         slice: where, as in `Measured`.
         value: of the candidate; None where it is not a finite number, which JSON cannot hold.
-        bound: that the value breaks; for `max_drop` the value that was still allowed.
-        kind: which bound it is.
+        low: its lower confidence limit.
+        high: its upper one.
+        bound: that the value breaks; for a drop the value that was still allowed.
+        kind: `min`, `max`, `max_drop`, or `per_slice_` and one of them.
+        examples: images in the slice.
+        p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
+        mistakes: how many images of the slice are wrong.
+        pictures: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
         message: all of it in a sentence.
     """
 
     metric: str
     slice: str
     value: float | None
+    low: float | None
+    high: float | None
     bound: float
-    kind: Literal["min", "max", "max_drop", "per_slice_min", "per_slice_max"]
+    kind: str
+    examples: int
+    p: float
+    mistakes: int
+    pictures: list[str]
     message: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether the candidate is blessed, and all it was judged by."""
+    """Whether the candidate is blessed, and all it was judged by; see the module's docstring."""
 
     blessed: bool
-    metrics: dict[str, dict[str, float | None]]
+    confidence: float
+    on_doubt: str
+    not_compared: str | None
+    metrics: dict[str, dict[str, Any]]
     slices: list[dict[str, Any]]
+    classes: list[dict[str, Any]]
+    confusion: dict[str, Any] | None
+    judged: list[dict[str, Any]]
     failures: list[Failure]
     notes: list[str]
 
@@ -77,136 +96,145 @@ class Verdict:
         return dataclasses.asdict(self)
 
 
-def judge(candidate: Sequence[Measured], baseline: Sequence[Measured] | None, bounds: Mapping[str, Any]) -> Verdict:
+def judge(
+    candidate: Sequence[Measured],
+    baseline: Sequence[Measured] | None,
+    predictions: Sequence[Prediction],
+    classes: Sequence[str],
+    bounds: Mapping[str, Any],
+    not_compared: str | None = None,
+) -> Verdict:
     """Judges a candidate.
 
     Args:
         candidate: the whole split (`overall`) and the slices.
-        baseline: the same of the last blessed model; None if there is none.
+        baseline: the same of the last blessed model; None if there is none to compare with.
+        predictions: the answers for all test images.
+        classes: the candidate's, in the order of its outputs.
         bounds: see the module's docstring.
+        not_compared: why there is no baseline, in a sentence.
 
     Raises:
         InputError: a bounded metric is not measured, or nothing was measured at all.
     """
-    if OVERALL not in {m.slice for m in candidate}:
+    results = _results(candidate, baseline, predictions, classes, float(bounds.get("confidence", intervals.CONFIDENCE)))
+    if OVERALL not in results:
         raise InputError("the evaluation measured nothing: is the test split empty?")
-    overall = next(m for m in candidate if m.slice == OVERALL)
-    slices = sorted((m for m in candidate if m.slice != OVERALL), key=lambda m: m.slice)
-    before = {m.slice: m for m in baseline or []}
-    thresholds, per_slice = _demands(bounds, "thresholds"), _demands(bounds, "per_slice")
-    for group, demands in (("thresholds", thresholds), ("per_slice", per_slice)):
-        for unknown in sorted(set(demands) - set(overall.metrics)):
-            known = ", ".join(sorted(overall.metrics))
-            raise InputError(f"evaluation.{group}.{unknown}: there is no such metric; measured are {known}")
-    notes: list[str] = []
-    failures = [
-        *_overall_failures(overall, before.get(OVERALL), thresholds, notes),
-        *_slice_failures(slices, per_slice, notes),
-    ]
-    if not thresholds and not per_slice:
-        notes.append("nothing is demanded of the model: set evaluation.thresholds to have it judged")
+    overall = results.pop(OVERALL)
+    slices = [results[name] for name in sorted(results)]
+    thresholds, per_slice = read_bounds(bounds, [m for m in overall.measured.metrics if m in (*SHARES, *RESAMPLED)])
+    judged = judge_bounds(overall, slices, thresholds, per_slice, overall.confidence)
+    refusing = ("broken", "doubt") if bounds.get("on_doubt") == "refuse" else ("broken",)
+    failures = [_failure(j, predictions) for j in judged if j.state in refusing]
+    compared = overall.before is not None
     return Verdict(
         blessed=not failures,
-        metrics={
-            name: {OVERALL: _finite(value), "baseline": _value(before.get(OVERALL), name)}
-            for name, value in overall.metrics.items()
-        },
-        slices=[_slice_record(m, before.get(m.slice)) for m in slices],
+        confidence=overall.confidence,
+        on_doubt=str(bounds.get("on_doubt", "pass")),
+        not_compared=None if compared else not_compared or "there is no blessed model yet",
+        metrics={name: _overall_record(overall, name) for name in overall.measured.metrics},
+        slices=[_slice_record(result) for result in slices],
+        classes=class_records(overall.measured, classes, overall.confidence),
+        confusion=None
+        if overall.measured.confusion is None
+        else {"classes": list(classes), "counts": overall.measured.confusion.tolist()},
+        judged=[_judged_record(j) for j in judged],
         failures=failures,
-        notes=notes,
+        notes=list(gate_words.notes(overall, slices, thresholds, per_slice, judged, not_compared, "doubt" in refusing)),
     )
 
 
-def _demands(bounds: Mapping[str, Any], group: str) -> dict[str, dict[str, float]]:
-    """The bounds that are set, by metric; metrics without any are left out."""
-    given = {name: {k: v for k, v in b.items() if v is not None} for name, b in bounds.get(group, {}).items()}
-    return {name: b for name, b in given.items() if set(b) - {"min_examples"}}
+def _results(
+    candidate: Sequence[Measured],
+    baseline: Sequence[Measured] | None,
+    predictions: Sequence[Prediction],
+    classes: Sequence[str],
+    confidence: float,
+) -> dict[str, SliceResult]:
+    """Every slice with the answers for its images."""
+    before = {m.slice: m for m in baseline or []}
+    labels = [p.label for p in predictions]
+    past = [p.baseline for p in predictions if p.baseline is not None]
+    compared = bool(before) and len(past) == len(predictions)
+    names = [*classes, *labels, *(p.predicted for p in predictions), *(a.predicted for a in past)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    answers = measures.columns(labels, [p.answer for p in predictions], numbers)
+    answers_before = measures.columns(labels, past, numbers) if compared else None
+    values: dict[str, np.ndarray] = {}
+    results = {}
+    for measured in candidate:
+        inside = np.ones(len(predictions), bool)
+        for name, value in measured.parts:
+            if name not in values:
+                values[name] = np.array([p.label if name == LABEL else p.slices.get(name) for p in predictions], object)
+            inside &= values[name] == value
+        images = np.flatnonzero(inside)
+        results[measured.slice] = SliceResult(
+            measured,
+            before.get(measured.slice) if compared else None,
+            images,
+            answers.of(images),
+            answers_before.of(images) if answers_before else None,
+            confidence,
+        )
+    return results
 
 
-def _overall_failures(
-    measured: Measured, before: Measured | None, thresholds: Mapping[str, Mapping[str, float]], notes: list[str]
-) -> Iterator[Failure]:
-    for metric, bounds in thresholds.items():
-        value = measured.metrics[metric]
-        yield from _outside(metric, measured, bounds, "")
-        if "max_drop" not in bounds:
-            continue
-        past = _value(before, metric)
-        if past is None:
-            why = (
-                "there is no blessed model to compare with (none yet, or one with other classes, or its files are gone)"
-                if before is None
-                else f"the blessed model's {metric} is not a number"
-            )
-            notes.append(f"max_drop of {metric} does not apply: {why}")
-            continue
-        sign = -1 if metric in LOWER_IS_BETTER else 1
-        bound = past - sign * bounds["max_drop"]
-        if not _reaches(value, bound, sign):
-            verb = "rises" if sign < 0 else "drops"
-            message = (
-                f"{metric} {verb} from {past:.4f} (the blessed model) to {_shown(value)} "
-                f"on {measured.examples} test images; by at most {bounds['max_drop']:g} is allowed"
-            )
-            yield Failure(metric, OVERALL, _finite(value), bound, "max_drop", message)
+def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
+    bound, result = judged.bound, judged.result
+    found = result.range(bound.metric)
+    inside = [predictions[i] for i in result.images]
+    wrong = sorted((p for p in inside if not p.right), key=lambda p: (p.label_probability, p.path))
+    if bound.kind == "max_drop":
+        wrong.sort(key=lambda p: p.baseline is None or p.baseline.predicted != p.label)  # keeps the order otherwise
+    return Failure(
+        metric=bound.metric,
+        slice=result.measured.slice,
+        value=found["value"],
+        low=found["low"],
+        high=found["high"],
+        bound=allowed(bound, result),
+        kind=bound.kind if result.is_overall else f"{PER_SLICE}{bound.kind}",
+        examples=result.measured.examples,
+        p=judged.p,
+        mistakes=len(wrong),
+        pictures=[p.path for p in wrong[:_PICTURES]],
+        message=gate_words.message(judged),
+    )
 
 
-def _slice_failures(
-    slices: Sequence[Measured], per_slice: Mapping[str, Mapping[str, float]], notes: list[str]
-) -> Iterator[Failure]:
-    for metric, bounds in per_slice.items():
-        fewest = int(bounds.get("min_examples", 0))
-        small = [m for m in slices if m.examples < fewest]
-        for measured in slices:
-            if measured.examples >= fewest:
-                yield from _outside(metric, measured, bounds, "per_slice_")
-        if not slices:
-            notes.append(f"per_slice.{metric} does not apply: evaluation.slices names no slices")
-        elif small:
-            names = ", ".join(f"{m.slice} ({m.examples})" for m in small)
-            notes.append(
-                f"{len(small)} of {len(slices)} slices have fewer than {fewest} test images "
-                f"and were not judged by {metric}: {names}"
-            )
-
-
-def _outside(
-    metric: str, measured: Measured, bounds: Mapping[str, float], prefix: Literal["", "per_slice_"]
-) -> Iterator[Failure]:
-    """Failures by `min` and `max`."""
-    value = measured.metrics.get(metric, math.nan)
-    where = "" if measured.slice == OVERALL else f" on the slice {measured.slice}"
-    for side, sign, word in (("min", 1, "at least"), ("max", -1, "at most")):
-        if side in bounds and not _reaches(value, bounds[side], sign):
-            message = (
-                f"{metric} is {_shown(value)}{where} ({measured.examples} test images); "
-                f"{word} {bounds[side]:g} is demanded"
-            )
-            kind: Any = f"{prefix}{side}"
-            yield Failure(metric, measured.slice, _finite(value), bounds[side], kind, message)
-
-
-def _reaches(value: float, bound: float, sign: int) -> bool:
-    """Whether the value is on the good side of the bound: not below it, or with `sign` -1 not above. NaN never is."""
-    return math.isfinite(value) and sign * (value - bound) >= -_ROUNDING
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "not a finite number"
-
-
-def _slice_record(measured: Measured, before: Measured | None) -> dict[str, Any]:
+def _judged_record(judged: Judged) -> dict[str, Any]:
+    bound, result = judged.bound, judged.result
     return {
-        "slice": measured.slice,
-        "examples": measured.examples,
-        "metrics": {name: _finite(value) for name, value in measured.metrics.items()},
-        "baseline": {name: _finite(value) for name, value in before.metrics.items()} if before else None,
+        "metric": bound.metric,
+        "slice": result.measured.slice,
+        "kind": bound.kind if result.is_overall else f"{PER_SLICE}{bound.kind}",
+        "bound": bound.value,
+        "examples": result.measured.examples,
+        **result.range(bound.metric),
+        "p": judged.p,
+        "state": judged.state,
     }
 
 
-def _value(measured: Measured | None, metric: str) -> float | None:
-    return _finite(measured.metrics.get(metric, math.nan)) if measured else None
+def _overall_record(overall: SliceResult, metric: str) -> dict[str, Any]:
+    found, past = overall.range(metric), overall.past_range(metric)
+    return {
+        OVERALL: found["value"],
+        "low": found["low"],
+        "high": found["high"],
+        "baseline": past["value"] if past else None,
+        "change": overall.change(metric),
+    }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _slice_record(result: SliceResult) -> dict[str, Any]:
+    names = list(result.measured.metrics)
+    compared = result.past is not None
+    return {
+        "slice": result.measured.slice,
+        "examples": result.measured.examples,
+        "metrics": {name: result.range(name) for name in names},
+        "baseline": {name: result.past_range(name) for name in names} if compared else None,
+        "change": {name: result.change(name) for name in names} if compared else None,
+    }

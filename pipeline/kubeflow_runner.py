@@ -47,7 +47,7 @@ DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-dest
 RESOURCES = {
     "FeatureExtractor": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     "Trainer": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
-    "Evaluator": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
+    "TestPredictions": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components import spans
+from components import slices, spans
 from components.image_layout import Listing
 from pipeline import outcome as outcomes
 from pipeline import push_directory
@@ -186,14 +186,12 @@ def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
     return schema, inferred
 
 
-def _check_slices(slices: Sequence[str], known: Sequence[str]) -> None:
+def _check_slices(named: Sequence[str], known: Sequence[str]) -> None:
     """TFMA is silent about a feature that no image has, and a gate on its slices would never close."""
-    for key in (key for keys in feature_keys(slices) for key in keys):
+    for key in (key for keys in feature_keys(named) for key in keys):
         if key not in known:
-            names = [k.removeprefix("slice/") for k in known if k == "label" or k.startswith("slice/")]
-            raise InputError(
-                f"evaluation.slices: no image has {key.removeprefix('slice/')!r}; known are {', '.join(names)}"
-            )
+            names = [slices.name_of(k) for k in known if slices.is_slice(k)]
+            raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {', '.join(names)}")
 
 
 def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Console) -> str | None:

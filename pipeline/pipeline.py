@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
-from tfx.components import Evaluator, ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
+from tfx.components import ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -21,6 +21,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from components.backbone_importer import BackboneImporter
 from components.baseline import BaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
+from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
@@ -29,9 +30,10 @@ from components.serving_check import ServingCheck
 from components.test_predictions import TestPredictions
 from components.validation_gate import ValidationGate
 from components.warm_start import LastBlessedStrategy, WarmStart
+from components.worst_mistakes import WorstMistakes
 from pipeline.code_hash import code_hash
 from pipeline.evaluation import eval_config
-from pipeline.schema import feature_names
+from pipeline.schema import class_names, feature_names
 from pipeline.settings import Settings
 from trainer import config as trainer_config
 from trainer import rules
@@ -227,21 +229,32 @@ def create_pipeline(
         if places.own_resolvers
         else Resolver(strategy_class=LatestBlessedModelStrategy, **blessed)
     ).with_id("Baseline")
-    evaluator = Evaluator(
-        examples=raw,
+    predictions = TestPredictions(
         model=model,
         baseline_model=baseline.outputs["model"],
-        eval_config=eval_config(settings.evaluation.slices),
+        examples=raw,
+        code=code_hash("components.test_predictions"),
+    )
+    evaluator = Evaluator(
+        examples=predictions.outputs["answers"],
+        model=model,
+        baseline_model=baseline.outputs["model"],
+        eval_config=eval_config(
+            settings.evaluation.slices, len(class_names(schema)), code_hash("components.tfma_metrics")
+        ),
         example_splits=["test"],
     )
     gate = ModelGate(
         evaluation=evaluator.outputs["evaluation"],
+        predictions=predictions.outputs["predictions"],
         model=model,
         baseline_model=baseline.outputs["model"],
         bounds=json.dumps(
             {
                 "thresholds": {name: dataclasses.asdict(b) for name, b in settings.evaluation.thresholds.items()},
                 "per_slice": {name: dataclasses.asdict(b) for name, b in settings.evaluation.per_slice.items()},
+                "confidence": settings.evaluation.confidence,
+                "on_doubt": settings.evaluation.on_doubt,
             }
         ),
         code=code_hash("components.model_gate"),
@@ -267,13 +280,14 @@ def create_pipeline(
         # A pushed version never changes: words for its card that were edited make a new one.
         custom_config={"nonce": places.push_nonce, "card": dataclasses.asdict(settings.card)},
     )
-    predictions = TestPredictions(
+    mistakes = WorstMistakes(
         model=model,
         examples=raw,
+        predictions=predictions.outputs["predictions"],
         image_size=backbone.image_size,
-        code=code_hash("components.test_predictions"),
+        code=code_hash("components.worst_mistakes"),
     )
-    predictions.add_upstream_node(pusher)  # only the report reads them: they must not hold up a push
+    mistakes.add_upstream_node(pusher)  # only the report shows them: they must not hold up a push
     stages = [
         examples,
         imported_schema,
@@ -289,11 +303,12 @@ def create_pipeline(
         tuner,
         trainer,
         baseline,
+        predictions,
         evaluator,
         gate,
         serving_check,
         pusher,
-        predictions,
+        mistakes,
     ]
     components = [component for component in stages if component is not None]
     for component in components:

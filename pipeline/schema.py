@@ -9,7 +9,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import data_problems, slice_features
+from components import data_problems, slice_features, slices
 from components.image_layout import Listing
 from pipeline.files import write
 from trainer.errors import InputError
@@ -75,12 +75,23 @@ def feature_names(text: str) -> list[str]:
     return sorted(f.name for f in parse(text, "the schema").feature if f.name != data_problems.UNMEASURED)
 
 
+def class_names(text: str) -> list[str]:
+    """The classes: the domain of `label`."""
+    schema = parse(text, "the schema")
+    domain = next(feature.domain for feature in schema.feature if feature.name == slices.LABEL)
+    return [name for shared in schema.string_domain if shared.name == domain for name in shared.value]
+
+
 def _infer(listing: Listing) -> schema_pb2.Schema:
     classes = listing.classes()
     if len(classes) < 2:
         raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")
     schema = schema_pb2.Schema()
-    for name in (*_BYTES, *_INTS, *sorted({f"slice/{s}" for s in (*slice_features.NAMES, *listing.metadata.columns)})):
+    for name in (
+        *_BYTES,
+        *_INTS,
+        *sorted({slices.feature_of(s) for s in (*slice_features.NAMES, *listing.metadata.columns)}),
+    ):
         feature = schema.feature.add(name=name)
         feature.type = schema_pb2.INT if name in _INTS else schema_pb2.BYTES
         feature.presence.min_fraction = 1

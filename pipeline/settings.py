@@ -123,7 +123,7 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class MetricBounds:
-    """Bounds of one metric on the whole test split; the largest drop is against the last blessed model."""
+    """Bounds of one metric on the whole test split; `max_drop` is against the last blessed model on the same images."""
 
     min: float | None = None
     max: float | None = None
@@ -135,28 +135,37 @@ class MetricBounds:
 
 
 @dataclasses.dataclass(frozen=True)
-class SliceBounds:
+class SliceBounds(MetricBounds):
     """Bounds of one metric on every slice that has at least `min_examples` test images."""
 
-    min: float | None = None
-    max: float | None = None
     min_examples: int = 30
 
     def __post_init__(self) -> None:
-        _check_range(self.min, self.max)
+        super().__post_init__()
         _require(self.min_examples >= 1, "min_examples must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, on which slices, and what a model must reach to be pushed."""
+    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
+
+    Attributes:
+        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
+        thresholds: bounds on the whole test split, by metric.
+        per_slice: bounds on every slice, by metric.
+        confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
+        on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
+    """
 
     slices: tuple[str, ...] = ("label", "resolution", "brightness")
     thresholds: dict[str, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[str, SliceBounds] = dataclasses.field(default_factory=dict)
+    confidence: float = 0.95
+    on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
         evaluation.feature_keys(self.slices)
+        _require(0.5 <= self.confidence < 1, f"confidence is {self.confidence}; it is a part, from 0.5 to below 1")
         for group in ("thresholds", "per_slice"):
             for metric in getattr(self, group):
                 near = difflib.get_close_matches(metric, evaluation.METRICS, n=1)

@@ -40,3 +40,8 @@ def values(record: bytes) -> dict[str, bytes]:
     """The bytes features of a serialized tf.Example, the first value of each; features without any are left out."""
     features = tf.train.Example.FromString(record).features.feature
     return {name: feature.bytes_list.value[0] for name, feature in features.items() if feature.bytes_list.value}
+
+
+def text(value: bytes) -> str:
+    """A name or path as text; what is not UTF-8 is escaped."""
+    return value.decode("utf-8", "backslashreplace")

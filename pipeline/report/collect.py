@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
-from components.verdict import OVERALL
+from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
+from components.slice_result import OVERALL
 from pipeline import lineage
 from pipeline.code_hash import code_hash
 from pipeline.lineage import NodeRun, Output
@@ -86,7 +86,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         backbone=reader.json(artifacts.file("BackboneImporter", "backbone", "Format-Serving/backbone.json")),
         features=reader.json(artifacts.file("FeatureExtractor", "features", "features.json")),
         predictions=predictions or [],
-        gallery=reader.optional(artifacts.file("TestPredictions", "predictions", GALLERY_FILE), _gallery) or [],
+        gallery=reader.optional(artifacts.file("WorstMistakes", "gallery", GALLERY_FILE), _gallery) or [],
         evidence=reader.part("the pictures behind the failures", lambda: _evidence(outcome, predictions, examples))
         or {},
         lineage=artifacts.all(),
@@ -201,13 +201,13 @@ def _thinned(values: dict[int, float]) -> list[StepValue]:
 
 def _predictions(path: Path) -> list[Prediction]:
     with path.open(encoding="utf-8") as file:
-        return [Prediction(**json.loads(line)) for line in file]
+        return list(read_predictions(file))
 
 
 def _gallery(path: Path) -> list[Mistake]:
     mistakes = []
     for entry in json.loads(path.read_text(encoding="utf-8")):
-        prediction = Prediction(**{field: entry[field] for field in Prediction._fields})
+        prediction = prediction_of({field: entry[field] for field in Prediction._fields if field in entry})
         attribution = entry.get("attribution")
         mistakes.append(
             Mistake(

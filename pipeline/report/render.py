@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.verdict import OVERALL
+from components.slice_result import OVERALL
 from pipeline.report import plots
 from pipeline.report.facts import Facts
 from pipeline.report.measures import (
@@ -133,8 +133,8 @@ def slice_rows(facts: Facts) -> list[SliceRow]:
         _row(
             s["slice"],
             s["examples"],
-            s["metrics"],
-            s["baseline"],
+            _values(s["metrics"]),
+            s["baseline"] and _values(s["baseline"]),
             per_slice.get("min") if s["examples"] >= per_slice.get("min_examples", 0) else None,
             s["slice"] in failed,
         )
@@ -162,6 +162,10 @@ def _row(
         limit,
         failed,
     )
+
+
+def _values(ranges: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    return {name: found["value"] for name, found in ranges.items()}
 
 
 def _interval(accuracy: float | None, examples: int) -> Interval | None:

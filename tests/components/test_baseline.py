@@ -3,17 +3,10 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from components.baseline import BaselineStrategy
 
 
-def model(number, folder=None):
+def model(number):
     artifact = Model()
     artifact.id = number
-    artifact.uri = str(folder / str(number)) if folder else ""
     return artifact
-
-
-def write_classes(folder, number, classes):
-    assets = folder / str(number) / "Format-Serving" / "assets"
-    assets.mkdir(parents=True)
-    (assets / "classes.txt").write_text(classes)
 
 
 def blessing(number, of, blessed=1, baseline=0):
@@ -26,12 +19,12 @@ def blessing(number, of, blessed=1, baseline=0):
     return artifact
 
 
-def resolve(candidate, models, blessings, folder=None):
+def resolve(candidate, models, blessings):
     found = BaselineStrategy().resolve_artifacts(
         None,
         {
-            "candidate": [model(candidate, folder)],
-            "model": [model(m, folder) for m in models],
+            "candidate": [model(candidate)],
+            "model": [model(m) for m in models],
             "model_blessing": blessings,
         },
     )
@@ -61,12 +54,3 @@ def test_an_older_model_that_comes_back_is_judged_against_the_last_blessed():
 
 def test_models_that_no_blessing_names_are_passed_over():
     assert resolve(5, [4, 5], [blessing(10, 1)]) == []
-
-
-def test_a_model_of_other_classes_or_whose_files_are_gone_is_no_baseline(tmp_path):
-    write_classes(tmp_path, 1, "daisy\nroses\n")
-    write_classes(tmp_path, 2, "daisy\nroses\ntulips\n")
-    write_classes(tmp_path, 3, "daisy\nroses\ntulips\n")
-    assert resolve(2, [1, 2], [blessing(10, 1)], tmp_path) == []
-    assert resolve(3, [2, 3], [blessing(10, 2)], tmp_path) == [2]
-    assert resolve(3, [3, 4], [blessing(10, 4)], tmp_path) == []

@@ -1,126 +1,152 @@
-"""TestPredictions: an answer for every test image, and pictures of the worst mistakes."""
+"""TestPredictions: both models' answers for every test image, and why there may be none of the last blessed one."""
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import apache_beam as beam
 import pytest
-from PIL import Image
+import tensorflow as tf
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model
 
-from components import occlusion, test_predictions
-from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction
+from components import test_predictions
+from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
 from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
+from trainer import records
 
 
-def labelled(colour: int, label: str, number: int, **slices: str):
+def labelled(colour: int, label: str, number: int, **slices: str) -> tf.train.Example:
     """An example whose picture is of one colour and whose label may be another."""
     made = example(image_bytes(colour, seed=number), label, **slices)
-    made.features.feature["image/path"].bytes_list.value.append(f"{label}/{number}.jpg".encode())
+    made.features.feature["image/path"].bytes_list.value.append(f"{label}/{number:02d}.jpg".encode())
     made.features.feature["image/sha256"].bytes_list.value.append(b"ab")
     return made
 
 
+def model(folder: Path, name: str, **options: object) -> Model:
+    made = Model()
+    made.uri = str(folder / name)
+    (folder / name).mkdir()
+    save_model(folder / name / "Format-Serving", **({"certainty": 2.0} | options))
+    return made
+
+
 def run(
-    folder: Path, examples: list, faults: Sequence[Fault] = (), **parameters: object
-) -> tuple[list[Prediction], list[dict], object]:
-    """Runs the component on these examples and reads what it wrote."""
-    model, raw, predictions = Model(), Examples(), test_predictions.Predictions()
-    model.uri, raw.uri, predictions.uri = (str(folder / name) for name in ("model", "examples", "predictions"))
+    folder: Path, examples: list, baseline: Model | None = None, faults: Sequence[Fault] = (), **parameters: object
+) -> tuple[list[Prediction], list[tf.train.Example], test_predictions.Predictions]:
+    """Runs the component on these examples and reads what it wrote, by path."""
+    raw, answers, predictions = Examples(), Examples(), test_predictions.Predictions()
+    raw.uri, answers.uri, predictions.uri = (str(folder / name) for name in ("examples", "answers", "predictions"))
     raw.split_names = artifact_utils.encode_split_names(["train", "test"])
-    (folder / "model").mkdir()
-    save_model(folder / "model" / "Format-Serving", certainty=2.0, faults=faults)
     write_examples(folder / "examples", "test", examples)
     test_predictions.TestPredictions.test_call(
-        model=model, examples=raw, predictions=predictions, image_size=24, **parameters
+        model=model(folder, "model", faults=faults),
+        baseline_model=baseline,
+        examples=raw,
+        predictions=predictions,
+        answers=answers,
+        beam_pipeline=beam.Pipeline(),
+        **parameters,
     )
-    lines = (folder / "predictions" / PREDICTIONS_FILE).read_text().splitlines()
-    gallery = json.loads((folder / "predictions" / GALLERY_FILE).read_text())
-    return [Prediction(**json.loads(line)) for line in lines], gallery, predictions
+    with (folder / "predictions" / PREDICTIONS_FILE).open() as file:
+        found = sorted(read_predictions(file), key=lambda p: p.path)
+    kept = [tf.train.Example.FromString(r) for r in records.read(f"{folder}/answers/Split-test/*")]
+    return found, kept, predictions
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory):
-    """Seven right answers and two wrong labels, asked for in batches of four."""
+    """Seven right answers and two wrong labels, asked for in batches of four, beside a model that is mostly wrong."""
     right = [labelled(i % 3, COLOURS[i % 3], i, brightness="dark") for i in range(7)]
     wrong = [labelled(0, "blue", 7), labelled(1, "no such class é", 8)]
-    return (*run(tmp_path_factory.mktemp("mixed"), right + wrong, batch_size=4), tmp_path_factory.getbasetemp())
+    folder = tmp_path_factory.mktemp("mixed")
+    baseline = model(folder, "before", classes=("blue", "green", "red"), certainty=-2.0)
+    return run(folder, right + wrong, baseline, batch_size=4)
 
 
-def test_every_image_has_an_answer_in_order(mixed) -> None:
-    predictions, _, artifact, _ = mixed
+def test_every_image_has_an_answer(mixed) -> None:
+    predictions, _, artifact = mixed
 
-    assert [p.path for p in predictions[:2]] == ["red/0.jpg", "green/1.jpg"]
-    assert [p.right for p in predictions] == [True] * 7 + [False] * 2
+    assert len(predictions) == 9 and sum(p.right for p in predictions) == 7
     assert all(0 <= p.label_probability <= p.probability <= 1 for p in predictions)
-    assert predictions[0].slices == {"brightness": "dark"} and predictions[0].sha256 == "ab"
+    (first,) = (p for p in predictions if p.path == "red/00.jpg")
+    assert first.slices == {"brightness": "dark"} and first.sha256 == "ab" and first.rank == 1
+    assert json.loads((Path(artifact.uri) / CLASSES_FILE).read_text()) == list(COLOURS)
     assert artifact.get_int_custom_property("examples") == 9
     assert artifact.get_int_custom_property("mistakes") == 2
 
 
 def test_a_class_the_model_does_not_know_has_no_probability(mixed) -> None:
-    unknown = mixed[0][8]
+    (unknown,) = (p for p in mixed[0] if p.label == "no such class é")
 
-    assert (unknown.label, unknown.predicted, unknown.label_probability) == ("no such class é", "green", 0)
-
-
-def test_the_gallery_holds_the_mistakes_worst_first_with_what_the_model_saw(mixed) -> None:
-    _, gallery, artifact, _ = mixed
-
-    assert [entry["label"] for entry in gallery] == ["no such class é", "blue"]
-    for entry in gallery:
-        for what in ("original", "seen", "attribution"):
-            with Image.open(Path(artifact.uri) / entry[what]) as picture:
-                assert picture.size == (24, 24) and picture.format == "JPEG"
-    with Image.open(Path(artifact.uri) / gallery[1]["seen"]) as seen:
-        assert np.asarray(seen).reshape(-1, 3).mean(axis=0).argmax() == 0  # the picture labelled blue is red
+    assert (unknown.predicted, unknown.label_probability, unknown.rank) == ("green", 0, 4)
 
 
-def test_only_the_worst_are_shown(tmp_path: Path) -> None:
-    examples = [labelled(0, "blue", number) for number in range(5)]
+def test_the_baseline_answers_for_the_same_image_in_its_own_order_of_classes(mixed) -> None:
+    """The factory's network calls its first output by the first name: "blue" is red's, and it is wrong about it."""
+    for prediction in mixed[0]:
+        assert prediction.baseline is not None
+        assert 0 <= prediction.baseline.label_probability <= prediction.baseline.probability
+    (green,) = (p for p in mixed[0] if p.path == "green/01.jpg")
+    assert green.right and green.baseline.rank == 3  # type: ignore[union-attr]
 
-    predictions, gallery, _ = run(tmp_path, examples, worst=2)
 
-    lowest = sorted(predictions, key=lambda p: p.label_probability)[:2]
-    assert [entry["path"] for entry in gallery] == [p.path for p in lowest]
+def test_what_tfma_reads_holds_no_image_and_both_models_probabilities_in_one_order(mixed) -> None:
+    predictions, kept, artifact = mixed
+
+    assert artifact.get_int_custom_property(test_predictions.COMPARED) == 1
+    assert len(kept) == len(predictions)
+    for one in kept:
+        names = set(one.features.feature)
+        assert {"label", "label_xf", "candidate", "baseline"} <= names and "image/encoded" not in names
+        label = one.features.feature["label"].bytes_list.value[0].decode()
+        place = one.features.feature["label_xf"].int64_list.value[0]
+        assert place == (COLOURS.index(label) if label in COLOURS else -1)
+        assert sum(one.features.feature["baseline"].float_list.value) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_split_without_images_gives_an_empty_answer(tmp_path: Path) -> None:
-    predictions, gallery, artifact = run(tmp_path, [])
+def test_a_split_without_images_gives_no_answers(tmp_path: Path) -> None:
+    predictions, kept, artifact = run(tmp_path, [])
 
-    assert predictions == [] and gallery == []
+    assert predictions == [] and kept == []
     assert artifact.get_int_custom_property("examples") == 0
 
 
 def test_a_model_that_answers_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:
-    predictions, gallery, _ = run(tmp_path, [labelled(1, "green", 0)], faults=["nan"])
+    predictions, _, _ = run(tmp_path, [labelled(1, "green", 0)], faults=["nan"])
 
     assert [(p.probability, p.right) for p in predictions] == [(0, False)]
-    assert len(gallery) == 1
 
 
-def test_occlusion_finds_the_part_that_matters() -> None:
-    image = np.full((60, 60, 3), 40, np.uint8)
-    image[0:20, 40:60] = 250  # what this classifier looks for, at the top right
-
-    cells = occlusion.sensitivity(image, lambda images: np.array([i[0:20, 40:60].mean() / 255 for i in images]))
-
-    assert np.unravel_index(cells.argmax(), cells.shape) in {(0, 5), (1, 5), (0, 4), (1, 4)}
-    assert cells[:, 0] == pytest.approx(np.zeros(occlusion.CELLS))
+def truncate(folder: Path) -> None:
+    path = next((folder / "before" / "Format-Serving" / "variables").glob("variables.data*"))
+    path.write_bytes(path.read_bytes()[:-8])
 
 
-def test_the_overlay_tints_what_speaks_for_and_against() -> None:
-    grey = np.full((60, 60, 3), 128, np.uint8)
-    cells = np.zeros((occlusion.CELLS, occlusion.CELLS))
-    cells[0, 0], cells[-1, -1] = 0.5, -0.5
+@pytest.mark.parametrize(
+    ("harm", "options", "said"),
+    [
+        (truncate, {}, "the last blessed model no longer loads: "),
+        (lambda f: (f / "before/Format-Serving/saved_model.pb").write_bytes(b"no"), {}, "no longer loads: "),
+        (lambda f: shutil.rmtree(f / "before"), {}, "the last blessed model's files are gone"),
+        (lambda f: None, {"classes": ("red", "green")}, r"other classes \(2, now 3; blue differ\)"),
+    ],
+)
+def test_a_last_blessed_model_that_cannot_be_compared_with_ends_no_run(
+    harm, options: dict, said: str, tmp_path: Path
+) -> None:
+    before = model(tmp_path, "before", **options)
+    harm(tmp_path)
 
-    tinted = np.asarray(occlusion.overlay(grey, cells)).astype(int)
+    predictions, kept, artifact = run(tmp_path, [labelled(1, "green", 0)], before)
 
-    assert tinted[2, 2, 0] > 180 and tinted[2, 2, 2] < 80  # orange
-    assert tinted[-2, -2, 2] > 180 and tinted[-2, -2, 0] < 100  # blue
-    assert (abs(tinted[30, 30] - 128) < 12).all()
+    assert predictions[0].baseline is None and "baseline" not in kept[0].features.feature
+    assert artifact.get_int_custom_property(test_predictions.COMPARED) == 0
+    reason = artifact.get_string_custom_property(test_predictions.NOT_COMPARED)
+    assert re.search(said, reason), reason
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ HEAVY = {
     "ServingCheck",
     "Pusher",
     "TestPredictions",
+    "WorstMistakes",
 }
 
 

@@ -71,6 +71,7 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
         ("BackboneImporter", {"backbone": {}}),
         ("Trainer", {"model": {}, "model_run": {}}),
         ("TestPredictions", {"predictions": {}}),
+        ("WorstMistakes", {"gallery": {}}),
         ("ModelGate", {"blessing": {"blessed": int(blessed)}}),
         ("ServingCheck", {"blessing": {"blessed": 1}}),
         (
@@ -203,7 +204,11 @@ def _write_training(folders: dict[str, Path]) -> None:
 
 def _write_predictions(folders: dict[str, Path]) -> None:
     folder = folders["predictions"]
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(p._asdict()) + "\n" for p in predictions()))
+    (folder / "predictions.jsonl").write_text("".join(p.to_json() + "\n" for p in predictions()))
+
+
+def _write_gallery(folders: dict[str, Path]) -> None:
+    folder = folders["gallery"]
     entries = []
     for number, prediction in enumerate(p for p in predictions() if not p.right):
         names = {what: f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")[: 3 if number < 2 else 2]}
@@ -227,14 +232,23 @@ _FAILURES = [
 
 def _write_gate(folders: dict[str, Path]) -> None:
     def measured(name: str, examples: int, accuracy: float) -> dict[str, Any]:
-        metrics = {"accuracy": accuracy, "cross_entropy": 0.5}
-        return {"slice": name, "examples": examples, "metrics": metrics, "baseline": {**metrics, "accuracy": 0.8}}
+        def ranges(accuracy: float) -> dict[str, Any]:
+            values = {"accuracy": accuracy, "cross_entropy": 0.5}
+            return {n: {"value": v, "low": 0.9 * v, "high": min(1.1 * v, 1)} for n, v in values.items()}
+
+        return {
+            "slice": name,
+            "examples": examples,
+            "metrics": ranges(accuracy),
+            "baseline": ranges(0.8),
+            "change": {"accuracy": {"value": accuracy - 0.8, "low": -0.2, "high": 0.2}},
+        }
 
     verdict = {
         "blessed": False,
         "metrics": {
-            "accuracy": {"overall": 0.8, "baseline": 0.9},
-            "cross_entropy": {"overall": None, "baseline": 0.1},
+            "accuracy": {"overall": 0.8, "low": 0.63, "high": 0.91, "baseline": 0.9, "change": None},
+            "cross_entropy": {"overall": None, "low": None, "high": None, "baseline": 0.1, "change": None},
         },
         "slices": [measured("label=cat", 20, 0.9), measured(f"label={EVIL}", 10, 0.6)],
         "failures": _FAILURES,
@@ -253,6 +267,7 @@ _WRITERS = {
     "BackboneImporter": _write_backbone,
     "Trainer": _write_training,
     "TestPredictions": _write_predictions,
+    "WorstMistakes": _write_gallery,
     "ModelGate": _write_gate,
     "ServingCheck": _write_serving,
 }

@@ -30,6 +30,7 @@ STAGES = {
     "ServingCheck",
     "Pusher",
     "TestPredictions",
+    "WorstMistakes",
 }
 IN_A_BUCKET = (
     "data.images=gs://bucket/digits",

@@ -32,6 +32,7 @@ from tfx.types import Artifact
 
 from components.image_ingestion import read_counts, read_rejects
 from components.model_gate import read_evaluation
+from components.prediction import PREDICTIONS_FILE, read_predictions
 from pipeline import schema, settings
 from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline.pipeline import Places, create_pipeline
@@ -132,6 +133,7 @@ class Chain:
             "StatisticsGen": _read_statistics,
             "Transform": self._read_transform,
             "FeatureExtractor": _read_features,
+            "TestPredictions": _read_predictions,
             "Evaluator": _read_evaluation,
         }
         return readers[component_id]({key: artifacts[0].uri for key, artifacts in outputs.items()})
@@ -188,6 +190,17 @@ def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
             ]
             numbers.append(stats.avg_length if values == "string_stats" else getattr(stats, "mean", 0.0))
     return {"exact": exact, "numbers": numbers}
+
+
+def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
+    lines = Path(uris["predictions"], PREDICTIONS_FILE).read_text().splitlines()
+    predictions = sorted(read_predictions(lines), key=lambda prediction: prediction.path)
+    answers = sorted(_records(f"{uris['answers']}/Split-test"))
+    return {
+        "predicted": [(p.path, p.label, p.predicted, p.rank, p.slices) for p in predictions],
+        "numbers": [p.probability for p in predictions],
+        "answers": len(answers),
+    }
 
 
 def _read_features(uris: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.beam_engines import SMALL_STEPS
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(1200)]
-COMPONENTS = ["ImageExampleGen", "StatisticsGen", "Transform", "FeatureExtractor", "Evaluator"]
+COMPONENTS = ["ImageExampleGen", "StatisticsGen", "Transform", "FeatureExtractor", "TestPredictions", "Evaluator"]
 
 
 def _own_network() -> list[str]:
