@@ -1,10 +1,10 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune predict serve batch-predict report kubeflow prune rollback test test-ports lint format bench clean
+.PHONY: help setup run-local tune predict serve batch-predict report history compare kubeflow prune rollback test test-ports lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
-export CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
+export A B CONFIG ROOT DATA WEIGHTS SET IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
 
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
@@ -46,6 +46,12 @@ report: setup ## make the report of the last run again
 kubeflow: setup ## a spec for TARGET=cluster (Argo workflow) or TARGET=vertex (KFP v2) in OUTPUT=file
 	@$(PYTHON) -m pipeline kubeflow --config "$$CONFIG" --target "$$TARGET" \
 	  --output "$${OUTPUT:-$$ROOT/kubeflow-$$TARGET.yaml}" $${DATA:+--data "$$DATA"} $${SET:+--set "$$SET"}
+
+history: setup ## every run: when, verdict, metrics, pushed version
+	@$(PYTHON) -m pipeline history $(VERB_OPTIONS)
+
+compare: setup ## what differs between two runs, and whether by more than chance: A=run B=run, ids of the history or folders
+	@$(PYTHON) -m pipeline compare $(VERB_OPTIONS) -- "$$A" "$$B"
 
 prune: setup ## delete the oldest pushed versions beyond push.keep
 	@$(PYTHON) -m pipeline prune $(VERB_OPTIONS)

@@ -89,6 +89,14 @@ def paired_change(gained: int, lost: int, count: int, confidence: float = CONFID
     return Interval(change, limit(change, -edge, 1), limit(change, edge, -1), count)
 
 
+def unpaired_change(before: Interval, after: Interval) -> Interval:
+    """The difference of two shares of different images, from their Wilson intervals (Newcombe 1998, method 10)."""
+    change = after.value - before.value
+    low = change - math.hypot(after.value - after.low, before.high - before.value)
+    high = change + math.hypot(after.high - after.value, before.value - before.low)
+    return Interval(change, low, high, min(before.count, after.count))
+
+
 def tango_score(gained: int, lost: int, count: int, delta: float, correction: float = 0.0) -> float:
     """How many standard errors the change lies above `delta`, by the score of the likelihood where it is `delta`.
 

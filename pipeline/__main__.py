@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+import rich.console
 
 from pipeline import files, outcome, records, settings
 from trainer.config import TunerConfig
@@ -243,6 +245,54 @@ def airflow(config: str, overrides: tuple[str, ...], root: Path, data: str | Non
 @_CONFIG
 @_ROOT
 @_SET
+@click.option("--json", "as_json", is_flag=True, help="For machines: a JSON list, with all metrics and settings.")
+def history(config: str, root: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Lists every run: when, verdict, metrics, pushed version."""
+    with _user_errors():
+        _quiet_stack()
+        from pipeline import runs, tables
+        from pipeline.local_runner import folder
+
+        loaded = settings.load(config, _split(overrides))
+        found = runs.all_runs(runs.open_store(folder(loaded, root)), loaded.name)
+        if as_json:
+            click.echo(
+                json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1)
+            )
+        else:
+            _terminal().print(tables.history(found))
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
+@click.option("--json", "as_json", is_flag=True, help="For machines: a JSON object.")
+@click.argument("a")
+@click.argument("b")
+def compare(config: str, root: Path, overrides: tuple[str, ...], as_json: bool, a: str, b: str) -> None:
+    """Says what differs between two runs: settings, and metrics by more than chance.
+
+    A and B are ids of runs (`history` lists them), beginnings of such, or pipelines' folders: their last runs.
+    """
+    with _user_errors():
+        _quiet_stack()
+        from pipeline import runs, tables
+        from pipeline.comparison import compare as compare_runs
+        from pipeline.local_runner import folder
+
+        loaded = settings.load(config, _split(overrides))
+        found = compare_runs(*(runs.find(reference, folder(loaded, root), loaded.name) for reference in (a, b)))
+        if as_json:
+            click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+        else:
+            tables.print_comparison(_terminal(), found)
+
+
+@main.command()
+@_CONFIG
+@_ROOT
+@_SET
 def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Deletes the oldest pushed versions beyond push.keep."""
     with _user_errors():
@@ -301,6 +351,11 @@ def _exit_by(counts: records.Counts) -> NoReturn:
     if counts.errors:
         click.echo(f"{counts.errors} of {counts.records} images could not be classified; see their lines", err=True)
     sys.exit(outcome.BAD_INPUT if counts.errors else 0)
+
+
+def _terminal() -> rich.console.Console:
+    """Standard output; into a file or a pipe nothing is cut short."""
+    return rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _quiet_stack() -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import files, local_runner, outcome, push_directory
+from pipeline import files, local_runner, outcome, push_directory, runs
 from pipeline import settings as pipeline_settings
 from pipeline.settings import Settings
 from trainer import weights
@@ -128,7 +128,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
         push_directory=str(pushed_to),
         weights_fingerprint=weights_fingerprint,
     )
-    connection = sqlite_metadata_connection_config(str(Path(home) / local_runner.METADATA))
+    connection = sqlite_metadata_connection_config(str(Path(home) / runs.METADATA))
     pipeline = create_pipeline(loaded, places, schema, connection)
     config = {
         "schedule": airflow.schedule,
@@ -224,7 +224,7 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
     loaded = pipeline_settings.from_dict(settings)
     folder = Path(home)
     run = context["dag_run"]
-    store = MetadataStore(sqlite_metadata_connection_config(str(folder / local_runner.METADATA)))
+    store = MetadataStore(sqlite_metadata_connection_config(str(folder / runs.METADATA)))
     nodes = node_runs(store, f"{loaded.name}.{run.run_id}")
     ended = outcome.from_nodes(nodes, expected, str(folder / local_runner.ARTIFACTS))
     tasks = {task.task_id: task for task in run.get_task_instances()}

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from components import slices, spans
 from components.image_layout import Listing
+from pipeline import files, push_directory, runs
 from pipeline import outcome as outcomes
-from pipeline import push_directory
 from pipeline.beam_engines import DataflowEngine
 from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 ARTIFACTS = "artifacts"
 """Folder of all artifacts in the pipeline's folder."""
 
-METADATA = "metadata.sqlite"
 """ML Metadata's database in the pipeline's folder."""
 
 _NONCE = ".nonce"
+_SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy")  # of the metrics; last_run.json has all
 
 
 def folder(settings: Settings, root: Path) -> Path:
@@ -80,6 +80,7 @@ def run(settings: Settings, root: Path) -> Outcome:
         nonce = push_nonce(pushed_to, record)
         failed = Outcome("failed", outcomes.FAULT, str(home / ARTIFACTS), log=str(log))
         unfinished = dataclasses.replace(failed, failures=[outcomes.failure("the run was interrupted")])
+        files.write(home / outcomes.SETTINGS_FILE, json.dumps(to_dict(settings), indent=1, ensure_ascii=False))
         unfinished.write(record)  # so that no record of an earlier run is taken for this one's
         try:
             outcome = _run_stages(settings, home, pushed_to, nonce, console)
@@ -96,6 +97,8 @@ def run(settings: Settings, root: Path) -> Outcome:
         outcome.seconds = round(time.monotonic() - began, 1)
         outcome.peak_rss_mb = _peak_rss_mb()
         outcome.write(record)
+        if outcome.run_id:
+            runs.record(runs.open_store(home), settings.name, outcome.run_id, to_dict(settings), outcome)
         _say_outcome(outcome, console, home)
     return outcome
 
@@ -123,7 +126,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
         push_nonce=nonce,
         weights_fingerprint=fingerprint,
     )
-    connection = sqlite_metadata_connection_config(str(home / METADATA))
+    connection = sqlite_metadata_connection_config(str(home / runs.METADATA))
     pipeline = create_pipeline(settings, places, schema, connection)
     ids = [component.id for component in pipeline.components]
     store = MetadataStore(connection)
@@ -137,8 +140,9 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
             logging.getLogger(__name__).exception("the run failed")
             error = caught
     run_id = latest_run_id(store, settings.name)
-    nodes = node_runs(store, run_id) if run_id and run_id != before else {}
-    outcome = outcomes.from_nodes(nodes, ids, places.pipeline_root)
+    run_id = run_id if run_id != before else None
+    outcome = outcomes.from_nodes(node_runs(store, run_id) if run_id else {}, ids, places.pipeline_root)
+    outcome.run_id = run_id
     outcome.stages = stages.stages
     if error is not None:
         _blame(outcome, error)
@@ -303,9 +307,8 @@ def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
         where = f"{entry['stage']}: " if entry.get("stage") else ""
         console.say(f"  {where}{entry['message']}")
     if outcome.metrics:
-        console.say(
-            "  " + " · ".join(_metric(name, m) for name, m in outcome.metrics.items() if m["overall"] is not None)
-        )
+        shown = {name: m for name, m in outcome.metrics.items() if name in _SHOWN and m["overall"] is not None}
+        console.say("  " + " · ".join(_metric(name, m) for name, m in shown.items()))
     if outcome.images:
         counts = outcome.images
         console.say(

@@ -14,6 +14,9 @@ from trainer import search_space
 
 RECORD_FILE = "last_run.json"
 
+SETTINGS_FILE = "last_run_settings.json"
+"""Every setting that run had."""
+
 PUSHED, FAULT, BAD_INPUT, REFUSED = 0, 1, 2, 3
 """Exit codes: pushed; a fault of ours; bad input or settings; the gate refused."""
 
@@ -28,6 +31,7 @@ class Outcome:
     status: str
     exit_code: int
     pipeline_root: str
+    run_id: str | None = None
     pushed_model: str | None = None
     model: str | None = None
     report: str | None = None

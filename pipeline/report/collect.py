@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
 from components.slice_result import OVERALL
-from pipeline import lineage
+from pipeline import lineage, runs
 from pipeline.code_hash import code_hash
 from pipeline.lineage import NodeRun, Output
 from pipeline.outcome import Outcome
@@ -54,15 +54,15 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
     Args:
         home: the pipeline's folder.
         name: of the pipeline.
-        outcome: how the run ended; ML Metadata's latest run is this one if any stage was started.
+        outcome: how the run ended; its `run_id` says which of ML Metadata's runs it is.
         settings: of the run, as plain values.
     """
     reader = _Reader()
     run_id, nodes, past = None, {}, []
     if (home / "metadata.sqlite").is_file():
-        store = reader.part("ML Metadata", lambda: _store(home))
+        store = reader.part("ML Metadata", lambda: runs.open_store(home))
         if store is not None:
-            run_id = lineage.latest_run_id(store, name) if outcome.stages else None
+            run_id = outcome.run_id
             nodes = lineage.node_runs(store, run_id) if run_id else {}
             past = reader.part("the history", lambda: history.past_runs(store, name, run_id, home)) or []
     artifacts = _Artifacts(nodes)
@@ -144,16 +144,6 @@ class _Artifacts:
             for key, artifacts in sorted(run.outputs.items())
             for artifact in artifacts
         ]
-
-
-def _store(home: Path) -> Any:
-    from ml_metadata.metadata_store import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as pb
-
-    config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = str(home / "metadata.sqlite")
-    config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE  # READONLY fails on a locked file
-    return MetadataStore(config)
 
 
 def _data(artifacts: _Artifacts, examples: Output | None) -> Data | None:

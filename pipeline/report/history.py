@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.lineage import NodeRun, node_runs, run_contexts
 from pipeline.report.facts import PastRun
+from pipeline.runs import status_of
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 FOLDER = "reports"
 """Where reports are, in the pipeline's folder."""
 
-_LAST_STAGE = "Pusher"
 _SHOWN = 40
 
 
@@ -45,12 +45,7 @@ def report_name(run_id: str) -> str:
 
 
 def _past_run(nodes: dict[str, NodeRun], run_id: str, seconds: float, home: Path, current: bool) -> PastRun:
-    status, version = "failed", None
-    finished = nodes.get(_LAST_STAGE)
-    if finished and finished.state in ("complete", "cached"):
-        pushed = finished.outputs.get("pushed_model", [])
-        status = "pushed" if pushed and pushed[0].properties.get("pushed") == 1 else "refused"
-        version = str(pushed[0].properties["pushed_version"]) if status == "pushed" else None
+    status, version = status_of(nodes)
     accuracy, examples = _measured(nodes)
     report = report_name(run_id)
     return PastRun(

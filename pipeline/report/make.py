@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, model_card
-from pipeline.outcome import RECORD_FILE, Outcome
+from pipeline.outcome import RECORD_FILE, SETTINGS_FILE, Outcome
 from pipeline.report import history
 from pipeline.report.collect import collect
 from pipeline.report.render import render
 from trainer.errors import InputError
 
-_SETTINGS = "last_run_settings.json"
 _KEPT = 50
 
 
@@ -32,7 +31,7 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
     Returns:
         The page's path: named by the run, or by its log if it failed before the first stage.
     """
-    files.write(home / _SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False))
+    files.write(home / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False))
     facts = collect(home, name, outcome, settings)
     stem = facts.run_id or (Path(outcome.log).stem if outcome.log else "run")
     path = home / history.FOLDER / history.report_name(stem)
@@ -58,6 +57,6 @@ def remake_report(home: Path, name: str) -> Path:
     values = json.loads((home / RECORD_FILE).read_text(encoding="utf-8"))
     known = {field.name for field in dataclasses.fields(Outcome)}
     outcome = Outcome(**{key: value for key, value in values.items() if key in known})
-    kept = home / _SETTINGS
+    kept = home / SETTINGS_FILE
     settings = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     return make_report(home, name, outcome, settings)

@@ -91,6 +91,7 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
         status=status,
         exit_code={"pushed": 0, "refused": 3, "failed": 2}[status],
         pipeline_root=str(home / "artifacts"),
+        run_id=ledger.run_id if done or status == "failed" else None,
         pushed_model=str(pushed) if blessed else None,
         seconds=83.0,
         peak_rss_mb=1234,
@@ -119,7 +120,8 @@ class _Ledger:
         self._store, self._home = store, home
         number = len(store.get_contexts_by_type("pipeline_run")) if "pipeline_run" in _type_names(store) else 0
         self._pipeline = self._context("pipeline", NAME)
-        self._run = self._context("pipeline_run", f"2026-01-0{number + 1}T03:04:05.678")
+        self.run_id = f"2026-01-0{number + 1}T03:04:05.678"
+        self._run = self._context("pipeline_run", self.run_id)
         store.put_parent_contexts([pb.ParentContext(parent_id=self._pipeline, child_id=self._run)])
 
     def execute(

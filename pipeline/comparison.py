@@ -1,0 +1,158 @@
+"""What differs between two runs: settings, and metrics by more than chance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components import intervals, measures
+from components.intervals import CONFIDENCE, Interval
+from components.measures import RESAMPLED, SHARES, Answers
+from components.prediction import Prediction
+from components.significance import drop_at_most, holm
+from components.slices import LABEL, title
+from pipeline.runs import Run
+
+_RISK = 1 - CONFIDENCE
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One metric of both runs; `low` and `high` limit B minus A, and where 0 lies outside it is `more_than_chance`."""
+
+    metric: str
+    a: float
+    b: float
+    low: float | None
+    high: float | None
+    more_than_chance: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceChange:
+    """Accuracy on one slice of both runs; `p` is corrected for all slices."""
+
+    slice: str
+    examples: int
+    a: float
+    b: float
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two runs.
+
+    Attributes:
+        a: the id of the one.
+        b: of the other.
+        settings: path -> its values in A and in B, where they differ; None where a run's were not recorded.
+        same_images: whether both were measured on the same test images, so that image is compared with image.
+        metrics: all that both have.
+        slices: where accuracy differs by more than chance, the surest first; only where the images are the same.
+    """
+
+    a: str
+    b: str
+    settings: dict[str, tuple[Any, Any]] | None
+    same_images: bool
+    metrics: list[Change]
+    slices: list[SliceChange]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compares two runs.
+
+    Args:
+        a: the one, such as the earlier.
+        b: the other.
+    """
+    now, then = b.predictions(), a.predictions()
+    same = bool(now) and [(p.path, p.sha256, p.label) for p in now] == [(p.path, p.sha256, p.label) for p in then]
+    answers = _columns(then), _columns(now)
+    known = [name for name in a.metrics if name in b.metrics]
+    changes = [_change(name, a, b, answers if then and now else None, same) for name in known]
+    return Comparison(
+        a.id,
+        b.id,
+        None if a.settings is None or b.settings is None else differing(a.settings, b.settings),
+        same,
+        [change for change in changes if change is not None],
+        _slices(then, *answers) if same else [],
+    )
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings whose values differ, by their path; a setting that one run does not have is None there."""
+    left, right = dict(_flat(a)), dict(_flat(b))
+    keys = dict.fromkeys([*left, *right])
+    return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        here = f"{path}.{key}" if path else str(key)
+        lines += _flat(value, here) if isinstance(value, Mapping) and value else [(here, value)]
+    return lines
+
+
+def _columns(predictions: Sequence[Prediction]) -> Answers:
+    names = dict.fromkeys(name for p in predictions for name in (p.label, p.predicted))
+    numbers = {name: number for number, name in enumerate(names)}
+    return measures.columns([p.label for p in predictions], [p.answer for p in predictions], numbers)
+
+
+def _change(name: str, a: Run, b: Run, answers: tuple[Answers, Answers] | None, same: bool) -> Change | None:
+    before, after = a.metrics[name]["overall"], b.metrics[name]["overall"]
+    if before is None or after is None:
+        return None
+    found = _interval(name, *answers, same) if answers and name in (*SHARES, *RESAMPLED) else None
+    if found is None:
+        return Change(name, before, after, None, None, None)
+    return Change(name, before, after, found.low, found.high, not found.low <= 0 <= found.high)
+
+
+def _interval(name: str, then: Answers, now: Answers, same: bool) -> Interval:
+    """Of B minus A: image by image where they are the same, else of two samples that know nothing of each other."""
+    if name in SHARES and same:
+        return intervals.paired_change(*measures.discordant(now, then, name), now.count)
+    if name in SHARES:
+        return intervals.unpaired_change(measures.share(then, name, CONFIDENCE), measures.share(now, name, CONFIDENCE))
+    if same:
+        before, after = measures.resample([then, now])
+    else:
+        before, after = measures.resample([then], seed=0)[0], measures.resample([now], seed=1)[0]
+    return after[name].minus(before[name]).interval(CONFIDENCE)
+
+
+def _slices(predictions: Sequence[Prediction], then: Answers, now: Answers) -> list[SliceChange]:
+    """By every feature's every value; two-sided sign tests."""
+    members: dict[str, list[int]] = {}
+    for number, prediction in enumerate(predictions):
+        for part in ((LABEL, prediction.label), *prediction.slices.items()):
+            members.setdefault(title([part]), []).append(number)
+    found = []
+    for name, numbers in members.items():
+        before, after = then.of(np.array(numbers)), now.of(np.array(numbers))
+        gained, lost = measures.discordant(after, before, "accuracy")
+        evidence = drop_at_most(gained, lost, after.count, 0.0)
+        p = min(1.0, 2 * min(evidence.broken, evidence.kept))
+        a, b = (float(side.successes("accuracy").mean()) for side in (before, after))
+        found.append(SliceChange(name, after.count, a, b, p))
+    corrected = holm([change.p for change in found])
+    surest = [dataclasses.replace(c, p=p) for c, p in zip(found, corrected, strict=True) if p <= _RISK]
+    return sorted(surest, key=lambda change: change.p)
+
+
+def plain(value: Any) -> str:
+    """A setting's value on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
