@@ -14,7 +14,7 @@ from tfx.dsl.io import fileio
 from components import slices
 from components.prediction import Answer, Prediction
 from components.progress_counter import ProgressCounter
-from components.served_model import ServedModel, errors_of, first_line
+from components.served_model import ServedModel, class_names, errors_of, first_line
 from trainer import records, signatures
 
 CANDIDATE, BASELINE = "candidate", "baseline"
@@ -36,13 +36,12 @@ def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) 
         return "the last blessed model's files are gone"
     try:
         with ServedModel(baseline) as model:
-            classes = model.class_names()
+            classes = class_names(baseline)
             if records:
                 model.request(signatures.EXAMPLES, records)
     except (OSError, tf.errors.OpError, KeyError, ValueError) as error:
         return f"the last blessed model no longer loads: {first_line(error) or type(error).__name__}"
-    with ServedModel(candidate) as model:
-        known = model.class_names()
+    known = class_names(candidate)
     if set(classes) == set(known):
         return ""
     differing = ", ".join(sorted(set(classes) ^ set(known))[:5])

@@ -20,7 +20,7 @@ from tfx.utils import path_utils
 
 from components.answering import BASELINE, CANDIDATE, Classify, why_not_comparable
 from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
-from components.served_model import ServedModel
+from components.served_model import class_names
 from trainer import progress, records
 
 COMPARED = "compared"
@@ -73,8 +73,8 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
         else:
             logging.getLogger(__name__).warning("%s: %s", baseline_model.uri, problem)
     fileio.makedirs(predictions.uri)
-    with ServedModel(directories[CANDIDATE]) as served, fileio.open(f"{predictions.uri}/{CLASSES_FILE}", "w") as file:
-        file.write(json.dumps(served.class_names()))
+    with fileio.open(f"{predictions.uri}/{CLASSES_FILE}", "w") as file:
+        file.write(json.dumps(class_names(directories[CANDIDATE])))
     answers.split_names = artifact_utils.encode_split_names([split])
     examples_utils.set_payload_format(answers, example_gen_pb2.FORMAT_TF_EXAMPLE)
     with beam_pipeline as pipeline:
