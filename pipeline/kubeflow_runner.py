@@ -21,6 +21,7 @@ from typing import Any, Literal
 import yaml
 from google.protobuf import json_format
 from kfp import dsl, onprem
+from kubernetes.client import V1EnvVar
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.orchestration.data_types import RuntimeParameter
@@ -52,6 +53,9 @@ RESOURCES = {
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 
 SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
+
+STAGE_LABEL = "pipeline/stage"
+"""Label of every pod on a cluster of one's own; its value is the stage's id."""
 
 # Between two starts of a stage that failed: a minute, then two, then four, at most ten.
 _BACKOFF_SECONDS, _BACKOFF_FACTOR, _MAX_BACKOFF_SECONDS = 60, 2.0, 600
@@ -143,11 +147,12 @@ def _say_visible(kubeflow: KubeflowSettings) -> str:
 
 def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, ResourceSettings]:
     """What each stage asks for, every field filled in."""
-    for name in kubeflow.resources:
-        if name not in ids:
-            near = difflib.get_close_matches(name, ids, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
-            raise InputError(f"kubeflow.resources: there is no stage {name}; {hint}")
+    for setting in ("resources", "environment"):
+        for name in getattr(kubeflow, setting):
+            if name not in ids:
+                near = difflib.get_close_matches(name, ids, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
+                raise InputError(f"kubeflow.{setting}: there is no stage {name}; {hint}")
     filled = {}
     for name in ids:
         given = kubeflow.resources.get(name, ResourceSettings())
@@ -160,7 +165,11 @@ def _compile_for_cluster(
     kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
 ) -> Compiled:
     def configure(container: dsl.ContainerOp) -> dsl.ContainerOp:
-        asked = resources[container.human_name]
+        stage = container.human_name
+        asked = resources[stage]
+        container.add_pod_label(STAGE_LABEL, stage)  # what a Service selects to give the stage's pod a name
+        for name, value in kubeflow.environment.get(stage, {}).items():
+            container.container.add_env_variable(V1EnvVar(name=name, value=value))
         container.container.add_resource_request("cpu", f"{asked.cpu:g}")
         container.container.add_resource_request("memory", f"{asked.memory_gb:g}Gi")
         if asked.gpus:
@@ -221,6 +230,8 @@ def _compile_for_vertex(
             continue  # a resolver: the service's own work
         # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
         container["resources"] = _vertex_resources(resources[name], kubeflow.accelerator)
+        variables = kubeflow.environment.get(name, {})
+        container["env"] = [{"name": variable, "value": value} for variable, value in variables.items()]
         if kubeflow.retries:
             task["retryPolicy"] = {
                 "maxRetryCount": kubeflow.retries,

@@ -295,6 +295,7 @@ class KubeflowSettings:
         retries: how often a stage that failed is started again.
         accelerator: the kind of GPU, by Vertex's name; on a cluster of one's own any NVIDIA GPU will do.
         resources: by stage, such as `{Trainer: {gpus: 1}}`.
+        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`.
     """
 
     image: str = "tfx-image-classifier:latest"
@@ -303,6 +304,7 @@ class KubeflowSettings:
     retries: int = 2
     accelerator: str = "NVIDIA_TESLA_T4"
     resources: dict[str, ResourceSettings] = dataclasses.field(default_factory=dict)
+    environment: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(bool(self.image.strip()), "image must name a container image")

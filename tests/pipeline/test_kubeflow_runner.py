@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import aiplatform
 
 from pipeline import settings
 from pipeline.kubeflow_runner import compile_pipeline
@@ -38,6 +40,7 @@ IN_A_BUCKET = (
     "kubeflow.image=registry/classifier:1",
     "kubeflow.resources={Trainer: {gpus: 2, memory_gb: 16}}",
     "kubeflow.retries=3",
+    """kubeflow.environment={Trainer: {TF_CONFIG: '{"cluster": {}}'}}""",
 )
 
 
@@ -68,6 +71,8 @@ def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_o
         "requests": {"cpu": "4", "memory": "16Gi"},
         "limits": {"nvidia.com/gpu": "2"},
     }
+    assert {"name": "TF_CONFIG", "value": '{"cluster": {}}'} in steps["Trainer"]["container"]["env"]
+    assert {name: step["metadata"]["labels"]["pipeline/stage"] for name, step in steps.items()} == {n: n for n in steps}
     assert steps["ValidationGate"]["container"]["resources"] == {"requests": {"cpu": "1", "memory": "4Gi"}}
     names = [template["name"] for template in workflow["spec"]["templates"]]
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
@@ -83,6 +88,7 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert {step["image"] for step in steps.values()} == {"registry/classifier:1"}
     accelerator = {"type": "NVIDIA_L4", "count": "2"}
     assert steps["Trainer"]["resources"] == {"cpuLimit": 4.0, "memoryLimit": 16.0, "accelerator": accelerator}
+    assert steps["Trainer"]["env"] == [{"name": "TF_CONFIG", "value": '{"cluster": {}}'}]
     assert steps["ImageExampleGen"]["resources"] == {"cpuLimit": 1.0, "memoryLimit": 4.0}
     assert "preCacheCheck" in steps["ImageExampleGen"]["lifecycle"]
     tasks = spec["root"]["dag"]["tasks"]
@@ -91,6 +97,18 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert parameters["data-root"]["defaultValue"] == "gs://bucket/digits"
     assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == ()
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", spec["pipelineInfo"]["name"])
+
+
+def test_googles_own_client_takes_the_spec_and_its_parameters(tmp_path):
+    made = compile_pipeline(settings.load(ROOT / "configs" / "digits.yaml"), "vertex", tmp_path / "spec.yaml")
+    aiplatform.init(project="project", location="us-central1", credentials=AnonymousCredentials())
+    job = aiplatform.PipelineJob(
+        display_name="digits",
+        template_path=str(made.path),
+        pipeline_root="gs://bucket/root",
+        parameter_values={"data-root": "gs://bucket/digits", "push-destination": "{}"},
+    )
+    assert job.to_dict()["runtimeConfig"]["parameterValues"]["data-root"] == "gs://bucket/digits"
 
 
 @pytest.mark.parametrize("target", ["cluster", "vertex"])
@@ -145,6 +163,8 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
         ("cluster", "kubeflow.pipeline_root=build", "kubeflow.pipeline_root is build, which no container sees"),
         ("vertex", "backbone.weights=/home/me/w.h5", "backbone.weights is /home/me/w.h5, which no container sees"),
         ("cluster", "kubeflow.resources={Trainr: {gpus: 1}}", "no stage Trainr; did you mean Trainer?"),
+        ("cluster", "kubeflow.environment={Pushr: {A: b}}", "no stage Pushr; did you mean Pusher?"),
+        ("vertex", "data={images: 'gs://b/{SPAN}', window: 2}", "Vertex AI runs only TFX's driver"),
         ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
         ("vertex", "data.schema=schemas/none.pbtxt", "there is no schema schemas/none.pbtxt"),
     ],

@@ -114,9 +114,11 @@ class Vertex:
         before = container.lifecycle.pre_cache_check
         if before.command:
             start([*before.command, *before.args])
-        found = report.read_text() if report.exists() else ""
+            driven = json_format.Parse(report.read_text(), pb.ExecutorOutput())
+            for parameter, value in driven.parameter_values.items():  # such as the fingerprint of the files
+                call.inputs.parameter_values[parameter].CopyFrom(value)
         inputs = json_format.MessageToJson(call.inputs, sort_keys=True)
-        key = json.dumps([container.image, *container.command, *container.args, inputs, found])
+        key = json.dumps([container.image, *container.command, *container.args, inputs])
         if task.caching_options.enable_cache and key in self._cache:
             self.cached.append(name)
             return self._cache[key]
