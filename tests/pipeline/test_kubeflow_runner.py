@@ -164,7 +164,7 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
         ("vertex", "backbone.weights=/home/me/w.h5", "backbone.weights is /home/me/w.h5, which no container sees"),
         ("cluster", "kubeflow.resources={Trainr: {gpus: 1}}", "no stage Trainr; did you mean Trainer?"),
         ("cluster", "kubeflow.environment={Pushr: {A: b}}", "no stage Pushr; did you mean Pusher?"),
-        ("vertex", "data={images: 'gs://b/{SPAN}', window: 2}", "Vertex AI runs only TFX's driver"),
+        ("vertex", "data={images: 'gs://b/{SPAN}', window: 2}", "Vertex AI runs only TFX's"),
         ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
         ("vertex", "data.schema=schemas/none.pbtxt", "there is no schema schemas/none.pbtxt"),
     ],
