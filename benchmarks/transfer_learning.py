@@ -1,0 +1,87 @@
+"""What each way of transfer learning reaches on a folder of photos, and what it costs: the table of docs/results.md.
+
+    .venv/bin/python benchmarks/transfer_learning.py --data ../shared/data/flowers_500 \
+        --weights ../shared/weights/inception_v3_imagenet_partial_notop.h5
+
+Every figure comes from whole runs of the pipeline, one a seed. They share one folder, so that features are computed
+once for all that need the same; a run that ended is not made again, so that a benchmark that was stopped goes on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGE = PROJECT / "docs" / "results.md"
+BEGIN, END = "<!-- made by benchmarks/transfer_learning.py -->", "<!-- end -->"
+
+ALL = "evaluation.thresholds={} evaluation.per_slice={} evaluation.slices=[label] training.early_stopping=null"
+SUFFIX = "training.steps=150 training.eval_every=30 training.batch_size=32"
+VARIANTS = {
+    "random base, frozen": "backbone.weights=random backbone.output=mixed8",
+    "ImageNet, frozen": "backbone.output=mixed8",
+    "ImageNet, last 5 layers": f"backbone.output=mixed8 fine_tune.last_layers=5 {SUFFIX}",
+    "ImageNet, from mixed9": f"fine_tune.from=mixed9 training.learning_rate=1e-4 {SUFFIX}",
+    "from scratch, 150 pixels": (
+        "backbone.weights=random backbone.output=mixed8 backbone.image_size=150 fine_tune.rules=[['.*',1]] "
+        f"training.learning_rate=1e-3 {SUFFIX}"
+    ),
+}
+
+
+def run(root: Path, data: str, weights: str, overrides: str, seed: int) -> dict[str, Any]:
+    """The record of one run of the pipeline, whatever came of it."""
+    command = [sys.executable, "-m", "pipeline", "run", "--config", "configs/flowers.yaml", "--root", str(root)]
+    settings = [f"backbone.weights={weights}", ALL, overrides, f"training.seed={seed}"]
+    command += ["--data", data, *(option for one in settings for option in ("--set", one))]
+    subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
+    return json.loads((root / "flowers" / "last_run.json").read_text())
+
+
+def cost(record: dict[str, Any], stage: str) -> float:
+    """CPU seconds of a stage; 0 where it is not part of the run."""
+    return sum(s["cpu_seconds"] for s in record["stages"] if s["id"] == stage)
+
+
+def row(name: str, records: list[dict[str, Any]]) -> str:
+    """A row of the table: the median costs, and the accuracies with their spread."""
+    accuracy = [record["metrics"]["accuracy"]["overall"] for record in records]
+    spread = f"{min(accuracy):.1%} to {max(accuracy):.1%}"
+    features = max(cost(record, "FeatureExtractor") for record in records)  # of the run that was not cached
+    training = statistics.median(cost(record, "Trainer") for record in records)
+    return f"| {name} | {statistics.mean(accuracy):.1%} | {spread} | {features:.0f} | {training:.0f} |"
+
+
+def main() -> None:
+    """Makes the runs that are missing, and writes the table into docs/results.md."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True, help="a folder of class folders")
+    parser.add_argument("--weights", required=True, help="imagenet, or a Keras .h5 file")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--root", type=Path, default=PROJECT / "build" / "transfer-learning")
+    options = parser.parse_args()
+    lines = [
+        "| base | accuracy | over the seeds | features, CPU s | training, CPU s |",
+        "|---|---|---|---|---|",
+    ]
+    for name, overrides in VARIANTS.items():
+        records = []
+        for seed in range(1, options.seeds + 1):
+            kept = options.root / "records" / f"{name}, seed {seed}.json"
+            if not kept.exists():
+                record = run(options.root, options.data, options.weights, overrides, seed)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(record, indent=1))
+            records.append(json.loads(kept.read_text()))
+        lines.append(row(name, records))
+        print(lines[-1], flush=True)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
+
+
+if __name__ == "__main__":
+    main()
