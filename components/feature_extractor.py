@@ -48,7 +48,7 @@ class FeatureExtractorSpec(ComponentSpec):
 
     PARAMETERS = {  # noqa: RUF012 (TFX's interface, as below)
         "cut": ExecutionParameter(type=str),
-        "output": ExecutionParameter(type=str),
+        "outputs": ExecutionParameter(type=str),
         "batch_size": ExecutionParameter(type=int),
         "bfloat16": ExecutionParameter(type=str),
         "augmentation": ExecutionParameter(type=str),
@@ -224,14 +224,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             transform_directory=artifact_utils.get_single_uri(input_dict["transform_graph"]),
             backbone_directory=path_utils.serving_model_dir(artifact_utils.get_single_uri(input_dict["backbone"])),
             cut=exec_properties["cut"],
-            output=exec_properties["output"],
+            outputs=tuple(json.loads(exec_properties["outputs"])),
         )
         sample = list(records.read(*patterns.values(), most=_PROBE_IMAGES))
         choice = choose_session(prefix, exec_properties["bfloat16"], sample, variants.augmentation, variants.seed)
         logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
         plain = {
             "cut": prefix.cut,
-            "output": prefix.output,
+            "outputs": list(prefix.outputs),
             "image_size": choice.session.image_size,
             "dtype": prefix.dtype.name,
             "bfloat16": choice.bfloat16,
@@ -341,7 +341,7 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
         transform_graph: types.BaseChannel,
         backbone: types.BaseChannel,
         cut: str,
-        output: str,
+        outputs: Sequence[str],
         batch_size: int,
         bfloat16: str,
         code: str,
@@ -357,7 +357,7 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
             transform_graph: channel of Transform's graph.
             backbone: channel of the pre-trained network.
             cut: `pooled` or a block; see `trainer.rules.features_cut`.
-            output: the block that `pooled` is the average of.
+            outputs: the blocks that `pooled` holds the averages of, in the network's order.
             batch_size: images that are computed at a time; bounds the memory.
             bfloat16: `auto`, `on` or `off`; see `feature_session.choose_session`.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
@@ -373,7 +373,7 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
             earlier=earlier,
             features=types.Channel(type=standard_artifacts.Examples),
             cut=cut,
-            output=output,
+            outputs=json.dumps(list(outputs)),
             batch_size=batch_size,
             bfloat16=bfloat16,
             augmentation=variants.to_json(),

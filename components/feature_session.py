@@ -41,13 +41,13 @@ class Prefix:
         transform_directory: what Transform wrote.
         backbone_directory: what `trainer.backbone.import_weights` wrote.
         cut: `pooled` or a block.
-        output: the block that `pooled` is the average of.
+        outputs: the blocks that `pooled` holds the averages of, in the network's order.
     """
 
     transform_directory: str
     backbone_directory: str
     cut: str
-    output: str
+    outputs: tuple[str, ...]
 
     @property
     def dtype(self) -> np.dtype:
@@ -89,7 +89,7 @@ def fold(prefix: Prefix) -> Folded:
     size = preprocessing.image_size(prefix.transform_directory)
     with tf.Graph().as_default() as built:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
-        tf.identity(backbone.frozen_prefix(images, prefix.cut, prefix.output), name="features")
+        tf.identity(backbone.frozen_prefix(images, prefix.cut, *prefix.outputs), name="features")
     graph = tf.compat.v1.graph_util.extract_sub_graph(built.as_graph_def(), ["features"])
     checkpoint = tf.train.load_checkpoint(backbone.checkpoint_path(prefix.backbone_directory))
     nodes = {node.name: node for node in graph.node}

@@ -37,6 +37,7 @@ from pipeline.schema import class_names, feature_names
 from pipeline.settings import Settings
 from trainer import config as trainer_config
 from trainer import rules
+from trainer.config import BLOCKS
 from trainer.errors import InputError
 
 
@@ -101,6 +102,7 @@ def create_pipeline(
         )
     backbone = settings.backbone
     cut = rules.features_cut(settings.trainer)
+    outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
 
     examples = ImageExampleGen(
         input_base=places.images,
@@ -144,7 +146,7 @@ def create_pipeline(
         weights=backbone.weights,
         if_unreachable=backbone.if_unreachable,
         image_size=backbone.image_size,
-        output=backbone.output,
+        output=outputs[-1],
         fingerprint=places.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )
@@ -154,7 +156,7 @@ def create_pipeline(
         variants = Variants(augmentation, settings.training.seed) if augmentation else Variants()
         how: dict[str, Any] = {
             "cut": cut,
-            "output": backbone.output,
+            "outputs": outputs,
             "batch_size": settings.runtime.feature_batch_size,
             "bfloat16": settings.runtime.bfloat16,
             "code": code_hash("components.feature_extractor"),

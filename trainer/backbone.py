@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from trainer import checkpoints, directories, inception_v3, weights
-from trainer.config import BackboneConfig
+from trainer.config import BLOCKS, BackboneConfig
 
 POOLED = inception_v3.POOLED
 CHECKPOINT = "backbone.ckpt"
@@ -57,11 +57,13 @@ class Network:
 
     Attributes:
         output: the last layer's map, float32 [b, h, w, c].
+        blocks: the map of every block that was built, by name.
         variables: per layer that has any, its variables in Keras's order (BatchNorm: beta, mean, variance).
         updates: what moves the BatchNorm statistics of trainable layers by one batch; empty but in training.
     """
 
     output: tf.Tensor
+    blocks: dict[str, tf.Tensor]
     variables: dict[str, list[tf.Variable]]
     updates: list[tf.Operation]
 
@@ -131,7 +133,8 @@ def build(
         tensors[spec.name] = layer(read if len(read) > 1 else read[0], **options)
         if training and learns:
             updates.extend(layer.updates)
-    return Network(tensors[stop], variables, updates)
+    blocks = {name: tensor for name, tensor in tensors.items() if name in BLOCKS}
+    return Network(tensors[stop], blocks, variables, updates)
 
 
 def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
@@ -140,19 +143,20 @@ def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
     return getattr(keras.layers, spec.kind)(name=spec.name, trainable=trainable, **arguments)
 
 
-def frozen_prefix(images: tf.Tensor, cut: str, output: str) -> tf.Tensor:
+def frozen_prefix(images: tf.Tensor, cut: str, *outputs: str) -> tf.Tensor:
     """InceptionV3 in inference mode up to the cut.
 
     Args:
         images: float32 [b, S, S, 3] in [-1, 1].
         cut: `pooled` or a block.
-        output: the block that `pooled` is the average of.
+        outputs: the blocks that `pooled` holds the averages of, one after another; in the network's order.
 
     Returns:
-        float32 [b, c] for `pooled`, else the block's map [b, h, w, c].
+        float32 [b, c] for `pooled`, c the sum of the blocks' channels, else the block's map [b, h, w, c].
     """
     if cut == POOLED:
-        return pooled(build(images, None, output).output)
+        blocks = build(images, None, outputs[-1]).blocks
+        return tf.concat([pooled(blocks[name]) for name in outputs], axis=-1)
     return build(images, None, cut).output
 
 

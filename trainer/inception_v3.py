@@ -30,6 +30,7 @@ class Layer:
         inputs: names of the layers it reads; `INPUT` is the images.
         arguments: of its class, beyond those that all layers of its kind share.
         weights: (name, shape) of its variables, in Keras's order.
+        channels: of the map it puts out.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Layer:
     inputs: tuple[str, ...]
     arguments: dict[str, Any]
     weights: tuple[tuple[str, tuple[int, ...]], ...]
+    channels: int
 
 
 @functools.cache
@@ -53,7 +55,7 @@ def layers() -> tuple[Layer, ...]:
         elif kind == "BatchNormalization":
             weights = tuple((w, (read,)) for w in ("beta", "moving_mean", "moving_variance"))
         channels[name] = arguments.get("filters", read)
-        found.append(Layer(name, kind, tuple(inputs), arguments, weights))
+        found.append(Layer(name, kind, tuple(inputs), arguments, weights, channels[name]))
     return tuple(found)
 
 

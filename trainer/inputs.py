@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from trainer import augmentation as augmentations
-from trainer import preprocessing, records
+from trainer import inception_v3, preprocessing, records
 from trainer.config import AugmentationConfig
 
 FEATURES = "features"
@@ -33,12 +33,14 @@ class FeatureFormat:
         shape: of one image's features.
         dtype: `float32` or `float16`, little-endian.
         views: how many variants of its image a record holds instead of the image's own features; 0: none.
+        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
     """
 
     cut: str
     shape: tuple[int, ...]
     dtype: str
     views: int = 0
+    columns: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +58,16 @@ class Source:
     transform_directory: str
 
 
-def find(patterns: Sequence[str], transform_directory: str) -> Source:
+def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
     """The records under TFX's file patterns, and what they are.
 
     Args:
         patterns: `<artifact>/Split-<name>/*`, as in `FnArgs.train_files`.
         transform_directory: what Transform wrote.
+        output: the block whose average is wanted where the records hold those of several.
 
     Raises:
-        ValueError: no file matches.
+        ValueError: no file matches, or the records do not hold that block's average.
     """
     files = records.find(*patterns)
     if not files:
@@ -76,9 +79,24 @@ def find(patterns: Sequence[str], transform_directory: str) -> Source:
             found = json.load(file)
         split = patterns[0].rsplit("/", 2)[1].removeprefix("Split-")
         features = FeatureFormat(
-            found["cut"], tuple(found["shape"]), found["dtype"], found.get("views", {}).get(split, 0)
+            found["cut"],
+            tuple(found["shape"]),
+            found["dtype"],
+            found.get("views", {}).get(split, 0),
+            _columns(found.get("outputs", []), output) if output and found["cut"] == inception_v3.POOLED else None,
         )
     return Source(tuple(files), features, transform_directory)
+
+
+def _columns(outputs: list[str], output: str) -> tuple[int, int] | None:
+    """Where the average of one block lies among those of `outputs`; None if it is the only one."""
+    if len(outputs) < 2:
+        return None
+    if output not in outputs:
+        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
+    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
+    start = sum(widths[name] for name in outputs[: outputs.index(output)])
+    return start, start + widths[output]
 
 
 def training_input(
@@ -212,6 +230,8 @@ def _feature_decoder(
             encoded = tf.gather(parsed[FEATURES], drawn, batch_dims=1)
         flat = tf.io.decode_raw(encoded, tf.as_dtype(stored.dtype))
         features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
+        if stored.columns is not None:
+            features = features[:, slice(*stored.columns)]
         return {FEATURES: features}, parsed[preprocessing.LABEL]
 
     return decode

@@ -103,8 +103,10 @@ def fit(settings: TrainerConfig, fn_args: FnArgs) -> Fitted:
 
 def _prepare(settings: TrainerConfig, fn_args: FnArgs) -> tuple[Model, inputs.Source, inputs.Source]:
     """The network for these settings and this data, and the two splits; measures what the network needs to know."""
-    train = inputs.find(fn_args.train_files, fn_args.transform_graph_path)
-    evaluate = inputs.find(fn_args.eval_files, fn_args.transform_graph_path)
+    train, evaluate = (
+        inputs.find(files, fn_args.transform_graph_path, settings.backbone.output)
+        for files in (fn_args.train_files, fn_args.eval_files)
+    )
     cut = rules.features_cut(settings)
     if train.features is not None and train.features.cut != cut:
         raise ValueError(f"the features were taken at {train.features.cut}, but the rules of fine_tune imply {cut}")

@@ -42,7 +42,7 @@ class Data(NamedTuple):
     labels: dict[bytes, int]
 
     def prefix(self, cut: str = "pooled") -> Prefix:
-        return Prefix(self.transform.uri, f"{self.backbone.uri}/Format-Serving", cut, "mixed10")
+        return Prefix(self.transform.uri, f"{self.backbone.uri}/Format-Serving", cut, ("mixed10",))
 
     def records(self, split: str) -> list[bytes]:
         files = tf.io.gfile.glob(f"{artifact_utils.get_split_uri([self.examples], split)}/*")
@@ -117,6 +117,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     @functools.cache
     def run(
         cut: str = "pooled",
+        outputs: tuple[str, ...] = ("mixed10",),
         batch_size: int = 8,
         bfloat16: str = "off",
         variants: Variants = PLAIN,
@@ -128,7 +129,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
             transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
             backbone=types.Channel(type=standard_artifacts.Model),
             cut=cut,
-            output="mixed10",
+            outputs=outputs,
             batch_size=batch_size,
             bfloat16=bfloat16,
             variants=variants,
@@ -215,6 +216,23 @@ def test_a_map_is_stored_in_half_precision_as_the_trainer_reads_it(
         backbone.restore(session, data.prefix().backbone_directory)
         expected = session.run(exact)
     assert feature_session.relative_error(batch[0]["features"], expected) < 1e-3
+
+
+def test_one_pass_gives_the_averages_of_several_blocks(
+    data: Data, extract: Callable[..., standard_artifacts.Examples]
+) -> None:
+    both = extract(outputs=("mixed8", "mixed10"))
+    found, alone = read(both, "eval"), read(extract(), "eval")
+    assert {values.shape for values, _ in found.values()} == {(1280 + 2048,)}
+    for name, (values, _) in alone.items():
+        np.testing.assert_allclose(found[name][0][1280:], values, rtol=1e-4, atol=1e-5 * np.abs(values).max())
+    patterns = [f"{both.uri}/Split-eval/*"]
+    for output, columns in (("mixed8", slice(0, 1280)), ("mixed10", slice(1280, None))):
+        source = inputs.find(patterns, data.transform.uri, output)
+        (batch,) = inputs.evaluation_input(source, batch_size=100)().as_numpy_iterator()
+        np.testing.assert_array_equal(batch[0]["features"], np.stack([v[columns] for v, _ in found.values()]))
+    with pytest.raises(ValueError, match="the features are of mixed8, mixed10, but mixed9 is wanted"):
+        inputs.find(patterns, data.transform.uri, "mixed9")
 
 
 def test_folding_leaves_no_batch_norm_and_no_unused_variable(data: Data) -> None:

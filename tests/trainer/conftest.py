@@ -101,7 +101,7 @@ def features_at(
         if cut not in made:
             made[cut] = tmp_path_factory.mktemp(f"features-{cut}")
             training_data.write_features(
-                raw_examples, transform_directory, backbone_directory, cut, "mixed10", made[cut]
+                raw_examples, transform_directory, backbone_directory, cut, ["mixed10"], made[cut]
             )
         return made[cut]
 

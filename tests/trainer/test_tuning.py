@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
-from trainer import config, tuning
+from trainer import config, run, tuning
 from trainer.config import TrainerConfig, TunerConfig
 from trainer.errors import InputError
 
@@ -72,6 +73,34 @@ def test_the_same_seed_searches_the_same_way(tuner_args: Callable[..., SimpleNam
     first = scores()
     assert len(first) == 2
     assert scores() == first
+
+
+@pytest.mark.slow
+def test_a_block_is_chosen_from_features_of_several(
+    raw_examples: Path,
+    transform_directory: Path,
+    backbone_directory: Path,
+    features_at: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """A trial on one of several blocks is the training on features of that block alone; the export is cut there."""
+    features = tmp_path / "features"
+    training_data.write_features(
+        raw_examples, transform_directory, backbone_directory, "pooled", ["mixed0", "mixed10"], features
+    )
+    args = training_data.fn_args(settings(), features, transform_directory, backbone_directory, tmp_path / "both")
+    alone = training_data.fn_args(
+        settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path / "alone"
+    )
+    both, one = (run.fit(settings(), a).evaluations.best for a in (args, alone))
+    assert both == pytest.approx(one, rel=1e-4)
+
+    args.model_run_dir, args.serving_model_dir = str(tmp_path / "first" / "run"), str(tmp_path / "first" / "model")
+    args.hyperparameters = {"values": {"output": "mixed0"}}
+    run.run_fn(args)
+    names = {name for name, _ in tf.train.list_variables(str(tmp_path / "first" / "model" / "variables" / "variables"))}
+    assert "InceptionV3/conv2d_11/kernel" in names  # the last of mixed0
+    assert "InceptionV3/conv2d_12/kernel" not in names
 
 
 def test_a_search_of_which_nothing_trains_says_why(tuner_args: Callable[..., SimpleNamespace]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,14 +83,14 @@ def run_transform(records: list[bytes], directory: Path, image_size: int = SIZE)
 
 
 def write_features(
-    raw: Path, transform_directory: Path, backbone_directory: Path, cut: str, output: str, artifact: Path
+    raw: Path, transform_directory: Path, backbone_directory: Path, cut: str, outputs: Sequence[str], artifact: Path
 ) -> None:
     """What FeatureExtractor writes: each image's features at the cut."""
     dtype = np.float32 if cut == backbone.POOLED else np.float16
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         serialized = tf.compat.v1.placeholder(tf.string, [None])
         transformed = preprocessing.transform_examples(str(transform_directory), serialized)
-        features = backbone.frozen_prefix(transformed["image"], cut, output)
+        features = backbone.frozen_prefix(transformed["image"], cut, *outputs)
         session.run(tf.compat.v1.tables_initializer())
         backbone.restore(session, str(backbone_directory))
         for split in ("train", "eval"):
@@ -105,7 +105,7 @@ def write_features(
                     examples.append(example.SerializeToString())
             write_split(artifact, split, examples)
     shape = features.shape.as_list()[1:]
-    described = {"cut": cut, "shape": shape, "dtype": np.dtype(dtype).name, "bfloat16": False}
+    described = {"cut": cut, "outputs": outputs, "shape": shape, "dtype": np.dtype(dtype).name, "bfloat16": False}
     (artifact / "features.json").write_text(json.dumps(described))
 
 
