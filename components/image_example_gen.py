@@ -22,6 +22,7 @@ from components import ingest_record
 from components.image_ingestion import Distribute, Ingest, read_facts, read_rejected
 from components.image_layout import AUTO, Listing
 from components.image_splits import assign
+from components.slice_features import Edges
 from components.spans import read_spans, resolve, split_pattern
 from trainer import progress
 from trainer.errors import InputError
@@ -47,6 +48,7 @@ class ImageExampleGenSpec(ComponentSpec):
         "metadata": ExecutionParameter(type=str),
         "group_by": ExecutionParameter(type=str),
         "near_duplicates": ExecutionParameter(type=int, optional=True),
+        "edges": ExecutionParameter(type=str),
         "code": ExecutionParameter(type=str),
     }
     INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
@@ -125,7 +127,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             fileio.makedirs(folder)
         try:
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch)
+                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, json.loads(exec_properties["edges"]))
             facts = sorted(read_facts(scratch))
             assignment = assign(facts, weights, exec_properties.get("near_duplicates"))
             with fileio.open(f"{scratch}/splits.json", "w") as file:
@@ -220,6 +222,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         near_duplicates: int | None = None,
         span: int | None = None,
         window: int = 1,
+        edges: Edges | None = None,
     ) -> None:
         """Wires the component.
 
@@ -236,6 +239,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
                 for identical images only.
             span: the last span to read; the latest there is if None.
             window: how many spans to read; see `spans.resolve`.
+            edges: of the buckets that the pictures' statistics fall into; one bucket for all where there are none.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")
         if not isinstance(input_base, str):
@@ -256,6 +260,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             metadata=metadata or "",
             group_by=group_by or "",
             near_duplicates=near_duplicates,
+            edges=json.dumps(edges or {}),
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
             rejects=types.Channel(type=simple_artifacts.File),

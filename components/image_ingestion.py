@@ -26,6 +26,7 @@ from components.image_layout import TFRECORDS, ListedFile, Listing
 from components.image_reading import ReadImage, RejectedError, read_image
 from components.image_splits import Facts
 from components.progress_counter import ProgressCounter
+from components.slice_features import Edges
 from trainer import records
 
 _FACTS, _REJECTED = "facts", "rejected"
@@ -39,18 +40,20 @@ class Ingest(beam.PTransform):
     compressed already, and gzip would take as long as decoding), and JSON lines of `Facts` and of rejects.
     """
 
-    def __init__(self, listing: Listing, group_by: str, scratch: str) -> None:
+    def __init__(self, listing: Listing, group_by: str, scratch: str, edges: Edges) -> None:
         """Says what to read and where to write.
 
         Args:
             listing: what there is.
             group_by: the column of its metadata whose value goes into the facts, or "".
             scratch: a folder, for `read_facts`, `read_rejects` and `Distribute`.
+            edges: of the buckets that statistics fall into.
         """
         super().__init__()
         self._listing = listing
         self._group_by = group_by
         self._scratch = scratch
+        self._edges = edges
 
     def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
         read = (
@@ -59,7 +62,9 @@ class Ingest(beam.PTransform):
             | "Spread" >> ReshufflePerKey()
             | "WithoutKey" >> beam.Values()
             | "ReadImages"
-            >> beam.ParDo(ReadImages(self._listing, self._group_by)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
+            >> beam.ParDo(ReadImages(self._listing, self._group_by, self._edges)).with_outputs(
+                _FACTS, _REJECTED, main=_IMAGES
+            )
         )
         _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{self._scratch}/{_IMAGES}")
         for name in (_FACTS, _REJECTED):
@@ -78,7 +83,8 @@ class ReadImages(beam.DoFn):
     what cannot be used: {"path", "label", "stage", "reason"}.
     """
 
-    def __init__(self, listing: Listing, group_by: str) -> None:
+    def __init__(self, listing: Listing, group_by: str, edges: Edges) -> None:
+        self._edges = edges
         self._folder = listing.folder
         self._names = listing.names if listing.layout == TFRECORDS else None
         self._group_by = group_by
@@ -100,7 +106,7 @@ class ReadImages(beam.DoFn):
             else:
                 group = extra.get(self._group_by, "")
                 yield TaggedOutput(_FACTS, Facts.of(image_file.path, image_file.label, file.split, group, image))
-                yield make_example(image_file, image, extra).SerializeToString()
+                yield make_example(image_file, image, extra, self._edges).SerializeToString()
             self._progress.add(1)
 
     def _images(self, file: ListedFile) -> Iterator[tuple[ListedFile, bytes | None]]:
@@ -163,13 +169,14 @@ class _Route(beam.DoFn):
         self._progress.add(1)
 
 
-def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> tf.train.Example:
+def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str], edges: Edges) -> tf.train.Example:
     """The raw tf.Example of one image; every feature has one value.
 
     Args:
         file: where it was found, and its label.
         image: what was read.
         extra: the metadata's columns.
+        edges: of the buckets that statistics fall into.
     """
 
     def text(value: bytes | str) -> tf.train.Feature:
@@ -179,7 +186,7 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> t
     def number(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
-    slices = {**slice_features.describe(image), **extra}
+    slices = {**slice_features.describe(image, edges), **extra}
     features = {
         "image/encoded": text(image.encoded),
         "image/format": text(image.format),
@@ -188,6 +195,10 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str]) -> t
         "image/sha256": text(image.sha256),
         "image/path": text(file.path),
         "label": text(file.label),
+        **{
+            f"image/{name}": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+            for name, value in image.statistics.items()
+        },
         **{slice_names.feature_of(name): text(value) for name, value in slices.items()},
     }
     return tf.train.Example(features=tf.train.Features(feature=features))

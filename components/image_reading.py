@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from components import near_duplicates
+from components import image_statistics, near_duplicates
 
 MAX_FILE_BYTES = 64 * 2**20
 """Larger files are rejected unread: an image of `MAX_PIXELS` fits well into this as JPEG."""
@@ -90,7 +90,7 @@ class ReadImage:
         width: pixels, upright.
         height: pixels, upright.
         sha256: of the file's bytes, 64 hexadecimal digits.
-        brightness: mean luma (ITU-R 601-2), 0 to 255.
+        statistics: what the picture is like, as `image_statistics.measure` says.
         pixels: SHA-256 of size and RGB pixels, 64 hexadecimal digits: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
     """
@@ -101,7 +101,7 @@ class ReadImage:
     width: int
     height: int
     sha256: str
-    brightness: float
+    statistics: dict[str, float]
     pixels: str
     likeness: tuple[int, bytes] | None
 
@@ -119,14 +119,7 @@ def read_image(data: bytes) -> ReadImage:
     Raises:
         RejectedError: if it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
     """
-    if not data:
-        raise RejectedError("open", "the file is empty")
-    if len(data) > MAX_FILE_BYTES:
-        raise RejectedError("limits", f"more than {MAX_FILE_BYTES // 2**20} MB")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
-        image = _open(data)
-        picture, as_stored = _decode(image)
+    image, picture, as_stored = _checked(data)
     kept_format = _KEPT_FORMATS.get(str(image.format))
     if kept_format and as_stored and _tensorflow_agrees(data, picture, lossy=image.format in _LOSSY_FORMATS):
         encoded, stored_format = data, kept_format
@@ -140,10 +133,27 @@ def read_image(data: bytes) -> ReadImage:
         width=picture.width,
         height=picture.height,
         sha256=hashlib.sha256(data).hexdigest(),
-        brightness=ImageStat.Stat(picture.convert("L")).mean[0],
+        statistics=image_statistics.measure(picture),
         pixels=hashlib.sha256(b"%d %d " % picture.size + colours.tobytes()).hexdigest(),
         likeness=near_duplicates.describe(picture),
     )
+
+
+def statistics_of(data: bytes) -> dict[str, float]:
+    """What `read_image` would say of the picture's statistics; raises RejectedError likewise, but for less work."""
+    return image_statistics.measure(_checked(data)[1])
+
+
+def _checked(data: bytes) -> tuple[Image.Image, Image.Image, bool]:
+    """The file within the limits, and what `_decode` makes of it."""
+    if not data:
+        raise RejectedError("open", "the file is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise RejectedError("limits", f"more than {MAX_FILE_BYTES // 2**20} MB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
+        image = _open(data)
+        return image, *_decode(image)
 
 
 def _open(data: bytes) -> Image.Image:

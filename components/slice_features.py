@@ -1,42 +1,41 @@
-"""What an image is like, in a few words each: the slices by which the Evaluator compares models."""
+"""What an image is like, in a few words each: slices that need no metadata.
+
+Statistics fall into three buckets of as many images each, whose edges are measured when a data set is first seen and
+then kept in its schema: `brightness=dark (<0.31)` means the same in every run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from components.image_reading import ReadImage
-
-SMALL_BELOW = 299 * 299
-"""Pixels in all; InceptionV3 at its native size has to enlarge smaller images."""
-
-LARGE_FROM = 1_000_000
-"""Pixels in all."""
+from components.image_statistics import STATISTICS
 
 SQUARE_WITHIN = 1.1
 """The longer side over the shorter; up to this an image counts as square."""
 
-DARK_BELOW = 85
-BRIGHT_FROM = 170
-"""Mean luma, of 255: thirds."""
-
-NAMES = ("resolution", "aspect", "brightness", "format")
+NAMES = (*STATISTICS, "aspect", "format")
 """The features every image has; columns of metadata.csv must be called something else."""
 
+Edges = Mapping[str, Sequence[float]]
+"""Statistic -> where its buckets end, ascending; at most two numbers."""
 
-def describe(image: ReadImage) -> dict[str, str]:
+_WORDS = {
+    "resolution": ("small", "medium", "large"),
+    "brightness": ("dark", "medium", "bright"),
+    "contrast": ("low", "medium", "high"),
+    "sharpness": ("soft", "medium", "sharp"),
+    "colourfulness": ("muted", "medium", "vivid"),
+}
+_DIGITS = 3
+
+
+def describe(image: ReadImage, edges: Edges) -> dict[str, str]:
     """The image's value for each of `NAMES`: all from what was read anyway, nothing is decoded again."""
-    return {
-        "resolution": resolution(image.width, image.height),
-        "aspect": aspect(image.width, image.height),
-        "brightness": brightness(image.brightness),
-        "format": image.file_format,
-    }
-
-
-def resolution(width: int, height: int) -> str:
-    """`small` below `SMALL_BELOW` pixels in all, `large` from `LARGE_FROM`, else `medium`."""
-    pixels = width * height
-    if pixels < SMALL_BELOW:
-        return "small"
-    return "large" if pixels >= LARGE_FROM else "medium"
+    buckets = {name: bucket(name, image.statistics[name], edges.get(name, ())) for name in STATISTICS}
+    return {**buckets, "aspect": aspect(image.width, image.height), "format": image.file_format}
 
 
 def aspect(width: int, height: int) -> str:
@@ -46,8 +45,22 @@ def aspect(width: int, height: int) -> str:
     return "portrait" if height > width else "landscape"
 
 
-def brightness(mean_luma: float) -> str:
-    """`dark` below `DARK_BELOW` of 255, `bright` from `BRIGHT_FROM`, else `medium`."""
-    if mean_luma < DARK_BELOW:
-        return "dark"
-    return "bright" if mean_luma >= BRIGHT_FROM else "medium"
+def bucket(name: str, value: float, edges: Sequence[float]) -> str:
+    """The bucket of a value: `dark (<0.31)`, `medium (0.31 to 0.52)`, `bright (>=0.52)`; `all` where there is one."""
+    low, middle, high = _WORDS[name]
+    if not edges:
+        return "all"
+    if value < edges[0]:
+        return f"{low} (<{edges[0]:g})"
+    if value >= edges[-1]:
+        return f"{high} (>={edges[-1]:g})"
+    return f"{middle} ({edges[0]:g} to {edges[-1]:g})"
+
+
+def edges_between(values: Sequence[float]) -> list[float]:
+    """Where thirds of the values end, to three digits; fewer edges where many values are equal."""
+    if len(values) == 0:
+        return []
+    thirds = np.quantile(values, [1 / 3, 2 / 3], method="higher")
+    rounded = sorted({float(f"{edge:.{_DIGITS}g}") for edge in thirds})
+    return [edge for edge in rounded if min(values) < edge <= max(values)]

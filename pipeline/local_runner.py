@@ -118,7 +118,10 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
     console.say(f"  {listing.describe()}")
     schema, inferred = reviewed_schema(settings, listing)
     if inferred:
-        console.say(f"  wrote {settings.schema_file}: the classes found; review and commit it", style="yellow")
+        console.say(
+            f"  wrote {settings.schema_file}: the classes found, and where slices begin; review and commit it",
+            style="yellow",
+        )
     places = Places(
         pipeline_root=str(home / ARTIFACTS),
         images=images,

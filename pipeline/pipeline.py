@@ -33,7 +33,7 @@ from components.warm_start import LastBlessedStrategy, WarmStart
 from components.worst_mistakes import WorstMistakes
 from pipeline.code_hash import code_hash
 from pipeline.evaluation import eval_config
-from pipeline.schema import class_names, feature_names
+from pipeline.schema import bucket_edges, class_names, feature_names
 from pipeline.settings import Settings
 from trainer import config as trainer_config
 from trainer import rules
@@ -113,6 +113,7 @@ def create_pipeline(
         group_by=settings.data.group_by,
         layout=settings.data.layout,
         near_duplicates=settings.data.near_duplicates.distance if settings.data.near_duplicates else None,
+        edges=bucket_edges(schema),
         code=code_hash("components.image_example_gen"),
     )
     raw = examples.outputs["examples"]

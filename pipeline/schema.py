@@ -10,15 +10,20 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components import data_problems, slice_features, slices
+from components.first_sight import measure_edges
 from components.image_layout import Listing
+from components.image_statistics import STATISTICS
 from pipeline.files import write
 from trainer.errors import InputError
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
 _INTS = ("image/height", "image/width")
+_FLOATS = tuple(f"image/{name}" for name in STATISTICS)
+_EDGES = "buckets end at: "
 _HEADER = """\
 # The schema of the data set "{name}": a tensorflow_metadata Schema, inferred from {origin}.
-# Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run.
+# Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run. The comments say
+# where the buckets of brightness and the like end, thirds of the images seen first: kept, slices mean the same.
 
 """
 
@@ -52,7 +57,7 @@ def load(path: Path) -> str:
             "commit it"
         )
     text = path.read_text(encoding="utf-8")
-    parse(text, str(path))
+    bucket_edges(text, str(path))
     return text
 
 
@@ -82,18 +87,39 @@ def class_names(text: str) -> list[str]:
     return [name for shared in schema.string_domain if shared.name == domain for name in shared.value]
 
 
+def bucket_edges(text: str, where: str = "the schema") -> dict[str, list[float]]:
+    """The edges of the buckets into which pictures' statistics fall, fixed when the schema was inferred.
+
+    Raises:
+        InputError: the schema is of a time when there were none.
+    """
+    features = {feature.name: feature for feature in parse(text, where).feature}
+    edges = {}
+    for name in STATISTICS:
+        comments = features[slices.feature_of(name)].annotation.comment if slices.feature_of(name) in features else []
+        found = [comment.removeprefix(_EDGES) for comment in comments if comment.startswith(_EDGES)]
+        if not found:
+            raise InputError(f"{where} has no edges of {name}; delete the file to have it inferred anew")
+        edges[name] = [float(edge) for edge in found[0].split()]
+    return edges
+
+
 def _infer(listing: Listing) -> schema_pb2.Schema:
     classes = listing.classes()
     if len(classes) < 2:
         raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")
     schema = schema_pb2.Schema()
+    edges = measure_edges(listing)
     for name in (
         *_BYTES,
         *_INTS,
+        *_FLOATS,
         *sorted({slices.feature_of(s) for s in (*slice_features.NAMES, *listing.metadata.columns)}),
     ):
         feature = schema.feature.add(name=name)
-        feature.type = schema_pb2.INT if name in _INTS else schema_pb2.BYTES
+        feature.type = {**dict.fromkeys(_INTS, schema_pb2.INT), **dict.fromkeys(_FLOATS, schema_pb2.FLOAT)}.get(
+            name, schema_pb2.BYTES
+        )
         feature.presence.min_fraction = 1
         feature.presence.min_count = 1
         feature.shape.dim.add(size=1)
@@ -101,5 +127,8 @@ def _infer(listing: Listing) -> schema_pb2.Schema:
             feature.int_domain.min = 1
         if name == "label":
             feature.domain = "classes"
+        statistic = slices.name_of(name)
+        if slices.is_slice(name) and statistic in edges:
+            feature.annotation.comment.append(_EDGES + " ".join(f"{edge:g}" for edge in edges[statistic]))
     schema.string_domain.add(name="classes", value=classes)
     return schema

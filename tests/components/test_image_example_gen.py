@@ -157,19 +157,26 @@ def test_the_features_of_an_example(image_folder: Folders, ingest: Callable[...,
     folder = image_folder(cat=2, dog=2)
     data = encoded(picture(5, 400, 300), "WEBP", lossless=True)
     (folder / "dog" / "übung.webp").write_bytes(data)
-    (example,) = (e for e in ingest(folder).all() if e["image/format"] == b"png" and e["image/width"] == 400)
+    edges = {"brightness": [0.1, 0.9], "resolution": [0.2]}
+    (example,) = (
+        e for e in ingest(folder, edges=edges).all() if e["image/format"] == b"png" and e["image/width"] == 400
+    )
     pixels = tf.io.decode_image(example.pop("image/encoded")).numpy()
     np.testing.assert_array_equal(pixels, np.asarray(picture(5, 400, 300)))
     assert len(example.pop("image/sha256")) == 64
+    for name in ("contrast", "sharpness", "colourfulness"):
+        assert example.pop(f"image/{name}") > 0 and example.pop(f"slice/{name}") == b"all"
+    assert 0.1 <= example.pop("image/brightness") < 0.9
     assert example == {
         "image/format": b"png",
         "image/width": 400,
         "image/height": 300,
         "image/path": "dog/übung.webp".encode(),
         "label": b"dog",
-        "slice/resolution": b"medium",
+        "image/resolution": pytest.approx(0.12),
+        "slice/resolution": b"small (<0.2)",
         "slice/aspect": b"landscape",
-        "slice/brightness": b"medium",
+        "slice/brightness": b"medium (0.1 to 0.9)",
         "slice/format": b"webp",
     }
 
