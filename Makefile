@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune predict serve batch-predict report history compare kubeflow prune rollback test test-ports lint format bench clean
+.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare kubeflow prune rollback test test-ports lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
@@ -14,7 +14,7 @@ PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|file.h5 ROOT=build SET="path.of.setting=value ..."'
+	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|random|path ROOT=build SET="path.of.setting=value ..."'
 
 setup: .venv/.locked ## only the environment, from the lock
 
@@ -30,6 +30,9 @@ run-local: setup ## the whole pipeline: images to a pushed model
 
 tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
 	@$(PYTHON) -m pipeline tune $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${TRIALS:+--trials "$$TRIALS"}
+
+find-lr: setup ## suggest a learning rate, by a sweep over the last run's features
+	@$(PYTHON) -m pipeline find-lr $(VERB_OPTIONS)
 
 predict: setup ## classify IMAGES="a.jpg folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} -- $$IMAGES

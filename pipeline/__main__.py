@@ -87,6 +87,32 @@ def tune(
         _run(loaded, root)
 
 
+@main.command(name="find-lr")
+@_CONFIG
+@_ROOT
+@_SET
+@click.option("--lowest", default=1e-6, show_default=True, help="The first learning rate.")
+@click.option("--highest", default=1.0, show_default=True, help="The last.")
+@click.option("--steps", type=click.IntRange(min=10), default=200, show_default=True, help="How many rates to try.")
+def find_lr(config: str, root: Path, overrides: tuple[str, ...], lowest: float, highest: float, steps: int) -> None:
+    """Suggests a learning rate: trains some steps at rising rates on the last run's cached features.
+
+    Prints a JSON line with the rate, and where the losses and their plot are.
+    """
+    with _user_errors():
+        if not 0 < lowest < highest:
+            raise InputError(f"--lowest is {lowest} and --highest {highest}: it must be 0 < lowest < highest")
+        loaded = settings.load(config, _split(overrides))
+        _quiet_stack()
+        from pipeline.console import progress_line
+        from pipeline.find_rate import find_rate
+        from pipeline.local_runner import folder
+
+        with progress_line():
+            found = find_rate(loaded, folder(loaded, root), lowest, highest, steps)
+        click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
+
+
 def _run(loaded: settings.Settings, root: Path) -> NoReturn:
     from pipeline.local_runner import run as run_local
 

@@ -63,6 +63,17 @@ def root(cold, tmp_path):
     shutil.copytree(kept, cold[0])
 
 
+def test_a_learning_rate_is_found_on_the_features_of_the_last_run(cold):
+    root, _ = cold
+    done = pipeline("find-lr", "--steps", "100", root=root)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert 1e-6 < found["learning_rate"] < 1
+    rows = Path(found["table"]).read_text().splitlines()
+    assert rows[0] == "learning_rate,loss,smoothed_loss" and 10 < len(rows) <= 101
+    assert Path(found["plot"]).read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_cold_run_pushes_a_model_and_says_so(cold):
     root, done = cold
     record = last_run(root)
