@@ -13,7 +13,7 @@ from pipeline.runs import open_store
 from pipeline.settings import Settings
 from trainer import rate_finder
 from trainer.errors import InputError
-from trainer.rules import cut_for
+from trainer.rules import features_cut
 
 _HEADER = ("learning_rate", "loss", "smoothed_loss")
 
@@ -41,7 +41,7 @@ def find_rate(settings: Settings, home: Path, lowest: float, highest: float, ste
         InputError: there is no run to take features from, or its features are of another cut.
     """
     nodes = _last_run(home, settings.name)
-    cut = cut_for(settings.fine_tune, settings.backbone.output)
+    cut = features_cut(settings.trainer)
     examples = (
         _uri(nodes, "ImageExampleGen", "examples") if cut is None else _uri(nodes, "FeatureExtractor", "features")
     )

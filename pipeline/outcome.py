@@ -128,7 +128,9 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
         outcome.model = f"{model.uri}/Format-Serving"
     run = _output(nodes, "Trainer", "model_run")
     if run:
-        outcome.warm_start = _json(run.uri, "training_summary.json").get("warm_start")
+        training = _json(run.uri, "training_summary.json")
+        outcome.warm_start = training.get("warm_start")
+        outcome.notes += training.get("notes", [])
     if outcome.warm_start and outcome.warm_start["why_not"]:
         what = "its head" if outcome.warm_start["head"] else "it"
         model = outcome.warm_start["model"]

@@ -383,6 +383,14 @@ class Settings:
                 not self.tuner.output or cut == "pooled",
                 "tuner.output needs a base that is frozen whole (no fine_tune)",
             )
+            _require(
+                self.training.distribution != "parameter_server",
+                "tuner: trials are trained in one process; set training.distribution to none or mirrored",
+            )
+        _require(
+            self.training.head_steps == 0 or cut != "pooled",
+            "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",
+        )
         _require(
             re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name) is not None,
             f"name is {self.name!r}; use lower-case letters, digits and dashes (it names folders and cluster objects)",

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from trainer import checkpoints, directories, inception_v3, weights
+from trainer import checkpoints, inception_v3, weights, whole
 from trainer.config import BLOCKS, BackboneConfig
 
 POOLED = inception_v3.POOLED
@@ -82,11 +82,11 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     """
     arrays, source, sha256 = weights.load(config)
     record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
-    with directories.unfinished(directory) as unfinished:
+    with whole.unfinished(directory) as unfinished:
         checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
         with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
             file.write(json.dumps(dataclasses.asdict(record), indent=1))
-        directories.replace(unfinished, directory)
+        whole.replace(unfinished, directory)
     return record
 
 
@@ -192,7 +192,7 @@ def restore(session: tf.compat.v1.Session, directory: str, instead: str | None =
 
 def _checked(spec: inception_v3.Layer, variables: list[tf.Variable]) -> list[tf.Variable]:
     """Refuses a second copy in one graph: TensorFlow would rename it, and no checkpoint would hold it."""
-    names = [v.op.name for v in variables]
+    names = [checkpoints.name_of(v) for v in variables]
     if names != [f"{SCOPE}/{spec.name}/{weight}" for weight, _ in spec.weights]:
         raise ValueError(f"layer {spec.name} is in this graph already: its second copy would be named {names}")
     return variables

@@ -19,6 +19,16 @@ def read(prefix: str, wanted: Callable[[str], bool] = lambda name: True) -> dict
     return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
 
 
+def name_of(variable: tf.Variable) -> str:
+    """A variable's name in checkpoints, also that of one which is mirrored over several devices."""
+    return variable.name.split(":")[0]
+
+
+def step(prefix: str | None) -> int:
+    """The global step of a checkpoint; 0 where there is none."""
+    return 0 if prefix is None else int(tf.train.load_variable(prefix, tf.compat.v1.GraphKeys.GLOBAL_STEP))
+
+
 def write(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a checkpoint that `tf.compat.v1.train.Saver` and `init_from_checkpoint` read.
 

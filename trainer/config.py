@@ -53,16 +53,28 @@ class FineTuneConfig:
         from_layer: (`from:` in YAML) this layer, or all of this block, and all after it train.
         last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
         rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
+        decay: with `from` or `last_layers`: the multiplier is this to the power of how many blocks a layer's block is
+            below the last one, so that what lies deeper moves less.
+        l2_sp: times the sum of the squared distances of what trains in the base from its pre-trained values is added
+            to the training loss (L2-SP, Li, Grandvalet & Davoine 2018).
     """
 
     from_layer: str | None = None
     last_layers: int | None = None
     rules: tuple[tuple[str, float], ...] | None = None
+    decay: float | None = None
+    l2_sp: float = 0.0
 
     def __post_init__(self) -> None:
         given = [n for n in ("from_layer", "last_layers", "rules") if getattr(self, n) is not None]
         _require(len(given) <= 1, "give only one of from, last_layers and rules")
         _require(self.last_layers is None or self.last_layers >= 0, "last_layers must not be negative")
+        _require(self.decay is None or 0 < self.decay <= 1, f"decay is {self.decay}; it must be above 0 and at most 1")
+        _require(self.decay is None or given in (["from_layer"], ["last_layers"]), "decay needs from or last_layers")
+        _require(self.l2_sp >= 0, f"l2_sp is {self.l2_sp}; it must not be negative")
+        _require(
+            not self.l2_sp or bool(given), "l2_sp needs from, last_layers or rules: else nothing of the base trains"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +100,28 @@ class HeadConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateConfig:
-    """Piecewise constant: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last.
+    """The rate over the steps. In YAML, a number alone is a constant rate.
 
-    In YAML, a number alone is a constant rate.
+    Attributes:
+        values: `piecewise`: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last. Else the one rate to
+            start with.
+        boundaries: of `piecewise`, in steps.
+        schedule: `cosine` falls to `end` in half a wave (Loshchilov & Hutter 2017); `exponential` is multiplied by
+            `decay_rate` every `decay_steps`, smoothly.
+        decay_steps: how long the fall takes; None: from the end of the warm-up to `training.steps`.
+        decay_rate: of `exponential`.
+        end: of `cosine`.
+        warmup_steps: in the first so many steps the rate rises linearly to what it would be; `cosine` and `exponential`
+            begin after them.
     """
 
     values: tuple[float, ...] = (1e-3,)
     boundaries: tuple[int, ...] = ()
+    schedule: Literal["piecewise", "cosine", "exponential"] = "piecewise"
+    decay_steps: int | None = None
+    decay_rate: float | None = None
+    end: float | None = None
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         _require(
@@ -103,13 +130,29 @@ class LearningRateConfig:
         )
         _require(list(self.boundaries) == sorted(set(self.boundaries)), "boundaries must increase")
         _require(all(v >= 0 for v in self.values), "values must not be negative")
+        _require(self.warmup_steps >= 0, "warmup_steps must not be negative")
+        _require(self.decay_steps is None or self.decay_steps > 0, "decay_steps must be positive")
+        _require(self.decay_rate is None or self.decay_rate > 0, "decay_rate must be positive")
+        _require(
+            self.end is None or 0 <= self.end <= self.values[0], "end must lie between 0 and the rate it starts with"
+        )
+        takes = {
+            "piecewise": {"boundaries"},
+            "cosine": {"decay_steps", "end"},
+            "exponential": {"decay_steps", "decay_rate"},
+        }
+        for name in ("boundaries", "decay_steps", "decay_rate", "end"):
+            given = getattr(self, name) not in (None, ())
+            _require(not given or name in takes[self.schedule], f"{name} means nothing to the schedule {self.schedule}")
+        _require(self.schedule != "exponential" or self.decay_rate is not None, "exponential needs a decay_rate")
 
     def starting_at(self, rate: float) -> LearningRateConfig:
         """All rates scaled so that the first is `rate`; constant where the first is 0."""
         first = self.values[0]
         if not first:
             return LearningRateConfig((rate,))
-        return dataclasses.replace(self, values=tuple(value * rate / first for value in self.values))
+        end = None if self.end is None else self.end * rate / first
+        return dataclasses.replace(self, values=tuple(value * rate / first for value in self.values), end=end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,28 +192,44 @@ class TrainingConfig:
     """How the Estimator trains.
 
     Attributes:
-        optimizer: `sgd` has a momentum of 0.9; the others are TensorFlow's defaults.
-        steps: the most steps, in batches of `batch_size` examples.
+        optimizer: Adam's and RMSprop's other parameters are TensorFlow's defaults.
+        momentum: of `sgd` (None: 0.9) and `rmsprop` (None: 0).
+        batch_size: examples a step, on each replica or worker.
+        steps: the most steps.
+        head_steps: in the first so many steps the base is frozen, BatchNorm's statistics too; only the head trains.
         eval_every: steps between two evaluations (and checkpoints).
-        early_stopping: evaluations in a row without a lower eval loss after which training stops; None never stops.
+        early_stopping: evaluations in a row without a lower eval loss after which training stops, those of the first
+            `head_steps` not counted; None never stops.
         augmentation: how training images are varied; None: not at all.
         warm_start: start from the last blessed model where it fits, and not from the pre-trained weights.
+        distribution: `mirrored`: synchronous on all GPUs (or CPU devices) of this machine; `parameter_server`:
+            asynchronous, on the cluster that the environment variable TF_CONFIG describes.
     """
 
     optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
+    momentum: float | None = None
     batch_size: int = 64
     steps: int = 2000
+    head_steps: int = 0
     eval_every: int = 200
     learning_rate: LearningRateConfig = LearningRateConfig()
     early_stopping: int | None = 5
     augmentation: AugmentationConfig | None = None
     warm_start: Literal["latest_blessed"] | None = None
+    distribution: Literal["none", "mirrored", "parameter_server"] = "none"
     seed: int = 1
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "eval_every"):
             _require(getattr(self, name) > 0, f"{name} must be positive")
+        _require(self.head_steps >= 0, "head_steps must not be negative")
         _require(self.early_stopping is None or self.early_stopping > 0, "early_stopping must be positive or null")
+        _require(self.momentum is None or 0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be in [0, 1)")
+        _require(self.momentum is None or self.optimizer != "adam", "adam takes no momentum; sgd and rmsprop do")
+        _require(
+            self.head_steps == 0 or self.distribution != "parameter_server",
+            "head_steps needs one process that knows the step; it does not go with distribution: parameter_server",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

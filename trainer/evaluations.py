@@ -12,7 +12,7 @@ import math
 
 import tensorflow as tf
 
-from trainer import checkpoints
+from trainer import checkpoints, whole
 from trainer.model import ACCURACY, LOSS, is_exported
 
 _FILE = "evaluations.json"
@@ -26,19 +26,19 @@ class Evaluations(tf.estimator.Exporter):
         history: a mapping for each evaluation: `step`, `loss`, `accuracy`.
     """
 
-    def __init__(self, model_dir: str, patience: int | None) -> None:
+    def __init__(self, model_dir: str, patience: int | None, patient_until: int = 0) -> None:
         """Continues what an earlier process left in `model_dir`.
 
         Args:
             model_dir: of the Estimator.
             patience: evaluations in a row without a lower loss after which training should stop; None: never.
+            patient_until: evaluations up to this step do not count among them.
         """
         self._directory = model_dir.rstrip("/")
         self._patience = patience
+        self._patient_until = patient_until
         self.history: list[dict[str, float]] = []
-        if tf.io.gfile.exists(f"{self._directory}/{_FILE}"):
-            with tf.io.gfile.GFile(f"{self._directory}/{_FILE}") as file:
-                self.history = json.load(file)
+        self.reload()
 
     @property
     def name(self) -> str:
@@ -59,11 +59,18 @@ class Evaluations(tf.estimator.Exporter):
         """Whether the network as of `step` has been evaluated."""
         return bool(self.history) and self.history[-1]["step"] >= step
 
+    def reload(self) -> None:
+        """Reads what another process, a cluster's evaluator, has written since."""
+        if tf.io.gfile.exists(f"{self._directory}/{_FILE}"):
+            with tf.io.gfile.GFile(f"{self._directory}/{_FILE}") as file:
+                self.history = json.load(file)
+
     def should_stop(self) -> bool:
         """Whether the last `patience` evaluations brought no lower loss."""
         if self._patience is None or not self.history:
             return False
-        return len(self.history) - 1 - self.history.index(self.best) >= self._patience
+        since = self.history[self.history.index(self.best) + 1 :]
+        return sum(evaluation["step"] > self._patient_until for evaluation in since) >= self._patience
 
     def export(
         self,
@@ -84,8 +91,7 @@ class Evaluations(tf.estimator.Exporter):
         )
         if self.best is self.history[-1]:
             checkpoints.write(self.best_checkpoint, checkpoints.read(checkpoint_path, is_exported))
-        with tf.io.gfile.GFile(f"{self._directory}/{_FILE}", "w") as file:
-            json.dump(self.history, file)
+        whole.write(f"{self._directory}/{_FILE}", json.dumps(self.history))
 
 
 def _loss(evaluation: dict[str, float]) -> float:

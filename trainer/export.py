@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from trainer import backbone, checkpoints, directories, model_files, preprocessing, signatures, tolerant_decoding
+from trainer import backbone, checkpoints, model_files, preprocessing, signatures, tolerant_decoding, whole
 
 _SIGNATURES = {
     signatures.EXAMPLES: signatures.EXAMPLES,
@@ -42,16 +42,16 @@ def export_model(
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
     """
-    with directories.unfinished(destination) as unfinished:
+    with whole.unfinished(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
-            whole = f"{temporary}/whole.ckpt"
+            merged = f"{temporary}/merged.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
-            checkpoints.write(whole, pretrained | checkpoints.read(trained_checkpoint))
+            checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
             receiver = serving_input_receiver_fn(transform_directory)
-            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=whole))
+            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
         model_files.write_checksums(saved)
-        directories.replace(saved, destination)
+        whole.replace(saved, destination)
 
 
 def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estimator.export.ServingInputReceiver]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from trainer.checkpoints import name_of
 from trainer.config import HeadConfig
 
 SCOPE = "head"
@@ -46,7 +47,7 @@ def moments(batches: Iterable[np.ndarray]) -> Moments:
 
 
 def build(
-    pooled: tf.Tensor, config: HeadConfig, classes: int, training: bool, initial: Moments | None
+    pooled: tf.Tensor, config: HeadConfig, classes: int, dropout_seed: tf.Tensor | None, initial: Moments | None
 ) -> tuple[tf.Tensor, list[tf.Variable]]:
     """Adds the head to the current graph, its variables named `head/<layer>/<weight>`.
 
@@ -54,7 +55,7 @@ def build(
         pooled: float32 [b, c].
         config: sizes and dropout.
         classes: how many.
-        training: whether dropout is on.
+        dropout_seed: int [2], decides what dropout drops; None, as outside of training: nothing is dropped.
         initial: what the standardisation starts (and stays) with; None where a checkpoint will say.
 
     Returns:
@@ -79,12 +80,13 @@ def build(
         x = (pooled - mean) * tf.math.rsqrt(variance + epsilon)
         for i, units in enumerate(config.hidden_units):
             x = tf.nn.relu(dense(x, units, f"hidden_{i}", tf.compat.v1.keras.initializers.he_normal()))
-            if training and config.dropout:
-                x = tf.nn.dropout(x, rate=config.dropout)
+            if dropout_seed is not None and config.dropout:
+                seed = tf.random.experimental.stateless_fold_in(dropout_seed, i)
+                x = tf.nn.experimental.stateless_dropout(x, rate=config.dropout, seed=seed)
         logits = dense(x, classes, "logits", tf.compat.v1.keras.initializers.glorot_uniform())
     return logits, trained
 
 
 def squared_kernels(trained: Iterable[tf.Variable]) -> tf.Tensor:
     """The sum of the squares of the kernels among `build`'s variables, a scalar; biases are not penalised."""
-    return tf.add_n([tf.reduce_sum(tf.square(v)) for v in trained if v.op.name.endswith("/kernel")])
+    return tf.add_n([tf.reduce_sum(tf.square(v)) for v in trained if name_of(v).endswith("/kernel")])

@@ -9,6 +9,7 @@ from trainer.evaluations import Evaluations
 from trainer.model import LOSS_TENSOR
 
 _REPORT_SECONDS = 0.5
+_RELOAD_SECONDS = 5
 
 
 class StopHook(tf.estimator.SessionRunHook):
@@ -17,14 +18,35 @@ class StopHook(tf.estimator.SessionRunHook):
     Estimator runs the checkpoint saver's hook, and with it the evaluation, before this one: so in the same step.
     """
 
-    def __init__(self, evaluations: Evaluations) -> None:
+    def __init__(self, evaluations: Evaluations, reload: bool = False) -> None:
+        """Watches `evaluations`; with `reload`, those that another process writes."""
         self._evaluations = evaluations
+        self._reload = reload
+        self._last_reload = time.monotonic()
 
     def after_run(self, run_context: tf.estimator.SessionRunContext, run_values: object) -> None:
         """See SessionRunHook."""
         del run_values
+        if self._reload and time.monotonic() - self._last_reload >= _RELOAD_SECONDS:
+            self._evaluations.reload()
+            self._last_reload = time.monotonic()
         if self._evaluations.should_stop():
             run_context.request_stop()
+
+
+class StopEvaluator(tf.estimator.SessionRunHook):
+    """Ends a cluster's evaluator once training stops early: it would wait for the last step for ever."""
+
+    class Stopped(Exception):  # noqa: N818 - no error
+        """Nothing is left to evaluate."""
+
+    def __init__(self, evaluations: Evaluations) -> None:
+        self._evaluations = evaluations
+
+    def begin(self) -> None:
+        """See SessionRunHook; called before each evaluation."""
+        if self._evaluations.should_stop():
+            raise StopEvaluator.Stopped
 
 
 class ProgressHook(tf.estimator.SessionRunHook):

@@ -100,15 +100,21 @@ def _columns(outputs: list[str], output: str) -> tuple[int, int] | None:
 
 
 def training_input(
-    source: Source, batch_size: int, seed: int, augmentation: AugmentationConfig | None = None
+    source: Source,
+    batch_size: int,
+    seed: int,
+    augmentation: AugmentationConfig | None = None,
+    first_batch: int = 0,
 ) -> Callable[[], tf.data.Dataset]:
     """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
 
     Args:
         source: where the records are.
         batch_size: examples.
-        seed: of the order, and of what varies.
+        seed: of what varies; every pass over the records is shuffled by it and the pass's number.
         augmentation: how images are varied; features are what they are.
+        first_batch: how many batches to leave out, so that a training that was stopped goes on where it was. At most
+            one pass is read for that.
 
     Returns:
         Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
@@ -116,8 +122,15 @@ def training_input(
 
     def input_fn() -> tf.data.Dataset:
         found = records.dataset(source.files)
-        mixed = found.shuffle(_buffer(source), seed=seed, reshuffle_each_iteration=True).repeat()
-        return _batches(source, mixed.enumerate().batch(batch_size), seed, augmentation)
+        done = tf.constant(first_batch * batch_size, tf.int64)
+        size = found.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1) if first_batch else done + 1
+
+        def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+            return found.shuffle(_buffer(source), seed=seed + epoch, reshuffle_each_iteration=False)
+
+        epochs = tf.data.Dataset.range(done // size, tf.int64.max)
+        numbered = epochs.flat_map(shuffled).skip(done % size).enumerate(done)
+        return _batches(source, numbered.batch(batch_size), seed, augmentation)
 
     return input_fn
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from trainer import backbone, head, preprocessing, rules, schedules, signatures
+from trainer import backbone, checkpoints, head, preprocessing, rules, schedules, signatures
 from trainer.config import TrainerConfig, TrainingConfig
 from trainer.inputs import FEATURES
 
@@ -21,6 +21,9 @@ LOSS = "average_loss"
 """Key of the evaluation's loss: the training objective over all examples. (Estimator's own averages over batches.)"""
 
 ACCURACY = "accuracy"
+
+_PRETRAINED = "pretrained"
+"""Scope of the values that L2-SP measures from; not exported."""
 
 LOSS_TENSOR = "training_loss:0"
 """The training graph's loss, for hooks."""
@@ -54,11 +57,18 @@ class Model:
 def make_model_fn(model: Model) -> ModelFn:
     """The model_fn of `tf.estimator.Estimator` for features of `trainer.inputs` and `trainer.export`."""
 
-    def model_fn(features: dict[str, tf.Tensor], labels: tf.Tensor | None, mode: str) -> tf.estimator.EstimatorSpec:
+    def model_fn(
+        features: dict[str, tf.Tensor],
+        labels: tf.Tensor | None,
+        mode: str,
+        config: tf.estimator.RunConfig | None = None,
+    ) -> tf.estimator.EstimatorSpec:
         training = mode == tf.estimator.ModeKeys.TRAIN
-        pooled, network = base(model, features, training)
+        head_only = training and is_head_phase(model.config.training, config.model_dir if config else None)
+        pooled, network = base(model, features, training and not head_only)
         settings = model.config.head
-        logits, head_variables = head.build(pooled, settings, len(model.classes), training, model.moments)
+        seed = _step_seed(model.config.training.seed) if training else None
+        logits, head_variables = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction(model, logits, features)
         smoothing = settings.label_smoothing if training else 0.0
@@ -67,10 +77,13 @@ def make_model_fn(model: Model) -> ModelFn:
         if training:
             if settings.l2:
                 loss += settings.l2 * head.squared_kernels(head_variables)
+            if model.config.fine_tune.l2_sp and _trained_in_base(model, network):
+                loss += model.config.fine_tune.l2_sp * _squared_distance_to_backbone(model, network)
             loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
             _start_from_backbone(model, network)
             _start_warm(model.warm_start)
-            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=_train_op(model, loss, network, head_variables))
+            train_op = _train_op(model, loss, network, head_variables, head_only)
+            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
         metrics = {
             LOSS: tf.compat.v1.metrics.mean(losses),
             ACCURACY: tf.compat.v1.metrics.accuracy(labels, tf.argmax(logits, axis=-1)),
@@ -103,6 +116,13 @@ def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[
     return backbone.pooled(network.output), network
 
 
+def is_head_phase(training: TrainingConfig, model_dir: str | None) -> bool:
+    """Whether the next step of the training in `model_dir` is one of those that train the head alone."""
+    if not training.head_steps:
+        return False
+    return checkpoints.step(tf.train.latest_checkpoint(model_dir) if model_dir else None) < training.head_steps
+
+
 def is_exported(name: str) -> bool:
     """Whether a variable of a training checkpoint is in the exported network: any but the optimizer's."""
     scope, *rest = name.split("/")
@@ -117,6 +137,27 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, class_weights: Sequence[float]
     return losses if class_weights is None else losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
 
 
+def _step_seed(seed: int) -> tf.Tensor:
+    """A seed, int [2], for what is random in a step: a restarted training draws what it would have drawn."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    step = tf.compat.v1.train.get_or_create_global_step()
+    return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), step]), replica)
+
+
+def _squared_distance_to_backbone(model: Model, network: backbone.Network | None) -> tf.Tensor:
+    """The sum of the squared differences of what trains in the base from its pre-trained values.
+
+    Those are variables that never change: constants of their size would be written into every event file.
+    """
+    trained = {checkpoints.name_of(variable): variable for variable, _ in _trained_in_base(model, network)}
+    starts = {
+        name: tf.compat.v1.get_variable(name.replace(backbone.SCOPE, _PRETRAINED, 1), variable.shape, trainable=False)
+        for name, variable in trained.items()
+    }
+    tf.compat.v1.train.init_from_checkpoint(backbone.checkpoint_path(model.backbone_directory), starts)
+    return tf.add_n([tf.reduce_sum(tf.square(variable - starts[name])) for name, variable in trained.items()])
+
+
 def _start_from_backbone(model: Model, network: backbone.Network | None) -> None:
     """Makes the pre-trained weights the variables' initial values, which a checkpoint in model_dir overrides.
 
@@ -125,7 +166,7 @@ def _start_from_backbone(model: Model, network: backbone.Network | None) -> None
     if network is not None:
         variables = [v for layer in network.variables.values() for v in layer]
         tf.compat.v1.train.init_from_checkpoint(
-            backbone.checkpoint_path(model.backbone_directory), {v.op.name: v for v in variables}
+            backbone.checkpoint_path(model.backbone_directory), {checkpoints.name_of(v): v for v in variables}
         )
 
 
@@ -136,44 +177,57 @@ def _start_warm(checkpoint: str | None) -> None:
     """
     if checkpoint:
         known = {name for name, _ in tf.train.list_variables(checkpoint)}
-        variables = {v.op.name: v for v in tf.compat.v1.global_variables() if v.op.name in known}
+        variables = {checkpoints.name_of(v): v for v in tf.compat.v1.global_variables()}
+        variables = {name: v for name, v in variables.items() if name in known}
         tf.compat.v1.train.init_from_checkpoint(checkpoint, variables)
 
 
+def _trained_in_base(model: Model, network: backbone.Network | None) -> list[tuple[tf.Variable, float]]:
+    """What of the built layers trains, kernels and BatchNorm's betas, with the multiplier of the rate, in order."""
+    multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
+    return [(network.variables[layer][0], multiplier) for layer, multiplier in multipliers.items()] if network else []
+
+
 def _train_op(
-    model: Model, loss: tf.Tensor, network: backbone.Network | None, head_variables: list[tf.Variable]
+    model: Model,
+    loss: tf.Tensor,
+    network: backbone.Network | None,
+    head_variables: list[tf.Variable],
+    head_only: bool,
 ) -> tf.Operation:
-    """One step: one backward pass, an optimizer for every multiplier, then the BatchNorm statistics and the step.
+    """One step: one backward pass, an optimizer for the head and for every multiplier, and BatchNorm's statistics.
 
     A multiplier scales the rate of its group's own optimizer; scaling the gradients would do nothing under Adam and
-    RMSprop, which divide by their size.
+    RMSprop, which divide by their size. With `head_only`, the base's optimizers are made, so that their state is in the
+    checkpoints as the next phase expects, but do not run; nor does the backward pass through the base.
     """
     step = tf.compat.v1.train.get_or_create_global_step()
     training = model.config.training
-    rate = schedules.learning_rate(training.learning_rate, step)
+    done = tf.identity(step)  # read once: while one optimizer still uses the rate, another's end counts the step
+    rate = schedules.learning_rate(training.learning_rate, done, training.steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
-    groups[1.0] += head_variables
-    multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
-    for layer, multiplier in multipliers.items():
-        groups[multiplier] += network.variables[layer][:1] if network else []  # a kernel, or BatchNorm's beta
-    variables = [v for _, group in sorted(groups.items()) for v in group]
-    gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss, variables), strict=True))
-    with tf.control_dependencies(network.updates if network else []):
-        applied = [
-            _optimizer(training, rate * multiplier).apply_gradients([(gradients[v.ref()], v) for v in group])
-            for multiplier, group in sorted(groups.items())
-        ]
-    with tf.control_dependencies(applied):
-        return step.assign_add(1, read_value=False)
+    for variable, multiplier in _trained_in_base(model, network):
+        groups[multiplier].append(variable)
+    variables = [*head_variables, *(v for _, group in sorted(groups.items()) for v in group)]
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # whose gradients the optimizers add up
+    gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss / replicas, variables), strict=True))
+
+    def apply(multiplier: float, group: Sequence[tf.Variable], counter: tf.Variable | None = None) -> tf.Operation:
+        pairs = [(gradients[v.ref()], v) for v in group]
+        return _optimizer(training, rate * multiplier).apply_gradients(pairs, counter)
+
+    of_base = [apply(multiplier, group) for multiplier, group in sorted(groups.items())]
+    of_head = apply(1.0, head_variables, step)
+    return of_head if head_only else tf.group(of_head, *of_base, *(network.updates if network else []))
 
 
 def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Optimizer:
     if config.optimizer == "adam":
         return tf.compat.v1.train.AdamOptimizer(rate)
     if config.optimizer == "rmsprop":
-        return tf.compat.v1.train.RMSPropOptimizer(rate)
-    return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9)
+        return tf.compat.v1.train.RMSPropOptimizer(rate, momentum=config.momentum or 0.0)
+    return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9 if config.momentum is None else config.momentum)
 
 
 def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:

@@ -65,7 +65,7 @@ def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: floa
     with tf.Graph().as_default():
         tf.compat.v1.set_random_seed(training.seed)
         iterator = tf.compat.v1.data.make_initializable_iterator(
-            inputs.training_input(train, training.batch_size, training.seed)()
+            inputs.training_input(train, training.batch_size, training.seed, training.augmentation)()
         )
         spec = make_model_fn(model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
         with tf.compat.v1.Session(config=session_config()) as session:

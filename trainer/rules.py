@@ -52,7 +52,8 @@ def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
     """The rules that the setting stands for; the shorthands name their layers one by one.
 
     `from` a block (`mixed9`) means all of the block, which begins after the block before it and ends in the
-    concatenation of that name; `from` any other layer begins with that layer.
+    concatenation of that name; `from` any other layer begins with that layer. With `decay` there is a rule for every
+    block, the stem before the first block counting as one.
 
     Raises:
         InputError: `from` names no layer of the base.
@@ -71,8 +72,22 @@ def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
                 + (f"Near it: {', '.join(near)}." if near else f"Its blocks: {', '.join(BLOCKS)}.")
             )
         trained = names[_first(fine_tune.from_layer, names) :]
-    frozen: Rule = (".*", 0.0)
-    return (("|".join(map(re.escape, trained)), 1.0), frozen) if trained else (frozen,)
+    by_multiplier: dict[float, list[str]] = {}
+    for name in trained:
+        multiplier = 1.0 if fine_tune.decay is None else fine_tune.decay ** _blocks_above(name, names)
+        by_multiplier.setdefault(multiplier, []).append(name)
+    found = ((_any_of(layers), multiplier) for multiplier, layers in by_multiplier.items())
+    return (*found, (".*", 0.0))
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
+def _blocks_above(name: str, names: Sequence[str]) -> int:
+    """How many blocks end after the layer's own; `names` end with a block."""
+    ends = [names.index(_BEFORE_BLOCKS), *(names.index(block) for block in BLOCKS if block in names)]
+    return sum(end >= names.index(name) for end in ends) - 1
 
 
 def _first(start: str, names: Sequence[str]) -> int:
@@ -152,10 +167,11 @@ def features_cut(config: TrainerConfig) -> str | None:
 
 def _shorthand(fine_tune: FineTuneConfig) -> str | None:
     """The user's words, where there is no pattern of theirs to show."""
+    decay = "" if fine_tune.decay is None else f", decay: {fine_tune.decay}"
     if fine_tune.last_layers is not None:
-        return f"last_layers: {fine_tune.last_layers}"
+        return f"last_layers: {fine_tune.last_layers}{decay}"
     if fine_tune.rules is None:
-        return f"from: {fine_tune.from_layer}" if fine_tune.from_layer else "base frozen"
+        return f"from: {fine_tune.from_layer}{decay}" if fine_tune.from_layer else "base frozen"
     return None
 
 

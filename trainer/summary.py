@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from trainer import inception_v3, rules
@@ -15,6 +16,7 @@ from trainer.model import Model
 from trainer.warm_start import WarmStart
 
 FILE_NAME = "training_summary.json"
+_FEW_IMAGES = 20
 
 
 def rule_table(config: TrainerConfig) -> list[dict[str, Any]]:
@@ -41,6 +43,22 @@ def rule_table(config: TrainerConfig) -> list[dict[str, Any]]:
     return rows
 
 
+def notes_on_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, ...]:
+    """Warns of classes with fewer than 20 training images.
+
+    Args:
+        classes: names.
+        counts: training images of each.
+    """
+    small = [f"{name} {count}" for name, count in zip(classes, counts, strict=True) if count < _FEW_IMAGES]
+    if not small:
+        return ()
+    return (
+        f"few training images: {', '.join(small)}; with fewer than {_FEW_IMAGES} a class is learnt badly and its "
+        "measures are chance: add images of it",
+    )
+
+
 def training_summary(
     model: Model,
     record: BackboneRecord,
@@ -49,6 +67,7 @@ def training_summary(
     steps: int,
     seconds: float,
     warm_start: WarmStart | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The summary's content.
 
@@ -60,6 +79,7 @@ def training_summary(
         steps: done in all, with those before a restart.
         seconds: this call of `run_fn` took.
         warm_start: what it began with of an earlier model.
+        notes: what the user should know.
     """
     config = model.config
     output = config.backbone.output
@@ -81,4 +101,5 @@ def training_summary(
         "parameters": {"trained": trained + head_parameters, "head": head_parameters, "frozen": in_base - trained},
         "backbone": dataclasses.asdict(record),
         "warm_start": warm_start and dataclasses.asdict(warm_start),
+        "notes": list(notes),
     }

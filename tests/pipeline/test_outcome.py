@@ -56,6 +56,13 @@ def test_a_base_that_fell_back_to_random_weights_is_told(nodes):
     assert any("the base is RANDOM" in note and "'imagenet'" in note for note in notes)
 
 
+def test_what_training_has_to_say_of_the_data_is_told(nodes, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "training_summary.json").write_text('{"notes": ["few training images: rose 3"]}')
+    nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(1, str(tmp_path / "run"), {})]})
+    assert "few training images: rose 3" in outcome.from_nodes(nodes, EXPECTED, "/root").notes
+
+
 def test_what_a_search_found_is_told_by_the_settings_it_belongs_in(nodes, tmp_path):
     assert outcome.from_nodes(nodes, EXPECTED, "/root").tuning is None
     files = {

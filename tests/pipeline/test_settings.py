@@ -82,6 +82,18 @@ def test_settings_cannot_be_changed():
         ("fine_tune.rules=[[mixed9, 1], [mixed]]", "fine_tune.rules[1]"),
         ("training.learning_rate={boundaries: [10], values: [1]}", "1 boundaries need 2 values, not 1"),
         (
+            "training.learning_rate={schedule: cosine, decay_rate: 0.5}",
+            "decay_rate means nothing to the schedule cosine",
+        ),
+        ("training.momentum=0.5", "adam takes no momentum"),
+        ("training.head_steps=10", "without fine_tune nothing but the head ever trains"),
+        (
+            "training={head_steps: 10, distribution: parameter_server}",
+            "does not go with distribution: parameter_server",
+        ),
+        ("fine_tune={decay: 0.5}", "decay needs from or last_layers"),
+        ("fine_tune={l2_sp: 0.5}", "l2_sp needs from, last_layers or rules"),
+        (
             "training.learning_rate=fast",
             "training.learning_rate: expected a number, or boundaries and values, found 'fast'",
         ),

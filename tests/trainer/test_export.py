@@ -130,7 +130,7 @@ def test_served_network_is_the_trained_one_bit_for_bit(
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images = preprocessing.load_image_transform(str(transform_directory))(tf.constant(PICTURES))
         features = backbone.frozen_prefix(images, "pooled", "mixed10")
-        logits, _ = head.build(features, HeadConfig(hidden_units=(16,)), 3, False, None)
+        logits, _ = head.build(features, HeadConfig(hidden_units=(16,)), 3, None, None)
         session.run(tf.compat.v1.tables_initializer())
         backbone.restore(session, str(backbone_directory))
         trained = checkpoints.read(str(frozen_run / "run" / "best.ckpt"))

@@ -58,6 +58,20 @@ def test_training_shuffles_repeats_and_is_reproducible(
     assert first != labels(2)
 
 
+@pytest.mark.parametrize("first_batch", [1, 3, 4, 7])  # an epoch is 3.6 batches
+def test_training_goes_on_where_it_was(
+    first_batch: int, features_at: Callable[[str], Path], transform_directory: Path
+) -> None:
+    found = source(features_at("pooled"), "train", transform_directory)
+
+    def read(first_batch: int, count: int) -> list[np.ndarray]:
+        dataset = inputs.training_input(found, 20, 1, first_batch=first_batch)
+        return [features["features"] for features, _ in itertools.islice(batches(dataset), count)]
+
+    for batch, wanted in zip(read(first_batch, 3), read(0, first_batch + 3)[first_batch:], strict=True):
+        np.testing.assert_array_equal(batch, wanted)
+
+
 def test_live_images_are_the_transformed_ones(raw_examples: Path, transform_directory: Path) -> None:
     found = source(raw_examples, "eval", transform_directory)
     assert found.features is None

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.trainer.conftest import settings
 from trainer import backbone, head
-from trainer.config import FineTuneConfig, HeadConfig, TrainerConfig
+from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
 from trainer.model import Model, base, make_model_fn
 
 LEARNS = FineTuneConfig(rules=(("(conv2d|batch_normalization)_93", 1.0), ("conv2d_85", 0.1), (".*", 0.0)))
@@ -105,6 +105,58 @@ def test_multiplier_scales_the_step_and_frozen_layers_take_none(optimizer: str, 
         "InceptionV3/conv2d_85/kernel",
     }
     assert not any(n.startswith("head/standardisation") for n in moved)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "second_step"),
+    [("sgd", None, 1.9), ("sgd", 0.5, 1.5), ("sgd", 0.0, 1.0), ("rmsprop", None, 1.0), ("rmsprop", 0.5, 1.5)],
+)
+def test_momentum_carries_the_step_before_over(
+    optimizer: str, momentum: float | None, second_step: float, tmp_path: Path
+) -> None:
+    """At a rate so small that both gradients are the same, the second step is 1 + momentum times the first."""
+    config = settings(optimizer=optimizer, momentum=momentum, learning_rate=LearningRateConfig((1e-6,)))
+    config = dataclasses.replace(config, head=HeadConfig(hidden_units=()))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.set_random_seed(1)
+        made = spec(model_of(config, tmp_path), {"features": POOLED * 1e-6}, tf.estimator.ModeKeys.TRAIN)
+        session.run(tf.compat.v1.global_variables_initializer())
+        bias = next(v for v in tf.compat.v1.global_variables() if v.op.name == "head/logits/bias")
+        places = [session.run(bias)]
+        for _ in range(2):
+            session.run(made.train_op)
+            places.append(session.run(bias))
+    first, second = np.diff(places, axis=0)
+    # RMSprop divides by a running mean of squares that starts at 1 and falls by a tenth of what is missing.
+    tolerance = 0.15 if optimizer == "rmsprop" else 1e-3
+    np.testing.assert_allclose(second / first, second_step, rtol=tolerance)
+
+
+def test_l2_sp_is_the_squared_distance_from_the_pretrained_values(backbone_directory: Path) -> None:
+    """Of kernels and betas that train; nothing of it, and no gradient, where the network starts."""
+
+    def losses(l2_sp: float) -> tuple[float, float, float]:
+        fine_tune = dataclasses.replace(LEARNS, l2_sp=l2_sp)
+        config = dataclasses.replace(settings(fine_tune), head=HeadConfig(hidden_units=()))
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            tf.compat.v1.set_random_seed(1)
+            made = spec(model_of(config, backbone_directory, "mixed9"), {"features": AT_MIXED9}, "train")
+            session.run(tf.compat.v1.global_variables_initializer())
+            variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
+            at_start = session.run(made.loss)
+            moved = 0.0
+            for name, delta in (("conv2d_93/kernel", 0.01), ("conv2d_85/kernel", -0.02), ("conv2d_92/kernel", 1.0)):
+                variable = variables[f"InceptionV3/{name}"]
+                session.run(variable.assign_add(tf.fill(variable.shape, delta)))
+                moved += delta**2 * variable.shape.num_elements() if name != "conv2d_92/kernel" else 0.0  # frozen
+            beta = variables["InceptionV3/batch_normalization_93/beta"]
+            session.run(beta.assign_add(tf.fill(beta.shape, 0.1)))
+            return at_start, session.run(made.loss), moved + 0.01 * 192
+
+    plain_start, plain, _ = losses(0.0)
+    start, penalised, distance = losses(0.3)
+    np.testing.assert_allclose(start, plain_start, rtol=1e-6)
+    np.testing.assert_allclose(penalised - plain, 0.3 * distance, rtol=1e-3)  # float32: both are large
 
 
 def test_smoothing_and_class_weights_shape_the_loss(tmp_path: Path) -> None:

@@ -37,6 +37,27 @@ def test_cut_is_the_last_block_before_what_trains(fine_tune: FineTuneConfig, cut
     assert rules.cut_for(fine_tune, "mixed10") == cut
 
 
+def test_decay_is_a_power_for_every_block_below_the_last() -> None:
+    fine_tune = FineTuneConfig(from_layer="mixed7", decay=0.8)
+    trained = rules.trained_layers(fine_tune, "mixed10")
+    by_block = {"conv2d_93": 1.0, "conv2d_84": 0.8, "conv2d_75": 0.64, "batch_normalization_69": 0.512}
+    assert {layer: round(trained[layer], 9) for layer in by_block} == by_block  # mixed10, mixed9, mixed8, mixed7
+    assert len(set(trained.values())) == 4
+    assert list(trained) == list(rules.trained_layers(FineTuneConfig(from_layer="mixed7"), "mixed10"))
+    assert {m.rule for m in rules.matched(fine_tune, "mixed10") if m.multiplier} == {"from: mixed7, decay: 0.8"}
+
+
+def test_decay_counts_the_stem_as_a_block() -> None:
+    trained = rules.trained_layers(FineTuneConfig(last_layers=1000, decay=0.5), "mixed1")
+    assert (trained["conv2d"], trained["conv2d_4"], trained["conv2d_5"], trained["conv2d_12"]) == (0.25, 0.25, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("given", [{"decay": 0.5}, {"decay": 0.5, "rules": ((".*", 1.0),)}, {"decay": 1.5}])
+def test_decay_needs_a_shorthand_and_is_at_most_1(given: dict) -> None:
+    with pytest.raises(ValueError, match="decay"):
+        FineTuneConfig(**given)
+
+
 def test_first_matching_pattern_decides_and_is_named() -> None:
     fine_tune = FineTuneConfig(rules=(("conv2d_93", 0.1), ("(conv2d|batch_normalization)_93", 1.0), (".*", 0.0)))
     found = {m.layer: m for m in rules.matched(fine_tune, "mixed10")}

@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +15,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
 from trainer import backbone, checkpoints, head, run, weights_h5
-from trainer.config import AugmentationConfig, FineTuneConfig, HeadConfig, LearningRateConfig
+from trainer.config import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
+from trainer.summary import notes_on_classes
 
 
 @pytest.fixture
@@ -126,6 +132,121 @@ def test_restart_continues_from_the_last_checkpoint(
     assert min(r.progress["done"] for r in caplog.records if hasattr(r, "progress")) >= 10  # type: ignore[attr-defined]
     third = run.fit(settings(steps=20), pooled_args)  # nothing left to do
     assert third.evaluations.history == second.evaluations.history
+
+
+def test_killed_training_ends_as_one_that_was_not(
+    features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
+) -> None:
+    """`kill -9` of the process, soon after a checkpoint; BatchNorm, dropout and Adam go on where they were."""
+    fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
+    config = settings(fine_tune, steps=150, eval_every=30, early_stopping=None)
+
+    def args_in(out: Path) -> SimpleNamespace:
+        return training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, out)
+
+    killed, whole = args_in(tmp_path / "killed"), args_in(tmp_path / "whole")
+    task = tmp_path / "task.json"
+    task.write_text(json.dumps(vars(killed)))
+    process = subprocess.Popen([sys.executable, "-m", "trainer.task", str(task)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    run.fit(config, whole)  # meanwhile
+    while process.poll() is None and last_step(killed) < 60:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    stopped_at = last_step(killed)
+    assert 60 <= stopped_at < 150
+    again = run.fit(config, killed)
+    assert [e["step"] for e in again.evaluations.history] == [30, 60, 90, 120, 150]
+    found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (killed, whole))
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def last_step(args: SimpleNamespace) -> int:
+    return checkpoints.step(tf.train.latest_checkpoint(args.model_run_dir))
+
+
+def test_head_trains_first_and_then_the_suffix_from_the_same_checkpoint(
+    features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
+) -> None:
+    """In the first phase not a bit of the base moves, nor of BatchNorm's statistics, nor of its optimizers' state."""
+    fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
+
+    def fit(steps: int, out: Path) -> tuple[run.Fitted, dict[str, np.ndarray]]:
+        config = settings(fine_tune, steps=steps, head_steps=10)
+        features = features_at("mixed9")
+        args = training_data.fn_args(config, features, transform_directory, backbone_directory, out)
+        fitted = run.fit(config, args)
+        return fitted, checkpoints.read(fitted.estimator.latest_checkpoint())
+
+    source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    _, after_head = fit(10, tmp_path / "phases")
+    of_base = {name: value for name, value in after_head.items() if name.startswith("InceptionV3/")}
+    slots = {name for name in of_base if name.endswith(("/Adam", "/Adam_1"))}
+    assert len(slots) == 2 * 4
+    for name, value in of_base.items():
+        np.testing.assert_array_equal(value, 0 if name in slots else source[name], err_msg=name)
+    second, after_both = fit(20, tmp_path / "phases")
+    assert [e["step"] for e in second.evaluations.history] == [10, 20]
+    moved = {name.split("/")[1] for name in of_base if not np.array_equal(after_both[name], after_head[name])}
+    assert moved == {f"{kind}_{number}" for kind in ("conv2d", "batch_normalization") for number in (93, 85)}
+    assert not np.array_equal(after_both["head/logits/kernel"], after_head["head/logits/kernel"])
+    at_once, after_one_run = fit(20, tmp_path / "at-once")
+    assert at_once.evaluations.history == second.evaluations.history
+    for name, value in after_one_run.items():
+        np.testing.assert_array_equal(after_both[name], value, err_msg=name)
+
+
+def test_patience_is_not_counted_while_the_head_alone_trains(pooled_args: SimpleNamespace) -> None:
+    """With a rate of zero no evaluation is better than the first."""
+    config = settings(steps=50, eval_every=5, early_stopping=2, head_steps=20, learning_rate=LearningRateConfig((0.0,)))
+    assert [e["step"] for e in run.fit(config, pooled_args).evaluations.history] == [5, 10, 15, 20, 25, 30]
+
+
+def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
+    raw_examples: Path, transform_directory: Path, tmp_path: Path
+) -> None:
+    """The standardisation is of features as BatchNorm gives them in training, not with its initial statistics."""
+    base = tmp_path / "random"
+    backbone.import_weights(BackboneConfig(weights="random", image_size=training_data.SIZE), str(base))
+    config = settings(
+        FineTuneConfig(last_layers=1000),
+        output="mixed0",
+        steps=2,
+        eval_every=2,
+        learning_rate=LearningRateConfig((0.0,)),
+    )
+    args = training_data.fn_args(config, raw_examples, transform_directory, base, tmp_path / "out")
+    run.fit(config, args)
+    losses = [
+        value.simple_value
+        for path in Path(args.model_run_dir).glob("events.out.tfevents.*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "loss"
+    ]
+    assert losses and max(losses) < 5  # three classes: an untrained head that knows nothing has 1.1
+
+
+def test_rate_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
+    rate = LearningRateConfig((0.01,), schedule="cosine", warmup_steps=5)
+    run.fit(settings(steps=20, learning_rate=rate), pooled_args)
+    found = {
+        event.step: value.simple_value
+        for path in Path(pooled_args.model_run_dir).glob("events.out.tfevents.*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "learning_rate"
+    }
+    assert found[1] == pytest.approx(0.002)
+    assert found[max(found)] < 0.001
+
+
+def test_classes_with_few_images_are_noted(frozen_run: Path) -> None:
+    assert summary_of(frozen_run)["notes"] == []  # 24 images each
+    (note,) = notes_on_classes(("blue", "green", "red"), (24, 19, 0))
+    assert note.startswith("few training images: green 19, red 0;")
 
 
 def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:

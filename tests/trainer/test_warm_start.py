@@ -118,9 +118,9 @@ def test_a_rebuilt_head_standardises_what_the_earlier_base_makes(
     """Not what the pre-trained base would: the moments are those that the earlier model measured, but for its moves."""
     config = dataclasses.replace(settings(SUFFIX), head=HeadConfig(hidden_units=(8,)))
     base = packed(suffix_run)
-    model, *_ = run._prepare(config, arguments(config, "mixed9", base, tmp_path))
+    model, *_ = run.prepare(config, arguments(config, "mixed9", base, tmp_path))
     shutil.rmtree(base / "warm_start")
-    cold, *_ = run._prepare(config, arguments(config, "mixed9", base, tmp_path / "cold"))
+    cold, *_ = run.prepare(config, arguments(config, "mixed9", base, tmp_path / "cold"))
     assert model.moments is not None and cold.moments is not None
     assert cold.warm_start is None
     trained = slice(0, 320)  # of mixed10's channels: those that conv2d_85 makes
