@@ -10,8 +10,9 @@ from pathlib import Path
 import jinja2
 
 from pipeline.report.facts import Facts
-from pipeline.report.measures import calibration, confused_pairs
-from pipeline.report.render import flat, number, share, slice_rows, whole
+from pipeline.report.measures import confused_pairs
+from pipeline.report.render import called, flat, number, share, spread, whole
+from pipeline.report.slice_table import overall_metrics, slice_rows
 
 FILE_NAME = "model_card.md"
 """Beside `saved_model.pb`; model servers do not look at it."""
@@ -29,14 +30,21 @@ def model_card(facts: Facts) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"plain": plain, "share": share, "number": number, "whole": whole}
+    environment.filters |= {
+        "called": called,
+        "plain": plain,
+        "share": share,
+        "number": number,
+        "spread": spread,
+        "whole": whole,
+    }
     return environment.get_template("model_card.md.j2").render(
         facts=facts,
         version=Path(str(facts.pushed)).name,
         card=facts.settings.get("card", {}),
         slices=slice_rows(facts),
         pairs=confused_pairs(facts.predictions)[:5],
-        calibration_error=calibration(facts.predictions)[1],
+        overall=overall_metrics(facts),
         settings=flat(facts.settings),
     )
 

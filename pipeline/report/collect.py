@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import collections
-import hashlib
-import importlib.metadata
 import itertools
 import json
 import logging
-import os
-import platform
-import shutil
-import statistics
-import subprocess
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
-from components.slice_result import OVERALL
 from pipeline import lineage, runs
-from pipeline.code_hash import code_hash
 from pipeline.lineage import NodeRun, Output
 from pipeline.outcome import Outcome
-from pipeline.report import history, pictures
-from pipeline.report.facts import ClassCounts, Data, Evidence, Facts, Lineage, Mistake, StepValue, Training
+from pipeline.report import evidence, history, pictures, provenance
+from pipeline.report.drift import drift
+from pipeline.report.facts import (
+    ClassCounts,
+    Data,
+    Drift,
+    Duplicates,
+    Evidence,
+    Facts,
+    Mistake,
+    StepValue,
+    Training,
+)
 
 T = TypeVar("T")
 
-_PACKAGES = (
-    "tfx",
-    "tensorflow",
-    "tensorflow-estimator",
-    "keras",
-    "tensorflow-transform",
-    "tensorflow-model-analysis",
-    "tensorflow-data-validation",
-    "apache-beam",
-    "ml-metadata",
-    "numpy",
-    "pillow",
-)
-_LOCK = Path(__file__).resolve().parents[2] / "uv.lock"
 _SHOWN_REJECTS = 200
-_SLICES_WITH_PICTURES, _PICTURES = 12, 6
+_SHOWN_DUPLICATES = 100
 _POINTS = 300
 
 
@@ -58,17 +45,21 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         settings: of the run, as plain values.
     """
     reader = _Reader()
-    run_id, nodes, past = None, {}, []
+    store = run_id = None
+    nodes: dict[str, NodeRun] = {}
     if (home / "metadata.sqlite").is_file():
         store = reader.part("ML Metadata", lambda: runs.open_store(home))
-        if store is not None:
-            run_id = outcome.run_id
-            nodes = lineage.node_runs(store, run_id) if run_id else {}
-            past = reader.part("the history", lambda: history.past_runs(store, name, run_id, home)) or []
+    if store is not None:
+        run_id = outcome.run_id
+        nodes = lineage.node_runs(store, run_id) if run_id else {}
     artifacts = _Artifacts(nodes)
     examples = artifacts.first("ImageExampleGen", "examples")
-    gate = reader.json(artifacts.file("ModelGate", "blessing", "gate.json"))
-    predictions = reader.optional(artifacts.file("TestPredictions", "predictions", PREDICTIONS_FILE), _predictions)
+    predictions = (
+        reader.optional(artifacts.file("TestPredictions", "predictions", PREDICTIONS_FILE), _predictions) or []
+    )
+    since = reader.part("the drift of the data", lambda: _drift(store, name, run_id, artifacts)) if store else None
+    first = evidence.classes(outcome.failures, predictions)
+    data = reader.part("the data", lambda: _data(artifacts, examples, since, first))
     return Facts(
         name=name,
         home=home,
@@ -77,20 +68,28 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         made=datetime.now(),
         pushed=artifacts.pushed(),
         settings=settings,
-        versions=_versions(),
-        hashes=_hashes(),
-        data=reader.part("the data", lambda: _data(artifacts, examples)),
-        training=reader.optional(artifacts.file("Trainer", "model_run", "training_summary.json"), _training),
-        gate=gate,
+        versions=provenance.versions(),
+        hashes=provenance.hashes(),
+        data=data,
+        training=reader.optional(
+            artifacts.file("Trainer", "model_run", "training_summary.json"), lambda path: _training(path, artifacts)
+        ),
+        gate=reader.optional(artifacts.file("ModelGate", "blessing", "gate.json"), _gate),
         serving=reader.json(artifacts.file("ServingCheck", "blessing", "serving_check.json")),
         backbone=reader.json(artifacts.file("BackboneImporter", "backbone", "Format-Serving/backbone.json")),
         features=reader.json(artifacts.file("FeatureExtractor", "features", "features.json")),
-        predictions=predictions or [],
+        predictions=predictions,
         gallery=reader.optional(artifacts.file("WorstMistakes", "gallery", GALLERY_FILE), _gallery) or [],
-        evidence=reader.part("the pictures behind the failures", lambda: _evidence(outcome, predictions, examples))
-        or {},
-        lineage=artifacts.all(),
-        history=past,
+        evidence=reader.part(
+            "the pictures behind the failures", lambda: _evidence(outcome, predictions, examples, data)
+        )
+        or [],
+        lineage=(
+            reader.part("the lineage", lambda: provenance.steps(store, run_id, nodes)) if store and run_id else None
+        )
+        or [],
+        history=(reader.part("the history", lambda: history.past_runs(store, name, run_id, home)) if store else None)
+        or [],
         missing=reader.missing,
     )
 
@@ -137,38 +136,52 @@ class _Artifacts:
         model = self.first("Pusher", "pushed_model")
         return str(model.properties["pushed_destination"]) if model and model.properties.get("pushed") == 1 else None
 
-    def all(self) -> list[Lineage]:
-        return [
-            Lineage(run.id, run.state, key, artifact.id, artifact.uri)
-            for run in self._nodes.values()
-            for key, artifacts in sorted(run.outputs.items())
-            for artifact in artifacts
-        ]
+
+def _drift(store: Any, name: str, run_id: str | None, artifacts: _Artifacts) -> Drift | None:
+    """Since the last run before this one that had other images."""
+    now = artifacts.first("StatisticsGen", "statistics")
+    if now is None or run_id is None:
+        return None
+    for earlier in reversed(history.earlier_runs(store, name, run_id)):
+        then = _Artifacts(lineage.node_runs(store, earlier)).first("StatisticsGen", "statistics")
+        if then is not None and then.id != now.id and Path(then.uri).is_dir():
+            return drift(earlier, Path(then.uri), Path(now.uri))
+    return None
 
 
-def _data(artifacts: _Artifacts, examples: Output | None) -> Data | None:
+def _data(artifacts: _Artifacts, examples: Output | None, since: Drift | None, first: list[str]) -> Data | None:
     counts_file = artifacts.file("ImageExampleGen", "rejects", "counts.json")
     if counts_file is None:
         return None
     counts = json.loads(counts_file.read_text(encoding="utf-8"))
-    with (counts_file.parent / "rejects.jsonl").open(encoding="utf-8") as file:
-        rejects = [json.loads(line) for line in itertools.islice(file, _SHOWN_REJECTS)]
     classes = []
     for label, by_split in sorted(counts["classes"].items()):
         splits = {split: number for split, number in by_split.items() if split != "rejected"}
         classes.append(ClassCounts(label, splits, by_split["rejected"]))
+    shown = list(dict.fromkeys([*first, *(c.name for c in classes)]))
+    duplicates_file = counts_file.parent / "duplicates.jsonl"
+    duplicates = [Duplicates(**entry) for entry in _lines(duplicates_file)] if duplicates_file.is_file() else []
+    duplicates.sort(key=lambda group: (not group.contradict, len(set(group.splits)) < 2, -len(group.paths)))
     return Data(
         found=counts["found"],
         read=counts["read"],
         rejected=counts["rejected"],
         classes=classes,
-        rejects=rejects,
+        rejects=_lines(counts_file.parent / "rejects.jsonl", _SHOWN_REJECTS),
         fingerprint=str(examples.properties.get("input_fingerprint")) if examples else None,
-        samples=pictures.samples(Path(examples.uri) / "Split-train", [c.name for c in classes]) if examples else {},
+        samples=pictures.samples(Path(examples.uri) / "Split-train", shown) if examples else {},
+        duplicates=duplicates[:_SHOWN_DUPLICATES],
+        drift=since,
     )
 
 
-def _training(path: Path) -> Training:
+def _lines(path: Path, most: int | None = None) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in itertools.islice(file, most)]
+
+
+def _training(path: Path, artifacts: _Artifacts) -> Training:
+    trials = artifacts.file("Tuner", "tuner_results", "tuner_results.json")
     summary = json.loads(path.read_text(encoding="utf-8"))
     import tensorflow as tf  # 9 s, unless the run has loaded it
     from tensorflow.core.util import event_pb2
@@ -180,13 +193,25 @@ def _training(path: Path) -> Training:
             for value in event.summary.value:
                 if value.tag in values:
                     values[value.tag][event.step] = value.simple_value  # after a restart the later value counts
-    return Training(summary, *(_thinned(values[tag]) for tag in ("loss", "learning_rate")))
+    return Training(
+        summary,
+        _thinned(values["loss"]),
+        _thinned(values["learning_rate"]),
+        json.loads(trials.read_text(encoding="utf-8")) if trials else [],
+    )
 
 
 def _thinned(values: dict[int, float]) -> list[StepValue]:
     points = [StepValue(step, value) for step, value in sorted(values.items())]
     every = len(points) // _POINTS + 1
     return [*points[:-1:every], *points[-1:]]
+
+
+def _gate(path: Path) -> dict[str, Any]:
+    verdict = json.loads(path.read_text(encoding="utf-8"))
+    if "judged" not in verdict:
+        raise ValueError("it was written by an earlier version of the gate; run the pipeline again")
+    return verdict
 
 
 def _predictions(path: Path) -> list[Prediction]:
@@ -211,52 +236,10 @@ def _gallery(path: Path) -> list[Mistake]:
     return mistakes
 
 
-def _evidence(outcome: Outcome, predictions: list[Prediction] | None, examples: Output | None) -> dict[str, Evidence]:
-    """The mistakes on every slice that a failure names, with pictures for the first dozen slices."""
+def _evidence(
+    outcome: Outcome, predictions: list[Prediction], examples: Output | None, data: Data | None
+) -> list[Evidence | None]:
     if not predictions or not examples:
-        return {}
-    slices = list(dict.fromkeys(f["slice"] for f in outcome.failures if f.get("slice")))
-    members = {name: [p for p in predictions if name == OVERALL or p.is_in(name)] for name in slices}
-    worst = {
-        name: sorted((p for p in group if not p.right), key=lambda p: p.label_probability)
-        for name, group in members.items()
-    }
-    wanted = {p.path for name in slices[:_SLICES_WITH_PICTURES] for p in worst[name][:_PICTURES]}
-    found = pictures.by_path(Path(examples.uri) / "Split-test", wanted)
-    evidence = {}
-    for name in slices:
-        taken = collections.Counter((p.label, p.predicted) for p in worst[name])
-        evidence[name] = Evidence(
-            count=len(members[name]),
-            mistakes=len(worst[name]),
-            taken_for=[(*pair, count) for pair, count in sorted(taken.items(), key=lambda item: (-item[1], item[0]))],
-            confidence=statistics.median(p.probability for p in worst[name]) if worst[name] else None,
-            pictures=[(p, found[p.path]) for p in worst[name][:_PICTURES] if p.path in found],
-        )
-    return evidence
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        found[package] = importlib.metadata.version(package)
-    return found | {"platform": platform.platform(), "processors": str(os.cpu_count())}
-
-
-def _hashes() -> dict[str, str]:
-    hashes = {"code": code_hash("pipeline.__main__")}
-    if _LOCK.is_file():
-        hashes["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
-        if commit := _commit():
-            hashes["commit"] = commit
-    return hashes
-
-
-def _commit() -> str | None:
-    """Of the checkout the code runs from, with `-dirty` if it was changed; None where it is no checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(_LOCK.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+        return []
+    found = pictures.by_path(Path(examples.uri) / "Split-test", evidence.wanted(outcome.failures, predictions))
+    return [evidence.behind(failure, predictions, found, data) for failure in outcome.failures]

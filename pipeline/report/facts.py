@@ -29,8 +29,72 @@ class ClassCounts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Duplicates:
+    """Images that show the same; `kind` says whether exactly or nearly, the lists have an entry for each image."""
+
+    kind: str
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+
+    @property
+    def contradict(self) -> bool:
+        """Whether the same is called by different names."""
+        return len(set(self.labels)) > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """How much a feature of the train split changed since an earlier run.
+
+    Attributes:
+        feature: its name.
+        distance: the largest change of any value's share (the L-infinity distance that TFDV takes for drift), from 0 to
+            1; of numbers, the change of the median over the standard deviation before.
+        value: that changed most; None for a feature that is a number.
+        before: its share then; of numbers, the median.
+        now: likewise.
+    """
+
+    feature: str
+    distance: float
+    value: str | None
+    before: float
+    now: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """The train split against that of the last run with other images.
+
+    Attributes:
+        run: ML Metadata's name of that run.
+        before: images it trained on.
+        now: images of this run.
+        shifts: the largest first; shares and numbers apart.
+    """
+
+    run: str
+    before: int
+    now: int
+    shifts: list[Shift]
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
-    """What was read. `fingerprint` stands for all files' names and contents; `samples` are pictures to train on."""
+    """What was read.
+
+    Attributes:
+        found: files.
+        read: images.
+        rejected: files that cannot be used.
+        classes: images by class.
+        rejects: the first files that cannot be used, with `path`, `stage` and `reason`.
+        fingerprint: stands for all files' names and contents.
+        samples: pictures to train on, by class.
+        duplicates: groups of images that show the same; those that contradict each other first.
+        drift: since an earlier run; None if there is none with other images.
+    """
 
     found: int
     read: int
@@ -39,6 +103,8 @@ class Data:
     rejects: list[dict[str, str]]
     fingerprint: str | None = None
     samples: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+    duplicates: list[Duplicates] = dataclasses.field(default_factory=list)
+    drift: Drift | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -56,11 +122,12 @@ class StepValue:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """`trainer.summary`'s content, and what the event files hold beside it."""
+    """`trainer.summary`'s content, what the event files hold beside it, and the Tuner's trials, the best first."""
 
     summary: dict[str, Any]
     loss: list[StepValue]
     learning_rate: list[StepValue]
+    trials: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,33 +141,89 @@ class Mistake:
 
 
 @dataclasses.dataclass(frozen=True)
+class Trait:
+    """A value that mistakes share more often than chance would have it.
+
+    Attributes:
+        name: `brightness=dark`.
+        wrong: how many of the mistakes have it.
+        right: how many of the other images.
+    """
+
+    name: str
+    wrong: int
+    right: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What is behind a bound that was broken: the mistakes on that slice.
+    """What is behind a bound that was broken.
 
     Attributes:
         count: images in the slice.
-        mistakes: how many were wrong.
+        mistakes: how many of them were wrong.
+        lost: how many of these the last blessed model had right; None where it was not asked.
         taken_for: true class, predicted class and how often, most frequent first.
-        confidence: median probability of the wrong classes.
-        pictures: the worst, with their predictions.
+        confidence: median probability of the wrong classes; None if there is no mistake.
+        traits: what the mistakes have in common, the most telling first.
+        pictures: the mistakes that tell most, with their predictions.
+        learned: the class whose images are wrong most often, and the one they are most often taken for: each with its
+            number of images to train on (None if unknown) and pictures of them.
     """
 
     count: int
     mistakes: int
+    lost: int | None
     taken_for: list[tuple[str, str, int]]
     confidence: float | None
+    traits: list[Trait]
     pictures: list[tuple[Prediction, Picture]]
+    learned: list[tuple[str, int | None, list[Picture]]]
+
+    @property
+    def others(self) -> int:
+        """Images of the slice that are right."""
+        return self.count - self.mistakes
 
 
 @dataclasses.dataclass(frozen=True)
-class Lineage:
-    """An artifact of the run as ML Metadata has it."""
+class Made:
+    """An artifact that a node of the run left, or had left before.
 
-    stage: str
-    state: str
+    Attributes:
+        output: the name the node gives it.
+        id: ML Metadata's.
+        uri: where it is.
+        execution: that made it.
+        run: of that execution; empty if it is this one.
+    """
+
     output: str
     id: int
     uri: str
+    execution: int
+    run: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A node of the run in ML Metadata.
+
+    Attributes:
+        node: its id.
+        state: complete, cached, failed or running.
+        execution: ML Metadata's number.
+        sources: nodes of this run whose artifacts it read.
+        read: numbers of these artifacts.
+        made: what it left.
+    """
+
+    node: str
+    state: str
+    execution: int
+    sources: list[str]
+    read: list[int]
+    made: list[Made]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +256,7 @@ class Facts:
         serving: `serving_check.json` of ServingCheck.
         backbone: `backbone.json`.
         features: `features.json` of FeatureExtractor.
-        evidence: by slice, of the failures in `outcome`.
+        evidence: for each of the failures in `outcome`; None where no images are behind it.
         history: oldest first; the last one is this run.
         versions: of the software that made the report.
         hashes: of code and lock.
@@ -157,8 +280,8 @@ class Facts:
     features: dict[str, Any] | None = None
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
-    evidence: dict[str, Evidence] = dataclasses.field(default_factory=dict)
-    lineage: list[Lineage] = dataclasses.field(default_factory=list)
+    evidence: list[Evidence | None] = dataclasses.field(default_factory=list)
+    lineage: list[Step] = dataclasses.field(default_factory=list)
     history: list[PastRun] = dataclasses.field(default_factory=list)
     missing: list[str] = dataclasses.field(default_factory=list)
 

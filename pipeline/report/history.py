@@ -13,6 +13,7 @@ from pipeline.runs import status_of
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
+    from ml_metadata.proto.metadata_store_pb2 import Context
 
 FOLDER = "reports"
 """Where reports are, in the pipeline's folder."""
@@ -29,14 +30,23 @@ def past_runs(store: MetadataStore, name: str, run_id: str | None, home: Path) -
         run_id: of the run that the report is about; None: up to the latest.
         home: the pipeline's folder, in which the reports of earlier runs are.
     """
-    runs = run_contexts(store, name)
-    names = [context.name for context in runs]
-    if run_id in names:
-        runs = runs[: names.index(run_id) + 1]
+    contexts = _contexts(store, name, run_id)[-_SHOWN:]
     return [
         _past_run(node_runs(store, c.name), c.name, c.create_time_since_epoch / 1000, home, c.name == run_id)
-        for c in runs[-_SHOWN:]
+        for c in contexts
     ]
+
+
+def earlier_runs(store: MetadataStore, name: str, run_id: str) -> list[str]:
+    """Names of the runs before `run_id`, at most forty, oldest first."""
+    return [c.name for c in _contexts(store, name, run_id)[:-1]][-_SHOWN:]
+
+
+def _contexts(store: MetadataStore, name: str, last: str | None) -> list[Context]:
+    """Of all runs up to and including `last`, oldest first."""
+    runs = run_contexts(store, name)
+    names = [context.name for context in runs]
+    return runs[: names.index(last) + 1] if last in names else runs
 
 
 def report_name(run_id: str) -> str:

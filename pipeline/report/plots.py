@@ -14,8 +14,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from components.intervals import wilson
 from pipeline.report.facts import PastRun, StepValue
-from pipeline.report.measures import Bin, wilson
+from pipeline.report.measures import Bin
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -86,6 +87,7 @@ def learning_rate(values: Sequence[StepValue]) -> Markup:
 
     def draw(axes: Axes) -> None:
         axes.step([p.step for p in values], [p.value for p in values], where="post", color=FIRST)
+        axes.set_xlabel("step")
         if min(p.value for p in values) > 0:
             _logarithmic(axes)
             low, high = min(p.value for p in values), max(p.value for p in values)

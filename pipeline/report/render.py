@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import collections
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,36 +13,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.slice_result import OVERALL
-from pipeline.report import plots
+from pipeline.report import graph, plots
 from pipeline.report.facts import Facts
-from pipeline.report.measures import (
-    Interval,
-    calibration,
-    confused_pairs,
-    confusion,
-    f1_by_class,
-    wilson,
-)
+from pipeline.report.measures import calibration, confused_pairs, confusion
+from pipeline.report.slice_table import Range, class_rows, demands, overall_metrics, setting_of, slice_rows
 
 _PAGE = Path(__file__).parent / "page"
 _MATRIX_CLASSES = 30
+_CROWDED = 8
 _SHADES = 8
 _UNKNOWN = "\N{EN DASH}"
-
-
-@dataclasses.dataclass(frozen=True)
-class SliceRow:
-    """A line of the table of metrics; `limit` is the bound of accuracy that the gate applied to it, if any."""
-
-    name: str
-    examples: int
-    accuracy: Interval | None
-    metrics: dict[str, float | None]
-    baseline: dict[str, float | None] | None
-    before: Interval | None
-    limit: float | None
-    failed: bool
 
 
 def render(facts: Facts) -> str:
@@ -52,10 +31,21 @@ def render(facts: Facts) -> str:
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"share": share, "number": number, "whole": whole, "seconds": seconds, "shade": _shade}
+    environment.filters |= {
+        "share": share,
+        "number": number,
+        "metric": metric,
+        "points": points,
+        "signed": signed,
+        "spread": spread,
+        "whole": whole,
+        "seconds": seconds,
+        "shade": _shade,
+        "called": called,
+        "setting": lambda failure: setting_of(failure["metric"], failure["kind"]),
+    }
     style, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     style, script = style.strip(), script.strip()
-    bins, error = calibration(facts.predictions)
     return environment.get_template(
         "report.html.j2"
     ).render(
@@ -66,13 +56,15 @@ def render(facts: Facts) -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         slices=slice_rows(facts),
-        metric_names=_metric_names(facts),
+        overall=overall_metrics(facts),
+        by_class=class_rows(facts),
+        demands=demands(facts),
         matrix=_matrix(facts),
         pairs=confused_pairs(facts.predictions)[:15],
-        by_class=f1_by_class(facts.predictions),
-        bins=bins,
-        calibration_error=error,
+        calibration=calibration(facts.predictions),
         plots=_plots(facts),
+        artifact_ids={made.id for step in facts.lineage for made in step.made},
+        graph=graph.layout(facts.lineage) if facts.lineage else None,
         settings=list(flat(facts.settings)),
         headline=_headline(facts),
         longest_stage=max((s["seconds"] for s in facts.outcome.stages), default=0) or 1,
@@ -80,9 +72,24 @@ def render(facts: Facts) -> str:
     )
 
 
+def called(predicted: str) -> str:
+    """The class, or in words that the model could not read the image."""
+    return predicted or "nothing (the model could not read it)"
+
+
 def share(value: float | None) -> str:
     """0.9667 as `96.7 %`."""
     return _UNKNOWN if value is None else f"{100 * value:.1f} %"
+
+
+def points(value: float | None) -> str:
+    """A change of a share: a fraction in percentage points, with its sign."""
+    return _UNKNOWN if value is None else f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign."""
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: Any) -> str:
@@ -90,6 +97,20 @@ def number(value: Any) -> str:
     if value is None:
         return _UNKNOWN
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def metric(value: float | None) -> str:
+    """Three decimals, so that a column can be read down."""
+    return _UNKNOWN if value is None else f"{value:.3f}"
+
+
+def spread(found: Range, scale: int = 100) -> str:
+    """The limits without the value: `84.1 to 95.0`; nothing where none are known."""
+    if found.low is None or found.high is None:
+        return ""
+    digits = 1 if scale == 100 else 3
+    texts = (f"{scale * limit:.{digits}f}".replace("-", "\N{MINUS SIGN}") for limit in (found.low, found.high))
+    return " to ".join(texts)
 
 
 def whole(value: float) -> str:
@@ -113,74 +134,23 @@ def _csp_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _metric_names(facts: Facts) -> list[str]:
-    return [name for name in facts.gate["metrics"] if name != "accuracy"] if facts.gate else []
-
-
-def slice_rows(facts: Facts) -> list[SliceRow]:
-    """The whole split first, then the slices, the worst first."""
-    if not facts.gate:
-        return []
-    failed = {f.get("slice") for f in facts.gate["failures"]}
-    bounds = facts.settings.get("evaluation", {})
-    overall_limit = (bounds.get("thresholds", {}).get("accuracy") or {}).get("min")
-    per_slice = bounds.get("per_slice", {}).get("accuracy") or {}
-    count = facts.data.classes and sum(c.splits.get("test", 0) for c in facts.data.classes) if facts.data else 0
-    overall = {name: m[OVERALL] for name, m in facts.gate["metrics"].items()}
-    before = {name: m["baseline"] for name, m in facts.gate["metrics"].items() if m["baseline"] is not None}
-    rows = [_row(OVERALL, count or 0, overall, before or None, overall_limit, OVERALL in failed)]
-    judged = [
-        _row(
-            s["slice"],
-            s["examples"],
-            _values(s["metrics"]),
-            s["baseline"] and _values(s["baseline"]),
-            per_slice.get("min") if s["examples"] >= per_slice.get("min_examples", 0) else None,
-            s["slice"] in failed,
-        )
-        for s in facts.gate["slices"]
-    ]
-    return rows + sorted(judged, key=lambda row: (not row.failed, row.accuracy.value if row.accuracy else 2, row.name))
-
-
-def _row(
-    name: str,
-    examples: int,
-    metrics: Mapping[str, float | None],
-    baseline: Mapping[str, float | None] | None,
-    limit: float | None,
-    failed: bool,
-) -> SliceRow:
-    before = baseline.get("accuracy") if baseline else None
-    return SliceRow(
-        name,
-        examples,
-        _interval(metrics.get("accuracy"), examples),
-        dict(metrics),
-        dict(baseline) if baseline else None,
-        _interval(before, examples),
-        limit,
-        failed,
-    )
-
-
-def _values(ranges: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
-    return {name: found["value"] for name, found in ranges.items()}
-
-
-def _interval(accuracy: float | None, examples: int) -> Interval | None:
-    return None if accuracy is None or not examples else wilson(round(accuracy * examples), examples)
-
-
 def _matrix(facts: Facts) -> dict[str, Any] | None:
     """Counts, and the classes they are of: all, or the thirty with the most mistakes."""
     if not facts.predictions:
         return None
     classes = sorted({*facts.classes, *(p.label for p in facts.predictions)})
-    if len(classes) > _MATRIX_CLASSES:
+    of = len(classes)
+    if of > _MATRIX_CLASSES:
         wrong = collections.Counter(n for p in facts.predictions if not p.right for n in (p.label, p.predicted))
         classes = sorted(sorted(classes, key=lambda name: (-wrong[name], name))[:_MATRIX_CLASSES])
-    return {"classes": classes, "counts": confusion(facts.predictions, classes)}
+    totals = collections.Counter(p.label for p in facts.predictions)
+    return {
+        "classes": classes,
+        "counts": confusion(facts.predictions, classes),
+        "totals": [totals[name] for name in classes],
+        "of": of,
+        "crowded": len(classes) > _CROWDED,
+    }
 
 
 def _plots(facts: Facts) -> dict[str, Markup]:
@@ -192,8 +162,8 @@ def _plots(facts: Facts) -> dict[str, Markup]:
         drawn["accuracy"] = plots.training_accuracy(training.summary["evaluations"], best)
     if training and training.learning_rate:
         drawn["learning_rate"] = plots.learning_rate(training.learning_rate)
-    if facts.predictions:
-        drawn["reliability"] = plots.reliability(calibration(facts.predictions)[0])
+    if found := calibration(facts.predictions):
+        drawn["reliability"] = plots.reliability(found.bins)
     if sum(run.accuracy is not None for run in facts.history) > 1:
         drawn["history"] = plots.past_accuracy(facts.history)
     return drawn
@@ -216,7 +186,7 @@ def _headline(facts: Facts) -> tuple[str, str]:
     outcome = facts.outcome
     broken = [f for f in outcome.failures if f.get("metric")]
     if outcome.status == "pushed":
-        return "Pushed", "The model reached every bound and serves; it is in the push directory."
+        return "Pushed", f"{_kept(facts)} The model serves as it must, and is in the push directory."
     if outcome.status == "refused":
         if broken:
             bounds = "One bound is broken" if len(broken) == 1 else f"{len(broken)} bounds are broken"
@@ -231,3 +201,18 @@ def _headline(facts: Facts) -> tuple[str, str]:
     if outcome.exit_code == 2:
         return "Failed", f"The input is unfit: the run stopped{where}; nothing was pushed."
     return "Failed", f"A fault of the pipeline stopped the run{where}; nothing was pushed."
+
+
+def _kept(facts: Facts) -> str:
+    judged = facts.gate["judged"] if facts.gate else []
+    doubts = sum(one["state"] == "doubt" for one in judged)
+    if not judged:
+        return "Nothing was demanded of the model's quality."
+    sure = (
+        f"{len(judged) - doubts} of {len(judged)} bounds are surely kept"
+        if doubts
+        else f"All {len(judged)} bounds are kept"
+    )
+    return (
+        f"{sure if len(judged) > 1 or doubts else 'The one bound is kept'}{', and none is broken.' if doubts else '.'}"
+    )

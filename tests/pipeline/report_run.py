@@ -12,8 +12,9 @@ import tensorflow as tf
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 from PIL import Image
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.prediction import Prediction
+from components.prediction import Answer, Prediction
 from pipeline.outcome import Outcome
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'
@@ -37,17 +38,20 @@ def picture(seed: int, kind: str = "PNG") -> bytes:
 
 
 def predictions() -> list[Prediction]:
-    """Twenty cats, two of them wrong, and ten of the other class, four of them wrong."""
+    """Twenty cats, two of them wrong, and ten of the other class, four of them wrong: the six pictures that are dark.
+
+    The model before had all right but the first.
+    """
     made = []
     for number in range(30):
         label = CLASSES[number >= 20]
         right = number not in (0, 1, 20, 21, 22, 23)
         predicted = label if right else CLASSES[number < 20]
-        made.append(
-            Prediction(
-                f"{label}/{number}.png", "ab", label, predicted, 0.95, 0.95 if right else 0.05, {"format": "png"}
-            )
-        )
+        before = Answer(label if number != 0 else predicted, 0.8, 0.8, 1)
+        slices = {"format": "png", "brightness": "bright" if right else "dark"}
+        probability = 0.95 if right else 0.05
+        path = f"{label}/{number}.png"
+        made.append(Prediction(path, "ab", label, predicted, 0.95, probability, slices, 1 if right else 2, before))
     return made
 
 
@@ -68,16 +72,18 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
     pushed = home / "serving" / "17"
     done = [
         ("ImageExampleGen", {"examples": {"examples_test": 30, "input_fingerprint": "files:60"}, "rejects": {}}),
+        ("StatisticsGen", {"statistics": {}}),
         ("BackboneImporter", {"backbone": {}}),
+        ("Tuner", {"tuner_results": {}}),
         ("Trainer", {"model": {}, "model_run": {}}),
         ("TestPredictions", {"predictions": {}}),
-        ("WorstMistakes", {"gallery": {}}),
         ("ModelGate", {"blessing": {"blessed": int(blessed)}}),
         ("ServingCheck", {"blessing": {"blessed": 1}}),
         (
             "Pusher",
             {"pushed_model": {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)}},
         ),
+        ("WorstMistakes", {"gallery": {}}),
     ][:stages]
     for node, outputs in done:
         folders = ledger.execute(node, outputs)
@@ -119,6 +125,7 @@ class _Ledger:
     def __init__(self, store: MetadataStore, home: Path) -> None:
         self._store, self._home = store, home
         number = len(store.get_contexts_by_type("pipeline_run")) if "pipeline_run" in _type_names(store) else 0
+        self._last: pb.Artifact | None = None
         self._pipeline = self._context("pipeline", NAME)
         self.run_id = f"2026-01-0{number + 1}T03:04:05.678"
         self._run = self._context("pipeline_run", self.run_id)
@@ -143,8 +150,14 @@ class _Ledger:
             event.path.steps.add().key = key
             pairs.append((artifact, event))
             folders[key] = folder
+        if self._last is not None:  # every node reads what the one before it left
+            read = pb.Event(type=pb.Event.INPUT)
+            read.path.steps.add().key = "input"
+            pairs.append((self._last, read))
         execution = pb.Execution(type_id=kind, last_known_state=state)
-        self._store.put_execution(execution, pairs, contexts, reuse_context_if_already_exist=True)
+        _, made, _ = self._store.put_execution(execution, pairs, contexts, reuse_context_if_already_exist=True)
+        if made:
+            (self._last,) = self._store.get_artifacts_by_id(made[:1])
         return folders
 
     def _context(self, kind: str, name: str) -> int:
@@ -165,6 +178,11 @@ def _write_images(folders: dict[str, Path]) -> None:
     (folders["rejects"] / "counts.json").write_text(json.dumps(counts))
     reject = {"path": f"cat/{EVIL}.png", "stage": "decode", "reason": "truncated"}
     (folders["rejects"] / "rejects.jsonl").write_text(json.dumps(reject) + "\n")
+    same = [
+        {"kind": "near", "paths": ["cat/1.png", "cat/2.png"], "labels": ["cat", "cat"], "splits": ["train", "train"]},
+        {"kind": "identical", "paths": ["cat/3.png", "b.png"], "labels": ["cat", EVIL], "splits": ["train", "test"]},
+    ]
+    (folders["rejects"] / "duplicates.jsonl").write_text("".join(json.dumps(group) + "\n" for group in same))
     train = [(f"{CLASSES[n % 2]}/{100 + n}.png", CLASSES[n % 2]) for n in range(20)]
     for split, images in (("train", train), ("test", [(p.path, p.label) for p in predictions()])):
         (folders["examples"] / f"Split-{split}").mkdir()
@@ -173,6 +191,26 @@ def _write_images(folders: dict[str, Path]) -> None:
                 values = {"image/encoded": picture(number), "image/path": path.encode(), "label": label.encode()}
                 features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+def _write_statistics(folders: dict[str, Path]) -> None:
+    """Of a train split that grows with every run, and gets darker."""
+    run = int(folders["statistics"].name)
+    listed = statistics_pb2.DatasetFeatureStatisticsList()
+    dataset = listed.datasets.add(num_examples=20 + run)
+    for name, counts in (("label", {"cat": 10, EVIL: 10}), ("slice/brightness", {"dark": run, "bright": 20})):
+        feature = dataset.features.add(name=name)
+        for value, count in counts.items():
+            feature.string_stats.rank_histogram.buckets.add(label=value, sample_count=count)
+    width = statistics_pb2.NumericStatistics(median=40 + run, std_dev=10)
+    dataset.features.add(name="image/width").num_stats.CopyFrom(width)
+    (folders["statistics"] / "Split-train").mkdir()
+    (folders["statistics"] / "Split-train" / "FeatureStats.pb").write_bytes(listed.SerializeToString())
+
+
+def _write_trials(folders: dict[str, Path]) -> None:
+    trials = [{"trial_id": str(n), "score": 0.5 + n, "hidden_units": "64" if n else "", "dropout": 0.2} for n in (0, 1)]
+    (folders["tuner_results"] / "tuner_results.json").write_text(json.dumps(trials))
 
 
 def _write_backbone(folders: dict[str, Path]) -> None:
@@ -205,8 +243,7 @@ def _write_training(folders: dict[str, Path]) -> None:
 
 
 def _write_predictions(folders: dict[str, Path]) -> None:
-    folder = folders["predictions"]
-    (folder / "predictions.jsonl").write_text("".join(p.to_json() + "\n" for p in predictions()))
+    (folders["predictions"] / "predictions.jsonl").write_text("".join(f"{p.to_json()}\n" for p in predictions()))
 
 
 def _write_gallery(folders: dict[str, Path]) -> None:
@@ -216,7 +253,7 @@ def _write_gallery(folders: dict[str, Path]) -> None:
         names = {what: f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")[: 3 if number < 2 else 2]}
         for name in names.values():
             (folder / name).write_bytes(picture(number, "JPEG"))
-        entries.append(prediction._asdict() | names)
+        entries.append(json.loads(prediction.to_json()) | names)
     (folder / "gallery.json").write_text(json.dumps(entries))
 
 
@@ -225,34 +262,57 @@ _FAILURES = [
         "metric": "accuracy",
         "slice": f"label={EVIL}",
         "value": 0.6,
+        "low": 0.313,
+        "high": 0.832,
         "bound": 0.7,
         "kind": "per_slice_min",
+        "examples": 10,
+        "p": 0.01,
+        "mistakes": 4,
+        "pictures": [f"{EVIL}/{n}.png" for n in (23, 22, 21, 20)],
         "message": f"accuracy is 0.6000 on the slice label={EVIL} (10 test images); at least 0.7 is demanded",
     }
 ]
 
 
+def spread(value: float | None, around: float = 0.1) -> dict[str, float | None]:
+    """A value with its limits, as the gate writes it."""
+    return {"value": value, "low": value and value - around, "high": value and value + around}
+
+
+def measured(name: str, examples: int, accuracy: float) -> dict[str, Any]:
+    """A slice, as the gate writes it."""
+    then = {"accuracy": spread(0.8), "cross_entropy": spread(0.4)}
+    now = {"accuracy": spread(accuracy), "cross_entropy": spread(None)}
+    change = {"accuracy": spread(round(accuracy - 0.8, 3), 0.15), "cross_entropy": None}
+    return {"slice": name, "examples": examples, "metrics": now, "baseline": then, "change": change}
+
+
+def judged(where: str, kind: str, state: str, value: float) -> dict[str, Any]:
+    """A bound of accuracy, as the gate writes it."""
+    found = {"metric": "accuracy", "slice": where, "kind": kind, "bound": 0.7, "examples": 10, "p": 0.01}
+    return found | spread(value) | {"state": state}
+
+
 def _write_gate(folders: dict[str, Path]) -> None:
-    def measured(name: str, examples: int, accuracy: float) -> dict[str, Any]:
-        def ranges(accuracy: float) -> dict[str, Any]:
-            values = {"accuracy": accuracy, "cross_entropy": 0.5}
-            return {n: {"value": v, "low": 0.9 * v, "high": min(1.1 * v, 1)} for n, v in values.items()}
-
-        return {
-            "slice": name,
-            "examples": examples,
-            "metrics": ranges(accuracy),
-            "baseline": ranges(0.8),
-            "change": {"accuracy": {"value": accuracy - 0.8, "low": -0.2, "high": 0.2}},
-        }
-
+    per_class = {m: spread(None if m == "auc" else 0.5) for m in ("precision", "recall", "f1", "auc")}
     verdict = {
         "blessed": False,
+        "confidence": 0.95,
+        "on_doubt": "pass",
+        "not_compared": None,
         "metrics": {
-            "accuracy": {"overall": 0.8, "low": 0.63, "high": 0.91, "baseline": 0.9, "change": None},
+            "accuracy": {"overall": 0.8, "low": 0.627, "high": 0.905, "baseline": 0.9, "change": spread(-0.1, 0.05)},
             "cross_entropy": {"overall": None, "low": None, "high": None, "baseline": 0.1, "change": None},
         },
         "slices": [measured("label=cat", 20, 0.9), measured(f"label={EVIL}", 10, 0.6)],
+        "classes": [{"class": name, "examples": 10, "metrics": per_class} for name in CLASSES],
+        "confusion": {"classes": list(CLASSES), "counts": [[18, 2], [4, 6]]},
+        "judged": [
+            judged("overall", "min", "doubt", 0.8),
+            judged("label=cat", "per_slice_min", "kept", 0.9),
+            judged(f"label={EVIL}", "per_slice_min", "broken", 0.6),
+        ],
         "failures": _FAILURES,
         "notes": [],
     }
@@ -266,6 +326,8 @@ def _write_serving(folders: dict[str, Path]) -> None:
 
 _WRITERS = {
     "ImageExampleGen": _write_images,
+    "StatisticsGen": _write_statistics,
+    "Tuner": _write_trials,
     "BackboneImporter": _write_backbone,
     "Trainer": _write_training,
     "TestPredictions": _write_predictions,

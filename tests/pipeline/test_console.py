@@ -1,3 +1,4 @@
+import io
 import logging
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.console import Console, StageLine, StageLines
+from pipeline.console import Console, StageLine, StageLines, progress_line
 from trainer import progress
 
 PROGRAM = """
@@ -66,3 +67,26 @@ def test_a_stage_line_knows_what_it_took(tmp_path):
         time.sleep(0.2)
         assert line.seconds >= 0.2
         assert line.cpu_seconds > 0.01
+
+
+class _Screen(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("screen", "shown"), [(_Screen(), True), (io.StringIO(), False)], ids=["terminal", "file"])
+def test_a_progress_line_is_drawn_on_a_terminal_alone(
+    screen: io.StringIO, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+
+    with progress_line():
+        progress.report(3, 5_000, "images")
+        time.sleep(0.3)  # it is redrawn a dozen times a second
+    progress.report(4, 5_000, "images")
+
+    assert ("3/5,000 images" in screen.getvalue()) is shown
+    assert "4/5,000" not in screen.getvalue()

@@ -1,16 +1,23 @@
 """The report: true numbers, whatever the names, whatever the run left."""
 
+import base64
+import dataclasses
+import io
 import itertools
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 from components.prediction import Prediction
-from pipeline.report import measures, plots
+from pipeline.report import evidence, graph, measures, pictures, plots
 from pipeline.report.collect import collect
+from pipeline.report.facts import ClassCounts, Made, Step, Trait
 from pipeline.report.make import make_report, remake_report
 from pipeline.report.render import flat, render, seconds, whole
 from tests.pipeline import report_run
@@ -76,9 +83,12 @@ def test_the_verdict_and_why_stand_at_the_top(refused) -> None:
 def test_a_failure_shows_the_pictures_behind_it(refused) -> None:
     html = refused[1][refused[1].index('id="failures"') : refused[1].index('id="data"')]
 
-    assert "4 of 10 images are wrong" in re.sub(r"\s+", " ", html)
+    assert "4 of 10 images are wrong; the last blessed model had 4 of these right." in words(
+        refused[1], "failures", "data"
+    )
     assert "sure of these mistakes" in html
-    assert html.count("<img") == 4
+    assert html.count("<img") == 4 + 2 * 6  # the mistakes, and what was learned as the two classes
+    assert html.index("23.png") < html.index("20.png")  # as the gate ordered them
     assert "(<code>per_slice.accuracy.min</code>)" in html
 
 
@@ -121,10 +131,20 @@ def test_the_page_can_be_read_aloud(refused) -> None:
 def test_slices_stand_beside_the_baseline_with_their_intervals(refused) -> None:
     text = words(refused[1], "metrics", "confusions")
 
-    assert "overall 30 80.0 % 62.7-90.5" in text
-    assert "broken 10 60.0 % 31.3-83.2" in text
-    assert text.index("broken") < text.index("label=cat")  # what failed comes first
-    assert "80.0 % -20.0" in text and "80.0 % +10.0" in text
+    slices = text[text.index("The whole split and every slice") :]
+    assert "overall 30 80.0 % 62.7 to 90.5" in slices
+    assert "broken 10 60.0 % 50.0 to 70.0" in slices
+    assert slices.index("broken 10") < slices.index("label=cat")  # what failed comes first
+    assert "80.0 % \N{MINUS SIGN}20.0 \N{MINUS SIGN}35.0 to \N{MINUS SIGN}5.0" in slices
+    assert "80.0 % +10.0 \N{MINUS SIGN}5.0 to 25.0" in slices
+
+
+def test_the_whole_split_is_compared_and_what_was_demanded_is_told(refused) -> None:
+    text = words(refused[1], "metrics", "confusions")
+
+    assert re.search(r"accuracy 0.800 0.627 to 0.905 0.900 .0.100 .0.150 to .0.050 worse cross entropy", text)
+    assert text.index("per_slice.accuracy.min label=<") < text.index("thresholds.accuracy.min overall")
+    assert "0.500 to 0.700 0.01 broken" in text and "0.700 to 0.900 0.01 not sure" in text
 
 
 def test_a_random_base_is_loud(refused) -> None:
@@ -151,10 +171,10 @@ def test_settings_and_lineage_are_there(refused) -> None:
     text = words(refused[1])
 
     assert "training.early_stopping null" in text and "training.steps 1 " in text and "training.flag true" in text
-    assert re.search(r"Trainer complete model_run \d+ artifacts/Trainer/model_run/", text)
+    assert re.search(r"Trainer complete \d+ \d+ model_run \d+ this run artifacts/Trainer/model_run/", text)
 
 
-@pytest.mark.parametrize("stages", range(7))
+@pytest.mark.parametrize("stages", range(10))
 def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path) -> None:
     outcome = write_run(tmp_path / NAME, "failed", stages)
 
@@ -164,6 +184,129 @@ def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path
     assert facts.missing == []
     assert "Failed The input is unfit: the run stopped in Broken" in text
     assert f"no {EVIL}" in text and "second line" in text
+
+
+def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert re.search(r"cat/3.png, b.png identical cat, .* contradict train, test 2 cat/1.png, cat/2.png near cat", text)
+
+
+def test_drift_is_told_against_the_last_run_with_other_images(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert "22 images to train on in run 2026-01-01 03:04:05" in text and "33 now" in text
+    assert re.search(r"brightness bright 90.9 % 60.6 % 0.303 image/width median 42 53 1.100", text)
+    assert "label" not in text[text.index("What changed") : text.index("Distance:")]  # its shares are the same
+
+
+def test_the_search_and_the_learning_rate_are_there(refused) -> None:
+    text = words(refused[1], "training", "metrics")
+
+    assert "0 0.5 none 0.2 1 1.5 64 0.2" in text
+    assert 'aria-label="Learning rate by step, from 0.01 to 0.005."' in refused[1]
+
+
+def test_what_a_cached_stage_took_over_is_told_by_its_maker(tmp_path: Path) -> None:
+    mine, theirs = Made("model", 1, "u", 4, ""), Made("model", 2, "u", 3, "2026-01-01T03:04:05.678")
+    steps = [Step("A", "cached", 7, [], [], [theirs]), Step("B", "complete", 8, ["A"], [2], [mine])]
+    outcome = write_run(tmp_path / NAME, "failed", 0)
+    facts = dataclasses.replace(collect(tmp_path / NAME, NAME, outcome, SETTINGS), run_id="now", lineage=steps)
+
+    text = words(render(facts), "lineage", "history")
+
+    assert "A cached 7 - model 2 execution 3 of run 2026-01-01 03:04:05 u" in text
+    assert "B complete 8 2 model 1 this run u" in text
+
+
+def test_a_node_is_drawn_below_all_that_it_read() -> None:
+    steps = [Step(n, "complete", 1, list(sources), [], []) for n, sources in (("a", ""), ("b", "a"), ("c", "ab"))]
+
+    drawn = graph.layout(steps)
+
+    height = {box.name: box.y for box in drawn.boxes}
+    assert height["a"] < height["b"] < height["c"]
+    assert [(one.name, other.name) for one, other in drawn.lines] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert all(0 < box.x < drawn.width and 0 < box.y < drawn.height for box in drawn.boxes)
+
+
+def test_what_mistakes_share_is_told_only_beyond_chance() -> None:
+    def answer(number: int, right: bool, brightness: str) -> Prediction:
+        slices = {"brightness": brightness, "odd": str(number % 2)}
+        return Prediction(str(number), "", "a", "a" if right else "b", 0.5, 0.5, slices)
+
+    right = [answer(n, True, "dark" if n < 5 else "bright") for n in range(40)]
+    wrong = [answer(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
+
+    assert evidence.traits(right + wrong) == [Trait("brightness=dark", 8, 5)]
+    assert evidence.traits(right[:3] + wrong[:2]) == []
+
+
+def test_hundreds_of_classes_stay_readable(refused) -> None:
+    home, _ = refused
+    names = [f"class {n:03d}" for n in range(150)]
+    answers = [prediction(name, names[(n + (k == 0)) % 150]) for n, name in enumerate(names) for k in range(4)]
+    answers += [prediction(names[7], names[70])] * 9
+    facts = collect(
+        home,
+        NAME,
+        report_run.Outcome("refused", 3, "", stages=[{"id": "x", "seconds": 1.0, "cached": False}]),
+        SETTINGS,
+    )
+    data = dataclasses.replace(facts.data, classes=[ClassCounts(name, {"train": 8, "test": 4}, 0) for name in names])
+    gate = {**facts.gate, "slices": [report_run.measured(f"label={name}", 4, 0.75) for name in names]}
+
+    html = render(dataclasses.replace(facts, predictions=answers, data=data, gate=gate, training=None))
+
+    matrix = re.search(r'<table class="matrix crowded">.*?</table>', html, re.DOTALL)
+    assert matrix and matrix[0].count("<tr>") == 31 and "class 007" in matrix[0] and "class 070" in matrix[0]
+    assert "the 30 classes with the most mistakes of 150" in html
+    assert all(html.count(f"<bdi>label={name}</bdi>") >= 1 for name in names)
+    assert len(html) < 3_000_000
+
+
+def test_without_a_baseline_nothing_is_compared(refused) -> None:
+    home, _ = refused
+    facts = collect(
+        home, NAME, report_run.Outcome("pushed", 0, "", stages=[{"id": "x", "seconds": 1.0, "cached": False}]), SETTINGS
+    )
+    metrics = {name: {**m, "baseline": None, "change": None} for name, m in facts.gate["metrics"].items()}
+    slices = [{**s, "baseline": None, "change": None} for s in facts.gate["slices"]]
+    gate = {**facts.gate, "metrics": metrics, "slices": slices, "judged": [], "not_compared": "its files are gone"}
+
+    text = words(render(dataclasses.replace(facts, gate=gate)))
+
+    assert "Last blessed modelnoneits files are gone" in text
+    assert "Nothing was demanded of the model's quality." in text
+    assert "Before" not in text[text.index("Metrics on the test split") : text.index("Confusion matrix")]
+
+
+def test_a_training_without_curves_has_its_numbers(tmp_path: Path) -> None:
+    home = tmp_path / NAME
+    outcome = write_run(home, "refused")
+    for events in (home / "artifacts/Trainer/model_run").rglob("events*"):
+        events.unlink()
+
+    facts = collect(home, NAME, outcome, SETTINGS)
+
+    assert facts.missing == [] and "Learning rate by step" not in render(facts)
+    bare = dataclasses.replace(facts.training, summary=facts.training.summary | {"evaluations": []})
+    assert "Kept: step 2" in words(render(dataclasses.replace(facts, training=bare)))
+
+
+def test_pictures_of_16_bits_show_what_is_on_them(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(target, "PNG")
+    (tmp_path / "Split-train").mkdir()
+    features = {"image/encoded": target.getvalue(), "label": b"a", "image/path": b"a.png"}
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data")) as writer:
+        example = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
+        writer.write(tf.train.Example(features=tf.train.Features(feature=example)).SerializeToString())
+
+    shown = pictures.samples(tmp_path / "Split-train", ["a"])["a"][0]
+
+    with Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))) as image:
+        assert abs(np.asarray(image).mean() - 40_000 / 257) < 2
 
 
 def test_a_run_that_failed_before_its_first_stage_has_a_report(tmp_path: Path) -> None:
@@ -200,15 +343,6 @@ def test_the_report_can_be_made_again_with_the_settings_of_the_run(refused, tmp_
         remake_report(tmp_path, NAME)
 
 
-def test_wilson_intervals_are_those_of_the_literature() -> None:
-    # Newcombe, Two-sided confidence intervals for the single proportion (1998), table I.
-    for successes, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-        interval = measures.wilson(successes, count)
-        assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
-    with pytest.raises(ValueError, match="is no share"):
-        measures.wilson(3, 2)
-
-
 def prediction(label: str, predicted: str, probability: float = 1.0) -> Prediction:
     return Prediction("", "", label, predicted, probability, 0.0, {})
 
@@ -216,21 +350,22 @@ def prediction(label: str, predicted: str, probability: float = 1.0) -> Predicti
 def test_calibration_error_is_the_weighted_distance() -> None:
     answers = [prediction("a", "a", 0.95)] * 3 + [prediction("a", "b", 0.95)] + [prediction("a", "a", 0.5)] * 4
 
-    bins, error = measures.calibration(answers)
+    found = measures.calibration(answers)
 
-    assert [(b.low, b.accuracy.count, b.accuracy.value) for b in bins] == [(0.5, 4, 1.0), (0.9, 4, 0.75)]
-    assert error == pytest.approx((4 * 0.5 + 4 * 0.2) / 8)
-    assert measures.calibration([]) == ([], 0)
-    assert measures.calibration([prediction("a", "a", 1.0)])[0][0].high == 1.0
+    assert found is not None
+    assert [(b.low, b.accuracy.count, b.accuracy.value) for b in found.bins] == [(0.5, 4, 1.0), (0.9, 4, 0.75)]
+    assert found.error == pytest.approx((4 * 0.5 + 4 * 0.2) / 8)
+    assert found.excess == pytest.approx((4 * -0.5 + 4 * 0.2) / 8)
+    assert measures.calibration([]) is None
+    top = measures.calibration([prediction("a", "a", 1.0)])
+    assert top is not None and top.bins[0].high == 1.0
 
 
-def test_confusions_and_f1() -> None:
+def test_confusions() -> None:
     answers = [prediction("a", "a"), prediction("a", "b"), prediction("a", "b"), prediction("b", "b")]
 
     assert measures.confusion(answers, ["a", "b"]) == [[1, 2], [0, 1]]
     assert measures.confused_pairs(answers) == [measures.Pair("a", "b", 2, 2 / 3)]
-    assert measures.f1_by_class(answers) == {"a": (1.0, 1 / 3, 0.5), "b": (1 / 3, 1.0, 0.5)}
-    assert measures.f1_by_class([prediction("a", "b")])["b"] == (0.0, None, 0.0)
 
 
 def test_numbers_in_words() -> None:

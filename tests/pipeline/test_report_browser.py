@@ -1,199 +1,146 @@
-"""The report in a real browser: no error, no request, its pictures show, its tables sort, it fits a phone."""
+"""The report in a real browser: no error, no request, pictures show, tables sort, it fits a phone, all can use it."""
 
-import functools
-import json
-import re
 import shutil
-import subprocess
-from collections.abc import Callable
-from html import unescape
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from pipeline.report.make import make_report
 from tests.pipeline.report_run import NAME, SETTINGS, write_run
 
 pytestmark = pytest.mark.slow
 
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",  # CI runs as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-    "--v=0",
-)
-# Milliseconds of the page's own clock, which jumps ahead whenever the page waits. Pictures are decoded in real time
-# beside it, so on a busy machine the page may be dumped too early: then once more, with more of it.
-_VIRTUAL_TIME = (4_000, 40_000, 400_000)
-
-# Runs in the page beside its own script, and leaves what it found in the DOM.
-_PROBE = """
-addEventListener("load", () => {
-  const table = document.querySelector("#metrics ~ .scroll table");
-  const column = (n) => [...table.tBodies[0].rows].map((row) => row.cells[n].dataset.v ?? row.cells[n].textContent);
-  const found = { before: column(2) };
-  const head = table.tHead.rows[0].cells[2];
-  head.querySelector("button").click();
-  found.rising = [head.ariaSort, column(2)];
-  head.querySelector("button").click();
-  found.falling = [head.ariaSort, column(2)];
-  table.tHead.rows[0].cells[0].querySelector("button").click();
-  found.sorted = [...table.tHead.rows[0].cells].map((cell) => cell.getAttribute("aria-sort"));
-  const pictures = [...document.images];
-  found.pictures = pictures.length;
-  pictures.forEach((picture) => { picture.loading = "eager"; });
-  found.requests = performance.getEntriesByType("resource").map((entry) => entry.name);
-  found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  const colour = (element, property) => getComputedStyle(element)[property];
-  found.dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  found.ink = colour(document.querySelector("svg.plot text"), "fill");
-  found.card = colour(document.querySelector("section"), "backgroundColor");
-  Promise.all(pictures.map((picture) => picture.decode())).then(() => {
-    found.shown = pictures.filter((picture) => picture.naturalWidth > 0).length;
-    document.documentElement.dataset.found = JSON.stringify(found);
-  }).catch((error) => { document.documentElement.dataset.found = String(error); });
-});
-"""
-
-_FRAME = """<!doctype html><iframe src="report.html" width="WIDTH" height="800"></iframe><script>
-setInterval(() => {
-  const found = frames[0].document.documentElement.dataset.found;
-  if (found) document.documentElement.dataset.found = found;
-}, 50);
-</script>"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no browser: chromium is not installed (apt-get install chromium)")
+_PHONE = {"width": 360, "height": 740}
+_DESKTOP = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a refused run, with a settings table long enough to be searched."""
     home = tmp_path_factory.mktemp("build") / NAME
     make_report(home, NAME, write_run(home, "pushed"), SETTINGS)
-    return make_report(home, NAME, write_run(home, "refused"), SETTINGS)
-
-
-def browse(
-    chromium: str, page: Path, profile: Path, *flags: str, milliseconds: int = _VIRTUAL_TIME[0]
-) -> tuple[str, list[str]]:
-    """The page's DOM after its scripts ran, and what it wrote on the console."""
-    done = subprocess.run(
-        [
-            chromium,
-            *_FLAGS,
-            f"--virtual-time-budget={milliseconds}",
-            f"--user-data-dir={profile}",
-            *flags,
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return make_report(home, NAME, write_run(home, "refused"), SETTINGS | {"many": {f"s{n}": n for n in range(30)}})
 
 
 @pytest.fixture(scope="module")
-def probe(chromium: str, report: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
-    """Opens the report with `_PROBE` in it, which its policy then has to allow, in a frame of some width."""
-
-    @functools.cache
-    def look(width: int, dark: bool = False) -> dict:
-        folder = tmp_path_factory.mktemp("probed")
-        html = report.read_text(encoding="utf-8").replace("script-src '", "script-src 'nonce-probe' '", 1)
-        html = html.replace("</body>", f'<script nonce="probe">{_PROBE}</script></body>')
-        (folder / "report.html").write_text(html, encoding="utf-8")
-        frame = folder / "frame.html"  # a headless window cannot be as narrow as a phone
-        frame.write_text(_FRAME.replace("WIDTH", str(width)), encoding="utf-8")
-        for milliseconds in _VIRTUAL_TIME:
-            dom, console = browse(
-                chromium,
-                frame,
-                folder / "profile",
-                "--window-size=1400,900",
-                "--allow-file-access-from-files",
-                f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-                milliseconds=milliseconds,
-            )
-            assert console == []
-            if match := re.search(r'data-found="([^"]*)"', dom):
-                break
-        assert match, dom[:2000]
-        return json.loads(unescape(match[1]))
-
-    return look
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no browser: chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--disable-gpu"])
+        yield browser
+        browser.close()
 
 
-def test_it_opens_without_a_word_on_the_console(chromium: str, report: Path, tmp_path: Path) -> None:
-    dom, console = browse(chromium, report, tmp_path)
-
-    assert console == []
-    assert dom.count("<button") > 20  # its own script ran: the policy's hash fits
-
-
-def test_a_broken_policy_would_be_noticed(chromium: str, report: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(report.read_text().replace("</body>", '<img src="https://example.com/x.png" alt=""></body>'))
-
-    _, console = browse(chromium, page, tmp_path / "profile")
-
-    assert any("Content Security Policy" in line for line in console)
+@pytest.fixture
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    """The report, opened as it is; whatever it says on the console or asks of the network fails the test."""
+    page = browser.new_page(viewport=_DESKTOP)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("data:") else None)
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+    assert said == [report.as_uri()]
 
 
-def test_it_asks_nothing_of_the_network(probe: Callable[..., dict]) -> None:
-    assert [name for name in probe(1200)["requests"] if not name.startswith("data:")] == []
+def test_all_pictures_show(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+
+    widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
+
+    assert len(widths) > 30 and min(widths) > 0
 
 
-def test_all_pictures_show(probe: Callable[..., dict]) -> None:
-    found = probe(1200)
+def test_a_policy_that_is_broken_is_noticed(browser: Browser, report: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(report.read_text().replace("</body>", '<img src="https://example.com/x.png" alt=""></body>'))
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
 
-    assert found["shown"] == found["pictures"] > 20
+    page.goto(path.as_uri())
+    page.close()
 
-
-def test_tables_sort_both_ways_and_say_so(probe: Callable[..., dict]) -> None:
-    found = probe(1200)
-
-    assert sorted(found["before"]) == ["0.6", "0.8", "0.9"]
-    assert found["rising"] == ["ascending", ["0.6", "0.8", "0.9"]]
-    assert found["falling"] == ["descending", ["0.9", "0.8", "0.6"]]
-    assert found["sorted"][0] == "ascending" and set(found["sorted"][1:]) == {None}
+    assert any("Content Security Policy" in text for text in said)
 
 
-@pytest.mark.parametrize("width", [320, 390, 1200])
-def test_the_page_does_not_scroll_sideways(probe: Callable[..., dict], width: int) -> None:
-    assert probe(width)["overflow"] == 0
+def slices(page: Page) -> Locator:
+    """The table of slices."""
+    return page.locator("table", has=page.locator("caption", has_text="The whole split and every slice"))
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_text_in_plots_can_be_read_in_both_themes(probe: Callable[..., dict], dark: bool) -> None:
-    found = probe(1200, dark)
-
-    assert found["dark"] is dark
-    assert contrast(found["ink"], found["card"]) >= 4.5  # WCAG's AA
+def accuracies(page: Page) -> list[str]:
+    return slices(page).locator("tbody tr").evaluate_all("(rows) => rows.map((row) => row.cells[2].dataset.v)")
 
 
-def contrast(first: str, second: str) -> float:
-    """WCAG 2.1's contrast ratio of two colours like `rgb(1, 2, 3)`."""
+def test_tables_sort_by_mouse_both_ways_and_say_so(page: Page) -> None:
+    head = slices(page).locator("th", has_text="Accuracy")
 
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    assert sorted(accuracies(page)) == ["0.6", "0.8", "0.9"]
+    head.get_by_role("button").click()
+    assert (head.get_attribute("aria-sort"), accuracies(page)) == ("ascending", ["0.6", "0.8", "0.9"])
+    head.get_by_role("button").click()
+    assert (head.get_attribute("aria-sort"), accuracies(page)) == ("descending", ["0.9", "0.8", "0.6"])
 
-    low, high = sorted((luminance(first), luminance(second)))
-    return (high + 0.05) / (low + 0.05)
+
+def test_tables_sort_by_keyboard(page: Page) -> None:
+    slices(page).locator("th button").first.focus()
+    page.keyboard.press("Tab")  # on to the images
+    page.keyboard.press("Tab")  # on to the accuracy
+    page.keyboard.press("Enter")
+    page.keyboard.press("Space")
+
+    assert page.evaluate("document.activeElement.closest('th').ariaSort") == "descending"
+    assert accuracies(page) == ["0.9", "0.8", "0.6"]
+
+
+def test_the_first_tab_leads_past_the_navigation(page: Page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_long_tables_can_be_searched(page: Page) -> None:
+    page.get_by_text("settings of the run").first.click()
+    page.get_by_label("Find in").last.fill("many.s1")
+
+    assert page.get_by_role("status").last.text_content() == "11 found"
+    assert page.locator("tr", has_text="many.s10").is_visible()
+    assert not page.locator("tr", has_text="many.s2").first.is_visible()
+
+
+def test_a_link_to_an_artifact_opens_the_part_it_is_in(page: Page) -> None:
+    page.get_by_text("Executions and artifacts").click()
+    link = page.locator('a[href^="#artifact-"]').first
+    target = str(link.get_attribute("href"))
+    link.click()
+
+    assert page.locator(target).is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("viewport", [_PHONE, _DESKTOP], ids=["phone", "desktop"])
+def test_everyone_can_read_it(browser: Browser, report: Path, viewport: dict, dark: bool) -> None:
+    """axe-core: contrast of every text, names, landmarks, headings, tables; and no sideways scrolling."""
+    page = browser.new_page(viewport=viewport, color_scheme="dark" if dark else "light", bypass_csp=True)
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+
+    violations = Axe().run(page).response["violations"]
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.close()
+
+    assert [(v["id"], [node["html"] for node in v["nodes"][:3]]) for v in violations] == []
+    assert overflow == 0
+    assert (background == "rgb(18, 20, 26)") is dark
