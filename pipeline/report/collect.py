@@ -166,6 +166,7 @@ def _data(artifacts: _Artifacts, examples: Output | None, since: Drift | None, f
         found=counts["found"],
         read=counts["read"],
         rejected=counts["rejected"],
+        ignored=counts.get("ignored", 0),
         classes=classes,
         rejects=_lines(counts_file.parent / "rejects.jsonl", _SHOWN_REJECTS),
         fingerprint=str(examples.properties.get("input_fingerprint")) if examples else None,

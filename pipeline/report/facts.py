@@ -92,6 +92,7 @@ class Data:
         rejects: the first files that cannot be used, with `path`, `stage` and `reason`.
         fingerprint: stands for all files' names and contents.
         samples: pictures to train on, by class.
+        ignored: files that are no images by their names, such as hidden ones.
         duplicates: groups of images that show the same; those that contradict each other first.
         drift: since an earlier run; None if there is none with other images.
     """
@@ -103,6 +104,7 @@ class Data:
     rejects: list[dict[str, str]]
     fingerprint: str | None = None
     samples: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+    ignored: int = 0
     duplicates: list[Duplicates] = dataclasses.field(default_factory=list)
     drift: Drift | None = None
 
