@@ -92,10 +92,10 @@ def run(settings: Settings, root: Path) -> Outcome:
             outcome = failed
             _blame(outcome, error)
         outcome.log = str(log)
+        _measure(outcome, began)
         outcome.write(record)  # before the report, which must not cost a finished push its record
         outcome.report = _make_report(home, settings, outcome, console)
-        outcome.seconds = round(time.monotonic() - began, 1)
-        outcome.peak_rss_mb = _peak_rss_mb()
+        _measure(outcome, began)
         outcome.write(record)
         if outcome.run_id:
             runs.record(runs.open_store(home), settings.name, outcome.run_id, to_dict(settings), outcome)
@@ -292,9 +292,11 @@ def _blame(outcome: Outcome, error: Exception) -> None:
     outcome.failures.insert(0, outcomes.failure(message, stage=stage))
 
 
-def _peak_rss_mb() -> int:
-    """Of this process or its largest child, in MB (getrusage counts KiB on Linux)."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+def _measure(outcome: Outcome, began: float) -> None:
+    """Time since `began`, and the most memory that this process or its largest child took (Linux counts KiB)."""
+    outcome.seconds = round(time.monotonic() - began, 1)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    outcome.peak_rss_mb = max(usage.ru_maxrss for usage in usages) // 1024
 
 
 def _say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
