@@ -250,7 +250,7 @@ def test_hundreds_of_classes_stay_readable(refused) -> None:
     facts = collect(
         home,
         NAME,
-        report_run.Outcome("refused", 3, "", stages=[{"id": "x", "seconds": 1.0, "cached": False}]),
+        report_run.Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"),
         SETTINGS,
     )
     data = dataclasses.replace(facts.data, classes=[ClassCounts(name, {"train": 8, "test": 4}, 0) for name in names])
@@ -267,9 +267,7 @@ def test_hundreds_of_classes_stay_readable(refused) -> None:
 
 def test_without_a_baseline_nothing_is_compared(refused) -> None:
     home, _ = refused
-    facts = collect(
-        home, NAME, report_run.Outcome("pushed", 0, "", stages=[{"id": "x", "seconds": 1.0, "cached": False}]), SETTINGS
-    )
+    facts = collect(home, NAME, report_run.Outcome("pushed", 0, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
     metrics = {name: {**m, "baseline": None, "change": None} for name, m in facts.gate["metrics"].items()}
     slices = [{**s, "baseline": None, "change": None} for s in facts.gate["slices"]]
     gate = {**facts.gate, "metrics": metrics, "slices": slices, "judged": [], "not_compared": "its files are gone"}
