@@ -13,7 +13,6 @@ import warnings
 import zlib
 
 import numpy as np
-import tensorflow as tf
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
 from components import image_statistics, near_duplicates
@@ -207,6 +206,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _tensorflow_agrees(data: bytes, picture: Image.Image, lossy: bool) -> bool:
     """Whether TensorFlow decodes `data` to `picture`: exactly, or for lossy formats but for the decoder's rounding."""
+    import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
+
     try:
         decoded = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError:

@@ -11,12 +11,13 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from components.image_folder import is_remote
-from components.image_layout import AUTO, TFRECORDS, Listing, read_layout
-from components.image_metadata import Metadata
 from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from components.image_layout import Listing
 
 _SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
 _DATE = {"YYYY": 4, "MM": 2, "DD": 2}
@@ -95,7 +96,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     return [latest[n] for n in there if n <= last][-window:]
 
 
-def read_spans(base: str, folders: Sequence[str], layout: str = AUTO, metadata: str = "") -> Listing:
+def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
     """Lists some folders as one data set; paths are relative to `base`.
 
     Args:
@@ -110,6 +111,9 @@ def read_spans(base: str, folders: Sequence[str], layout: str = AUTO, metadata: 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
+    from components.image_layout import TFRECORDS, read_layout  # with TensorFlow, which settings need not wait for
+    from components.image_metadata import Metadata
+
     if list(folders) == [""]:
         return read_layout(base, layout, metadata)
     found = {folder: read_layout(f"{base}/{folder}", layout, metadata, least_classes=1) for folder in folders}

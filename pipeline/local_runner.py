@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import slices, spans
-from components.image_layout import Listing
 from pipeline import files, push_directory, runs
 from pipeline import outcome as outcomes
 from pipeline.beam_engines import DataflowEngine
@@ -31,6 +30,8 @@ from trainer.errors import InputError, input_error_behind, message_of
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
+
+    from components.image_layout import Listing
 
 ARTIFACTS = "artifacts"
 """Folder of all artifacts in the pipeline's folder."""
