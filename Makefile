@@ -81,4 +81,4 @@ bench: setup ## measure what the README claims
 	@$(PYTHON) benchmarks/run.py
 
 clean: ## remove the environment (runs and pushed models stay)
-	@rm -rf .venv .venv-uv
+	@rm -rf .venv .venv-uv .venv-newest-tensorflow

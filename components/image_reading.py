@@ -6,11 +6,14 @@ Pure functions on bytes: no TFX, no Beam, no file system.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageStat
@@ -21,7 +24,7 @@ MAX_FILE_BYTES = 64 * 2**20
 """Larger files are rejected unread: an image of `MAX_PIXELS` fits well into this as JPEG."""
 
 MAX_PIXELS = 64_000_000
-"""Width times height. Checked in the header, before anything is decoded (decompression bombs)."""
+"""Width times height; also the exported model's limit. Checked in the header, before anything is decoded (bombs)."""
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
@@ -205,10 +208,15 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _tensorflow_agrees(data: bytes, picture: Image.Image, lossy: bool) -> bool:
-    """Whether TensorFlow decodes `data` to `picture`: exactly, or for lossy formats but for the decoder's rounding."""
+    """Whether TensorFlow decodes `data` to `picture`: exactly, or for lossy formats but for the decoder's rounding.
+
+    What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count.
+    """
     import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
 
     try:
+        if _inspection()(data)[1].numpy():
+            return False
         decoded = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError:
         return False
@@ -218,6 +226,16 @@ def _tensorflow_agrees(data: bytes, picture: Image.Image, lossy: bool) -> bool:
     if lossy:
         return max(difference.mean) <= _LOSSY_TOLERANCE
     return max(highest for _, highest in difference.extrema) == 0
+
+
+@functools.cache
+def _inspection() -> Callable[[bytes], Any]:
+    """`tolerant_decoding.inspect`, traced once."""
+    import tensorflow as tf
+
+    from trainer import tolerant_decoding
+
+    return tf.function(tolerant_decoding.inspect, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def _encode_png(picture: Image.Image) -> bytes:

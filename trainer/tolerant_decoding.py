@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MAX_FILE_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
+"""Ingestion takes files of 64 MB at most, but may make a larger PNG of one: 192 MB for `MAX_PIXELS` of noise."""
+
+MAX_GIF_BYTES = 64 * 2**20
+"""Finding the first frame takes some 20 bytes of memory for each."""
 
 MAX_PIXELS = 64_000_000
 """Width times height; TensorFlow decodes to 3 bytes a pixel."""
@@ -23,7 +27,7 @@ MAX_PNG_TEXTS = 16
 """Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
 
 EMPTY = "the image is empty"
-TOO_LARGE = f"the image has more than {MAX_FILE_BYTES // 2**20} MB"
+TOO_LARGE = "the image has too many bytes"
 UNKNOWN = "not an image, or none of JPEG, PNG, GIF, BMP"
 TOO_MANY_PIXELS = f"the image has more than {MAX_PIXELS // 10**6} million pixels"
 TOO_MANY_PARTS = "the image has more scans or text chunks than any good one"
@@ -91,6 +95,7 @@ def inspect(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (size > MAX_FILE_BYTES, lambda: (file, tf.constant(TOO_LARGE))),
             (begins(b"\xff\xd8\xff"), lambda: (file, _jpeg_problem(file))),
             (begins(b"\x89PNG\r\n\x1a\n"), lambda: (file, _png_problem(file, head))),
+            (begins(b"GIF8") & (size > MAX_GIF_BYTES), lambda: (file, tf.constant(TOO_LARGE))),
             (begins(b"GIF8"), lambda: _first_frame(file, head)),
             (begins(b"BM"), lambda: (file, tf.constant(""))),  # uncompressed: its pixels are within its bytes
         ],

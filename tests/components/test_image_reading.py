@@ -12,6 +12,8 @@ from PIL import Image, ImageOps
 from components import image_reading
 from components.image_reading import RejectedError, in_eight_bits, read_image
 from tests.components.conftest import encoded, picture
+from tests.trainer import bad_pictures
+from trainer import tolerant_decoding
 
 ORIENTATION = 0x0112
 PHOTO = picture(1, 40, 30)
@@ -189,3 +191,10 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     found = np.asarray(in_eight_bits(ramp))
 
     assert (found[0, 0], found[128, 0], found[255, 255]) == (0, 128, 255)
+
+
+def test_a_file_that_the_exported_model_would_refuse_is_converted() -> None:
+    read = read_image(bad_pictures.jpeg_of_scans(64, 100))
+
+    assert (read.format, read.file_format) == ("png", "jpeg")
+    assert image_reading.MAX_PIXELS == tolerant_decoding.MAX_PIXELS

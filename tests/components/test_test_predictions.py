@@ -121,6 +121,17 @@ def test_a_model_that_answers_nan_is_wrong_about_everything_and_ends_no_run(tmp_
     assert [(p.probability, p.right) for p in predictions] == [(0, False)]
 
 
+def test_a_picture_the_model_cannot_read_is_a_mistake_without_a_class_and_ends_no_run(tmp_path: Path) -> None:
+    good, bad = labelled(1, "green", 0), labelled(0, "red", 1)
+    bad.features.feature["image/encoded"].bytes_list.value[0] = image_bytes(0, format="PNG")[:300]
+
+    predictions, _, artifact = run(tmp_path, [good, bad, labelled(2, "blue", 2)])
+
+    assert [(p.predicted, p.right) for p in predictions] == [("blue", True), ("green", True), ("", False)]
+    assert (predictions[2].probability, predictions[2].label_probability) == (0, 0)
+    assert artifact.get_int_custom_property("mistakes") == 1
+
+
 def truncate(folder: Path) -> None:
     path = next((folder / "before" / "Format-Serving" / "variables").glob("variables.data*"))
     path.write_bytes(path.read_bytes()[:-8])

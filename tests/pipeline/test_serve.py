@@ -1,6 +1,7 @@
 """`serve`, as a user starts it: a process that serves what is pushed, and notices what is pushed and rolled back."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 
 from components import model_client
 from components.model_client import RemoteModel
+from components.model_server import ModelServer
+from components.model_versions import ModelVersions
 from components.server_limits import ServerLimits
 from pipeline import push_directory
 from pipeline.serve import serve
@@ -91,3 +94,23 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
     for directory in (tmp_path / "serving", model):
         with pytest.raises(InputError, match=r"can be loaded: version 1: variables/variables.index is missing"):
             serve(directory, "colours", 0, ServerLimits(), print)
+
+
+def test_the_client_in_the_documentation_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    paths = [tmp_path / "photo.jpg", tmp_path / "notes.txt"]
+    paths[0].write_bytes(image_bytes(0))
+    paths[1].write_text("no image")
+    model = save_model(tmp_path / "1")
+    versions = ModelVersions(lambda: {1: str(model)})
+    versions.poll()
+    server = ModelServer("digits", versions)
+
+    exec(snippet.replace("127.0.0.1:8500", server.address), {"paths": paths})
+
+    server.stop()
+    versions.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*photo\.jpg red 0\.\d{3}|.*photo\.jpg red 1\.000", first)
+    assert second.endswith("notes.txt not an image, or none of JPEG, PNG, GIF, BMP")

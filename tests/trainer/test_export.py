@@ -153,11 +153,14 @@ def test_loads_in_tensorflow_2(frozen_run: Path, served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_tfma_evaluates_it_on_raw_examples(served: Served, frozen_run: Path, tmp_path: Path) -> None:
+def test_tfma_evaluates_it_on_raw_examples_and_a_bad_one_ends_no_run(
+    served: Served, frozen_run: Path, tmp_path: Path
+) -> None:
     import tensorflow_model_analysis as tfma  # 10 s
 
     names = training_data.CLASSES * 4
     pictures = [training_data.picture(name, 5000 + i) for i, name in enumerate(names)]
+    names, pictures = [*names, "red"], [*pictures, pictures[0][:-200]]
     records = [training_data.raw_example(p, n) for p, n in zip(pictures, names, strict=True)]
     training_data.write_split(tmp_path, "test", records)
     config = tfma.EvalConfig(
@@ -176,6 +179,7 @@ def test_tfma_evaluates_it_on_raw_examples(served: Served, frozen_run: Path, tmp
                 metrics=[
                     tfma.MetricConfig(class_name="ExampleCount"),
                     tfma.MetricConfig(class_name="SparseCategoricalAccuracy"),
+                    tfma.MetricConfig(class_name="SparseCategoricalCrossentropy"),
                 ]
             )
         ],
@@ -191,7 +195,10 @@ def test_tfma_evaluates_it_on_raw_examples(served: Served, frozen_run: Path, tmp
         slice_key: {name: value["doubleValue"] for name, value in metrics[""][""].items()}
         for slice_key, metrics in result.slicing_metrics
     }
-    assert found[()] == pytest.approx({"example_count": 12, "sparse_categorical_accuracy": right.mean()})
-    for i, name in enumerate(training_data.CLASSES):
-        wanted = {"example_count": 4, "sparse_categorical_accuracy": right[i::3].mean()}
+    assert not right[-1] and right[:-1].any()
+    assert all(np.isfinite(values.pop("sparse_categorical_crossentropy")) for values in found.values())
+    assert found[()] == pytest.approx({"example_count": 13, "sparse_categorical_accuracy": right.mean()})
+    for name in training_data.CLASSES:
+        of_class = right[[n == name for n in names]]
+        wanted = {"example_count": len(of_class), "sparse_categorical_accuracy": of_class.mean()}
         assert found[(("label", name),)] == pytest.approx(wanted)

@@ -85,7 +85,7 @@ BAD = {
         TOO_MANY_PIXELS,
     ),
     "a JPEG of 4000 megapixels": (GOOD[0].replace(b"\x08\0\x28\0\x28\x03", b"\x08\xff\xff\xff\xff\x03"), None),
-    "more than 64 MB": (GOOD[2] + bytes(64 * 2**20), TOO_LARGE),
+    "a GIF of 64 MB": (GOOD[3] + bytes(64 * 2**20), TOO_LARGE),
     "8 GB of text in a PNG": (bad_pictures.png_of_texts(1000, 8_000_000), TOO_MANY_PARTS),
     "a JPEG of 500 scans": (bad_pictures.jpeg_of_scans(1600, 500), TOO_MANY_PARTS),
 }
@@ -106,6 +106,15 @@ def test_a_bad_picture_gets_its_reason_and_spoils_no_other(name: str, decode: De
     np.testing.assert_array_equal(pixels[[0, 2]], plainly([GOOD[0], GOOD[2]]))
     assert time.monotonic() - began < 5
     assert grown < 300, f"{grown} MB"
+
+
+def test_files_over_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tolerant_decoding, "MAX_FILE_BYTES", len(GOOD[2]) - 1)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        files = tf.constant([GOOD[0], GOOD[2]])
+        _, errors = session.run(tolerant_decoding.decode(files, SIZE, lambda file: preprocessing.decode(file, SIZE)))
+
+    assert errors.tolist() == [b"", TOO_LARGE.encode()]
 
 
 def test_nothing_but_bad_pictures_and_no_pictures_at_all(decode: Decode) -> None:
