@@ -27,7 +27,7 @@ def message(judged: Judged) -> str:
     if bound.kind == "max_drop":
         return f"{_drop(bound, result)} on {images}; by at most {bound.value:g} is allowed; {why}"
     word = "at least" if bound.kind == "min" else "at most"
-    return f"{bound.metric} is {_shown(found)}{result.where} ({images}); {word} {bound.value:g} is demanded; {why}"
+    return f"{bound.metric} is {_shown(found, result.confidence)}{result.where} ({images}); {word} {bound.value:g} is demanded; {why}"
 
 
 def allowed(bound: Bound, result: SliceResult) -> float:
@@ -93,7 +93,7 @@ def _doubt(judged: Judged) -> str:
             f"allowed; a true drop of {more:.3g} would be found four times in five"
         )
     return (
-        f"{bound.metric} is {_shown(result.range(bound.metric))}: {images} cannot tell whether it is truly "
+        f"{bound.metric} is {_shown(result.range(bound.metric), result.confidence)}: {images} cannot tell whether it is truly "
         f"{'below' if bound.kind == 'min' else 'above'} {bound.value:g}; a value that misses this by "
         f"{judged.detectable:.2g} would be found four times in five"
     )
@@ -101,7 +101,9 @@ def _doubt(judged: Judged) -> str:
 
 def _doubts(bound: Bound, unsure: Sequence[Judged], of: int) -> str:
     least = sorted(unsure, key=lambda j: j.p)[:_SHOWN]
-    shown = "; ".join(f"{j.result.measured.slice}: {_shown(j.result.range(bound.metric))}" for j in least)
+    shown = "; ".join(
+        f"{j.result.measured.slice}: {_shown(j.result.range(bound.metric), j.result.confidence)}" for j in least
+    )
     more = f"; and {len(unsure) - len(least)} more" if len(unsure) > len(least) else ""
     return (
         f"per_slice.{bound.metric}.{bound.kind}: for {len(unsure)} of {of} slices the test images cannot tell whether "
@@ -127,7 +129,7 @@ def _drop(bound: Bound, result: SliceResult) -> str:
     )
 
 
-def _shown(found: Mapping[str, float | None], confidence: float = 0.95) -> str:
+def _shown(found: Mapping[str, float | None], confidence: float) -> str:
     """`0.6900 (95 %: 0.612 to 0.755)`."""
     if found["value"] is None:
         return "not a finite number"

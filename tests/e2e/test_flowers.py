@@ -1,8 +1,12 @@
-"""Real photos and real weights: the accuracy and the memory that the README states."""
+"""Real photos and real weights: the accuracy and the memory that the README states, and a slice broken on purpose."""
 
+import csv
 import json
+import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,19 +15,66 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_500_photos_make_a_pushed_model_that_is_right_nine_times_in_ten(shared, tmp_path):
+def run(shared: Path, root: Path, data: Path, *settings: str) -> tuple[subprocess.CompletedProcess, dict]:
     done = subprocess.run(
         [
-            sys.executable, "-m", "pipeline", "run", "--root", str(tmp_path), "--config", "configs/flowers.yaml",
-            "--data", str(shared / "data" / "flowers_500"),
+            sys.executable, "-m", "pipeline", "run", "--root", str(root), "--config", "configs/flowers.yaml",
+            "--data", str(data),
             "--weights", str(shared / "weights" / "inception_v3_imagenet_partial_notop.h5"),
-            "--set", "backbone.output=mixed8",
+            "--set", " ".join(["backbone.output=mixed8", *settings]),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
+    return done, json.loads((root / "flowers" / "last_run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def pushed(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A folder in which the photos as they are have become a model, and the record of that run."""
+    root = tmp_path_factory.mktemp("build")
+    done, record = run(shared, root, shared / "data" / "flowers_500")
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "flowers" / "last_run.json").read_text())
+    return root, record
+
+
+def test_500_photos_make_a_pushed_model_that_is_right_nine_times_in_ten(pushed: tuple[Path, dict]) -> None:
+    _, record = pushed
+
     assert record["status"] == "pushed"
     assert record["metrics"]["accuracy"]["overall"] >= 0.9
     assert record["images"]["read"] == 500
     assert record["peak_rss_mb"] < 3000
+
+
+def mislabel(source: Path, data: Path) -> None:
+    """A copy in which three of ten photos came by a scanner, which put them into the folders of other classes."""
+    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir())
+    generator, rows = random.Random(3), []
+    for label in classes:
+        (data / label).mkdir(parents=True)
+    for label in classes:
+        for photo in sorted((source / label).iterdir()):
+            scanned = generator.random() < 0.3
+            folder = generator.choice([c for c in classes if c != label]) if scanned else label
+            shutil.copy(photo, data / folder / f"{label}-{photo.name}")
+            rows.append((f"{folder}/{label}-{photo.name}", "scanner" if scanned else "camera"))
+    with (data / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file_name", "source"), *rows])
+
+
+def test_a_slice_that_is_broken_on_purpose_is_refused_by_name_with_its_pictures(
+    shared: Path, pushed: tuple[Path, dict], tmp_path: Path
+) -> None:
+    mislabel(shared / "data" / "flowers_500", tmp_path / "photos")
+
+    done, record = run(
+        shared, pushed[0], tmp_path / "photos", "data.metadata=metadata.csv", f"data.schema={tmp_path}/schema.pbtxt",
+        "evaluation.slices=[label,source]",
+    )  # fmt: skip
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "on the slice source=scanner" in done.stdout and "on the slice source=camera" not in done.stdout
+    (failure,) = (f for f in record["failures"] if f.get("slice") == "source=scanner")
+    assert failure["kind"] == "per_slice_min" and failure["high"] < 0.5
+    metadata = (tmp_path / "photos" / "metadata.csv").read_text()
+    assert failure["pictures"] and all(f"{path},scanner" in metadata for path in failure["pictures"])
