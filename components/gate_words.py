@@ -27,7 +27,8 @@ def message(judged: Judged) -> str:
     if bound.kind == "max_drop":
         return f"{_drop(bound, result)} on {images}; by at most {bound.value:g} is allowed; {why}"
     word = "at least" if bound.kind == "min" else "at most"
-    return f"{bound.metric} is {_shown(found, result.confidence)}{result.where} ({images}); {word} {bound.value:g} is demanded; {why}"
+    value = f"{bound.metric} is {_shown(found, result.confidence)}{result.where} ({images})"
+    return f"{value}; {word} {bound.value:g} is demanded; {why}"
 
 
 def allowed(bound: Bound, result: SliceResult) -> float:
@@ -92,18 +93,17 @@ def _doubt(judged: Judged) -> str:
             f"{_drop(bound, result)}: {images} cannot tell whether it is by more than the {bound.value:g} that is "
             f"allowed; a true drop of {more:.3g} would be found four times in five"
         )
+    found = _shown(result.range(bound.metric), result.confidence)
     return (
-        f"{bound.metric} is {_shown(result.range(bound.metric), result.confidence)}: {images} cannot tell whether it is truly "
+        f"{bound.metric} is {found}: {images} cannot tell whether it is truly "
         f"{'below' if bound.kind == 'min' else 'above'} {bound.value:g}; a value that misses this by "
         f"{judged.detectable:.2g} would be found four times in five"
     )
 
 
 def _doubts(bound: Bound, unsure: Sequence[Judged], of: int) -> str:
-    least = sorted(unsure, key=lambda j: j.p)[:_SHOWN]
-    shown = "; ".join(
-        f"{j.result.measured.slice}: {_shown(j.result.range(bound.metric), j.result.confidence)}" for j in least
-    )
+    least = [j.result for j in sorted(unsure, key=lambda j: j.p)[:_SHOWN]]
+    shown = "; ".join(f"{r.measured.slice}: {_shown(r.range(bound.metric), r.confidence)}" for r in least)
     more = f"; and {len(unsure) - len(least)} more" if len(unsure) > len(least) else ""
     return (
         f"per_slice.{bound.metric}.{bound.kind}: for {len(unsure)} of {of} slices the test images cannot tell whether "

@@ -142,6 +142,8 @@ def _slices(predictions: Sequence[Prediction], then: Answers, now: Answers) -> l
             members.setdefault(title([part]), []).append(number)
     found = []
     for name, numbers in members.items():
+        if len(numbers) == len(predictions):
+            continue  # no part of the split
         before, after = then.of(np.array(numbers)), now.of(np.array(numbers))
         gained, lost = measures.discordant(after, before, "accuracy")
         evidence = drop_at_most(gained, lost, after.count, 0.0)
