@@ -9,7 +9,7 @@ from tfx import types
 from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
 from tfx.components.util import examples_utils
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, base_driver, executor_spec
 from tfx.dsl.io import fileio
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
@@ -88,6 +88,23 @@ class ImageFolderDriver(driver.FileBasedDriver):
             utils.VERSION_PROPERTY_NAME: found[-1].version if found else None,
             utils.FINGERPRINT_PROPERTY_NAME: _listing(exec_properties, config).fingerprint(),
         }
+
+    def _prepare_output_artifacts(
+        self,
+        input_artifacts: dict[str, list[types.Artifact]],
+        output_dict: dict[str, types.Channel],
+        exec_properties: dict[str, Any],
+        execution_id: int,
+        pipeline_info: data_types.PipelineInfo,
+        component_info: data_types.ComponentInfo,
+    ) -> dict[str, list[types.Artifact]]:
+        """What Airflow's launcher asks for; TFX's driver would make the examples and forget the rejects."""
+        outputs = base_driver.BaseDriver._prepare_output_artifacts(
+            self, input_artifacts, output_dict, exec_properties, execution_id, pipeline_info, component_info
+        )
+        (examples,) = outputs[standard_component_specs.EXAMPLES_KEY]
+        driver.update_output_artifact(exec_properties, examples.mlmd_artifact)
+        return outputs
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

@@ -23,6 +23,7 @@ from trainer.errors import input_error_behind, message_of
 
 if TYPE_CHECKING:
     from airflow import DAG
+    from tfx.dsl.components.base.base_node import BaseNode
     from tfx.orchestration.pipeline import Pipeline
 
 LAST_TASK = "Report"
@@ -138,7 +139,9 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
         "max_active_tasks": airflow.max_active_tasks,
         "tags": list(airflow.tags),
         "params": {
-            "images": Param(_base(pipeline), type="string", minLength=1),
+            "images": Param(
+                _component(pipeline, "ImageExampleGen").exec_properties["input_base"], type="string", minLength=1
+            ),
             "span": Param(
                 None if loaded.data.span == "latest" else loaded.data.span,
                 type=["null", "integer", "string"],
@@ -156,9 +159,11 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     dag = AirflowDagRunner(
         AirflowPipelineConfig(airflow_dag_config=config, supported_launcher_classes=[AirflowLauncher])
     ).run(pipeline)
-    nonce = functools.partial(_push_nonce, pushed_to, Path(home))
+    push_config = str(_component(pipeline, "Pusher").exec_properties["custom_config"])
     for task in dag.tasks:
-        late = nonce if task.task_id == "Pusher" else dict
+        late: Callable[[], dict[str, Any]] = dict
+        if task.task_id == "Pusher":
+            late = functools.partial(_push_config, push_config, pushed_to, Path(home))
         task.python_callable = functools.partial(_run_component, task.python_callable, late)
         # TFX has Airflow render every parameter as a Jinja template, which eats any `{{` in a setting.
         task.op_kwargs = {"exec_properties": _TEMPLATES.get(task.task_id, {})}
@@ -180,9 +185,8 @@ def _day(text: str) -> Any:
     return pendulum.parse(text, tz="UTC")
 
 
-def _base(pipeline: Pipeline) -> str:
-    (examples,) = (c for c in pipeline.components if c.id == "ImageExampleGen")
-    return str(examples.exec_properties["input_base"])
+def _component(pipeline: Pipeline, component_id: str) -> BaseNode:
+    return next(component for component in pipeline.components if component.id == component_id)
 
 
 def _run_component(
@@ -207,9 +211,10 @@ def _run_component(
         raise AirflowFailException(message_of(cause)) from error
 
 
-def _push_nonce(pushed_to: Path, home: Path) -> dict[str, Any]:
-    """Pusher's `custom_config`, which says whether an earlier push is still there."""
-    return {"custom_config": json.dumps({"nonce": local_runner.push_nonce(pushed_to, home / outcome.RECORD_FILE)})}
+def _push_config(wired: str, pushed_to: Path, home: Path) -> dict[str, Any]:
+    """Pusher's `custom_config` with the nonce that says whether an earlier push is still there."""
+    nonce = local_runner.push_nonce(pushed_to, home / outcome.RECORD_FILE)
+    return {"custom_config": json.dumps({**json.loads(wired), "nonce": nonce})}
 
 
 def _report(settings: dict[str, Any], home: str, expected: list[str], **context: Any) -> None:

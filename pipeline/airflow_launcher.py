@@ -1,12 +1,13 @@
 """How a component runs in an Airflow task: TFX's launcher, with what it lacks there put right.
 
 TFX's other runners launch components from an intermediate representation; on Airflow it still uses the launcher of
-before. Three things that work elsewhere do not work with that one, and are mended here:
+before. What works elsewhere and not with that one is mended here:
 
 - Beam options of one component (`with_beam_pipeline_args`) are ignored.
 - A Resolver that is wired to a component of the run sees what that component made in every run.
 - A task that is tried again writes beside what its failed try left, and publishes each output twice; then whatever
   reads it fails, in this run and where the result is reused.
+- Artifacts are named by output and run alone, so that two components cannot both have an output `blessing`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class AirflowLauncher(InProcessComponentLauncher):
 
 
 class _RetriedMetadata(Metadata):
-    """An output that a failed try has registered is the same artifact in the next one."""
+    """An output that a failed try has registered is the same artifact in the next one, and has a name of its own."""
 
     def update_execution(
         self,
@@ -67,6 +68,10 @@ class _RetriedMetadata(Metadata):
         output_artifacts: dict[str, list[types.Artifact]] | None = None,
         **others: Any,
     ) -> None:
+        for key, artifacts in (output_artifacts or {}).items():
+            for index, artifact in enumerate(artifacts):
+                if not artifact.id:  # ML Metadata wants names that are unique among the artifacts of a type
+                    artifact.name = f"{component_info.component_id}:{key}:{index}:{component_info.pipeline_info.run_id}"
         for event in self.store.get_events_by_execution_ids([execution.id]):
             if event.type == metadata_store_pb2.Event.OUTPUT:
                 key, index = event.path.steps[0].key, event.path.steps[1].index

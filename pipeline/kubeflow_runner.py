@@ -94,6 +94,8 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
         raise InputError(f"the spec's file is {output}; for {target} its name must end in {' or '.join(kinds)}")
     if target == "vertex" and settings.kubeflow.volume is not None:
         raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
+    if target == "vertex" and settings.serving.validator == "infra_validator":
+        raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
     places = _places(settings, target)
     pipeline = create_pipeline(settings, places, schemas.load(settings.schema_file))
     resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])

@@ -144,6 +144,10 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     check = _output(nodes, "ServingCheck", "blessing")
     if check and check.properties.get("blessed") != 1:
         outcome.failures.append(failure(f"serving check: {check.properties.get('reason')}", stage="ServingCheck"))
+    infra = _output(nodes, "InfraValidator", "blessing")
+    if infra and infra.properties.get("blessed") != 1:
+        message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
+        outcome.failures.append(failure(message, stage="InfraValidator"))
 
 
 def _output(nodes: Mapping[str, NodeRun], node: str, key: str) -> Output | None:

@@ -26,13 +26,13 @@ from components.feature_extractor import FeatureExtractor, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.schema_importer import SchemaImporter
-from components.serving_check import ServingCheck
 from components.test_predictions import TestPredictions
 from components.validation_gate import ValidationGate
 from components.warm_start import LastBlessedStrategy, WarmStart
 from components.worst_mistakes import WorstMistakes
 from pipeline.code_hash import code_hash
 from pipeline.evaluation import eval_config
+from pipeline.infra import serving_validator
 from pipeline.schema import bucket_edges, class_names, feature_names
 from pipeline.settings import Settings
 from trainer import config as trainer_config
@@ -262,21 +262,12 @@ def create_pipeline(
         ),
         code=code_hash("components.model_gate"),
     )
-    serving_check = ServingCheck(
-        model=model,
-        examples=raw,
-        max_median_latency_ms=settings.serving.max_median_latency_ms,
-        max_latency_ms=settings.serving.max_latency_ms,
-        max_load_seconds=settings.serving.max_load_seconds,
-        max_memory_mb=settings.serving.max_memory_mb,
-        timeout_seconds=settings.serving.timeout_seconds,
-        code=code_hash("components.serving_check"),
-    )
+    infra = serving_validator(settings.serving, model, raw)
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
         model=model,
         model_blessing=gate.outputs["blessing"],
-        infra_blessing=serving_check.outputs["blessing"],
+        infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(places.push_directory)
         if isinstance(places.push_directory, str)
         else places.push_directory,
@@ -309,7 +300,7 @@ def create_pipeline(
         predictions,
         evaluator,
         gate,
-        serving_check,
+        infra,
         pusher,
         mistakes,
     ]

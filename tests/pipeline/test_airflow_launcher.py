@@ -100,6 +100,11 @@ def test_a_later_run_reuses_what_a_second_try_made(launch: Launch, tmp_path: Pat
     assert names(launch(reader, "run-2", cache=True)["copy"]) == ["a"]
 
 
+def test_two_components_may_have_outputs_of_the_same_name_and_type(launch: Launch) -> None:
+    first, second = MakeModel(name="a").with_id("First"), MakeModel(name="b").with_id("Second")
+    assert names(launch(first, "run-1")["model"] + launch(second, "run-1")["model"]) == ["a", "b"]
+
+
 def test_a_resolver_sees_this_runs_candidate_and_other_runs_models(launch: Launch) -> None:
     launch(MakeModel(name="a"), "run-1")
     maker = MakeModel(name="b")

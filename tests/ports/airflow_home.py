@@ -1,0 +1,96 @@
+"""An Airflow of the test's own: its home, its database and its folder of DAGs, in the environment `.venv-airflow`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+ENVIRONMENT = ROOT / ".venv-airflow"
+WEB_PORT = 8793
+
+_WEB_SERVER = """\
+AUTH_ROLE_PUBLIC = "Admin"
+WTF_CSRF_ENABLED = False
+"""
+
+
+class AirflowHome:
+    """Made empty; `airflow` runs its command line.
+
+    Attributes:
+        folder: `AIRFLOW_HOME`.
+        dags: the folder of DAGs.
+        failed_runs: the file in which the call-back notes the runs that failed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dags = folder / "dags"
+        self.failed_runs = folder / "failed_runs"
+        self.dags.mkdir(parents=True)
+        (folder / "webserver_config.py").write_text(_WEB_SERVER)
+        self._environment = os.environ | {
+            "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "FAILED_RUNS": str(self.failed_runs),
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",  # of seconds; importing TFX takes half a minute
+            "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+            "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+            "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+            "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(WEB_PORT),
+            "AIRFLOW__WEBSERVER__WORKERS": "1",
+        }
+
+    def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `airflow …` to its end; standard error is in the output."""
+        return subprocess.run(
+            ["airflow", *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def server(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs `airflow …` with all that it starts as long as the block lasts; what it prints is in `<name>.log`."""
+        with (self.folder / f"{arguments[0]}.log").open("wb") as log:
+            process = subprocess.Popen(
+                ["airflow", *arguments],
+                cwd=self.folder,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                yield process
+            finally:
+                _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process's whole session, gently at first."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.2)
+    process.wait()
