@@ -230,7 +230,8 @@ class ServingSettings:
     def __post_init__(self) -> None:
         _require(self.timeout_seconds > 0, "timeout_seconds must be positive")
         _require(
-            self.validator == "serving_check" or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,
+            self.validator == "serving_check"
+            or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,
             "latency and memory are measured by validator: serving_check only",
         )
 

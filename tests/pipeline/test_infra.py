@@ -102,7 +102,10 @@ def test_where_no_container_can_be_started_nothing_is_blessed(
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("serving={validator: infra_validator, max_latency_ms: 5}", "measured by validator: serving_check only"),
+        (
+            "serving={validator: infra_validator, max_latency_ms: 5}",
+            "latency and memory are measured by validator: serving_check only",
+        ),
         ("serving.infra_validator={tries: 0}", "tries and requests must be at least 1"),
         ("serving.validator=docker", "serving.validator: expected one of serving_check, infra_validator"),
     ],
