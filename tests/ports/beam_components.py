@@ -30,7 +30,7 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.types import Artifact
 
-from components.image_ingestion import read_counts, read_rejects
+from components.ingest_record import read_counts, read_rejects
 from components.model_gate import read_evaluation
 from components.prediction import PREDICTIONS_FILE, read_predictions
 from pipeline import schema, settings
@@ -51,6 +51,7 @@ _SETTINGS = settings.load(
         "backbone.weights=random",
         "data.splits={train: 2, eval: 1, test: 1}",
         "data.max_rejected=0.1",
+        "data.near_duplicates=null",
         "evaluation={slices: [label, brightness]}",
         "runtime.bfloat16=off",
         "runtime.feature_batch_size=5",
