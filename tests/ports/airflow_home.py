@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -36,6 +37,8 @@ class AirflowHome:
         self.failed_runs = folder / "failed_runs"
         self.dags.mkdir(parents=True)
         (folder / "webserver_config.py").write_text(_WEB_SERVER)
+        (folder / "plugins").mkdir()  # where Airflow finds a user's own modules
+        shutil.copy(Path(__file__).parent / "failure_callback.py", folder / "plugins")
         self._environment = os.environ | {
             "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),

@@ -35,6 +35,7 @@ from components.model_gate import read_evaluation
 from components.prediction import PREDICTIONS_FILE, read_predictions
 from pipeline import schema, settings
 from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
+from pipeline.local_runner import list_images
 from pipeline.pipeline import Places, create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
@@ -72,7 +73,8 @@ class Chain:
                 picture = image_bytes(colour, seed=10 * colour + number)
                 (self._images / label / f"{number}.jpg").write_bytes(picture)
         (self._images / "red" / "broken.jpg").write_text("no image")
-        self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", self._images, None)
+        listing = list_images(_SETTINGS, str(self._images))
+        self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", listing)
         self._made: dict[tuple[str, str], Artifact] = {}
         trained = create_pipeline(_SETTINGS, self._places(), self._schema).components
         (trainer,) = (component for component in trained if component.id == "Trainer")

@@ -36,7 +36,7 @@ SMALL = [
     "evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}}",
     "evaluation.per_slice={}",
     "airflow.retry_delay_minutes=0",
-    "airflow.on_failure=tests.ports.airflow_callback.note_failed_run",
+    "airflow.on_failure=failure_callback.note_failed_run",
 ]
 IMPOSSIBLE = "evaluation.thresholds={accuracy: {min: 0.1}, cross_entropy: {max: 1.0e-6}}"
 STAGES = {"ImageExampleGen", "ValidationGate", "Trainer", "Baseline", "ModelGate", "Pusher", "TestPredictions"}
