@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.digits import write_digits
 from tests.conftest import ROOT
 from tests.ports.airflow_home import ENVIRONMENT, WEB_PORT, AirflowHome
+from tests.ports.few_digits import write_few_digits
 
 pytestmark = [
     pytest.mark.ports,
@@ -66,15 +66,8 @@ def pushed(root: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two folders of digits; the second has a few more."""
-    every = tmp_path_factory.mktemp("digits") / "all"
-    write_digits(str(every))
-    folders = every.with_name("some"), every.with_name("more")
-    for folder, number in zip(folders, (IMAGES_PER_CLASS, MORE_PER_CLASS), strict=True):
-        for label in (path for path in sorted(every.iterdir()) if path.is_dir()):
-            (folder / label.name).mkdir(parents=True)
-            for image in sorted(label.glob("*.png"))[:number]:
-                shutil.copy(image, folder / label.name)
-    return folders
+    folder = tmp_path_factory.mktemp("digits")
+    return write_few_digits(folder / "some", IMAGES_PER_CLASS), write_few_digits(folder / "more", MORE_PER_CLASS)
 
 
 @pytest.fixture(scope="module")

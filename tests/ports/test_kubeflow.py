@@ -16,12 +16,12 @@ from google.protobuf import json_format
 from ml_metadata.metadata_store import MetadataStore
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-from components.digits import write_digits
 from pipeline import lineage, settings
 from pipeline.kubeflow_runner import compile_pipeline
 from pipeline.pipeline import push_to, train_args
 from tests.conftest import ROOT
 from tests.ports.argo import run_workflow
+from tests.ports.few_digits import write_few_digits
 from tests.ports.vertex import Vertex
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(1800)]
@@ -61,13 +61,7 @@ class VertexRuns(NamedTuple):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    every, some = tmp_path_factory.mktemp("digits"), tmp_path_factory.mktemp("images")
-    write_digits(str(every))
-    for folder in (path for path in every.iterdir() if path.is_dir()):
-        (some / folder.name).mkdir()
-        for image in sorted(folder.iterdir())[:IMAGES_PER_CLASS]:
-            shutil.copy(image, some / folder.name)
-    return some
+    return write_few_digits(tmp_path_factory.mktemp("digits") / "some", IMAGES_PER_CLASS)
 
 
 def compile_for(target: str, file: Path, *overrides: str) -> Path:
