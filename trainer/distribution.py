@@ -11,11 +11,32 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from trainer import whole
 from trainer.config import TrainingConfig
 from trainer.errors import InputError
+
+if TYPE_CHECKING:  # imports all of TFX's components, 16 s
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+TASK_FILE = "task.json"
+"""In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
+
+TASK_ARGUMENTS = (
+    "train_files",
+    "eval_files",
+    "transform_graph_path",
+    "base_model",
+    "model_run_dir",
+    "serving_model_dir",
+    "train_steps",
+    "custom_config",
+    "hyperparameters",
+)
+"""What `run_fn` reads of its FnArgs."""
 
 _VARIABLE = "TF_CONFIG"
 _ROLES = ("chief", "worker", "ps", "evaluator")
@@ -72,6 +93,21 @@ def is_in_cluster(config: tf.estimator.RunConfig) -> bool:
 def batches_a_step(config: tf.estimator.RunConfig) -> int:
     """How many batches of this process's input one step of the training takes."""
     return config.train_distribute.num_replicas_in_sync if config.train_distribute else 1
+
+
+@contextlib.contextmanager
+def told_to_cluster(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
+    """While the chief of a cluster trains, the others find what they need in `TASK_FILE`."""
+    if not (run_config.is_chief and is_in_cluster(run_config)):
+        yield
+        return
+    path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
+    tf.io.gfile.makedirs(fn_args.model_run_dir)
+    whole.write(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
+    try:
+        yield
+    finally:
+        tf.io.gfile.remove(path)
 
 
 def _check_cluster() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -27,7 +26,6 @@ from trainer import (
     search_space,
     summary,
     warm_start,
-    whole,
 )
 from trainer.config import TrainerConfig
 from trainer.errors import InputError
@@ -37,22 +35,6 @@ from trainer.model import Model, base, is_head_phase, make_model_fn
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs
-
-TASK_FILE = "task.json"
-"""In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
-
-TASK_ARGUMENTS = (
-    "train_files",
-    "eval_files",
-    "transform_graph_path",
-    "base_model",
-    "model_run_dir",
-    "serving_model_dir",
-    "train_steps",
-    "custom_config",
-    "hyperparameters",
-)
-"""What `run_fn` reads of its FnArgs."""
 
 _SEEDS_OF_A_WORKER = 1_000_003  # every worker of a cluster shuffles in its own way; see inputs.training_input
 _EVALUATOR_SECONDS = 600  # that the chief waits for the evaluator to finish
@@ -124,7 +106,7 @@ def fit(settings: TrainerConfig, fn_args: FnArgs) -> Fitted:
     estimator = tf.estimator.Estimator(make_model_fn(model), config=run_config)
     training = settings.training
     evaluations = Evaluations(fn_args.model_run_dir, training.early_stopping, training.head_steps)
-    with _told_to_cluster(run_config, fn_args):
+    with distribution.told_to_cluster(run_config, fn_args):
         _train(estimator, evaluations, model, train, evaluate)
     return Fitted(model, estimator, evaluations, notes)
 
@@ -164,21 +146,6 @@ def prepare(
         if warm is None or warm.head in (None, "rebuilt"):  # a head that is kept keeps its standardisation
             model = dataclasses.replace(model, moments=_moments(model, train))
     return model, train, evaluate, summary.notes_on_classes(model.classes, counts)
-
-
-@contextlib.contextmanager
-def _told_to_cluster(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
-    """While the chief of a cluster trains, the others find what they need in `TASK_FILE`."""
-    if not (run_config.is_chief and distribution.is_in_cluster(run_config)):
-        yield
-        return
-    path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
-    tf.io.gfile.makedirs(fn_args.model_run_dir)
-    whole.write(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
-    try:
-        yield
-    finally:
-        tf.io.gfile.remove(path)
 
 
 def _train(
