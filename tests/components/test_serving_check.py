@@ -1,6 +1,7 @@
 """ServingCheck blesses what serves and says in words why the rest does not."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,11 @@ def _flip_last_bit(path: Path) -> None:
     _flip_bit(path, -1)
 
 
+@pytest.fixture(scope="module")
+def sound_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("sound") / "model")
+
+
 @pytest.mark.parametrize("damage", [_truncate, _flip_first_bit, _flip_middle_bit, _flip_last_bit, Path.unlink])
 @pytest.mark.parametrize(
     "file",
@@ -230,8 +236,8 @@ def _flip_last_bit(path: Path) -> None:
         "assets.extra/SHA256SUMS",
     ],
 )
-def test_damaged_files_are_found(file: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
-    model = save_model(tmp_path / "model")
+def test_damaged_files_are_found(file: str, damage: Callable[[Path], None], sound_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(sound_model, tmp_path / "model")
     damage(model / file)
 
     checks = probe(model, tmp_path / "journal")
