@@ -11,8 +11,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.io.filesystem import FileMetadata, MatchResult
 from apache_beam.io.localfilesystem import LocalFileSystem
+from click.testing import CliRunner
 
 from components.served_model import ServedModel
+from pipeline.__main__ import main
 from pipeline.batch_predict import ClassifyFolder, Place, batch_predict
 from pipeline.predict import predict
 from tests.model_factory import image_bytes, save_model
@@ -154,3 +156,13 @@ def test_what_cannot_work_is_said_before_a_job_starts(model: str, tmp_path: Path
     with pytest.raises(InputError, match="shards is 0"):
         batch_predict(model, str(tmp_path), str(tmp_path / "out.jsonl"), shards=0)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_command_says_what_could_not_be_classified(model: str, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "answers.csv"
+    options = ["--model", model, "--format", "csv", "--top", "1", "--output", str(output)]
+
+    done = CliRunner().invoke(main, ["batch-predict", *options, str(photos)])
+
+    assert done.exit_code == 2 and "3 of 44 images could not be classified" in done.output
+    assert output.read_text().startswith("path,class,probability,error\n")
