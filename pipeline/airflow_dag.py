@@ -230,8 +230,10 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
     folder = Path(home)
     run = context["dag_run"]
     store = MetadataStore(sqlite_metadata_connection_config(str(folder / runs.METADATA)))
-    nodes = node_runs(store, f"{loaded.name}.{run.run_id}")
+    run_id = f"{loaded.name}.{run.run_id}"  # as ML Metadata has it
+    nodes = node_runs(store, run_id)
     ended = outcome.from_nodes(nodes, expected, str(folder / local_runner.ARTIFACTS))
+    ended.run_id = run_id
     tasks = {task.task_id: task for task in run.get_task_instances()}
     ended.stages = [
         {"id": name, "seconds": round(tasks[name].duration or 0.0, 1), "cached": nodes[name].state == "cached"}
