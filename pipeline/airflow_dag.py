@@ -246,6 +246,8 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
         push_directory.prune(pushed_to, loaded.push.keep)
         local_runner.check_pushed(ended, pushed_to)
     ended.write(folder / outcome.RECORD_FILE)
+    if nodes:
+        runs.record(store, loaded.name, run_id, settings, ended)
     ended.report = str(make_report(folder, loaded.name, ended, settings))
     ended.write(folder / outcome.RECORD_FILE)
     logging.getLogger(__name__).info("%s; report: %s", ended.status, ended.report)
