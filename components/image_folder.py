@@ -108,11 +108,10 @@ def _walk_local(folder: str) -> Tree:
 
 def _walk_remote(folder: str) -> Tree:
     from apache_beam.io.filesystem import BeamIOError  # takes seconds, and local folders need none of it
-    from apache_beam.io.filesystems import FileSystems
 
     root = folder.rstrip("/") + "/"
     try:
-        (found,) = FileSystems.match([f"{root}**"])
+        (found,) = _file_systems().match([f"{root}**"])
     except (BeamIOError, ValueError) as error:
         raise InputError(
             f"The data folder {folder} cannot be listed: {error}. gs:// needs Google's application default "
@@ -195,9 +194,19 @@ def read_whole(folder: str, name: str) -> bytes:
 def open_remote(url: str):
     """A remote file, open for reading bytes as they are, whatever its name ends in."""
     from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
 
-    return FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED)
+    return _file_systems().open(url, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def _file_systems():
+    """Beam's file systems; outside of a Beam pipeline that for s3:// would lack the options it insists on."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.value_provider import RuntimeValueProvider
+
+    if FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None:
+        FileSystems.set_options(PipelineOptions([]))
+    return FileSystems
 
 
 def some(names: list[str]) -> str:

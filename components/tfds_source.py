@@ -5,12 +5,12 @@ from __future__ import annotations
 from trainer.errors import InputError
 
 
-def prepare(name: str) -> str:
+def prepare(name: str, data_dir: str | None = None) -> str:
     """Has TensorFlow Datasets prepare a data set, where it has not, and returns the folder.
 
     Args:
-        name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`. It is kept
-            where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+        name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
+        data_dir: where it is kept; None: where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
 
     Raises:
         InputError: the package is not installed, it knows no such data set, or it cannot be had.
@@ -20,7 +20,7 @@ def prepare(name: str) -> str:
     except ImportError as error:
         raise InputError(f"data.images: tfds:{name} needs the extra `tfds`: uv sync --extra tfds") from error
     try:
-        builder = tfds.builder(name)
+        builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.load.DatasetNotFoundError as error:
         raise InputError(f"data.images: TensorFlow Datasets knows no {name!r}: {str(error).splitlines()[0]}") from error
     try:
