@@ -41,6 +41,14 @@ class SplitFindings:
         """Number of images."""
         return sum(int(data.num_examples) for data in self.statistics.datasets)
 
+    def values(self, feature: str) -> dict[str, int]:
+        """The distinct values of a feature and how many images have each; at most a thousand."""
+        return {
+            bucket.label: int(bucket.sample_count)
+            for statistics in _statistics(self, feature)
+            for bucket in statistics.string_stats.rank_histogram.buckets
+        }
+
 
 def problems(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
     """All that must stop a run, a sentence or two each.
@@ -75,7 +83,7 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str) -> Iterat
     for feature, domain in _domains(splits).items():
         counts: dict[str, list[str]] = {}
         for split in splits:
-            for value, count in _values(split, feature).items():
+            for value, count in split.values(feature).items():
                 if value not in domain:
                     counts.setdefault(value, []).append(f"{count} in {split.name}")
         for value in sorted(counts)[:_SHOWN]:
@@ -94,7 +102,7 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int)
     """TFDV's anomalies but for those `_unknown_values` tells better and `UNMEASURED`; one in several splits once."""
     found: dict[tuple[str, str, str, int], list[str]] = {}
     for split in splits:
-        unknown = {f for f, domain in _domains([split]).items() if set(_values(split, f)) - domain.keys()}
+        unknown = {f for f, domain in _domains([split]).items() if set(split.values(f)) - domain.keys()}
         for key, info in split.anomalies.anomaly_info.items():
             feature = ".".join(info.path.step) or key
             for reason in info.reason or [info]:
@@ -120,14 +128,14 @@ def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -
     train = next((split for split in splits if split.name == TRAIN), None)
     if train is None or not domain:
         return
-    present = _values(train, LABEL)
+    present = train.values(LABEL)
     if len(present) < _unique(train, LABEL):  # TFDV lists at most 1000 values
         if _unique(train, LABEL) < len(domain):
             yield f"only {_unique(train, LABEL)} of the {len(domain)} classes in {schema_file} have images in {TRAIN}"
         return
     missing = [name for name in domain if name not in present]
     for name in missing[:_SHOWN]:
-        elsewhere = [f"{_values(s, LABEL)[name]} in {s.name}" for s in splits if name in _values(s, LABEL)]
+        elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
         there = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
         yield (
             f"the class {name!r} has no images in {TRAIN}{there}: add images of it, or remove it from the domain of "
@@ -145,15 +153,6 @@ def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:
         feature.name: dict.fromkeys(shared.get(feature.domain, feature.string_domain.value))
         for feature in schema.feature
         if feature.HasField("domain") or feature.HasField("string_domain")
-    }
-
-
-def _values(split: SplitFindings, feature: str) -> dict[str, int]:
-    """The distinct values of a feature and how many images have each; at most a thousand."""
-    return {
-        bucket.label: int(bucket.sample_count)
-        for statistics in _statistics(split, feature)
-        for bucket in statistics.string_stats.rank_histogram.buckets
     }
 
 

@@ -17,11 +17,12 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     """
     try:
         import tensorflow_datasets as tfds  # an extra; takes seconds
+        from tensorflow_datasets.core.registered import DatasetNotFoundError
     except ImportError as error:
         raise InputError(f"data.images: tfds:{name} needs the extra `tfds`: uv sync --extra tfds") from error
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.load.DatasetNotFoundError as error:
+    except DatasetNotFoundError as error:
         raise InputError(f"data.images: TensorFlow Datasets knows no {name!r}: {str(error).splitlines()[0]}") from error
     try:
         builder.download_and_prepare(file_format=tfds.core.FileFormat.TFRECORD)

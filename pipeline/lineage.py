@@ -20,7 +20,7 @@ _STATES = {
 _INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
 _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
-RESOLVERS = ("Baseline", "EarlierFeatures", "LastBlessed")
+RESOLVERS = ("Baseline", "DataBaseline", "EarlierFeatures", "LastBlessed")
 """Nodes that only choose among what there is; ML Metadata calls them cached."""
 
 

@@ -16,10 +16,11 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import Channel
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+from tfx.types.standard_artifacts import Examples, ExampleStatistics, Model, ModelBlessing
 
 from components.backbone_importer import BackboneImporter
 from components.baseline import BaselineStrategy
+from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor, Variants
@@ -126,12 +127,25 @@ def create_pipeline(
         stats_options=tfdv.StatsOptions(feature_allowlist=feature_names(schema)),
     )
     anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"])
+    data_baseline = None
+    if places.own_resolvers:
+        data_baseline = Resolver(
+            strategy_class=DataBaselineStrategy,
+            statistics=statistics.outputs["statistics"],
+            baseline=Channel(type=ExampleStatistics),
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("DataBaseline")
     validation_gate = ValidationGate(
         anomalies=anomalies.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
+        examples=raw,
+        baseline=data_baseline.outputs["baseline"] if data_baseline else None,
         rejects=examples.outputs["rejects"],
         schema_file=str(settings.schema_file),
         max_rejected=settings.data.max_rejected,
+        bounds=json.dumps(dataclasses.asdict(settings.data.bounds)),
+        group_by=settings.data.group_by or "",
         code=code_hash("components.validation_gate"),
     )
     transform = Transform(
@@ -287,6 +301,7 @@ def create_pipeline(
         imported_schema,
         statistics,
         anomalies,
+        data_baseline,
         validation_gate,
         transform,
         base,

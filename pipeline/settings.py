@@ -75,6 +75,36 @@ class NearDuplicates:
 
 
 @dataclasses.dataclass(frozen=True)
+class DataBounds:
+    """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
+
+    Attributes:
+        min_class_images: that every class must have in train.
+        min_class_share: of train that every class must have.
+        label_drift: how far any class's share may have moved since the last blessed model's data.
+        picture_drift: likewise the share of any kind of picture: dark ones, small ones, those of a camera.
+        split_skew: likewise between train and another split.
+        class_changes: how many classes may have appeared or vanished since then.
+        leaked: the part of eval and test that may be in another split too, where the layout gives the splits.
+    """
+
+    min_class_images: int = 1
+    min_class_share: float | None = None
+    label_drift: float | None = 0.3
+    picture_drift: float | None = 0.3
+    split_skew: float | None = 0.3
+    class_changes: int | None = None
+    leaked: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("min_class_share", "label_drift", "picture_drift", "split_skew", "leaked"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"{name} is {value}; it is a part, from 0 to 1")
+        _require(self.min_class_images >= 1, "min_class_images must be at least 1")
+        _require(self.class_changes is None or self.class_changes >= 0, "class_changes must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSettings:
     """Where the images come from and how they are split.
 
@@ -90,6 +120,7 @@ class DataSettings:
             layout gives are kept instead.
         near_duplicates: which pictures share a split because they show the same; null: only identical ones.
         max_rejected: the run stops if a larger part of the files than this cannot be used.
+        bounds: what the data must keep to before anything is trained on them.
         schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
     """
 
@@ -102,6 +133,7 @@ class DataSettings:
     splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
     near_duplicates: NearDuplicates | None = NearDuplicates()
     max_rejected: float = 0.01
+    bounds: DataBounds = DataBounds()
     schema: str | None = None
 
     def __post_init__(self) -> None:

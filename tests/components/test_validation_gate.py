@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from tfx.components.example_validator.executor import Executor
 from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
-from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
+from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 
 from components import ingest_record
 from components.image_splits import Duplicates, Facts
@@ -27,6 +27,7 @@ feature { name: "image/width" type: INT int_domain { min: 1 } presence { min_fra
 string_domain { name: "classes" value: "daisy" value: "roses" value: "tulips" }
 """
 FILE = "schemas/flowers.pbtxt"
+FIRST = "the data were compared with none before: no blessed model was trained on others"
 Row = dict[str, str | int]
 
 
@@ -47,6 +48,8 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         rejected: int = 0,
         duplicates: Sequence[Duplicates] = (),
         given: Sequence[str] = (),
+        before: dict[str, list[Row]] | None = None,
+        bounds: dict[str, float] | None = None,
         **splits: list[Row],
     ) -> list[str]:
         names = artifact_utils.encode_split_names(list(splits))
@@ -66,29 +69,59 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         Executor().Do({"statistics": [statistics], "schema": [schema_artifact]}, {"anomalies": [anomalies]}, {})
         rejects, verdict = File(), File()
         rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
+        baseline = _earlier_statistics(before, tmp_path / "before") if before else None
         _record(rejects.uri, splits, rejected, duplicates, given)
         ValidationGate.test_call(
             anomalies=anomalies,
             statistics=statistics,
+            examples=_examples(splits, tmp_path / "examples"),
             rejects=rejects,
             verdict=verdict,
+            baseline=baseline,
             schema_file=FILE,
             max_rejected=0.2,
+            bounds=json.dumps({"leaked": 0.01} | (bounds or {})),
         )
         return json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"]
 
     return run
 
 
+def _earlier_statistics(splits: dict[str, list[Row]], folder: Path) -> ExampleStatistics:
+    made = ExampleStatistics()
+    made.uri, made.split_names = str(folder), artifact_utils.encode_split_names(list(splits))
+    for name, data in splits.items():
+        (folder / f"Split-{name}").mkdir(parents=True)
+        proto = tfdv.generate_statistics_from_dataframe(pd.DataFrame(data))
+        (folder / f"Split-{name}/FeatureStats.pb").write_bytes(proto.SerializeToString())
+    return made
+
+
+def _examples(splits: dict[str, list[Row]], folder: Path) -> Examples:
+    made = Examples()
+    made.uri, made.split_names = str(folder), artifact_utils.encode_split_names(list(splits))
+    for name, data in splits.items():
+        (folder / f"Split-{name}").mkdir(parents=True, exist_ok=True)
+        with tf.io.TFRecordWriter(str(folder / f"Split-{name}/data")) as writer:
+            for i, row in enumerate(data):
+                values = {key: value for key, value in row.items() if isinstance(value, str)}
+                values["image/path"] = f"{row['label']}/{name}{i}.png"
+                features = {
+                    k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode()])) for k, v in values.items()
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return made
+
+
 def _record(
     uri: str, splits: dict[str, list[Row]], rejected: int, duplicates: Sequence[Duplicates], given: Sequence[str]
 ) -> None:
     """What ingestion would have left."""
-    images = [(f"{split}/{i}.png", split) for split, data in splits.items() for i in range(len(data))]
+    images = [(f"{split}/{i}.png", split, row) for split, data in splits.items() for i, row in enumerate(data)]
     bad = [{"path": f"bad{i:02d}.jpg", "label": "daisy", "stage": "open", "reason": "empty"} for i in range(rejected)]
     about = {"ignored": 0, "layout": "class_folders", "given": given}
-    facts = [Facts(path, "daisy", "", "", "", "", "", "") for path, _ in images]
-    ingest_record.write(uri, facts, dict(images), bad, duplicates, list(splits), about)
+    facts = [Facts(path, str(row["label"]), "", "", "", "", "", "") for path, _, row in images]
+    ingest_record.write(uri, facts, {path: split for path, split, _ in images}, bad, duplicates, list(splits), about)
 
 
 def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
@@ -107,7 +140,7 @@ def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.Datase
 
 
 def test_fit_data_pass(gate: Callable[..., list[str]]) -> None:
-    assert gate(train=rows(*ALL), eval=rows("daisy"), test=rows("roses")) == []
+    assert gate(train=rows(*ALL), eval=rows("daisy"), test=rows("roses")) == [FIRST]
 
 
 @pytest.mark.slow
@@ -217,9 +250,9 @@ def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_
     rejects = File()
     rejects.uri = str(tmp_path)
 
-    ValidationGate.test_call(**artifacts, rejects=rejects, schema_file=FILE)
+    ValidationGate.test_call(**artifacts, examples=Examples(), rejects=rejects, schema_file=FILE)
 
-    assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"] == [
+    assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"][:1] == [
         "label (in test): High L-infinity distance: It is 0.4; "
         "correct the data, or change schemas/flowers.pbtxt if this is meant"
     ]
@@ -227,7 +260,7 @@ def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_
 
 def test_too_many_rejects_stop_the_run_and_are_all_kept(gate: Callable[..., list[str]], tmp_path: Path) -> None:
     data = {"train": rows(*ALL * 12), "eval": rows("daisy"), "test": rows("daisy")}
-    assert gate(rejected=9, **data) == []
+    assert gate(rejected=9, **data) == [FIRST]
     with pytest.raises(InputError) as caught:
         gate(rejected=12, **data)
     lines = str(caught.value).splitlines()
@@ -274,3 +307,31 @@ def test_a_large_group_of_near_duplicates_is_told(gate: Callable[..., list[str]]
     group = Duplicates("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
     notes = gate(duplicates=[group], train=rows(*ALL * 30), eval=rows("daisy"), test=rows("daisy"))
     assert notes[1].startswith("12 of 92 pictures are one group of near-duplicates, e.g. a/0.png, a/1.png, a/2.png")
+
+
+def test_drift_against_the_last_blessed_data_names_the_images(gate: Callable[..., list[str]]) -> None:
+    before = {"train": rows(*ALL * 20), "test": rows(*ALL * 5)}
+    now = {"train": rows(*["daisy"] * 100, "roses", "tulips"), "eval": rows("daisy"), "test": rows("daisy")}
+    with pytest.raises(InputError) as caught:
+        gate(before=before, bounds={"label_drift": 0.3}, **now)
+    assert str(caught.value).splitlines()[1:] == [
+        "- label drifted since the last blessed model's data: 'daisy' was 33.3% of the images and is 98.1% (distance "
+        "0.65; data.bounds.label_drift allows 0.3); such images: daisy/eval0.png, daisy/test0.png, daisy/train0.png, "
+        "daisy/train1.png, daisy/train2.png"
+    ]
+    assert gate(before=before, **now) == [], "no bound, no problem; and the comparison was made"
+
+
+def test_every_bound_of_the_data_is_judged(gate: Callable[..., list[str]]) -> None:
+    data = {
+        "train": rows(*ALL * 20),
+        "eval": rows(*ALL * 10, **{"slice/light": "bright"}),
+        "test": rows(*ALL * 3),
+        "before": {"train": rows("daisy", "roses")},
+    }
+    with pytest.raises(InputError) as caught:
+        gate(bounds={"split_skew": 0.3, "class_changes": 0, "min_class_images": 21}, **data)
+    told = "\n".join(str(caught.value).splitlines()[1:])
+    assert "light is skewed between train and eval: 'bright' is 0.0% of train and 100.0% of eval" in told
+    assert "classes changed since the last blessed model's data; 1 appeared: tulips" in told
+    assert "the class 'daisy' has 20 images in train (33.3%; data.bounds.min_class_images demands 21)" in told

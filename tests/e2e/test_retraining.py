@@ -72,6 +72,6 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
     assert second["metrics"]["accuracy"]["baseline"] is not None
     assert second["pushed_model"] != first["pushed_model"]
 
-    resolvers = {"Baseline", "EarlierFeatures", "LastBlessed"}
+    resolvers = {"Baseline", "DataBaseline", "EarlierFeatures", "LastBlessed"}
     assert {stage["id"] for stage in again["stages"] if not stage["cached"]} == resolvers
     assert again["pushed_model"] == second["pushed_model"]

@@ -64,7 +64,7 @@ def vertex_containers(spec: dict) -> dict[str, dict]:
 def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
     workflow, still_open = compiled(tmp_path, "cluster", *IN_A_BUCKET)
     steps = containers(workflow)
-    assert set(steps) == STAGES | {"Baseline", "EarlierFeatures"}
+    assert set(steps) == STAGES | {"Baseline", "DataBaseline", "EarlierFeatures"}
     assert {step["container"]["image"] for step in steps.values()} == {"registry/classifier:1"}
     assert {step["retryStrategy"]["limit"] for step in steps.values()} == {3}
     assert steps["Trainer"]["container"]["resources"] == {

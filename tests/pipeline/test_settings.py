@@ -1,9 +1,11 @@
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline import settings
@@ -170,3 +172,54 @@ def test_no_override_ends_in_anything_but_settings_or_a_message(text):
         settings.load(DIGITS, [text])
     except InputError as error:
         assert str(error)
+
+
+_KEYS = [
+    field.name
+    for cls in (settings.Settings, settings.DataSettings, settings.DataBounds)
+    for field in dataclasses.fields(cls)
+]
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["auto", "latest", "digits"]),
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(st.sampled_from(_KEYS), st.text(max_size=8)), inner, max_size=5),
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    values=st.fixed_dictionaries(
+        {"name": _VALUES, "data": _VALUES}, optional=dict.fromkeys({*_KEYS} - {"name", "data"}, _VALUES)
+    )
+)
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_values_settings_have_they_are_read_or_refused_in_words(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("fuzz") / "s.yaml"
+    path.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+    with contextlib.suppress(InputError):
+        settings.load(path)
+
+
+@given(
+    text=st.one_of(st.text(max_size=80), st.text(alphabet="{}[]:,-&*!|>'\"%@`#? \n\tab1.", max_size=80)),
+    key=st.text(max_size=12),
+)
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_factory, text, key):
+    path = tmp_path_factory.mktemp("fuzz") / "s.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    for overrides in ([], [f"{key}={text}"], [f"data.images={text}"]):
+        with contextlib.suppress(InputError):
+            settings.load(path, overrides)
+        with contextlib.suppress(InputError):
+            settings.load(DIGITS, overrides)
