@@ -91,7 +91,7 @@ def _earlier_statistics(splits: dict[str, list[Row]], folder: Path) -> ExampleSt
     made = ExampleStatistics()
     made.uri, made.split_names = str(folder), artifact_utils.encode_split_names(list(splits))
     for name, data in splits.items():
-        (folder / f"Split-{name}").mkdir(parents=True)
+        (folder / f"Split-{name}").mkdir(parents=True, exist_ok=True)
         proto = tfdv.generate_statistics_from_dataframe(pd.DataFrame(data))
         (folder / f"Split-{name}/FeatureStats.pb").write_bytes(proto.SerializeToString())
     return made
