@@ -20,14 +20,16 @@ PAGE = PROJECT / "docs" / "results.md"
 BEGIN, END = "<!-- made by benchmarks/transfer_learning.py -->", "<!-- end -->"
 
 ALL = "evaluation.thresholds={} evaluation.per_slice={} evaluation.slices=[label] training.early_stopping=null"
-SUFFIX = "training.steps=150 training.eval_every=30 training.batch_size=32"
+SUFFIX = "training.steps=80 training.eval_every=20 training.batch_size=32"
+NORMS_FROZEN = "[['batch_normalization.*', 0], ['conv2d_(7[6-9]|8.|9.)', 1], ['.*', 0]]"
 VARIANTS = {
     "random base, frozen": "backbone.weights=random backbone.output=mixed8",
     "ImageNet, frozen": "backbone.output=mixed8",
     "ImageNet, last 5 layers": f"backbone.output=mixed8 fine_tune.last_layers=5 {SUFFIX}",
     "ImageNet, from mixed9": f"fine_tune.from=mixed9 training.learning_rate=1e-4 {SUFFIX}",
+    "ImageNet, from mixed9, BatchNorm frozen": (f"fine_tune.rules={NORMS_FROZEN} training.learning_rate=1e-4 {SUFFIX}"),
     "from scratch, 150 pixels": (
-        "backbone.weights=random backbone.output=mixed8 backbone.image_size=150 fine_tune.rules=[['.*',1]] "
+        "backbone.weights=random backbone.output=mixed8 backbone.image_size=150 fine_tune.rules=[['.*', 1]] "
         f"training.learning_rate=1e-3 {SUFFIX}"
     ),
 }
@@ -71,7 +73,7 @@ def main() -> None:
     for name, overrides in VARIANTS.items():
         records = []
         for seed in range(1, options.seeds + 1):
-            kept = options.root / "records" / f"{name}, seed {seed}.json"
+            kept = options.root / "records" / f"{name.replace(' ', '-')}-{seed}.json"
             if not kept.exists():
                 record = run(options.root, options.data, options.weights, overrides, seed)
                 kept.parent.mkdir(parents=True, exist_ok=True)
