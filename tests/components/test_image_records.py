@@ -68,6 +68,7 @@ def test_labels_are_text_or_numbers_with_names(tmp_path: Path) -> None:
         ),
         (example(image=b"1", label=-1), "its label is the number -1, which has no name"),
     ],
+    ids=["garbage", "no image", "a number for an image", "no label", "two lines", "no name", "negative"],
 )
 def test_a_record_that_cannot_be_used_is_told_with_its_place(tmp_path: Path, record: bytes, problem: str) -> None:
     write(tmp_path / "a.tfrecord", example(image=b"1", label=b"cat"), record, example(image=b"3", label=b"dog"))
