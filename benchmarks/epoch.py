@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/epoch.py
 
-At the cut mixed9 and mixed10 train, on maps that were computed before; the whole network is fed images and trains the same
+At the cut mixed9 and mixed10 train, on maps computed before; the whole network is fed images and trains the same
 layers, or all. A random InceptionV3 at 299 pixels (what it costs does not depend on the weights), by the pipeline's own
 model_fn. CPU seconds of all cores, several rounds in turn. Exits with 1 if a ratio is over its bar.
 """
