@@ -194,16 +194,18 @@ def _cpu_seconds() -> float:
 def progress_line() -> Iterator[None]:
     """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards."""
     logger = logging.getLogger(progress.LOGGER_NAME)
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     with rich.console.Console(stderr=True).status("") as status:
         handler = _Status(status)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+        logger.propagate = False  # Beam has the root logger print all it gets
         try:
             yield
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)
+            logger.propagate = propagate
 
 
 class _Status(logging.Handler):

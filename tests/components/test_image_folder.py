@@ -74,13 +74,13 @@ def test_a_folder_that_is_not_there_or_cannot_name_anything_is_told(tmp_path: Pa
         walk(str(tmp_path))
 
 
-def test_a_hundred_thousand_files_in_one_folder_are_listed_in_seconds(tmp_path: Path) -> None:
+def test_twenty_thousand_files_in_one_folder_are_listed_in_seconds(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    for i in range(20_000):  # a fifth of it here; benchmarks/data.py does all
+    for i in range(20_000):
         os.mknod(tmp_path / "cat" / f"{i}.png")
     began = time.monotonic()
     assert len(paths(tmp_path)) == 20_000
-    assert time.monotonic() - began < 4  # measured: 0.2 s
+    assert time.monotonic() - began < 4
 
 
 def rejected(folder: Path, path: str) -> str:
