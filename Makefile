@@ -74,7 +74,7 @@ rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
 test: setup ## all tests, the slow ones too
-	@$(PYTHON) -m pytest -m 'not ports'
+	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-ports: setup airflow-env ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
 	@$(PYTHON) -m pytest -m ports
