@@ -31,7 +31,10 @@ def test_no_name_means_no_metadata(tmp_path: Path) -> None:
         ("file_name,camera\ncat/9.png,A\nx.png,B\n", "names 2 files that are not in the data folder: cat/9.png, x.png"),
         ("file_name,camera\ncat/1.png,A\ncat/1.png,B\n", "line 3: a second row for cat/1.png"),
         ("file_name,camera\ncat/1.png\n", "line 2: 1 fields; the first line has 2"),
-        ("file_name,brightness\n", "none of resolution, brightness, contrast, sharpness, colourfulness, aspect, format"),
+        (
+            "file_name,brightness\n",
+            "none of resolution, brightness, contrast, sharpness, colourfulness, aspect, format",
+        ),
         ("file_name,a,a\n", "no two the same"),
         ("file_name,\n", "must have a name each"),
         ('file_name,a\n"cat/1.png,x\n', "line 2: not CSV: unexpected end of data"),
