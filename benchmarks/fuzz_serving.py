@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from components.served_model import ServedModel, errors_of
-from components.serving_checks import peak_rss_mb
+from components.serving.served_model import ServedModel, errors_of
+from components.serving.serving_checks import peak_rss_mb
 from trainer import signatures
 
 BATCH = 32

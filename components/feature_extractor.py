@@ -27,14 +27,14 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from components.earlier_features import EXAMPLES_ID, PARAMETERS
-from components.feature_index import SHA256, FeatureIndex
-from components.feature_session import FeatureSession, Prefix, choose_session, fold
-from components.progress_counter import ProgressCounter
+from components.features.feature_index import SHA256, FeatureIndex
+from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
 from trainer import progress, records
 from trainer.backbone import read_record
 from trainer.config import AugmentationConfig, make_converter
 from trainer.inputs import FEATURES, FORMAT_FILE
 from trainer.preprocessing import LABEL
+from trainer.progress import ProgressCounter
 
 COMPUTED, REUSED = "images_computed", "images_reused"
 """Custom properties of the features: how many images went through the network, and of how many it was known."""

@@ -18,12 +18,12 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
-from components import ingest_record
-from components.image_ingestion import Distribute, Ingest, read_facts, read_rejected
-from components.image_layout import AUTO, Listing
-from components.image_splits import assign
-from components.slice_features import Edges
-from components.spans import read_spans, resolve, split_pattern
+from components.ingestion import ingest_record
+from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
+from components.ingestion.image_layout import AUTO, Listing
+from components.ingestion.image_splits import assign
+from components.ingestion.slice_features import Edges
+from components.ingestion.spans import read_spans, resolve, split_pattern
 from trainer import progress
 from trainer.errors import InputError
 

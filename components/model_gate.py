@@ -15,11 +15,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
-from components import slices, verdict
-from components.answering import BASELINE, CANDIDATE
-from components.measures import AVERAGES, averages
-from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
-from components.slice_result import OVERALL, Measured
+from components.ingestion import slices
+from components.judging import verdict
+from components.judging.answering import BASELINE, CANDIDATE
+from components.judging.measures import AVERAGES, averages
+from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
+from components.judging.slice_result import OVERALL, Measured
 from components.test_predictions import NOT_COMPARED, Predictions
 from trainer import progress
 
@@ -52,7 +53,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         model: the candidate.
         blessing: gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`.
         baseline_model: the last blessed model, if there is one.
-        bounds: JSON, see components/verdict.py.
+        bounds: JSON, see components/judging/verdict.py.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:

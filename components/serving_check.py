@@ -24,7 +24,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
-from components import serving_probe
+from components.serving import serving_probe
 from trainer import progress
 
 REPORT_FILE = "serving_check.json"

@@ -18,9 +18,9 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
-from components.answering import BASELINE, CANDIDATE, Classify, why_not_comparable
-from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
-from components.served_model import class_names
+from components.judging.answering import BASELINE, CANDIDATE, Classify, why_not_comparable
+from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
+from components.serving.served_model import class_names
 from trainer import progress, records
 
 COMPARED = "compared"

@@ -16,7 +16,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics
 
-from components import data_drift, data_problems, ingest_problems, ingest_record
+from components.ingestion import ingest_problems, ingest_record
+from components.validation import data_drift, data_problems
 from trainer import records
 from trainer.errors import InputError
 

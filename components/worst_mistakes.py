@@ -16,10 +16,10 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
-from components import occlusion
-from components.image_reading import in_eight_bits
-from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
-from components.served_model import ServedModel
+from components.ingestion.image_reading import in_eight_bits
+from components.judging import occlusion
+from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from components.serving.served_model import ServedModel
 from components.test_predictions import Predictions
 from trainer import preprocessing, progress, records, signatures
 

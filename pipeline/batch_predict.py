@@ -17,13 +17,13 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.image_folder import printable
-from components.image_reading import MAX_FILE_BYTES, RejectedError
-from components.progress_counter import ProgressCounter
+from components.ingestion.image_folder import printable
+from components.ingestion.image_reading import MAX_FILE_BYTES, RejectedError
 from pipeline import records
 from pipeline.classifier import BATCH_SIZE, Classifier, ImageFile, find_model, read
 from pipeline.predict import expand, is_wanted, read_local
 from trainer.errors import InputError
+from trainer.progress import ProgressCounter
 
 _RECORDS, _ERRORS = "records", "errors"
 

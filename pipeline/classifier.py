@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.image_reading import RejectedError, read_image
-from components.served_model import ServedModel, errors_of, first_line
+from components.ingestion.image_reading import RejectedError, read_image
+from components.serving.served_model import ServedModel, errors_of, first_line
 from pipeline import push_directory
 from trainer import signatures
 from trainer.errors import InputError

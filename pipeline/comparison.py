@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from components import intervals, measures
-from components.intervals import CONFIDENCE, Interval
-from components.measures import RESAMPLED, SHARES, Answers
-from components.prediction import Prediction
-from components.significance import drop_at_most, holm
-from components.slices import LABEL, title
+from components.ingestion.slices import LABEL, title
+from components.judging import intervals, measures
+from components.judging.intervals import CONFIDENCE, Interval
+from components.judging.measures import RESAMPLED, SHARES, Answers
+from components.judging.prediction import Prediction
+from components.judging.significance import drop_at_most, holm
 from pipeline.runs import Run
 
 _RISK = 1 - CONFIDENCE

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from components import slices as slice_names
+from components.ingestion import slices as slice_names
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
         slices: names of features to slice by: `label`, or `x` for the feature `slice/x`; several joined by `*` are
             crossed. The whole split is always measured too.
         classes: how many there are.
-        code: hash of `components.tfma_metrics`, so that TFX's cache notices when it changes.
+        code: hash of `components.judging.tfma_metrics`, so that TFX's cache notices when it changes.
 
     Raises:
         InputError: a slice has an empty name, or is given twice.
@@ -52,7 +52,7 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
 
     def ours(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
         config = json.dumps({**arguments, "code": code})
-        return tfma.MetricConfig(class_name=class_name, module="components.tfma_metrics", config=config)
+        return tfma.MetricConfig(class_name=class_name, module="components.judging.tfma_metrics", config=config)
 
     def keras(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
         return tfma.MetricConfig(class_name=class_name, config=json.dumps(arguments))

@@ -34,7 +34,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from components import vertex_gate
-from components.spans import split_pattern
+from components.ingestion.spans import split_pattern
 from pipeline import schema as schemas
 from pipeline.pipeline import Places, create_pipeline, push_to, train_args
 from pipeline.settings import KubeflowSettings, ResourceSettings, Settings

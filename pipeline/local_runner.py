@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components import slices, spans
+from components.ingestion import slices, spans
 from pipeline import files, push_directory, runs
 from pipeline import outcome as outcomes
 from pipeline.beam_engines import DataflowEngine
@@ -31,7 +31,7 @@ from trainer.errors import InputError, input_error_behind, message_of
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
 
-    from components.image_layout import Listing
+    from components.ingestion.image_layout import Listing
 
 ARTIFACTS = "artifacts"
 """Folder of all artifacts in the pipeline's folder."""
@@ -226,12 +226,12 @@ def images_folder(settings: Settings, home: Path) -> str:
     """
     images = settings.data.images
     if images == DIGITS:
-        from components.digits import write_digits
+        from components.ingestion.digits import write_digits
 
         write_digits(str(home / "images"))
         return str(home / "images")
     if images.startswith(TFDS):
-        from components.tfds_source import prepare
+        from components.ingestion.tfds_source import prepare
 
         return prepare(images.removeprefix(TFDS))
     if "://" in images:

@@ -51,7 +51,7 @@ class Places:
 
     Attributes:
         pipeline_root: the folder of all artifacts.
-        images: the folder of class folders, or a pattern of such folders; see `components.spans`.
+        images: the folder of class folders, or a pattern of such folders; see `components.ingestion.spans`.
         push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
             its value is `push_to` as JSON.
         train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
@@ -257,7 +257,7 @@ def create_pipeline(
         model=model,
         baseline_model=baseline.outputs["model"],
         eval_config=eval_config(
-            settings.evaluation.slices, len(class_names(schema)), code_hash("components.tfma_metrics")
+            settings.evaluation.slices, len(class_names(schema)), code_hash("components.judging.tfma_metrics")
         ),
         example_splits=["test"],
     )

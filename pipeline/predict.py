@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.image_folder import METADATA_NAMES, printable, read_file
-from components.image_reading import RejectedError
+from components.ingestion.image_folder import METADATA_NAMES, printable, read_file
+from components.ingestion.image_reading import RejectedError
 from pipeline.classifier import BATCH_SIZE, Classifier, ImageFile, batches, find_model, read
 from trainer import progress
 from trainer.errors import InputError

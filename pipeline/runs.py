@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
 from pipeline import lineage
 from pipeline.outcome import RECORD_FILE, Outcome
 from trainer.errors import InputError

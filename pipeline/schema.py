@@ -9,10 +9,11 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import data_problems, slice_features, slices
-from components.first_sight import measure_edges
-from components.image_layout import Listing
-from components.image_statistics import STATISTICS
+from components.ingestion import slice_features, slices
+from components.ingestion.first_sight import measure_edges
+from components.ingestion.image_layout import Listing
+from components.ingestion.image_statistics import STATISTICS
+from components.validation import data_problems
 from pipeline.files import write
 from trainer.errors import InputError
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from components.model_server import ModelServer
-from components.model_versions import ModelVersions, single
-from components.server_limits import ServerLimits
+from components.serving.model_server import ModelServer
+from components.serving.model_versions import ModelVersions, single
+from components.serving.server_limits import ServerLimits
 from pipeline import push_directory
 from trainer.errors import InputError
 
@@ -45,7 +45,7 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
             raise InputError(f"no model in {directory} can be loaded: {reasons}")
         server = ModelServer(name, versions, port, limits)
         say(f"listening on {server.address}: gRPC, as TensorFlow Serving speaks it; the model's name is {name}")
-        say(f"try it:   .venv/bin/python -m components.model_client {server.address} {name} one.jpg two.png")
+        say(f"try it:   .venv/bin/python -m components.serving.model_client {server.address} {name} one.jpg two.png")
         polling = None if fixed else versions.poll_every(limits.poll_seconds)
         _wait_for_a_signal()
         say("stopping: what was begun is finished")

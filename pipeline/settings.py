@@ -23,8 +23,8 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from components import near_duplicates, spans
-from components.server_limits import ServerLimits
+from components.ingestion import near_duplicates, spans
+from components.serving.server_limits import ServerLimits
 from pipeline import beam_engines, evaluation
 from pipeline.beam_engines import BeamEngine, LocalEngine
 from trainer import rules

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
+from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
 from pipeline import lineage, runs
 from pipeline.lineage import NodeRun, Output
 from pipeline.outcome import Outcome

@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy import stats
 
-from components.prediction import Prediction
-from components.slice_result import OVERALL
+from components.judging.prediction import Prediction
+from components.judging.slice_result import OVERALL
 from pipeline.report.facts import Data, Evidence, Picture, Trait
 
 PICTURES = 8

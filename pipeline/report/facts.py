@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.prediction import Prediction
+from components.judging.prediction import Prediction
 from pipeline.outcome import Outcome
 
 

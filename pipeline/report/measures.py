@@ -6,8 +6,8 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from components.intervals import Interval, wilson
-from components.prediction import Prediction
+from components.judging.intervals import Interval, wilson
+from components.judging.prediction import Prediction
 
 _BINS = 10
 

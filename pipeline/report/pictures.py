@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from components.image_reading import in_eight_bits
+from components.ingestion.image_reading import in_eight_bits
 from pipeline.report.facts import Picture
 
 _SAMPLES = 240

@@ -13,9 +13,10 @@ from tensorflow import keras
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import feature_extractor, feature_session
+from components import feature_extractor
 from components.feature_extractor import FeatureExtractor, Variants
-from components.feature_session import FeatureSession, Prefix, choose_session, fold
+from components.features import feature_session
+from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
 from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
 from trainer import backbone, inputs, progress

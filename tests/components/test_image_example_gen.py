@@ -25,8 +25,8 @@ from tfx.utils import proto_utils
 
 from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
-from components.image_splits import Duplicates
-from components.ingest_record import read_counts, read_duplicates, read_rejects
+from components.ingestion.image_splits import Duplicates
+from components.ingestion.ingest_record import read_counts, read_duplicates, read_rejects
 from tests.components.conftest import detailed, encoded, picture
 from trainer import progress
 from trainer.errors import InputError

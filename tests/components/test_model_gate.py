@@ -13,9 +13,9 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 
 from components import test_predictions
 from components.evaluator import Executor
-from components.measures import columns, resample
+from components.judging.measures import columns, resample
+from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from components.model_gate import ModelGate, read_evaluation
-from components.prediction import PREDICTIONS_FILE, read_predictions
 from pipeline.evaluation import METRICS, eval_config
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 

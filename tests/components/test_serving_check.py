@@ -13,7 +13,8 @@ from tfx.types import artifact_utils
 from tfx.types.channel_utils import as_channel
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
-from components import serving_check, serving_probe
+from components import serving_check
+from components.serving import serving_probe
 from components.serving_check import Limits, ServingCheck
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
 from trainer import model_files

@@ -13,7 +13,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model
 
 from components import test_predictions
-from components.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
 from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
 from trainer import records
 

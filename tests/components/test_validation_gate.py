@@ -15,8 +15,8 @@ from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 
-from components import ingest_record
-from components.image_splits import Duplicates, Facts
+from components.ingestion import ingest_record
+from components.ingestion.image_splits import Duplicates, Facts
 from components.validation_gate import ValidationGate
 from trainer.errors import InputError
 

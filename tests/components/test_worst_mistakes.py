@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from tfx.types.standard_artifacts import Examples
 
-from components import occlusion, worst_mistakes
-from components.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of
+from components import worst_mistakes
+from components.judging import occlusion
+from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of
 from components.test_predictions import Predictions
 from tests.components.test_test_predictions import labelled, model
 from tests.model_factory import write_examples

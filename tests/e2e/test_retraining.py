@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.digits import write_digits
+from components.ingestion.digits import write_digits
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.prediction import Answer, Prediction
+from components.judging.prediction import Answer, Prediction
 from pipeline.outcome import Outcome
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'

@@ -13,7 +13,7 @@ from apache_beam.io.filesystem import FileMetadata, MatchResult
 from apache_beam.io.localfilesystem import LocalFileSystem
 from click.testing import CliRunner
 
-from components.served_model import ServedModel
+from components.serving.served_model import ServedModel
 from pipeline.__main__ import main
 from pipeline.batch_predict import ClassifyFolder, Place, batch_predict
 from pipeline.predict import predict

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.prediction import Prediction
+from components.judging.prediction import Prediction
 from pipeline.report import evidence, graph, measures, pictures, plots
 from pipeline.report.collect import collect
 from pipeline.report.facts import ClassCounts, Made, Step, Trait

@@ -8,7 +8,7 @@ import pytest
 from pipeline import runs, tables
 from pipeline.comparison import Comparison, compare
 from pipeline.outcome import RECORD_FILE
-from tests.components.answered import predictions
+from tests.components.judging.answered import predictions
 from tests.pipeline.report_run import NAME, SETTINGS, write_run
 from trainer.errors import InputError
 

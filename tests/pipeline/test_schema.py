@@ -1,6 +1,6 @@
 import pytest
 
-from components.image_layout import read_layout
+from components.ingestion.image_layout import read_layout
 from pipeline import schema
 from tests.components.conftest import image_folder, picture
 from trainer.errors import InputError

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from components import model_client
-from components.model_client import RemoteModel
-from components.model_server import ModelServer
-from components.model_versions import ModelVersions
-from components.server_limits import ServerLimits
+from components.serving import model_client
+from components.serving.model_client import RemoteModel
+from components.serving.model_server import ModelServer
+from components.serving.model_versions import ModelVersions
+from components.serving.server_limits import ServerLimits
 from pipeline import push_directory
 from pipeline.serve import serve
 from tests.conftest import ROOT
@@ -49,7 +49,9 @@ def test_serve_answers_follows_the_push_directory_and_ends_when_told(
     try:
         wait_for(lambda: "try it:" in said() or process.poll() is not None)
         assert process.poll() is None, said()
-        (command,) = (line.split("-m components.model_client ")[1] for line in said().splitlines() if "try it" in line)
+        (command,) = (
+            line.split("-m components.serving.model_client ")[1] for line in said().splitlines() if "try it" in line
+        )
         address, name, *_ = command.split()
         model_client.main([address, name, str(photo)])
         assert json.loads(capsys.readouterr().out) | {"probability": 1} == {

@@ -30,9 +30,9 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.types import Artifact
 
-from components.ingest_record import read_counts, read_rejects
+from components.ingestion.ingest_record import read_counts, read_rejects
+from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from components.model_gate import read_evaluation
-from components.prediction import PREDICTIONS_FILE, read_predictions
 from pipeline import schema, settings
 from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline.local_runner import list_images

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from components.digits import write_digits
+from components.ingestion.digits import write_digits
 
 
 def write_few_digits(folder: Path, per_class: int) -> Path:

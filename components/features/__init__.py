@@ -1,0 +1,1 @@
+"""The frozen network's features: computing them, and finding those that an earlier run computed."""

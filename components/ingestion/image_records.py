@@ -1,0 +1,176 @@
+"""TFRecords of tf.Examples as a source of images: those of others, and the folders that TensorFlow Datasets prepares.
+
+A folder of TensorFlow Datasets holds TFRecords and says beside them where in an Example image and label are, and how
+integer labels are called (https://www.tensorflow.org/datasets/external_tfrecord): so reading one needs no such package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from components.ingestion.image_folder import is_remote, open_remote, read_whole
+from trainer.errors import InputError
+
+LABELS_FILE = "labels.txt"
+"""What integer labels are called: a name a line, the first is that of 0."""
+
+_IMAGE_KEYS = ("image/encoded", "image")
+_LABEL_KEY = "label"
+_TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
+_TFDS_FILES = (_TFDS_INFO, "features.json")
+_RECORDS = ".tfrecord"
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Where in an Example image and label are, and how integer labels are called.
+
+    Attributes:
+        image: keys of the encoded image; the first that an Example has counts.
+        label: key of the label.
+        labels: names of the labels 0, 1, …; none if labels are text.
+    """
+
+    image: tuple[str, ...] = _IMAGE_KEYS
+    label: str = _LABEL_KEY
+    labels: tuple[str, ...] = ()
+
+
+class Record(NamedTuple):
+    """One image of a TFRecord file.
+
+    Attributes:
+        path: the file's, `#`, and the record's number in it, from 0.
+        label: its class; empty if there is a problem.
+        data: the encoded image.
+        problem: why it cannot be used; else empty.
+    """
+
+    path: str
+    label: str
+    data: bytes
+    problem: str = ""
+
+
+def is_record_file(path: str) -> bool:
+    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecords`, `x.tfrecord-00000-of-00004`, `….gz`."""
+    return _RECORDS in path.rsplit("/", 1)[-1].lower()
+
+
+def split_in_name(path: str, splits: Mapping[str, str]) -> str:
+    """The split that the first folder is called after, or the file: `flowers-train.tfrecord-00000-of-00004`; else "".
+
+    Args:
+        path: relative to the data folder.
+        splits: what splits may be called -> the split.
+    """
+    folder, slash, _ = path.partition("/")
+    if slash and folder.lower() in splits:
+        return splits[folder.lower()]
+    words = re.split(r"[-_.]", path.rsplit("/", 1)[-1].lower().split(_RECORDS)[0])
+    return next((splits[word] for word in reversed(words) if word in splits), "")
+
+
+def describing_files(paths: Iterable[str]) -> list[str]:
+    """Those files at the top of a folder that describe its TFRecords."""
+    top = [path for path in paths if "/" not in path]
+    return [path for path in top if path in (LABELS_FILE, *_TFDS_FILES) or path.endswith(_TFDS_LABELS)]
+
+
+def read_names(folder: str, described: Sequence[str]) -> Names:
+    """Reads the files that `describing_files` found.
+
+    Raises:
+        InputError: if they describe no image and label, or a list of names is empty or has a name twice.
+    """
+    names = Names()
+    if _TFDS_INFO in described:
+        info = json.loads(read_whole(folder, _TFDS_INFO))
+        keys = [item.get("featureKey") for item in info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])]
+        if len(keys) != 2 or not all(keys):
+            raise InputError(f"{folder}/{_TFDS_INFO} names no image and label (supervisedKeys): it is no labelled set.")
+        names = Names((keys[0],), keys[1])
+    file = next((name for name in (f"{names.label}{_TFDS_LABELS}", LABELS_FILE) if name in described), None)
+    if file is None:
+        return names
+    labels = read_whole(folder, file).decode("utf-8").splitlines()
+    if not labels or "" in labels or len(set(labels)) < len(labels):
+        raise InputError(f"{folder}/{file} must hold a name a line, no two the same.")
+    return dataclasses.replace(names, labels=tuple(labels))
+
+
+def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
+    """The images of one TFRecord file, one at a time.
+
+    What cannot be used is yielded with its problem: a record without image or label, and, as one, whatever follows
+    where a file is damaged, which hides how much that is.
+    """
+    number = -1
+    try:
+        for number, serialized in enumerate(_records(folder, path)):
+            yield _read(f"{path}#{number}", serialized, names)
+    except tf.errors.DataLossError as error:
+        reason = f"the TFRecord file is damaged from here on: {error.message.split(' [')[0]}"
+        yield Record(f"{path}#{number + 1}", "", b"", reason)
+
+
+def distinct_labels(folder: str, paths: Iterable[str], names: Names) -> set[str]:
+    """The labels that TFRecords hold; reads them all, decodes nothing."""
+    found = {record.label for path in paths for record in read_records(folder, path, names)}
+    return found - {""}
+
+
+def _read(path: str, serialized: bytes, names: Names) -> Record:
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception:  # protobuf's DecodeError, whose module depends on its implementation
+        return Record(path, "", b"", "the record is no tf.Example")
+    image: Sequence[bytes] = next((features[key].bytes_list.value for key in names.image if key in features), [])
+    if len(image) != 1:
+        return Record(path, "", b"", f"its tf.Example has no image in {' or '.join(names.image)}")
+    label, problem = _label(features[names.label] if names.label in features else tf.train.Feature(), names)
+    return Record(path, label, image[0], problem)
+
+
+def _label(feature: tf.train.Feature, names: Names) -> tuple[str, str]:
+    """The label, and what is wrong with it."""
+    if len(feature.bytes_list.value) == 1:
+        label = feature.bytes_list.value[0].decode("utf-8", "backslashreplace")
+        if label and label.isprintable() and label == label.strip():
+            return label, ""
+        return "", f"its label {label!r} cannot name a class"
+    if len(feature.int64_list.value) != 1:
+        return "", f"its tf.Example has no {names.label}"
+    number = feature.int64_list.value[0]
+    if 0 <= number < len(names.labels):
+        return names.labels[number], ""
+    return "", f"its label is the number {number}, which has no name: give the data folder a {LABELS_FILE}"
+
+
+def _records(folder: str, path: str) -> Iterator[bytes]:
+    compression = "GZIP" if path.endswith(".gz") else ""
+    with _local(folder, path) as file:
+        yield from tf.data.TFRecordDataset(file, compression, buffer_size=2**20).as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def _local(folder: str, path: str) -> Iterator[str]:
+    """The file, copied here for as long as it is read if it is remote: TensorFlow reads no `s3://`."""
+    if not is_remote(folder):
+        yield f"{folder}/{path}"
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "copy"
+        with open_remote(f"{folder}/{path}") as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target, 2**20)
+        yield str(copy)

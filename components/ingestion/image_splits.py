@@ -1,0 +1,181 @@
+"""Which split each image goes to, so that no picture is in two: the identical, the near-identical, a group.
+
+Everything that belongs together is a connected component of images: of the same pixels, of the same group
+(`data.group_by`), or near-duplicates. A component has one split, which the hash of one of its members decides: so a
+picture stays in its split as the data grow, unless something arrives that ties it to another.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from components.ingestion import near_duplicates
+from components.ingestion.image_reading import ReadImage
+
+IDENTICAL, NEAR = "identical", "near"
+
+
+class Facts(NamedTuple):
+    """What is kept of an image to find those it belongs with; some 500 bytes.
+
+    Attributes:
+        path: relative to the data folder.
+        label: its class.
+        split: that the layout gives, or "".
+        group: its value of `data.group_by`, or "".
+        sha256: of the file.
+        pixels: of the pixels.
+        hash: `near_duplicates.describe`'s, 16 hexadecimal digits; "" if it has none.
+        thumbnail: `near_duplicates.describe`'s, in base64.
+    """
+
+    path: str
+    label: str
+    split: str
+    group: str
+    sha256: str
+    pixels: str
+    hash: str
+    thumbnail: str
+
+    @classmethod
+    def of(cls, path: str, label: str, split: str, group: str, image: ReadImage) -> Facts:
+        """Of an image that was read."""
+        number, thumbnail = image.likeness or (None, b"")
+        digits = "" if number is None else f"{number:016x}"
+        return cls(
+            path, label, split, group, image.sha256, image.pixels, digits, base64.b64encode(thumbnail).decode("ascii")
+        )
+
+
+class Duplicates(NamedTuple):
+    """Images that show the same.
+
+    Attributes:
+        kind: `identical` pixels, or `near`-duplicates (of which some may be identical).
+        paths: sorted.
+        labels: the class of each.
+        splits: the split of each.
+    """
+
+    kind: str
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return self._asdict()
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """The split of every image, and what was found on the way.
+
+    Attributes:
+        splits: path -> split.
+        duplicates: in the order of their first paths.
+    """
+
+    splits: dict[str, str]
+    duplicates: list[Duplicates]
+
+
+def assign(facts: Iterable[Facts], weights: dict[str, int], distance: int | None) -> Assignment:
+    """Decides the splits.
+
+    Splits that the layout gives are kept as they are. Those it does not give are made from its training images, in
+    proportion to the weights; what belongs together with an image of another given split stays in training.
+
+    Args:
+        facts: of all images.
+        weights: split -> its share of the images, among all weights.
+        distance: in how many bits the perceptual hashes of near-duplicates may differ; None looks for none.
+    """
+    images = sorted(facts)
+    identical = _equal(image.pixels for image in images)
+    edges = (
+        _chains(identical)
+        if distance is None
+        else np.concatenate([_chains(identical), _near(images, identical, distance)])
+    )
+    alike = near_duplicates.components(len(images), edges)
+    groups = _chains(_equal(image.group for image in images))
+    together = near_duplicates.components(len(images), np.concatenate([_chains(alike), groups]))
+    splits = _splits(images, together, weights)
+    return Assignment(
+        {image.path: split for image, split in zip(images, splits, strict=True)},
+        _duplicates(images, splits, identical, alike),
+    )
+
+
+def _equal(values: Iterable[str]) -> np.ndarray:
+    """A number for each value, the same for equal ones, -1 for none: int64 [n]."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) if value else -1 for value in values], np.int64)
+
+
+def _chains(numbers: np.ndarray) -> np.ndarray:
+    """Edges that connect all places of the same number, but of -1: int64 [m, 2]."""
+    order = np.argsort(numbers, kind="stable")
+    same = (numbers[order][1:] == numbers[order][:-1]) & (numbers[order][1:] >= 0)
+    return np.stack([order[:-1][same], order[1:][same]], axis=1)
+
+
+def _near(images: Sequence[Facts], identical: np.ndarray, distance: int) -> np.ndarray:
+    """Edges between near-duplicates; of identical images only the first is looked at."""
+    _, first = np.unique(identical, return_index=True)
+    chosen = np.array([place for place in first if images[place].hash], np.int64)
+    hashes = np.array([int(images[place].hash, 16) for place in chosen], np.uint64)
+    encoded = b"".join(base64.b64decode(images[place].thumbnail) for place in chosen)
+    thumbnails = np.frombuffer(encoded, np.uint8).reshape(len(chosen), near_duplicates.THUMBNAIL**2)
+    return chosen[near_duplicates.pairs(hashes, thumbnails, distance)]
+
+
+def _splits(images: Sequence[Facts], together: np.ndarray, weights: dict[str, int]) -> list[str]:
+    given = {image.split for image in images} - {""}
+    free = {split: weight for split, weight in weights.items() if split not in given or split == "train"}
+    names, ends = list(free), list(itertools.accumulate(free.values()))
+    keys: dict[int, str] = {}
+    bound: set[int] = set()
+    for image, component in zip(images, together.tolist(), strict=True):
+        key = hashlib.sha256(image.group.encode()).hexdigest() if image.group else image.sha256
+        keys[component] = min(key, keys.get(component, key))
+        if image.split not in ("", "train"):
+            bound.add(component)
+    splits = []
+    for image, component in zip(images, together.tolist(), strict=True):
+        if image.split not in ("", "train") or (image.split and component in bound):
+            splits.append(image.split)
+        else:
+            splits.append(names[bisect.bisect(ends, int(keys[component], 16) % ends[-1])])
+    return splits
+
+
+def _duplicates(
+    images: Sequence[Facts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray
+) -> list[Duplicates]:
+    found = []
+    for kind, numbers in ((IDENTICAL, identical), (NEAR, alike)):
+        order = np.argsort(numbers, kind="stable")
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=-2))
+        for places in np.split(order, starts[1:]) if len(order) else []:
+            if len(places) > 1 and (kind == IDENTICAL or len(set(identical[places].tolist())) > 1):
+                members = places.tolist()
+                found.append(
+                    Duplicates(
+                        kind,
+                        [images[m].path for m in members],
+                        [images[m].label for m in members],
+                        [splits[m] for m in members],
+                    )
+                )
+    return sorted(found, key=lambda duplicates: (duplicates.paths[0], duplicates.kind))

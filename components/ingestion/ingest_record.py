@@ -1,0 +1,90 @@
+"""What an ingestion leaves beside the examples: the rejects, the duplicates, and counts that add up to the files found.
+
+It is an artifact of its own, published whatever comes of the run: ValidationGate judges it later.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tfx.dsl.io import fileio
+
+from components.ingestion.image_splits import Duplicates, Facts
+
+REJECTS_FILE = "rejects.jsonl"
+"""A JSON object a line with `path`, `label`, `stage` and `reason`, sorted by path."""
+
+DUPLICATES_FILE = "duplicates.jsonl"
+"""A JSON object a line: `image_splits.Duplicates`."""
+
+COUNTS_FILE = "counts.json"
+"""{"found", "ignored", "rejected", "read", <split>..., "duplicates", "layout", "given": [split...],
+"classes": {<name>: {<split>..., "rejected"}}}: found = ignored + rejected + read, and read is the sum of the splits."""
+
+_REJECTED = "rejected"
+
+
+def write(
+    uri: str,
+    facts: Sequence[Facts],
+    splits: Mapping[str, str],
+    rejects: Iterable[Mapping[str, str]],
+    duplicates: Sequence[Duplicates],
+    split_names: Sequence[str],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes the three files, and returns the counts.
+
+    Args:
+        uri: the artifact's folder.
+        facts: of all images that were read.
+        splits: their paths -> their splits.
+        rejects: all that were not.
+        duplicates: among the images.
+        split_names: in order.
+        about: `ignored`, `layout` and `given`, as in `image_layout.Listing`.
+    """
+    rejected = sorted(rejects, key=lambda reject: reject["path"])
+    counts: dict[str, Any] = {"found": 0, "ignored": about["ignored"], _REJECTED: len(rejected), "read": len(facts)}
+    counts["found"] = counts["ignored"] + counts[_REJECTED] + counts["read"]
+    counts |= dict.fromkeys(split_names, 0) | collections.Counter(splits[image.path] for image in facts)
+    counts["duplicates"] = len({path for group in duplicates for path in group.paths[1:]})
+    counts |= {"layout": about["layout"], "given": list(about["given"])}
+    classes: dict[str, dict[str, int]] = {}
+    for label, outcome in itertools.chain(
+        ((image.label, splits[image.path]) for image in facts), ((reject["label"], _REJECTED) for reject in rejected)
+    ):
+        if label:
+            classes.setdefault(label, dict.fromkeys([*split_names, _REJECTED], 0))[outcome] += 1
+    _write_lines(f"{uri}/{REJECTS_FILE}", rejected)
+    _write_lines(f"{uri}/{DUPLICATES_FILE}", [group.to_dict() for group in duplicates])
+    with fileio.open(f"{uri}/{COUNTS_FILE}", "w") as file:
+        file.write(json.dumps({**counts, "classes": dict(sorted(classes.items()))}, indent=1, ensure_ascii=False))
+    return counts
+
+
+def read_counts(uri: str) -> dict[str, Any]:
+    """What `COUNTS_FILE` in that folder holds."""
+    with fileio.open(f"{uri}/{COUNTS_FILE}") as file:
+        return json.loads(file.read())
+
+
+def read_rejects(uri: str, most: int | None = None) -> list[dict[str, str]]:
+    """The first (at most `most`) entries of `REJECTS_FILE` in that folder."""
+    with fileio.open(f"{uri}/{REJECTS_FILE}") as file:
+        return [json.loads(line) for line in itertools.islice(file, most)]
+
+
+def read_duplicates(uri: str) -> list[Duplicates]:
+    """All entries of `DUPLICATES_FILE` in that folder."""
+    with fileio.open(f"{uri}/{DUPLICATES_FILE}") as file:
+        return [Duplicates(**json.loads(line)) for line in file]
+
+
+def _write_lines(path: str, entries: Iterable[Mapping[str, Any]]) -> None:
+    with fileio.open(path, "w") as file:
+        file.write("".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in entries))

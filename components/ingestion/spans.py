@@ -1,0 +1,167 @@
+"""Spans: data that arrive in folders numbered by day or delivery, such as `photos/day-{SPAN}`, and a window of them.
+
+The specs are TFX's: `{SPAN}`, `{SPAN:2}` for two digits, `{VERSION}`, or `{YYYY}` `{MM}` `{DD}`, a date, whose span is
+the number of days since 1970. TFX's ExampleGen reads one span; here a run reads the last few of them, each in its
+latest version, as one data set whose paths begin with the span's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from components.ingestion.image_folder import is_remote
+from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from components.ingestion.image_layout import Listing
+
+_SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
+_DATE = {"YYYY": 4, "MM": 2, "DD": 2}
+_EPOCH = datetime.date(1970, 1, 1)
+
+
+class Span(NamedTuple):
+    """One span of the data.
+
+    Attributes:
+        number: of the span, or of its day since 1970.
+        version: None where the pattern has no `{VERSION}`.
+        folder: relative to the folder before the first spec.
+    """
+
+    number: int
+    version: int | None
+    folder: str
+
+
+def split_pattern(images: str) -> tuple[str, str]:
+    """A data folder as (folder, pattern): what comes before the first part with a spec, and the rest, or "".
+
+    Raises:
+        ValueError: the specs are none that TFX knows, or do not go together.
+    """
+    parts = images.rstrip("/").split("/")
+    first = next((i for i, part in enumerate(parts) if "{" in part), len(parts))
+    base, pattern = "/".join(parts[:first]), "/".join(parts[first:])
+    specs = [name for name, _ in _SPEC.findall(pattern)]
+    plain = _SPEC.sub("", pattern)
+    if pattern and (
+        set("{}*?[]") & set(plain)
+        or len(set(specs)) < len(specs)
+        or {*specs} - {"VERSION"} not in ({"SPAN"}, set(_DATE))
+    ):
+        raise ValueError(
+            f"{pattern!r} is no pattern of spans; it must have {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, each once, "
+            "and may have {VERSION}, as in photos/day-{SPAN} or photos/day-{SPAN}/v{VERSION}"
+        )
+    return base, pattern
+
+
+def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
+    """The spans to read, oldest first: the last `window` that there are, up to the chosen one, each once.
+
+    A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
+
+    Args:
+        base: the folder that holds them, local or remote.
+        pattern: as `split_pattern` returns it.
+        number: the last span; None: the latest there is.
+        window: how many.
+
+    Raises:
+        InputError: there is no span, or not the chosen one.
+    """
+    if is_remote(base) and not base.startswith("gs://"):
+        raise InputError(f"data.images: {base}/{pattern}: spans are looked for in local and gs:// folders only")
+    from tfx.dsl.io import fileio  # brings TFX, which no one needs who only checks settings
+
+    regex = re.compile(_regex(pattern))
+    latest: dict[int, Span] = {}
+    for path in fileio.glob(f"{base}/{_SPEC.sub('*', pattern)}"):
+        folder = str(path).rstrip("/")[len(base) + 1 :]
+        found = regex.fullmatch(folder)
+        span = _span(found.groupdict(), folder) if found and fileio.isdir(f"{base}/{folder}") else None
+        if span and (span.number not in latest or latest[span.number] < span):
+            latest[span.number] = span
+    there = sorted(latest)
+    if not there:
+        raise InputError(f"data.images: no folder in {base} fits {pattern}; the first span belongs there")
+    if number is not None and number not in latest:
+        raise InputError(f"data.span: there is no span {number} in {base}; there are {there[0]} to {there[-1]}")
+    last = there[-1] if number is None else number
+    return [latest[n] for n in there if n <= last][-window:]
+
+
+def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
+    """Lists some folders as one data set; paths are relative to `base`.
+
+    Args:
+        base: the folder that holds them; it is the data folder itself where `folders` is just "".
+        folders: relative to it.
+        layout: of each of them, one of `image_layout.LAYOUTS`.
+        metadata: name of the metadata file in each of them, or "".
+
+    Returns:
+        All files; the columns of their metadata are those of any folder.
+
+    Raises:
+        InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
+    """
+    from components.ingestion.image_layout import (
+        TFRECORDS,
+        read_layout,
+    )  # with TensorFlow, which settings need not wait for
+    from components.ingestion.image_metadata import Metadata
+
+    if list(folders) == [""]:
+        return read_layout(base, layout, metadata)
+    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, least_classes=1) for folder in folders}
+    for what in ("layout", "names"):
+        if len({getattr(listing, what) for listing in found.values()}) > 1:
+            raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: they differ in their {what}")
+    files = [file._replace(path=f"{folder}/{file.path}") for folder, listing in found.items() for file in listing.files]
+    if found[folders[0]].layout != TFRECORDS and len({file.label for file in files if file.label}) < 2:
+        raise InputError(
+            f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
+        )
+    columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
+    rows = {
+        f"{folder}/{path}": tuple(listing.metadata.values(path).get(column, "") for column in columns)
+        for folder, listing in found.items()
+        for path in listing.metadata.rows
+    }
+    return dataclasses.replace(
+        found[folders[0]],
+        folder=base,
+        files=sorted(files),
+        metadata=Metadata(columns, rows),
+        ignored=sum(listing.ignored for listing in found.values()),
+        described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
+    )
+
+
+def _regex(pattern: str) -> str:
+    """Of the folders that fit: specs are digits, of any number unless that is given."""
+    position, parts = 0, []
+    for spec in _SPEC.finditer(pattern):
+        name, width = spec.groups()
+        width = width or _DATE.get(name)
+        parts += [re.escape(pattern[position : spec.start()]), rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"]
+        position = spec.end()
+    return "".join(parts) + re.escape(pattern[position:])
+
+
+def _span(found: dict[str, str], folder: str) -> Span | None:
+    """What a folder's name says; None where it has the form of a date and is none."""
+    version = int(found["VERSION"]) if "VERSION" in found else None
+    if "SPAN" in found:
+        return Span(int(found["SPAN"]), version, folder)
+    try:
+        day = datetime.date(*(int(found[part]) for part in _DATE))
+    except ValueError:
+        return None
+    return Span((day - _EPOCH).days, version, folder)

@@ -1,0 +1,170 @@
+"""One slice of the test split: what TFMA measured there of both models, and how sure that is by the single answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.judging import intervals, measures
+from components.judging.intervals import Interval
+from components.judging.measures import LOWER_IS_BETTER, RESAMPLED, SHARES, Answers, Resampled
+from components.judging.significance import Evidence, at_least, drop_at_most, share_at_least
+
+OVERALL = "overall"
+"""What the whole split is called."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What TFMA measured of one model on one slice.
+
+    Attributes:
+        parts: which images: name and value of each feature; none for the whole split.
+        slice: what that is called, e.g. `label=roses`, or `overall`.
+        examples: number of images in it.
+        metrics: values by name, NaN where TFMA could not tell.
+        auc: by class, NaN likewise.
+        confusion: images by true and predicted class, int [k, k]; None where it was not measured.
+    """
+
+    parts: tuple[tuple[str, str], ...]
+    slice: str
+    examples: int
+    metrics: Mapping[str, float]
+    auc: Sequence[float] = ()
+    confusion: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceResult:
+    """Both models on one slice.
+
+    Attributes:
+        measured: of the candidate.
+        past: of the baseline, None if there is none.
+        images: places of the slice's images among all answers, int [n].
+        answers: the candidate's.
+        before: the baseline's for the same images.
+        confidence: of all intervals.
+    """
+
+    measured: Measured
+    past: Measured | None
+    images: np.ndarray
+    answers: Answers
+    before: Answers | None
+    confidence: float
+
+    @property
+    def is_overall(self) -> bool:
+        """Whether it is the whole split."""
+        return self.measured.slice == OVERALL
+
+    @property
+    def where(self) -> str:
+        """` on the slice …`, nothing for the whole split."""
+        return "" if self.is_overall else f" on the slice {self.measured.slice}"
+
+    @functools.cached_property
+    def _resampled(self) -> list[dict[str, Resampled]]:
+        return measures.resample([a for a in (self.answers, self.before) if a is not None])
+
+    def range(self, metric: str) -> dict[str, float | None]:
+        """The candidate's value, and its limits where they are known."""
+        return self._range(self.measured, metric, self.answers, 0)
+
+    def past_range(self, metric: str) -> dict[str, float | None] | None:
+        """The baseline's likewise, None if there is none."""
+        if self.past is None or self.before is None:
+            return None
+        return self._range(self.past, metric, self.before, 1)
+
+    def change(self, metric: str) -> dict[str, float | None] | None:
+        """Candidate minus baseline, on the same images; None if there is no baseline or no interval is known."""
+        if self.before is None or metric not in (*SHARES, *RESAMPLED):
+            return None
+        if metric in SHARES:
+            gained, lost = measures.discordant(self.answers, self.before, metric)
+            return as_range(intervals.paired_change(gained, lost, self.answers.count, self.confidence))
+        now, then = self._resampled
+        return as_range(now[metric].minus(then[metric]).interval(self.confidence))
+
+    def evidence(self, metric: str, kind: str, bound: float) -> Evidence:
+        """How surely the candidate breaks, or keeps, `min`, `max` or `max_drop` of one metric."""
+        count = self.answers.count
+        if kind == "max_drop":
+            assert self.before is not None  # the caller asks only where there is a baseline
+            gained, lost = measures.discordant(self.answers, self.before, "accuracy")
+            if metric in SHARES:
+                gained, lost = measures.discordant(self.answers, self.before, metric)
+                return drop_at_most(gained, lost, count, bound)
+            sign = -1 if metric in LOWER_IS_BETTER else 1
+            now, then = self._resampled
+            change = now[metric].minus(then[metric])
+            error = max(change.error, _floor(metric, math.sqrt(gained + lost + 1) / count))
+            return at_least(sign * change.corrected, error, count, -bound)
+        if metric in SHARES:
+            successes = int(self.answers.successes(metric).sum())
+            if kind == "max":  # as many failures at least
+                return share_at_least(count - successes, count, 1 - bound)
+            return share_at_least(successes, count, bound)
+        sign = 1 if kind == "min" else -1
+        found = self._resampled[0][metric]
+        likely = (found.value * count + 2) / (count + 4)  # Agresti and Coull 1998
+        error = max(found.error, _floor(metric, math.sqrt(likely * abs(1 - likely) / (count + 4))))
+        return at_least(sign * found.corrected, error, count, sign * bound)
+
+    def _range(self, measured: Measured, metric: str, answers: Answers, model: int) -> dict[str, float | None]:
+        value = measured.metrics.get(metric, math.nan)
+        if metric in SHARES:
+            found = measures.share(answers, metric, self.confidence)
+        elif metric in RESAMPLED:
+            found = self._resampled[model][metric].interval(self.confidence)
+        else:
+            return {"value": finite(value), "low": None, "high": None}
+        if not math.isfinite(value):
+            return {"value": None, "low": None, "high": None}
+        # TFMA counts in float32: the value may lie beyond its limits by a rounding.
+        return {"value": value, "low": min(found.low, value), "high": max(found.high, value)}
+
+
+def as_range(interval: Interval) -> dict[str, float | None]:
+    """The three numbers under the names `gate.json` has."""
+    return {"value": finite(interval.value), "low": finite(interval.low), "high": finite(interval.high)}
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def class_records(overall: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and AUC of every class on the whole split, as `gate.json` has them."""
+    counts = overall.confusion
+    if counts is None:
+        return []
+    records = []
+    for number, name in enumerate(classes):
+        true, told, hits = (int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number]))
+        area = overall.auc[number] if number < len(overall.auc) else math.nan
+        others = int(counts.sum()) - true
+        found = {
+            "precision": intervals.wilson(hits, told, confidence) if told else None,
+            "recall": intervals.wilson(hits, true, confidence) if true else None,
+            "f1": intervals.f1(hits, told, true, confidence) if told + true else None,
+            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) else None,
+        }
+        unknown = {"value": None, "low": None, "high": None}
+        ranges = {metric: as_range(interval) if interval else unknown for metric, interval in found.items()}
+        records.append({"class": name, "examples": true, "metrics": ranges})
+    return records
+
+
+def _floor(metric: str, error: float) -> float:
+    """The least standard error: a dozen images that are all right must not look as if there could be no doubt."""
+    return 0.0 if metric == measures.LOSS else error

@@ -1,0 +1,164 @@
+"""Which version of a model answers: loads what appears, unloads what goes, and always has one to answer with.
+
+As TensorFlow Serving does it by default: the highest number serves, and a version is not unloaded before its successor
+has loaded and the last request it is answering has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import tensorflow as tf
+
+from components.serving.served_model import ServedModel, first_line
+from trainer import model_files
+
+_LOG = logging.getLogger(__name__)
+_RETRY_SECONDS = 60.0  # as TensorFlow Serving's load_retry_interval
+
+
+class NoSuchVersionError(LookupError):
+    """The version asked for is not loaded."""
+
+
+@dataclasses.dataclass
+class Version:
+    """One version and what became of it.
+
+    Attributes:
+        number: its name.
+        state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving's ModelVersionStatus.
+        error: why it could not be loaded; empty if it could.
+    """
+
+    number: int
+    state: str = "LOADING"
+    error: str = ""
+    model: ServedModel | None = None
+    users: int = 0
+    retry_at: float = 0.0
+
+
+class ModelVersions:
+    """The versions of one model; requests may come from many threads, `poll` from one."""
+
+    def __init__(self, find: Callable[[], Mapping[int, str]], say: Callable[[str], None] = _LOG.info) -> None:
+        """Loads nothing yet.
+
+        Args:
+            find: the versions there are: number -> folder.
+            say: is told in words whenever something changes.
+        """
+        self._find = find
+        self._say = say
+        self._changed = threading.Condition()
+        self._versions: dict[int, Version] = {}
+        self._stopping = threading.Event()
+
+    def poll(self) -> None:
+        """Makes the highest version that loads the one that serves; if there is none at all, keeps what it has."""
+        found = self._find()
+        for number in sorted(found, reverse=True):
+            known = self._versions.get(number)
+            if known and known.state == "AVAILABLE":
+                break
+            if known and known.error and time.monotonic() < known.retry_at:
+                continue
+            if self._load(number, found[number]):
+                break
+        else:
+            return
+        self._unload_all_but(number)
+
+    def poll_every(self, seconds: float) -> threading.Thread:
+        """Polls in a thread of its own until `close`."""
+
+        def poll_until_stopped() -> None:
+            while not self._stopping.wait(seconds):
+                try:
+                    self.poll()
+                except Exception:  # a server must outlive whatever happens to a folder
+                    _LOG.exception("looking for versions failed")
+
+        thread = threading.Thread(target=poll_until_stopped, name="model versions", daemon=True)
+        thread.start()
+        return thread
+
+    @contextlib.contextmanager
+    def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:
+        """Keeps a version loaded while a request is answered.
+
+        Args:
+            number: of the version; the highest if None.
+
+        Yields:
+            The version's number and its model.
+
+        Raises:
+            NoSuchVersionError: it is not loaded.
+        """
+        with self._changed:
+            serving = {n: v for n, v in self._versions.items() if v.state == "AVAILABLE"}
+            version = serving.get(number if number is not None else max(serving, default=-1))
+            if version is None or version.model is None:
+                raise NoSuchVersionError(number)
+            version.users += 1
+        try:
+            yield version.number, version.model
+        finally:
+            with self._changed:
+                version.users -= 1
+                self._changed.notify_all()
+
+    def states(self) -> list[Version]:
+        """Every version there was, by number."""
+        with self._changed:
+            return [dataclasses.replace(v) for _, v in sorted(self._versions.items())]
+
+    def close(self) -> None:
+        """Unloads everything, when the last request has ended."""
+        self._stopping.set()
+        self._unload_all_but(None)
+
+    def _load(self, number: int, directory: str) -> bool:
+        with self._changed:
+            self._versions[number] = version = Version(number)
+        try:
+            if tf.io.gfile.exists(f"{directory}/{model_files.CHECKSUMS}"):  # other exports have none
+                model_files.verify(directory)
+            model = ServedModel(directory)
+        except (OSError, tf.errors.OpError) as error:
+            version.retry_at = time.monotonic() + _RETRY_SECONDS
+            with self._changed:
+                version.state, version.error = "END", first_line(error)
+            self._say(f"version {number} cannot be loaded: {version.error}")
+            return False
+        with self._changed:
+            version.state, version.model = "AVAILABLE", model
+        self._say(f"version {number} is serving")
+        return True
+
+    def _unload_all_but(self, kept: int | None) -> None:
+        with self._changed:
+            leaving = [v for v in self._versions.values() if v.state == "AVAILABLE" and v.number != kept]
+            for version in leaving:
+                version.state = "UNLOADING"
+        for version in leaving:
+            with self._changed:
+                while version.users:
+                    self._changed.wait()
+                model, version.model = version.model, None
+                version.state = "END"
+            if model:
+                model.close()
+            self._say(f"version {version.number} is unloaded")
+
+
+def single(directory: str, number: int = 1) -> Callable[[], Mapping[int, str]]:
+    """For `ModelVersions`: one folder, as the only version there will ever be."""
+    return lambda: {number: directory}

@@ -1,0 +1,159 @@
+"""How the data differ from those of the last blessed model, and the splits from each other: what moved, by how much.
+
+The measure is TFDV's for its drift and skew comparators, the L-infinity distance of two distributions of values: the
+largest change of any value's share. A change counts only if the images also say that it is no chance: it must be more
+than `_SIGMAS` standard errors of a difference of two proportions. Small splits would fail any bound without that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from components.validation.data_problems import LABEL, TRAIN, SplitFindings
+
+Counts = Mapping[str, int]
+Paths = Callable[[str, str, Sequence[str]], list[str]]
+"""Some images that have a value of a feature, of some splits: (feature, value, splits) -> paths."""
+
+_SIGMAS = 4.0
+_SLICE = "slice/"
+_MOST_VALUES = 100  # more are names or numbers, not kinds
+
+
+class Shift(NamedTuple):
+    """The value whose share differs most: `before` and `now` are shares, from 0 to 1."""
+
+    value: str
+    before: float
+    now: float
+
+    @property
+    def distance(self) -> float:
+        """L-infinity distance of the two distributions."""
+        return abs(self.now - self.before)
+
+
+def largest_shift(before: Counts, now: Counts) -> Shift | None:
+    """The largest change of a value's share that is no chance; None if there is none."""
+    totals = sum(before.values()), sum(now.values())
+    if not all(totals):
+        return None
+    shifts = []
+    for value in sorted({*before, *now}):
+        counts = before.get(value, 0), now.get(value, 0)
+        pooled = sum(counts) / sum(totals)
+        error = math.sqrt(pooled * (1 - pooled) * (1 / totals[0] + 1 / totals[1]))
+        shift = Shift(value, counts[0] / totals[0], counts[1] / totals[1])
+        if shift.distance > _SIGMAS * error:
+            shifts.append(shift)
+    return max(shifts, key=lambda shift: shift.distance, default=None)
+
+
+def drift(
+    splits: Sequence[SplitFindings],
+    baseline: Sequence[SplitFindings],
+    bounds: Mapping[str, float | None],
+    apart: Sequence[str],
+    paths: Paths,
+) -> Iterator[str]:
+    """Problems: features whose distribution over all splits moved further than their bound.
+
+    Args:
+        splits: this run's.
+        baseline: the last blessed model's data.
+        bounds: `label_drift` and `picture_drift`, distances; None allows any.
+        apart: features that are not looked at.
+        paths: finds examples.
+    """
+    for feature in _features(splits, apart):
+        name = "label_drift" if feature == LABEL else "picture_drift"
+        bound = bounds.get(name)
+        shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
+        if bound is not None and shift is not None and shift.distance > bound:
+            yield (
+                f"{_spoken(feature)} drifted since the last blessed model's data: {shift.value!r} was "
+                f"{shift.before:.1%} of the images and is {shift.now:.1%} (distance {shift.distance:.2f}; "
+                f"data.bounds.{name} allows {bound:g}){_examples(paths, feature, shift, [s.name for s in splits])}"
+            )
+
+
+def skew(splits: Sequence[SplitFindings], bound: float | None, apart: Sequence[str], paths: Paths) -> Iterator[str]:
+    """Problems: features that are distributed otherwise in eval or test than in train; arguments as for `drift`."""
+    train = [split for split in splits if split.name == TRAIN]
+    for split in (split for split in splits if split.name != TRAIN):
+        for feature in _features(splits, apart):
+            shift = largest_shift(_pooled(train, feature), _pooled([split], feature))
+            if bound is not None and shift is not None and shift.distance > bound:
+                yield (
+                    f"{_spoken(feature)} is skewed between train and {split.name}: {shift.value!r} is "
+                    f"{shift.before:.1%} of train and {shift.now:.1%} of {split.name} (distance "
+                    f"{shift.distance:.2f}; data.bounds.split_skew allows {bound:g})"
+                    f"{_examples(paths, feature, shift, [split.name if shift.now > shift.before else TRAIN])}"
+                )
+
+
+def class_changes(
+    splits: Sequence[SplitFindings], baseline: Sequence[SplitFindings], most: int | None
+) -> tuple[list[str], list[str]]:
+    """Problems and notes: classes that appeared or vanished since the last blessed model's data; None allows any."""
+    before, now = set(_pooled(baseline, LABEL)), set(_pooled(splits, LABEL))
+    if before == now:
+        return [], []
+    parts = [
+        f"{len(names)} {what}: {', '.join(sorted(names)[:10])}"
+        for names, what in ((now - before, "appeared"), (before - now, "vanished"))
+        if names
+    ]
+    told = f"classes changed since the last blessed model's data; {'; '.join(parts)}"
+    if most is not None and len(before ^ now) > most:
+        return [f"{told} (data.bounds.class_changes allows {most})"], []
+    return [], [told]
+
+
+def balance(
+    classes: Mapping[str, Mapping[str, int]], least: int, least_share: float | None, paths: Paths
+) -> Iterator[str]:
+    """Problems: classes with too few images to train on.
+
+    Args:
+        classes: `ingest_record.COUNTS_FILE`'s.
+        least: images in train.
+        least_share: of the images in train; None demands nothing.
+        paths: finds examples.
+    """
+    total = sum(counts[TRAIN] for counts in classes.values())
+    for name, counts in sorted(classes.items(), key=lambda item: (item[1][TRAIN], item[0])):
+        number = counts[TRAIN]
+        few = 0 < number < least  # none at all is told by `data_problems`
+        small = least_share is not None and 0 < number < least_share * total
+        if few or small:
+            allowed = f"min_class_images demands {least}" if few else f"min_class_share demands {least_share:.1%}"
+            shown = ", ".join(paths(LABEL, name, [TRAIN]))
+            part = f"{number} images in train ({number / total:.1%}; data.bounds.{allowed})"
+            yield f"the class {name!r} has {part}: {shown}"
+
+
+def _features(splits: Sequence[SplitFindings], apart: Sequence[str]) -> list[str]:
+    """The label, and the slices that have few enough values to be kinds of pictures."""
+    found = {".".join(f.path.step) for split in splits for data in split.statistics.datasets for f in data.features}
+    kinds = [f for f in sorted(found) if f.startswith(_SLICE) and f not in apart]
+    return [LABEL, *(f for f in kinds if len(_pooled(splits, f)) <= _MOST_VALUES)]
+
+
+def _pooled(splits: Sequence[SplitFindings], feature: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for split in splits:
+        for value, number in split.values(feature).items():
+            counts[value] = counts.get(value, 0) + number
+    return counts
+
+
+def _spoken(feature: str) -> str:
+    return feature.removeprefix(_SLICE)
+
+
+def _examples(paths: Paths, feature: str, shift: Shift, splits: Sequence[str]) -> str:
+    shown = paths(feature, shift.value, splits)
+    return f"; such images: {', '.join(shown)}" if shown else "; no image has it now"

@@ -1,0 +1,155 @@
+import gzip
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from components.ingestion.image_layout import read_layout
+from components.ingestion.image_reading import read_image
+from components.ingestion.image_records import Names, is_record_file, read_records, split_in_name
+from components.ingestion.tfds_source import prepare
+from trainer.errors import InputError
+
+SPLITS = {"train": "train", "val": "eval", "test": "test"}
+
+
+def example(**values: bytes | int) -> bytes:
+    features = {
+        name.replace("__", "/"): tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        if isinstance(value, int)
+        else tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def write(path: Path, *records: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("train/a.tfrecord", "train"),
+        ("Val/deep/a.tfrecord", "eval"),
+        ("flowers-train.tfrecord-00000-of-00004", "train"),
+        ("my-test-flowers-val.tfrecord", "eval"),
+        ("a.tfrecords", ""),
+        ("trainings.tfrecord", ""),
+    ],
+)
+def test_a_split_is_read_off_the_folder_or_the_name(path: str, split: str) -> None:
+    assert split_in_name(path, SPLITS) == split
+    assert is_record_file(path)
+
+
+def test_labels_are_text_or_numbers_with_names(tmp_path: Path) -> None:
+    write(tmp_path / "a.tfrecord", example(image__encoded=b"1", label=b"cat"), example(image=b"2", label=1))
+    records = list(read_records(str(tmp_path), "a.tfrecord", Names(labels=("bird", "dog"))))
+    assert records == [("a.tfrecord#0", "cat", b"1", ""), ("a.tfrecord#1", "dog", b"2", "")]
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (b"\xff\xff no example", "the record is no tf.Example"),
+        (example(label=b"cat"), "its tf.Example has no image in image/encoded or image"),
+        (example(image=3, label=b"cat"), "its tf.Example has no image in image/encoded or image"),
+        (example(image=b"1"), "its tf.Example has no label"),
+        (example(image=b"1", label=b"a\nb"), "its label 'a\\nb' cannot name a class"),
+        (
+            example(image=b"1", label=2),
+            "its label is the number 2, which has no name: give the data folder a labels.txt",
+        ),
+        (example(image=b"1", label=-1), "its label is the number -1, which has no name"),
+    ],
+    ids=["garbage", "no image", "a number for an image", "no label", "two lines", "no name", "negative"],
+)
+def test_a_record_that_cannot_be_used_is_told_with_its_place(tmp_path: Path, record: bytes, problem: str) -> None:
+    write(tmp_path / "a.tfrecord", example(image=b"1", label=b"cat"), record, example(image=b"3", label=b"dog"))
+    good, bad, after = read_records(str(tmp_path), "a.tfrecord", Names(labels=("bird", "dog")))
+    assert (good.problem, after.label, after.path) == ("", "dog", "a.tfrecord#2")
+    assert bad.path == "a.tfrecord#1" and bad.problem.startswith(problem) and bad.label == ""
+
+
+def test_a_damaged_file_gives_what_is_before_the_damage_and_one_reject(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tfrecord", *(example(image=b"x" * 100, label=b"cat") for _ in range(5)))
+    path.write_bytes(path.read_bytes()[:-20])
+    *good, bad = read_records(str(tmp_path), "a.tfrecord", Names())
+    assert [record.path for record in good] == [f"a.tfrecord#{i}" for i in range(4)]
+    assert bad.path == "a.tfrecord#4" and bad.problem.startswith("the TFRecord file is damaged from here on")
+    (tmp_path / "noise.tfrecord").write_bytes(b"no records here, only text")
+    (only,) = read_records(str(tmp_path), "noise.tfrecord", Names())
+    assert only.problem.startswith("the TFRecord file is damaged")
+
+
+def test_the_layout_of_records(tmp_path: Path) -> None:
+    for name, label in (("one-train.tfrecord", b"cat"), ("two-train.tfrecord", b"dog"), ("x-test.tfrecord", b"cat")):
+        write(tmp_path / name, example(image=b"1", label=label))
+    (tmp_path / "README.md").touch()
+    listing = read_layout(str(tmp_path))
+    assert (listing.layout, listing.given, listing.classes()) == ("tfrecords", ("train", "test"), ["cat", "dog"])
+    assert [(file.path, file.problem) for file in listing.files if file.problem] == [
+        ("README.md", "it is not a TFRecord file")
+    ]
+    assert listing.describe() == "TFRecords: train 2, test 1 TFRecord files; eval made from train, by hashing"
+
+
+def test_packed_records_and_a_list_of_names(tmp_path: Path) -> None:
+    packed = gzip.compress(write(tmp_path / "a.tfrecord", example(image=b"1", label=1)).read_bytes())
+    (tmp_path / "a.tfrecord").unlink()
+    (tmp_path / "b.tfrecord.gz").write_bytes(packed)
+    (tmp_path / "labels.txt").write_text("bird\ndog\n")
+    listing = read_layout(str(tmp_path))
+    assert (listing.classes(), listing.ignored, listing.described_by) == (["bird", "dog"], 1, ("labels.txt",))
+    assert [record.label for record in read_records(str(tmp_path), "b.tfrecord.gz", listing.names)] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a-train.tfrecord": b"", "b.tfrecord": b""}, r"name a split and others do not \(b.tfrecord\)"),
+        ({"a-test.tfrecord": b""}, "give the splits test, and no train"),
+        ({"a.tfrecord": b"", "labels.txt": b"x\nx\n"}, "must hold a name a line, no two the same"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"{}"}, "names no image and label"),
+    ],
+)
+def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_layout(str(tmp_path))
+
+
+def test_a_data_set_of_tensorflow_datasets_is_prepared_and_read(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
+    from tests.components import tiny_flowers
+
+    folder = prepare("tiny_flowers", str(tmp_path))
+    assert prepare("tiny_flowers", str(tmp_path)) == folder, "kept where it was prepared"
+    listing = read_layout(folder)
+    assert (listing.layout, listing.given, listing.classes()) == ("tfrecords", ("train", "test"), ["daisy", "roses"])
+    assert (listing.names.image, listing.names.label) == (("photo",), "kind")
+    assert not any(file.problem for file in listing.files)
+    for file in listing.files:
+        records = list(read_records(folder, file.path, listing.names))
+        assert len(records) == tiny_flowers.COUNTS[file.split]
+        assert {record.label for record in records} == {"daisy", "roses"}
+        assert all(read_image(record.data).format == "png" for record in records)
+
+
+def test_a_data_set_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
+    with pytest.raises(InputError, match="TensorFlow Datasets knows no 'no_such_flowers'"):
+        prepare("no_such_flowers", str(tmp_path))
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match="uv sync --extra tfds"):
+        prepare("tf_flowers")

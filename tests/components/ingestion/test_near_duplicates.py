@@ -1,0 +1,78 @@
+import io
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from components.ingestion.near_duplicates import THUMBNAIL, components, describe, pairs
+from tests.components.conftest import detailed
+
+
+def found(pictures: list[Image.Image], distance: int = 6) -> set[tuple[int, int]]:
+    described = [describe(picture) for picture in pictures]
+    assert all(described)
+    hashes = np.array([one[0] for one in described if one], np.uint64)
+    thumbnails = np.frombuffer(b"".join(one[1] for one in described if one), np.uint8).reshape(len(pictures), -1)
+    return {tuple(sorted(pair)) for pair in pairs(hashes, thumbnails, distance).tolist()}
+
+
+def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+    target = io.BytesIO()
+    picture.save(target, "JPEG", quality=quality)
+    return Image.open(target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda picture: as_jpeg(picture, 30),
+        lambda picture: picture.resize((61, 40), Image.Resampling.BILINEAR),
+        lambda picture: picture.resize((480, 320), Image.Resampling.BICUBIC),
+        lambda picture: picture.convert("L"),
+        lambda picture: ImageEnhance.Brightness(picture).enhance(0.8),
+        lambda picture: ImageEnhance.Contrast(picture).enhance(0.8),
+    ],
+)
+def test_a_picture_that_was_saved_or_scaled_anew_is_found(change: Callable[[Image.Image], Image.Image]) -> None:
+    originals = [detailed(i) for i in range(40)]
+    near = found([*originals, *(change(picture) for picture in originals)])
+    assert near <= {(i, i + 40) for i in range(40)}, "no two different pictures"
+    assert len(near) >= 39
+
+
+def test_drawings_of_the_same_thing_are_not_the_same_picture() -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images
+    drawn = [
+        Image.fromarray((pixels * 15).astype(np.uint8)).resize((32, 32), Image.Resampling.BILINEAR) for pixels in digits
+    ]
+    assert found(drawn) == set()
+
+
+def test_pictures_of_one_colour_are_compared_with_nothing() -> None:
+    assert describe(Image.new("RGB", (30, 30), (10, 200, 30))) is None
+
+
+def test_every_pair_within_the_distance_is_found() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 2**64, 300, np.uint64, endpoint=False)
+    flips = [sum(1 << int(bit) for bit in rng.choice(64, n % 10, replace=False)) for n in range(300)]
+    hashes = np.concatenate([base, base ^ np.array(flips, np.uint64)])
+    same = np.tile(np.arange(THUMBNAIL**2, dtype=np.uint8), (600, 1))
+    for distance in (0, 1, 6, 9):
+        near = {tuple(sorted(pair)) for pair in pairs(hashes, same, distance).tolist()}
+        assert near == {(i, i + 300) for i in range(300) if i % 10 <= distance}
+
+
+def test_a_film_of_equal_frames_takes_no_quadratic_time() -> None:
+    frames = 5_000
+    rng = np.random.default_rng(0)
+    hashes = np.full(frames, 0x0123456789ABCDEF, np.uint64) ^ (np.uint64(1) << rng.integers(0, 2, frames, np.uint64))
+    thumbnails = np.tile(np.arange(THUMBNAIL**2, dtype=np.uint8), (frames, 1))
+    began = time.process_time()
+    tied = components(frames, pairs(hashes, thumbnails, 6))
+    assert len(set(tied.tolist())) == 1
+    assert time.process_time() - began < 10  # all pairs, under all 28 keys, would be 350 million
