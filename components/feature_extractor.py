@@ -31,7 +31,8 @@ from components.features.feature_index import SHA256, FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
 from trainer import progress, records
 from trainer.backbone import read_record
-from trainer.config import AugmentationConfig, make_converter
+from trainer.config import AugmentationConfig
+from trainer.config_values import make_converter
 from trainer.inputs import FEATURES, FORMAT_FILE
 from trainer.preprocessing import LABEL
 from trainer.progress import ProgressCounter

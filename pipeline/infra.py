@@ -9,7 +9,7 @@ from tfx.types import BaseChannel
 
 from components.serving_check import ServingCheck
 from pipeline.code_hash import code_hash
-from pipeline.settings import ServingSettings
+from pipeline.settings_judging import ServingSettings
 from trainer import signatures
 
 _SPLIT = "test"

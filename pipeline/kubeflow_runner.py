@@ -37,7 +37,8 @@ from components import vertex_gate
 from components.ingestion.spans import split_pattern
 from pipeline import schema as schemas
 from pipeline.pipeline import Places, create_pipeline, push_to, train_args
-from pipeline.settings import KubeflowSettings, ResourceSettings, Settings
+from pipeline.settings import Settings
+from pipeline.settings_runners import KubeflowSettings, ResourceSettings
 from trainer.errors import InputError
 
 Target = Literal["cluster", "vertex"]

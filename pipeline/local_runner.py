@@ -24,7 +24,8 @@ from pipeline.console import Console, StageLine, StageLines
 from pipeline.evaluation import feature_keys
 from pipeline.lineage import RESOLVERS, latest_run_id, node_runs
 from pipeline.outcome import Outcome
-from pipeline.settings import DIGITS, TFDS, Settings, to_dict
+from pipeline.settings import Settings, to_dict
+from pipeline.settings_data import DIGITS, TFDS
 from trainer import weights
 from trainer.errors import InputError, input_error_behind, message_of
 

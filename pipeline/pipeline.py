@@ -36,8 +36,7 @@ from pipeline.evaluation import eval_config
 from pipeline.infra import serving_validator
 from pipeline.schema import bucket_edges, class_names, feature_names
 from pipeline.settings import Settings
-from trainer import config as trainer_config
-from trainer import rules
+from trainer import config_values, rules
 from trainer.config import BLOCKS
 from trainer.errors import InputError
 
@@ -193,8 +192,8 @@ def create_pipeline(
             parameters=parameters,
             **how,
         )
-    trainer_settings = trainer_config.to_dict(settings.trainer)
-    search = trainer_config.make_converter().unstructure(settings.tuner)
+    trainer_settings = config_values.to_dict(settings.trainer)
+    search = config_values.make_converter().unstructure(settings.tuner)
     inputs = {
         "examples": features.outputs["features"] if features else raw,
         "transform_graph": transform.outputs["transform_graph"],

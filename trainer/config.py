@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Literal
-
-import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from typing import Literal
 
 BLOCKS = tuple(f"mixed{i}" for i in range(11))
 """The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
@@ -16,7 +13,8 @@ MIN_IMAGE_SIZE = 75
 """Pixels; InceptionV3 without its top refuses smaller images."""
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError with the message, which is for the user, where the condition does not hold."""
     if not condition:
         raise ValueError(message)
 
@@ -38,11 +36,11 @@ class BackboneConfig:
     output: str = "mixed10"
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.image_size >= MIN_IMAGE_SIZE,
             f"image_size is {self.image_size}; InceptionV3 needs at least {MIN_IMAGE_SIZE} pixels",
         )
-        _require(self.output in BLOCKS, f"output is {self.output!r}; it must be one of {', '.join(BLOCKS)}")
+        require(self.output in BLOCKS, f"output is {self.output!r}; it must be one of {', '.join(BLOCKS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +65,12 @@ class FineTuneConfig:
 
     def __post_init__(self) -> None:
         given = [n for n in ("from_layer", "last_layers", "rules") if getattr(self, n) is not None]
-        _require(len(given) <= 1, "give only one of from, last_layers and rules")
-        _require(self.last_layers is None or self.last_layers >= 0, "last_layers must not be negative")
-        _require(self.decay is None or 0 < self.decay <= 1, f"decay is {self.decay}; it must be above 0 and at most 1")
-        _require(self.decay is None or given in (["from_layer"], ["last_layers"]), "decay needs from or last_layers")
-        _require(self.l2_sp >= 0, f"l2_sp is {self.l2_sp}; it must not be negative")
-        _require(
+        require(len(given) <= 1, "give only one of from, last_layers and rules")
+        require(self.last_layers is None or self.last_layers >= 0, "last_layers must not be negative")
+        require(self.decay is None or 0 < self.decay <= 1, f"decay is {self.decay}; it must be above 0 and at most 1")
+        require(self.decay is None or given in (["from_layer"], ["last_layers"]), "decay needs from or last_layers")
+        require(self.l2_sp >= 0, f"l2_sp is {self.l2_sp}; it must not be negative")
+        require(
             not self.l2_sp or bool(given), "l2_sp needs from, last_layers or rules: else nothing of the base trains"
         )
 
@@ -92,10 +90,10 @@ class HeadConfig:
     class_weights: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        _require(all(u > 0 for u in self.hidden_units), "hidden_units must be positive")
-        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be in [0, 1)")
-        _require(self.l2 >= 0, f"l2 is {self.l2}; it must not be negative")
-        _require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+        require(all(u > 0 for u in self.hidden_units), "hidden_units must be positive")
+        require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be in [0, 1)")
+        require(self.l2 >= 0, f"l2 is {self.l2}; it must not be negative")
+        require(0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,16 +122,16 @@ class LearningRateConfig:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.values) == len(self.boundaries) + 1,
             f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, not {len(self.values)}",
         )
-        _require(list(self.boundaries) == sorted(set(self.boundaries)), "boundaries must increase")
-        _require(all(v >= 0 for v in self.values), "values must not be negative")
-        _require(self.warmup_steps >= 0, "warmup_steps must not be negative")
-        _require(self.decay_steps is None or self.decay_steps > 0, "decay_steps must be positive")
-        _require(self.decay_rate is None or self.decay_rate > 0, "decay_rate must be positive")
-        _require(
+        require(list(self.boundaries) == sorted(set(self.boundaries)), "boundaries must increase")
+        require(all(v >= 0 for v in self.values), "values must not be negative")
+        require(self.warmup_steps >= 0, "warmup_steps must not be negative")
+        require(self.decay_steps is None or self.decay_steps > 0, "decay_steps must be positive")
+        require(self.decay_rate is None or self.decay_rate > 0, "decay_rate must be positive")
+        require(
             self.end is None or 0 <= self.end <= self.values[0], "end must lie between 0 and the rate it starts with"
         )
         takes = {
@@ -143,8 +141,8 @@ class LearningRateConfig:
         }
         for name in ("boundaries", "decay_steps", "decay_rate", "end"):
             given = getattr(self, name) not in (None, ())
-            _require(not given or name in takes[self.schedule], f"{name} means nothing to the schedule {self.schedule}")
-        _require(self.schedule != "exponential" or self.decay_rate is not None, "exponential needs a decay_rate")
+            require(not given or name in takes[self.schedule], f"{name} means nothing to the schedule {self.schedule}")
+        require(self.schedule != "exponential" or self.decay_rate is not None, "exponential needs a decay_rate")
 
     def starting_at(self, rate: float) -> LearningRateConfig:
         """All rates scaled so that the first is `rate`; constant where the first is 0."""
@@ -179,9 +177,9 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         for name in ("crop", "colour", "brightness", "cutout"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"augmentation.{name} is {value}; it is a part, from 0 to less than 1")
-        _require(self.views is None or 1 <= self.views <= 100, "augmentation.views must be from 1 to 100, or null")
-        _require(
+            require(0 <= value < 1, f"augmentation.{name} is {value}; it is a part, from 0 to less than 1")
+        require(self.views is None or 1 <= self.views <= 100, "augmentation.views must be from 1 to 100, or null")
+        require(
             self.flip or any((self.crop, self.colour, self.brightness, self.cutout)),
             "augmentation varies nothing; give flip, crop, colour, brightness or cutout, or null for none",
         )
@@ -221,12 +219,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "eval_every"):
-            _require(getattr(self, name) > 0, f"{name} must be positive")
-        _require(self.head_steps >= 0, "head_steps must not be negative")
-        _require(self.early_stopping is None or self.early_stopping > 0, "early_stopping must be positive or null")
-        _require(self.momentum is None or 0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be in [0, 1)")
-        _require(self.momentum is None or self.optimizer != "adam", "adam takes no momentum; sgd and rmsprop do")
-        _require(
+            require(getattr(self, name) > 0, f"{name} must be positive")
+        require(self.head_steps >= 0, "head_steps must not be negative")
+        require(self.early_stopping is None or self.early_stopping > 0, "early_stopping must be positive or null")
+        require(self.momentum is None or 0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be in [0, 1)")
+        require(self.momentum is None or self.optimizer != "adam", "adam takes no momentum; sgd and rmsprop do")
+        require(
             self.head_steps == 0 or self.distribution != "parameter_server",
             "head_steps needs one process that knows the step; it does not go with distribution: parameter_server",
         )
@@ -257,13 +255,13 @@ class TunerConfig:
     output: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.trials > 0, "trials must be positive")
-        _require(self.steps is None or self.steps > 0, "steps must be positive or null")
+        require(self.trials > 0, "trials must be positive")
+        require(self.steps is None or self.steps > 0, "steps must be positive or null")
         for name in ("hidden_units", "dropout", "l2", "learning_rate"):
             values = getattr(self, name)
-            _require(len(values) > 0, f"{name} must name at least one value")
-            _require(len(set(values)) == len(values), f"{name} names a value twice")
-        _require(all(rate > 0 for rate in self.learning_rate), "learning_rate must hold positive numbers")
+            require(len(values) > 0, f"{name} must name at least one value")
+            require(len(set(values)) == len(values), f"{name} names a value twice")
+        require(all(rate > 0 for rate in self.learning_rate), "learning_rate must hold positive numbers")
         for units, dropout, l2 in itertools.product(self.hidden_units, self.dropout, self.l2):
             HeadConfig(hidden_units=units, dropout=dropout, l2=l2)
         for output in self.output:
@@ -278,62 +276,3 @@ class TrainerConfig:
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
-
-
-def make_converter() -> cattrs.Converter:
-    """A strict converter between these classes and plain YAML/JSON values.
-
-    Unknown keys and wrong types are errors; nothing is coerced but int to float.
-    """
-    converter = cattrs.Converter(forbid_extra_keys=True)
-
-    def strict(kind: type, accepted: tuple[type, ...], words: str) -> None:
-        def structure(value: Any, _: type) -> Any:
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
-                raise TypeError(f"expected {words}, found {value!r}")
-            return kind(value)
-
-        converter.register_structure_hook(kind, structure)
-
-    strict(bool, (bool,), "true or false")
-    strict(int, (int,), "a whole number")
-    strict(float, (int, float), "a number")
-    strict(str, (str,), "text")
-
-    def texts(value: Any, _: type) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"expected a list of text, found {value!r}")
-        return tuple(converter.structure(item, str) for item in value)
-
-    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], texts)
-
-    renamed = override(rename="from")
-    converter.register_structure_hook(
-        FineTuneConfig,
-        make_dict_structure_fn(FineTuneConfig, converter, _cattrs_forbid_extra_keys=True, from_layer=renamed),
-    )
-    converter.register_unstructure_hook(
-        FineTuneConfig, make_dict_unstructure_fn(FineTuneConfig, converter, from_layer=renamed)
-    )
-
-    structure_schedule = make_dict_structure_fn(LearningRateConfig, converter, _cattrs_forbid_extra_keys=True)
-
-    def learning_rate(value: Any, _: type) -> LearningRateConfig:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return LearningRateConfig(values=(float(value),))
-        if not isinstance(value, dict):
-            raise TypeError(f"expected a number, or boundaries and values, found {value!r}")
-        return structure_schedule(value, LearningRateConfig)
-
-    converter.register_structure_hook(LearningRateConfig, learning_rate)
-    return converter
-
-
-def to_dict(config: TrainerConfig) -> dict[str, Any]:
-    """The config as plain values, for JSON."""
-    return make_converter().unstructure(config)
-
-
-def from_dict(values: dict[str, Any]) -> TrainerConfig:
-    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
-    return make_converter().structure(values, TrainerConfig)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from trainer import (
     backbone,
     checkpoints,
-    config,
+    config_values,
     distribution,
     export,
     head,
@@ -55,7 +55,7 @@ def run_fn(fn_args: FnArgs) -> None:
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
-    settings = config.from_dict(fn_args.custom_config["trainer"])
+    settings = config_values.from_dict(fn_args.custom_config["trainer"])
     training = dataclasses.replace(settings.training, steps=fn_args.train_steps)
     settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:

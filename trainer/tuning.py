@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
-from trainer import config, progress, run, search_space
+from trainer import config_values, progress, run, search_space
 from trainer.config import TrainerConfig, TunerConfig
 from trainer.errors import InputError
 
@@ -37,10 +37,10 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """
     from tfx.components.tuner.component import TunerFnResult
 
-    converter = config.make_converter()
+    converter = config_values.make_converter()
     tuner = EstimatorTuner(
         converter.structure(fn_args.custom_config["tuner"], TunerConfig),
-        config.from_dict(fn_args.custom_config["trainer"]),
+        config_values.from_dict(fn_args.custom_config["trainer"]),
         fn_args,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})

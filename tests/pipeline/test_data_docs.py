@@ -5,6 +5,7 @@ import re
 import pytest
 
 from pipeline import settings
+from pipeline.settings_data import DataBounds
 from tests.conftest import ROOT
 
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -19,6 +20,6 @@ def test_an_example_of_the_page_can_be_read(text, tmp_path):
 
 def test_the_page_names_every_bound_with_its_default():
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    for name, value in vars(settings.DataBounds()).items():
+    for name, value in vars(DataBounds()).items():
         shown = "null" if value is None else f"{value:g}"
         assert re.search(rf"^    {name}: .*\({shown}\)$", page, re.MULTILINE), name

@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline import settings
+from pipeline.settings_data import DataBounds, DataSettings
 from tests.conftest import ROOT
 from trainer.errors import InputError
 
@@ -174,11 +175,7 @@ def test_no_override_ends_in_anything_but_settings_or_a_message(text):
         assert str(error)
 
 
-_KEYS = [
-    field.name
-    for cls in (settings.Settings, settings.DataSettings, settings.DataBounds)
-    for field in dataclasses.fields(cls)
-]
+_KEYS = [field.name for cls in (settings.Settings, DataSettings, DataBounds) for field in dataclasses.fields(cls)]
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),

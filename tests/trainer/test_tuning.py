@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
-from trainer import config, run, tuning
+from trainer import config_values, run, tuning
 from trainer.config import TrainerConfig, TunerConfig
 from trainer.errors import InputError
 
@@ -25,7 +25,7 @@ def tuner_args(
 ) -> Callable[[TunerConfig, TrainerConfig], SimpleNamespace]:
     def make(space: TunerConfig, trained: TrainerConfig) -> SimpleNamespace:
         args = training_data.fn_args(trained, features_at("pooled"), transform_directory, backbone_directory, tmp_path)
-        args.custom_config["tuner"] = config.make_converter().unstructure(space)
+        args.custom_config["tuner"] = config_values.make_converter().unstructure(space)
         return args
 
     return make

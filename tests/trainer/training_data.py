@@ -18,7 +18,8 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from trainer import backbone, config, preprocessing
+from trainer import backbone, config_values, preprocessing
+from trainer.config import TrainerConfig
 
 SIZE = 75
 CLASSES = ("blue", "green", "red")
@@ -110,7 +111,7 @@ def write_features(
 
 
 def fn_args(
-    settings: config.TrainerConfig, examples: Path, transform: Path, backbone_directory: Path, out: Path
+    settings: TrainerConfig, examples: Path, transform: Path, backbone_directory: Path, out: Path
 ) -> SimpleNamespace:
     """The attributes of TFX's FnArgs that run_fn reads (importing the class takes 16 s)."""
     return SimpleNamespace(
@@ -123,5 +124,5 @@ def fn_args(
         hyperparameters=None,
         working_dir=str(out / "work"),
         train_steps=settings.training.steps,
-        custom_config={"trainer": config.to_dict(settings)},
+        custom_config={"trainer": config_values.to_dict(settings)},
     )
