@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import queue
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,22 +46,23 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
         server = ModelServer(name, versions, port, limits)
         say(f"listening on {server.address}: gRPC, as TensorFlow Serving speaks it; the model's name is {name}")
         say(f"try it:   .venv/bin/python -m components.serving.model_client {server.address} {name} one.jpg two.png")
-        polling = None if fixed else versions.poll_every(limits.poll_seconds)
+        if not fixed:
+            versions.poll_every(limits.poll_seconds)
         _wait_for_a_signal()
         say("stopping: what was begun is finished")
         server.stop()
     finally:
         versions.close()
-    if polling:
-        polling.join()
 
 
 def _wait_for_a_signal() -> None:
     """Returns at SIGINT or SIGTERM."""
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be put to while it is waited on; an Event may not be set
+    before = {
+        number: signal.signal(number, lambda number, _: told.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        stopped.wait()
+        told.get()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -59,6 +59,7 @@ class ModelVersions:
         self._changed = threading.Condition()
         self._versions: dict[int, Version] = {}
         self._stopping = threading.Event()
+        self._poller: threading.Thread | None = None
 
     def poll(self) -> None:
         """Makes the highest version that loads the one that serves; if there is none at all, keeps what it has."""
@@ -75,8 +76,8 @@ class ModelVersions:
             return
         self._unload_all_but(number)
 
-    def poll_every(self, seconds: float) -> threading.Thread:
-        """Polls in a thread of its own until `close`."""
+    def poll_every(self, seconds: float) -> None:
+        """Polls in a thread of its own until `close`; may be called once."""
 
         def poll_until_stopped() -> None:
             while not self._stopping.wait(seconds):
@@ -85,9 +86,8 @@ class ModelVersions:
                 except Exception:  # a server must outlive whatever happens to a folder
                     _LOG.exception("looking for versions failed")
 
-        thread = threading.Thread(target=poll_until_stopped, name="model versions", daemon=True)
-        thread.start()
-        return thread
+        self._poller = threading.Thread(target=poll_until_stopped, name="model versions", daemon=True)
+        self._poller.start()
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:
@@ -121,8 +121,10 @@ class ModelVersions:
             return [dataclasses.replace(v) for _, v in sorted(self._versions.items())]
 
     def close(self) -> None:
-        """Unloads everything, when the last request has ended."""
+        """Ends the polling, then unloads everything when the last request has ended: nothing is loaded from then on."""
         self._stopping.set()
+        if self._poller:
+            self._poller.join()
         self._unload_all_but(None)
 
     def _load(self, number: int, directory: str) -> bool:

@@ -109,3 +109,23 @@ def test_a_version_in_use_is_not_unloaded(shelf: Shelf) -> None:
         assert shelf.states() == {1: "UNLOADING", 2: "AVAILABLE"}
     polling.join()
     assert shelf.states() == {1: "END", 2: "AVAILABLE"}
+
+
+def test_what_is_being_loaded_when_it_is_closed_is_unloaded_too(tmp_path: Path) -> None:
+    looking, found = threading.Event(), threading.Event()
+    model = save_model(tmp_path / "1")
+
+    def slow_folder() -> dict[int, str]:
+        looking.set()
+        found.wait()
+        return {1: str(model)}
+
+    versions = ModelVersions(slow_folder)
+    versions.poll_every(0.01)
+    assert looking.wait(10)
+    closing = threading.Thread(target=versions.close)
+    closing.start()
+    found.set()
+    closing.join()
+
+    assert [version.state for version in versions.states()] == ["END"]
