@@ -39,7 +39,11 @@ from trainer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings of one pipeline."""
+    """All settings of one pipeline.
+
+    Attributes:
+        name: names folders and cluster objects: lower-case letters, digits and dashes.
+    """
 
     name: str
     data: DataSettings

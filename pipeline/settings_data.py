@@ -23,7 +23,11 @@ def _default_splits() -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class NearDuplicates:
-    """Which pictures count as the same: `distance` is in how many of 64 bits their perceptual hashes may differ."""
+    """Which pictures count as the same.
+
+    Attributes:
+        distance: in how many of 64 bits their perceptual hashes may differ.
+    """
 
     distance: int = 6
 

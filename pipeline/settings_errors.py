@@ -29,7 +29,7 @@ def explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
         with_notes, without = error.group_exceptions()
         for inner, note in with_notes:
             missing = isinstance(inner, KeyError) and inner.args[0] == note.name
-            yield from explain(inner, path if missing else _join(path, _yaml_name(note.name)), note.type)
+            yield from explain(inner, path if missing else _join(path, yaml_name(note.name)), note.type)
         for inner in without:
             yield from explain(inner, path, error.cl)
     elif isinstance(error, IterableValidationError):
@@ -41,7 +41,7 @@ def explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
         for inner in without:
             yield from explain(inner, path, cls)
     elif isinstance(error, KeyError):
-        yield f"{_join(path, _yaml_name(str(error.args[0])))}: missing; this setting has no default"
+        yield f"{_join(path, yaml_name(str(error.args[0])))}: missing; this setting has no default"
     elif isinstance(error, TypeError) and str(error).startswith("expected "):
         yield f"{path}: {error}"
     elif isinstance(error, TypeError):
@@ -65,10 +65,11 @@ def _choices(cls: Any) -> list[Any]:
 
 
 def _keys(cls: Any) -> list[str]:
-    return [_yaml_name(f.name) for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    return [yaml_name(f.name) for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
 
 
-def _yaml_name(field: str) -> str:
+def yaml_name(field: str) -> str:
+    """What a field of a class of settings is called in YAML."""
     return "from" if field == "from_layer" else field
 
 

@@ -14,7 +14,13 @@ from trainer.config import require
 
 @dataclasses.dataclass(frozen=True)
 class MetricBounds:
-    """Bounds of one metric on the whole test split; `max_drop` is against the last blessed model on the same images."""
+    """Bounds of one metric on the whole test split.
+
+    Attributes:
+        min: the least it may be.
+        max: the most it may be.
+        max_drop: how much worse it may be than the last blessed model's on the same images; of a loss, how much higher.
+    """
 
     min: float | None = None
     max: float | None = None
@@ -27,7 +33,11 @@ class MetricBounds:
 
 @dataclasses.dataclass(frozen=True)
 class SliceBounds(MetricBounds):
-    """Bounds of one metric on every slice that has at least `min_examples` test images."""
+    """Bounds of one metric on every slice that has enough test images.
+
+    Attributes:
+        min_examples: so many test images are enough.
+    """
 
     min_examples: int = 30
 
@@ -129,7 +139,12 @@ class ServingSettings:
 
 @dataclasses.dataclass(frozen=True)
 class PushSettings:
-    """Where blessed models go, and how many versions stay there."""
+    """Where blessed models go, and how many versions stay there.
+
+    Attributes:
+        directory: where a folder per version is written; a relative path lies in `<ROOT>/<name>/`.
+        keep: versions that stay; the oldest beyond that are deleted.
+    """
 
     directory: str = "serving/"
     keep: int = 5

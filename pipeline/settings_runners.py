@@ -37,8 +37,8 @@ class ResourceSettings:
     """What one stage's container asks of a cluster; null takes the default of `kubeflow_runner.RESOURCES`.
 
     Attributes:
-        cpu: cores.
-        memory_gb: GiB.
+        cpu: cores, parts of one too.
+        memory_gb: memory in GiB.
         gpus: of the kind `kubeflow.accelerator`.
     """
 
@@ -55,7 +55,12 @@ class ResourceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class VolumeSettings:
-    """A persistent volume claim of the cluster, mounted in every container: storage without a cloud's buckets."""
+    """A persistent volume claim of the cluster, mounted in every container: storage without a cloud's buckets.
+
+    Attributes:
+        claim: its name.
+        path: where it is mounted.
+    """
 
     claim: str
     path: str = "/mnt/pipeline"

@@ -48,7 +48,7 @@ class FineTuneConfig:
     """Which layers of the base train: at most one of the three; none of them freezes the whole base.
 
     Attributes:
-        from_layer: (`from:` in YAML) this layer, or all of this block, and all after it train.
+        from_layer: `from` in YAML: this layer, or all of this block, and all after it train.
         last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
         rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
         decay: with `from` or `last_layers`: the multiplier is this to the power of how many blocks a layer's block is
@@ -80,6 +80,10 @@ class HeadConfig:
     """What sits on the pooled features: standardisation, Dense(relu) layers with dropout, Dense(classes).
 
     Attributes:
+        hidden_units: of each Dense(relu) layer; `[]`: a linear classifier.
+        dropout: the part of the units that is dropped after each of these layers in training.
+        label_smoothing: the part of the target probability that is spread over all classes (Szegedy et al. 2016).
+        class_weights: `balanced` weighs an example by the inverse of its class's share of the training images.
         l2: times the sum of the squared kernels of the head is added to the training loss, as Keras's `L2` does.
     """
 
@@ -106,7 +110,7 @@ class LearningRateConfig:
         boundaries: of `piecewise`, in steps.
         schedule: `cosine` falls to `end` in half a wave (Loshchilov & Hutter 2017); `exponential` is multiplied by
             `decay_rate` every `decay_steps`, smoothly.
-        decay_steps: how long the fall takes; None: from the end of the warm-up to `training.steps`.
+        decay_steps: how long the fall takes; null: from the end of the warm-up to `training.steps`.
         decay_rate: of `exponential`.
         end: of `cosine`.
         warmup_steps: in the first so many steps the rate rises linearly to what it would be; `cosine` and `exponential`
@@ -164,7 +168,7 @@ class AugmentationConfig:
         brightness: add up to this part of the range from black to white, or take it away.
         cutout: grey a square whose side is this part of the image's.
         views: compute so many variants of each training image once, and cache their features; training then draws one
-            of them each time. None: images are read live and varied anew each time, through the whole network.
+            of them each time. null: images are read live and varied anew each time, through the whole network.
     """
 
     flip: bool = False
@@ -190,18 +194,20 @@ class TrainingConfig:
     """How the Estimator trains.
 
     Attributes:
-        optimizer: Adam's and RMSprop's other parameters are TensorFlow's defaults.
-        momentum: of `sgd` (None: 0.9) and `rmsprop` (None: 0).
+        optimizer: the update rule; Adam's and RMSprop's other parameters are TensorFlow's defaults.
+        momentum: of `sgd` (null: 0.9) and `rmsprop` (null: 0).
         batch_size: examples a step, on each replica or worker.
         steps: the most steps.
         head_steps: in the first so many steps the base is frozen, BatchNorm's statistics too; only the head trains.
         eval_every: steps between two evaluations (and checkpoints).
+        learning_rate: a number is a constant rate; else the keys below.
         early_stopping: evaluations in a row without a lower eval loss after which training stops, those of the first
-            `head_steps` not counted; None never stops.
-        augmentation: how training images are varied; None: not at all.
+            `head_steps` not counted; null never stops.
+        augmentation: how training images are varied; null: not at all.
         warm_start: start from the last blessed model where it fits, and not from the pre-trained weights.
         distribution: `mirrored`: synchronous on all GPUs (or CPU devices) of this machine; `parameter_server`:
             asynchronous, on the cluster that the environment variable TF_CONFIG describes.
+        seed: of whatever is drawn: the head's first values, the order of examples, dropout, augmentation.
     """
 
     optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
@@ -237,7 +243,7 @@ class TunerConfig:
     Attributes:
         trials: how many combinations are trained.
         algorithm: `bayesian` proposes where earlier trials did well; `random` draws.
-        steps: the most steps of one trial; None: as many as `training.steps`.
+        steps: the most steps of one trial; null: as many as `training.steps`.
         hidden_units: of `head.hidden_units`.
         dropout: of `head.dropout`.
         l2: of `head.l2`.
