@@ -18,6 +18,7 @@ import click
 import rich.console
 
 from pipeline import files, outcome, records, settings
+from pipeline.home import home_of, push_folder
 from trainer.config import TunerConfig
 from trainer.errors import InputError
 
@@ -106,10 +107,9 @@ def find_lr(config: str, root: Path, overrides: tuple[str, ...], lowest: float, 
         _quiet_stack()
         from pipeline.console import progress_line
         from pipeline.find_rate import find_rate
-        from pipeline.local_runner import folder
 
         with progress_line():
-            found = find_rate(loaded, folder(loaded, root), lowest, highest, steps)
+            found = find_rate(loaded, home_of(loaded, root), lowest, highest, steps)
         click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
 
 
@@ -215,11 +215,10 @@ def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Makes the report of the last run again, and prints where it is."""
     with _user_errors():
         _quiet_stack()
-        from pipeline.local_runner import folder
         from pipeline.report.make import remake_report
 
         loaded = settings.load(config, _split(overrides))
-        click.echo(remake_report(folder(loaded, root), loaded.name))
+        click.echo(remake_report(home_of(loaded, root), loaded.name))
 
 
 @main.command()
@@ -277,10 +276,9 @@ def history(config: str, root: Path, overrides: tuple[str, ...], as_json: bool) 
     with _user_errors():
         _quiet_stack()
         from pipeline import runs, tables
-        from pipeline.local_runner import folder
 
         loaded = settings.load(config, _split(overrides))
-        found = runs.all_runs(runs.open_store(folder(loaded, root)), loaded.name)
+        found = runs.all_runs(runs.open_store(home_of(loaded, root)), loaded.name)
         if as_json:
             click.echo(
                 json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1)
@@ -305,10 +303,9 @@ def compare(config: str, root: Path, overrides: tuple[str, ...], as_json: bool, 
         _quiet_stack()
         from pipeline import runs, tables
         from pipeline.comparison import compare as compare_runs
-        from pipeline.local_runner import folder
 
         loaded = settings.load(config, _split(overrides))
-        found = compare_runs(*(runs.find(reference, folder(loaded, root), loaded.name) for reference in (a, b)))
+        found = compare_runs(*(runs.find(reference, home_of(loaded, root), loaded.name) for reference in (a, b)))
         if as_json:
             click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
         else:
@@ -323,7 +320,6 @@ def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Deletes the oldest pushed versions beyond push.keep."""
     with _user_errors():
         from pipeline import push_directory
-        from pipeline.local_runner import push_folder
 
         loaded = settings.load(config, _split(overrides))
         removed = push_directory.prune(push_folder(loaded, root), loaded.push.keep)
@@ -338,7 +334,6 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     """Takes the newest pushed version out of service, so that the one before serves again."""
     with _user_errors():
         from pipeline import push_directory
-        from pipeline.local_runner import push_folder
 
         removed, now = push_directory.rollback(push_folder(settings.load(config, _split(overrides)), root))
         click.echo(f"now serving {now}\nset aside   {removed}")
@@ -355,8 +350,6 @@ def serve(config: str, root: Path, overrides: tuple[str, ...], model: str | None
     with _user_errors():
         loaded = settings.load(config, _split(overrides))
         if model is None:
-            from pipeline.local_runner import push_folder
-
             model = str(push_folder(loaded, root))
         _quiet_stack()
         from pipeline.serve import serve as serve_model
@@ -367,7 +360,6 @@ def serve(config: str, root: Path, overrides: tuple[str, ...], model: str | None
 def _pushed(config: str, overrides: tuple[str, ...], root: Path) -> str:
     """The version that serves."""
     from pipeline import push_directory
-    from pipeline.local_runner import push_folder
 
     return str(push_directory.latest(push_folder(settings.load(config, _split(overrides)), root)))
 

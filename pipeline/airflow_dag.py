@@ -15,8 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import files, local_runner, outcome, push_directory, runs
+from pipeline import data_source, files, outcome, push_directory, runs
 from pipeline import settings as pipeline_settings
+from pipeline.home import ARTIFACTS, check_pushed, home_of, push_folder, push_nonce
 from pipeline.settings import Settings
 from trainer import weights
 from trainer.errors import input_error_behind, message_of
@@ -83,11 +84,11 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     Raises:
         InputError: the images cannot be found, or do not fit the schema's form.
     """
-    home = local_runner.folder(settings, root)
-    local_runner.push_folder(settings, root)
+    home = home_of(settings, root)
+    push_folder(settings, root)
     home.mkdir(parents=True, exist_ok=True)
-    images = local_runner.images_folder(settings, home)
-    schema, _ = local_runner.reviewed_schema(settings, local_runner.list_images(settings, images))
+    images = data_source.images_folder(settings, home)
+    schema, _ = data_source.reviewed_schema(settings, data_source.list_images(settings, images))
     text = _FILE.format(
         name=settings.name,
         settings=pprint.pformat(pipeline_settings.to_dict(settings), width=110, sort_dicts=False),
@@ -122,9 +123,9 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
 
     loaded = pipeline_settings.from_dict(settings)
     airflow = loaded.airflow
-    pushed_to = local_runner.push_folder(loaded, Path(home).parent)
+    pushed_to = push_folder(loaded, Path(home).parent)
     places = Places(
-        pipeline_root=str(Path(home) / local_runner.ARTIFACTS),
+        pipeline_root=str(Path(home) / ARTIFACTS),
         images=images,
         push_directory=str(pushed_to),
         weights_fingerprint=weights_fingerprint,
@@ -213,7 +214,7 @@ def _run_component(
 
 def _push_config(wired: str, pushed_to: Path, home: Path) -> dict[str, Any]:
     """Pusher's `custom_config` with the nonce that says whether an earlier push is still there."""
-    nonce = local_runner.push_nonce(pushed_to, home / outcome.RECORD_FILE)
+    nonce = push_nonce(pushed_to, home / outcome.RECORD_FILE)
     return {"custom_config": json.dumps({**json.loads(wired), "nonce": nonce})}
 
 
@@ -232,7 +233,7 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
     store = MetadataStore(sqlite_metadata_connection_config(str(folder / runs.METADATA)))
     run_id = f"{loaded.name}.{run.run_id}"  # as ML Metadata has it
     nodes = node_runs(store, run_id)
-    ended = outcome.from_nodes(nodes, expected, str(folder / local_runner.ARTIFACTS))
+    ended = outcome.from_nodes(nodes, expected, str(folder / ARTIFACTS))
     ended.run_id = run_id
     tasks = {task.task_id: task for task in run.get_task_instances()}
     ended.stages = [
@@ -242,9 +243,9 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
     ]
     ended.seconds = sum(stage["seconds"] for stage in ended.stages)
     if ended.pushed_model:
-        pushed_to = local_runner.push_folder(loaded, folder.parent)
+        pushed_to = push_folder(loaded, folder.parent)
         push_directory.prune(pushed_to, loaded.push.keep)
-        local_runner.check_pushed(ended, pushed_to)
+        check_pushed(ended, pushed_to)
     ended.write(folder / outcome.RECORD_FILE)
     if nodes:
         runs.record(store, loaded.name, run_id, settings, ended)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipeline import local_runner, push_directory
+from pipeline import home, local_runner, push_directory
 from pipeline.outcome import Outcome
 from trainer.errors import InputError
 
@@ -20,29 +20,29 @@ def pushed(tmp_path):
 
 
 def test_a_cached_push_counts_while_the_version_is_there(pushed):
-    assert local_runner.push_nonce(*pushed) == local_runner.push_nonce(*pushed)
+    assert home.push_nonce(*pushed) == home.push_nonce(*pushed)
 
 
 def test_a_version_that_was_deleted_is_pushed_again(pushed):
     directory, _ = pushed
-    before = local_runner.push_nonce(*pushed)
+    before = home.push_nonce(*pushed)
     (directory / "2" / "saved_model.pb").unlink()
     (directory / "2").rmdir()
-    assert local_runner.push_nonce(*pushed) != before
+    assert home.push_nonce(*pushed) != before
 
 
 def test_a_version_that_was_rolled_back_stays_aside(pushed):
     directory, _ = pushed
-    before = local_runner.push_nonce(*pushed)
+    before = home.push_nonce(*pushed)
     push_directory.rollback(directory)
-    assert local_runner.push_nonce(*pushed) == before
+    assert home.push_nonce(*pushed) == before
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    with local_runner._only_run(tmp_path), pytest.raises(InputError, match="another run is going on"):  # noqa: SIM117
-        with local_runner._only_run(tmp_path):
+    with home.only_run(tmp_path), pytest.raises(InputError, match="another run is going on"):  # noqa: SIM117
+        with home.only_run(tmp_path):
             pass
-    with local_runner._only_run(tmp_path):
+    with home.only_run(tmp_path):
         pass
 
 

@@ -35,7 +35,7 @@ from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from components.model_gate import read_evaluation
 from pipeline import schema, settings
 from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
-from pipeline.local_runner import list_images
+from pipeline.data_source import list_images
 from pipeline.pipeline import Places, create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model

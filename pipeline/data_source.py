@@ -1,0 +1,78 @@
+"""What the settings' data are, before anything runs: the folder, how it is laid out, and the schema people reviewed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.ingestion import slices, spans
+from pipeline.evaluation import feature_keys
+from pipeline.settings import Settings
+from pipeline.settings_data import DIGITS, TFDS
+from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from components.ingestion.image_layout import Listing
+
+
+def images_folder(settings: Settings, home: Path) -> str:
+    """The data folder, or the pattern of several: an absolute path, or a URL.
+
+    Raises:
+        InputError: there is no such folder, or no such data set of TensorFlow Datasets.
+    """
+    images = settings.data.images
+    if images == DIGITS:
+        from components.ingestion.digits import write_digits
+
+        write_digits(str(home / "images"))
+        return str(home / "images")
+    if images.startswith(TFDS):
+        from components.ingestion.tfds_source import prepare
+
+        return prepare(images.removeprefix(TFDS))
+    if "://" in images:
+        return images
+    directory = Path(images).expanduser().resolve()
+    base, _ = spans.split_pattern(str(directory))
+    if not Path(base).is_dir():
+        raise InputError(
+            f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
+            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings)"
+        )
+    return str(directory)
+
+
+def list_images(settings: Settings, images: str) -> Listing:
+    """What the data folder holds, or the spans that are to be read.
+
+    Raises:
+        InputError: there is no such folder or span, or it is not laid out as it must be.
+    """
+    data = settings.data
+    base, pattern = spans.split_pattern(images)
+    chosen = None if data.span == "latest" else data.span
+    folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
+    return spans.read_spans(base, folders, data.layout, data.metadata or "")
+
+
+def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
+    """The schema as text, and whether it was inferred from the images and written for review.
+
+    Raises:
+        InputError: the schema is not as it must be, or a slice is of a feature that no image has.
+    """
+    from pipeline import schema as schemas  # brings TFX
+
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing)
+    _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
+    return schema, inferred
+
+
+def _check_slices(named: Sequence[str], known: Sequence[str]) -> None:
+    """TFMA is silent about a feature that no image has, and a gate on its slices would never close."""
+    for key in (key for keys in feature_keys(named) for key in keys):
+        if key not in known:
+            names = [slices.name_of(k) for k in known if slices.is_slice(k)]
+            raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {', '.join(names)}")
