@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -63,7 +62,7 @@ def run(config: str, root: Path, overrides: tuple[str, ...], data: str | None, w
     Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 a fault of ours.
     """
     with _user_errors():
-        _run(settings.load(config, [*_given(data, weights), *_split(overrides)]), root)
+        _run(settings.load(config, [*_given(data, weights), *settings.split_overrides(overrides)]), root)
 
 
 @main.command()
@@ -81,7 +80,7 @@ def tune(
     What is searched stands in the settings under tuner; the best combination trains the model that is judged.
     """
     with _user_errors():
-        overrides = (*_given(data, weights), *_split(overrides))
+        overrides = (*_given(data, weights), *settings.split_overrides(overrides))
         loaded = settings.load(config, overrides)
         if trials is not None or loaded.tuner is None:
             loaded = settings.load(config, [*overrides, f"tuner.trials={trials or TunerConfig().trials}"])
@@ -103,7 +102,7 @@ def find_lr(config: str, root: Path, overrides: tuple[str, ...], lowest: float, 
     with _user_errors():
         if not 0 < lowest < highest:
             raise InputError(f"--lowest is {lowest} and --highest {highest}: it must be 0 < lowest < highest")
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         _quiet_stack()
         from pipeline.console import progress_line
         from pipeline.find_rate import find_rate
@@ -188,7 +187,7 @@ def batch_predict(
 ) -> None:
     """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
     with _user_errors():
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         model = model or _pushed(config, overrides, root)
         _quiet_stack()
         from pipeline.batch_predict import batch_predict as predict_folder
@@ -217,7 +216,7 @@ def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
         _quiet_stack()
         from pipeline.report.make import remake_report
 
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         click.echo(remake_report(home_of(loaded, root), loaded.name))
 
 
@@ -231,7 +230,7 @@ def kubeflow(config: str, overrides: tuple[str, ...], target: str, output: Path,
     """Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, a KFP v2 spec for Vertex AI."""
     given = [f"data.images={json.dumps(data)}"] if data else []
     with _user_errors():
-        loaded = settings.load(config, [*given, *_split(overrides)])
+        loaded = settings.load(config, [*given, *settings.split_overrides(overrides)])
         _quiet_stack()
         from pipeline.kubeflow_runner import compile_pipeline
 
@@ -257,7 +256,7 @@ def airflow(config: str, overrides: tuple[str, ...], root: Path, data: str | Non
     """Writes the pipeline as a DAG file, to be put into Airflow's folder of DAGs."""
     given = [f"data.images={json.dumps(data)}"] if data else []
     with _user_errors():
-        loaded = settings.load(config, [*given, *_split(overrides)])
+        loaded = settings.load(config, [*given, *settings.split_overrides(overrides)])
         _quiet_stack()
         from pipeline.airflow_dag import write_dag_file
 
@@ -277,7 +276,7 @@ def history(config: str, root: Path, overrides: tuple[str, ...], as_json: bool) 
         _quiet_stack()
         from pipeline import runs, tables
 
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         found = runs.all_runs(runs.open_store(home_of(loaded, root)), loaded.name)
         if as_json:
             click.echo(
@@ -304,7 +303,7 @@ def compare(config: str, root: Path, overrides: tuple[str, ...], as_json: bool, 
         from pipeline import runs, tables
         from pipeline.comparison import compare as compare_runs
 
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         found = compare_runs(*(runs.find(reference, home_of(loaded, root), loaded.name) for reference in (a, b)))
         if as_json:
             click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
@@ -321,7 +320,7 @@ def prune(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     with _user_errors():
         from pipeline import push_directory
 
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         removed = push_directory.prune(push_folder(loaded, root), loaded.push.keep)
         click.echo("\n".join(f"deleted {path}" for path in removed) or f"nothing to delete: keep is {loaded.push.keep}")
 
@@ -335,7 +334,9 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
     with _user_errors():
         from pipeline import push_directory
 
-        removed, now = push_directory.rollback(push_folder(settings.load(config, _split(overrides)), root))
+        removed, now = push_directory.rollback(
+            push_folder(settings.load(config, settings.split_overrides(overrides)), root)
+        )
         click.echo(f"now serving {now}\nset aside   {removed}")
 
 
@@ -348,7 +349,7 @@ def rollback(config: str, root: Path, overrides: tuple[str, ...]) -> None:
 def serve(config: str, root: Path, overrides: tuple[str, ...], model: str | None, port: int) -> None:
     """Serves the pushed model over gRPC, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
     with _user_errors():
-        loaded = settings.load(config, _split(overrides))
+        loaded = settings.load(config, settings.split_overrides(overrides))
         if model is None:
             model = str(push_folder(loaded, root))
         _quiet_stack()
@@ -361,7 +362,7 @@ def _pushed(config: str, overrides: tuple[str, ...], root: Path) -> str:
     """The version that serves."""
     from pipeline import push_directory
 
-    return str(push_directory.latest(push_folder(settings.load(config, _split(overrides)), root)))
+    return str(push_directory.latest(push_folder(settings.load(config, settings.split_overrides(overrides)), root)))
 
 
 def _exit_by(counts: records.Counts) -> NoReturn:
@@ -392,11 +393,6 @@ def _user_errors() -> Iterator[None]:
         sys.exit(outcome.BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _split(overrides: tuple[str, ...]) -> list[str]:
-    """`a=1 b=[2, 3]` is two overrides: one begins at every `path=` that follows a space."""
-    return [one for given in overrides for one in re.split(r"\s+(?=[A-Za-z_][\w.]*=)", given.strip()) if one]
 
 
 if __name__ == "__main__":

@@ -125,6 +125,11 @@ def load(path: str | Path, overrides: typing.Iterable[str] = ()) -> Settings:
         raise InputError(f"{path}: " + "\n".join(lines)) from error
 
 
+def split_overrides(given: typing.Iterable[str]) -> list[str]:
+    """`a=1 b=[2, 3]` is two overrides: one begins at every `path=` that follows a blank."""
+    return [one for text in given for one in re.split(r"\s+(?=[A-Za-z_][\w.]*=)", text.strip()) if one]
+
+
 def to_dict(settings: Settings) -> dict[str, Any]:
     """The settings as plain values, every default written out."""
     return _CONVERTER.unstructure(settings)

@@ -220,3 +220,18 @@ def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_fact
             settings.load(path, overrides)
         with contextlib.suppress(InputError):
             settings.load(DIGITS, overrides)
+
+
+@pytest.mark.parametrize(
+    ("given", "split"),
+    [
+        (("a=1 b=2",), ["a=1", "b=2"]),
+        (("a=1", "b=2"), ["a=1", "b=2"]),
+        (("head.hidden_units=[64, 32] training.steps=5",), ["head.hidden_units=[64, 32]", "training.steps=5"]),
+        (("a={x: [1, 2], y: 3} b=4",), ["a={x: [1, 2], y: 3}", "b=4"]),
+        (("data.images=my photos name=birds",), ["data.images=my photos", "name=birds"]),
+        ((), []),
+    ],
+)
+def test_overrides_stand_apart_by_spaces_and_brackets_hold_together(given, split):
+    assert settings.split_overrides(given) == split
