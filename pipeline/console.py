@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import sys
+import textwrap
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -75,8 +76,16 @@ class Console:
         self._screen.close()
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """Prints plain text on the screen."""
+        """Prints plain text on the screen, a line as it is: paths and commands can be copied."""
         self.rich.print(text, style=style, markup=False)
+
+    def say_prose(self, head: str, text: str, style: str | None = None) -> None:
+        """Prints sentences, broken between words, what follows the first line as far in as the text after `head`."""
+        width = self.rich.width - len(head)
+        for paragraph in text.split("\n"):
+            for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False) or [""]:
+                self.say(head + line, style=style)
+                head = " " * len(head)
 
 
 class StageLine:

@@ -24,7 +24,7 @@ def say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
     console.say(verdict, style=style)
     for entry in outcome.failures:
         where = f"{entry['stage']}: " if entry.get("stage") else ""
-        console.say(f"  {where}{entry['message']}")
+        console.say_prose("  ", f"{where}{entry['message']}")
     if outcome.metrics:
         shown = {name: m for name, m in outcome.metrics.items() if name in _SHOWN and m["overall"] is not None}
         console.say("  " + " · ".join(_metric(name, m) for name, m in shown.items()))
@@ -39,7 +39,7 @@ def say_outcome(outcome: Outcome, console: Console, home: Path) -> None:
         console.say(f"  best of {outcome.tuning['trials']} trials: {best}")
         console.say("  to keep these without a search, write them into the settings")
     for note in outcome.notes:
-        console.say(f"  note: {note}", style="yellow")
+        console.say_prose("  note: ", note, style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:
         console.say(f'  try it: make predict MODEL={outcome.pushed_model} IMAGES="one.jpg two.png"')
     console.say(f"  {outcome.seconds:.0f} s · peak memory {outcome.peak_rss_mb:,} MB")

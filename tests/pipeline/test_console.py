@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import rich.console
 
 from pipeline.console import Console, StageLine, StageLines, progress_line
 from trainer import progress
@@ -90,3 +91,18 @@ def test_a_progress_line_is_drawn_on_a_terminal_alone(
 
     assert ("3/5,000 images" in screen.getvalue()) is shown
     assert "4/5,000" not in screen.getvalue()
+
+
+def test_prose_is_broken_between_words_and_paths_are_not(tmp_path, monkeypatch):
+    with Console(tmp_path / "log") as console:
+        console.rich = rich.console.Console(file=(out := io.StringIO()), width=30, soft_wrap=True)
+        console.say_prose(
+            "  note: ", "the base is random, see /a/very/long/path/that/is-wider/than/the/screen for why\nand more"
+        )
+    assert out.getvalue().splitlines() == [
+        "  note: the base is random,",
+        "        see",
+        "        /a/very/long/path/that/is-wider/than/the/screen",
+        "        for why",
+        "        and more",
+    ]
