@@ -5,18 +5,14 @@ What an earlier run computed of an image is taken from there: the cost of a run 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
-from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.transforms.window import GlobalWindows
+from apache_beam.metrics import MetricsFilter
 from apache_beam.utils.shared import Shared
-from apache_beam.utils.windowed_value import WindowedValue
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
@@ -27,18 +23,11 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from components.earlier_features import EXAMPLES_ID, PARAMETERS
-from components.features.feature_index import SHA256, FeatureIndex
-from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
+from components.features.feature_extraction import COMPUTED, REUSED, UNVARIED, Earlier, ExtractFeatures, Variants
+from components.features.feature_session import Prefix, choose_session
 from trainer import progress, records
 from trainer.backbone import read_record
-from trainer.config import AugmentationConfig
-from trainer.config_values import make_converter
-from trainer.inputs import FEATURES, FORMAT_FILE
-from trainer.preprocessing import LABEL
-from trainer.progress import ProgressCounter
-
-COMPUTED, REUSED = "images_computed", "images_reused"
-"""Custom properties of the features: how many images went through the network, and of how many it was known."""
+from trainer.inputs import FORMAT_FILE
 
 _PROBE_IMAGES = 16
 _TRAIN = "train"  # the one split whose images are varied
@@ -64,144 +53,6 @@ class FeatureExtractorSpec(ComponentSpec):
         "earlier": ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS = {"features": ChannelParameter(type=standard_artifacts.Examples)}  # noqa: RUF012
-
-
-@dataclasses.dataclass(frozen=True)
-class Variants:
-    """How the training images are varied before the network sees them, and how often; None: not at all."""
-
-    augmentation: AugmentationConfig | None = None
-    seed: int = 0
-
-    @property
-    def views(self) -> int:
-        """How many variants of an image are computed; 0: the image itself."""
-        return self.augmentation.views or 0 if self.augmentation else 0
-
-    def to_json(self) -> str:
-        """For TFX's properties; the same variants give the same text."""
-        return json.dumps(make_converter().unstructure(self), sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> Variants:
-        """The inverse of `to_json`."""
-        return make_converter().structure(json.loads(text), Variants)
-
-
-@dataclasses.dataclass
-class _Worker:
-    """What all threads of a process share."""
-
-    session: FeatureSession
-    progress: ProgressCounter
-
-
-class Earlier:
-    """Files of features that were computed just as those wanted; a process indexes them once, when it asks first."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self._files = tuple(files)
-        self._shared = Shared()
-
-    def open(self) -> FeatureIndex | None:
-        """The index, shared by all threads; None where there are no such files."""
-        return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
-
-
-class ExtractFeatures(beam.DoFn):
-    """In: batches of raw tf.Examples, serialised. Out: for each of them a tf.Example with its features.
-
-    Images that are known take theirs from `earlier`; the others are gathered into full batches again.
-    """
-
-    def __init__(
-        self,
-        prefix: Prefix,
-        bfloat16: bool,
-        variants: Variants,
-        batch_size: int,
-        shared: Shared,
-        total: int | None,
-        views: int = 0,
-        earlier: Earlier | None = None,
-    ) -> None:
-        """Says what to compute.
-
-        Args:
-            prefix: which features.
-            bfloat16: how to compute them.
-            variants: of the session that all splits share.
-            batch_size: images that are computed at a time.
-            shared: holds what a process has one of.
-            total: images of all splits, for the progress.
-            views: how many variants of each image to compute; 0: the image itself.
-            earlier: features to look an image up in.
-        """
-        self._prefix = prefix
-        self._bfloat16 = bfloat16
-        self._variants = variants
-        self._batch_size = batch_size
-        self._shared = shared
-        self._total = total
-        self._views = views
-        self._earlier = earlier
-        self._computed = Metrics.counter(self.__class__, COMPUTED)
-        self._reused = Metrics.counter(self.__class__, REUSED)
-
-    def setup(self) -> None:  # noqa: D102
-        self._worker = self.acquire(
-            lambda: FeatureSession(
-                self._prefix, fold(self._prefix), self._bfloat16, self._variants.augmentation, self._variants.seed
-            )
-        )
-        self._index = self._earlier.open() if self._earlier else None
-
-    def acquire(self, open_session: Callable[[], FeatureSession]) -> _Worker:
-        """This process's worker; the first caller's function opens its session."""
-        note = "bfloat16" if self._bfloat16 else "float32"
-        return self._shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self._total, "images", note)))
-
-    def start_bundle(self) -> None:  # noqa: D102
-        self._new: list[bytes] = []
-
-    def process(self, batch: Sequence[bytes]) -> Iterator[bytes]:  # noqa: D102
-        if self._index is None:
-            yield from self._compute(batch)
-            return
-        known = 0
-        for record, label, sha256 in zip(batch, *self._worker.session.identify(batch), strict=True):
-            values = self._index.read(sha256)
-            if values is None:
-                self._new.append(record)
-            else:
-                known += 1
-                yield _example(values, label, sha256)
-        self._reused.inc(known)
-        self._worker.progress.add(known)
-        while len(self._new) >= self._batch_size:
-            waiting, self._new = self._new[: self._batch_size], self._new[self._batch_size :]
-            yield from self._compute(waiting)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:  # noqa: D102
-        if self._new:
-            yield from map(GlobalWindows.windowed_value, self._compute(self._new))
-
-    def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
-        session = self._worker.session
-        views = [session.view(batch, number) for number in range(self._views)] or [session.features(batch)]
-        for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
-            yield _example([features.tobytes() for features in of_image], label, sha256)
-        self._computed.inc(len(batch))
-        self._worker.progress.add(len(batch))
-
-
-def _example(values: Iterable[bytes], label: int, sha256: bytes) -> bytes:
-    feature = {
-        FEATURES: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
-        LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        SHA256: tf.train.Feature(bytes_list=tf.train.BytesList(value=[sha256])),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -347,7 +198,7 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
         bfloat16: str,
         code: str,
         earlier: types.BaseChannel | None = None,
-        variants: Variants = Variants(),
+        variants: Variants = UNVARIED,
         parameters: str = "",
         splits: Sequence[str] = (_TRAIN, "eval"),
     ) -> None:

@@ -23,7 +23,8 @@ from components.baseline import BaselineStrategy
 from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.evaluator import Evaluator
-from components.feature_extractor import FeatureExtractor, Variants
+from components.feature_extractor import FeatureExtractor
+from components.features.feature_extraction import UNVARIED, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.schema_importer import SchemaImporter
@@ -167,7 +168,7 @@ def create_pipeline(
     features = earlier = None
     if cut is not None:
         augmentation = settings.training.augmentation
-        variants = Variants(augmentation, settings.training.seed) if augmentation else Variants()
+        variants = Variants(augmentation, settings.training.seed) if augmentation else UNVARIED
         how: dict[str, Any] = {
             "cut": cut,
             "outputs": outputs,

@@ -14,8 +14,9 @@ from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import feature_extractor
-from components.feature_extractor import FeatureExtractor, Variants
+from components.feature_extractor import FeatureExtractor
 from components.features import feature_session
+from components.features.feature_extraction import Variants
 from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
 from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
