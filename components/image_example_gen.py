@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -26,6 +27,7 @@ from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve, split_pattern
 from trainer import progress
 from trainer.errors import InputError
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 REJECTS = "rejects"
 SPANS = "spans"
@@ -49,6 +51,7 @@ class ImageExampleGenSpec(ComponentSpec):
         "group_by": ExecutionParameter(type=str),
         "near_duplicates": ExecutionParameter(type=int, optional=True),
         "edges": ExecutionParameter(type=str),
+        "limits": ExecutionParameter(type=str),
         "code": ExecutionParameter(type=str),
     }
     INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
@@ -143,8 +146,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for folder in (scratch, rejects.uri):
             fileio.makedirs(folder)
         try:
+            edges, limits = (json.loads(exec_properties[name]) for name in ("edges", "limits"))
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, json.loads(exec_properties["edges"]))
+                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, edges, PictureLimits(**limits))
             facts = sorted(read_facts(scratch))
             assignment = assign(facts, weights, exec_properties.get("near_duplicates"))
             with fileio.open(f"{scratch}/splits.json", "w") as file:
@@ -240,6 +244,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         span: int | None = None,
         window: int = 1,
         edges: Edges | None = None,
+        limits: PictureLimits = DEFAULT_LIMITS,
     ) -> None:
         """Wires the component.
 
@@ -257,6 +262,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             span: the last span to read; the latest there is if None.
             window: how many spans to read; see `spans.resolve`.
             edges: of the buckets that the pictures' statistics fall into; one bucket for all where there are none.
+            limits: what is over them is a reject.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")
         if not isinstance(input_base, str):
@@ -278,6 +284,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             group_by=group_by or "",
             near_duplicates=near_duplicates,
             edges=json.dumps(edges or {}),
+            limits=json.dumps(dataclasses.asdict(limits)),
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
             rejects=types.Channel(type=simple_artifacts.File),

@@ -16,12 +16,12 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
-from components.ingestion.image_reading import in_eight_bits
+from components.ingestion.image_reading import upright
 from components.judging import occlusion
 from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
 from components.serving.served_model import ServedModel
 from components.test_predictions import Predictions
-from trainer import preprocessing, progress, records, signatures
+from trainer import image_decoding, progress, records, signatures
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
 _THUMBNAIL = 224
@@ -93,8 +93,8 @@ def _pictures(
 ) -> dict[str, Image.Image]:
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
-        pictures = {"original": in_eight_bits(image)}
-    scaled = preprocessing.decode(tf.constant([encoded]), image_size).numpy()[0]
+        pictures = {"original": upright(image)}
+    scaled = image_decoding.decode(tf.constant([encoded]), image_size).numpy()[0]
     seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
     pictures["seen"] = Image.fromarray(seen)
     if attribute:

@@ -17,12 +17,14 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingestion.image_folder import printable
-from components.ingestion.image_reading import MAX_FILE_BYTES, RejectedError
+from components.ingestion.image_folder import printable, read_local
+from components.ingestion.image_reading import RejectedError
 from pipeline import records
 from pipeline.classifier import BATCH_SIZE, Classifier, ImageFile, find_model, read
-from pipeline.predict import expand, is_wanted, read_local
+from pipeline.predict import expand, is_wanted
+from trainer import picture_limits
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 from trainer.progress import ProgressCounter
 
 _RECORDS, _ERRORS = "records", "errors"
@@ -108,13 +110,14 @@ class ClassifyFolder(beam.PTransform):
     def __init__(self, model_dir: str, top_k: int) -> None:
         super().__init__()
         self._handler = _Handler(model_dir, top_k)
+        self._limits = picture_limits.read(model_dir)
 
     def expand(self, folders: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             folders
             | "ListFiles" >> beam.FlatMap(list_files)
             | "Spread" >> beam.Reshuffle()
-            | "ReadFiles" >> beam.Map(_read)
+            | "ReadFiles" >> beam.Map(_read, self._limits)
             | "Infer" >> RunInference(self._handler)
         )
 
@@ -176,16 +179,19 @@ def _folder(name: str) -> Place:
     return Place(os.fsencode(name.rstrip("/") if _is_remote(name) else name), os.fsencode(place))
 
 
-def _read(file: Place) -> ImageFile:
+def _read(file: Place, limits: PictureLimits) -> ImageFile:
     place = os.fsdecode(file.location)
-    load = _read_remote if _is_remote(place) else lambda name: read_local(Path(name))
-    return read(printable(os.fsdecode(file.shown)), lambda: load(place))
+
+    def load() -> bytes:
+        return _read_remote(place, limits) if _is_remote(place) else read_local(Path(place), limits)
+
+    return read(printable(os.fsdecode(file.shown)), load, limits)
 
 
-def _read_remote(name: str) -> bytes:
+def _read_remote(name: str, limits: PictureLimits) -> bytes:
     try:
         with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            return file.read(MAX_FILE_BYTES + 1)
+            return file.read(limits.file_bytes + 1)
     except OSError as error:  # Beam's BeamIOError is one
         raise RejectedError("open", f"it cannot be opened: {error}") from error
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.ingestion.image_reading import RejectedError, read_image
+from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.served_model import ServedModel, errors_of, first_line
 from pipeline import push_directory
 from trainer import signatures
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 
 BATCH_SIZE = 32
 """Images sent to the model at a time."""
@@ -39,15 +40,16 @@ class ImageFile(NamedTuple):
     error: str = ""
 
 
-def read(path: str, load: Callable[[], bytes]) -> ImageFile:
-    """Reads one file.
+def read(path: str, load: Callable[[], bytes], limits: PictureLimits) -> ImageFile:
+    """Reads one file as ingestion does, and converts it likewise: what the model cannot decode becomes a PNG.
 
     Args:
         path: as records show it.
         load: returns the file's bytes or raises `RejectedError`.
+        limits: of the model that it is for.
     """
     try:
-        return ImageFile(path, read_image(load()).encoded)
+        return ImageFile(path, for_model(load(), limits))
     except RejectedError as error:
         return ImageFile(path, b"", error.reason)
 

@@ -65,7 +65,7 @@ def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
     """
     from pipeline import schema as schemas  # brings TFX
 
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing)
+    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing, settings.data.limits)
     _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
     return schema, inferred
 

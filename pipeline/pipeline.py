@@ -115,6 +115,7 @@ def create_pipeline(
         layout=settings.data.layout,
         near_duplicates=settings.data.near_duplicates.distance if settings.data.near_duplicates else None,
         edges=bucket_edges(schema),
+        limits=settings.data.limits,
         code=code_hash("components.image_example_gen"),
     )
     raw = examples.outputs["examples"]

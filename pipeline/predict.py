@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.ingestion.image_folder import METADATA_NAMES, printable, read_file
-from components.ingestion.image_reading import RejectedError
+from components.ingestion.image_folder import METADATA_NAMES, printable, read_local
 from pipeline.classifier import BATCH_SIZE, Classifier, ImageFile, batches, find_model, read
-from trainer import progress
+from trainer import picture_limits, progress
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 
 
 def predict(
@@ -33,10 +34,12 @@ def predict(
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
-    with Classifier(find_model(str(model_dir)), top_k) as classifier:
+    directory = find_model(str(model_dir))
+    reading = functools.partial(_read, limits=picture_limits.read(directory))
+    with Classifier(directory, top_k) as classifier:
         files = list(expand(Path(path) for path in paths))
         done = 0
-        for batch in batches(map(_read, files), batch_size):
+        for batch in batches(map(reading, files), batch_size):
             yield from classifier.classify(batch)
             done += len(batch)
             progress.report(done, len(files), "images")
@@ -57,19 +60,5 @@ def is_wanted(parts: Sequence[str]) -> bool:
     return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
 
 
-def read_local(file: Path) -> bytes:
-    """The bytes of a regular file, wherever it or a link to it lies.
-
-    Raises:
-        RejectedError: it cannot be opened, is no regular file, or is too large.
-    """
-    try:
-        real = file.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
-        reason = error.strerror if isinstance(error, OSError) else "a link that leads to itself"
-        raise RejectedError("open", f"it cannot be opened: {reason}") from error
-    return read_file(str(real.parent), real.name)
-
-
-def _read(file: Path) -> ImageFile:
-    return read(printable(str(file)), lambda: read_local(file))
+def _read(file: Path, limits: PictureLimits) -> ImageFile:
+    return read(printable(str(file)), lambda: read_local(file, limits), limits)

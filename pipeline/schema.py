@@ -16,6 +16,7 @@ from components.ingestion.image_statistics import STATISTICS
 from components.validation import data_problems
 from pipeline.files import write
 from trainer.errors import InputError
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
 _INTS = ("image/height", "image/width")
@@ -29,20 +30,21 @@ _HEADER = """\
 """
 
 
-def load_or_infer(path: Path, name: str, listing: Listing) -> tuple[str, bool]:
+def load_or_infer(path: Path, name: str, listing: Listing, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
     Args:
         path: the schema file.
         name: of the data set, for the file's heading.
         listing: what the data folder holds.
+        limits: pictures over them are not looked at.
 
     Raises:
         InputError: the file is not a schema, or there is none and the data have fewer than two classes.
     """
     if path.exists():
         return load(path), False
-    schema = _infer(listing)
+    schema = _infer(listing, limits)
     text = _HEADER.format(name=name, origin=listing.describe().split(":")[0])
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +107,12 @@ def bucket_edges(text: str, where: str = "the schema") -> dict[str, list[float]]
     return edges
 
 
-def _infer(listing: Listing) -> schema_pb2.Schema:
+def _infer(listing: Listing, limits: PictureLimits) -> schema_pb2.Schema:
     classes = listing.classes()
     if len(classes) < 2:
         raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")
     schema = schema_pb2.Schema()
-    edges = measure_edges(listing)
+    edges = measure_edges(listing, limits)
     for name in (
         *_BYTES,
         *_INTS,

@@ -88,7 +88,7 @@ class Settings:
     @property
     def trainer(self) -> TrainerConfig:
         """The part the Trainer needs."""
-        return TrainerConfig(self.backbone, self.fine_tune, self.head, self.training)
+        return TrainerConfig(self.backbone, self.fine_tune, self.head, self.training, self.data.limits)
 
     @property
     def schema_file(self) -> Path:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from components.ingestion import near_duplicates, spans
 from trainer.config import require
+from trainer.picture_limits import PictureLimits
 
 DIGITS = "sklearn-digits"
 """The value of `data.images` that stands for scikit-learn's handwritten digits, which need no network."""
@@ -73,7 +74,7 @@ class DataSettings:
     Attributes:
         images: a folder, `gs://` or `s3://` too, or a pattern of such folders, as `photos/day-{SPAN}`; `tfds:<name>`;
             or `sklearn-digits`. docs/data.md shows how a folder may be laid out.
-        layout: how the folder is laid out; `auto` finds out.
+        layout: how the folder is laid out; `auto` finds out, and takes folders within class folders for a mistake.
         span: the last span to read, by its number; `latest` is the latest there is.
         window: how many spans to read: that one and those before it.
         metadata: name of a CSV or `.jsonl` file in the folder: a column `file_name`, and more columns to slice by.
@@ -81,6 +82,9 @@ class DataSettings:
         splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
         near_duplicates: which pictures share a split because they show the same; null: only identical ones.
+        max_file_mb: a larger file is a reject, unread; at most 512.
+        max_megapixels: so is a picture whose header claims more, undecoded; the exported model refuses it too. At most
+            178, and TensorFlow takes some 16 bytes of memory for each pixel.
         max_rejected: the run stops if a larger part of the files than this cannot be used.
         bounds: what the data must keep to before anything is trained on them.
         schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
@@ -94,11 +98,19 @@ class DataSettings:
     group_by: str | None = None
     splits: dict[str, int] = dataclasses.field(default_factory=_default_splits)
     near_duplicates: NearDuplicates | None = NearDuplicates()
+    max_file_mb: float = 64
+    max_megapixels: float = 64
     max_rejected: float = 0.01
     bounds: DataBounds = DataBounds()
     schema: str | None = None
 
+    @property
+    def limits(self) -> PictureLimits:
+        """How large a picture may be."""
+        return PictureLimits(self.max_file_mb, self.max_megapixels)
+
     def __post_init__(self) -> None:
+        _ = self.limits  # raises where one is out of its range
         require(
             set(self.splits) == set(SPLITS) and all(n > 0 for n in self.splits.values()),
             f"splits must give a positive number for each of {', '.join(SPLITS)}",

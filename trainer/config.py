@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from typing import Literal
 
+from trainer.picture_limits import PictureLimits
+
 BLOCKS = tuple(f"mixed{i}" for i in range(11))
 """The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
 
@@ -276,9 +278,10 @@ class TunerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainerConfig:
-    """All that `run_fn` needs to know; travels in TFX's `custom_config` as JSON."""
+    """All that `run_fn` needs to know; travels in TFX's `custom_config` as JSON. `limits` are the exported model's."""
 
     backbone: BackboneConfig = BackboneConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
+    limits: PictureLimits = PictureLimits()

@@ -8,7 +8,17 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from trainer import backbone, checkpoints, model_files, preprocessing, signatures, tolerant_decoding, whole
+from trainer import (
+    backbone,
+    checkpoints,
+    model_files,
+    picture_limits,
+    preprocessing,
+    signatures,
+    tolerant_decoding,
+    whole,
+)
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 _SIGNATURES = {
     signatures.EXAMPLES: signatures.EXAMPLES,
@@ -25,6 +35,7 @@ def export_model(
     backbone_directory: str,
     transform_directory: str,
     destination: str,
+    limits: PictureLimits = DEFAULT_LIMITS,
 ) -> None:
     """Writes the SavedModel, with nothing else beside it, and all of it or none.
 
@@ -33,7 +44,8 @@ def export_model(
     `probability` float32 [n] and `error` string [n]. A picture that cannot be read has the reason in `error`, the label
     "" and only zeros as probabilities; the others' answers are what they would be without it. `classify` takes `inputs`
     (tf.Examples) and answers `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and
-    answers `label_xf` int64 [n]. `classes.txt` is an asset; `trainer.model_files` lists the checksums.
+    answers `label_xf` int64 [n]. `classes.txt` is an asset; beside what SavedModel knows lie `trainer.model_files`'
+    checksums and `trainer.picture_limits`' file.
 
     Args:
         estimator: of `trainer.model.make_model_fn`.
@@ -41,20 +53,24 @@ def export_model(
         backbone_directory: has the rest.
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
+        limits: pictures over them get an error.
     """
     with whole.unfinished(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             merged = f"{temporary}/merged.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
             checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
-            receiver = serving_input_receiver_fn(transform_directory)
+            receiver = serving_input_receiver_fn(transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
+        picture_limits.write(limits, saved)
         model_files.write_checksums(saved)
         whole.replace(saved, destination)
 
 
-def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
+def serving_input_receiver_fn(
+    transform_directory: str, limits: PictureLimits = DEFAULT_LIMITS
+) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
     """Makes what receives requests: tf.Examples, or in their place the encoded images parsed from them."""
 
     def receiver() -> tf.estimator.export.ServingInputReceiver:
@@ -63,7 +79,7 @@ def serving_input_receiver_fn(transform_directory: str) -> Callable[[], tf.estim
         images = tf.identity(raw[preprocessing.ENCODED], "images")
         transform = preprocessing.load_image_transform(transform_directory)
         image_size = preprocessing.image_size(transform_directory)
-        pixels, errors = tolerant_decoding.decode(images, image_size, transform)
+        pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
         features = {
             preprocessing.IMAGE: tf.identity(pixels, "pixels"),
             preprocessing.LABEL: preprocessing.load_label_transform(transform_directory)(raw[preprocessing.RAW_LABEL]),

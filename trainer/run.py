@@ -71,6 +71,7 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args.base_model,
         fn_args.transform_graph_path,
         fn_args.serving_model_dir,
+        settings.limits,
     )
     content = summary.training_summary(
         fitted.model,

@@ -11,14 +11,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MAX_FILE_BYTES = 256 * 2**20
-"""Ingestion takes files of 64 MB at most, but may make a larger PNG of one: 192 MB for `MAX_PIXELS` of noise."""
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 MAX_GIF_BYTES = 64 * 2**20
 """Finding the first frame takes some 20 bytes of memory for each."""
-
-MAX_PIXELS = 64_000_000
-"""Width times height; TensorFlow decodes to 3 bytes a pixel."""
 
 MAX_JPEG_SCANS = 64
 """A progressive JPEG usually has 10. Each costs a pass over all pixels, and need not have 200 bytes."""
@@ -29,17 +25,24 @@ MAX_PNG_TEXTS = 16
 EMPTY = "the image is empty"
 TOO_LARGE = "the image has too many bytes"
 UNKNOWN = "not an image, or none of JPEG, PNG, GIF, BMP"
-TOO_MANY_PIXELS = f"the image has more than {MAX_PIXELS // 10**6} million pixels"
 TOO_MANY_PARTS = "the image has more scans or text chunks than any good one"
 DAMAGED = "the image is truncated or damaged"
 
-_PARALLEL = 4  # images; a decoded image of MAX_PIXELS takes 192 MB, and as much again if it has to be turned
+_PARALLEL = 4  # images; one of 64 megapixels takes 192 MB decoded, and as much again if it has to be turned
 _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
 
 
+def too_many_pixels(limits: PictureLimits) -> str:
+    """The reason of a picture with more pixels than that."""
+    return f"the image has more than {limits.max_megapixels:g} million pixels"
+
+
 def decode(
-    encoded: tf.Tensor, image_size: int, transform: Callable[[tf.Tensor], tf.Tensor]
+    encoded: tf.Tensor,
+    image_size: int,
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    limits: PictureLimits = DEFAULT_LIMITS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Applies `transform` to every picture it can read.
 
@@ -50,6 +53,7 @@ def decode(
         encoded: string [n], image files.
         image_size: S, in pixels.
         transform: string [1] to float32 [1, S, S, 3]; may raise whatever TensorFlow raises.
+        limits: what is over them is not decoded.
 
     Returns:
         float32 [n, S, S, 3], zeros where there is no picture; and why there is none, string [n], empty where there is.
@@ -58,7 +62,7 @@ def decode(
     count = tf.size(encoded, out_type=tf.int64)
 
     def attempt(position: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        file, error = inspect(file)
+        file, error = inspect(file, limits)
         return position, tf.cond(tf.equal(error, ""), lambda: transform(file[None])[0], lambda: blank), error
 
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
@@ -71,11 +75,12 @@ def decode(
     return images, tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), positions[:, None], errors)[:-1]
 
 
-def inspect(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds in a file what must not reach a decoder, without decoding.
 
     Args:
         file: string scalar.
+        limits: of its bytes and pixels.
 
     Returns:
         The file, of an animated GIF the first frame only; and what is wrong with it, empty if nothing was found.
@@ -92,33 +97,43 @@ def inspect(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.case(
         [
             (tf.equal(size, 0), lambda: (file, tf.constant(EMPTY))),
-            (size > MAX_FILE_BYTES, lambda: (file, tf.constant(TOO_LARGE))),
-            (begins(b"\xff\xd8\xff"), lambda: (file, _jpeg_problem(file))),
-            (begins(b"\x89PNG\r\n\x1a\n"), lambda: (file, _png_problem(file, head))),
+            (size > limits.encoded_bytes, lambda: (file, tf.constant(TOO_LARGE))),
+            (begins(b"\xff\xd8\xff"), lambda: (file, _jpeg_problem(file, limits))),
+            (begins(b"\x89PNG\r\n\x1a\n"), lambda: (file, _png_problem(file, head, limits))),
             (begins(b"GIF8") & (size > MAX_GIF_BYTES), lambda: (file, tf.constant(TOO_LARGE))),
-            (begins(b"GIF8"), lambda: _first_frame(file, head)),
-            (begins(b"BM"), lambda: (file, tf.constant(""))),  # uncompressed: its pixels are within its bytes
+            (begins(b"GIF8"), lambda: _first_frame(file, head, limits)),
+            (begins(b"BM"), lambda: (file, _bmp_problem(head, limits))),
         ],
         default=lambda: (file, tf.constant(UNKNOWN)),
     )
 
 
-def _jpeg_problem(file: tf.Tensor) -> tf.Tensor:
-    shape = tf.cast(tf.io.extract_jpeg_shape(file), tf.int64)
+def _too_many(width: tf.Tensor, height: tf.Tensor, limits: PictureLimits) -> dict[str, tf.Tensor]:
+    """Of 32-bit numbers, whose product fits into 64 bits, or turns negative."""
+    pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
+    return {too_many_pixels(limits): (pixels > limits.pixels) | (pixels < 0)}
+
+
+def _jpeg_problem(file: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+    shape = tf.io.extract_jpeg_shape(file)
     scans = _occurrences(file, b"\xff\xda\x00")  # start of scan, whose header is shorter than 256 bytes
-    return _first_of({TOO_MANY_PIXELS: shape[0] * shape[1] > MAX_PIXELS, TOO_MANY_PARTS: scans > MAX_JPEG_SCANS})
+    return _first_of({**_too_many(shape[1], shape[0], limits), TOO_MANY_PARTS: scans > MAX_JPEG_SCANS})
 
 
-def _png_problem(file: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+def _bmp_problem(head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+    """TensorFlow reads only uncompressed ones, but a file within the bytes may still have too many pixels."""
+    width, height = (tf.abs(tf.bitcast(tf.cast(head[i : i + 4], tf.uint8), tf.int32)) for i in (18, 22))
+    return _first_of(_too_many(width, height, limits))  # a height below 0: from the top down
+
+
+def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
     powers = tf.constant([2**24, 2**16, 2**8, 1], tf.int64)
-    octets = tf.cast(head, tf.int64)
-    pixels = tf.reduce_sum(octets[16:20] * powers) * tf.reduce_sum(octets[20:24] * powers)
+    width, height = (tf.reduce_sum(tf.cast(head[i : i + 4], tf.int64) * powers) for i in (16, 20))
     texts = tf.add_n([_occurrences(file, kind) for kind in (b"zTXt", b"iTXt", b"iCCP")])
-    too_many = (pixels > MAX_PIXELS) | (pixels < 0)  # the product of two 32-bit numbers may overflow
-    return _first_of({TOO_MANY_PIXELS: too_many, TOO_MANY_PARTS: texts > MAX_PNG_TEXTS})
+    return _first_of({**_too_many(width, height, limits), TOO_MANY_PARTS: texts > MAX_PNG_TEXTS})
 
 
-def _first_frame(file: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a GIF off behind its first frame: giflib would decode, and hold, all of them (GIF89a specification, 15-27).
 
     Data come in blocks that begin with their length, and end with one of length 0. Where the chain of blocks ends that
@@ -152,9 +167,8 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     data = described + 11 + colours(octets[described + 9])
     stop = end[tf.minimum(data, size)]
     whole = tf.equal(octets[frame], 0x2C) & (stop < size)
-    pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
     first_frame = tf.strings.join([tf.strings.substr(file, 0, stop + 1), b";"])
-    return first_frame, _first_of({DAMAGED: ~whole, TOO_MANY_PIXELS: pixels > MAX_PIXELS})
+    return first_frame, _first_of({DAMAGED: ~whole, **_too_many(width, height, limits)})
 
 
 def _octets(text: tf.Tensor, padding: int) -> tf.Tensor:

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from components.ingestion.image_reading import MAX_FILE_BYTES, RejectedError
+from components.ingestion.image_reading import RejectedError
 from trainer.errors import InputError
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 """Ignored in the data folder even where they are not asked for: the image-folder convention's names."""
@@ -154,8 +155,8 @@ def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = (
     return f"files:{number},sha256:{digest.hexdigest()}"
 
 
-def read_file(folder: str, path: str) -> bytes:
-    """The bytes of one file, at most `MAX_FILE_BYTES` and one more.
+def read_file(folder: str, path: str, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of one file, at most as many as the limits allow and one more.
 
     Raises:
         RejectedError: if it is a link out of the data folder, not a regular file, too large, or cannot be opened. Of a
@@ -164,7 +165,7 @@ def read_file(folder: str, path: str) -> bytes:
     """
     if is_remote(folder):
         with open_remote(f"{folder}/{path}") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+            return file.read(limits.file_bytes + 1)
     try:
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
@@ -172,11 +173,25 @@ def read_file(folder: str, path: str) -> bytes:
         info = real.stat()
         if not stat.S_ISREG(info.st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
-        if info.st_size > MAX_FILE_BYTES:
-            raise RejectedError("limits", f"{info.st_size} bytes are more than {MAX_FILE_BYTES // 2**20} MB")
+        if info.st_size > limits.file_bytes:
+            raise RejectedError("limits", f"{info.st_size:,} bytes are more than {limits.max_file_mb:g} MB")
         return real.read_bytes()
     except OSError as error:
         raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
+
+
+def read_local(file: Path, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of a regular file, wherever it or a link to it lies.
+
+    Raises:
+        RejectedError: it cannot be opened, is no regular file, or is too large.
+    """
+    try:
+        real = file.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
+        reason = error.strerror if isinstance(error, OSError) else "a link that leads to itself"
+        raise RejectedError("open", f"it cannot be opened: {reason}") from error
+    return read_file(str(real.parent), real.name, limits)
 
 
 def read_whole(folder: str, name: str) -> bytes:

@@ -27,6 +27,7 @@ from components.ingestion.image_reading import ReadImage, RejectedError, read_im
 from components.ingestion.image_splits import Facts
 from components.ingestion.slice_features import Edges
 from trainer import records
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 from trainer.progress import ProgressCounter
 
 _FACTS, _REJECTED = "facts", "rejected"
@@ -40,7 +41,9 @@ class Ingest(beam.PTransform):
     compressed already, and gzip would take as long as decoding), and JSON lines of `Facts` and of rejects.
     """
 
-    def __init__(self, listing: Listing, group_by: str, scratch: str, edges: Edges) -> None:
+    def __init__(
+        self, listing: Listing, group_by: str, scratch: str, edges: Edges, limits: PictureLimits = DEFAULT_LIMITS
+    ) -> None:
         """Says what to read and where to write.
 
         Args:
@@ -48,8 +51,10 @@ class Ingest(beam.PTransform):
             group_by: the column of its metadata whose value goes into the facts, or "".
             scratch: a folder, for `read_facts`, `read_rejects` and `Distribute`.
             edges: of the buckets that statistics fall into.
+            limits: what is over them is a reject.
         """
         super().__init__()
+        self._limits = limits
         self._listing = listing
         self._group_by = group_by
         self._scratch = scratch
@@ -62,7 +67,7 @@ class Ingest(beam.PTransform):
             | "Spread" >> ReshufflePerKey()
             | "WithoutKey" >> beam.Values()
             | "ReadImages"
-            >> beam.ParDo(ReadImages(self._listing, self._group_by, self._edges)).with_outputs(
+            >> beam.ParDo(ReadImages(self._listing, self._group_by, self._edges, self._limits)).with_outputs(
                 _FACTS, _REJECTED, main=_IMAGES
             )
         )
@@ -83,8 +88,8 @@ class ReadImages(beam.DoFn):
     what cannot be used: {"path", "label", "stage", "reason"}.
     """
 
-    def __init__(self, listing: Listing, group_by: str, edges: Edges) -> None:
-        self._edges = edges
+    def __init__(self, listing: Listing, group_by: str, edges: Edges, limits: PictureLimits) -> None:
+        self._edges, self._limits = edges, limits
         self._folder = listing.folder
         self._names = listing.names if listing.layout == TFRECORDS else None
         self._group_by = group_by
@@ -99,7 +104,8 @@ class ReadImages(beam.DoFn):
             try:
                 if image_file.problem:
                     raise RejectedError("find", image_file.problem)
-                image = read_image(read_file(self._folder, file.path) if data is None else data)
+                data = read_file(self._folder, file.path, self._limits) if data is None else data
+                image = read_image(data, self._limits)
             except RejectedError as error:
                 reject = {"path": image_file.path, "label": image_file.label}
                 yield TaggedOutput(_REJECTED, reject | {"stage": error.stage, "reason": error.reason})

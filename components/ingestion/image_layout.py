@@ -63,6 +63,7 @@ class Listing:
         files: sorted by path.
         metadata: further columns, which become slices.
         ignored: how many hidden files and folders, and files that describe the data, were passed over.
+        nested: how many files lie in folders within a class folder.
         described_by: those files, relative to the folder.
         names: for `tfrecords`: how their integer labels are called, and where the image is.
     """
@@ -72,6 +73,7 @@ class Listing:
     files: list[ListedFile]
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
     ignored: int = 0
+    nested: int = 0
     described_by: tuple[str, ...] = ()
     names: Names = dataclasses.field(default_factory=Names)
 
@@ -99,14 +101,15 @@ class Listing:
         """In a line, for the console: the layout and how many files of what it gives."""
         usable = [file for file in self.files if not file.problem]
         unit = "TFRecord files" if self.layout == TFRECORDS else "files"
+        within = f", {self.nested:,} of them in folders within the class folders" if self.nested else ""
         per_split = collections.Counter(file.split for file in usable)
         if self.given:
             counts = ", ".join(f"{split} {per_split[split]:,}" for split in self.given)
             made = [split for split in ("train", "eval", "test") if split not in self.given]
             missing = f"; {' and '.join(made)} made from train, by hashing" if made else ""
-            return f"{_SPOKEN[self.layout]}: {counts} {unit}{missing}"
+            return f"{_SPOKEN[self.layout]}: {counts} {unit}{within}{missing}"
         classes = "" if self.layout == TFRECORDS else f" in {len({file.label for file in usable}):,} classes"
-        return f"{_SPOKEN[self.layout]}: {len(usable):,} {unit}{classes}"
+        return f"{_SPOKEN[self.layout]}: {len(usable):,} {unit}{classes}{within}"
 
 
 _SPOKEN = {
@@ -119,6 +122,9 @@ _SPOKEN = {
 
 def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_classes: int = 2) -> Listing:
     """Lists a data folder. Nothing is opened but the files that describe the data.
+
+    Folders within a class folder are read only if the layout is told: where it is guessed, they may as well mean that
+    the data folder was given one level too high.
 
     Args:
         folder: the data folder, local or remote.
@@ -134,13 +140,14 @@ def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_class
     present = [name for name in described if any(file.path == name for file in tree.files)]
     if metadata and metadata not in present:
         raise InputError(f"There is no {folder}/{metadata}. Write it, or set data.metadata to null.")
+    nested = layout != AUTO
     if layout == AUTO:
         layout = _detect(folder, tree, present)
     if layout == TFRECORDS:
         return _list_records(folder, tree)
     if layout == METADATA:
         return _list_by_metadata(folder, tree, present, least_classes)
-    return _list_class_folders(folder, tree, layout, metadata, least_classes)
+    return _list_class_folders(folder, tree, layout, metadata, least_classes, nested)
 
 
 def _detect(folder: str, tree: Tree, described: Sequence[str]) -> str:
@@ -160,11 +167,13 @@ def _splits(names: set[str]) -> dict[str, str]:
     return {SPLIT_NAMES[name.lower()]: name for name in sorted(names) if name.lower() in SPLIT_NAMES}
 
 
-def _list_class_folders(folder: str, tree: Tree, layout: str, metadata: str, least_classes: int) -> Listing:
-    """`<class>/<file>`, or with splits `<split>/<class>/<file>`."""
+def _list_class_folders(
+    folder: str, tree: Tree, layout: str, metadata: str, least_classes: int, nested: bool
+) -> Listing:
+    """`<class>/<file>`, or with splits `<split>/<class>/<file>`; `nested`: or deeper."""
     depth = 2 if layout == SPLIT_FOLDERS else 1
-    _check_folders(folder, tree, layout, depth, least_classes)
-    ignored = tree.ignored
+    _check_folders(folder, tree, layout, depth, least_classes, nested)
+    ignored, deeper = tree.ignored, 0
     files = []
     beside = "the split folders" if depth == 2 else "the class folders"
     for file in tree.files:
@@ -172,23 +181,25 @@ def _list_class_folders(folder: str, tree: Tree, layout: str, metadata: str, lea
         split = SPLIT_NAMES[parts[0].lower()] if depth == 2 and len(parts) > 1 else ""
         if parts[-1] in METADATA_NAMES or file.path == metadata:
             ignored += 1
-        elif len(parts) == depth + 1:
-            files.append(ListedFile(file.path, parts[-2], file.state, file.problem, split))
+        elif len(parts) > depth:
+            deeper += len(parts) > depth + 1
+            files.append(ListedFile(file.path, parts[depth - 1], file.state, file.problem, split))
         else:
             files.append(ListedFile(file.path, "", file.state, file.problem or f"it lies beside {beside}", split))
     usable = (file.path for file in files)
     described = (metadata,) if metadata else ()
-    return Listing(folder, layout, files, read_metadata(folder, metadata, usable), ignored, described)
+    return Listing(folder, layout, files, read_metadata(folder, metadata, usable), ignored, deeper, described)
 
 
-def _check_folders(folder: str, tree: Tree, layout: str, depth: int, least_classes: int) -> None:
+def _check_folders(folder: str, tree: Tree, layout: str, depth: int, least_classes: int, nested: bool) -> None:
     expected = f"{_EXPECTED[layout]} {_OTHERWISE}"
     too_deep = sorted({path for path in tree.folders if path.count("/") == depth})
-    if too_deep:
+    if too_deep and not nested:
         above = sorted({path.rsplit("/", 1)[0] for path in too_deep})
         raise InputError(
             f"The class folder {above[0]} in {folder} holds folders itself ({some(too_deep)}). {expected} Move the "
-            f"images up into {above[0]}, or give the folder above the classes as the data folder."
+            f"images up into {above[0]}, give the folder above the classes as the data folder, or, if all that is "
+            f"below {above[0]} is of that class, set data.layout to {layout}."
         )
     if depth == 2:
         tops = [path for path in tree.folders if "/" not in path]
@@ -199,7 +210,7 @@ def _check_folders(folder: str, tree: Tree, layout: str, depth: int, least_class
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
         raise InputError(f"{folder} holds {len(tree.files)} files and no folders of classes. {expected}")
-    filled = {file.path.rsplit("/", 1)[0] for file in tree.files}
+    filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
     for path in classes:
         name = path.rsplit("/", 1)[-1]
         _check_name(name, f"The class folder {name!r} in {folder}")
@@ -226,7 +237,7 @@ def _list_by_metadata(folder: str, tree: Tree, described: Sequence[str], least_c
         missing = f"{name} has no row for it" if file.path not in labels else f"its {LABEL_COLUMN} in {name} is empty"
         label = labels.get(file.path, "")
         files.append(ListedFile(file.path, label, file.state, file.problem or ("" if label else missing)))
-    return Listing(folder, METADATA, files, rest, tree.ignored + len(described), (name,))
+    return Listing(folder, METADATA, files, rest, tree.ignored + len(described), described_by=(name,))
 
 
 def _list_records(folder: str, tree: Tree) -> Listing:
@@ -252,7 +263,8 @@ def _list_records(folder: str, tree: Tree) -> Listing:
     if splits != {""} and "train" not in splits:
         raise InputError(f"The TFRecords in {folder} give the splits {', '.join(sorted(splits))}, and no train.")
     names = image_records.read_names(folder, described)
-    return Listing(folder, TFRECORDS, files, Metadata(), tree.ignored + len(described), tuple(described), names)
+    ignored = tree.ignored + len(described)
+    return Listing(folder, TFRECORDS, files, ignored=ignored, described_by=tuple(described), names=names)
 
 
 def _check_name(name: str, what: str) -> None:

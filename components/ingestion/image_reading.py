@@ -13,18 +13,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
 from components.ingestion import image_statistics, near_duplicates
-
-MAX_FILE_BYTES = 64 * 2**20
-"""Larger files are rejected unread: an image of `MAX_PIXELS` fits well into this as JPEG."""
-
-MAX_PIXELS = 64_000_000
-"""Width times height; also the exported model's limit. Checked in the header, before anything is decoded (bombs)."""
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
@@ -55,6 +50,7 @@ _MALFORMED = (
     Image.DecompressionBombError,
 )
 
+_UPRIGHT_ALREADY = 1
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,7 +60,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the turn that makes the picture upright (CIPA DC-008, 4.6.4.A). 1 needs none."""
+"""EXIF orientation -> the turn that makes the picture upright (CIPA DC-008, 4.6.4.A)."""
 
 
 class RejectedError(Exception):
@@ -83,7 +79,7 @@ class RejectedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ReadImage:
-    """An image that TensorFlow's `decode_image` reads as Pillow shows it, upright.
+    """An image that the exported model's graph reads as Pillow shows it, upright.
 
     Attributes:
         encoded: the file's own bytes, or a PNG of the same pixels where those would be read wrong or not at all.
@@ -108,88 +104,64 @@ class ReadImage:
     likeness: tuple[int, bytes] | None
 
 
-def read_image(data: bytes) -> ReadImage:
+class _Decoded(NamedTuple):
+    """A file within the limits, and its first frame."""
+
+    data: bytes
+    format: str
+    """As Pillow calls it."""
+    picture: Image.Image
+    """Upright, as `L` or `RGB`."""
+    orientation: int
+    """What EXIF says of the pixels as they are stored."""
+    one_frame: bool
+
+
+def read_image(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> ReadImage:
     """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
 
-    The file is decoded fully, so truncation is found. Its bytes are kept if it needs no turn and TensorFlow decodes
-    them to the same picture (alpha is dropped, as `decode_image(channels=3)` does); all else becomes a PNG of the
-    first frame. So whatever passes here can be decoded by Transform, the Trainer and the exported model.
+    The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
+    their EXIF, makes the same picture of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
+    a PNG of the first frame. So what passes here can be decoded by Transform, the Trainer and the exported model.
 
     Args:
         data: the whole file.
+        limits: what is over them is not decoded.
 
     Raises:
         RejectedError: if it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
     """
-    image, picture, as_stored = _checked(data)
-    kept_format = _KEPT_FORMATS.get(str(image.format))
-    if kept_format and as_stored and _tensorflow_agrees(data, picture, lossy=image.format in _LOSSY_FORMATS):
-        encoded, stored_format = data, kept_format
-    else:
-        encoded, stored_format = _encode_png(picture), "png"
-    colours = picture.convert("RGB")
+    decoded = _decode(data, limits)
+    encoded, stored_format = _as_read_right(decoded, limits)
+    picture = decoded.picture
     return ReadImage(
         encoded=encoded,
         format=stored_format,
-        file_format=str(image.format).lower(),
+        file_format=decoded.format.lower(),
         width=picture.width,
         height=picture.height,
         sha256=hashlib.sha256(data).hexdigest(),
         statistics=image_statistics.measure(picture),
-        pixels=hashlib.sha256(b"%d %d " % picture.size + colours.tobytes()).hexdigest(),
+        pixels=hashlib.sha256(b"%d %d " % picture.size + picture.convert("RGB").tobytes()).hexdigest(),
         likeness=near_duplicates.describe(picture),
     )
 
 
-def statistics_of(data: bytes) -> dict[str, float]:
-    """What `read_image` would say of the picture's statistics; raises RejectedError likewise, but for less work."""
-    return image_statistics.measure(_checked(data)[1])
+def for_model(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+    """`read_image(data, limits).encoded`, for less work: what to send to the exported model for a file."""
+    return _as_read_right(_decode(data, limits), limits)[0]
 
 
-def _checked(data: bytes) -> tuple[Image.Image, Image.Image, bool]:
-    """The file within the limits, and what `_decode` makes of it."""
-    if not data:
-        raise RejectedError("open", "the file is empty")
-    if len(data) > MAX_FILE_BYTES:
-        raise RejectedError("limits", f"more than {MAX_FILE_BYTES // 2**20} MB")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
-        image = _open(data)
-        return image, *_decode(image)
+def statistics_of(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> dict[str, float]:
+    """`read_image(data, limits).statistics`, for less work."""
+    return image_statistics.measure(_decode(data, limits).picture)
 
 
-def _open(data: bytes) -> Image.Image:
-    """Reads the header only."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        names = ", ".join(FORMATS)
-        raise RejectedError("identify", f"not an image, damaged in its header, or none of {names}") from None
-    except Image.DecompressionBombError:
-        raise RejectedError("limits", f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
-    except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {error}") from error
-    size = f"{image.width} x {image.height}"
-    if image.width * image.height > MAX_PIXELS:
-        raise RejectedError("limits", f"{size} is more than {MAX_PIXELS // 1_000_000} million pixels")
-    if max(image.size) > MAX_SIDE:
-        raise RejectedError("limits", f"{size} has a side longer than {MAX_SIDE} pixels")
-    return image
-
-
-def _decode(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The first frame's pixels, upright, as `L` or `RGB`; and whether a decoder of the file's bytes sees just these."""
-    try:
-        image.load()
-        # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
-        one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
-        turn = _UPRIGHT.get(_orientation(image))
-        if image.mode in ("I", "F"):
-            raise RejectedError("decode", "32-bit pixels have no defined black and white; save it with 8 or 16 bits")
-        picture = in_eight_bits(image)
-    except _MALFORMED as error:
-        raise RejectedError("decode", f"truncated or corrupt: {error}") from error
-    return (picture, one_frame) if turn is None else (picture.transpose(turn), False)
+def upright(image: Image.Image) -> Image.Image:
+    """The image in 8 bits, turned as its EXIF says: as people see it, and the exported model."""
+    turn = _UPRIGHT.get(_orientation(image))
+    picture = in_eight_bits(image)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
@@ -199,43 +171,99 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 
+def _decode(data: bytes, limits: PictureLimits) -> _Decoded:
+    if not data:
+        raise RejectedError("open", "the file is empty")
+    if len(data) > limits.file_bytes:
+        raise RejectedError("limits", f"more than {limits.max_file_mb:g} MB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
+        image = _open(data, limits)
+        try:
+            image.load()
+            if image.mode in ("I", "F"):
+                raise RejectedError(
+                    "decode", "32-bit pixels have no defined black and white; save it with 8 or 16 bits"
+                )
+            # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
+            one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
+            return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
+        except _MALFORMED as error:
+            raise RejectedError("decode", f"truncated or corrupt: {error}") from error
+
+
+def _open(data: bytes, limits: PictureLimits) -> Image.Image:
+    """Reads the header only."""
+    most = f"more than {limits.max_megapixels:g} million pixels"
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        names = ", ".join(FORMATS)
+        raise RejectedError("identify", f"not an image, damaged in its header, or none of {names}") from None
+    except Image.DecompressionBombError:
+        raise RejectedError("limits", most) from None
+    except _MALFORMED as error:
+        raise RejectedError("identify", f"damaged in its header: {error}") from error
+    size = f"{image.width} x {image.height}"
+    if image.width * image.height > limits.pixels:
+        raise RejectedError("limits", f"{size} is {most}")
+    if max(image.size) > MAX_SIDE:
+        raise RejectedError("limits", f"{size} has a side longer than {MAX_SIDE} pixels")
+    return image
+
+
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1 where there is none that can be read."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        found = image.getexif().get(ExifTags.Base.Orientation)
     except _MALFORMED:
-        return 1
+        return _UPRIGHT_ALREADY
+    return int(found) if found in _UPRIGHT else _UPRIGHT_ALREADY
 
 
-def _tensorflow_agrees(data: bytes, picture: Image.Image, lossy: bool) -> bool:
-    """Whether TensorFlow decodes `data` to `picture`: exactly, or for lossy formats but for the decoder's rounding.
+def _as_read_right(decoded: _Decoded, limits: PictureLimits) -> tuple[bytes, str]:
+    """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
+    if decoded.format in _KEPT_FORMATS and decoded.one_frame and _tensorflow_agrees(decoded, limits):
+        return decoded.data, _KEPT_FORMATS[decoded.format]
+    return _encode_png(decoded.picture), "png"
 
-    What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count.
+
+def _tensorflow_agrees(decoded: _Decoded, limits: PictureLimits) -> bool:
+    """Whether TensorFlow sees the same picture: exactly, or for lossy formats but for the decoder's rounding.
+
+    What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count. Nor does one it
+    turns otherwise, such as a JPEG with its EXIF behind much else: of a plain picture the pixels might not tell.
     """
     import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
 
     try:
-        if _inspection()(data)[1].numpy():
-            return False
-        decoded = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+        problem, orientation, pixels = (value.numpy() for value in _graph(limits)(decoded.data))
     except tf.errors.InvalidArgumentError:
         return False
-    if decoded.shape[:2] != (picture.height, picture.width):
+    picture = decoded.picture
+    if problem or orientation != decoded.orientation or pixels.shape[:2] != (picture.height, picture.width):
         return False
-    difference = ImageStat.Stat(ImageChops.difference(Image.fromarray(decoded), picture.convert("RGB")))
-    if lossy:
+    difference = ImageStat.Stat(ImageChops.difference(Image.fromarray(pixels), picture.convert("RGB")))
+    if decoded.format in _LOSSY_FORMATS:
         return max(difference.mean) <= _LOSSY_TOLERANCE
     return max(highest for _, highest in difference.extrema) == 0
 
 
 @functools.cache
-def _inspection() -> Callable[[bytes], Any]:
-    """`tolerant_decoding.inspect`, traced once."""
+def _graph(limits: PictureLimits) -> Callable[[bytes], Any]:
+    """An image file, string scalar, to what the exported model would say against it, its orientation and its pixels."""
     import tensorflow as tf
 
-    from trainer import tolerant_decoding
+    from trainer import image_decoding, tolerant_decoding
 
-    return tf.function(tolerant_decoding.inspect, input_signature=[tf.TensorSpec([], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def read(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        problem = tolerant_decoding.inspect(file, limits)[1]
+        nothing = tf.zeros([0, 0, 3], tf.uint8)
+        pixels = tf.cond(tf.equal(problem, ""), lambda: image_decoding.decode_upright(file), lambda: nothing)
+        return problem, image_decoding.orientation(file), pixels
+
+    return read
 
 
 def _encode_png(picture: Image.Image) -> bytes:

@@ -140,6 +140,7 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
         files=sorted(files),
         metadata=Metadata(columns, rows),
         ignored=sum(listing.ignored for listing in found.values()),
+        nested=sum(listing.nested for listing in found.values()),
         described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
     )
 

@@ -2,14 +2,14 @@
 
     python -m components.serving.model_client 127.0.0.1:8500 NAME IMAGE...
 
-prints a JSON line per image file.
+prints a JSON line per image file. A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", help="of the model")
     parser.add_argument("images", nargs="+", type=Path, help="image files")
     given = parser.parse_args(arguments)
-    with RemoteModel(given.address, given.name) as model:
-        answer = model.request(signatures.IMAGES, [path.read_bytes() for path in given.images])
-    for path, label, probability, error in zip(
-        given.images, answer["label"], answer["probability"], errors_of(answer), strict=True
-    ):
-        found = {"error": error} if error else {"class": label.decode(), "probability": round(float(probability), 6)}
+    read = {path: _read(path) for path in given.images}
+    images = [image for image in read.values() if isinstance(image, bytes)]
+    answers: Iterator[dict[str, Any]] = iter(())
+    if images:
+        with RemoteModel(given.address, given.name) as model:
+            answers = _told(model.request(signatures.IMAGES, images))
+    for path, image in read.items():
+        found = next(answers) if isinstance(image, bytes) else {"error": image}
         print(json.dumps({"path": str(path), **found}, ensure_ascii=False))
+
+
+def _read(path: Path) -> bytes | str:
+    """What to send for a file, or why it cannot be read."""
+    from components.ingestion.image_folder import read_local  # with Pillow and SciPy, which ServingCheck does without
+    from components.ingestion.image_reading import RejectedError, for_model
+
+    try:
+        return for_model(read_local(path))
+    except RejectedError as error:
+        return error.reason
+
+
+def _told(answer: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    for label, probability, error in zip(answer["label"], answer["probability"], errors_of(answer), strict=True):
+        yield {"error": error} if error else {"class": label.decode(), "probability": round(float(probability), 6)}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ They are asked over gRPC, as any client of TensorFlow Serving asks; `serving_pro
 
 from __future__ import annotations
 
+import math
 import resource
 import struct
 import sys
@@ -19,13 +20,15 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import AnsweringModel, errors_of, example_of, first_line
 from trainer import model_files, signatures
+from trainer.picture_limits import PictureLimits
 
 TOLERANCE = 1e-3
 """Largest difference between two probabilities that should be the same; kernels differ with the batch size."""
 
-LARGE_PICTURE_MB = 1024
-"""MB by which a small file of 64 megapixels, the most that is decoded, may grow the process."""
+PIXEL_BYTES = 16
+"""By which a small file of as many pixels as are decoded may grow the process, for each of them."""
 
+_ALLOWED_MB = 256  # whatever the pixels: allocators keep what they had
 _AT_ONCE = 4
 
 _SCORES = {"classes": tf.string, "scores": tf.float32}
@@ -167,8 +170,8 @@ def bears_empty_batch(model: AnsweringModel) -> str:
     return "answered"
 
 
-def bad_pictures() -> Iterator[tuple[str, bytes]]:
-    """What a server meets in the place of a picture: a description and the bytes."""
+def bad_pictures(limits: PictureLimits) -> Iterator[tuple[str, bytes]]:
+    """What a server meets in the place of a picture, one over the model's limits too: a description and the bytes."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
@@ -178,7 +181,8 @@ def bad_pictures() -> Iterator[tuple[str, bytes]]:
     yield "a truncated JPEG", jpeg[: len(jpeg) // 2]
     yield "a truncated PNG", png[: len(png) // 2]
     yield "a PNG header of 3600 megapixels", _png(60_000, 60_000, b"\0" * 1000)
-    yield "a PNG of 100 megapixels", _png(10_000, 10_000, b"\0" * (1 + 10_000 // 8) * 10_000)
+    side = math.isqrt(limits.pixels) + 1
+    yield f"a PNG of {side} x {side} pixels, more than allowed", _black_png(side)
 
 
 def tells_a_bad_picture(model: AnsweringModel, signature: str, bad: bytes, images: Sequence[bytes]) -> str:
@@ -236,15 +240,17 @@ def refuses_too_large_a_request(model: AnsweringModel, most_mb: int) -> str:
     raise UnfitError(f"a request of more than {most_mb} MB was answered")
 
 
-def bounds_memory(model: AnsweringModel) -> str:
-    """A file of kilobytes that decodes to 64 megapixels is answered within `LARGE_PICTURE_MB`."""
-    picture = _png(8_000, 8_000, b"\0" * (1 + 8_000 // 8) * 8_000)
+def bounds_memory(model: AnsweringModel, limits: PictureLimits) -> str:
+    """A file of kilobytes that decodes to as many pixels as allowed is answered within `PIXEL_BYTES` for each."""
+    side = math.isqrt(limits.pixels)
+    picture = _black_png(side)
+    allowed = max(_ALLOWED_MB, PIXEL_BYTES * limits.pixels / 2**20)
     before = peak_rss_mb()
     error = errors_of(model.request(signatures.IMAGES, [picture]))[0]
     grown = peak_rss_mb() - before
-    if grown > LARGE_PICTURE_MB:
+    if grown > allowed:
         raise UnfitError(
-            f"a PNG of {len(picture)} bytes and 64 megapixels took {grown:.0f} MB: {LARGE_PICTURE_MB} at most"
+            f"a PNG of {len(picture)} bytes and {side} x {side} pixels took {grown:.0f} MB: {allowed:.0f} at most"
         )
     return f"{error or 'answered'}, {grown:.0f} MB more"
 
@@ -266,6 +272,10 @@ def _same(first: np.ndarray, second: np.ndarray, what: str) -> str:
     if not difference <= TOLERANCE:
         raise UnfitError(f"{what}: probabilities differ by {difference:.4g}, more than {TOLERANCE}")
     return f"largest difference {difference:.2g}"
+
+
+def _black_png(side: int) -> bytes:
+    return _png(side, side, b"\0" * (1 + (side + 7) // 8) * side)
 
 
 def _png(width: int, height: int, rows: bytes) -> bytes:

@@ -28,7 +28,8 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions, single
 from components.serving.served_model import AnsweringModel, class_names, first_line
 from components.serving.server_limits import ServerLimits
-from trainer import records, signatures
+from trainer import picture_limits, records, signatures
+from trainer.picture_limits import PictureLimits
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -93,11 +94,16 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
 
         sound = journal.check("files are sound", serving_checks.files_are_sound, model_dir)
         if sound and journal.check("load", load):
-            _ask(clients[0], class_names(model_dir), images, limits, journal)
+            _ask(clients[0], class_names(model_dir), images, limits, picture_limits.read(model_dir), journal)
 
 
 def _ask(
-    model: RemoteModel, names: Sequence[str], images: Sequence[bytes], limits: ServerLimits, journal: Journal
+    model: RemoteModel,
+    names: Sequence[str],
+    images: Sequence[bytes],
+    limits: ServerLimits,
+    pictures: PictureLimits,
+    journal: Journal,
 ) -> None:
     """Runs all checks on a model that is served."""
     if not (
@@ -114,14 +120,14 @@ def _ask(
     journal.check("empty batch", serving_checks.bears_empty_batch, model)
     journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images)}))
     journal.write(measured={"peak_rss_mb": serving_checks.peak_rss_mb()})
-    for name, picture in serving_checks.bad_pictures():
+    for name, picture in serving_checks.bad_pictures(pictures):
         for signature in (signatures.IMAGES, signatures.EXAMPLES):
             told = serving_checks.tells_a_bad_picture
             journal.check(f"{name} in {signature}", told, model, signature, picture, images)
     journal.check("no tf.Example", serving_checks.refuses_what_is_no_example, model)
     journal.check("too many images", serving_checks.refuses_too_many_images, model, images[0], limits.max_batch)
     journal.check("too large a request", serving_checks.refuses_too_large_a_request, model, limits.max_message_mb)
-    journal.check("memory of a large picture", serving_checks.bounds_memory, model)
+    journal.check("memory of a large picture", serving_checks.bounds_memory, model, pictures)
     journal.check("good requests after bad ones", serving_checks.answers_single_requests, model, images[:1])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from components.ingestion.image_reading import in_eight_bits
+from components.ingestion.image_reading import upright
 from pipeline.report.facts import Picture
 
 _SAMPLES = 240
@@ -67,7 +67,7 @@ def from_file(path: Path, alt: str) -> Picture:
 def _thumbnail(encoded: bytes, side: int, alt: str) -> Picture:
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (side * 2, side * 2))  # a JPEG is then decoded at a fraction of its size
-        small = in_eight_bits(image)
+        small = upright(image)
     small.thumbnail((side, side))
     target = io.BytesIO()
     small.save(target, "JPEG", quality=_QUALITY)

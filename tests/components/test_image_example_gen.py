@@ -30,6 +30,7 @@ from components.ingestion.ingest_record import read_counts, read_duplicates, rea
 from tests.components.conftest import detailed, encoded, picture
 from trainer import progress
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
 Folders = Callable[..., Path]
@@ -346,14 +347,38 @@ def test_memory_does_not_grow_with_the_data(
     assert most - before < megabytes / 2  # measured: 25 MB more; with a shuffle of the images, all of them and more
 
 
-def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives(
+def test_limits_are_those_of_the_settings(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
+    folder = image_folder(cat=30, dog=20)
+    (folder / "dog" / "large.png").write_bytes(encoded(picture(77, 60, 40)))
+    (folder / "cat" / "long.bmp").write_bytes(encoded(picture(78), "BMP") + bytes(20_000))
+
+    found = ingest(folder, limits=PictureLimits(max_file_mb=0.01, max_megapixels=0.002))
+
+    assert found.rejects == [
+        {
+            "path": "cat/long.bmp",
+            "label": "cat",
+            "stage": "limits",
+            "reason": "21,206 bytes are more than 0.01 MB",
+        },
+        {
+            "path": "dog/large.png",
+            "label": "dog",
+            "stage": "limits",
+            "reason": "60 x 40 is more than 0.002 million pixels",
+        },
+    ]
+    assert found.counts["found"] == 52 and found.counts["read"] == 50
+
+
+def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_limit_changes(
     image_folder: Folders, tmp_path: Path
 ) -> None:
     folder = image_folder("day-1", cat=3, dog=2)
 
-    def run() -> int:
+    def run(**options: Any) -> int:
         """Runs the pipeline as users do; returns how many results there are by now."""
-        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, None, "code", window=2)
+        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, None, "code", window=2, **options)
         metadata = sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
         LocalDagRunner().run(
             Pipeline(
@@ -373,3 +398,4 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives(
     assert [run(), run()] == [3, 3]
     counts = [json.loads(path.read_text()) for path in tmp_path.glob("root/*/rejects/*/counts.json")]
     assert sorted(sum(count["classes"]["dog"].values()) for count in counts) == [2, 3, 4]
+    assert run(limits=PictureLimits(max_megapixels=1)) == 4

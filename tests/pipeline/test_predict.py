@@ -12,7 +12,9 @@ from pipeline import classifier
 from pipeline.__main__ import main
 from pipeline.predict import predict
 from tests.model_factory import image_bytes, save_model
+from trainer import picture_limits
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,23 @@ def test_a_picture_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> N
     (record,) = predict(model, [tmp_path / "turned.jpg"])
 
     assert record["class"] == "red"
+
+
+def test_the_limits_are_those_of_the_model(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "1")
+    picture_limits.write(PictureLimits(max_file_mb=0.01, max_megapixels=0.001), str(model))
+    Image.new("RGB", (40, 26)).save(tmp_path / "large.webp")
+    (tmp_path / "long.bmp").write_bytes(image_bytes(0, format="BMP") + bytes(20_000))
+
+    records = list(
+        predict(model, [tmp_path / "large.webp", tmp_path / "long.bmp", save(tmp_path / "a.tif", 0, "TIFF")])
+    )
+
+    assert [r.get("error") or r["class"] for r in records] == [
+        "40 x 26 is more than 0.001 million pixels",
+        "21,782 bytes are more than 0.01 MB",
+        "red",
+    ]
 
 
 def test_folders_are_expanded(model: Path, tmp_path: Path) -> None:

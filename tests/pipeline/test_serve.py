@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,21 +108,51 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
             serve(directory, "colours", 0, ServerLimits(), print)
 
 
-def test_the_client_in_the_documentation_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a server whose model `digits` knows colours."""
+    model = save_model(tmp_path / "1")
+    versions = ModelVersions(lambda: {1: str(model)})
+    versions.poll()
+    server = ModelServer("digits", versions)
+    yield server.address
+    server.stop()
+    versions.close()
+
+
+def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ("JPEG", "WEBP", "TIFF", "AVIF")
+    for colour, kind in enumerate(kinds):
+        (tmp_path / kind).write_bytes(image_bytes(colour % 3, format=kind))
+    (tmp_path / "notes.txt").write_text("no image")
+    paths = [str(tmp_path / name) for name in ("notes.txt", *kinds, "absent.png")]
+
+    model_client.main([address, "digits", *paths])
+
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["path"] for answer in found] == paths
+    assert [answer.get("class") for answer in found] == [None, "red", "green", "blue", "red", None]
+    assert found[0]["error"].startswith("not an image, damaged in its header, or none of JPEG, PNG, GIF, BMP, WEBP")
+    assert found[-1]["error"] == "it cannot be opened: No such file or directory"
+
+    with RemoteModel(address, "digits") as model:  # unconverted
+        answer = model.request(signatures.IMAGES, [(tmp_path / kind).read_bytes() for kind in kinds])
+    assert answer["error"].tolist() == [b"", *[b"not an image, or none of JPEG, PNG, GIF, BMP"] * 3]
+
+
+def test_the_client_in_the_documentation_works(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (ROOT / "docs" / "serving.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     paths = [tmp_path / "photo.jpg", tmp_path / "notes.txt"]
     paths[0].write_bytes(image_bytes(0))
     paths[1].write_text("no image")
-    model = save_model(tmp_path / "1")
-    versions = ModelVersions(lambda: {1: str(model)})
-    versions.poll()
-    server = ModelServer("digits", versions)
 
-    exec(snippet.replace("127.0.0.1:8500", server.address), {"paths": paths})
+    exec(snippet.replace("127.0.0.1:8500", address), {"paths": paths})
 
-    server.stop()
-    versions.close()
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r".*photo\.jpg red 0\.\d{3}|.*photo\.jpg red 1\.000", first)
     assert second.endswith("notes.txt not an image, or none of JPEG, PNG, GIF, BMP")

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pipeline import settings
 from pipeline.settings_data import DataBounds, DataSettings
 from tests.conftest import ROOT
+from trainer import config_values
 from trainer.errors import InputError
+from trainer.picture_limits import PictureLimits
 
 DIGITS = ROOT / "configs" / "digits.yaml"
 
@@ -59,6 +61,13 @@ def test_a_search_needs_what_its_trials_can_share():
         settings.load(DIGITS, ["tuner.trials=3", "fine_tune.from=conv2d"])
 
 
+def test_the_limits_of_pictures_reach_the_exported_model():
+    loaded = settings.load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
+    assert loaded.trainer.limits == PictureLimits(1.5, 20)
+    assert config_values.from_dict(config_values.to_dict(loaded.trainer)) == loaded.trainer
+    assert settings.load(DIGITS).trainer.limits == PictureLimits(64, 64)
+
+
 def test_settings_cannot_be_changed():
     loaded = settings.load(DIGITS)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -73,6 +82,9 @@ def test_settings_cannot_be_changed():
         ("training.steps='5'", "training.steps: expected a whole number, found '5'"),
         ("training.steps=2.5", "training.steps: expected a whole number, found 2.5"),
         ("training.steps=0", "steps must be positive"),
+        ("data.max_megapixels=200", "max_megapixels is 200; it must be above 0 and at most 178"),
+        ("data.max_file_mb=0", "max_file_mb is 0; it must be above 0 and at most 512"),
+        ("data.max_file_mb=.nan", "max_file_mb is nan; it must be above 0"),
         ("runtime.cache=1", "runtime.cache: expected true or false, found 1"),
         ("runtime.bfloat16=maybe", "runtime.bfloat16: expected one of auto, on, off, found 'maybe'"),
         ("head.class_weights=some", "head.class_weights: expected one of balanced, found 'some'"),

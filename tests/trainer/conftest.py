@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainer.config import (
     TrainerConfig,
     TrainingConfig,
 )
+from trainer.picture_limits import PictureLimits
 
 SIZE = training_data.SIZE
 
@@ -139,9 +141,9 @@ def train(
 
 @pytest.fixture(scope="session")
 def frozen_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on pooled features: nothing of the base trains."""
+    """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
     out = tmp_path_factory.mktemp("frozen")
-    train(settings(), backbone.POOLED, out)
+    train(dataclasses.replace(settings(), limits=PictureLimits(max_megapixels=1)), backbone.POOLED, out)
     return out
 
 

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer import bad_pictures, training_data
-from trainer import backbone, checkpoints, head, preprocessing
+from trainer import backbone, checkpoints, head, picture_limits, preprocessing
 from trainer.config import HeadConfig
+from trainer.picture_limits import PictureLimits
 
 PICTURES = [training_data.picture(name, 1000 + i) for i, name in enumerate(("red", "green", "blue", "red"))]
 EXAMPLES = [training_data.raw_example(picture) for picture in PICTURES]
@@ -65,6 +66,7 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
     directory = frozen_run / "Format-Serving"
     assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
         "assets.extra/SHA256SUMS",
+        "assets.extra/picture_limits.json",
         "assets/classes.txt",
         "saved_model.pb",
         "variables/variables.data-00000-of-00001",
@@ -114,6 +116,15 @@ def test_bad_pictures_get_their_reason_and_the_others_their_answers(served: Serv
         np.testing.assert_array_equal(answer[name][list(good)], all_good[name][list(good)])
     alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in good.values()])
     np.testing.assert_allclose(answer["probabilities"][list(good)], alone, atol=1e-5)
+
+
+def test_the_limit_of_the_settings_is_that_of_the_model(served: Served, frozen_run: Path) -> None:
+    within, over = (bad_pictures.png(1000, height, bytes(126 * height)) for height in (1000, 1001))
+
+    answer = served.ask("serving_images", [within, over])
+
+    assert answer["error"].tolist() == [b"", b"the image has more than 1 million pixels"]
+    assert picture_limits.read(str(frozen_run / "Format-Serving")) == PictureLimits(max_megapixels=1)
 
 
 def test_classification_gives_the_probabilities_as_scores(served: Served) -> None:

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tests.trainer import bad_pictures
 from tests.trainer.bad_pictures import encoded, png
-from trainer import preprocessing, tolerant_decoding
-from trainer.tolerant_decoding import DAMAGED, EMPTY, TOO_LARGE, TOO_MANY_PARTS, TOO_MANY_PIXELS, UNKNOWN
+from trainer import image_decoding, tolerant_decoding
+from trainer.picture_limits import PictureLimits
+from trainer.tolerant_decoding import DAMAGED, EMPTY, TOO_LARGE, TOO_MANY_PARTS, UNKNOWN
 
 SIZE = 16
+TOO_MANY_PIXELS = "the image has more than 64 million pixels"
 GOOD = [
     encoded("JPEG", seed=1),
     encoded("JPEG", seed=2, progressive=True),
@@ -30,7 +32,7 @@ Decode = Callable[[list[bytes]], tuple[np.ndarray, list[str]]]
 def decode() -> Iterator[Decode]:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         files = tf.compat.v1.placeholder(tf.string, [None])
-        outputs = tolerant_decoding.decode(files, SIZE, lambda file: preprocessing.decode(file, SIZE))
+        outputs = tolerant_decoding.decode(files, SIZE, lambda file: image_decoding.decode(file, SIZE))
 
         def run(given: list[bytes]) -> tuple[np.ndarray, list[str]]:
             pixels, errors = session.run(outputs, {files: np.array(given, dtype=object)})
@@ -42,7 +44,7 @@ def decode() -> Iterator[Decode]:
 def plainly(files: list[bytes]) -> np.ndarray:
     """What training's preprocessing makes of them."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        return session.run(preprocessing.decode(tf.constant(files), SIZE))
+        return session.run(image_decoding.decode(tf.constant(files), SIZE))
 
 
 def test_good_pictures_are_decoded_as_in_training_bit_for_bit(decode: Decode) -> None:
@@ -84,6 +86,10 @@ BAD = {
         GOOD[3].replace(b",\0\0\0\0\x28\0\x28\0", b",\0\0\0\0\xff\xff\xff\xff"),
         TOO_MANY_PIXELS,
     ),
+    "a BMP of 300 megapixels": (
+        GOOD[4][:18] + (20_000).to_bytes(4, "little") + (-15_000).to_bytes(4, "little", signed=True) + GOOD[4][26:],
+        TOO_MANY_PIXELS,
+    ),
     "a JPEG of 4000 megapixels": (GOOD[0].replace(b"\x08\0\x28\0\x28\x03", b"\x08\xff\xff\xff\xff\x03"), None),
     "a GIF of 64 MB": (GOOD[3] + bytes(64 * 2**20), TOO_LARGE),
     "8 GB of text in a PNG": (bad_pictures.png_of_texts(1000, 8_000_000), TOO_MANY_PARTS),
@@ -108,13 +114,27 @@ def test_a_bad_picture_gets_its_reason_and_spoils_no_other(name: str, decode: De
     assert grown < 300, f"{grown} MB"
 
 
-def test_files_over_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tolerant_decoding, "MAX_FILE_BYTES", len(GOOD[2]) - 1)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_lowered_limit_of_pixels_holds_for_every_format(kind: str) -> None:
+    least = PictureLimits(max_megapixels=0.0015)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        files = tf.constant([GOOD[0], GOOD[2]])
-        _, errors = session.run(tolerant_decoding.decode(files, SIZE, lambda file: preprocessing.decode(file, SIZE)))
+        files = tf.constant([encoded(kind, seed=1), encoded(kind, seed=1, side=38)])  # 1600 and 1444 pixels
+        outputs = tolerant_decoding.decode(files, SIZE, lambda file: image_decoding.decode(file, SIZE), least)
+        pixels, errors = session.run(outputs)
 
-    assert errors.tolist() == [b"", TOO_LARGE.encode()]
+    assert errors.tolist() == [b"the image has more than 0.0015 million pixels", b""]
+    assert not pixels[0].any() and pixels[1].any()
+
+
+def test_files_over_the_limit_of_bytes_are_not_decoded() -> None:
+    least = PictureLimits(max_file_mb=0.1, max_megapixels=0.01)
+    long = GOOD[2] + bytes(least.encoded_bytes - len(GOOD[2]))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        files = tf.constant([GOOD[2], long, long + b"0"])
+        outputs = tolerant_decoding.decode(files, SIZE, lambda file: image_decoding.decode(file, SIZE), least)
+        _, errors = session.run(outputs)
+
+    assert errors.tolist() == [b"", b"", TOO_LARGE.encode()]
 
 
 def test_nothing_but_bad_pictures_and_no_pictures_at_all(decode: Decode) -> None:
@@ -135,7 +155,7 @@ def test_the_order_of_the_pictures_is_kept(decode: Decode) -> None:
 def test_of_an_animation_only_the_first_frame_is_decoded(decode: Decode) -> None:
     """500 frames of 16 megapixels: giflib would take 8 GB."""
     animation = bad_pictures.gif_of_frames(4_000, 500)
-    assert len(animation) < tolerant_decoding.MAX_FILE_BYTES
+    assert len(animation) < tolerant_decoding.MAX_GIF_BYTES
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     pixels, errors = decode([animation])

@@ -137,6 +137,38 @@ def test_a_wrong_layout_is_told_with_what_is_expected(tmp_path: Path, paths: lis
     assert "docs/data.md" in str(error.value) or "name a class" in str(error.value)
 
 
+def test_folders_within_class_folders_are_read_where_the_layout_is_told(tmp_path: Path) -> None:
+    """As torchvision's ImageFolder and Keras's image_dataset_from_directory read them, which guess."""
+    folder = make(tmp_path, "cat/1.png", "cat/old/2.png", "cat/old/box 3/3.png", "dog/day/4.png", "5.png")
+    with pytest.raises(
+        InputError, match=r"if all that is below cat is of that class, set data\.layout to class_folders"
+    ):
+        read_layout(str(folder))
+
+    listing = read_layout(str(folder), "class_folders")
+
+    assert {file.path: file.label or file.problem for file in listing.files} == {
+        "5.png": "it lies beside the class folders",
+        "cat/1.png": "cat",
+        "cat/old/2.png": "cat",
+        "cat/old/box 3/3.png": "cat",
+        "dog/day/4.png": "dog",
+    }
+    assert listing.describe() == "class folders: 4 files in 2 classes, 3 of them in folders within the class folders"
+    assert read_layout(str(make(tmp_path / "flat", "cat/1.png", "dog/1.png")), "class_folders").nested == 0
+
+
+def test_folders_within_the_class_folders_of_splits_likewise(tmp_path: Path) -> None:
+    folder = make(tmp_path, "train/cat/old/1.png", "train/dog/2.png", "val/cat/3.png")
+    listing = read_layout(str(folder), "split_folders")
+    assert listed(listing) == {
+        "train/cat/old/1.png": ("cat", "train"),
+        "train/dog/2.png": ("dog", "train"),
+        "val/cat/3.png": ("cat", "eval"),
+    }
+    assert "train 2, eval 1 files, 1 of them in folders within the class folders; test made" in listing.describe()
+
+
 def test_an_empty_class_folder_is_told(image_folder: Folders) -> None:
     folder = image_folder(cat=1)
     (folder / "dog").mkdir()

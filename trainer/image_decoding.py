@@ -1,0 +1,83 @@
+"""From an encoded image to what the network reads, with TensorFlow's operations alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+_PARALLEL_IMAGES = 8
+_EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orientation entry near its start
+
+
+def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Decodes, turns upright, resizes and scales images as InceptionV3 was trained on them.
+
+    Any colour mode becomes RGB (transparency is dropped, of an animation the first frame is taken). Resizing is
+    bilinear with antialiasing: without it, a large photo would be sampled at 299 of its thousands of pixels a side.
+
+    Args:
+        encoded: string [b]; JPEG, PNG, GIF or BMP files.
+        image_size: S, in pixels.
+
+    Returns:
+        float32 [b, S, S, 3] in [-1, 1].
+    """
+
+    def one(file: tf.Tensor) -> tf.Tensor:
+        resized = tf.image.resize(decode_upright(file), [image_size, image_size], antialias=True)
+        # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
+        # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
+        return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
+
+    spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
+    return tf.map_fn(one, encoded, parallel_iterations=_PARALLEL_IMAGES, fn_output_signature=spec)
+
+
+def decode_upright(file: tf.Tensor) -> tf.Tensor:
+    """One image file, string scalar, as people see it: uint8 [h, w, 3], RGB."""
+    pixels = tf.image.decode_image(file, channels=3, expand_animations=False)
+    pixels.set_shape([None, None, 3])
+    return upright(pixels, orientation(file))
+
+
+def orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of an image file: TensorFlow's decoders ignore it, and phones rely on it.
+
+    Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6); whatever is absent, malformed or out of
+    range counts as 1, upright.
+
+    Args:
+        encoded: string scalar.
+
+    Returns:
+        int32 scalar, 1 to 8.
+    """
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_WINDOW), tf.uint8), tf.int32)
+    head = tf.pad(head, [[0, 16]])  # so that no gather below needs a case for an empty file
+    last = tf.size(head) - 1
+    is_jpeg = tf.reduce_all(tf.equal(head[:2], [0xFF, 0xD8]))
+    marks = [tf.equal(head[i : last - 5 + i], byte) for i, byte in enumerate(b"Exif\0\0")]
+    found = tf.where(tf.reduce_all(tf.stack(marks), axis=0))
+    tiff = tf.cast(tf.concat([found[:, 0], [0]], 0)[0], tf.int32) + 6
+    little = tf.equal(head[tf.minimum(tiff, last)], ord("I"))
+
+    def number(positions: tf.Tensor, size: int) -> tf.Tensor:
+        octets = tf.gather(head, tf.clip_by_value(positions[..., None] + tf.range(size), 0, last))
+        powers = 256 ** np.arange(size, dtype=np.int32)
+        return tf.reduce_sum(octets * tf.where(little, powers, powers[::-1]), axis=-1)
+
+    directory = tiff + tf.clip_by_value(number(tiff + 4, 4), 0, _EXIF_WINDOW)
+    entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 64))
+    values = tf.boolean_mask(number(entries + 8, 2), tf.equal(number(entries, 2), 0x0112))
+    value = tf.concat([values, [1]], 0)[0]
+    valid = is_jpeg & (tf.size(found) > 0) & (value >= 1) & (value <= 8)
+    return tf.where(valid, value, 1)
+
+
+def upright(pixels: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
+    """Undoes an EXIF orientation: [h, w, 3] and an int32 scalar in, [h, w, 3] or [w, h, 3] out, the same dtype."""
+    turned = tf.cond(exif >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    turned = tf.cond(tf.reduce_any(tf.equal(exif, [3, 4, 7, 8])), lambda: tf.reverse(turned, [0]), lambda: turned)
+    turned = tf.cond(tf.reduce_any(tf.equal(exif, [2, 3, 6, 7])), lambda: tf.reverse(turned, [1]), lambda: turned)
+    turned.set_shape([None, None, 3])
+    return turned

@@ -1,0 +1,74 @@
+"""How large a picture may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+LIMITS_FILE = "assets.extra/picture_limits.json"
+"""In an exported model: its `PictureLimits`."""
+
+HIGHEST_FILE_MB = 512
+"""Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
+
+HIGHEST_MEGAPIXELS = 178
+"""Pillow, which reads the header, refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)."""
+
+_PNG_BYTES_A_PIXEL = 4  # colour noise takes a little more than 3
+_PNG_BYTES = 2**16  # whatever its size
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureLimits:
+    """What is refused unread or by its header, before anything is decoded.
+
+    Attributes:
+        max_file_mb: of an image file, in MB of 2^20 bytes.
+        max_megapixels: width times height, in millions.
+    """
+
+    max_file_mb: float = 64
+    max_megapixels: float = 64
+
+    def __post_init__(self) -> None:
+        for name, highest in (("max_file_mb", HIGHEST_FILE_MB), ("max_megapixels", HIGHEST_MEGAPIXELS)):
+            value = getattr(self, name)
+            if not 0 < value <= highest:
+                raise ValueError(f"{name} is {value:g}; it must be above 0 and at most {highest}")
+
+    @property
+    def file_bytes(self) -> int:
+        """The most bytes of a file."""
+        return int(self.max_file_mb * 2**20)
+
+    @property
+    def pixels(self) -> int:
+        """The most pixels of a picture."""
+        return int(self.max_megapixels * 1_000_000)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """The most bytes the model takes: ingestion may have made a PNG of the file that is larger than it."""
+        return max(self.file_bytes, _PNG_BYTES_A_PIXEL * self.pixels + _PNG_BYTES)
+
+
+DEFAULT_LIMITS = PictureLimits()
+
+
+def write(limits: PictureLimits, model_dir: str) -> None:
+    """Puts the limits beside a SavedModel; any path TensorFlow's file system writes."""
+    import tensorflow as tf  # ten seconds, which settings, who hold the limits, need not wait for
+
+    tf.io.gfile.makedirs(f"{model_dir}/{LIMITS_FILE.rpartition('/')[0]}")
+    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "w") as file:
+        file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
+
+
+def read(model_dir: str) -> PictureLimits:
+    """The limits of a SavedModel; models of old, which say nothing of them, have the defaults."""
+    import tensorflow as tf
+
+    if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
+        return DEFAULT_LIMITS
+    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
+        return PictureLimits(**json.loads(file.read()))
