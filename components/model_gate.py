@@ -5,6 +5,7 @@ unseen, blesses nothing where no bound is set (tensorflow/tfx#5148), and does no
 component emits is the Evaluator's: Pusher and LatestBlessedModelStrategy read it.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,16 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
 from components.ingestion import slices
 from components.judging import verdict
-from components.judging.answering import BASELINE, CANDIDATE
-from components.judging.measures import AVERAGES, averages
-from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
+from components.judging.measures import AREA, AVERAGES, averages
+from components.judging.prediction import (
+    BASELINE,
+    CANDIDATE,
+    CLASSES_FILE,
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    in_order,
+    read_predictions,
+)
 from components.judging.slice_result import OVERALL, Measured
 from components.test_predictions import NOT_COMPARED, Predictions
 from trainer import progress
@@ -32,7 +40,7 @@ BLESSED = "blessed"
 CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
 BASELINE_MODEL, BASELINE_MODEL_ID = "baseline_model", "baseline_model_id"
 
-_COUNT, _AUC = "example_count", "auc"
+_COUNT = "example_count"
 
 
 @component
@@ -62,11 +70,13 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     del code
     candidate, baseline = read_evaluation(evaluation.uri)
     with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
-        answers = sorted(read_predictions(file), key=lambda p: (p.path, p.sha256))
+        answers = in_order(read_predictions(file))
     with fileio.open(f"{predictions.uri}/{CLASSES_FILE}") as file:
         classes = json.loads(file.read())
+    with fileio.open(f"{predictions.uri}/{SCORES_FILE}", "rb") as file:
+        scores = dict(np.load(io.BytesIO(file.read())))
     not_compared = predictions.get_string_custom_property(NOT_COMPARED) or None
-    judged = verdict.judge(candidate, baseline, answers, classes, json.loads(bounds), not_compared)
+    judged = verdict.judge(candidate, baseline, answers, classes, json.loads(bounds), not_compared, scores)
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{REPORT_FILE}", "w") as file:
         file.write(json.dumps(judged.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -103,7 +113,7 @@ def read_evaluation(directory: str) -> tuple[list[Measured], list[Measured] | No
             model = item.key.model_name or CANDIDATE  # TFMA leaves the name out where there is only one model
             if not item.value.HasField("double_value") or item.key.is_diff:
                 continue
-            if item.key.name == _AUC:
+            if item.key.name == AREA:
                 areas[model][item.key.sub_key.class_id.value] = item.value.double_value.value
             else:
                 values[model][item.key.name] = item.value.double_value.value
@@ -150,7 +160,7 @@ def _averages(confusion: np.ndarray, auc: Sequence[float]) -> dict[str, float]:
     if not present.any():
         return {}
     by_class = dict(zip(AVERAGES, averages(confusion.diagonal(), confusion.sum(axis=0), support), strict=True))
-    by_class[_AUC] = np.asarray(auc)
+    by_class[AREA] = np.asarray(auc)
     return {
         f"{kind}_{name}": float(np.average(values[present], weights=weights[present]))
         for name, values in by_class.items()

@@ -4,10 +4,12 @@ The Evaluator measures from these answers, so no image goes through a model agai
 models image by image. A last blessed model that cannot be compared with ends no run: the reason is kept for the gate.
 """
 
+import io
 import json
 import logging
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.utils.shared import Shared
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
@@ -18,8 +20,15 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
-from components.judging.answering import BASELINE, CANDIDATE, Classify, why_not_comparable
-from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, read_predictions
+from components.judging.answering import Classify, read_scores, why_not_comparable
+from components.judging.prediction import (
+    BASELINE,
+    CANDIDATE,
+    CLASSES_FILE,
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    read_predictions,
+)
 from components.serving.served_model import class_names
 from trainer import progress, records
 
@@ -31,7 +40,7 @@ NOT_COMPARED = "not_compared"
 
 
 Predictions = InferenceResult
-"""Holds `PREDICTIONS_FILE` and `CLASSES_FILE`. TFX's type: Vertex AI knows none of ours."""
+"""Holds `PREDICTIONS_FILE`, `CLASSES_FILE` and `SCORES_FILE`. TFX's type: Vertex AI knows none of ours."""
 
 
 @component(use_beam=True)
@@ -51,7 +60,7 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
     Args:
         model: the exported model.
         examples: raw examples.
-        predictions: gets `PREDICTIONS_FILE`, in no particular order, and `CLASSES_FILE`.
+        predictions: gets `PREDICTIONS_FILE`, in no particular order, `CLASSES_FILE` and `SCORES_FILE`.
         answers: gets the same split without images: label, slices, and both models' probabilities.
         baseline_model: the last blessed model, if there is one.
         split: the split to classify.
@@ -77,6 +86,7 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
         file.write(json.dumps(class_names(directories[CANDIDATE])))
     answers.split_names = artifact_utils.encode_split_names([split])
     examples_utils.set_payload_format(answers, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    written = f"{artifact_utils.get_split_uri([answers], split)}/answers"
     with beam_pipeline as pipeline:
         given = (
             pipeline
@@ -90,11 +100,11 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
             | "WriteLines"
             >> beam.io.WriteToText(f"{predictions.uri}/{PREDICTIONS_FILE}", num_shards=1, shard_name_template="")
         )
-        _ = (
-            given
-            | "Examples" >> beam.Map(lambda pair: pair[1])
-            | "WriteExamples" >> beam.io.WriteToTFRecord(f"{artifact_utils.get_split_uri([answers], split)}/answers")
-        )
+        _ = given | "Examples" >> beam.Map(lambda pair: pair[1]) | "WriteExamples" >> beam.io.WriteToTFRecord(written)
+    scores = io.BytesIO()
+    np.savez_compressed(scores, **read_scores(f"{written}*", directories))
+    with fileio.open(f"{predictions.uri}/{SCORES_FILE}", "wb") as file:
+        file.write(scores.getvalue())
     with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
         right = [prediction.right for prediction in read_predictions(file)]
     mistakes = len(right) - sum(right)

@@ -11,8 +11,10 @@ import numpy as np
 
 from components.ingestion.slices import LABEL, title
 from components.judging import intervals, measures
+from components.judging.calibration import calibration
+from components.judging.class_means import change, class_means
 from components.judging.intervals import CONFIDENCE, Interval
-from components.judging.measures import RESAMPLED, SHARES, Answers
+from components.judging.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers
 from components.judging.prediction import Prediction
 from components.judging.significance import drop_at_most, holm
 from pipeline.runs import Run
@@ -77,15 +79,15 @@ def compare(a: Run, b: Run) -> Comparison:
     """
     now, then = b.predictions(), a.predictions()
     same = bool(now) and [(p.path, p.sha256, p.label) for p in now] == [(p.path, p.sha256, p.label) for p in then]
-    answers = _columns(then), _columns(now)
+    answers = _columns(a, then), _columns(b, now)
     known = [name for name in a.metrics if name in b.metrics]
-    changes = [_change(name, a, b, answers if then and now else None, same) for name in known]
+    changes = [_change_of(name, a, b, answers if then and now else None, same) for name in known]
     return Comparison(
         a.id,
         b.id,
         None if a.settings is None or b.settings is None else differing(a.settings, b.settings),
         same,
-        [change for change in changes if change is not None],
+        [one for one in changes if one is not None],
         _slices(then, *answers) if same else [],
     )
 
@@ -105,33 +107,47 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
     return lines
 
 
-def _columns(predictions: Sequence[Prediction]) -> Answers:
-    names = dict.fromkeys(name for p in predictions for name in (p.label, p.predicted))
+def _columns(run: Run, predictions: Sequence[Prediction]) -> Answers:
+    classes, scores = run.scores() or ([], None)
+    names = dict.fromkeys([*classes, *(name for p in predictions for name in (p.label, p.predicted))])
     numbers = {name: number for number, name in enumerate(names)}
-    return measures.columns([p.label for p in predictions], [p.answer for p in predictions], numbers)
+    return measures.columns([p.label for p in predictions], [p.answer for p in predictions], numbers, scores)
 
 
-def _change(name: str, a: Run, b: Run, answers: tuple[Answers, Answers] | None, same: bool) -> Change | None:
+def _change_of(name: str, a: Run, b: Run, answers: tuple[Answers, Answers] | None, same: bool) -> Change | None:
     before, after = a.metrics[name]["overall"], b.metrics[name]["overall"]
     if before is None or after is None:
         return None
-    found = _interval(name, *answers, same) if answers and name in (*SHARES, *RESAMPLED) else None
+    found = _interval(name, *answers, same) if answers and name in JUDGED else None
     if found is None:
         return Change(name, before, after, None, None, None)
     return Change(name, before, after, found.low, found.high, not found.low <= 0 <= found.high)
 
 
-def _interval(name: str, then: Answers, now: Answers, same: bool) -> Interval:
+def _interval(name: str, then: Answers, now: Answers, same: bool) -> Interval | None:
     """Of B minus A: image by image where they are the same, else of two samples that know nothing of each other."""
-    if name in SHARES and same:
-        return intervals.paired_change(*measures.discordant(now, then, name), now.count)
+    if not same:
+        before, after = _alone(name, then), _alone(name, now)
+        return intervals.unpaired_change(before, after) if before and after else None
     if name in SHARES:
-        return intervals.unpaired_change(measures.share(then, name, CONFIDENCE), measures.share(now, name, CONFIDENCE))
-    if same:
-        before, after = measures.resample([then, now])
-    else:
-        before, after = measures.resample([then], seed=0)[0], measures.resample([now], seed=1)[0]
-    return after[name].minus(before[name]).interval(CONFIDENCE)
+        return intervals.paired_change(*measures.discordant(now, then, name), now.count)
+    if name in MEANS:
+        means = class_means(then).get(name), class_means(now).get(name)
+        return change(means[1], means[0]).interval(CONFIDENCE) if means[0] and means[1] else None
+    resampled = measures.resample([then, now])
+    return resampled[1][name].minus(resampled[0][name]).interval(CONFIDENCE)
+
+
+def _alone(name: str, answers: Answers) -> Interval | None:
+    """Of one run; None for an area of a run that kept no scores."""
+    if name in SHARES:
+        return measures.share(answers, name, CONFIDENCE)
+    if name in MEANS:
+        mean = class_means(answers).get(name)
+        return mean.interval(CONFIDENCE) if mean else None
+    if name == CALIBRATION:
+        return calibration(answers).interval(CONFIDENCE)
+    return measures.resample([answers])[0][name].interval(CONFIDENCE)
 
 
 def _slices(predictions: Sequence[Prediction], then: Answers, now: Answers) -> list[SliceChange]:

@@ -28,11 +28,13 @@ METRICS = (
     "macro_precision",
     "macro_recall",
     "macro_f1",
+    "macro_auc",
     "weighted_precision",
     "weighted_recall",
     "weighted_f1",
+    "weighted_auc",
 )
-"""Names of the metrics that settings may bound; those of classes and areas under ROC curves are measured too."""
+"""Names of the metrics that settings may bound; those of classes are measured too."""
 
 
 def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.EvalConfig:

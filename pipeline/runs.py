@@ -13,7 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.judging.prediction import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+import numpy as np
+
+from components.judging.prediction import (
+    CANDIDATE,
+    CLASSES_FILE,
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    Prediction,
+    in_order,
+    read_predictions,
+)
 from pipeline import lineage
 from pipeline.outcome import RECORD_FILE, Outcome
 from trainer.errors import InputError
@@ -60,11 +70,14 @@ class Run:
         if self.answers is None:
             return []
         with (self.answers / PREDICTIONS_FILE).open(encoding="utf-8") as file:
-            return sorted(read_predictions(file), key=lambda p: (p.path, p.sha256))
+            return in_order(read_predictions(file))
 
-    def classes(self) -> list[str]:
-        """The model's, in the order of its outputs."""
-        return json.loads((self.answers / CLASSES_FILE).read_text()) if self.answers else []
+    def scores(self) -> tuple[list[str], np.ndarray] | None:
+        """The model's classes, and for each a column as of `measures.Answers.scores`; rows as of `predictions`."""
+        if self.answers is None or not (self.answers / SCORES_FILE).is_file():  # an older run
+            return None
+        with np.load(self.answers / SCORES_FILE) as arrays:
+            return json.loads((self.answers / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
 
 
 def open_store(home: Path) -> MetadataStore:
@@ -93,9 +106,23 @@ def record(store: MetadataStore, name: str, run_id: str, settings: Mapping[str, 
     store.put_contexts([context])
 
 
-def all_runs(store: MetadataStore, name: str) -> list[Run]:
-    """All runs of the pipeline of that name, oldest first."""
-    return [_run(store, context) for context in lineage.run_contexts(store, name)]
+def all_runs(store: MetadataStore, name: str, last: str | None = None, most: int | None = None) -> list[Run]:
+    """Runs of the pipeline of that name, oldest first.
+
+    Args:
+        store: ML Metadata.
+        name: of the pipeline.
+        last: id of the last run wanted; None: up to the newest.
+        most: how many, the last ones; None: all.
+    """
+    return [_run(store, context) for context in contexts_up_to(store, name, last)[-(most or 0) :]]
+
+
+def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb.Context]:
+    """The contexts of all runs up to and including `last`, oldest first."""
+    contexts = lineage.run_contexts(store, name)
+    ids = [context.name for context in contexts]
+    return contexts[: ids.index(last) + 1] if last in ids else contexts
 
 
 def find(reference: str, home: Path, name: str) -> Run:
@@ -130,7 +157,7 @@ def find(reference: str, home: Path, name: str) -> Run:
 def _run(store: MetadataStore, context: pb.Context) -> Run:
     nodes = lineage.node_runs(store, context.name)
     recorded = context.custom_properties
-    status, version = status_of(nodes)
+    status, version = _status_of(nodes)
     if _STATUS in recorded:
         status = recorded[_STATUS].string_value
     elif status == "failed" and not any(node.state == "failed" for node in nodes.values()):
@@ -152,7 +179,7 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
     )
 
 
-def status_of(nodes: Mapping[str, lineage.NodeRun]) -> tuple[str, str | None]:
+def _status_of(nodes: Mapping[str, lineage.NodeRun]) -> tuple[str, str | None]:
     """`pushed`, `refused` or `failed`, as far as the stages tell, and the version that was pushed."""
     pushed = _first(nodes, _LAST_STAGE, "pushed_model")
     if pushed is None:

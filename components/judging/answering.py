@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 import numpy as np
@@ -12,16 +12,33 @@ from apache_beam.utils.shared import Shared
 from tfx.dsl.io import fileio
 
 from components.ingestion import slices
-from components.judging.prediction import Answer, Prediction
+from components.judging.measures import score_bins
+from components.judging.prediction import BASELINE, CANDIDATE, Answer, Prediction
 from components.serving.served_model import ServedModel, class_names, errors_of, first_line
 from trainer import records, signatures
 from trainer.progress import ProgressCounter
 
-CANDIDATE, BASELINE = "candidate", "baseline"
-"""Features of `answers`: the probabilities, in the order of the candidate's classes. TFMA's names for the models."""
+_IDENTITY = ("image/path", "image/sha256")
 
 LABEL = "label_xf"
 """Feature of `answers`: the true class's place in that order, -1 if the candidate does not know it."""
+
+
+def read_scores(answers: str, models: Iterable[str]) -> dict[str, np.ndarray]:
+    """What `SCORES_FILE` holds, from `answers`.
+
+    Args:
+        answers: pattern of the files with the examples that `Classify` made.
+        models: names of those that were asked.
+    """
+    found: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
+    for record in records.read(answers):
+        identity = records.values(record)
+        features = tf.train.Example.FromString(record).features.feature
+        bins = {name: score_bins(np.asarray(features[name].float_list.value, float)) for name in models}
+        found.append((tuple(records.text(identity.get(name, b"")) for name in _IDENTITY), bins))
+    found.sort(key=lambda pair: pair[0])
+    return {name: np.stack([bins[name] for _, bins in found]) for name in models} if found else {}
 
 
 def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) -> str:
@@ -122,7 +139,7 @@ def _answers(features: dict[str, bytes], place: int, rows: dict[str, np.ndarray]
     kept = {
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for name, value in features.items()
-        if slices.is_slice(name)
+        if slices.is_slice(name) or name in _IDENTITY
     }
     kept[LABEL] = tf.train.Feature(int64_list=tf.train.Int64List(value=[place]))
     for name, row in rows.items():

@@ -99,7 +99,7 @@ def judge_bounds(
 
 def applies(bound: Bound, result: SliceResult) -> bool:
     """Whether a bound is to be judged on a slice."""
-    if result.measured.examples < bound.min_examples:
+    if result.measured.examples < bound.min_examples or not result.can_judge(bound.metric):
         return False
     if bound.kind != "max_drop":
         return True

@@ -82,6 +82,9 @@ def _unjudged(metric: str, slices: Sequence[SliceResult], bounds: Sequence[Bound
             f"{len(small)} of {len(slices)} slices have fewer than {fewest} test images "
             f"and were not judged by {metric}: {names}"
         )
+    alone = sum(not result.can_judge(metric) for result in slices)
+    if alone:
+        yield f"{alone} of {len(slices)} slices have images of one class only and were not judged by {metric}"
 
 
 def _doubt(judged: Judged) -> str:

@@ -90,7 +90,10 @@ def paired_change(gained: int, lost: int, count: int, confidence: float = CONFID
 
 
 def unpaired_change(before: Interval, after: Interval) -> Interval:
-    """The difference of two shares of different images, from their Wilson intervals (Newcombe 1998, method 10)."""
+    """The difference of two metrics of different images, from their intervals.
+
+    Of shares with Wilson's it is Newcombe's method 10 (1998); Zou and Donner (2008) show that it holds for others.
+    """
     change = after.value - before.value
     low = change - math.hypot(after.value - after.low, before.high - before.value)
     high = change + math.hypot(after.high - after.value, before.value - before.low)

@@ -1,8 +1,9 @@
-"""Metrics from the answers for single images, with intervals: what TFMA's sums cannot give.
+"""The answers for single images as columns, and the metrics that are sums over them: shares, and what is resampled.
 
-TFMA measures the values (components/model_gate.py reads them); here are how sure they are, and what changed between two
-models on the same images. Shares have Wilson's interval and Tango's for the change; all else is resampled: the images
-are weighted at random, both models' alike (Poisson bootstrap, Hanley and MacGibbon 2006), and measured again.
+TFMA measures the values (components/model_gate.py reads them); the single answers say how sure these are, and what
+changed between two models on the same images. Shares have Wilson's interval and Tango's for the change; losses are
+resampled: the images are weighted at random, both models' alike (Poisson bootstrap, Hanley and MacGibbon 2006), and
+measured again. Means over classes are in `class_means`, the calibration error by itself in `calibration`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ LOSS = "cross_entropy"
 CALIBRATION = "expected_calibration_error"
 
 AVERAGES = ("precision", "recall", "f1")
-"""Per class; as `macro_…` every class counts the same, as `weighted_…` by its images. Over classes that have images."""
+AREA = "auc"
+MEANS = tuple(f"{kind}_{name}" for kind in ("macro", "weighted") for name in (*AVERAGES, AREA))
+"""Over classes that have images; for `macro_…` every class counts the same, for `weighted_…` by its images."""
 
-RESAMPLED = (LOSS, CALIBRATION, *(f"{kind}_{name}" for kind in ("macro", "weighted") for name in AVERAGES))
+RESAMPLED = (LOSS, CALIBRATION)
+
+JUDGED = (*SHARES, *RESAMPLED, *MEANS)
+"""Metrics that have intervals, and that bounds may be set on."""
 
 LOWER_IS_BETTER = frozenset({LOSS, CALIBRATION})
 """Metrics whose drop in quality is a rise in value."""
@@ -35,6 +41,11 @@ _RESAMPLES = 1000
 _CHUNK = 4_000_000  # weights held at a time: 32 MB
 _CALIBRATION_BINS = 10  # as components.judging.tfma_metrics has them
 _LEAST_PROBABILITY = 1e-7  # as Keras clips
+
+SCORE_BINS = 1024
+"""Of the logit, from -16 to 16: 1/32 wide. Probabilities of a float32 softmax reach about 1e-7."""
+
+_MOST_LOGIT = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Answers:
         rank: of the true class, 1 being the most probable.
         loss: minus the logarithm of the true class's probability.
         confidence: the highest probability.
+        scores: `score_bins` of the probability of every class that the model knows, [n, k]; None where not kept.
     """
 
     label: np.ndarray
@@ -54,6 +66,7 @@ class Answers:
     rank: np.ndarray
     loss: np.ndarray
     confidence: np.ndarray
+    scores: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -66,16 +79,20 @@ class Answers:
 
     def of(self, images: np.ndarray) -> Answers:
         """Those for some of the images; bool or int [m]."""
-        return Answers(*(getattr(self, field.name)[images] for field in dataclasses.fields(self)))
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Answers(**{name: column[images] for name, column in given.items() if column is not None})
 
 
-def columns(labels: Sequence[str], answers: Sequence[Answer], classes: dict[str, int]) -> Answers:
+def columns(
+    labels: Sequence[str], answers: Sequence[Answer], classes: dict[str, int], scores: np.ndarray | None = None
+) -> Answers:
     """Answers as columns.
 
     Args:
         labels: the true classes.
         answers: of one model, for the same images.
-        classes: class -> number; every label and every predicted class must be in it.
+        classes: class -> number; every label and every predicted class must be in it, those of `scores` first.
+        scores: `score_bins` of all probabilities, for the same images.
     """
     probability = np.array([a.label_probability for a in answers], float)
     return Answers(
@@ -84,7 +101,15 @@ def columns(labels: Sequence[str], answers: Sequence[Answer], classes: dict[str,
         rank=np.array([a.rank for a in answers], int),
         loss=-np.log(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)),
         confidence=np.array([a.probability for a in answers], float),
+        scores=scores,
     )
+
+
+def score_bins(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities by the bin of their logit, int16 of the same shape; areas under ROC curves are made from these."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1))
+    return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,20 +182,15 @@ def _chunks(count: int) -> Iterator[int]:
 def _measure(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each of `RESAMPLED` for weights [r, n]: float [r]."""
     total = weights.sum(axis=1)
-    right = (answers.predicted == answers.label).astype(float)
-    bins = np.minimum((answers.confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = weights @ (_one_hot(bins, np.arange(_CALIBRATION_BINS)) * (answers.confidence - right)[:, None])
-    result = {LOSS: weights @ answers.loss / total, CALIBRATION: np.abs(gaps).sum(axis=1) / total}
-    present = np.unique(answers.label)
-    true = _one_hot(answers.label, present)
-    support, told = weights @ true, weights @ _one_hot(answers.predicted, present)
-    hits = weights @ (true * right[:, None])
-    by_class = dict(zip(AVERAGES, averages(hits, told, support), strict=True))
-    occurs = support > 0
-    for name, values in by_class.items():
-        result[f"macro_{name}"] = (values * occurs).sum(axis=1) / occurs.sum(axis=1)
-        result[f"weighted_{name}"] = (values * support).sum(axis=1) / total
-    return result
+    excess = answers.confidence - (answers.predicted == answers.label)
+    in_bin = bins_of(answers.confidence)[:, None] == np.arange(_CALIBRATION_BINS)
+    gaps = weights @ (in_bin * excess[:, None])
+    return {LOSS: weights @ answers.loss / total, CALIBRATION: np.abs(gaps).sum(axis=1) / total}
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """The bin of the calibration error that each probability is in, from 0; int [n]."""
+    return np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
 
 
 def averages(hits: np.ndarray, told: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,8 +200,3 @@ def averages(hits: np.ndarray, told: np.ndarray, support: np.ndarray) -> tuple[n
         return np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=whole > 0)
 
     return ratio(hits, told), ratio(hits, support), ratio(2 * hits, told + support)
-
-
-def _one_hot(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """float [n, k]: which of `of` each value is."""
-    return (values[:, None] == of[None, :]).astype(float)

@@ -6,11 +6,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+CANDIDATE, BASELINE = "candidate", "baseline"
+"""The models, by TFMA's names; `answers` has features of these names: probabilities, in the order of the candidate's
+classes."""
+
 PREDICTIONS_FILE = "predictions.jsonl"
 """A JSON object a line, as `Prediction` has it."""
 
 CLASSES_FILE = "classes.json"
 """A list: the candidate's classes, in the order of its outputs."""
+
+SCORES_FILE = "scores.npz"
+"""Arrays by the models' names: `measures.score_bins` of the probabilities of all classes, int16 [n, k], in the order of
+`in_order`."""
 
 GALLERY_FILE = "gallery.json"
 """A list, worst first: a `Prediction` and the file names `original`, `seen` and, where there is one, `attribution`."""
@@ -89,6 +97,11 @@ class Prediction(NamedTuple):
 def read_predictions(lines: Iterable[str]) -> Iterator[Prediction]:
     """The inverse of `Prediction.to_json`, line by line."""
     return (prediction_of(json.loads(line)) for line in lines)
+
+
+def in_order(predictions: Iterable[Prediction]) -> list[Prediction]:
+    """By path, and where that is the same by content: workers write them in any order."""
+    return sorted(predictions, key=lambda p: (p.path, p.sha256))
 
 
 def prediction_of(values: Mapping[str, Any]) -> Prediction:

@@ -34,6 +34,10 @@ class Evidence:
     kept: float
     error: float
 
+    def reversed(self) -> Evidence:
+        """For the bound from the other side."""
+        return Evidence(self.kept, self.broken, self.error)
+
 
 def share_at_least(successes: int, count: int, bound: float) -> Evidence:
     """Tests that a share is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""

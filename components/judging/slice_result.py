@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from components.judging import intervals, measures
+from components.judging.calibration import Calibration, calibration
+from components.judging.class_means import ClassMean, change, class_means
 from components.judging.intervals import Interval
-from components.judging.measures import LOWER_IS_BETTER, RESAMPLED, SHARES, Answers, Resampled
+from components.judging.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers, Resampled
 from components.judging.significance import Evidence, at_least, drop_at_most, share_at_least
 
 OVERALL = "overall"
@@ -74,6 +76,18 @@ class SliceResult:
     def _resampled(self) -> list[dict[str, Resampled]]:
         return measures.resample([a for a in (self.answers, self.before) if a is not None])
 
+    @functools.cached_property
+    def _means(self) -> list[dict[str, ClassMean]]:
+        return [class_means(a) for a in (self.answers, self.before) if a is not None]
+
+    @functools.cached_property
+    def _calibration(self) -> list[Calibration]:
+        return [calibration(a) for a in (self.answers, self.before) if a is not None]
+
+    def can_judge(self, metric: str) -> bool:
+        """Whether the answers can say how sure a metric is; of an area only if there are images of two classes."""
+        return metric in JUDGED and (metric not in MEANS or metric in self._means[0])
+
     def range(self, metric: str) -> dict[str, float | None]:
         """The candidate's value, and its limits where they are known."""
         return self._range(self.measured, metric, self.answers, 0)
@@ -86,47 +100,61 @@ class SliceResult:
 
     def change(self, metric: str) -> dict[str, float | None] | None:
         """Candidate minus baseline, on the same images; None if there is no baseline or no interval is known."""
-        if self.before is None or metric not in (*SHARES, *RESAMPLED):
+        if self.before is None or not self.can_judge(metric):
             return None
+        if metric in MEANS:
+            now, then = self._means
+            return as_range(change(now[metric], then[metric]).interval(self.confidence))
         if metric in SHARES:
             gained, lost = measures.discordant(self.answers, self.before, metric)
             return as_range(intervals.paired_change(gained, lost, self.answers.count, self.confidence))
-        now, then = self._resampled
-        return as_range(now[metric].minus(then[metric]).interval(self.confidence))
+        after, before = self._resampled
+        return as_range(after[metric].minus(before[metric]).interval(self.confidence))
 
     def evidence(self, metric: str, kind: str, bound: float) -> Evidence:
-        """How surely the candidate breaks, or keeps, `min`, `max` or `max_drop` of one metric."""
-        count = self.answers.count
+        """How surely the candidate breaks, or keeps, `min`, `max` or `max_drop` of one metric it can be judged by."""
         if kind == "max_drop":
-            assert self.before is not None  # the caller asks only where there is a baseline
-            gained, lost = measures.discordant(self.answers, self.before, "accuracy")
-            if metric in SHARES:
-                gained, lost = measures.discordant(self.answers, self.before, metric)
-                return drop_at_most(gained, lost, count, bound)
-            sign = -1 if metric in LOWER_IS_BETTER else 1
-            now, then = self._resampled
-            change = now[metric].minus(then[metric])
-            error = max(change.error, _floor(metric, math.sqrt(gained + lost + 1) / count))
-            return at_least(sign * change.corrected, error, count, -bound)
+            return self._drop(metric, bound)
+        count = self.answers.count
         if metric in SHARES:
             successes = int(self.answers.successes(metric).sum())
             if kind == "max":  # as many failures at least
                 return share_at_least(count - successes, count, 1 - bound)
             return share_at_least(successes, count, bound)
+        if metric in MEANS:
+            found = self._means[0][metric].evidence(bound)
+            return found if kind == "min" else found.reversed()
+        if metric == CALIBRATION:
+            found = self._calibration[0].evidence(bound)
+            return found if kind == "max" else found.reversed()
         sign = 1 if kind == "min" else -1
-        found = self._resampled[0][metric]
-        likely = (found.value * count + 2) / (count + 4)  # Agresti and Coull 1998
-        error = max(found.error, _floor(metric, math.sqrt(likely * abs(1 - likely) / (count + 4))))
-        return at_least(sign * found.corrected, error, count, sign * bound)
+        loss = self._resampled[0][metric]
+        return at_least(sign * loss.corrected, loss.error, count, sign * bound)
+
+    def _drop(self, metric: str, bound: float) -> Evidence:
+        assert self.before is not None  # the caller asks only where there is a baseline
+        count = self.answers.count
+        if metric in SHARES:
+            return drop_at_most(*measures.discordant(self.answers, self.before, metric), count, bound)
+        if metric in MEANS:
+            now, then = self._means
+            return change(now[metric], then[metric]).evidence(bound)
+        after, before = self._resampled
+        rise = after[metric].minus(before[metric])
+        return at_least(-rise.corrected, rise.error, count, -bound)
 
     def _range(self, measured: Measured, metric: str, answers: Answers, model: int) -> dict[str, float | None]:
         value = measured.metrics.get(metric, math.nan)
         if metric in SHARES:
             found = measures.share(answers, metric, self.confidence)
-        elif metric in RESAMPLED:
-            found = self._resampled[model][metric].interval(self.confidence)
-        else:
+        elif not self.can_judge(metric):
             return {"value": finite(value), "low": None, "high": None}
+        elif metric in MEANS:
+            found = self._means[model][metric].interval(self.confidence)
+        elif metric == CALIBRATION:
+            found = self._calibration[model].interval(self.confidence)
+        else:
+            found = self._resampled[model][metric].interval(self.confidence)
         if not math.isfinite(value):
             return {"value": None, "low": None, "high": None}
         # TFMA counts in float32: the value may lie beyond its limits by a rounding.
@@ -163,8 +191,3 @@ def class_records(overall: Measured, classes: Sequence[str], confidence: float) 
         ranges = {metric: as_range(interval) if interval else unknown for metric, interval in found.items()}
         records.append({"class": name, "examples": true, "metrics": ranges})
     return records
-
-
-def _floor(metric: str, error: float) -> float:
-    """The least standard error: a dozen images that are all right must not look as if there could be no doubt."""
-    return 0.0 if metric == measures.LOSS else error

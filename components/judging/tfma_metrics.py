@@ -13,11 +13,10 @@ import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
+from components.judging.measures import SCORE_BINS, score_bins
+
 BINS = 10
 """Of equal width, from 0 to 1, for the calibration error (Guo et al. 2017 take 15, Naeini et al. 2015 ten)."""
-
-_SCORE_BINS = 1024  # of the logit, from -16 to 16: 1/32 wide; probabilities of float32 softmax reach about 1e-7
-_MOST_LOGIT = 16.0
 
 
 class ExpectedCalibrationError(metric_types.Metric):
@@ -94,14 +93,11 @@ class _AucCombiner(_Combiner):
     """Counts, for every class, its images and the others by the logit of its probability: int [k, 2, bins]."""
 
     def create_accumulator(self) -> np.ndarray:
-        return np.zeros((len(self._keys), 2, _SCORE_BINS), np.int64)
+        return np.zeros((len(self._keys), 2, SCORE_BINS), np.int64)
 
     def _add(self, total: np.ndarray, label: int, probabilities: np.ndarray) -> None:
-        with np.errstate(divide="ignore"):
-            logits = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1))
-        place = np.clip((logits / _MOST_LOGIT + 1) / 2 * _SCORE_BINS, 0, _SCORE_BINS - 1).astype(int)
         numbers = np.arange(len(self._keys))
-        total[numbers, (numbers != label).astype(int), place] += 1
+        total[numbers, (numbers != label).astype(int), score_bins(probabilities)] += 1
 
     def extract_output(self, total: np.ndarray) -> dict[metric_types.MetricKey, float]:
         positives, negatives = total[:, 0].astype(float), total[:, 1].astype(float)

@@ -34,8 +34,7 @@ from components.ingestion.slices import LABEL
 from components.judging import gate_words, intervals, measures
 from components.judging.bounds import PER_SLICE, Judged, judge_bounds, read_bounds
 from components.judging.gate_words import allowed
-from components.judging.measures import RESAMPLED, SHARES
-from components.judging.prediction import Prediction
+from components.judging.prediction import BASELINE, CANDIDATE, Prediction
 from components.judging.slice_result import OVERALL, Measured, SliceResult, class_records
 from trainer.errors import InputError
 
@@ -103,6 +102,7 @@ def judge(
     classes: Sequence[str],
     bounds: Mapping[str, Any],
     not_compared: str | None = None,
+    scores: Mapping[str, np.ndarray] | None = None,
 ) -> Verdict:
     """Judges a candidate.
 
@@ -113,16 +113,18 @@ def judge(
         classes: the candidate's, in the order of its outputs.
         bounds: see the module's docstring.
         not_compared: why there is no baseline, in a sentence.
+        scores: `SCORES_FILE`'s content; without it areas under ROC curves have no intervals and cannot be bounded.
 
     Raises:
         InputError: a bounded metric is not measured, or nothing was measured at all.
     """
-    results = _results(candidate, baseline, predictions, classes, float(bounds.get("confidence", intervals.CONFIDENCE)))
+    confidence = float(bounds.get("confidence", intervals.CONFIDENCE))
+    results = _results(candidate, baseline, predictions, classes, confidence, scores or {})
     if OVERALL not in results:
         raise InputError("the evaluation measured nothing: is the test split empty?")
     overall = results.pop(OVERALL)
     slices = [results[name] for name in sorted(results)]
-    thresholds, per_slice = read_bounds(bounds, [m for m in overall.measured.metrics if m in (*SHARES, *RESAMPLED)])
+    thresholds, per_slice = read_bounds(bounds, [m for m in overall.measured.metrics if overall.can_judge(m)])
     judged = judge_bounds(overall, slices, thresholds, per_slice, overall.confidence)
     refusing = ("broken", "doubt") if bounds.get("on_doubt") == "refuse" else ("broken",)
     failures = [_failure(j, predictions) for j in judged if j.state in refusing]
@@ -150,6 +152,7 @@ def _results(
     predictions: Sequence[Prediction],
     classes: Sequence[str],
     confidence: float,
+    scores: Mapping[str, np.ndarray],
 ) -> dict[str, SliceResult]:
     """Every slice with the answers for its images."""
     before = {m.slice: m for m in baseline or []}
@@ -158,8 +161,8 @@ def _results(
     compared = bool(before) and len(past) == len(predictions)
     names = [*classes, *labels, *(p.predicted for p in predictions), *(a.predicted for a in past)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    answers = measures.columns(labels, [p.answer for p in predictions], numbers)
-    answers_before = measures.columns(labels, past, numbers) if compared else None
+    answers = measures.columns(labels, [p.answer for p in predictions], numbers, scores.get(CANDIDATE))
+    answers_before = measures.columns(labels, past, numbers, scores.get(BASELINE)) if compared else None
     values: dict[str, np.ndarray] = {}
     results = {}
     for measured in candidate:

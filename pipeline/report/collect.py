@@ -88,7 +88,11 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
             reader.part("the lineage", lambda: provenance.steps(store, run_id, nodes)) if store and run_id else None
         )
         or [],
-        history=(reader.part("the history", lambda: history.past_runs(store, name, run_id, home)) if store else None)
+        history=(
+            reader.part("the history", lambda: history.past_runs(store, name, run_id, outcome.status, home))
+            if store
+            else None
+        )
         or [],
         missing=reader.missing,
     )

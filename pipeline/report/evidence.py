@@ -54,6 +54,7 @@ def behind(
     if not failure.get("slice"):
         return None
     members = [p for p in predictions if _is_in(p, failure["slice"])]
+    rest = [p for p in predictions if not _is_in(p, failure["slice"])]
     wrong = [p for p in members if not p.right]
     confused = _taken_for(wrong)
     trained = {c.name: c.splits.get("train") for c in data.classes} if data else {}
@@ -65,7 +66,9 @@ def behind(
         lost=sum(_lost(p) for p in wrong) if compared else None,
         taken_for=confused,
         confidence=statistics.median(p.probability for p in wrong) if wrong else None,
-        traits=traits(members),
+        traits=traits(wrong, [p for p in members if p.right]),
+        apart=[t for t in traits(members, rest) if t.name not in failure["slice"]],
+        outside=len(rest),
         pictures=[(p, pictures[p.path]) for p in _telling(failure, predictions) if p.path in pictures],
         learned=[
             (name, trained.get(name), samples[name])
@@ -75,23 +78,24 @@ def behind(
     )
 
 
-def traits(members: Sequence[Prediction]) -> list[Trait]:
-    """Values of slice features, and classes, that wrong images have more often than right ones, beyond chance.
+def traits(some: Sequence[Prediction], others: Sequence[Prediction]) -> list[Trait]:
+    """Classes and values of slice features that some images have more often than others, beyond chance.
 
     By Fisher's exact test, one-sided, with Bonferroni's correction for the number of values.
     """
-    values = [{f"label={p.label}", *(f"{name}={value}" for name, value in p.slices.items())} for p in members]
-    wrong = collections.Counter(v for p, of in zip(members, values, strict=True) if not p.right for v in of)
-    right = collections.Counter(v for p, of in zip(members, values, strict=True) if p.right for v in of)
-    mistakes = sum(not p.right for p in members)
-    others = len(members) - mistakes
+    counts = collections.Counter(value for p in some for value in _values(p))
+    counts_others = collections.Counter(value for p in others for value in _values(p))
     found = []
-    for name in sorted(wrong):
-        table = [[wrong[name], mistakes - wrong[name]], [right[name], others - right[name]]]
+    for name, count in sorted(counts.items()):
+        table = [[count, len(some) - count], [counts_others[name], len(others) - counts_others[name]]]
         p_value = float(stats.fisher_exact(table, alternative="greater")[1])
-        if p_value * len(wrong) <= _RISK:
-            found.append((p_value, Trait(name, wrong[name], right[name])))
+        if p_value * len(counts) <= _RISK:
+            found.append((p_value, Trait(name, count, counts_others[name])))
     return [trait for _, trait in sorted(found, key=lambda pair: (pair[0], pair[1].name))[:_TRAITS]]
+
+
+def _values(prediction: Prediction) -> set[str]:
+    return {f"label={prediction.label}", *(f"{name}={value}" for name, value in prediction.slices.items())}
 
 
 def _is_in(prediction: Prediction, name: str) -> bool:

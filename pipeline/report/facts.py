@@ -144,17 +144,17 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True)
 class Trait:
-    """A value that mistakes share more often than chance would have it.
+    """A value that some images, such as mistakes, have more often than others, beyond chance.
 
     Attributes:
         name: `brightness=dark`.
-        wrong: how many of the mistakes have it.
-        right: how many of the other images.
+        count: how many of them have it.
+        others: how many of the others.
     """
 
     name: str
-    wrong: int
-    right: int
+    count: int
+    others: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,9 @@ class Evidence:
         lost: how many of these the last blessed model had right; None where it was not asked.
         taken_for: true class, predicted class and how often, most frequent first.
         confidence: median probability of the wrong classes; None if there is no mistake.
-        traits: what the mistakes have in common, the most telling first.
+        traits: what the mistakes have in common, unlike the slice's other images; the most telling first.
+        apart: what the slice's images have in common, unlike the rest of the test split; likewise.
+        outside: how many images the rest has.
         pictures: the mistakes that tell most, with their predictions.
         learned: the class whose images are wrong most often, and the one they are most often taken for: each with its
             number of images to train on (None if unknown) and pictures of them.
@@ -179,6 +181,8 @@ class Evidence:
     taken_for: list[tuple[str, str, int]]
     confidence: float | None
     traits: list[Trait]
+    apart: list[Trait]
+    outside: int
     pictures: list[tuple[Prediction, Picture]]
     learned: list[tuple[str, int | None, list[Picture]]]
 

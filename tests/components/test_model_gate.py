@@ -13,8 +13,10 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 
 from components import test_predictions
 from components.evaluator import Executor
-from components.judging.measures import columns, resample
-from components.judging.prediction import PREDICTIONS_FILE, read_predictions
+from components.judging.calibration import calibration
+from components.judging.class_means import class_means
+from components.judging.measures import MEANS, columns, resample
+from components.judging.prediction import BASELINE, CANDIDATE, PREDICTIONS_FILE, SCORES_FILE, in_order, read_predictions
 from components.model_gate import ModelGate, read_evaluation
 from pipeline.evaluation import METRICS, eval_config
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
@@ -137,17 +139,24 @@ def test_means_of_areas_are_over_the_classes_of_a_slice(inputs: dict) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_resampled_has_the_values_tfma_measured(inputs: dict) -> None:
-    """Intervals are drawn around these values: two programs must agree about them, on every slice."""
+def test_what_intervals_are_drawn_around_are_the_values_tfma_measured(inputs: dict) -> None:
+    """Two programs must agree about them, on every slice."""
     candidate, baseline = read_evaluation(inputs["evaluation"].uri)
     with (Path(inputs["predictions"].uri) / PREDICTIONS_FILE).open() as file:
-        predictions = list(read_predictions(file))
+        predictions = in_order(read_predictions(file))
+    with np.load(Path(inputs["predictions"].uri) / SCORES_FILE) as arrays:
+        scores = dict(arrays)
     for models, baseline_too in ((candidate, False), (baseline or [], True)):
         for measured in models:
-            inside = [p for p in predictions if measured.slice == "overall" or p.is_in(measured.slice)]
+            places = [n for n, p in enumerate(predictions) if measured.slice == "overall" or p.is_in(measured.slice)]
+            inside = [predictions[n] for n in places]
             answers = [p.baseline if baseline_too and p.baseline else p.answer for p in inside]
-            found = columns([p.label for p in inside], answers, {name: i for i, name in enumerate(COLOURS)})
-            values = {name: r.value for name, r in resample([found])[0].items()}
+            bins = scores[BASELINE if baseline_too else CANDIDATE][places]
+            found = columns([p.label for p in inside], answers, {name: i for i, name in enumerate(COLOURS)}, bins)
+            means = class_means(found)
+            assert set(means) == set(MEANS) or len(np.unique(found.label)) == 1  # areas take two classes
+            values = {name: r.value for name, r in (resample([found])[0] | means).items()}
+            values["expected_calibration_error"] = calibration(found).value
             assert values == pytest.approx({name: measured.metrics[name] for name in values}, abs=1e-5), measured.slice
             for name in ("accuracy", "top_3_accuracy"):
                 assert found.successes(name).mean() == pytest.approx(measured.metrics[name], abs=1e-6)

@@ -1,4 +1,4 @@
-"""Real photos and real weights: the accuracy and the memory that the README states, and a slice broken on purpose."""
+"""Real photos and real weights: the accuracy and the memory that the README states, and slices broken on purpose."""
 
 import csv
 import json
@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageFilter
 
+from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -78,3 +80,45 @@ def test_a_slice_that_is_broken_on_purpose_is_refused_by_name_with_its_pictures(
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.5
     metadata = (tmp_path / "photos" / "metadata.csv").read_text()
     assert failure["pictures"] and all(f"{path},scanner" in metadata for path in failure["pictures"])
+
+
+def blur(source: Path, data: Path, tested: set[str]) -> None:
+    """A copy with the splits of an earlier run, in which every third photo to test with was taken with a dirty lens."""
+    rows = []
+    for number, photo in enumerate(sorted(source.glob("*/*.jpg"))):
+        path = photo.relative_to(source).as_posix()
+        dirty = path in tested and number % 3 == 0
+        place = f"{'test' if path in tested else 'train'}/{path}"
+        (data / place).parent.mkdir(parents=True, exist_ok=True)
+        if dirty:
+            with Image.open(photo) as image:
+                image.filter(ImageFilter.GaussianBlur(6)).save(data / place, quality=90)
+        else:
+            shutil.copy(photo, data / place)
+        rows.append((place, "dirty" if dirty else "clean"))
+    with (data / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file_name", "lens"), *rows])
+
+
+def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have_in_common(
+    shared: Path, pushed: tuple[Path, dict], tmp_path: Path
+) -> None:
+    answers = next((pushed[0] / "flowers").glob(f"artifacts/TestPredictions/predictions/*/{PREDICTIONS_FILE}"))
+    with answers.open() as file:
+        tested = {prediction.path for prediction in read_predictions(file)}
+    blur(shared / "data" / "flowers_500", tmp_path / "photos", tested)
+
+    done, record = run(
+        shared, pushed[0], tmp_path / "photos", "data.layout=split_folders", "data.metadata=metadata.csv",
+        f"data.schema={tmp_path}/schema.pbtxt", "evaluation.slices=[label,lens]",
+        "evaluation.per_slice.accuracy.min=0.75",
+    )  # fmt: skip
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "on the slice lens=dirty" in done.stdout and "on the slice lens=clean" not in done.stdout
+    assert record["images"]["computed"] == 0 and record["images"]["reused"] == 500 - len(tested)  # all as they were
+    (failure,) = (f for f in record["failures"] if f.get("slice") == "lens=dirty")
+    assert failure["kind"] == "per_slice_min" and failure["high"] < 0.75
+    metadata = (tmp_path / "photos" / "metadata.csv").read_text()
+    assert failure["pictures"] and all(f"{path},dirty" in metadata for path in failure["pictures"])
+    assert "images: <bdi>sharpness=soft" in Path(record["report"]).read_text()  # without a look at the pictures

@@ -238,8 +238,22 @@ def test_what_mistakes_share_is_told_only_beyond_chance() -> None:
     right = [answer(n, True, "dark" if n < 5 else "bright") for n in range(40)]
     wrong = [answer(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
 
-    assert evidence.traits(right + wrong) == [Trait("brightness=dark", 8, 5)]
-    assert evidence.traits(right[:3] + wrong[:2]) == []
+    assert evidence.traits(wrong, right) == [Trait("brightness=dark", 8, 5)]
+    assert evidence.traits(wrong[:2], right[:3]) == []
+
+
+def test_what_sets_a_slice_apart_from_other_images_is_told() -> None:
+    """The slice is called by a column that says nothing; that its pictures are soft says why."""
+    answers = [
+        Prediction(f"{n}", "", "a", "b" if n < 9 else "a", 0.5, 0.5, {"lens": str(n < 10), "sharpness": sharpness})
+        for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
+    ]
+
+    found = evidence.behind({"slice": "lens=True"}, answers, {}, None)
+
+    assert found is not None
+    assert (found.apart, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
+    assert found.traits == []
 
 
 def test_hundreds_of_classes_stay_readable(refused) -> None:

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.judging.significance import at_least, drop_at_most, holm, share_at_least
+from components.judging.calibration import calibration
+from components.judging.class_means import change, class_means
+from components.judging.measures import CALIBRATION
+from components.judging.significance import Evidence, at_least, drop_at_most, holm, share_at_least
+from tests.components.judging.models import Model, answer
 
 RISK = 0.05
 DRAWS = 4000
@@ -112,3 +116,95 @@ def test_a_loss_at_its_bound_is_refused_at_most_at_the_risk(count: int) -> None:
     refused = [at_least(-m, e, count, -mean).broken <= RISK for m, e in zip(losses.mean(axis=1), errors, strict=True)]
 
     assert np.mean(refused) <= RISK + MARGIN
+
+
+EVEN = Model(classes=(0.5, 0.5), signal=1.0)
+RARE = Model(classes=(0.4, 0.25, 0.2, 0.1, 0.05), signal=1.5)
+GOOD = Model(classes=RARE.classes, signal=3.0)
+BOASTFUL = Model(classes=RARE.classes, signal=1.5, sharpness=2.5)
+
+FEW_DRAWS = 300
+FEW_MARGIN = 0.025  # two standard errors
+
+
+@functools.cache
+def truth(model: Model) -> dict[str, float]:
+    answers, _ = answer(np.random.default_rng(0), model, 50_000)
+    return {name: m.value for name, m in class_means(answers).items()} | {CALIBRATION: calibration(answers).value}
+
+
+def shares_below_risk(found: list[dict[str, float]]) -> dict[str, float]:
+    """By metric, how many of the p-values call the bound broken, or kept."""
+    return {name: float(np.mean([p.get(name, 1.0) <= RISK for p in found])) for name in found[0]}
+
+
+def check_rates(found: list[dict[str, Evidence]]) -> None:
+    refused = shares_below_risk([{name: e.broken for name, e in one.items()} for one in found])
+    proven = shares_below_risk([{name: e.kept for name, e in one.items()} for one in found])
+    assert max(refused.values()) <= RISK + FEW_MARGIN, refused
+    assert max(proven.values()) <= RISK + FEW_MARGIN, proven
+
+
+@pytest.mark.parametrize("count", [30, 200])
+@pytest.mark.parametrize("model", [EVEN, RARE, GOOD], ids=["even", "rare", "good"])
+def test_means_over_classes_at_their_bounds_are_refused_and_proven_at_most_at_the_risk(
+    model: Model, count: int
+) -> None:
+    """Some classes have one image or none."""
+    generator, bounds = np.random.default_rng(5), truth(model)
+    found = []
+    for _ in range(FEW_DRAWS):
+        means = class_means(answer(generator, model, count)[0])
+        found.append({name: mean.evidence(bounds[name]) for name, mean in means.items()})
+
+    check_rates(found)
+
+
+@pytest.mark.parametrize("count", [30, 200])
+@pytest.mark.parametrize("model", [EVEN, RARE, GOOD, BOASTFUL], ids=["even", "rare", "good", "boastful"])
+def test_a_calibration_error_at_its_bound_is_refused_and_proven_at_most_at_the_risk(model: Model, count: int) -> None:
+    """It shows more than there is: 0.06 where 200 images of a calibrated model were asked."""
+    generator, bound = np.random.default_rng(9), truth(model)[CALIBRATION]
+
+    check_rates(
+        [{CALIBRATION: calibration(answer(generator, model, count)[0]).evidence(bound)} for _ in range(FEW_DRAWS)]
+    )
+
+
+@pytest.mark.parametrize("count", [30, 200])
+@pytest.mark.parametrize("model", [RARE, GOOD], ids=["rare", "good"])
+def test_means_over_classes_that_do_not_drop_are_refused_at_most_at_the_risk(model: Model, count: int) -> None:
+    """Two models of one quality that know nothing of each other; no drop is allowed."""
+    generator = np.random.default_rng(6)
+    found = []
+    for _ in range(FEW_DRAWS):
+        before, _ = answer(generator, model, count)
+        now, _ = answer(generator, model, count, before.label)
+        then = class_means(before)
+        found.append({name: change(m, then[name]).evidence(0.0).broken for name, m in class_means(now).items()})
+
+    refused = shares_below_risk(found)
+    assert max(refused.values()) <= RISK + FEW_MARGIN, refused
+
+
+@pytest.mark.parametrize(("count", "least"), [(100, 0.75), (300, 0.99)])
+def test_a_model_that_is_worse_than_its_macro_f1_must_be_is_found_the_surer_the_more_images(
+    count: int, least: float
+) -> None:
+    """Fifteen points below the bound, and one image of twenty is of the rarest class."""
+    generator = np.random.default_rng(7)
+    bound = truth(RARE)["macro_f1"] + 0.15
+
+    found = [class_means(answer(generator, RARE, count)[0])["macro_f1"].evidence(bound).broken for _ in range(200)]
+
+    assert np.mean(np.array(found) <= RISK) >= least
+
+
+def test_a_model_that_promises_too_much_is_found() -> None:
+    """Its calibration error is 0.18, and 0.1 is allowed; 200 images."""
+    generator = np.random.default_rng(8)
+    assert truth(BOASTFUL)[CALIBRATION] == pytest.approx(0.18, abs=0.01)
+
+    found = [calibration(answer(generator, BOASTFUL, 200)[0]).evidence(0.1).broken for _ in range(200)]
+
+    assert np.mean(np.array(found) <= RISK) >= 0.65

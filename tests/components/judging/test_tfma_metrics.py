@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tensorflow_model_analysis.metrics import metric_types
 
+from components.judging.calibration import calibration
 from components.judging.measures import CALIBRATION, Answers, resample
 from components.judging.tfma_metrics import ExpectedCalibrationError, OneVsRestAUC
 
@@ -65,3 +66,4 @@ def test_the_calibration_error_is_that_of_what_is_resampled(answers) -> None:
     (error,) = measure(ExpectedCalibrationError(), labels, probabilities).values()
 
     assert resample([columns])[0][CALIBRATION].value == pytest.approx(error)
+    assert calibration(columns).value == pytest.approx(error)

@@ -1,0 +1,96 @@
+"""The expected calibration error: how sure it is, although it is never 0 by chance.
+
+The error is the mean distance of confidence and accuracy over bins, so a perfectly calibrated model shows an error too,
+the larger the fewer the images: 200 images of a model that is right about 65 % show 0.06. Whoever took that for the
+model's own would refuse good models. So a bound is called broken only where a model whose true error lies at the bound
+would hardly show as much on these images, chance included: in each bin the mean gap is about normal, its distance from
+0 a folded normal, and their mean over the bins about a gamma distribution. It is called kept only where such a model
+would hardly show as little even if chance added nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import optimize, special
+
+from components.judging.intervals import Interval
+from components.judging.measures import Answers, bins_of
+from components.judging.significance import Evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Sums over the bins that have images, [b].
+
+    Attributes:
+        images: how many.
+        confidence: the mean.
+        gap: the mean of confidence minus right answers.
+    """
+
+    images: np.ndarray
+    confidence: np.ndarray
+    gap: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The error as it shows."""
+        return float(self.images @ np.abs(self.gap) / self.images.sum())
+
+    def evidence(self, bound: float) -> Evidence:
+        """Tests that the true error is at most `bound`."""
+        share = self.images / self.images.sum()
+        gap = self._gaps(bound)
+        noise = self._noise(gap)
+        score = gap / noise
+        folded = noise * math.sqrt(2 / math.pi) * np.exp(-(score**2) / 2) + gap * (1 - 2 * special.ndtr(-score))
+        mean, variance = float(share @ folded), float(share**2 @ (gap**2 + noise**2 - folded**2))
+        error = float(np.linalg.norm(share * noise))
+        return Evidence(
+            float(special.gammaincc(mean**2 / variance, self.value * mean / variance)),
+            float(special.ndtr((self.value - bound) / error)),
+            error,
+        )
+
+    def interval(self, confidence: float) -> Interval:
+        """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
+        risk = (1 - confidence) / 2
+
+        def limit(chance: str) -> float:
+            def excess(bound: float) -> float:
+                return float(getattr(self.evidence(bound), chance)) - risk
+
+            if excess(0.0) * excess(1.0) > 0:
+                return 0.0 if chance == "broken" else 1.0
+            return float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-4))
+
+        low, high = limit("broken"), limit("kept")
+        return Interval(self.value, min(low, self.value), max(high, self.value), int(self.images.sum()))
+
+    def _gaps(self, true: float) -> np.ndarray:
+        """Gaps like those that were seen, without what chance added to them, that come to an error of `true`."""
+        likely = np.sign(self.gap) * np.sqrt(np.maximum(self.gap**2 - self._noise(self.gap) ** 2, 0.0))
+        share = self.images / self.images.sum()
+        error = float(share @ np.abs(likely))
+        if error > 0:
+            return likely * true / error
+        return np.where(self.gap < 0, -true, true)
+
+    def _noise(self, gap: np.ndarray) -> np.ndarray:
+        """Standard deviation of what is seen where `gap` is true; not 0 where all images are right or wrong."""
+        right = np.clip(self.confidence - gap, 0.0, 1.0)
+        return np.sqrt((right * (1 - right) + 1 / (4 * self.images)) / self.images)
+
+
+def calibration(answers: Answers) -> Calibration:
+    """The bins of a model's answers."""
+    bins = bins_of(answers.confidence)
+    images = np.bincount(bins).astype(float)
+    right = np.bincount(bins, answers.predicted == answers.label)
+    confidence = np.bincount(bins, answers.confidence)
+    there = images > 0
+    images, right, confidence = images[there], right[there], confidence[there]
+    return Calibration(images, confidence / images, (confidence - right) / images)
