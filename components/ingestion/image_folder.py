@@ -22,6 +22,10 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
 _IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.
 _OUTSIDE = "it is a link out of the data folder"
+_NEEDS = {
+    "gs": "gs:// needs Google's application default credentials.",
+    "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
+}
 _SHOWN = 5
 
 
@@ -114,10 +118,8 @@ def _walk_remote(folder: str) -> Tree:
     try:
         (found,) = _file_systems().match([f"{root}**"])
     except (BeamIOError, ValueError) as error:
-        raise InputError(
-            f"The data folder {folder} cannot be listed: {error}. gs:// needs Google's application default "
-            "credentials; s3:// the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them."
-        ) from error
+        needs = _NEEDS.get(folder.partition("://")[0], "")
+        raise InputError(f"The data folder {folder} cannot be listed: {_cause(error)}. {needs}".rstrip()) from error
     files: list[FoundFile] = []
     folders: set[str] = set()
     hidden: set[str] = set()
@@ -134,6 +136,12 @@ def _walk_remote(folder: str) -> Tree:
     if not files:
         raise InputError(f"The data folder {folder} does not exist, or is empty.")
     return Tree(sorted(files), sorted(folders), len(hidden))
+
+
+def _cause(error: BaseException) -> str:
+    """What a store said, out of the errors that Beam puts around it."""
+    within = getattr(error, "exception_details", None) or {}
+    return next((_cause(one) for one in within.values() if isinstance(one, BaseException)), str(error).rstrip("."))
 
 
 def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = ()) -> str:

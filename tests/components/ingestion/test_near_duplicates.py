@@ -1,11 +1,13 @@
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from benchmarks import near_duplicates as benchmark
 from components.ingestion.near_duplicates import THUMBNAIL, components, describe, pairs
 from tests.components.conftest import detailed
 
@@ -42,14 +44,24 @@ def test_a_picture_that_was_saved_or_scaled_anew_is_found(change: Callable[[Imag
     assert len(near) >= 39
 
 
-def test_drawings_of_the_same_thing_are_not_the_same_picture() -> None:
-    from sklearn.datasets import load_digits
+BARS = {"JPEG of quality 30": 0.99, "half the size": 0.99, "grey": 0.99, "brighter by 20 %": 0.85, "mirrored": 0.0}
+"""Of what docs/data.md quotes from the benchmark, a little less."""
 
-    digits = load_digits().images
-    drawn = [
-        Image.fromarray((pixels * 15).astype(np.uint8)).resize((32, 32), Image.Resampling.BILINEAR) for pixels in digits
-    ]
-    assert found(drawn) == set()
+
+def test_drawings_of_the_same_thing_are_not_the_same_picture() -> None:
+    drawn = [picture for _, picture in benchmark.digits()]
+
+    assert len(set(benchmark.tied(drawn, 6).tolist())) == len(drawn) == 1797
+    for name, least in BARS.items():
+        assert benchmark.found(drawn[::10], benchmark.CHANGES[name], 6) >= least, name
+
+
+def test_photos_that_were_saved_or_scaled_anew_are_found_and_no_others(shared: Path) -> None:
+    photos = [photo for _, photo in benchmark.photos(shared / "data" / "flowers_500")][::10]
+
+    assert len(set(benchmark.tied(photos, 6).tolist())) == len(photos) == 50
+    for name, least in BARS.items():
+        assert benchmark.found(photos, benchmark.CHANGES[name], 6) >= least - 0.1, name
 
 
 def test_pictures_of_one_colour_are_compared_with_nothing() -> None:

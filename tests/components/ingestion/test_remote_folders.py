@@ -1,70 +1,147 @@
-"""s3:// through Beam's own file system for it, against an S3 in this process; gs:// goes the same way."""
+"""s3:// and gs:// through Beam's own file systems for them: against an S3 in this process, and a GCS on 127.0.0.1."""
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from components.ingestion.image_folder import read_file, walk
+from components.ingestion.image_ingestion import ReadImages
 from components.ingestion.image_layout import read_layout
+from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
 from tests.components.conftest import encoded, picture
 from tests.components.ingestion.test_image_records import example, write
 from trainer.errors import InputError
+from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
+
+Put = Callable[[dict[str, bytes]], None]
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
     boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
     moto = pytest.importorskip("moto", reason="the dev group is not installed")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with moto.mock_aws():
-        boto3.client("s3").create_bucket(Bucket="photos")
-        yield "photos"
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="photos")
+
+        def put(files: dict[str, bytes]) -> None:
+            for key, body in files.items():
+                client.put_object(Bucket="photos", Key=key, Body=body)
+
+        yield put
 
 
-def put(bucket: str, **files: bytes) -> None:
-    import boto3
+@pytest.fixture
+def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="the dev group is not installed")
+    from apache_beam.internal.gcp.auth import _Credentials
+    from google.cloud import storage
 
-    for key, body in files.items():
-        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    # Beam looks for credentials for a minute before it goes on without.
+    monkeypatch.setattr(_Credentials, "_credentials_init", True)
+    monkeypatch.setattr(_Credentials, "_credentials", None)
+    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="photos"):
+        bucket = storage.Client.create_anonymous_client().bucket("photos")
+
+        def put(files: dict[str, bytes]) -> None:
+            for key, body in files.items():
+                bucket.blob(key).upload_from_string(body)
+
+        yield put
 
 
-def test_a_folder_is_listed_and_read(bucket: str) -> None:
+@pytest.fixture(params=["s3", "gs"])
+def store(request: pytest.FixtureRequest) -> tuple[str, Put]:
+    """The URL of a bucket, and what puts objects into it."""
+    return f"{request.param}://photos", request.getfixturevalue(request.param)
+
+
+def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
+    url, put = store
     image = encoded(picture(1))
-    put(bucket, **{"set/cat/1.png": image, "set/dog/größe 2.png": image, "set/.hidden/x.png": b"", "set/dog/": b""})
-    put(
-        bucket, **{"settle/no.png": b"", "set/dog/Thumbs.db": b"", "set/notes.txt": b"x", "set/cat/a.gz": b"not packed"}
-    )
-    tree = walk("s3://photos/set")
+    put({"set/cat/1.png": image, "set/dog/größe 2.png": image, "set/.hidden/x.png": b"", "set/dog/": b""})
+    put({"settle/no.png": b"", "set/dog/Thumbs.db": b"", "set/notes.txt": b"x", "set/cat/a.gz": b"not packed"})
+    tree = walk(f"{url}/set")
     assert [file.path for file in tree.files] == ["cat/1.png", "cat/a.gz", "dog/größe 2.png", "notes.txt"]
     assert (tree.folders, tree.ignored) == (["cat", "dog"], 2)
-    assert read_file("s3://photos/set", "dog/größe 2.png") == image
-    assert read_file("s3://photos/set", "cat/a.gz") == b"not packed"
-    listing = read_layout("s3://photos/set/")
+    assert read_file(f"{url}/set", "dog/größe 2.png") == image
+    assert read_file(f"{url}/set", "cat/a.gz") == b"not packed"
+    listing = read_layout(f"{url}/set/")
     assert (listing.layout, listing.classes()) == ("class_folders", ["cat", "dog"])
     before = listing.fingerprint()
-    put(bucket, **{"set/cat/1.png": image + b" "})
-    assert read_layout("s3://photos/set/").fingerprint() != before
+    put({"set/cat/1.png": image + b" "})
+    assert read_layout(f"{url}/set/").fingerprint() != before
 
 
-def test_metadata_and_records_are_read(bucket: str, tmp_path: Path) -> None:
-    put(bucket, **{"m/1.png": b"", "m/2.png": b"", "m/metadata.csv": b"file_name,label\n1.png,a\n2.png,b\n"})
-    assert read_layout("s3://photos/m").classes() == ["a", "b"]
-    records = write(tmp_path / "x.tfrecord", example(image=b"1", label=b"cat")).read_bytes()
-    put(bucket, **{"r/x.tfrecord": records})
-    listing = read_layout("s3://photos/r")
-    assert [record.label for record in read_records("s3://photos/r", "x.tfrecord", listing.names)] == ["cat"]
+def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]) -> None:
+    url, put = store
+    put({"set/cat/1.png": encoded(picture(1)), "set/dog/2.webp": encoded(picture(2), "WEBP"), "set/dog/3.txt": b"no"})
+    listing = read_layout(f"{url}/set")
+    reader = ReadImages(listing, "", {}, DEFAULT_LIMITS)
+    reader.setup()
+
+    outputs = [output for file in listing.files for output in reader.process((file, {}))]
+
+    tagged = [output for output in outputs if not isinstance(output, bytes)]
+    assert [(output.tag, output.value[0]) for output in tagged if output.tag == "facts"] == [
+        ("facts", "cat/1.png"),
+        ("facts", "dog/2.webp"),
+    ]
+    assert [output.value["path"] for output in tagged if output.tag == "rejected"] == ["dog/3.txt"]
+    assert len(outputs) - len(tagged) == 2, "examples"
 
 
-@pytest.mark.parametrize("url", ["s3://photos/nothing", "s3://no-such-bucket/x"])
-def test_a_folder_that_is_not_there_is_told(bucket: str, url: str) -> None:
-    with pytest.raises(InputError, match=r"The data folder s3://.* (does not exist, or is empty|cannot be listed)"):
-        walk(url)
+def test_no_more_is_read_of_a_file_than_the_limit_needs(store: tuple[str, Put]) -> None:
+    url, put = store
+    put({"set/cat/1.png": bytes(100_000)})
+    limits = PictureLimits(max_file_mb=0.01)
+    assert len(read_file(f"{url}/set", "cat/1.png", limits)) == limits.file_bytes + 1
+
+
+def test_that_a_store_does_not_answer_is_no_reason_to_reject_a_picture(
+    gs: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gs({"set/cat/1.png": b"x"})
+    with pytest.raises(Exception) as error:
+        read_file("gs://photos/set", "cat/absent.png")
+    assert not isinstance(error.value, RejectedError)
+
+
+def test_metadata_and_records_are_read(store: tuple[str, Put], tmp_path: Path) -> None:
+    url, put = store
+    put({"m/1.png": b"", "m/2.png": b"", "m/metadata.csv": b"file_name,label\n1.png,a\n2.png,b\n"})
+    assert read_layout(f"{url}/m").classes() == ["a", "b"]
+    put({"r/x.tfrecord": write(tmp_path / "x.tfrecord", example(image=b"1", label=b"cat")).read_bytes()})
+    listing = read_layout(f"{url}/r")
+    assert [record.label for record in read_records(f"{url}/r", "x.tfrecord", listing.names)] == ["cat"]
+
+
+def test_a_folder_that_is_not_there_is_told(store: tuple[str, Put]) -> None:
+    url, _ = store
+    with pytest.raises(InputError, match=f"The data folder {url}/nothing does not exist, or is empty"):
+        walk(f"{url}/nothing")
+
+
+def test_what_a_store_says_is_told_without_what_beam_puts_around_it(gs: Put) -> None:
+    with pytest.raises(InputError) as error:
+        walk("gs://no-such-bucket/x")
+    words = str(error.value)
+    assert words.startswith("The data folder gs://no-such-bucket/x cannot be listed: ")
+    assert "BeamIOError" not in words and "Match operation" not in words
+    assert words.endswith("gs:// needs Google's application default credentials.")
 
 
 def test_a_scheme_that_nobody_reads_is_told() -> None:
-    with pytest.raises(InputError, match="The data folder nfs://x cannot be listed"):
+    with pytest.raises(InputError, match=r"The data folder nfs://x cannot be listed: .*nfs") as error:
         walk("nfs://x")
+    assert "needs" not in str(error.value)
