@@ -161,7 +161,8 @@ def _blame(outcome: Outcome, error: Exception) -> None:
     else:
         outcome.exit_code = outcomes.FAULT
         message = "".join(traceback.format_exception_only(type(error), error)).strip()
-    outcome.failures.insert(0, outcomes.failure(message, stage=stage))
+    others = [entry for entry in outcome.failures if stage is None or entry.get("stage") != stage]  # says less
+    outcome.failures = [outcomes.failure(message, stage=stage), *others]
 
 
 def _measure(outcome: Outcome, began: float) -> None:

@@ -82,12 +82,25 @@ def test_a_slice_that_is_broken_on_purpose_is_refused_by_name_with_its_pictures(
     assert failure["pictures"] and all(f"{path},scanner" in metadata for path in failure["pictures"])
 
 
+LENS = """
+feature {
+  name: "slice/lens"
+  type: BYTES
+  presence { min_fraction: 1.0 min_count: 1 }
+  shape { dim { size: 1 } }
+}
+"""
+
+
 def blur(source: Path, data: Path, tested: set[str]) -> None:
-    """A copy with the splits of an earlier run, in which every third photo to test with was taken with a dirty lens."""
-    rows = []
-    for number, photo in enumerate(sorted(source.glob("*/*.jpg"))):
+    """A copy with the splits of an earlier run, in which every fourth photo to test with was taken with a dirty lens.
+
+    (Of more, and of some in train too, the data's own gate would speak before any training.)
+    """
+    dirt, rows = set(sorted(tested)[::4]), []
+    for photo in sorted(source.glob("*/*.jpg")):
         path = photo.relative_to(source).as_posix()
-        dirty = path in tested and number % 3 == 0
+        dirty = path in dirt
         place = f"{'test' if path in tested else 'train'}/{path}"
         (data / place).parent.mkdir(parents=True, exist_ok=True)
         if dirty:
@@ -107,6 +120,7 @@ def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have
     with answers.open() as file:
         tested = {prediction.path for prediction in read_predictions(file)}
     blur(shared / "data" / "flowers_500", tmp_path / "photos", tested)
+    (tmp_path / "schema.pbtxt").write_text((ROOT / "schemas" / "flowers.pbtxt").read_text() + LENS)
 
     done, record = run(
         shared, pushed[0], tmp_path / "photos", "data.layout=split_folders", "data.metadata=metadata.csv",

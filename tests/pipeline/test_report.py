@@ -154,7 +154,7 @@ def test_a_random_base_is_loud(refused) -> None:
 def test_what_a_run_of_a_series_read_computed_and_began_with_is_there(refused) -> None:
     text = words(refused[1])
     assert "Spans: day-8, day-9." in text
-    assert "7 images computed in this run, of 23 known from earlier ones" in text
+    assert "7 images computed in this run, 23 taken over from earlier ones" in text
     assert "/models/7: head rebuilt, 4 layers of the base (the classes " in text
 
 
