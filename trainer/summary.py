@@ -59,6 +59,16 @@ def notes_on_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str
     )
 
 
+def notes_on_best(evaluations: Evaluations) -> tuple[str, ...]:
+    """Says so where no step of the training was better than the earlier model it began with."""
+    if evaluations.best["step"] > 0:
+        return ()
+    return (
+        "training did not make the last blessed model better: no evaluation had a lower loss than it has itself, so it "
+        "is exported as it was; try a lower training.learning_rate, or leave it if the new images change little",
+    )
+
+
 def training_summary(
     model: Model,
     record: BackboneRecord,
