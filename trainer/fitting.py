@@ -88,7 +88,8 @@ def prepare(
         model = dataclasses.replace(model, warm_start=warm.checkpoint if warm else None)
         if warm is None or warm.head in (None, "rebuilt"):  # a head that is kept keeps its standardisation
             model = dataclasses.replace(model, moments=_moments(model, train))
-    return model, train, evaluate, summary.notes_on_classes(model.classes, counts)
+    notes = (*summary.notes_on_rules(settings), *summary.notes_on_classes(model.classes, counts))
+    return model, train, evaluate, notes
 
 
 def _train(

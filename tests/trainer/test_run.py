@@ -21,7 +21,7 @@ from tests.trainer.conftest import FAST, SLOW, settings
 from trainer import backbone, checkpoints, fitting, head, weights_h5
 from trainer.config import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
-from trainer.summary import notes_on_classes
+from trainer.summary import notes_on_classes, notes_on_rules
 
 
 @pytest.fixture
@@ -254,6 +254,15 @@ def test_classes_with_few_images_are_noted(frozen_run: Path) -> None:
     assert summary_of(frozen_run)["notes"] == []  # 24 images each
     (note,) = notes_on_classes(("blue", "green", "red"), (24, 19, 0))
     assert note.startswith("few training images: green 19, red 0;")
+
+
+def test_rules_that_select_only_layers_without_weights_are_noted() -> None:
+    """As Keras's last five are: whoever asks for them should know that nothing of the base trains."""
+    (note,) = notes_on_rules(settings(FineTuneConfig(last_layers=5)))
+    assert note.startswith("the whole base is frozen: fine_tune (last_layers: 5) selects 5 of its layers, ")
+    assert note.endswith(" to mixed10, and none of them has weights")
+    assert notes_on_rules(settings(FineTuneConfig(last_layers=5), output="mixed8")) == ()  # a BatchNorm is among them
+    assert notes_on_rules(settings()) == ()
 
 
 def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:
