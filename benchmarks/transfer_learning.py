@@ -53,9 +53,10 @@ def row(name: str, records: list[dict[str, Any]]) -> str:
     """A row of the table: the median costs, and the accuracies with their spread."""
     accuracy = [record["metrics"]["accuracy"]["overall"] for record in records]
     spread = f"{min(accuracy):.1%} to {max(accuracy):.1%}"
-    features = max(cost(record, "FeatureExtractor") for record in records)  # of the run that was not cached
+    computed = max(cost(record, "FeatureExtractor") for record in records)  # by the run that was not cached
+    features = f"{computed:.0f}" if computed >= 1 else "none: shared"
     training = statistics.median(cost(record, "Trainer") for record in records)
-    return f"| {name} | {statistics.mean(accuracy):.1%} | {spread} | {features:.0f} | {training:.0f} |"
+    return f"| {name} | {statistics.mean(accuracy):.1%} | {spread} | {features} | {training:.0f} |"
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import rich.console
 
 from pipeline import files, outcome, records, settings
 from pipeline.home import home_of, push_folder
-from trainer.config import TunerConfig
 from trainer.errors import InputError
+from trainer.search_space import TunerConfig
 
 _CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
 _ROOT = click.option("--root", default="build", show_default=True, type=Path, help="Where runs keep their files.")

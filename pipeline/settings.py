@@ -30,11 +30,11 @@ from trainer.config import (
     HeadConfig,
     TrainerConfig,
     TrainingConfig,
-    TunerConfig,
     require,
 )
 from trainer.config_values import make_converter
 from trainer.errors import InputError
+from trainer.search_space import TunerConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from trainer import checkpoints, whole
@@ -80,17 +81,17 @@ class Evaluations(tf.estimator.Exporter):
         eval_result: dict[str, float],
         is_the_final_export: bool,
     ) -> None:
-        """Called by `train_and_evaluate`; the arguments are Exporter's."""
+        """Called by `train_and_evaluate`; the arguments are Exporter's. What was evaluated before counts once."""
         del estimator, export_path, is_the_final_export
-        self.history.append(
-            {
-                "step": int(eval_result[tf.compat.v1.GraphKeys.GLOBAL_STEP]),
-                "loss": float(eval_result[LOSS]),
-                "accuracy": float(eval_result[ACCURACY]),
-            }
-        )
-        if self.best is self.history[-1]:
-            checkpoints.write(self.best_checkpoint, checkpoints.read(checkpoint_path, is_exported))
+        step = int(eval_result[tf.compat.v1.GraphKeys.GLOBAL_STEP])
+        if self.covers(step):
+            return
+        evaluation = {"step": step, "loss": float(eval_result[LOSS]), "accuracy": float(eval_result[ACCURACY])}
+        self.history.append(evaluation)
+        if self.best is evaluation:
+            best = checkpoints.read(checkpoint_path, is_exported)
+            best[tf.compat.v1.GraphKeys.GLOBAL_STEP] = np.asarray(step, np.int64)  # what training starts with has none
+            checkpoints.write(self.best_checkpoint, best)
         whole.write(f"{self._directory}/{_FILE}", json.dumps(self.history))
 
 

@@ -7,18 +7,20 @@ it has the whole network. Variables have the same names either way.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from trainer import backbone, checkpoints, head, preprocessing, rules, schedules, signatures
+from trainer import backbone, checkpoints, head, optimisation, preprocessing, rules, signatures
 from trainer.config import TrainerConfig, TrainingConfig
 from trainer.inputs import FEATURES
 
 LOSS = "average_loss"
-"""Key of the evaluation's loss: the training objective over all examples. (Estimator's own averages over batches.)"""
+"""The evaluation's loss, over all examples. (Estimator's own averages over batches.)
+
+In the event files of training it is a batch's, without penalties, so that both compare; `loss` is what is minimised.
+"""
 
 ACCURACY = "accuracy"
 
@@ -40,7 +42,7 @@ class Model:
         classes: names, in the order of the labels.
         cut: where features enter the network; None: it is always fed images.
         backbone_directory: where the pre-trained weights are.
-        moments: of the pooled features before training; None where a checkpoint of this model exists.
+        moments: of the pooled features before training; None where a checkpoint says how they are standardised.
         warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
         class_weights: a factor of the loss for each class; None: all 1.
     """
@@ -52,6 +54,11 @@ class Model:
     moments: head.Moments | None = None
     warm_start: str | None = None
     class_weights: tuple[float, ...] | None = None
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether training begins with the head of an earlier model, and with the base which that head was made for."""
+        return self.warm_start is not None and self.moments is None
 
 
 def make_model_fn(model: Model) -> ModelFn:
@@ -71,18 +78,20 @@ def make_model_fn(model: Model) -> ModelFn:
         logits, head_variables = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction(model, logits, features)
+        _start_from_backbone(model, network)
+        _start_warm(model.warm_start)
         smoothing = settings.label_smoothing if training else 0.0
         losses = _losses(logits, labels, model.class_weights, smoothing)
         loss = tf.reduce_mean(losses)
         if training:
+            tf.compat.v1.summary.scalar(LOSS, loss)
             if settings.l2:
                 loss += settings.l2 * head.squared_kernels(head_variables)
             if model.config.fine_tune.l2_sp and _trained_in_base(model, network):
                 loss += model.config.fine_tune.l2_sp * _squared_distance_to_backbone(model, network)
             loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
-            _start_from_backbone(model, network)
-            _start_warm(model.warm_start)
-            train_op = _train_op(model, loss, network, head_variables, head_only)
+            of_base, updates = _trained_in_base(model, network), network.updates if network else []
+            train_op = optimisation.step(model.config.training, loss, head_variables, of_base, updates, head_only)
             return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
         metrics = {
             LOSS: tf.compat.v1.metrics.mean(losses),
@@ -186,48 +195,6 @@ def _trained_in_base(model: Model, network: backbone.Network | None) -> list[tup
     """What of the built layers trains, kernels and BatchNorm's betas, with the multiplier of the rate, in order."""
     multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
     return [(network.variables[layer][0], multiplier) for layer, multiplier in multipliers.items()] if network else []
-
-
-def _train_op(
-    model: Model,
-    loss: tf.Tensor,
-    network: backbone.Network | None,
-    head_variables: list[tf.Variable],
-    head_only: bool,
-) -> tf.Operation:
-    """One step: one backward pass, an optimizer for the head and for every multiplier, and BatchNorm's statistics.
-
-    A multiplier scales the rate of its group's own optimizer; scaling the gradients would do nothing under Adam and
-    RMSprop, which divide by their size. With `head_only`, the base's optimizers are made, so that their state is in the
-    checkpoints as the next phase expects, but do not run; nor does the backward pass through the base.
-    """
-    step = tf.compat.v1.train.get_or_create_global_step()
-    training = model.config.training
-    done = tf.identity(step)  # read once: while one optimizer still uses the rate, another's end counts the step
-    rate = schedules.learning_rate(training.learning_rate, done, training.steps)
-    tf.compat.v1.summary.scalar("learning_rate", rate)
-    groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
-    for variable, multiplier in _trained_in_base(model, network):
-        groups[multiplier].append(variable)
-    variables = [*head_variables, *(v for _, group in sorted(groups.items()) for v in group)]
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # whose gradients the optimizers add up
-    gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss / replicas, variables), strict=True))
-
-    def apply(multiplier: float, group: Sequence[tf.Variable], counter: tf.Variable | None = None) -> tf.Operation:
-        pairs = [(gradients[v.ref()], v) for v in group]
-        return _optimizer(training, rate * multiplier).apply_gradients(pairs, counter)
-
-    of_base = [apply(multiplier, group) for multiplier, group in sorted(groups.items())]
-    of_head = apply(1.0, head_variables, step)
-    return of_head if head_only else tf.group(of_head, *of_base, *(network.updates if network else []))
-
-
-def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Optimizer:
-    if config.optimizer == "adam":
-        return tf.compat.v1.train.AdamOptimizer(rate)
-    if config.optimizer == "rmsprop":
-        return tf.compat.v1.train.RMSPropOptimizer(rate, momentum=config.momentum or 0.0)
-    return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9 if config.momentum is None else config.momentum)
 
 
 def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:

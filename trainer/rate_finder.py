@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from trainer import inputs, progress, run
+from trainer import fitting, inputs, progress
 from trainer.config import LearningRateConfig, TrainerConfig
 from trainer.distribution import session_config
 from trainer.errors import InputError
@@ -60,7 +60,7 @@ def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: floa
     """
     rate = LearningRateConfig((lowest,), schedule="exponential", decay_rate=highest / lowest, decay_steps=steps - 1)
     training = dataclasses.replace(settings.training, learning_rate=rate, head_steps=0, distribution="none")
-    model, train, _, _ = run.prepare(dataclasses.replace(settings, training=training), fn_args)
+    model, train, _, _ = fitting.prepare(dataclasses.replace(settings, training=training), fn_args)
     losses: list[float] = []
     with tf.Graph().as_default():
         tf.compat.v1.set_random_seed(training.seed)

@@ -59,6 +59,27 @@ def notes_on_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str
     )
 
 
+def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
+    """Says so where layers are to train and none of them has anything that could."""
+    asked = [match for match in rules.matched(config.fine_tune, config.backbone.output) if match.multiplier > 0]
+    if not asked or any(match.parameters for match in asked):
+        return ()
+    return (
+        f"the whole base is frozen: fine_tune ({asked[0].rule}) selects {len(asked)} of its layers, {asked[0].layer} "
+        f"to {asked[-1].layer}, and none of them has weights",
+    )
+
+
+def notes_on_best(evaluations: Evaluations) -> tuple[str, ...]:
+    """Says so where no step of the training was better than the earlier model it began with."""
+    if evaluations.best["step"] > 0:
+        return ()
+    return (
+        "training did not make the last blessed model better: no evaluation had a lower loss than it has itself, so it "
+        "is exported as it was; try a lower training.learning_rate, or leave it if the new images change little",
+    )
+
+
 def training_summary(
     model: Model,
     record: BackboneRecord,

@@ -81,6 +81,14 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
         reason = str(error).splitlines()[0]
         raise InputError(f"{where} is neither a Keras .h5 file nor a TensorFlow checkpoint: {reason}") from error
     names = _translated(keys, where)
+    scales = (theirs.removesuffix("beta") + "gamma" for name, theirs in names.items() if name.endswith("/beta"))
+    gamma = next((scale for scale in scales if scale in keys), None)
+    if gamma:
+        raise InputError(
+            f"{where} has a BatchNorm with gamma ({gamma}), which InceptionV3 of slim and Keras has not. Multiply the "
+            "kernel before it and its moving_mean by gamma, and leave gamma out: docs/fine-tuning.md says when that is "
+            "exact."
+        )
     needed = {layer.name for layer in inception_v3.between(None, output)}
     arrays = {}
     for layer in inception_v3.layers():
@@ -125,7 +133,7 @@ def _translated(found: Iterable[str], where: str) -> Names:
     first = f"{_SCOPE}/{SLIM_SCOPES[0]}/weights"
     for name in found:
         if name == first or name.endswith(f"/{first}"):
-            return _slim(name.removesuffix(f"{SLIM_SCOPES[0]}/weights"), found, where)
+            return _slim(name.removesuffix(f"{SLIM_SCOPES[0]}/weights"))
     kernels = _numbered(found, "conv2d", "kernel")
     if kernels:
         return _keras(found)
@@ -136,10 +144,7 @@ def _translated(found: Iterable[str], where: str) -> Names:
     )
 
 
-def _slim(scope: str, found: Iterable[str], where: str) -> Names:
-    gamma = next((n for n in found if n.startswith(scope) and n.endswith("/BatchNorm/gamma")), None)
-    if gamma:
-        raise InputError(f"{where} has a BatchNorm with gamma ({gamma}), which InceptionV3 of slim and Keras has not.")
+def _slim(scope: str) -> Names:
     names = {}
     for number, slim in enumerate(SLIM_SCOPES):
         suffix = f"_{number}" if number else ""

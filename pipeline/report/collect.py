@@ -191,7 +191,9 @@ def _training(path: Path, artifacts: _Artifacts) -> Training:
     import tensorflow as tf  # 9 s, unless the run has loaded it
     from tensorflow.core.util import event_pb2
 
-    values: dict[str, dict[int, float]] = {"loss": {}, "learning_rate": {}}
+    from trainer.model import LOSS
+
+    values: dict[str, dict[int, float]] = {LOSS: {}, "learning_rate": {}}
     for events in sorted(path.parent.glob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(events)).as_numpy_iterator():
             event = event_pb2.Event.FromString(record)
@@ -200,7 +202,7 @@ def _training(path: Path, artifacts: _Artifacts) -> Training:
                     values[value.tag][event.step] = value.simple_value  # after a restart the later value counts
     return Training(
         summary,
-        _thinned(values["loss"]),
+        _thinned(values[LOSS]),
         _thinned(values["learning_rate"]),
         json.loads(trials.read_text(encoding="utf-8")) if trials else [],
     )

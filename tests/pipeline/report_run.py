@@ -236,7 +236,7 @@ def _write_training(folders: dict[str, Path]) -> None:
     with tf.Graph().as_default():
         writer = tf.compat.v1.summary.FileWriter(str(folders["model_run"]))
         for step in (1, 2):
-            values = {"loss": 2.0 / step, "learning_rate": 0.01 / step}
+            values = {"loss": 5.0 / step, "average_loss": 2.0 / step, "learning_rate": 0.01 / step}
             value = [tf.compat.v1.Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
             writer.add_summary(tf.compat.v1.Summary(value=value), step)
         writer.close()

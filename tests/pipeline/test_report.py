@@ -293,6 +293,12 @@ def test_without_a_baseline_nothing_is_compared(refused) -> None:
     assert "Before" not in text[text.index("Metrics on the test split") : text.index("Confusion matrix")]
 
 
+def test_the_losses_that_are_plotted_together_are_both_without_penalties(tmp_path: Path) -> None:
+    outcome = write_run(tmp_path / NAME, "refused")
+    training = collect(tmp_path / NAME, NAME, outcome, SETTINGS).training
+    assert [(point.step, point.value) for point in training.loss] == [(1, 2.0), (2, 1.0)]
+
+
 def test_a_training_without_curves_has_its_numbers(tmp_path: Path) -> None:
     home = tmp_path / NAME
     outcome = write_run(home, "refused")

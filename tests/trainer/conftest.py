@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -158,3 +159,20 @@ def suffix_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFact
     rules = ((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))
     train(settings(FineTuneConfig(rules=rules)), "mixed9", out)
     return out
+
+
+@pytest.fixture
+def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Lays an exported model beside the pre-trained weights, as the component does."""
+
+    def pack(model: Path, classes: tuple[str, ...] = training_data.CLASSES) -> Path:
+        target = tmp_path / "base"
+        shutil.copytree(backbone_directory, target)
+        (target / "warm_start").mkdir()
+        for file in (model / "Format-Serving" / "variables").iterdir():
+            shutil.copy(file, target / "warm_start")
+        (target / "warm_start" / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        (target / "warm_start" / "origin.json").write_text(json.dumps({"uri": "/models/7", "id": 7}))
+        return target
+
+    return pack

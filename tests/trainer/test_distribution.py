@@ -19,7 +19,7 @@ import tensorflow as tf
 from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
-from trainer import checkpoints, distribution, run
+from trainer import checkpoints, distribution, fitting
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig, TrainingConfig
 from trainer.errors import InputError
 
@@ -35,18 +35,21 @@ task.main(sys.argv[1])
 
 @pytest.mark.slow
 def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
-    features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
+    features_at: Callable[[str], Path],
+    transform_directory: Path,
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    tmp_path: Path,
 ) -> None:
-    """To rounding; BatchNorm is frozen here, because its statistics are of one device's batch."""
+    """To rounding, and from an earlier model; BatchNorm is frozen, because its statistics are of one device's batch."""
+    base = packed(frozen_run)
     rules = FineTuneConfig(rules=(("conv2d_93", 0.5), (".*", 0.0)), l2_sp=0.1)
     common = {"steps": 10, "eval_every": 5, "head_steps": 5, "optimizer": "sgd"}
 
     def args(out: Path, **training: object) -> tuple[TrainerConfig, SimpleNamespace]:
         head = HeadConfig(hidden_units=(16,), dropout=0.0)
         config = dataclasses.replace(settings(rules, **common, **training), head=head)  # type: ignore[arg-type]
-        return config, training_data.fn_args(
-            config, features_at("mixed9"), transform_directory, backbone_directory, out
-        )
+        return config, training_data.fn_args(config, features_at("mixed9"), transform_directory, base, out)
 
     _, two = args(tmp_path / "two", batch_size=8, distribution="mirrored")
     (tmp_path / "task.json").write_text(json.dumps(vars(two)))
@@ -54,7 +57,7 @@ def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     config, one = args(tmp_path / "one", batch_size=16)
-    run.fit(config, one)
+    assert [e["step"] for e in fitting.fit(config, one).evaluations.history] == [0, 5, 10]
     found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (two, one))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -64,13 +67,23 @@ def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
 
 @pytest.mark.slow
 def test_chief_worker_ps_and_evaluator_train_one_model(
-    features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
+    features_at: Callable[[str], Path],
+    transform_directory: Path,
+    backbone_directory: Path,
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    tmp_path: Path,
 ) -> None:
-    """The chief is what TFX's Trainer is; the others wait for what it writes, and end with it, but for the ps."""
+    """The chief is what TFX's Trainer is; the others wait for what it writes, and end with it, but for the ps.
+
+    The earlier model that they begin with is evaluated by the chief, once, before the others are there. The names of
+    its classes are mixed up, so that there is much to learn.
+    """
+    base = packed(frozen_run, ("green", "red", "blue"))
     fine_tune = FineTuneConfig(rules=(("conv2d_93", 0.1), (".*", 0.0)))
     rate = LearningRateConfig((1e-3,))
     config = settings(fine_tune, steps=60, eval_every=20, learning_rate=rate, distribution="parameter_server")
-    args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, tmp_path)
+    args = training_data.fn_args(config, features_at("mixed9"), transform_directory, base, tmp_path)
     (tmp_path / "chief.json").write_text(json.dumps(vars(args)))
     cluster = {role: [f"127.0.0.1:{port}"] for role, port in zip(("chief", "worker", "ps"), free_ports(3), strict=True)}
     processes = {}
@@ -91,6 +104,7 @@ def test_chief_worker_ps_and_evaluator_train_one_model(
             process.kill()
     summary = json.loads((tmp_path / "run" / "training_summary.json").read_text())
     assert summary["steps"] >= 60
+    assert [e["step"] for e in summary["evaluations"]].count(0) == 1
     assert summary["evaluations"][-1]["step"] >= 60
     assert summary["best"]["loss"] < summary["evaluations"][0]["loss"]
     assert "Loss for final step" in (tmp_path / "worker.log").read_text()  # it has trained

@@ -18,10 +18,10 @@ import tensorflow as tf
 from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, head, run, weights_h5
+from trainer import backbone, checkpoints, fitting, head, weights_h5
 from trainer.config import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
-from trainer.summary import notes_on_classes
+from trainer.summary import notes_on_classes, notes_on_rules
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_colours_are_learnt_and_the_best_evaluation_is_exported(frozen_run: Path
 
 
 def test_same_seed_gives_the_same_metrics(frozen_run: Path, pooled_args: SimpleNamespace) -> None:
-    again = run.fit(settings(), pooled_args)
+    again = fitting.fit(settings(), pooled_args)
     assert again.evaluations.history == summary_of(frozen_run)["evaluations"]
     other = SimpleNamespace(**{**vars(pooled_args), "model_run_dir": pooled_args.model_run_dir + "-other"})
-    assert run.fit(settings(seed=2), other).evaluations.history != again.evaluations.history
+    assert fitting.fit(settings(seed=2), other).evaluations.history != again.evaluations.history
 
 
 def test_same_seed_trains_the_same_network(
@@ -118,19 +118,19 @@ def test_same_seed_trains_the_same_network(
     """Also where convolutions and BatchNorm train."""
     config = settings(FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))))
     args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, tmp_path)
-    assert run.fit(config, args).evaluations.history == summary_of(suffix_run)["evaluations"]
+    assert fitting.fit(config, args).evaluations.history == summary_of(suffix_run)["evaluations"]
 
 
 def test_restart_continues_from_the_last_checkpoint(
     pooled_args: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = run.fit(settings(steps=10), pooled_args)
+    first = fitting.fit(settings(steps=10), pooled_args)
     assert [e["step"] for e in first.evaluations.history] == [10]
     with caplog.at_level(logging.INFO, "progress"):
-        second = run.fit(settings(steps=20), pooled_args)
+        second = fitting.fit(settings(steps=20), pooled_args)
     assert [e["step"] for e in second.evaluations.history] == [10, 20]
     assert min(r.progress["done"] for r in caplog.records if hasattr(r, "progress")) >= 10  # type: ignore[attr-defined]
-    third = run.fit(settings(steps=20), pooled_args)  # nothing left to do
+    third = fitting.fit(settings(steps=20), pooled_args)  # nothing left to do
     assert third.evaluations.history == second.evaluations.history
 
 
@@ -148,14 +148,14 @@ def test_killed_training_ends_as_one_that_was_not(
     task = tmp_path / "task.json"
     task.write_text(json.dumps(vars(killed)))
     process = subprocess.Popen([sys.executable, "-m", "trainer.task", str(task)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    run.fit(config, whole)  # meanwhile
+    fitting.fit(config, whole)  # meanwhile
     while process.poll() is None and last_step(killed) < 60:
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     stopped_at = last_step(killed)
     assert 60 <= stopped_at < 150
-    again = run.fit(config, killed)
+    again = fitting.fit(config, killed)
     assert [e["step"] for e in again.evaluations.history] == [30, 60, 90, 120, 150]
     found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (killed, whole))
     assert found.keys() == wanted.keys()
@@ -173,11 +173,11 @@ def test_head_trains_first_and_then_the_suffix_from_the_same_checkpoint(
     """In the first phase not a bit of the base moves, nor of BatchNorm's statistics, nor of its optimizers' state."""
     fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
 
-    def fit(steps: int, out: Path) -> tuple[run.Fitted, dict[str, np.ndarray]]:
+    def fit(steps: int, out: Path) -> tuple[fitting.Fitted, dict[str, np.ndarray]]:
         config = settings(fine_tune, steps=steps, head_steps=10)
         features = features_at("mixed9")
         args = training_data.fn_args(config, features, transform_directory, backbone_directory, out)
-        fitted = run.fit(config, args)
+        fitted = fitting.fit(config, args)
         return fitted, checkpoints.read(fitted.estimator.latest_checkpoint())
 
     source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
@@ -201,7 +201,7 @@ def test_head_trains_first_and_then_the_suffix_from_the_same_checkpoint(
 def test_patience_is_not_counted_while_the_head_alone_trains(pooled_args: SimpleNamespace) -> None:
     """With a rate of zero no evaluation is better than the first."""
     config = settings(steps=50, eval_every=5, early_stopping=2, head_steps=20, learning_rate=LearningRateConfig((0.0,)))
-    assert [e["step"] for e in run.fit(config, pooled_args).evaluations.history] == [5, 10, 15, 20, 25, 30]
+    assert [e["step"] for e in fitting.fit(config, pooled_args).evaluations.history] == [5, 10, 15, 20, 25, 30]
 
 
 def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
@@ -218,29 +218,36 @@ def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
         learning_rate=LearningRateConfig((0.0,)),
     )
     args = training_data.fn_args(config, raw_examples, transform_directory, base, tmp_path / "out")
-    run.fit(config, args)
-    losses = [
-        value.simple_value
+    fitting.fit(config, args)
+    losses = summaries(args, "loss").values()
+    assert losses and max(losses) < 5  # three classes: an untrained head that knows nothing has 1.1
+
+
+def summaries(args: SimpleNamespace, tag: str) -> dict[int, float]:
+    """What the event files of training hold, by step."""
+    return {
+        event.step: value.simple_value
         for path in Path(args.model_run_dir).glob("events.out.tfevents.*")
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
-        if value.tag == "loss"
-    ]
-    assert losses and max(losses) < 5  # three classes: an untrained head that knows nothing has 1.1
+        if value.tag == tag
+    }
 
 
 def test_rate_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
     rate = LearningRateConfig((0.01,), schedule="cosine", warmup_steps=5)
-    run.fit(settings(steps=20, learning_rate=rate), pooled_args)
-    found = {
-        event.step: value.simple_value
-        for path in Path(pooled_args.model_run_dir).glob("events.out.tfevents.*")
-        for event in tf.compat.v1.train.summary_iterator(str(path))
-        for value in event.summary.value
-        if value.tag == "learning_rate"
-    }
+    fitting.fit(settings(steps=20, learning_rate=rate), pooled_args)
+    found = summaries(pooled_args, "learning_rate")
     assert found[1] == pytest.approx(0.002)
     assert found[max(found)] < 0.001
+
+
+def test_loss_that_compares_with_evaluations_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
+    """Without penalties; `loss`, which is minimised, has them."""
+    config = dataclasses.replace(settings(steps=10), head=HeadConfig(hidden_units=(), l2=100.0))
+    (evaluation,) = fitting.fit(config, pooled_args).evaluations.history
+    compared, minimised = (summaries(pooled_args, tag)[10] for tag in ("average_loss", "loss"))
+    assert abs(compared - evaluation["loss"]) < 1 < minimised - compared
 
 
 def test_classes_with_few_images_are_noted(frozen_run: Path) -> None:
@@ -249,19 +256,28 @@ def test_classes_with_few_images_are_noted(frozen_run: Path) -> None:
     assert note.startswith("few training images: green 19, red 0;")
 
 
+def test_rules_that_select_only_layers_without_weights_are_noted() -> None:
+    """As Keras's last five are: whoever asks for them should know that nothing of the base trains."""
+    (note,) = notes_on_rules(settings(FineTuneConfig(last_layers=5)))
+    assert note.startswith("the whole base is frozen: fine_tune (last_layers: 5) selects 5 of its layers, ")
+    assert note.endswith(" to mixed10, and none of them has weights")
+    assert notes_on_rules(settings(FineTuneConfig(last_layers=5), output="mixed8")) == ()  # a BatchNorm is among them
+    assert notes_on_rules(settings()) == ()
+
+
 def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:
-    run.fit(settings(steps=10), pooled_args)
+    fitting.fit(settings(steps=10), pooled_args)
     (Path(pooled_args.model_run_dir) / "evaluations.json").unlink()
-    assert [e["step"] for e in run.fit(settings(steps=10), pooled_args).evaluations.history] == [10]
+    assert [e["step"] for e in fitting.fit(settings(steps=10), pooled_args).evaluations.history] == [10]
 
 
 def test_training_stops_once_the_loss_no_longer_falls(pooled_args: SimpleNamespace) -> None:
     """With a rate of zero no evaluation is better than the first."""
     config = settings(steps=50, eval_every=5, early_stopping=2, learning_rate=LearningRateConfig((0.0,)))
-    fitted = run.fit(config, pooled_args)
+    fitted = fitting.fit(config, pooled_args)
     assert [e["step"] for e in fitted.evaluations.history] == [5, 10, 15]
     assert fitted.evaluations.best["step"] == 5
-    again = run.fit(config, pooled_args)  # a restart does not go on where training had stopped
+    again = fitting.fit(config, pooled_args)  # a restart does not go on where training had stopped
     assert len(again.evaluations.history) == 3
 
 
@@ -275,7 +291,7 @@ def test_balanced_class_weights_come_from_the_training_split(
     (skewed / "features.json").write_text((features_at("pooled") / "features.json").read_text())
     args = SimpleNamespace(**{**vars(pooled_args), "train_files": [f"{skewed}/Split-train/*"]})
     config = dataclasses.replace(settings(steps=2), head=HeadConfig(hidden_units=(), class_weights="balanced"))
-    np.testing.assert_allclose(run.fit(config, args).model.class_weights, [0.5, 2.0, 2.0])
+    np.testing.assert_allclose(fitting.fit(config, args).model.class_weights, [0.5, 2.0, 2.0])
 
 
 def test_without_a_cut_images_are_read_live(
@@ -304,13 +320,13 @@ def test_standardisation_is_of_the_training_features(frozen_run: Path, features_
 
 def test_features_of_another_cut_are_refused(pooled_args: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match="taken at pooled, but the rules of fine_tune imply mixed8"):
-        run.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
+        fitting.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
 
 
 def test_diverging_training_is_explained(pooled_args: SimpleNamespace) -> None:
     config = settings(optimizer="sgd", learning_rate=LearningRateConfig((1e30,)))
     with pytest.raises(InputError, match=r"Lower training\.learning_rate"):
-        run.fit(config, pooled_args)
+        fitting.fit(config, pooled_args)
 
 
 def test_live_augmentation_trains_the_head_on_a_base_that_stays_frozen(

@@ -4,7 +4,8 @@ import pytest
 
 from tests.trainer.conftest import settings
 from trainer import search_space
-from trainer.config import LearningRateConfig, TunerConfig
+from trainer.config import LearningRateConfig
+from trainer.search_space import TunerConfig
 
 
 def test_every_list_becomes_a_choice() -> None:

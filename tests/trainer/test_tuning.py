@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
-from trainer import config_values, run, tuning
-from trainer.config import TrainerConfig, TunerConfig
+from trainer import config_values, fitting, run, tuning
+from trainer.config import TrainerConfig
 from trainer.errors import InputError
+from trainer.search_space import TunerConfig
 
 SPACE = TunerConfig(trials=3, steps=20, hidden_units=((), (16,)), dropout=(0.0,), l2=(0.0,), learning_rate=(1e-6, 1e-2))
 
@@ -92,7 +93,7 @@ def test_a_block_is_chosen_from_features_of_several(
     alone = training_data.fn_args(
         settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path / "alone"
     )
-    both, one = (run.fit(settings(), a).evaluations.best for a in (args, alone))
+    both, one = (fitting.fit(settings(), a).evaluations.best for a in (args, alone))
     assert both == pytest.approx(one, rel=1e-4)
 
     args.model_run_dir, args.serving_model_dir = str(tmp_path / "first" / "run"), str(tmp_path / "first" / "model")

@@ -11,32 +11,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, run, warm_start
+from trainer import backbone, checkpoints, fitting, run, warm_start
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
 
 SUFFIX = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
-STILL = LearningRateConfig((0.0,))
+STILL, ABSURD = LearningRateConfig((0.0,)), LearningRateConfig((30.0,))
 CLASSES = ("blue", "green", "red")
-
-
-@pytest.fixture
-def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Lays an exported model beside the pre-trained weights, as the component does."""
-
-    def pack(model: Path, classes: tuple[str, ...] = CLASSES) -> Path:
-        target = tmp_path / "base"
-        shutil.copytree(backbone_directory, target)
-        (target / "warm_start").mkdir()
-        for file in (model / "Format-Serving" / "variables").iterdir():
-            shutil.copy(file, target / "warm_start")
-        (target / "warm_start" / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-        (target / "warm_start" / "origin.json").write_text(json.dumps({"uri": "/models/7", "id": 7}))
-        return target
-
-    return pack
 
 
 @pytest.fixture
@@ -45,6 +29,24 @@ def arguments(features_at: Callable[[str], Path], transform_directory: Path) -> 
 
     def make(config: TrainerConfig, cut: str, base: Path, out: Path) -> SimpleNamespace:
         return training_data.fn_args(config, features_at(cut), transform_directory, base, out)
+
+    return make
+
+
+@pytest.fixture
+def mislabelled(features_at: Callable[[str], Path], tmp_path: Path) -> Callable[[str], list[str]]:
+    """Training files of a cut in which every picture has the label of another class: they teach what is wrong."""
+
+    def make(cut: str) -> list[str]:
+        records = []
+        for record in training_data.read_split(features_at(cut), "train"):
+            example = tf.train.Example.FromString(record)
+            label = example.features.feature["label_xf"].int64_list
+            label.value[0] = (label.value[0] + 1) % len(CLASSES)
+            records.append(example.SerializeToString())
+        training_data.write_split(tmp_path / "mislabelled", "train", records)
+        shutil.copy(features_at(cut) / "features.json", tmp_path / "mislabelled")
+        return [f"{tmp_path}/mislabelled/Split-train/*"]
 
     return make
 
@@ -75,17 +77,57 @@ def test_training_goes_on_from_the_earlier_model_but_for_the_step(
     """At a rate of zero, a step later all is as in the earlier model; BatchNorm's statistics went on from there."""
     config = settings(SUFFIX, steps=1, eval_every=1, learning_rate=STILL)
     run.run_fn(arguments(config, "mixed9", packed(suffix_run), tmp_path))
-    before, after = exported(suffix_run), exported(tmp_path)
+    before, after = exported(suffix_run), checkpoints.read(tf.train.latest_checkpoint(str(tmp_path / "run")))
     assert after["global_step"] == 1
     pretrained = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
-    for name, value in before.items():
+    for name in (before.keys() & after.keys()) - {"global_step"}:
         if "moving_" in name and name.split("/")[1] in ("batch_normalization_93", "batch_normalization_85"):
-            moved, from_pretrained = np.abs(after[name] - value).max(), np.abs(after[name] - pretrained[name]).max()
-            assert 0 < moved < 0.3 * from_pretrained
-        elif name != "global_step":
-            np.testing.assert_array_equal(after[name], value, err_msg=name)
+            moved = np.abs(after[name] - before[name]).max()
+            assert 0 < moved < 0.3 * np.abs(after[name] - pretrained[name]).max()
+        else:
+            np.testing.assert_array_equal(after[name], before[name], err_msg=name)
     began = json.loads((tmp_path / "run" / "training_summary.json").read_text())["warm_start"]
     assert (began["model"], began["head"], began["base_layers"], began["why_not"]) == ("/models/7", "kept", 4, None)
+
+
+def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    arguments: Callable[..., SimpleNamespace],
+    mislabelled: Callable[[str], list[str]],
+    tmp_path: Path,
+) -> None:
+    """It is evaluated as it is, as step 0, and is the best; patience and phases count from there."""
+    config = settings(SUFFIX, steps=90, head_steps=20, early_stopping=2, learning_rate=ABSURD)
+    args = arguments(config, "mixed9", packed(frozen_run), tmp_path)
+    args.train_files = mislabelled("mixed9")
+    run.run_fn(args)
+    before, after = exported(frozen_run), exported(tmp_path)
+    assert after.pop("global_step") == 0 and before.pop("global_step") > 0
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    summary = json.loads((tmp_path / "run" / "training_summary.json").read_text())
+    assert [e["step"] for e in summary["evaluations"]] == [0, 10, 20, 30, 40]
+    assert summary["best"] == summary["evaluations"][0] and summary["best"]["accuracy"] > 0.9
+    assert [note for note in summary["notes"] if note.startswith("training did not make the last blessed model better")]
+
+
+def test_training_that_is_interrupted_keeps_the_evaluation_it_began_with(
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    arguments: Callable[..., SimpleNamespace],
+    mislabelled: Callable[[str], list[str]],
+    tmp_path: Path,
+) -> None:
+    args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
+    args.train_files = mislabelled("pooled")
+    interrupted = fitting.fit(settings(steps=10), args).evaluations
+    resumed = fitting.fit(settings(steps=20), args).evaluations
+    assert [e["step"] for e in resumed.history] == [0, 10, 20]
+    assert resumed.best == interrupted.history[0]
+    before, kept = exported(frozen_run), checkpoints.read(resumed.best_checkpoint)
+    np.testing.assert_array_equal(kept["head/logits/kernel"], before["head/logits/kernel"])
 
 
 def test_a_checkpoint_of_the_training_itself_comes_first(
@@ -93,10 +135,10 @@ def test_a_checkpoint_of_the_training_itself_comes_first(
 ) -> None:
     """A training that was interrupted goes on where it was, not where it began."""
     args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
-    first = run.fit(settings(steps=10), args)
+    first = fitting.fit(settings(steps=10), args)
     assert first.model.warm_start and first.model.moments is None
     trained = checkpoints.read(str(first.estimator.latest_checkpoint()))
-    again = run.fit(settings(steps=11, learning_rate=STILL), args)
+    again = fitting.fit(settings(steps=11, learning_rate=STILL), args)
     assert again.model.warm_start is None
     found = checkpoints.read(str(again.estimator.latest_checkpoint()))
     assert found["global_step"] == 11
@@ -118,13 +160,14 @@ def test_a_rebuilt_head_standardises_what_the_earlier_base_makes(
     """Not what the pre-trained base would: the moments are those that the earlier model measured, but for its moves."""
     config = dataclasses.replace(settings(SUFFIX), head=HeadConfig(hidden_units=(8,)))
     base = packed(suffix_run)
-    model, *_ = run.prepare(config, arguments(config, "mixed9", base, tmp_path))
+    model, *_ = fitting.prepare(config, arguments(config, "mixed9", base, tmp_path))
     shutil.rmtree(base / "warm_start")
-    cold, *_ = run.prepare(config, arguments(config, "mixed9", base, tmp_path / "cold"))
+    cold, *_ = fitting.prepare(config, arguments(config, "mixed9", base, tmp_path / "cold"))
     assert model.moments is not None and cold.moments is not None
     assert cold.warm_start is None
     trained = slice(0, 320)  # of mixed10's channels: those that conv2d_85 makes
     assert not np.allclose(model.moments.mean[trained], cold.moments.mean[trained])
+    assert not model.starts_trained  # so it is not evaluated before it is trained
 
 
 def test_classes_in_another_order_take_their_columns_with_them(

@@ -201,6 +201,30 @@ def test_checkpoint_that_does_not_fit_says_which_tensor(tmp_path: Path, change: 
         weights.load(write_slim(tmp_path / "model.ckpt", change))
 
 
+def test_gamma_of_keras_is_not_ignored(tmp_path: Path) -> None:
+    drawn, _, _ = weights.load(BackboneConfig(weights="random"))
+    checkpoints.write(str(tmp_path / "keras.ckpt"), drawn | {"batch_normalization_4/gamma": np.ones(64, np.float32)})
+    with pytest.raises(InputError, match=r"BatchNorm with gamma \(batch_normalization_4/gamma\).*moving_mean by gamma"):
+        weights.load(BackboneConfig(weights=str(tmp_path / "keras.ckpt")))
+
+
+def test_gamma_that_was_multiplied_in_is_gone_without_a_trace() -> None:
+    """What docs/fine-tuning.md says of layers that stay frozen."""
+    random = np.random.default_rng(3)
+    x = random.normal(size=(4, 5, 5, 3)).astype(np.float32)
+    kernel, (beta, mean) = random.normal(size=(3, 3, 3, 6)).astype(np.float32), random.normal(size=(2, 6))
+    gamma, variance = random.uniform(-2, 2, 6), random.uniform(0.1, 2, 6)
+    with_gamma = keras.layers.BatchNormalization(epsilon=1e-3)
+    without = keras.layers.BatchNormalization(epsilon=1e-3, scale=False)
+    for layer in (with_gamma, without):
+        layer.build((None, 3, 3, 6))
+    with_gamma.set_weights([gamma, beta, mean, variance])
+    without.set_weights([beta, mean * gamma, variance])
+    wanted = with_gamma(tf.nn.conv2d(x, kernel, 1, "VALID"), training=False)
+    found = without(tf.nn.conv2d(x, kernel * gamma.astype(np.float32), 1, "VALID"), training=False)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_checkpoint_is_named_by_its_prefix_or_any_of_its_files(tmp_path: Path) -> None:
     config = write_slim(tmp_path / "model.ckpt-7", lambda arrays: None)
     by_prefix = weights.load(config)

@@ -18,7 +18,7 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from trainer import backbone, config_values, preprocessing
+from trainer import backbone, config_values, preprocessing, records
 from trainer.config import TrainerConfig
 
 SIZE = 75
@@ -48,19 +48,17 @@ def raw_example(encoded: bytes, label: str | None = None) -> bytes:
     return example.SerializeToString()
 
 
-def write_split(artifact: Path, split: str, records: Iterable[bytes]) -> None:
+def write_split(artifact: Path, split: str, examples: Iterable[bytes]) -> None:
     folder = artifact / f"Split-{split}"
     folder.mkdir(parents=True)
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
-    with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options) as writer:
-        for record in records:
-            writer.write(record)
+    with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001")) as writer:
+        for example in examples:
+            writer.write(example)
 
 
 def read_split(artifact: Path, split: str) -> list[bytes]:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        files = [str(p) for p in sorted((artifact / f"Split-{split}").iterdir())]
-        dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(10_000)
+        dataset = records.dataset(records.find(f"{artifact}/Split-{split}/*")).batch(10_000)
         return list(session.run(tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()))
 
 
@@ -71,14 +69,14 @@ def write_raw_examples(artifact: Path, train: int, evaluate: int) -> None:
         write_split(artifact, split, [raw_example(picture(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
 
 
-def run_transform(records: list[bytes], directory: Path, image_size: int = SIZE) -> None:
+def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE) -> None:
     """What TFX's Transform does with `preprocessing_fn`, by the same library, in memory."""
     source = tf_example_record.TFExampleBeamRecord(
         telemetry_descriptors=["test"], physical_format="inmem", schema=text_format.Parse(_SCHEMA, schema_pb2.Schema())
     )
     function = functools.partial(preprocessing.preprocessing_fn, custom_config={"image_size": image_size})
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
-        batches = pipeline | beam.Create(records) | source.BeamSource()
+        batches = pipeline | beam.Create(examples) | source.BeamSource()
         transform = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(function)
         transform | tft_beam.WriteTransformFn(str(directory))
 
@@ -95,11 +93,11 @@ def write_features(
         session.run(tf.compat.v1.tables_initializer())
         backbone.restore(session, str(backbone_directory))
         for split in ("train", "eval"):
-            records = read_split(raw, split)
+            images = read_split(raw, split)
             examples = []
-            for i in range(0, len(records), 64):
+            for i in range(0, len(images), 64):
                 fetches = [features, transformed["label_xf"]]
-                for value, label in zip(*session.run(fetches, {serialized: records[i : i + 64]}), strict=True):
+                for value, label in zip(*session.run(fetches, {serialized: images[i : i + 64]}), strict=True):
                     example = tf.train.Example()
                     example.features.feature["features"].bytes_list.value.append(value.astype(dtype).tobytes())
                     example.features.feature["label_xf"].int64_list.value.append(int(label))
