@@ -6,6 +6,9 @@ CONFIG ?= configs/digits.yaml
 ROOT ?= build
 export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
 
+# Compiled modules are kept whatever the shell says (images with Python often forbid it): importing TFX takes a third then.
+export PYTHONDONTWRITEBYTECODE :=
+
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
@@ -77,7 +80,7 @@ test: setup ## all tests, the slow ones too
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-ports: setup airflow-env ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
-	@$(PYTHON) -m pytest -m ports
+	@$(PYTHON) -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
 
 lint: setup ## format check, lint, types
 	@.venv/bin/ruff format --check .

@@ -97,6 +97,8 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
         raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
     if target == "vertex" and settings.serving.validator == "infra_validator":
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
+    if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
+        raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
     places = _places(settings, target)
     pipeline = create_pipeline(settings, places, schemas.load(settings.schema_file))
     resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])

@@ -103,7 +103,8 @@ class AirflowSettings:
 
     Attributes:
         schedule: a cron expression or a preset such as `@daily`; null runs only what is triggered.
-        start_date: the first day of the schedule, ISO 8601; missed runs before today are not caught up.
+        start_date: the first day of the schedule, ISO 8601; missed runs before today are not caught up, and a run
+            triggered before that day has no tasks: Airflow's rule.
         retries: how often a task that failed is started again; bad input is not, since it would fail again.
         retry_delay_minutes: before that.
         max_active_tasks: components that run at a time. More than one needs a machine with that much memory: each is a

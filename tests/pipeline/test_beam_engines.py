@@ -1,6 +1,8 @@
 """Which of Beam's options an engine gives to which step."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import (
@@ -130,6 +132,17 @@ def test_what_cannot_work_is_refused_before_anything_runs(text: str, said: str) 
     with pytest.raises(InputError) as error:
         engine(text)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "beam-engines.md").read_text(), re.DOTALL)
+)
+def test_the_settings_that_the_page_shows_are_settings(block: str, tmp_path: Path) -> None:
+    (tmp_path / "birds.yaml").write_text(f"name: birds\ndata: {{images: photos}}\n{block}")
+    given = settings.load(tmp_path / "birds.yaml").runtime.beam
+    assert given.name in block
+    flags = given.options_for("Evaluator")
+    assert "--runner=" in flags[0] and PipelineOptions(flags).get_all_options()["sdk_container_image"]
 
 
 @pytest.mark.parametrize("text", ["local", "[--runner=MyRunner]", *PRESETS])

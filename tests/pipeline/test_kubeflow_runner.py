@@ -150,6 +150,33 @@ def test_the_span_of_a_data_folder_is_fixed_and_the_folder_before_it_a_parameter
     assert "{SPAN}/*/*" in json.dumps(containers(workflow)["ImageExampleGen"])
 
 
+def test_on_a_cluster_infra_validator_can_take_the_place_of_serving_check(tmp_path):
+    infra = "serving={validator: infra_validator, infra_validator: {platform: kubernetes, service_account: runner}}"
+    workflow, _ = compiled(tmp_path, "cluster", *IN_A_BUCKET, infra)
+    steps = containers(workflow)
+    assert "ServingCheck" not in steps and "InfraValidator" in steps
+    assert "service_account_name" in json.dumps(steps["InfraValidator"])
+    (dag,) = [template["dag"] for template in workflow["spec"]["templates"] if "dag" in template]
+    (pusher,) = [task for task in dag["tasks"] if task["name"] == "pusher"]
+    assert "infravalidator" in pusher["dependencies"]
+
+
+@pytest.mark.parametrize("target", ["cluster", "vertex"])
+def test_the_settings_that_the_page_shows_compile(tmp_path, target):
+    blocks = re.findall(r"```yaml\n# configs/birds.yaml\n(.*?)```", (ROOT / "docs/porting.md").read_text(), re.DOTALL)
+    given, distributed = blocks
+    training, environment = distributed.split("kubeflow:\n")
+    path = tmp_path / "birds.yaml"
+    path.write_text(f"name: birds\n{training}{given}{environment}")
+    loaded = settings.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
+    made = compile_pipeline(loaded, target, tmp_path / "spec.yaml")
+    spec = yaml.safe_load(made.path.read_text())
+    steps = containers(spec) if target == "cluster" else vertex_containers(spec)
+    env = (steps["Trainer"].get("container") or steps["Trainer"])["env"]
+    (value,) = [variable["value"] for variable in env if variable["name"] == "TF_CONFIG"]
+    assert json.loads(value)["task"] == {"type": "chief", "index": 0} and made.open_parameters == ()
+
+
 def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
     loaded = settings.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
     job = json.loads(compile_pipeline(loaded, "vertex", tmp_path / "job.json").path.read_text())
@@ -166,6 +193,8 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
         ("cluster", "kubeflow.environment={Pushr: {A: b}}", "no stage Pushr; did you mean Pusher?"),
         ("vertex", "data={images: 'gs://b/{SPAN}', window: 2}", "Vertex AI runs only TFX's"),
         ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
+        ("vertex", "serving.validator=infra_validator", "which Vertex AI cannot run: take serving_check"),
+        ("cluster", "serving.validator=infra_validator", "platform is docker, which containers lack: take kubernetes"),
         ("vertex", "data.schema=schemas/none.pbtxt", "there is no schema schemas/none.pbtxt"),
     ],
 )

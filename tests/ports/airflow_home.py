@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.conftest import ROOT
 
 ENVIRONMENT = ROOT / ".venv-airflow"
 WEB_PORT = 8793
+
+needs_airflow = pytest.mark.skipif(
+    not (ENVIRONMENT / "bin" / "airflow").exists(), reason="no .venv-airflow: make airflow-env"
+)
+
+_SMALL = [
+    "backbone.weights=random",
+    "head.hidden_units=[]",
+    "training.steps=60",
+    "training.eval_every=30",
+    "evaluation.slices=[label]",
+    "evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}}",
+    "evaluation.per_slice={}",
+    "airflow.retry_delay_minutes=0",
+    "airflow.on_failure=failure_callback.note_failed_run",
+]
+STAGES = {"ImageExampleGen", "ValidationGate", "Trainer", "Baseline", "ModelGate", "Pusher", "TestPredictions"}
+"""Some of the DAG's tasks."""
 
 _WEB_SERVER = """\
 AUTH_ROLE_PUBLIC = "Admin"
@@ -23,7 +46,11 @@ WTF_CSRF_ENABLED = False
 
 
 class AirflowHome:
-    """Made empty; `airflow` runs its command line.
+    """Made empty, with a database; `airflow` runs its command line.
+
+    Args:
+        folder: gets everything.
+        variables: of the environment, beside the home's own.
 
     Attributes:
         folder: `AIRFLOW_HOME`.
@@ -31,7 +58,7 @@ class AirflowHome:
         failed_runs: the file in which the call-back notes the runs that failed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.dags = folder / "dags"
         self.failed_runs = folder / "failed_runs"
@@ -56,7 +83,17 @@ class AirflowHome:
             "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(WEB_PORT),
             "AIRFLOW__WEBSERVER__WORKERS": "1",
+            **(variables or {}),
         }
+        migrated = self.airflow("db", "migrate")
+        assert migrated.returncode == 0, migrated.stdout
+
+    def write_dag(self, root: Path, images: Path, *overrides: str) -> None:
+        """Writes the DAG `digits` as users do, by the command line."""
+        command = [sys.executable, "-m", "pipeline", "airflow", "--root", str(root), "--data", str(images)]
+        for override in (*_SMALL, *overrides):
+            command += ["--set", override]
+        subprocess.run([*command, "--dag-file", str(self.dags / "digits_dag.py")], cwd=ROOT, check=True)
 
     def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs `airflow …` to its end; standard error is in the output."""
@@ -86,6 +123,16 @@ class AirflowHome:
                 yield process
             finally:
                 _stop(process)
+
+
+def last_run(root: Path) -> dict[str, Any]:
+    """The record of the last run of the DAG that keeps its files in `root`."""
+    return json.loads((root / "digits" / "last_run.json").read_text())
+
+
+def pushed(root: Path) -> list[str]:
+    """The versions that its runs have pushed."""
+    return sorted(path.parent.name for path in (root / "digits" / "serving").glob("[0-9]*/saved_model.pb"))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from tests.ports.containers import run_container, run_graph
+from tests.ports.containers import Node, run_graph
 from tests.ports.metadata_service import metadata_service
 
 _PARAMETER = re.compile(r"\{\{(?:inputs|workflow)\.parameters\.([^}]+)\}\}")
 _METADATA_CONFIG_MAP = "metadata-grpc-configmap"
 
 
-def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[str, str]) -> list[str]:
+def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[str, str], node: Node) -> list[str]:
     """Runs a workflow to its end.
 
     Args:
@@ -25,6 +25,7 @@ def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[s
         folder: gets a folder for each container.
         database: SQLite file of ML Metadata.
         parameters: override the workflow's own.
+        node: runs the containers.
 
     Returns:
         The names of its steps, in the order in which they ended.
@@ -51,7 +52,7 @@ def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[s
             command = [_substitute(str(part), values) for part in [*container["command"], *container["args"]]]
             collected = [a["path"] for a in templates[task["template"]].get("outputs", {}).get("artifacts", [])]
             own = {path: str(home / Path(path).name) for path in collected}  # a container has a file system of its own
-            run_container([own.get(part, part) for part in command], home, _environment(container, name, step, service))
+            node.run([own.get(part, part) for part in command], home, _environment(container, name, step, service))
             for path in collected:
                 assert Path(own[path]).stat().st_size, f"{step} did not write {path}, which Argo collects"
 

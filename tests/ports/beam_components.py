@@ -34,6 +34,7 @@ from components.ingestion.ingest_record import read_counts, read_rejects
 from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from components.model_gate import read_evaluation
 from pipeline import schema, settings
+from pipeline.batch_predict import batch_predict
 from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline.data_source import list_images
 from pipeline.pipeline import Places, create_pipeline
@@ -42,6 +43,7 @@ from tests.model_factory import COLOURS, image_bytes, save_model
 from trainer import preprocessing
 
 IMAGES_PER_CLASS = 8
+BATCH_PREDICT = "batch-predict"
 NEEDED = ("ImportSchemaGen", "BackboneImporter")
 """Components that are not on Beam, but make what the others read."""
 
@@ -102,7 +104,27 @@ class Chain:
                     found[component.id] = self._read(component.id, outputs)
                     found[component.id]["seconds"] = round(time.monotonic() - began, 1)
                     print(f"{name}: {component.id} {found[component.id]['seconds']} s", flush=True)
+        if not isinstance(engine, LocalParallelEngine):
+            found[BATCH_PREDICT] = self._batch_predict(name, engine)
         return found
+
+    def _batch_predict(self, name: str, engine: BeamEngine) -> dict[str, Any]:
+        """Not a component, but a Beam job of its own."""
+        output = self._work / f"{name}.jsonl"
+        counts = batch_predict(
+            f"{self._made['Trainer', 'model'].uri}/Format-Serving",
+            str(self._images),
+            str(output),
+            beam_arguments=engine.options_for(BATCH_PREDICT),
+        )
+        found = sorted(map(json.loads, output.read_text().splitlines()), key=lambda record: record["path"])
+        answers = [prediction for record in found for prediction in record.get("top_k", [])]
+        return {
+            "counts": list(counts),
+            "answers": [(record["path"], record.get("error")) for record in found],
+            "classes": [prediction["class"] for prediction in answers],
+            "numbers": [prediction["probability"] for prediction in answers],
+        }
 
     def _places(self) -> Places:
         return Places(str(self._work / "root"), str(self._images), str(self._work / "serving"))

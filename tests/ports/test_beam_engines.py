@@ -14,7 +14,15 @@ from pipeline.beam_engines import SMALL_STEPS
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(1200)]
-COMPONENTS = ["ImageExampleGen", "StatisticsGen", "Transform", "FeatureExtractor", "TestPredictions", "Evaluator"]
+COMPONENTS = [
+    "ImageExampleGen",
+    "StatisticsGen",
+    "Transform",
+    "FeatureExtractor",
+    "TestPredictions",
+    "Evaluator",
+    "batch-predict",
+]
 
 
 def _own_network() -> list[str]:
@@ -55,6 +63,7 @@ def test_every_beam_component_of_the_pipeline_ran(results: dict[str, Any]) -> No
     assert results["in memory"]["Transform"]["classes"] == ["blue", "green", "red"]
     assert len(results["in memory"]["FeatureExtractor"]["numbers"]) % 2048 == 0
     assert len(results["in memory"]["Evaluator"]["slices"]) > 3
+    assert results["in memory"]["batch-predict"]["counts"] == [25, 1]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pipeline.kubeflow_runner import compile_pipeline
 from pipeline.pipeline import push_to, train_args
 from tests.conftest import ROOT
 from tests.ports.argo import run_workflow
+from tests.ports.containers import Node
 from tests.ports.few_digits import write_few_digits
 from tests.ports.vertex import Vertex
 
@@ -77,17 +78,17 @@ def versions(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/saved_model.pb"))
 
 
-def run_argo(folder: Path, images: Path) -> Argo:
+def run_argo(folder: Path, images: Path, node: Node) -> Argo:
     workflow = compile_for("cluster", folder / "workflow.yaml")
     parameters = places(images, folder / "serving") | {"pipeline-root": str(folder / "root")}
-    steps = run_workflow(workflow, folder / "containers", folder / "metadata.sqlite", parameters)
+    steps = run_workflow(workflow, folder / "containers", folder / "metadata.sqlite", parameters, node)
     store = MetadataStore(sqlite_metadata_connection_config(str(folder / "metadata.sqlite")))
     run_id = lineage.latest_run_id(store, "digits")
     return Argo(steps, lineage.node_runs(store, run_id), versions(folder / "serving"))
 
 
-def run_vertex(folder: Path, images: Path) -> VertexRuns:
-    vertex = Vertex(folder / "containers")
+def run_vertex(folder: Path, images: Path, node: Node) -> VertexRuns:
+    vertex = Vertex(folder / "containers", node)
     parameters = places(images, folder / "serving")
     vertex.run(compile_for("vertex", folder / "spec.yaml"), folder / "root", parameters)
     first = {name: len(outputs) for name, outputs in vertex.outputs.items()}
@@ -102,10 +103,10 @@ def run_vertex(folder: Path, images: Path) -> VertexRuns:
 @pytest.fixture(scope="module")
 def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future]]:
     """Both targets at the same time: most stages wait for the one before, and importing TFX takes one core."""
-    with ThreadPoolExecutor(2) as pool:
+    with Node() as node, ThreadPoolExecutor(2) as pool:
         yield {
-            "argo": pool.submit(run_argo, tmp_path_factory.mktemp("argo"), images),
-            "vertex": pool.submit(run_vertex, tmp_path_factory.mktemp("vertex"), images),
+            "argo": pool.submit(run_argo, tmp_path_factory.mktemp("argo"), images, node),
+            "vertex": pool.submit(run_vertex, tmp_path_factory.mktemp("vertex"), images, node),
         }
 
 

@@ -17,7 +17,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
-from tests.ports.containers import run_container, run_graph
+from tests.ports.containers import Node, run_graph
 
 _INPUT = "{{$}}"
 _REFERENCE = re.compile(r"\{\{\$\.inputs\.artifacts\['(\w+)'\]\.metadata\['(\w+)'\]\}\}")
@@ -34,8 +34,9 @@ class Vertex:
         outputs: of the last run, task -> output -> artifacts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node: Node) -> None:
         self._folder = folder
+        self._node = node
         self._runs = 0
         self._store: list[pb.RuntimeArtifact] = []
         self._cache: dict[str, Artifacts] = {}
@@ -108,7 +109,7 @@ class Vertex:
         text = json_format.MessageToJson(call)
 
         def start(command: list[str]) -> None:
-            run_container([text if part == _INPUT else part for part in command], folder, {})
+            self._node.run([text if part == _INPUT else part for part in command], folder, {})
 
         report = Path(call.outputs.output_file)
         before = container.lifecycle.pre_cache_check
