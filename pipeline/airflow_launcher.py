@@ -5,6 +5,7 @@ before. What works elsewhere and not with that one is mended here:
 
 - Beam options of one component (`with_beam_pipeline_args`) are ignored.
 - A Resolver that is wired to a component of the run sees what that component made in every run.
+- A task with inputs cannot be tried again: its second try registers them once more, which ML Metadata refuses.
 - A task that is tried again writes beside what its failed try left, and publishes each output twice; then whatever
   reads it fails, in this run and where the result is reused.
 - Artifacts are named by output and run alone, so that two components cannot both have an output `blessing`.
@@ -59,7 +60,30 @@ class AirflowLauncher(InProcessComponentLauncher):
 
 
 class _RetriedMetadata(Metadata):
-    """An output that a failed try has registered is the same artifact in the next one, and has a name of its own."""
+    """What a try has registered, inputs or outputs, is the same in the next one; outputs have names of their own."""
+
+    _known_inputs: frozenset[int] = frozenset()
+
+    def register_execution(
+        self, pipeline_info: data_types.PipelineInfo, component_info: data_types.ComponentInfo, **others: Any
+    ) -> metadata_store_pb2.Execution:
+        context = self.get_component_run_context(component_info)
+        tries = self.store.get_executions_by_context(context.id) if context else []
+        events = self.store.get_events_by_execution_ids([execution.id for execution in tries]) if tries else []
+        self._known_inputs = frozenset(e.artifact_id for e in events if e.type == metadata_store_pb2.Event.INPUT)
+        return super().register_execution(pipeline_info=pipeline_info, component_info=component_info, **others)
+
+    def _artifact_and_event_pairs(
+        self,
+        artifact_dict: dict[str, list[types.Artifact]],
+        event_type: metadata_store_pb2.Event.Type,
+        new_state: str | None = None,
+        registered_artifacts_ids: set[int] | None = None,
+    ) -> list[tuple[Any, ...]]:
+        known = set(registered_artifacts_ids or ())
+        if event_type == metadata_store_pb2.Event.INPUT:
+            known |= self._known_inputs
+        return super()._artifact_and_event_pairs(artifact_dict, event_type, new_state, known)
 
     def update_execution(
         self,

@@ -82,6 +82,40 @@ def test_a_second_try_leaves_one_output_without_what_the_first_wrote(launch: Lau
     assert names(launch(reader, "run-1")["copy"]) == ["a"]
 
 
+@component
+def CopyModel(  # noqa: N802
+    model: InputArtifact[Model], copy: OutputArtifact[Model], fails_while: Parameter[str]
+) -> None:
+    if Path(fails_while).exists():
+        Path(fails_while).unlink()
+        raise RuntimeError("the first try fails")
+    copy.set_string_custom_property("name", model.get_string_custom_property("name"))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_component_with_inputs_can_be_tried_again(launch: Launch, tmp_path: Path, cache: bool) -> None:
+    (tmp_path / "fault").touch()
+    maker = MakeModel(name="a")
+    copier = CopyModel(model=maker.outputs["model"], fails_while=str(tmp_path / "fault"))
+    launch(maker, "run-1", cache)
+    with pytest.raises(RuntimeError, match="the first try fails"):
+        launch(copier, "run-1", cache)
+    assert names(launch(copier, "run-1", cache)["copy"]) == ["a"]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_task_that_was_lost_after_it_had_published_can_be_tried_again(launch: Launch, cache: bool) -> None:
+    maker = MakeModel(name="a")
+    reader = ReadModel(model=maker.outputs["model"], blessing=maker.outputs["blessing"])
+    others = Resolver(strategy_class=AllButTheCandidate, candidate=maker.outputs["model"], model=Channel(type=Model))
+    for node in (maker, reader, others):
+        first, again = launch(node, "run-1", cache), launch(node, "run-1", cache)
+        assert {key: [a.id for a in artifacts] for key, artifacts in again.items()} == {
+            key: [a.id for a in artifacts] for key, artifacts in first.items()
+        }
+    assert names(launch(reader, "run-1", cache)["copy"]) == ["a"]
+
+
 def test_a_later_run_reuses_what_a_second_try_made(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "fault").touch()
     maker = MakeModel(name="a", fails_while=str(tmp_path / "fault"))

@@ -49,7 +49,7 @@ def call(path: str, body: dict[str, Any] | None = None, method: str | None = Non
     request = urllib.request.Request(
         f"http://127.0.0.1:{WEB_PORT}/api/v1{path}",
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={} if body is None else {"Content-Type": "application/json"},
         method=method,
     )
     with urllib.request.urlopen(request, timeout=60) as response:

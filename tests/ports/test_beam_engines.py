@@ -1,10 +1,11 @@
 """The Beam components give the same results on the portability API that Flink and Spark use as in memory."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from pipeline.beam_engines import SMALL_STEPS
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.ports, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 COMPONENTS = [
     "ImageExampleGen",
     "StatisticsGen",
@@ -45,11 +46,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     work = tmp_path_factory.mktemp("beam")
     command = [sys.executable, "-m", "tests.ports.beam_components", str(work), str(work / "result.json")]
     with (work / "log").open("w") as log:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [*_own_network(), *command], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False
+        run = subprocess.Popen(
+            [*_own_network(), *command],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
-    assert done.returncode == 0, Path(log.name).read_text()[-6000:]
+        try:
+            run.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)  # its servers, should it have been stopped before they were
+    assert run.returncode == 0, (work / "log").read_text()[-6000:]
     return json.loads((work / "result.json").read_text())
 
 

@@ -25,7 +25,7 @@ from tests.ports.containers import Node
 from tests.ports.few_digits import write_few_digits
 from tests.ports.vertex import Vertex
 
-pytestmark = [pytest.mark.ports, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 
 IMAGES_PER_CLASS = 30
 SMALL = [
