@@ -26,9 +26,11 @@ EMPTY = "the image is empty"
 TOO_LARGE = "the image has too many bytes"
 UNKNOWN = "not an image, or none of JPEG, PNG, GIF, BMP"
 TOO_MANY_PARTS = "the image has more scans or text chunks than any good one"
+PALETTE = "a BMP with a palette; save it as PNG"
 DAMAGED = "the image is truncated or damaged"
 
 _PARALLEL = 4  # images; one of 64 megapixels takes 192 MB decoded, and as much again if it has to be turned
+_BMP_HEAD = 14 + 124 + 1024  # bytes: the longest headers there are, and a palette
 _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
 
@@ -102,7 +104,7 @@ def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf
             (begins(b"\x89PNG\r\n\x1a\n"), lambda: (file, _png_problem(file, head, limits))),
             (begins(b"GIF8") & (size > MAX_GIF_BYTES), lambda: (file, tf.constant(TOO_LARGE))),
             (begins(b"GIF8"), lambda: _first_frame(file, head, limits)),
-            (begins(b"BM"), lambda: (file, _bmp_problem(head, limits))),
+            (begins(b"BM"), lambda: (file, _bmp_problem(file, head, limits))),
         ],
         default=lambda: (file, tf.constant(UNKNOWN)),
     )
@@ -120,10 +122,17 @@ def _jpeg_problem(file: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
     return _first_of({**_too_many(shape[1], shape[0], limits), TOO_MANY_PARTS: scans > MAX_JPEG_SCANS})
 
 
-def _bmp_problem(head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    """TensorFlow reads only uncompressed ones, but a file within the bytes may still have too many pixels."""
-    width, height = (tf.abs(tf.bitcast(tf.cast(head[i : i + 4], tf.uint8), tf.int32)) for i in (18, 22))
-    return _first_of(_too_many(width, height, limits))  # a height below 0: from the top down
+def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+    """TensorFlow takes the numbers of a palette's colours for grey, which they are only if the palette says so."""
+
+    def number(place: int) -> tf.Tensor:
+        return tf.bitcast(tf.cast(head[place : place + 4], tf.uint8), tf.int32)
+
+    width, height = tf.abs(number(18)), tf.abs(number(22))  # a height below 0: from the top down
+    octets = _octets(tf.strings.substr(file, 0, _BMP_HEAD), padding=_BMP_HEAD)
+    palette = tf.reshape(octets[14 + tf.clip_by_value(number(14), 0, 124) :][:1024], [256, 4])[:, :3]
+    coloured = tf.equal(head[28], 8) & tf.reduce_any(tf.not_equal(palette, tf.range(256)[:, None]))
+    return _first_of({**_too_many(width, height, limits), PALETTE: coloured})
 
 
 def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:

@@ -197,9 +197,9 @@ def _check_folders(folder: str, tree: Tree, layout: str, depth: int, least_class
     if too_deep and not nested:
         above = sorted({path.rsplit("/", 1)[0] for path in too_deep})
         raise InputError(
-            f"The class folder {above[0]} in {folder} holds folders itself ({some(too_deep)}). {expected} Move the "
-            f"images up into {above[0]}, give the folder above the classes as the data folder, or, if all that is "
-            f"below {above[0]} is of that class, set data.layout to {layout}."
+            f"The class folder {above[0]} in {folder} holds folders itself ({some(too_deep)}). {expected} If those are "
+            f"the classes, give the folder they are in as the data folder; if all that is below {above[0]} is of that "
+            f"class, set data.layout to {layout}; else move the images up."
         )
     if depth == 2:
         tops = [path for path in tree.folders if "/" not in path]

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 
-def encoded(kind: str, *, side: int = 40, seed: int = 0, **options: object) -> bytes:
+def encoded(kind: str, *, side: int = 40, seed: int = 0, mode: str = "RGB", **options: object) -> bytes:
     """A noisy picture in a file of that format."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

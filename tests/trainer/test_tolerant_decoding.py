@@ -13,7 +13,7 @@ from tests.trainer import bad_pictures
 from tests.trainer.bad_pictures import encoded, png
 from trainer import image_decoding, tolerant_decoding
 from trainer.picture_limits import PictureLimits
-from trainer.tolerant_decoding import DAMAGED, EMPTY, TOO_LARGE, TOO_MANY_PARTS, UNKNOWN
+from trainer.tolerant_decoding import DAMAGED, EMPTY, PALETTE, TOO_LARGE, TOO_MANY_PARTS, UNKNOWN
 
 SIZE = 16
 TOO_MANY_PIXELS = "the image has more than 64 million pixels"
@@ -23,6 +23,7 @@ GOOD = [
     encoded("PNG", seed=3),
     encoded("GIF", seed=4),
     encoded("BMP", seed=5),
+    encoded("BMP", seed=6, mode="L"),
 ]
 
 Decode = Callable[[list[bytes]], tuple[np.ndarray, list[str]]]
@@ -86,6 +87,7 @@ BAD = {
         GOOD[3].replace(b",\0\0\0\0\x28\0\x28\0", b",\0\0\0\0\xff\xff\xff\xff"),
         TOO_MANY_PIXELS,
     ),
+    "a BMP with a palette": (encoded("BMP", mode="P"), PALETTE),
     "a BMP of 300 megapixels": (
         GOOD[4][:18] + (20_000).to_bytes(4, "little") + (-15_000).to_bytes(4, "little", signed=True) + GOOD[4][26:],
         TOO_MANY_PIXELS,
@@ -149,7 +151,7 @@ def test_the_order_of_the_pictures_is_kept(decode: Decode) -> None:
     pixels, errors = decode(files)
 
     assert [bool(error) for error in errors] == [False, True] * 20
-    np.testing.assert_array_equal(pixels[::2], np.concatenate([plainly(GOOD)] * 4))
+    np.testing.assert_array_equal(pixels[::2], np.concatenate([plainly(GOOD[:5])] * 4))
 
 
 def test_of_an_animation_only_the_first_frame_is_decoded(decode: Decode) -> None:
