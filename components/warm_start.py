@@ -49,7 +49,7 @@ class LastBlessedStrategy(ResolverStrategy):
         else:
             blessings = blessed_models(input_dict)
             chosen = max(blessings, key=lambda model: blessings[model].id, default=0)
-        there = chosen in models and fileio.exists(f"{_variables(models[chosen])}.index")
+        there = chosen in models and all(fileio.exists(name) for name in _needed(models[chosen]))
         return {**input_dict, "model": [models[chosen]] if there else []}
 
 
@@ -90,9 +90,7 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         for file in fileio.glob(f"{variables}.*"):
             name = str(file)
             fileio.copy(name, f"{packed}/{VARIABLES}{name.removeprefix(variables)}")
-        fileio.copy(
-            f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}", f"{packed}/{CLASSES}"
-        )
+        fileio.copy(_classes(model), f"{packed}/{CLASSES}")
         with fileio.open(f"{packed}/{ORIGIN}", "w") as file:
             file.write(json.dumps({"uri": model.uri, "id": model.id}))
     base.set_string_custom_property(_KEY, training_key(training, examples, transform_graph, backbone))
@@ -103,3 +101,12 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
 def _variables(model: Artifact) -> str:
     """The prefix of an exported model's checkpoint."""
     return f"{path_utils.serving_model_dir(model.uri)}/variables/variables"
+
+
+def _classes(model: Artifact) -> str:
+    return f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}"
+
+
+def _needed(model: Artifact) -> tuple[str, str]:
+    """What must be there for a model to be started from; whether it is whole is seen when it is read."""
+    return f"{_variables(model)}.index", _classes(model)

@@ -107,7 +107,7 @@ def find_lr(config: str, root: Path, overrides: tuple[str, ...], lowest: float, 
         from pipeline.console import progress_line
         from pipeline.find_rate import find_rate
 
-        with progress_line():
+        with progress_line("reading the features"):
             found = find_rate(loaded, home_of(loaded, root), lowest, highest, steps)
         click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
 
@@ -159,7 +159,7 @@ def predict(
         names = [name for given in images for name in (sys.stdin.read().splitlines() if given == "-" else [given])]
         target = stack.enter_context(files.replacing(output)) if output else sys.stdout
         if not target.isatty():
-            stack.enter_context(progress_line())
+            stack.enter_context(progress_line("loading the model"))
         counts = records.write(predict_images(model, names, top), target, file_format, top)
     _exit_by(counts)
 
@@ -193,7 +193,7 @@ def batch_predict(
         from pipeline.batch_predict import batch_predict as predict_folder
         from pipeline.console import progress_line
 
-        with progress_line():
+        with progress_line("loading the model"):
             counts = predict_folder(
                 model,
                 folder,

@@ -200,11 +200,15 @@ def _cpu_seconds() -> float:
 
 
 @contextlib.contextmanager
-def progress_line() -> Iterator[None]:
-    """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards."""
+def progress_line(first: str) -> Iterator[None]:
+    """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards.
+
+    Args:
+        first: what is done before the loop begins, such as `loading the model`.
+    """
     logger = logging.getLogger(progress.LOGGER_NAME)
     level, propagate = logger.level, logger.propagate
-    with rich.console.Console(stderr=True).status("") as status:
+    with rich.console.Console(stderr=True).status(first) as status:
         handler = _Status(status)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

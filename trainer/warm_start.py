@@ -66,7 +66,10 @@ def prepare(
         model = json.load(file)["uri"]
     with tf.io.gfile.GFile(f"{packed}/{CLASSES}") as file:
         old_classes = tuple(file.read().splitlines())
-    values = checkpoints.read(f"{packed}/{VARIABLES}")
+    try:
+        values = checkpoints.read(f"{packed}/{VARIABLES}")
+    except tf.errors.OpError:  # cut short, or a checksum is not right: a new model must be able to take its place
+        return _recorded(WarmStart(model, None, 0, "its variables are damaged", None), model_run_dir)
     base, why_not = _base(values, checkpoints.read(backbone.checkpoint_path(backbone_directory)), config)
     if why_not:
         return _recorded(WarmStart(model, None, 0, why_not, None), model_run_dir)

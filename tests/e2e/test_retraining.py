@@ -1,4 +1,4 @@
-"""A first span, a second one that arrives, and nothing: what is computed, started from, judged and pushed."""
+"""A first span, a second one that arrives, nothing, and a damaged model: what is computed, started from and pushed."""
 
 import json
 import shutil
@@ -37,6 +37,11 @@ for name in ("first", "new span", "again"):
         shutil.move(folder / "waiting", folder / "day-2")
     run(load(folder / "config.yaml"), folder / "build")
     shutil.copy(folder / "build" / "days" / "last_run.json", folder / f"{name}.json")
+last = json.loads((folder / "again.json").read_text())
+variables = next(Path(last["model"]).glob("variables/variables.data*"))
+variables.write_bytes(variables.read_bytes()[:-1000])
+run(load(folder / "config.yaml", ["training.steps=41"]), folder / "build")
+shutil.copy(folder / "build" / "days" / "last_run.json", folder / "damaged.json")
 """
 
 
@@ -56,7 +61,9 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
         [sys.executable, "-c", RUNS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    first, second, again = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("first", "new span", "again"))
+    first, second, again, damaged = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "new span", "again", "damaged")
+    )
 
     assert [record["status"] for record in (first, second, again)] == ["pushed"] * 3, done.stdout
     assert [[span["span"] for span in record["spans"]] for record in (first, second, again)] == [[1], [1, 2], [1, 2]]
@@ -75,3 +82,9 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
     resolvers = {"Baseline", "DataBaseline", "EarlierFeatures", "LastBlessed"}
     assert {stage["id"] for stage in again["stages"] if not stage["cached"]} == resolvers
     assert again["pushed_model"] == second["pushed_model"]
+
+    assert damaged["status"] == "pushed" and damaged["pushed_model"] != again["pushed_model"]
+    assert damaged["metrics"]["accuracy"]["baseline"] is None
+    assert damaged["warm_start"]["why_not"] == "its variables are damaged"
+    reason = "max_drop of accuracy does not apply: the last blessed model no longer loads: "
+    assert any(note.startswith(reason) for note in damaged["notes"]) and reason in done.stdout

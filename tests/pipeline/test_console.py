@@ -84,7 +84,7 @@ def test_a_progress_line_is_drawn_on_a_terminal_alone(
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
 
-    with progress_line():
+    with progress_line("loading the model"):
         progress.report(3, 5_000, "images")
         time.sleep(0.3)  # it is redrawn a dozen times a second
     progress.report(4, 5_000, "images")

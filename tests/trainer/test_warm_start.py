@@ -198,6 +198,16 @@ def test_a_base_that_moved_where_it_is_frozen_now_is_not_taken(
     assert decided.why_not == "its layer conv2d_85, which is frozen now, is not that of the pre-trained weights"
 
 
+def test_a_model_whose_files_are_damaged_is_not_taken_and_ends_no_run(
+    packed: Callable[..., Path], frozen_run: Path, tmp_path: Path
+) -> None:
+    base = packed(frozen_run)
+    data = next((base / "warm_start").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[:-1000])
+    decided = prepare(base, settings(), tmp_path)
+    assert (decided.head, decided.checkpoint, decided.why_not) == (None, None, "its variables are damaged")
+
+
 def test_what_was_frozen_may_train_now(packed: Callable[..., Path], frozen_run: Path, tmp_path: Path) -> None:
     decided = prepare(packed(frozen_run), settings(SUFFIX), tmp_path)
     assert (decided.head, decided.base_layers, decided.why_not) == ("kept", 4, None)
