@@ -33,6 +33,7 @@ _SMALL = [
     "evaluation.slices=[label]",
     "evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}}",
     "evaluation.per_slice={}",
+    "serving.timeout_seconds=1800",  # a machine that runs all this at once is slow
     "airflow.retry_delay_minutes=0",
     "airflow.on_failure=failure_callback.note_failed_run",
 ]
@@ -83,6 +84,8 @@ class AirflowHome:
             "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(WEB_PORT),
             "AIRFLOW__WEBSERVER__WORKERS": "1",
+            "AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "600",
+            "AIRFLOW__WEBSERVER__WEB_SERVER_WORKER_TIMEOUT": "600",
             **(variables or {}),
         }
         migrated = self.airflow("db", "migrate")

@@ -37,6 +37,7 @@ SMALL = [
     "evaluation.slices=[label]",
     "evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}}",
     "evaluation.per_slice={}",
+    "serving.timeout_seconds=1800",  # a machine that runs all this at once is slow
 ]
 IMPOSSIBLE = "evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}, cross_entropy: {max: 1.0e-6}}"
 
