@@ -147,10 +147,9 @@ def find(reference: str, home: Path, name: str) -> Run:
     contexts = [c for c in lineage.run_contexts(store, name) if c.name.startswith(reference)]
     exact = [c for c in contexts if c.name == reference]
     if len(exact or contexts) != 1:
-        found = f"{len(contexts)} begin so" if contexts else "there is none"
-        raise InputError(
-            f"no single run {reference!r} in {home} ({found}); `python -m pipeline history` lists them all"
-        )
+        last = ", ".join(sorted(c.name for c in contexts)[-5:])
+        found = f"{len(contexts)} begin so, the last of them {last}" if contexts else "there is none"
+        raise InputError(f"no single run {reference!r} in {home} ({found}); `make history` lists them all")
     return _run(store, (exact or contexts)[0])
 
 

@@ -36,7 +36,7 @@ class Shift(NamedTuple):
 
 
 def largest_shift(before: Counts, now: Counts) -> Shift | None:
-    """The largest change of a value's share that is no chance; None if there is none."""
+    """The largest change of a value's share that is no chance, of equal ones that of the rarest; None if none is."""
     totals = sum(before.values()), sum(now.values())
     if not all(totals):
         return None
@@ -48,7 +48,7 @@ def largest_shift(before: Counts, now: Counts) -> Shift | None:
         shift = Shift(value, counts[0] / totals[0], counts[1] / totals[1])
         if shift.distance > _SIGMAS * error:
             shifts.append(shift)
-    return max(shifts, key=lambda shift: shift.distance, default=None)
+    return max(shifts, key=lambda shift: (round(shift.distance, 9), -shift.before - shift.now), default=None)
 
 
 def drift(

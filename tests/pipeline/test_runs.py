@@ -66,7 +66,9 @@ def test_a_run_is_found_by_its_folder_or_record(home: Path) -> None:
         assert runs.find(str(path), home.parent / "elsewhere", "other").id == "2026-01-02T03:04:05.678"
 
 
-@pytest.mark.parametrize(("reference", "said"), [("2026", "3 begin so"), ("2025", "there is none")])
+@pytest.mark.parametrize(
+    ("reference", "said"), [("2026", "3 begin so, the last of them 2026-01-"), ("2025", "there is none")]
+)
 def test_a_run_that_is_not_one_is_the_users_mistake(home: Path, reference: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         runs.find(reference, home, NAME)
