@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.trainer import bad_pictures, probabilities, training_data
 
-pytestmark = [pytest.mark.ports, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 
 NEWEST = "2.21.0"
 """The newest with wheels for this Python (March 2026)."""
