@@ -64,22 +64,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="a folder of class folders")
     parser.add_argument("--weights", required=True, help="imagenet, or a Keras .h5 file")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each; the table has all that are kept")
     parser.add_argument("--root", type=Path, default=PROJECT / "build" / "transfer-learning")
     options = parser.parse_args()
+    folder = options.root / "records"
     lines = [
-        "| base | accuracy | over the seeds | features, CPU s | training, CPU s |",
-        "|---|---|---|---|---|",
+        "| base | seeds | accuracy | over the seeds | features, CPU s | training, CPU s |",
+        "|---|---|---|---|---|---|",
     ]
     for name, overrides in VARIANTS.items():
-        records = []
+        stem = name.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
         for seed in range(1, options.seeds + 1):
-            kept = options.root / "records" / f"{name.replace(' ', '-')}-{seed}.json"
+            kept = folder / f"{stem}-{seed}.json"
             if not kept.exists():
-                record = run(options.root, options.data, options.weights, overrides, seed)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text(json.dumps(record, indent=1))
-            records.append(json.loads(kept.read_text()))
+                kept.write_text(json.dumps(run(options.root, options.data, options.weights, overrides, seed), indent=1))
+        records = [json.loads(kept.read_text()) for kept in sorted(folder.glob(f"{stem}-[0-9]*.json"))]
         lines.append(row(name, records))
         print(lines[-1], flush=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
