@@ -51,12 +51,17 @@ def by_path(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: record["path"])
 
 
+def about(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, sorted, and the probabilities to five digits: other kernels compute a batch of another size."""
+    return json.loads(json.dumps(by_path(records)), parse_float=lambda text: pytest.approx(float(text), abs=1e-5))
+
+
 def test_the_records_are_those_of_predict(model: str, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "predictions.jsonl"
 
     counts = batch_predict(model, str(photos), str(output), top_k=2)
 
-    assert by_path(read(output)) == by_path(list(predict(model, [photos], top_k=2)))
+    assert by_path(read(output)) == about(list(predict(model, [photos], top_k=2)))
     assert counts == (44, 3)
     assert [entry.name for entry in output.parent.iterdir()] == ["predictions.jsonl"]
 
@@ -141,7 +146,7 @@ def test_another_file_system_is_read_and_written(model: str, photos: Path, monke
     counts = batch_predict(model, "bucket://photos/", "bucket://out/p.jsonl")
 
     expected = [r | {"path": r["path"].replace(str(photos), "bucket://photos")} for r in predict(model, [photos])]
-    assert by_path(read(photos.parent / "out/p.jsonl")) == by_path(expected)
+    assert by_path(read(photos.parent / "out/p.jsonl")) == about(expected)
     assert counts.errors == 2
 
 

@@ -102,17 +102,18 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_gets_its_reason_and_spoils_no_other(name: str, decode: Decode) -> None:
     bad, reason = BAD[name]
-    began = time.monotonic()
+    began = time.process_time()  # a busy machine is no finding
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     pixels, errors = decode([GOOD[0], bad, GOOD[2]])
 
+    seconds = time.process_time() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert errors == ["", reason or errors[1], ""]
     assert errors[1]
     assert not pixels[1].any()
     np.testing.assert_array_equal(pixels[[0, 2]], plainly([GOOD[0], GOOD[2]]))
-    assert time.monotonic() - began < 5
+    assert seconds < 5
     assert grown < 300, f"{grown} MB"
 
 
