@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ import pytest
 from tests.conftest import ROOT
 
 ENVIRONMENT = ROOT / ".venv-airflow"
-WEB_PORT = 8793
+with socket.create_server(("127.0.0.1", 0)) as _free:
+    WEB_PORT = _free.getsockname()[1]
 
 needs_airflow = pytest.mark.skipif(
     not (ENVIRONMENT / "bin" / "airflow").exists(), reason="no .venv-airflow: make airflow-env"
