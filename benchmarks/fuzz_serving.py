@@ -131,7 +131,8 @@ def fuzz(model_dir: str, inputs: int, seed: int) -> dict[str, object]:
             slowest = max(slowest, time.monotonic() - start)
             found = errors_of(answer)
             if "probabilities" in answer:
-                np.testing.assert_array_equal(answer["probabilities"][place], wanted)
+                # But for rounding: a matrix's last rows may go through other kernels than its first.
+                np.testing.assert_allclose(answer["probabilities"][place], wanted, rtol=0, atol=1e-6)
                 assert np.isfinite(answer["probabilities"]).all()
             assert found.pop(place) == "", "the good picture was not read"
             errors.update(found)

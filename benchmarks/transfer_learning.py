@@ -56,7 +56,8 @@ def row(name: str, records: list[dict[str, Any]]) -> str:
     computed = max(cost(record, "FeatureExtractor") for record in records)  # by the run that was not cached
     features = f"{computed:.0f}" if computed >= 1 else "none: shared"
     training = statistics.median(cost(record, "Trainer") for record in records)
-    return f"| {name} | {statistics.mean(accuracy):.1%} | {spread} | {features} | {training:.0f} |"
+    mean = f"{statistics.mean(accuracy):.1%}"
+    return f"| {name} | {len(records)} | {mean} | {spread} | {features} | {training:.0f} |"
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="a folder of class folders")
     parser.add_argument("--weights", required=True, help="imagenet, or a Keras .h5 file")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each; the table has all that are kept")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each; 0 only writes the table of those kept")
     parser.add_argument("--root", type=Path, default=PROJECT / "build" / "transfer-learning")
     options = parser.parse_args()
     folder = options.root / "records"
@@ -80,8 +81,9 @@ def main() -> None:
             if not kept.exists():
                 kept.write_text(json.dumps(run(options.root, options.data, options.weights, overrides, seed), indent=1))
         records = [json.loads(kept.read_text()) for kept in sorted(folder.glob(f"{stem}-[0-9]*.json"))]
-        lines.append(row(name, records))
-        print(lines[-1], flush=True)
+        if records:
+            lines.append(row(name, records))
+            print(lines[-1], flush=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
 

@@ -14,9 +14,20 @@ def read(prefix: str, wanted: Callable[[str], bool] = lambda name: True) -> dict
     Args:
         prefix: path of the checkpoint without `.index`.
         wanted: tells by name.
+
+    Raises:
+        tf.errors.OpError: there is none, or it is damaged.
     """
     reader = tf.train.load_checkpoint(prefix)
-    return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
+    return {name: tensor(reader, name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
+
+
+def tensor(reader: tf.train.CheckpointReader, name: str) -> np.ndarray:  # type: ignore[name-defined]
+    """One tensor of an open checkpoint. Raises tf.errors.OpError if it is damaged."""
+    try:
+        return reader.get_tensor(name)
+    except IndexError as error:  # what TensorFlow's reader raises for a file that was cut short
+        raise tf.errors.DataLossError(None, None, str(error)) from error
 
 
 def name_of(variable: tf.Variable) -> str:

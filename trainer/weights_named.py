@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from trainer import inception_v3
+from trainer import checkpoints, inception_v3
 from trainer.errors import InputError
 
 _SCOPE = "InceptionV3"  # slim's, and ours
@@ -108,7 +108,11 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
                     f"{where} does not fit InceptionV3: its tensor {name} has the shape {found}, where "
                     f"{layer.name}/{weight} of shape {shape} belongs."
                 )
-            value = np.asarray(reader.get_tensor(keys[name])).astype(np.float32)
+            try:
+                value = np.asarray(checkpoints.tensor(reader, keys[name])).astype(np.float32)
+            except tf.errors.OpError as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{where} is damaged: its tensor {name} cannot be read: {reason}") from error
             if not np.isfinite(value).all():
                 raise InputError(f"{where} is damaged: its tensor {name} holds NaN or infinity.")
             arrays[f"{layer.name}/{weight}"] = value

@@ -247,3 +247,11 @@ def test_file_of_something_else_is_said(tmp_path: Path) -> None:
     (tmp_path / "weights.ckpt").write_bytes(b"something else entirely")
     with pytest.raises(InputError, match=r"neither a Keras \.h5 file nor a TensorFlow checkpoint"):
         weights.load(BackboneConfig(weights=str(tmp_path / "weights.ckpt")))
+
+
+def test_checkpoint_that_was_cut_short_is_said(tmp_path: Path) -> None:
+    config = write_slim(tmp_path / "model.ckpt", lambda arrays: None)
+    (data,) = tmp_path.glob("model.ckpt.data*")
+    data.write_bytes(data.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"is damaged: its tensor InceptionV3/.* cannot be read"):
+        weights.load(config)

@@ -135,7 +135,7 @@ def test_a_large_file_is_rejected_unread(image_folder: Folders) -> None:
     folder = image_folder(cat=1, dog=1)
     with (folder / "cat" / "large.bmp").open("wb") as file:
         file.truncate(65 * 2**20)
-    assert rejected(folder, "cat/large.bmp") == "limits: 68157440 bytes are more than 64 MB"
+    assert rejected(folder, "cat/large.bmp") == "limits: 68,157,440 bytes are more than 64 MB"
 
 
 def test_a_long_list_of_names_is_cut() -> None:
