@@ -39,6 +39,7 @@ from trainer.errors import InputError
 HOST = "127.0.0.1"
 
 _LOG = logging.getLogger(__name__)
+_CANCEL_SECONDS = 5.0  # gRPC cancels what has not ended by then; whoever stops a server must not wait for it for ever
 _SIGNATURE_DEF = "signature_def"
 _METHODS = (
     tf.saved_model.PREDICT_METHOD_NAME,
@@ -131,7 +132,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
 
     def stop(self) -> None:
         """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
-        self._server.stop(self._limits.drain_seconds).wait()
+        self._server.stop(self._limits.drain_seconds).wait(self._limits.drain_seconds + _CANCEL_SECONDS)
 
     @_answering
     def Predict(  # noqa: N802 - gRPC's name, as those below
