@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import cattrs
 
+from trainer.config import require
+
 SMALL_STEPS = frozenset({"ImageExampleGen", "StatisticsGen"})
 """Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
 
@@ -22,11 +24,6 @@ SMALL_STEPS = frozenset({"ImageExampleGen", "StatisticsGen"})
 # named (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment; nothing is to be sent.
 _SEND_NOTHING = "--sdk_container_image={}"
 _THIS_ENVIRONMENT = "workers-have-the-environment"
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +76,7 @@ class LocalParallelEngine(BeamEngine):
     workers: int = 2
 
     def __post_init__(self) -> None:
-        _require(self.workers >= 1, "workers must be at least 1")
+        require(self.workers >= 1, "workers must be at least 1")
 
     def shared_options(self) -> list[str]:  # noqa: D102
         return ["--runner=DirectRunner", _SEND_NOTHING.format(_THIS_ENVIRONMENT)]
@@ -113,15 +110,15 @@ class PortableEngine(BeamEngine):
     timeout_hours: float = 24.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.job_server_jar is None or self.job_endpoint is None,
             "job_server_jar starts a job server and job_endpoint names one that runs: give one of them",
         )
-        _require(
+        require(
             self.image is None or self.worker_pool is None,
             "image has Docker start the workers and worker_pool names workers that run: give one of them",
         )
-        _require(self.timeout_hours > 0, f"timeout_hours is {self.timeout_hours}; it must be positive")
+        require(self.timeout_hours > 0, f"timeout_hours is {self.timeout_hours}; it must be positive")
 
     def shared_options(self) -> list[str]:  # noqa: D102
         if self.job_endpoint:
@@ -169,7 +166,7 @@ class FlinkEngine(PortableEngine):
     def __post_init__(self) -> None:
         super().__post_init__()
         for number in (self.parallelism, self.tensorflow_parallelism):
-            _require(number is None or number >= 1, "parallelism and tensorflow_parallelism must be at least 1")
+            require(number is None or number >= 1, "parallelism and tensorflow_parallelism must be at least 1")
 
     def own_runner(self) -> list[str]:  # noqa: D102
         jar = [f"--flink_job_server_jar={self.job_server_jar}"] if self.job_server_jar else []
@@ -231,11 +228,11 @@ class DataflowEngine(BeamEngine):
     max_workers: int = 10
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.temp_location.startswith("gs://"),
             f"temp_location is {self.temp_location!r}; it is a folder of Google Cloud Storage, gs://bucket/folder",
         )
-        _require(
+        require(
             self.tensorflow_threads >= 1 and self.max_workers >= 1,
             "tensorflow_threads and max_workers must be at least 1",
         )
