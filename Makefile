@@ -77,7 +77,7 @@ rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
 test: setup ## all tests, the slow ones too
-	@$(PYTHON) -m pytest -n 2 --dist loadfile
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-ports: setup airflow-env ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
 	@$(PYTHON) -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)

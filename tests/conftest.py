@@ -18,3 +18,8 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no test data: {SHARED} is not there")
     return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs begin first: at the end, one of many minutes would have a single core at work."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
