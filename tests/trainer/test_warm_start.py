@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, fitting, run, warm_start
+from trainer import backbone, checkpoints, config_values, fitting, run, tuning, warm_start
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
+from trainer.search_space import TunerConfig
 
 SUFFIX = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
 STILL, ABSURD = LearningRateConfig((0.0,)), LearningRateConfig((30.0,))
@@ -128,6 +129,25 @@ def test_training_that_is_interrupted_keeps_the_evaluation_it_began_with(
     assert resumed.best == interrupted.history[0]
     before, kept = exported(frozen_run), checkpoints.read(resumed.best_checkpoint)
     np.testing.assert_array_equal(kept["head/logits/kernel"], before["head/logits/kernel"])
+
+
+def test_a_trial_of_a_search_that_only_spoils_the_earlier_model_counts_as_that_model(
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    arguments: Callable[..., SimpleNamespace],
+    mislabelled: Callable[[str], list[str]],
+    tmp_path: Path,
+) -> None:
+    """As the Trainer would export it: of such trials none is better than another."""
+    space = TunerConfig(trials=2, steps=10, hidden_units=((16,),), dropout=(0.0,), l2=(0.0,), learning_rate=(1.0, 30.0))
+    args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
+    args.train_files = mislabelled("pooled")
+    args.custom_config["tuner"] = config_values.make_converter().unstructure(space)
+    tuner, _ = tuning.tuner_fn(args)
+    tuner.search()
+    trials = tuner.oracle.get_best_trials(2)
+    assert [trial.metrics.get_best_value("step") for trial in trials] == [0, 0]
+    assert trials[0].score == trials[1].score and trials[0].metrics.get_best_value("eval_accuracy") > 0.9
 
 
 def test_a_checkpoint_of_the_training_itself_comes_first(
