@@ -20,9 +20,10 @@ from trainer.config import require
 SMALL_STEPS = frozenset({"ImageExampleGen", "StatisticsGen"})
 """Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
 
-# With any Beam option set, TFX packs its own source as an sdist for the workers, in every step, unless an image is
-# named (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment; nothing is to be sent.
-_SEND_NOTHING = "--sdk_container_image={}"
+SEND_NOTHING = "--sdk_container_image={}"
+"""Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
+that has any Beam option at all (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment."""
+
 _THIS_ENVIRONMENT = "workers-have-the-environment"
 
 
@@ -79,7 +80,7 @@ class LocalParallelEngine(BeamEngine):
         require(self.workers >= 1, "workers must be at least 1")
 
     def shared_options(self) -> list[str]:  # noqa: D102
-        return ["--runner=DirectRunner", _SEND_NOTHING.format(_THIS_ENVIRONMENT)]
+        return ["--runner=DirectRunner", SEND_NOTHING.format(_THIS_ENVIRONMENT)]
 
     def small_step_options(self) -> list[str]:  # noqa: D102
         return ["--direct_running_mode=multi_processing", f"--direct_num_workers={self.workers}"]
@@ -132,7 +133,7 @@ class PortableEngine(BeamEngine):
         else:
             where = ["--environment_type=LOOPBACK"]
         timeout = f"--job_server_timeout={round(self.timeout_hours * 3600)}"
-        return [*runner, *where, timeout, _SEND_NOTHING.format(self.image or _THIS_ENVIRONMENT)]
+        return [*runner, *where, timeout, SEND_NOTHING.format(self.image or _THIS_ENVIRONMENT)]
 
     def own_runner(self) -> list[str]:
         """The options of the runner that starts the job server itself."""
@@ -243,7 +244,7 @@ class DataflowEngine(BeamEngine):
             f"--project={self.project}",
             f"--region={self.region}",
             f"--temp_location={self.temp_location}",
-            _SEND_NOTHING.format(self.image),
+            SEND_NOTHING.format(self.image),
             f"--max_num_workers={self.max_workers}",
             "--experiments=use_runner_v2",
         ]

@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from kfp import dsl, onprem
 from kubernetes.client import V1EnvVar
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
     KubeflowDagRunner,
@@ -36,6 +36,7 @@ from tfx.orchestration.pipeline import Pipeline
 from components import vertex_gate
 from components.ingestion.spans import split_pattern
 from pipeline import schema as schemas
+from pipeline.beam_engines import SEND_NOTHING
 from pipeline.pipeline import Places, create_pipeline, push_to, train_args
 from pipeline.settings import Settings
 from pipeline.settings_runners import KubeflowSettings, ResourceSettings
@@ -222,7 +223,9 @@ def _compile_for_vertex(
 ) -> Compiled:
     for component in pipeline.components:
         if component.id == "ModelGate":
-            component.executor_spec = ExecutorClassSpec(vertex_gate.Executor)
+            component.executor_spec = BeamExecutorSpec(vertex_gate.Executor)
+        if isinstance(component.executor_spec, BeamExecutorSpec):  # whose entry point takes its name for a Beam option
+            component.executor_spec.beam_pipeline_args.insert(0, SEND_NOTHING.format(kubeflow.image))
     config = KubeflowV2DagRunnerConfig(default_image=kubeflow.image, use_pipeline_spec_2_1=True)
     job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     spec = job["pipelineSpec"]

@@ -17,6 +17,15 @@ from pipeline.kubeflow_runner import compile_pipeline
 from tests.conftest import ROOT
 from trainer.errors import InputError
 
+BEAM_STAGES = {
+    "ImageExampleGen",
+    "StatisticsGen",
+    "Transform",
+    "FeatureExtractor",
+    "TestPredictions",
+    "Evaluator",
+    "ModelGate",
+}
 STAGES = {
     "BackboneImporter",
     "ImageExampleGen",
@@ -91,6 +100,8 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert steps["Trainer"]["env"] == [{"name": "TF_CONFIG", "value": '{"cluster": {}}'}]
     assert steps["ImageExampleGen"]["resources"] == {"cpuLimit": 1.0, "memoryLimit": 4.0}
     assert "preCacheCheck" in steps["ImageExampleGen"]["lifecycle"]
+    beam = {name for name, step in steps.items() if "--sdk_container_image=registry/classifier:1" in step["args"]}
+    assert beam == BEAM_STAGES  # TFX would pack its own source for the workers, in each of them
     tasks = spec["root"]["dag"]["tasks"]
     assert {task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name in STAGES} == {3}
     parameters = spec["root"]["inputDefinitions"]["parameters"]

@@ -151,14 +151,11 @@ def test_the_current_kfp_sdk_loads_the_vertex_spec(tmp_path: Path) -> None:
         f"loaded = components.load_component_from_file({str(spec)!r})\n"
         "print(__version__, loaded.name, *loaded.component_spec.inputs)\n"
     )
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    command = [uv, "run", "--no-project", "--isolated", "--python", python, "--with", "kfp>=2.14,<3", "python", "-c"]
-    done = subprocess.run([*command, program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    if (
-        done.returncode
-        and "kfp" in done.stderr
-        and ("error sending request" in done.stderr or "offline" in done.stderr)
-    ):
+    command = [uv, "run", "--no-project", "--isolated", "--python", sys.executable, "--with", "kfp>=2.14,<3"]
+    done = subprocess.run(
+        [*command, "python", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    if done.returncode and ("error sending request" in done.stderr or "offline" in done.stderr):
         pytest.skip(f"kfp cannot be installed: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
     version, name, *inputs = done.stdout.split()
