@@ -1,7 +1,9 @@
 """A SavedModel loaded the way TensorFlow Serving loads it: one session, restored and initialised.
 
 `tf.saved_model.load` would rebuild functions in Python instead; the v1 loader runs the same steps as the C++ server
-(import the graph, restore the variables, run the init op), so what fails here fails there.
+(import the graph, restore the variables, run the init op), so what fails here fails there. Only the optimiser of graphs
+is off: it costs seconds at each signature's first request, and InceptionV3 answers no faster for it
+(`benchmarks/serving_session.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class ServedModel:
             OSError: there is no SavedModel with the tag `serve`, or it has lost files.
             tf.errors.OpError: its files are damaged or do not fit its graph.
         """
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        options = tf.compat.v1.ConfigProto()
+        options.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=options)
         with self._session.graph.as_default():
             try:
                 meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], directory)
