@@ -4,7 +4,8 @@
         --weights ../shared/weights/inception_v3_imagenet_partial_notop.h5
 
 Every figure comes from whole runs of the pipeline, one a seed. They share one folder, so that features are computed
-once for all that need the same; a run that ended is not made again, so that a benchmark that was stopped goes on.
+once for all that need the same; a run that ended is not made again, so that a benchmark that was stopped goes on. Rows
+of which nothing was run stay as they are on the page.
 """
 
 import argparse
@@ -19,7 +20,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGE = PROJECT / "docs" / "results.md"
 BEGIN, END = "<!-- made by benchmarks/transfer_learning.py -->", "<!-- end -->"
 
-ALL = "evaluation.thresholds={} evaluation.per_slice={} evaluation.slices=[label] training.early_stopping=null"
+HEADER = """\
+| base | seeds | accuracy | over the seeds | features, CPU s | training, CPU s |
+|---|---|---|---|---|---|"""
+
+ALL = (
+    "evaluation.thresholds={} evaluation.per_slice={} evaluation.slices=[label] training.early_stopping=null "
+    "serving.timeout_seconds=1800"  # other work may go on beside
+)
 SUFFIX = "training.steps=80 training.eval_every=20 training.batch_size=32"
 NORMS_FROZEN = "[['batch_normalization.*', 0], ['conv2d_(7[6-9]|8.|9.)', 1], ['.*', 0]]"
 VARIANTS = {
@@ -66,26 +74,26 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder of class folders")
     parser.add_argument("--weights", required=True, help="imagenet, or a Keras .h5 file")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each; 0 only writes the table of those kept")
+    parser.add_argument("--only", metavar="BASE", choices=VARIANTS, help="run this row of the table alone")
     parser.add_argument("--root", type=Path, default=PROJECT / "build" / "transfer-learning")
     options = parser.parse_args()
     folder = options.root / "records"
-    lines = [
-        "| base | seeds | accuracy | over the seeds | features, CPU s | training, CPU s |",
-        "|---|---|---|---|---|---|",
-    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    table, _, after = rest.partition(END)
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()}
     for name, overrides in VARIANTS.items():
         stem = name.replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        for seed in range(1, options.seeds + 1):
+        for seed in range(1, options.seeds + 1) if options.only in (None, name) else ():
             kept = folder / f"{stem}-{seed}.json"
             if not kept.exists():
                 kept.write_text(json.dumps(run(options.root, options.data, options.weights, overrides, seed), indent=1))
         records = [json.loads(kept.read_text()) for kept in sorted(folder.glob(f"{stem}-[0-9]*.json"))]
         if records:
-            lines.append(row(name, records))
-            print(lines[-1], flush=True)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
+            rows[name] = row(name, records)
+            print(rows[name], flush=True)
+    lines = [HEADER, *(rows[name] for name in VARIANTS if name in rows)]
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,14 @@ class Settings:
                 self.training.distribution != "parameter_server",
                 "tuner: trials are trained in one process; set training.distribution to none or mirrored",
             )
+        for name, first in (
+            ("head_steps", self.training.head_steps),
+            ("learning_rate.warmup_steps", self.training.learning_rate.warmup_steps),
+        ):
+            require(
+                first < self.training.steps,
+                f"training.{name} is {first}, and training ends after {self.training.steps} steps (training.steps)",
+            )
         require(
             self.training.head_steps == 0 or cut != "pooled",
             "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",

@@ -18,6 +18,7 @@ from trainer import (
     fitting,
     head,
     progress,
+    resumption,
     search_space,
     summary,
     warm_start,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # imports all of TFX's components, 16 s
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """TFX Trainer's entry point; a second call on the same `model_run_dir` continues from its last checkpoint.
+    """TFX Trainer's entry point; goes on where a call with the same arguments was killed (`resumption`).
 
     Args:
         fn_args: `train_files` and `eval_files` are features (FeatureExtractor's) or raw examples; `base_model` is the
@@ -45,6 +46,7 @@ def run_fn(fn_args: FnArgs) -> None:
     settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:
         settings = search_space.apply(fn_args.hyperparameters["values"], settings)
+    went_on_at = resumption.go_on(fn_args)
     fitted = fitting.fit(settings, fn_args)
     if not fitted.estimator.config.is_chief:
         return
@@ -66,7 +68,7 @@ def run_fn(fn_args: FnArgs) -> None:
         steps,
         time.monotonic() - started,
         warm_start.read_record(fn_args.model_run_dir),
-        (*fitted.notes, *summary.notes_on_best(fitted.evaluations)),
+        (*fitted.notes, *summary.notes_on_resumption(went_on_at), *summary.notes_on_best(fitted.evaluations)),
     )
     with tf.io.gfile.GFile(f"{fn_args.model_run_dir.rstrip('/')}/{summary.FILE_NAME}", "w") as file:
         json.dump(content, file, indent=1)

@@ -70,6 +70,11 @@ def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
     )
 
 
+def notes_on_resumption(step: int) -> tuple[str, ...]:
+    """Says so where training did not begin at step 0."""
+    return (f"training went on at step {step}, where an earlier run was stopped",) if step else ()
+
+
 def notes_on_best(evaluations: Evaluations) -> tuple[str, ...]:
     """Says so where no step of the training was better than the earlier model it began with."""
     if evaluations.best["step"] > 0:

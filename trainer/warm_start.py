@@ -124,6 +124,10 @@ def _head(
     """The head's values, and whether it is kept, reordered or rebuilt; and why it is rebuilt."""
     if set(old) != set(new):
         return {}, "rebuilt", f"the classes changed from {', '.join(old)} to {', '.join(new)}"
+    output = config.backbone.output
+    in_base = {name.split("/")[1] for name in values if name.startswith(f"{backbone.SCOPE}/")}
+    if in_base - {layer.name for layer in inception_v3.between(None, output)}:
+        return {}, "rebuilt", f"its base went on after {output}, where that of this training ends"
     found = {name: value for name, value in values.items() if name.startswith(f"{head.SCOPE}/")}
     units = tuple(found[f"{head.SCOPE}/hidden_{i}/bias"].size for i in range(len(found) // 2 - 2))
     if units != config.head.hidden_units:

@@ -1,9 +1,12 @@
 """Whole runs of the embedded default, as a user starts them."""
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,15 +100,39 @@ def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root):
     assert last_run(root)["pushed_model"] == before
 
 
+OTHER_HEAD = (
+    "backbone.weights=random head.hidden_units=[16] training.steps=200 training.eval_every=20 "
+    "training.learning_rate=1e-6 training.early_stopping=null evaluation.thresholds.accuracy.min=0.999"
+)
+
+
+def kill_in_training(root):
+    """Starts a run with other settings of the head, and kills it once training has got somewhere."""
+    trainings = root / "digits" / "artifacts" / "Trainer" / "model_run"
+    before = set(trainings.iterdir())
+    command = [sys.executable, "-m", "pipeline", "run", "--set", OTHER_HEAD, "--root", str(root)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not any(
+        int(file.stem.rpartition("-")[2]) >= 60
+        for folder in set(trainings.iterdir()) - before
+        for file in folder.glob("model.ckpt-*.index")
+    ):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
 def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_why(root):
+    """Also where the first try is killed: the second goes on with its training."""
     pushed = last_run(root)["pushed_model"]
-    done = pipeline(
-        "run", "--set", "backbone.weights=random head.hidden_units=[16] training.steps=20 training.eval_every=20",
-        "--set", "evaluation.thresholds.accuracy.min=0.999", root=root,
-    )  # fmt: skip
+    kill_in_training(root)
+    done = pipeline("run", "--set", OTHER_HEAD, root=root)
     assert done.returncode == 3, done.stdout
     assert stages(root)["FeatureExtractor"]["cached"] and not stages(root)["Trainer"]["cached"]
     record = last_run(root)
+    (went_on,) = (re.fullmatch(r"training went on at step (\d+), .*", n) for n in record["notes"] if "went on" in n)
+    assert 60 <= int(went_on[1]) < 200 and f"note: {went_on[0]}" in done.stdout
     assert record["status"] == "refused" and record["pushed_model"] is None
     assert record["metrics"]["accuracy"]["baseline"] > record["metrics"]["accuracy"]["overall"]
     assert {"min"} <= {f["kind"] for f in record["failures"] if f["metric"] == "accuracy" and f["value"] < 0.999}

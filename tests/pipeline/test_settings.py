@@ -103,6 +103,14 @@ def test_settings_cannot_be_changed():
         ("training.momentum=0.5", "adam takes no momentum"),
         ("training.head_steps=10", "without fine_tune nothing but the head ever trains"),
         (
+            "training.head_steps=600",
+            "training.head_steps is 600, and training ends after 600 steps (training.steps)",
+        ),
+        (
+            "training.learning_rate={values: [1.0e-3], warmup_steps: 900}",
+            "training.learning_rate.warmup_steps is 900, and training ends after",
+        ),
+        (
             "training={head_steps: 10, distribution: parameter_server}",
             "does not go with distribution: parameter_server",
         ),

@@ -18,10 +18,11 @@ import tensorflow as tf
 from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, fitting, head, weights_h5
+from trainer import backbone, checkpoints, fitting, head, resumption, weights_h5
 from trainer.config import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from trainer.errors import InputError
-from trainer.summary import notes_on_classes, notes_on_rules
+from trainer.evaluations import Evaluations
+from trainer.summary import FILE_NAME, notes_on_classes, notes_on_rules
 
 
 @pytest.fixture
@@ -137,14 +138,19 @@ def test_restart_continues_from_the_last_checkpoint(
 def test_killed_training_ends_as_one_that_was_not(
     features_at: Callable[[str], Path], transform_directory: Path, backbone_directory: Path, tmp_path: Path
 ) -> None:
-    """`kill -9` of the process, soon after a checkpoint; BatchNorm, dropout and Adam go on where they were."""
+    """`kill -9` of the process, soon after a checkpoint; BatchNorm, dropout and Adam go on where they were.
+
+    In another folder, since TFX gives the next run's execution one of its own.
+    """
     fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
     config = settings(fine_tune, steps=150, eval_every=30, early_stopping=None)
 
     def args_in(out: Path) -> SimpleNamespace:
-        return training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, out)
+        args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, out)
+        args.model_run_dir = str(out)
+        return args
 
-    killed, whole = args_in(tmp_path / "killed"), args_in(tmp_path / "whole")
+    killed, whole = args_in(tmp_path / "model_run" / "1"), args_in(tmp_path / "whole")
     task = tmp_path / "task.json"
     task.write_text(json.dumps(vars(killed)))
     process = subprocess.Popen([sys.executable, "-m", "trainer.task", str(task)], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -155,12 +161,34 @@ def test_killed_training_ends_as_one_that_was_not(
     assert process.wait() == -signal.SIGKILL
     stopped_at = last_step(killed)
     assert 60 <= stopped_at < 150
-    again = fitting.fit(config, killed)
+    next_run = args_in(tmp_path / "model_run" / "2")
+    assert resumption.go_on(next_run) == stopped_at
+    again = fitting.fit(config, next_run)
     assert [e["step"] for e in again.evaluations.history] == [30, 60, 90, 120, 150]
-    found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (killed, whole))
+    found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (next_run, whole))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_only_a_training_of_the_same_inputs_that_did_not_end_is_taken_over(
+    pooled_args: SimpleNamespace, tmp_path: Path
+) -> None:
+    def execution(number: int, **other: object) -> SimpleNamespace:
+        return SimpleNamespace(
+            **vars(pooled_args) | {"model_run_dir": str(tmp_path / "model_run" / str(number))} | other
+        )
+
+    first = execution(1)
+    assert resumption.go_on(first) == 0
+    wanted = fitting.fit(settings(steps=10), first).evaluations.history
+    assert resumption.go_on(execution(2)) == 10
+    assert Evaluations(execution(2).model_run_dir, None).history == wanted
+    assert resumption.go_on(execution(3, train_files=["/other/*"])) == 0
+    assert resumption.go_on(execution(4, custom_config={"trainer": {}, "code": "of another version"})) == 0
+    for number in (1, 2):
+        (tmp_path / "model_run" / str(number) / FILE_NAME).touch()
+    assert resumption.go_on(execution(5)) == 0
 
 
 def last_step(args: SimpleNamespace) -> int:

@@ -209,6 +209,15 @@ def test_a_head_of_other_layers_begins_anew(packed: Callable[..., Path], frozen_
     assert decided.why_not == "its hidden units were [16], and are [32, 16] now"
 
 
+def test_a_head_on_another_block_begins_anew(packed: Callable[..., Path], frozen_run: Path, tmp_path: Path) -> None:
+    """Also on one as wide (mixed9 is), whose features mean something else."""
+    base = packed(frozen_run)
+    for output in ("mixed9", "mixed8"):
+        decided = prepare(base, settings(output=output), tmp_path)
+        assert (decided.head, decided.checkpoint) == ("rebuilt", None)
+        assert decided.why_not == f"its base went on after {output}, where that of this training ends"
+
+
 def test_a_base_that_moved_where_it_is_frozen_now_is_not_taken(
     packed: Callable[..., Path], suffix_run: Path, tmp_path: Path
 ) -> None:
