@@ -92,6 +92,24 @@ def test_a_cold_run_pushes_a_model_and_says_so(cold):
     assert done.stderr == ""
 
 
+def test_the_report_of_a_run_has_every_part(cold):
+    """Of the artifacts that the components really write; `tests/pipeline/test_report.py` looks at each part closely."""
+    record = last_run(cold[0])
+    page = Path(record["report"]).read_text()
+    assert "Parts of this report could not be made" not in page
+    parts = re.findall(r' id="([a-z]+)"', page)
+    assert parts == [
+        "main", "notes", "data", "training", "metrics", "confusions", "calibration", "mistakes", "run", "backbone",
+        "settings", "lineage", "history", "versions",
+    ]  # fmt: skip
+    assert record["backbone"]["sha256"] in page and "2.15.1" in page and "Learning rate" in page
+    assert "Expected calibration error" in page and "Most confused" in page and "Peak memory" in page
+    mistakes = round((1 - record["metrics"]["accuracy"]["overall"]) * record["images"]["test"])
+    assert page.count('alt="as the network saw it"') == min(12, mistakes) > 0
+    assert 'alt="what spoke for' in page
+    assert all(f">{stage}<" in page for stage in HEAVY)
+
+
 def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root):
     before = last_run(root)["pushed_model"]
     done = pipeline("run", "--set", "backbone.weights=random", root=root)

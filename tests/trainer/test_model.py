@@ -9,12 +9,11 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.conftest import settings
-from trainer import backbone, head
+from trainer import backbone, head, rules
 from trainer.config import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
 from trainer.model import Model, base, make_model_fn
 
 LEARNS = FineTuneConfig(rules=(("(conv2d|batch_normalization)_93", 1.0), ("conv2d_85", 0.1), (".*", 0.0)))
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 75, 75, 3)).astype(np.float32)
 LABELS = np.array([0, 2, 1, 0])
 ONE_HOT = np.eye(3)[LABELS]
 AT_MIXED9 = np.random.default_rng(2).uniform(0, 1, (4, 1, 1, 2048)).astype(np.float32)
@@ -55,23 +54,35 @@ def test_first_loss_is_that_of_the_pretrained_weights(backbone_directory: Path) 
     np.testing.assert_allclose(loss, numpy_losses(standardised @ kernel + bias, ONE_HOT).mean(), rtol=1e-5)
 
 
-def test_gradients_from_features_at_the_cut_are_those_of_the_whole_network(backbone_directory: Path) -> None:
-    model = model_of(settings(LEARNS), backbone_directory, "mixed9")
+@pytest.mark.parametrize(
+    ("fine_tune", "cut", "size", "stored", "error"),
+    [
+        (LEARNS, "mixed9", 75, np.float32, 1e-5),
+        (FineTuneConfig(from_layer="mixed9"), "mixed8", 139, np.float32, 1e-4),
+        # As FeatureExtractor stores maps: the statistics of 36 pixels of a random network magnify the rounding.
+        (FineTuneConfig(from_layer="mixed9"), "mixed8", 139, np.float16, 0.15),
+    ],
+)
+def test_gradients_from_features_at_the_cut_are_those_of_the_whole_network(
+    fine_tune: FineTuneConfig, cut: str, size: int, stored: type, error: float, backbone_directory: Path
+) -> None:
+    """With the prefix frozen; within the rounding of what is stored, as relative L2 distance."""
+    model = model_of(settings(fine_tune), backbone_directory, cut)
+    images = np.random.default_rng(0).uniform(-1, 1, (4, size, size, 3)).astype(np.float32)
 
     def gradients(features: dict[str, np.ndarray], at_cut: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
             pooled, network = base(model, {n: tf.constant(v, name=n) for n, v in features.items()}, training=True)
             assert network is not None
-            names = ("conv2d_93", "batch_normalization_93", "conv2d_85")
-            found = {n: tf.gradients(tf.reduce_sum(pooled**2), network.variables[n][0])[0] for n in names}
+            trained = rules.trained_layers(fine_tune, "mixed10")
+            found = {n: tf.gradients(tf.reduce_sum(pooled**2), network.variables[n][0])[0] for n in trained}
             backbone.restore(session, str(backbone_directory))
             return session.run((found, graph.get_tensor_by_name(at_cut)))
 
-    from_images, at_cut = gradients({"image": IMAGES}, "mixed9/concat:0")
-    from_features, _ = gradients({"features": at_cut}, "features:0")
+    from_images, at_cut = gradients({"image": images}, f"{cut}/concat:0")
+    from_features, _ = gradients({"features": at_cut.astype(stored).astype(np.float32)}, "features:0")
     for name, gradient in from_images.items():
-        assert np.abs(gradient).max() > 0
-        np.testing.assert_allclose(from_features[name], gradient, rtol=1e-4, atol=1e-7 * np.abs(gradient).max())
+        assert np.linalg.norm(from_features[name] - gradient) < error * np.linalg.norm(gradient), name
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
