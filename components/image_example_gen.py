@@ -21,7 +21,7 @@ from tfx.utils import proto_utils
 
 from components.ingestion import ingest_record
 from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
-from components.ingestion.image_layout import AUTO, Listing
+from components.ingestion.image_layout import AUTO, TFRECORDS, Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve, split_pattern
@@ -123,6 +123,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             InputError: if the folder has no layout that is known, or its metadata does not fit it.
+            ValueError: a listed file is neither read nor rejected, a fault of ours.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
@@ -162,7 +163,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 read_rejected(scratch),
                 assignment.duplicates,
                 list(weights),
-                {"ignored": listing.ignored, "layout": listing.layout, "given": listing.given},
+                {
+                    "ignored": listing.ignored,
+                    "layout": listing.layout,
+                    "given": listing.given,
+                    "listed": None if listing.layout == TFRECORDS else len(listing.files),
+                },
             )
         finally:
             if fileio.exists(scratch):

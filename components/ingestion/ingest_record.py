@@ -13,7 +13,7 @@ from typing import Any
 
 from tfx.dsl.io import fileio
 
-from components.ingestion.image_splits import Duplicates, Facts
+from components.ingestion.image_splits import GROUP, Duplicates, Facts
 
 REJECTS_FILE = "rejects.jsonl"
 """A JSON object a line with `path`, `label`, `stage` and `reason`, sorted by path."""
@@ -44,15 +44,27 @@ def write(
         facts: of all images that were read.
         splits: their paths -> their splits.
         rejects: all that were not.
-        duplicates: among the images.
+        duplicates: among the images, and groups across splits.
         split_names: in order.
-        about: `ignored`, `layout` and `given`, as in `image_layout.Listing`.
+        about: `ignored`, `layout` and `given`, as in `image_layout.Listing`; and `listed`, the number of its files that
+            are one image each, None where they hold many.
+
+    Raises:
+        ValueError: a listed file is neither read nor rejected, or both, a fault of ours.
     """
     rejected = sorted(rejects, key=lambda reject: reject["path"])
-    counts: dict[str, Any] = {"found": 0, "ignored": about["ignored"], _REJECTED: len(rejected), "read": len(facts)}
-    counts["found"] = counts["ignored"] + counts[_REJECTED] + counts["read"]
+    ended = len(rejected) + len(facts)
+    listed = ended if about["listed"] is None else about["listed"]
+    if ended != listed:
+        raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejected)} rejected")
+    counts: dict[str, Any] = {
+        "found": about["ignored"] + listed,
+        "ignored": about["ignored"],
+        _REJECTED: len(rejected),
+        "read": len(facts),
+    }
     counts |= dict.fromkeys(split_names, 0) | collections.Counter(splits[image.path] for image in facts)
-    counts["duplicates"] = len({path for group in duplicates for path in group.paths[1:]})
+    counts["duplicates"] = len({path for group in duplicates if group.kind != GROUP for path in group.paths[1:]})
     counts |= {"layout": about["layout"], "given": list(about["given"])}
     classes: dict[str, dict[str, int]] = {}
     for label, outcome in itertools.chain(

@@ -328,6 +328,25 @@ def test_a_leak_between_given_splits_stops_beyond_its_bound(gate: Callable[..., 
     assert notes[0].startswith("1 of 100 pictures of eval and test (1.0%) are in another split too")
 
 
+def test_a_group_in_several_given_splits_is_a_leak(gate: Callable[..., list[str]]) -> None:
+    paths = ["eval/a/1.png", "test/b/2.png", "train/a/9.png"]
+    patient = Duplicates("group", paths, ["a", "b", "a"], ["eval", "test", "train"])
+    splits = {"train": rows(*ALL), "eval": rows("daisy"), "given": ["train", "eval", "test"]}
+    with pytest.raises(InputError) as caught:
+        gate(duplicates=[patient], test=rows(*["daisy"] * 9), **splits)
+    assert "2 of 10 pictures of eval and test (20.0%) are in another split too, or their group is" in str(caught.value)
+    shown = "eval/a/1.png (eval) and test/b/2.png (test) and train/a/9.png (train)"
+    assert f"    one group of data.group_by: {shown}" in str(caught.value)
+    notes = gate(duplicates=[patient], test=rows(*["daisy"] * 9), bounds={"leaked": 0.2}, **splits)
+    assert len(notes) == 2, "a group is no duplicate and no near-duplicate of two labels"
+
+
+def test_an_image_that_statisticsgen_did_not_see_is_a_fault_of_ours(gate: Callable[..., list[str]]) -> None:
+    data = {"train": rows(*ALL), "eval": rows("daisy"), "test": rows("daisy")}
+    with pytest.raises(ValueError, match="4 images were written to train; StatisticsGen saw 3"):
+        gate(unseen=1, **data)
+
+
 def test_a_large_group_of_near_duplicates_is_told(gate: Callable[..., list[str]]) -> None:
     group = Duplicates("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
     notes = gate(duplicates=[group], train=rows(*ALL * 30), eval=rows("daisy"), test=rows("daisy"))
