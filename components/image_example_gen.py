@@ -33,6 +33,9 @@ REJECTS = "rejects"
 SPANS = "spans"
 """Custom property of the examples: JSON, a list of `span`, `version` and `folder` for each span that was read."""
 
+CONTENT = "content_sha256"
+"""Custom property of the examples: `ingest_record.content_hash` of all images."""
+
 _CLASS_FOLDERS = "*/*"
 _UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
 
@@ -175,6 +178,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 fileio.rmtree(scratch)
         for split in weights:  # so that later stages know how much there is to do
             examples.set_int_custom_property(f"examples_{split}", counts[split])
+        examples.set_string_custom_property(CONTENT, ingest_record.content_hash(facts))
         examples.set_string_custom_property(SPANS, json.dumps(_spans(config)))
         duplicates = f"{counts['duplicates']:,} duplicates" if counts["duplicates"] else ""
         done = counts["read"] + counts["rejected"]

@@ -6,6 +6,7 @@ It is an artifact of its own, published whatever comes of the run: ValidationGat
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,8 @@ DUPLICATES_FILE = "duplicates.jsonl"
 
 COUNTS_FILE = "counts.json"
 """{"found", "ignored", "rejected", "read", <split>..., "duplicates", "layout", "given": [split...],
-"classes": {<name>: {<split>..., "rejected"}}}: found = ignored + rejected + read, and read is the sum of the splits."""
+"classes": {<name>: {<split>..., "rejected"}}}: found = ignored + rejected + read, and read is the sum of the splits.
+What is found are files, or what is in them where files hold many images."""
 
 _REJECTED = "rejected"
 
@@ -77,6 +79,14 @@ def write(
     with fileio.open(f"{uri}/{COUNTS_FILE}", "w") as file:
         file.write(json.dumps({**counts, "classes": dict(sorted(classes.items()))}, indent=1, ensure_ascii=False))
     return counts
+
+
+def content_hash(facts: Iterable[Facts]) -> str:
+    """SHA-256, as hexadecimal digits, of every image's path, content and class: the same for any copy of the data."""
+    content = hashlib.sha256()
+    for image in sorted((image.path, image.sha256, image.label) for image in facts):
+        content.update(f"{json.dumps(image)}\n".encode())
+    return content.hexdigest()
 
 
 def read_counts(uri: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Data:
     rejected: int
     classes: list[ClassCounts]
     rejects: list[dict[str, str]]
-    fingerprint: str | None = None
+    content_sha256: str | None = None
     samples: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
     ignored: int = 0
     duplicates: list[Duplicates] = dataclasses.field(default_factory=list)

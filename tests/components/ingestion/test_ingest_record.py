@@ -30,6 +30,18 @@ def test_a_file_that_is_not_accounted_for_is_a_fault_of_ours(listed: int, tmp_pa
         write(tmp_path, listed)
 
 
+def test_the_hash_of_the_content_is_that_of_path_bytes_and_class() -> None:
+    images = [Facts(f"{i}.png", "a", "train", "g", f"hash{i}", f"p{i}", "", "") for i in range(3)]
+    first = ingest_record.content_hash(images)
+    assert len(first) == 64
+    assert (
+        ingest_record.content_hash([image._replace(split="", group="", pixels="") for image in reversed(images)])
+        == first
+    )
+    for change in ({"path": "x.png"}, {"sha256": "other"}, {"label": "b"}):
+        assert ingest_record.content_hash([images[0]._replace(**change), *images[1:]]) != first
+
+
 def test_a_group_across_splits_is_no_duplicate(tmp_path: Path) -> None:
     paths = list(SPLITS)
     same, group = (
