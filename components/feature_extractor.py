@@ -64,7 +64,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the artifact. Raises InputError if `bfloat16` is `on` and cannot be had (`choose_session`)."""
+        """Writes the artifact.
+
+        Raises:
+            InputError: `bfloat16` is `on` and cannot be had (`choose_session`).
+            ValueError: there are not as many features as images, a fault of ours.
+        """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         features = artifact_utils.get_single_instance(output_dict["features"])
@@ -104,17 +109,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         worker = extract[splits[0]].acquire(lambda: choice.session)
         features.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        numbers = f"{features.uri}/.numbers"
         with self._make_beam_pipeline() as pipeline:
             for split, pattern in patterns.items():
-                _ = (
+                extracted = (
                     pipeline
                     | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
                     | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
                     | f"Extract[{split}]" >> beam.ParDo(extract[split])
-                    | f"Write[{split}]"
-                    >> beam.io.WriteToTFRecord(f"{artifact_utils.get_split_uri([features], split)}/features")
+                )
+                uri = artifact_utils.get_split_uri([features], split)
+                _ = extracted | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/features")
+                _ = (
+                    extracted
+                    | f"Count[{split}]" >> beam.combiners.Count.Globally()
+                    | f"WriteCount[{split}]" >> beam.io.WriteToText(f"{numbers}/{split}")
                 )
         worker.session.close()
+        _check_total(numbers, total)
         counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
         for name, number in counts.items():
             features.set_int_custom_property(name, number)
@@ -154,6 +166,17 @@ def _earlier(artifacts: Sequence[types.Artifact], ways: dict[str, dict[str, Any]
                 found[json.dumps(way)] += records.find(f"{artifact_utils.get_split_uri([artifact], split)}/*")
     indexes = {way: Earlier(files) for way, files in found.items()}
     return {split: indexes[json.dumps(way)] for split, way in ways.items()}
+
+
+def _check_total(folder: str, total: int | None) -> None:
+    """Nothing may get lost between the stages unseen; Beam's own counters may count what was tried twice."""
+    written = 0
+    for path in fileio.glob(f"{folder}/*-of-*"):
+        with fileio.open(path) as file:
+            written += sum(map(int, file.read().split()))
+    fileio.rmtree(folder)
+    if total is not None and written != total:
+        raise ValueError(f"{total} images were to be read; features of {written} were written")
 
 
 def _count(pipeline: beam.Pipeline, name: str) -> int:

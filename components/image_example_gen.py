@@ -21,7 +21,7 @@ from tfx.utils import proto_utils
 
 from components.ingestion import ingest_record
 from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
-from components.ingestion.image_layout import AUTO, Listing
+from components.ingestion.image_layout import AUTO, TFRECORDS, Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve, split_pattern
@@ -32,6 +32,9 @@ from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 REJECTS = "rejects"
 SPANS = "spans"
 """Custom property of the examples: JSON, a list of `span`, `version` and `folder` for each span that was read."""
+
+CONTENT = "content_sha256"
+"""Custom property of the examples: `ingest_record.content_hash` of all images."""
 
 _CLASS_FOLDERS = "*/*"
 _UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
@@ -123,6 +126,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             InputError: if the folder has no layout that is known, or its metadata does not fit it.
+            ValueError: a listed file is neither read nor rejected, a fault of ours.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
@@ -162,13 +166,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 read_rejected(scratch),
                 assignment.duplicates,
                 list(weights),
-                {"ignored": listing.ignored, "layout": listing.layout, "given": listing.given},
+                {
+                    "ignored": listing.ignored,
+                    "layout": listing.layout,
+                    "given": listing.given,
+                    "listed": None if listing.layout == TFRECORDS else len(listing.files),
+                },
             )
         finally:
             if fileio.exists(scratch):
                 fileio.rmtree(scratch)
         for split in weights:  # so that later stages know how much there is to do
             examples.set_int_custom_property(f"examples_{split}", counts[split])
+        examples.set_string_custom_property(CONTENT, ingest_record.content_hash(facts))
         examples.set_string_custom_property(SPANS, json.dumps(_spans(config)))
         duplicates = f"{counts['duplicates']:,} duplicates" if counts["duplicates"] else ""
         done = counts["read"] + counts["rejected"]

@@ -25,6 +25,7 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
 from components.serving import serving_probe
+from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
 from trainer import progress
 
 REPORT_FILE = "serving_check.json"
@@ -65,6 +66,7 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
     max_load_seconds: Parameter[float] = None,
     max_memory_mb: Parameter[float] = None,
     timeout_seconds: Parameter[int] = 300,
+    server: Parameter[str] = "{}",
     code: Parameter[str] = "",
 ) -> None:
     """Blesses the model if it serves; a model that crashes, hangs or fails a check is not blessed, and the run goes on.
@@ -80,6 +82,7 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
         max_load_seconds: see `Limits`.
         max_memory_mb: see `Limits`.
         timeout_seconds: after this long the process counts as hung.
+        server: JSON: `serving.server` of the settings, the bounds of the server that it is asked through.
         code: hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
@@ -89,6 +92,8 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
         artifact_utils.get_split_uri([examples], split),
         Limits(max_median_latency_ms, max_latency_ms, max_load_seconds, max_memory_mb),
         timeout_seconds,
+        ServerLimits.from_json(server),
+        _PROBE,
     )
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{REPORT_FILE}", "w") as file:
@@ -106,6 +111,7 @@ def check(
     examples_dir: str,
     limits: Limits = Limits(),
     timeout_seconds: float = 300,
+    server: ServerLimits = DEFAULT_LIMITS,
     command: Sequence[str] = _PROBE,
 ) -> dict[str, Any]:
     """Runs the probe on a SavedModel and judges what it found.
@@ -115,7 +121,8 @@ def check(
         examples_dir: a folder of TFRecord files of raw tf.Examples.
         limits: bounds on what the probe measures.
         timeout_seconds: after this long the process is killed.
-        command: starts the probe; it is given the two folders and the file to report to.
+        server: bounds of the server that the model is asked through.
+        command: starts the probe; it is given the two folders, the file to report to and the server's bounds.
 
     Returns:
         `blessed`: bool; `reason`: the first failures in words, or None; `checks`: a list of `name`, `passed`, `detail`
@@ -125,7 +132,9 @@ def check(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "report.jsonl"
-        ending, output = _run([*command, model_dir, examples_dir, str(journal)], timeout_seconds)
+        ending, output = _run(
+            [*command, model_dir, examples_dir, str(journal), "--server", server.to_json()], timeout_seconds
+        )
         text = journal.read_text(encoding="utf-8") if journal.exists() else ""
     seconds = time.perf_counter() - start
     records = [json.loads(line) for line in text.split("\n")[:-1]]  # a killed process may leave half a line

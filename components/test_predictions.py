@@ -67,10 +67,14 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
         batch_size: images sent to a model at a time; bounds the memory.
         code: hash of this component's source, so that TFX's cache notices when it changes.
         beam_pipeline: what TFX makes of the runner's arguments.
+
+    Raises:
+        ValueError: there are not as many answers as images, a fault of ours.
     """
     del code
     uri = artifact_utils.get_split_uri([examples], split)
-    total = examples.get_int_custom_property(f"examples_{split}") or None
+    counted = f"examples_{split}"
+    total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: _directory(model)}
     problem = "there is no blessed model yet"
     if baseline_model is not None:
@@ -107,6 +111,8 @@ def TestPredictions(  # noqa: N802 - a component is a class to its users
         file.write(scores.getvalue())
     with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
         right = [prediction.right for prediction in read_predictions(file)]
+    if total is not None and len(right) != total:
+        raise ValueError(f"{total} images were written to {split}; {len(right)} have an answer")
     mistakes = len(right) - sum(right)
     predictions.set_int_custom_property("examples", len(right))
     predictions.set_int_custom_property("mistakes", mistakes)

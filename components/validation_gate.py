@@ -6,7 +6,7 @@ What comes after it names it as an upstream node. Its output says what is worth 
 import functools
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -77,12 +77,12 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     problems += leaks
     notes += ingest_problems.notes(duplicates, counts)
     if counts["read"]:
-        splits = _findings(statistics, anomalies)
+        splits = _findings(statistics, anomalies, counts["classes"])
         _check_counts(splits, counts)
-        problems += data_problems.problems(splits, schema_file)
-        notes += data_problems.warnings(splits, schema_file)
-        apart = [f"slice/{group_by}"] if group_by else []
         paths = functools.partial(_paths, examples)
+        problems += data_problems.problems(splits, schema_file, paths)
+        notes += data_problems.warnings(splits, schema_file, paths)
+        apart = [f"slice/{group_by}"] if group_by else []
         least, share = limits.get("min_class_images", 1), limits.get("min_class_share")
         problems += data_drift.balance(counts["classes"], least, share, paths)
         problems += data_drift.skew(splits, limits.get("split_skew"), apart, paths)
@@ -90,7 +90,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
             notes.append("the data were compared with none before: no blessed model was trained on others")
         else:
             before = _findings(baseline)
-            changed, told = data_drift.class_changes(splits, before, limits.get("class_changes"))
+            changed, told = data_drift.class_changes(splits, before, limits.get("class_changes"), paths)
             problems += changed
             problems += data_drift.drift(splits, before, limits, apart, paths)
             notes += told
@@ -102,24 +102,31 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         file.write(json.dumps({"notes": notes}, indent=1, ensure_ascii=False))
 
 
-def _findings(statistics: Artifact, anomalies: Artifact | None = None) -> list[data_problems.SplitFindings]:
+def _findings(
+    statistics: Artifact, anomalies: Artifact | None = None, classes: Mapping[str, Mapping[str, int]] | None = None
+) -> list[data_problems.SplitFindings]:
+    """Of every split; `classes` are `ingest_record.COUNTS_FILE`'s, which an earlier run's statistics come without."""
     return [
         data_problems.SplitFindings(
             name,
             anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE) if anomalies else b""),
             statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, _STATISTICS_FILE)),
+            None if classes is None else {label: n[name] for label, n in classes.items() if n[name]},
         )
         for name in artifact_utils.decode_split_names((anomalies or statistics).split_names)
     ]
 
 
-def _paths(examples: Artifact, feature: str, value: str, splits: Sequence[str]) -> list[str]:
-    """Some images that have a value; reads the examples until there are enough."""
+def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence[str]) -> list[str]:
+    """Some images that have a value, or none of the feature; reads the examples until there are enough."""
     there = artifact_utils.decode_split_names(examples.split_names)
     patterns = [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in there]
-    found = (records.values(record) for record in records.read(*patterns))
-    chosen = (image["image/path"].decode() for image in found if image.get(feature) == value.encode())
-    return list(itertools.islice(chosen, _SHOWN_PATHS))
+    if value is None:
+        found = (record for record in records.read(*patterns) if records.lacks(record, feature))
+    else:
+        wanted = value.encode()
+        found = (record for record in records.read(*patterns) if records.values(record).get(feature) == wanted)
+    return [records.values(record)["image/path"].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
 
 
 def _check_counts(splits: list[data_problems.SplitFindings], counts: dict) -> None:

@@ -27,6 +27,7 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
             max_load_seconds=serving.max_load_seconds,
             max_memory_mb=serving.max_memory_mb,
             timeout_seconds=serving.timeout_seconds,
+            server=serving.server.to_json(),
             code=code_hash("components.serving_check"),
         )
     infra = serving.infra_validator

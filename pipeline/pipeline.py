@@ -41,6 +41,9 @@ from trainer import config_values, rules
 from trainer.config import BLOCKS
 from trainer.errors import InputError
 
+_LISTED_VALUES = 1000
+"""Of each feature, in the statistics: TFDV's default."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Places:
@@ -125,7 +128,10 @@ def create_pipeline(
     statistics = StatisticsGen(
         examples=raw,
         schema=imported_schema.outputs["schema"],
-        stats_options=tfdv.StatsOptions(feature_allowlist=feature_names(schema)),
+        stats_options=tfdv.StatsOptions(
+            feature_allowlist=feature_names(schema),
+            num_rank_histogram_buckets=max(_LISTED_VALUES, len(class_names(schema))),  # every class, to compare them
+        ),
     )
     anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"])
     data_baseline = None

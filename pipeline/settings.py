@@ -85,6 +85,11 @@ class Settings:
                 f"training.{name} is {first}, and training ends after {self.training.steps} steps (training.steps)",
             )
         require(
+            self.data.max_file_mb <= self.serving.server.max_message_mb,
+            f"serving.server.max_message_mb is {self.serving.server.max_message_mb}, below data.max_file_mb, which is "
+            f"{self.data.max_file_mb:g}: a picture of that size could not be sent; raise the one or lower the other",
+        )
+        require(
             self.training.head_steps == 0 or cut != "pooled",
             "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",
         )

@@ -82,7 +82,7 @@ class DataSettings:
         splits: hash buckets of train, eval and test; a picture's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
         near_duplicates: which pictures share a split because they show the same; null: only identical ones.
-        max_file_mb: a larger file is a reject, unread; at most 512.
+        max_file_mb: a larger file is a reject, unread; at most 512, and `serving.server.max_message_mb`.
         max_megapixels: so is a picture whose header claims more, undecoded; the exported model refuses it too. At most
             178, and TensorFlow takes some 16 bytes of memory for each pixel.
         max_rejected: the run stops if a larger part of the files than this cannot be used.

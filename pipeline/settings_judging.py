@@ -130,6 +130,11 @@ class ServingSettings:
 
     def __post_init__(self) -> None:
         require(self.timeout_seconds > 0, "timeout_seconds must be positive")
+        for name in ("max_median_latency_ms", "max_latency_ms", "max_load_seconds", "max_memory_mb"):
+            most = getattr(self, name)
+            require(
+                most is None or 0 < most < math.inf, f"{name} is {most}; it must be a positive, finite number, or null"
+            )
         require(
             self.validator == "serving_check"
             or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,

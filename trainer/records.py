@@ -42,6 +42,13 @@ def values(record: bytes) -> dict[str, bytes]:
     return {name: feature.bytes_list.value[0] for name, feature in features.items() if feature.bytes_list.value}
 
 
+def lacks(record: bytes, feature: str) -> bool:
+    """Whether a serialized tf.Example has no value of a feature, of whatever type."""
+    found = tf.train.Example.FromString(record).features.feature
+    kind = found[feature].WhichOneof("kind") if feature in found else None
+    return kind is None or not getattr(found[feature], kind).value
+
+
 def text(value: bytes) -> str:
     """A name or path as text; what is not UTF-8 is escaped."""
     return value.decode("utf-8", "backslashreplace")

@@ -20,7 +20,7 @@ import numpy as np
 from components.ingestion import near_duplicates
 from components.ingestion.image_reading import ReadImage
 
-IDENTICAL, NEAR = "identical", "near"
+IDENTICAL, NEAR, GROUP = "identical", "near", "group"
 
 
 class Facts(NamedTuple):
@@ -57,10 +57,10 @@ class Facts(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-    """Images that show the same.
+    """Images that show the same, or that are one group in several of the splits that the layout gives.
 
     Attributes:
-        kind: `identical` pixels, or `near`-duplicates (of which some may be identical).
+        kind: `identical` pixels, `near`-duplicates (of which some may be identical), or `group`.
         paths: sorted.
         labels: the class of each.
         splits: the split of each.
@@ -108,12 +108,12 @@ def assign(facts: Iterable[Facts], weights: dict[str, int], distance: int | None
         else np.concatenate([_chains(identical), _near(images, identical, distance)])
     )
     alike = near_duplicates.components(len(images), edges)
-    groups = _chains(_equal(image.group for image in images))
-    together = near_duplicates.components(len(images), np.concatenate([_chains(alike), groups]))
+    groups = _equal(image.group for image in images)
+    together = near_duplicates.components(len(images), np.concatenate([_chains(alike), _chains(groups)]))
     splits = _splits(images, together, weights)
     return Assignment(
         {image.path: split for image, split in zip(images, splits, strict=True)},
-        _duplicates(images, splits, identical, alike),
+        _duplicates(images, splits, identical, alike, groups),
     )
 
 
@@ -161,15 +161,21 @@ def _splits(images: Sequence[Facts], together: np.ndarray, weights: dict[str, in
 
 
 def _duplicates(
-    images: Sequence[Facts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray
+    images: Sequence[Facts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray, groups: np.ndarray
 ) -> list[Duplicates]:
     found = []
-    for kind, numbers in ((IDENTICAL, identical), (NEAR, alike)):
+    for kind, numbers in ((IDENTICAL, identical), (NEAR, alike), (GROUP, groups)):
         order = np.argsort(numbers, kind="stable")
+        order = order[numbers[order] >= 0]
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-2))
         for places in np.split(order, starts[1:]) if len(order) else []:
-            if len(places) > 1 and (kind == IDENTICAL or len(set(identical[places].tolist())) > 1):
-                members = places.tolist()
+            members = places.tolist()
+            told = {
+                IDENTICAL: len(members) > 1,
+                NEAR: len(set(identical[places].tolist())) > 1,
+                GROUP: len({splits[m] for m in members}) > 1,
+            }
+            if told[kind]:
                 found.append(
                     Duplicates(
                         kind,

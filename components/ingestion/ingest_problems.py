@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.ingestion.image_splits import IDENTICAL, Duplicates
+from components.ingestion.image_splits import GROUP, IDENTICAL, NEAR, Duplicates
 
+_SPOKEN = {IDENTICAL: "the same picture", NEAR: "near-duplicates", GROUP: "one group of data.group_by"}
 _SHOWN = 10
 _LARGE_GROUP = 0.05
 
@@ -50,7 +51,8 @@ def leaks(duplicates: Sequence[Duplicates], counts: Mapping[str, Any], most: flo
     Args:
         duplicates: all that were found.
         counts: `ingest_record.COUNTS_FILE`'s.
-        most: the part of the pictures outside of train that may have a duplicate in another split.
+        most: the part of the pictures outside of train that may have a duplicate, or one of their group, in another
+            split.
     """
     across = [group for group in duplicates if len(set(group.splits)) > 1]
     held_out = sum(counts[split] for split in ("eval", "test"))
@@ -59,13 +61,12 @@ def leaks(duplicates: Sequence[Duplicates], counts: Mapping[str, Any], most: flo
     }
     if not leaked:
         return [], []
-    shown = "".join(
-        f"\n    {'the same picture' if group.kind == IDENTICAL else 'near-duplicates'}: {_members(group, group.splits)}"
-        for group in across[:_SHOWN]
-    )
+    shown = "".join(f"\n    {_SPOKEN[group.kind]}: {_members(group, group.splits)}" for group in across[:_SHOWN])
+    or_groups = ", or their group is" if any(group.kind == GROUP for group in across) else ""
     told = (
         f"{len(leaked)} of {held_out} pictures of eval and test ({len(leaked) / held_out:.1%}) are in another split "
-        f"too, so what is measured on them is not about new pictures (data.bounds.leaked allows {most:.1%}):{shown}"
+        f"too{or_groups}, so what is measured on them is not about new pictures (data.bounds.leaked allows {most:.1%}):"
+        f"{shown}"
     )
     return ([told], []) if len(leaked) > most * held_out else ([], [told])
 
@@ -77,10 +78,11 @@ def notes(duplicates: Sequence[Duplicates], counts: Mapping[str, Any]) -> Iterat
             f"{counts['duplicates']} pictures show the same as another, exactly or nearly; those of a group share a "
             "split where the splits are made here, and the report lists them"
         )
-    unsure = [group for group in duplicates if group.kind != IDENTICAL and len(set(group.labels)) > 1]
+    unsure = [group for group in duplicates if group.kind == NEAR and len(set(group.labels)) > 1]
     for group in unsure[:_SHOWN]:
         yield f"near-duplicates of different classes: {_members(group, group.labels)}; one of the labels may be wrong"
-    largest = max(duplicates, key=lambda group: len(group.paths), default=None)
+    alike = (group for group in duplicates if group.kind != GROUP)
+    largest = max(alike, key=lambda group: len(group.paths), default=None)
     if largest and len(largest.paths) > max(_SHOWN, _LARGE_GROUP * counts["read"]):
         yield (
             f"{len(largest.paths)} of {counts['read']} pictures are one group of near-duplicates, e.g. "

@@ -6,6 +6,7 @@ It is an artifact of its own, published whatever comes of the run: ValidationGat
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from tfx.dsl.io import fileio
 
-from components.ingestion.image_splits import Duplicates, Facts
+from components.ingestion.image_splits import GROUP, Duplicates, Facts
 
 REJECTS_FILE = "rejects.jsonl"
 """A JSON object a line with `path`, `label`, `stage` and `reason`, sorted by path."""
@@ -23,7 +24,8 @@ DUPLICATES_FILE = "duplicates.jsonl"
 
 COUNTS_FILE = "counts.json"
 """{"found", "ignored", "rejected", "read", <split>..., "duplicates", "layout", "given": [split...],
-"classes": {<name>: {<split>..., "rejected"}}}: found = ignored + rejected + read, and read is the sum of the splits."""
+"classes": {<name>: {<split>..., "rejected"}}}: found = ignored + rejected + read, and read is the sum of the splits.
+What is found are files, or what is in them where files hold many images."""
 
 _REJECTED = "rejected"
 
@@ -44,15 +46,27 @@ def write(
         facts: of all images that were read.
         splits: their paths -> their splits.
         rejects: all that were not.
-        duplicates: among the images.
+        duplicates: among the images, and groups across splits.
         split_names: in order.
-        about: `ignored`, `layout` and `given`, as in `image_layout.Listing`.
+        about: `ignored`, `layout` and `given`, as in `image_layout.Listing`; and `listed`, the number of its files that
+            are one image each, None where they hold many.
+
+    Raises:
+        ValueError: a listed file is neither read nor rejected, or both, a fault of ours.
     """
     rejected = sorted(rejects, key=lambda reject: reject["path"])
-    counts: dict[str, Any] = {"found": 0, "ignored": about["ignored"], _REJECTED: len(rejected), "read": len(facts)}
-    counts["found"] = counts["ignored"] + counts[_REJECTED] + counts["read"]
+    ended = len(rejected) + len(facts)
+    listed = ended if about["listed"] is None else about["listed"]
+    if ended != listed:
+        raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejected)} rejected")
+    counts: dict[str, Any] = {
+        "found": about["ignored"] + listed,
+        "ignored": about["ignored"],
+        _REJECTED: len(rejected),
+        "read": len(facts),
+    }
     counts |= dict.fromkeys(split_names, 0) | collections.Counter(splits[image.path] for image in facts)
-    counts["duplicates"] = len({path for group in duplicates for path in group.paths[1:]})
+    counts["duplicates"] = len({path for group in duplicates if group.kind != GROUP for path in group.paths[1:]})
     counts |= {"layout": about["layout"], "given": list(about["given"])}
     classes: dict[str, dict[str, int]] = {}
     for label, outcome in itertools.chain(
@@ -65,6 +79,14 @@ def write(
     with fileio.open(f"{uri}/{COUNTS_FILE}", "w") as file:
         file.write(json.dumps({**counts, "classes": dict(sorted(classes.items()))}, indent=1, ensure_ascii=False))
     return counts
+
+
+def content_hash(facts: Iterable[Facts]) -> str:
+    """SHA-256, as hexadecimal digits, of every image's path, content and class: the same for any copy of the data."""
+    content = hashlib.sha256()
+    for image in sorted((image.path, image.sha256, image.label) for image in facts):
+        content.update(f"{json.dumps(image)}\n".encode())
+    return content.hexdigest()
 
 
 def read_counts(uri: str) -> dict[str, Any]:

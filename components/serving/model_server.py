@@ -112,7 +112,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
             futures.ThreadPoolExecutor(threads, thread_name_prefix="request"),
             maximum_concurrent_rpcs=threads,
             options=[
-                ("grpc.max_receive_message_length", limits.max_message_mb * 2**20),
+                ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),  # or a second server on the port would take half of the requests
             ],

@@ -5,6 +5,7 @@ They are asked over gRPC, as any client of TensorFlow Serving asks; `serving_pro
 
 from __future__ import annotations
 
+import itertools
 import math
 import resource
 import struct
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import AnsweringModel, errors_of, example_of, first_line
+from components.serving.server_limits import ServerLimits
 from trainer import model_files, signatures
 from trainer.picture_limits import PictureLimits
 
@@ -30,6 +32,7 @@ PIXEL_BYTES = 16
 
 _ALLOWED_MB = 256  # whatever the pixels: allocators keep what they had
 _AT_ONCE = 4
+_BESIDE_BYTES = 128  # of a request, for each picture: a tf.Example's and protobuf's
 
 _SCORES = {"classes": tf.string, "scores": tf.float32}
 _ANSWER = {
@@ -49,6 +52,23 @@ _SIGNATURES = {
 
 class UnfitError(Exception):
     """What a check found wrong, in words."""
+
+
+def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[bytes]:
+    """The images in turn, over and over: `most` of them, or as many as one request may hold, the first in any case."""
+    batch: list[bytes] = []
+    room = limits.picture_bytes
+    for image in itertools.islice(itertools.cycle(images), most):
+        room -= len(image) + _BESIDE_BYTES
+        if batch and room < 0:
+            break
+        batch.append(image)
+    return batch
+
+
+def fit_three(images: Sequence[bytes], limits: ServerLimits) -> list[bytes]:
+    """The images of which three fit in one request; a small one made here, if there are none."""
+    return [image for image in images if len(fitting([image], 3, limits)) == 3] or [_black_png(64)]
 
 
 def files_are_sound(model_dir: str) -> str:
@@ -123,7 +143,7 @@ def answers_single_requests(model: AnsweringModel, images: Sequence[bytes]) -> s
 
 
 def signatures_agree(model: RemoteModel, images: Sequence[bytes]) -> str:
-    """An image gets the same probabilities as a file, inside a tf.Example, and from Classify."""
+    """An image gets the same probabilities as a file, inside a tf.Example, and from Classify; all in one request."""
     examples = [example_of(image) for image in images]
     by_image = model.request(signatures.IMAGES, images)
     by_example = model.request(signatures.EXAMPLES, examples)["probabilities"]
@@ -136,22 +156,24 @@ def signatures_agree(model: RemoteModel, images: Sequence[bytes]) -> str:
     return _same(by_example, scored, f"{signatures.EXAMPLES} and Classify")
 
 
-def batch_agrees(model: AnsweringModel, images: Sequence[bytes]) -> str:
-    """An image gets the same probabilities alone and among others."""
-    batch = (list(images) * 2)[: max(2, len(images))]
+def batch_agrees(model: AnsweringModel, images: Sequence[bytes], limits: ServerLimits) -> str:
+    """An image gets the same probabilities alone and among others, as far as several fit in one request."""
+    batch = fitting(images, max(2, len(images)), limits)
     together = model.request(signatures.IMAGES, batch)["probabilities"][:2]
     alone = [model.request(signatures.IMAGES, [image])["probabilities"][0] for image in batch[:2]]
     return _same(np.stack(alone), together, f"alone and in a batch of {len(batch)}")
 
 
-def bears_requests_at_once(model: AnsweringModel, images: Sequence[bytes]) -> str:
+def bears_requests_at_once(model: AnsweringModel, images: Sequence[bytes], limits: ServerLimits) -> str:
     """Requests of several clients get the answers they get one after the other."""
+    # half of what the server takes in: an answered request may count a moment longer
+    at_once = min(_AT_ONCE, (limits.concurrent + limits.waiting) // 2)
     many = (list(images) * _AT_ONCE)[: 2 * _AT_ONCE]
     alone = [model.request(signatures.IMAGES, [image])["probabilities"] for image in images]
-    with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+    with futures.ThreadPoolExecutor(at_once) as pool:
         together = list(pool.map(lambda image: model.request(signatures.IMAGES, [image])["probabilities"], many))
     wanted = [alone[i % len(images)] for i in range(len(many))]
-    return _same(np.concatenate(wanted), np.concatenate(together), f"alone and {_AT_ONCE} at a time")
+    return _same(np.concatenate(wanted), np.concatenate(together), f"alone and {at_once} at a time")
 
 
 def bears_empty_batch(model: AnsweringModel) -> str:
@@ -214,30 +236,32 @@ def refuses_what_is_no_example(model: AnsweringModel) -> str:
     raise UnfitError("it was answered as if it were a tf.Example")
 
 
-def answers_full_batch(model: AnsweringModel, images: Sequence[bytes], most: int) -> str:
-    """As many images as a request may have are all answered."""
-    errors = errors_of(model.request(signatures.IMAGES, [images[i % len(images)] for i in range(most)]))
-    if len(errors) != most or any(errors):
-        raise UnfitError(f"{most} good images got {len(errors)} answers, {sum(map(bool, errors))} of them errors")
-    return f"images: {most}"
+def answers_full_batch(model: AnsweringModel, images: Sequence[bytes], limits: ServerLimits) -> str:
+    """As many images as a request may have, by their number or by their bytes, are all answered."""
+    batch = fitting(images, limits.max_batch, limits)
+    errors = errors_of(model.request(signatures.IMAGES, batch))
+    if len(errors) != len(batch) or any(errors):
+        raise UnfitError(f"{len(batch)} good images got {len(errors)} answers, {sum(map(bool, errors))} of them errors")
+    full = "" if len(batch) == limits.max_batch else f", of the {limits.max_message_mb} MB that a request may have"
+    return f"images: {len(batch)}{full}"
 
 
-def refuses_too_many_images(model: AnsweringModel, image: bytes, most: int) -> str:
-    """One image more is the client's error."""
+def refuses_too_many_images(model: AnsweringModel, most: int) -> str:
+    """One image more is the client's error, however small they are."""
     try:
-        model.request(signatures.IMAGES, [image] * (most + 1))
+        model.request(signatures.IMAGES, [_black_png(1)] * (most + 1))
     except tf.errors.InvalidArgumentError as error:
         return first_line(error)
     raise UnfitError(f"{most + 1} images were answered")
 
 
-def refuses_too_large_a_request(model: AnsweringModel, most_mb: int) -> str:
+def refuses_too_large_a_request(model: AnsweringModel, limits: ServerLimits) -> str:
     """A request of more bytes than allowed is refused before it is read."""
     try:
-        model.request(signatures.IMAGES, [bytes(most_mb * 2**20)])
+        model.request(signatures.IMAGES, [bytes(limits.message_bytes)])
     except tf.errors.ResourceExhaustedError as error:
         return first_line(error)
-    raise UnfitError(f"a request of more than {most_mb} MB was answered")
+    raise UnfitError(f"a request of more than {limits.max_message_mb} MB was answered")
 
 
 def bounds_memory(model: AnsweringModel, limits: PictureLimits) -> str:

@@ -1,18 +1,20 @@
 """Loads a SavedModel as a model server would and sends it real and hostile requests, in a process of its own.
 
-    python -m components.serving.serving_probe MODEL_DIR EXAMPLES_DIR REPORT
+    python -m components.serving.serving_probe MODEL_DIR EXAMPLES_DIR REPORT [--server LIMITS]
 
 REPORT gets one JSON object a line, each written as soon as it is known, so that a crash or a hang leaves word of the
 check it happened in: {"started": name}, then {"check": name, "passed": bool, "detail": text, "seconds": float}; between
 them {"measured": {...}}; and at the end {"finished": true}. The exit code is 0 whatever the model does. The process
-is a server, asked over gRPC by a client in a thread of its own: of what is installed, it imports only TensorFlow, NumPy
-and gRPC, with the messages of TensorFlow Serving.
+is a server, asked over gRPC by a client in a thread of its own. It has neither TFX nor Beam nor their libraries: our
+modules import TensorFlow, NumPy, gRPC and TensorFlow Serving's messages, and whatever else is there, TensorFlow itself
+asks for (its Keras takes pandas, SciPy and Pillow where it finds them).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions, single
 from components.serving.served_model import AnsweringModel, class_names, first_line
-from components.serving.server_limits import ServerLimits
+from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
 from trainer import picture_limits, records, signatures
 from trainer.picture_limits import PictureLimits
 
@@ -67,15 +69,15 @@ class Journal:
         return passed
 
 
-def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
+def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: ServerLimits = DEFAULT_LIMITS) -> None:
     """Runs all checks on one model.
 
     Args:
         model_dir: a SavedModel's folder.
-        images: real encoded images, at least one.
+        images: real encoded images, at least one; each fits in one request.
         journal: gets a record for every check and measurement.
+        limits: of the server.
     """
-    limits = ServerLimits()
     with contextlib.ExitStack() as running:
         clients: list[RemoteModel] = []
 
@@ -90,7 +92,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal) -> None:
             journal.write(measured={"load_seconds": round(time.perf_counter() - start, 3)})
             server = ModelServer(_NAME, versions, limits=limits)
             running.callback(server.stop)
-            clients.append(running.enter_context(RemoteModel(server.address, _NAME)))
+            clients.append(running.enter_context(RemoteModel(server.address, _NAME, limits.request_seconds)))
 
         sound = journal.check("files are sound", serving_checks.files_are_sound, model_dir)
         if sound and journal.check("load", load):
@@ -113,37 +115,41 @@ def _ask(
         return
     journal.check("class names", serving_checks.class_names_fit, model, names, images[0])
     journal.check("single requests", serving_checks.answers_single_requests, model, images)
-    journal.check("alone and in a batch agree", serving_checks.batch_agrees, model, images)
-    journal.check("signatures agree", serving_checks.signatures_agree, model, images[:2])
-    journal.check("requests at the same time", serving_checks.bears_requests_at_once, model, images)
-    journal.check("full batch", serving_checks.answers_full_batch, model, images, limits.max_batch)
+    pair = serving_checks.fitting(images, min(2, len(images)), limits)
+    journal.check("alone and in a batch agree", serving_checks.batch_agrees, model, images, limits)
+    journal.check("signatures agree", serving_checks.signatures_agree, model, pair)
+    journal.check("requests at the same time", serving_checks.bears_requests_at_once, model, images, limits)
+    journal.check("full batch", serving_checks.answers_full_batch, model, images, limits)
     journal.check("empty batch", serving_checks.bears_empty_batch, model)
-    journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images)}))
+    journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(model, images, limits)}))
     journal.write(measured={"peak_rss_mb": serving_checks.peak_rss_mb()})
+    good = serving_checks.fit_three(images, limits)
     for name, picture in serving_checks.bad_pictures(pictures):
         for signature in (signatures.IMAGES, signatures.EXAMPLES):
             told = serving_checks.tells_a_bad_picture
-            journal.check(f"{name} in {signature}", told, model, signature, picture, images)
+            journal.check(f"{name} in {signature}", told, model, signature, picture, good)
     journal.check("no tf.Example", serving_checks.refuses_what_is_no_example, model)
-    journal.check("too many images", serving_checks.refuses_too_many_images, model, images[0], limits.max_batch)
-    journal.check("too large a request", serving_checks.refuses_too_large_a_request, model, limits.max_message_mb)
+    journal.check("too many images", serving_checks.refuses_too_many_images, model, limits.max_batch)
+    journal.check("too large a request", serving_checks.refuses_too_large_a_request, model, limits)
     journal.check("memory of a large picture", serving_checks.bounds_memory, model, pictures)
     journal.check("good requests after bad ones", serving_checks.answers_single_requests, model, images[:1])
 
 
-def read_images(examples_dir: str, most: int) -> list[bytes]:
-    """The first encoded images of a folder of TFRecord files of tf.Examples (`.gz`: gzip)."""
-    return [records.values(record)[signatures.IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*", most=most)]
+def read_images(examples_dir: str, most: int, most_bytes: int) -> list[bytes]:
+    """The first encoded images of at most so many bytes, in a folder of TFRecord files (`.gz`: gzip) of tf.Examples."""
+    images = (records.values(record)[signatures.IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*"))
+    return list(itertools.islice((image for image in images if len(image) <= most_bytes), most))
 
 
-def _latency(model: AnsweringModel, images: Sequence[bytes]) -> dict[str, dict[str, float]]:
+def _latency(model: AnsweringModel, images: Sequence[bytes], limits: ServerLimits) -> dict[str, dict[str, float]]:
     """Milliseconds from request to answer, by batch size; warm, one request at a time, through gRPC.
 
-    Percentiles are of the nearest rank: of fewer than 100 requests the 99th is the slowest.
+    A batch that does not fit in one request is as large as fits, and its results are found under that size. Percentiles
+    are of the nearest rank: of fewer than 100 requests the 99th is the slowest.
     """
     result = {}
     for size, (fewest, most) in LATENCY_BATCHES.items():
-        batch = [images[i % len(images)] for i in range(size)]
+        batch = serving_checks.fitting(images, min(size, limits.max_batch), limits)
         for _ in range(_WARM_UP):
             model.request(signatures.IMAGES, batch)
         times: list[float] = []
@@ -152,7 +158,7 @@ def _latency(model: AnsweringModel, images: Sequence[bytes]) -> dict[str, dict[s
             model.request(signatures.IMAGES, batch)
             times.append((time.perf_counter() - start) * 1000)
         median, p95, p99 = np.percentile(times, [50, 95, 99], method="higher").round(2).tolist()
-        result[str(size)] = {"median": median, "p95": p95, "p99": p99, "requests": len(times)}
+        result[str(len(batch))] = {"median": median, "p95": p95, "p99": p99, "requests": len(times)}
     return result
 
 
@@ -162,6 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model_dir", help="folder with saved_model.pb")
     parser.add_argument("examples_dir", help="folder of TFRecord files of raw tf.Examples")
     parser.add_argument("report", type=Path, help="file to write")
+    parser.add_argument(
+        "--server", type=ServerLimits.from_json, default=DEFAULT_LIMITS, metavar="LIMITS", help="JSON: serving.server"
+    )
     given = parser.parse_args(arguments)
     with given.report.open("w", encoding="utf-8") as file:
         journal = Journal(file)
@@ -169,13 +178,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images: list[bytes] = []
 
         def read() -> str:
-            images.extend(read_images(given.examples_dir, IMAGES))
+            images.extend(read_images(given.examples_dir, IMAGES, given.server.picture_bytes))
             if not images:
-                raise serving_checks.UnfitError(f"there are no examples in {given.examples_dir}")
+                raise serving_checks.UnfitError(
+                    f"there are no examples in {given.examples_dir} whose pictures fit in one request: "
+                    f"serving.server.max_message_mb is {given.server.max_message_mb}"
+                )
             return f"images: {len(images)}"
 
         if journal.check("test images", read):
-            probe(given.model_dir, images, journal)
+            probe(given.model_dir, images, journal, given.server)
         journal.write(finished=True)
 
 

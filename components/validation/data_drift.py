@@ -8,18 +8,17 @@ than `_SIGMAS` standard errors of a difference of two proportions. Small splits 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from components.validation.data_problems import LABEL, TRAIN, SplitFindings
+from components.validation.data_problems import LABEL, TRAIN, Paths, SplitFindings, such_images
 
 Counts = Mapping[str, int]
-Paths = Callable[[str, str, Sequence[str]], list[str]]
-"""Some images that have a value of a feature, of some splits: (feature, value, splits) -> paths."""
 
 _SIGMAS = 4.0
 _SLICE = "slice/"
 _MOST_VALUES = 100  # more are names or numbers, not kinds
+_SHOWN_CLASSES = 3
 
 
 class Shift(NamedTuple):
@@ -60,6 +59,8 @@ def drift(
 ) -> Iterator[str]:
     """Problems: features whose distribution over all splits moved further than their bound.
 
+    Labels are compared only if the baseline lists them all; `class_changes` says so if it does not.
+
     Args:
         splits: this run's.
         baseline: the last blessed model's data.
@@ -68,6 +69,8 @@ def drift(
         paths: finds examples.
     """
     for feature in _features(splits, apart):
+        if feature == LABEL and not _lists_all_classes(baseline):
+            continue
         name = "label_drift" if feature == LABEL else "picture_drift"
         bound = bounds.get(name)
         shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
@@ -95,18 +98,26 @@ def skew(splits: Sequence[SplitFindings], bound: float | None, apart: Sequence[s
 
 
 def class_changes(
-    splits: Sequence[SplitFindings], baseline: Sequence[SplitFindings], most: int | None
+    splits: Sequence[SplitFindings], baseline: Sequence[SplitFindings], most: int | None, paths: Paths
 ) -> tuple[list[str], list[str]]:
     """Problems and notes: classes that appeared or vanished since the last blessed model's data; None allows any."""
+    if not _lists_all_classes(baseline):
+        return [], [
+            "the classes were not compared with those of the last blessed model's data, of which the statistics list "
+            "only the most frequent; the next blessed model's list all"
+        ]
     before, now = set(_pooled(baseline, LABEL)), set(_pooled(splits, LABEL))
     if before == now:
         return [], []
     parts = [
-        f"{len(names)} {what}: {', '.join(sorted(names)[:10])}"
-        for names, what in ((now - before, "appeared"), (before - now, "vanished"))
-        if names
+        f"{len(classes)} {what}: {', '.join(sorted(classes)[:10])}"
+        for classes, what in ((now - before, "appeared"), (before - now, "vanished"))
+        if classes
     ]
-    told = f"classes changed since the last blessed model's data; {'; '.join(parts)}"
+    names = [split.name for split in splits]
+    files = [path for name in sorted(now - before)[:_SHOWN_CLASSES] for path in paths(LABEL, name, names)]
+    such = f"; images of those that appeared: {', '.join(files)}" if files else ""
+    told = f"classes changed since the last blessed model's data; {'; '.join(parts)}{such}"
     if most is not None and len(before ^ now) > most:
         return [f"{told} (data.bounds.class_changes allows {most})"], []
     return [], [told]
@@ -142,6 +153,10 @@ def _features(splits: Sequence[SplitFindings], apart: Sequence[str]) -> list[str
     return [LABEL, *(f for f in kinds if len(_pooled(splits, f)) <= _MOST_VALUES)]
 
 
+def _lists_all_classes(splits: Sequence[SplitFindings]) -> bool:
+    return all(split.lists_all(LABEL) for split in splits)
+
+
 def _pooled(splits: Sequence[SplitFindings], feature: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for split in splits:
@@ -155,5 +170,4 @@ def _spoken(feature: str) -> str:
 
 
 def _examples(paths: Paths, feature: str, shift: Shift, splits: Sequence[str]) -> str:
-    shown = paths(feature, shift.value, splits)
-    return f"; such images: {', '.join(shown)}" if shown else "; no image has it now"
+    return such_images(paths, feature, shift.value, splits) or "; no image has it now"

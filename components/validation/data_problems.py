@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
@@ -15,6 +15,9 @@ LABEL = "label"
 TRAIN = "train"
 UNMEASURED = "image/encoded"
 """Nobody wants statistics of the images' bytes: StatisticsGen leaves them out, and TFDV then misses the column."""
+
+Paths = Callable[[str, str | None, Sequence[str]], list[str]]
+"""Some images that have a value of a feature, or none where it is None, of some splits: (feature, value, splits)."""
 
 _SHOWN = 20
 _Type = anomalies_pb2.AnomalyInfo.Type
@@ -25,16 +28,29 @@ _ADVICE = {
     _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: "give every image a value, or lower min_count in {schema}",
     _Type.INVALID_FEATURE_SHAPE: "give every image one value, or remove the feature's shape from {schema}",
 }
+_WITHOUT_VALUE = (
+    _Type.SCHEMA_MISSING_COLUMN,
+    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT,
+    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT,
+)
 _DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitFindings:
-    """What TFDV computed of one split."""
+    """What TFDV computed of one split.
+
+    Attributes:
+        name: of the split.
+        anomalies: where the schema does not fit.
+        statistics: of every feature.
+        labels: how many images each class has, as ingestion counted them; None: as far as the statistics list them.
+    """
 
     name: str
     anomalies: anomalies_pb2.Anomalies
     statistics: statistics_pb2.DatasetFeatureStatisticsList
+    labels: Mapping[str, int] | None = None
 
     @property
     def examples(self) -> int:
@@ -42,20 +58,31 @@ class SplitFindings:
         return sum(int(data.num_examples) for data in self.statistics.datasets)
 
     def values(self, feature: str) -> dict[str, int]:
-        """The distinct values of a feature and how many images have each; at most a thousand."""
+        """The distinct values of a feature and how many images have each; of the label all, if `labels` are known.
+
+        TFDV lists the most frequent only: a thousand, or as many as StatisticsGen's options say.
+        """
+        if feature == LABEL and self.labels is not None:
+            return dict(self.labels)
         return {
             bucket.label: int(bucket.sample_count)
             for statistics in _statistics(self, feature)
             for bucket in statistics.string_stats.rank_histogram.buckets
         }
 
+    def lists_all(self, feature: str) -> bool:
+        """Whether `values` has every value."""
+        unique = max((int(s.string_stats.unique) for s in _statistics(self, feature)), default=0)
+        return len(self.values(feature)) >= unique
 
-def problems(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
+
+def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
     """All that must stop a run, a sentence or two each.
 
     Args:
         splits: findings of every split.
         schema_file: the schema's path, as the user knows it.
+        paths: finds examples.
 
     Returns:
         Nothing if the data are fit to train on.
@@ -67,18 +94,24 @@ def problems(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
             for split in splits
             if not split.examples
         ),
-        *_unknown_values(filled, schema_file),
-        *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR),
+        *_unknown_values(filled, schema_file, paths),
+        *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR, paths),
         *_classes_without_images(filled, schema_file),
     ]
 
 
-def warnings(splits: Sequence[SplitFindings], schema_file: str) -> list[str]:
+def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
     """What TFDV found worth telling that need not stop a run; the same form as `problems`."""
-    return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING))
+    return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING, paths))
 
 
-def _unknown_values(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
+def such_images(paths: Paths, feature: str, value: str | None, splits: Sequence[str]) -> str:
+    """Some of the files behind a finding, to be added to it; "" if there are none."""
+    shown = paths(feature, value, splits)
+    return f"; such images: {', '.join(shown)}" if shown else ""
+
+
+def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> Iterator[str]:
     """Values, class names above all, that their feature's domain does not list."""
     for feature, domain in _domains(splits).items():
         counts: dict[str, list[str]] = {}
@@ -93,13 +126,17 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str) -> Iterat
             yield (
                 f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {schema_file}{hint}; "
                 f"add it there if it is meant, otherwise {otherwise}"
+                f"{such_images(paths, feature, value, [s.name for s in splits if value in s.values(feature)])}"
             )
         if len(counts) > _SHOWN:
             yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {schema_file}"
 
 
-def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int) -> Iterator[str]:
-    """TFDV's anomalies but for those `_unknown_values` tells better and `UNMEASURED`; one in several splits once."""
+def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
+    """TFDV's anomalies but for those `_unknown_values` tells better and `UNMEASURED`; one in several splits once.
+
+    Files can be named where a value is missing; what else TFDV says is about the column.
+    """
     found: dict[tuple[str, str, str, int], list[str]] = {}
     for split in splits:
         unknown = {f for f, domain in _domains([split]).items() if set(split.values(f)) - domain.keys()}
@@ -120,7 +157,8 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int)
     for (feature, short, long, kind), names in found.items():
         advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
         text = long if short in long else f"{short}: {long}"
-        yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}"
+        files = such_images(paths, feature, None, names) if kind in _WITHOUT_VALUE else ""
+        yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}{files}"
 
 
 def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
@@ -129,10 +167,6 @@ def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -
     if train is None or not domain:
         return
     present = train.values(LABEL)
-    if len(present) < _unique(train, LABEL):  # TFDV lists at most 1000 values
-        if _unique(train, LABEL) < len(domain):
-            yield f"only {_unique(train, LABEL)} of the {len(domain)} classes in {schema_file} have images in {TRAIN}"
-        return
     missing = [name for name in domain if name not in present]
     for name in missing[:_SHOWN]:
         elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
@@ -154,10 +188,6 @@ def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:
         for feature in schema.feature
         if feature.HasField("domain") or feature.HasField("string_domain")
     }
-
-
-def _unique(split: SplitFindings, feature: str) -> int:
-    return max((int(s.string_stats.unique) for s in _statistics(split, feature)), default=0)
 
 
 def _statistics(split: SplitFindings, feature: str) -> Iterator[statistics_pb2.FeatureNameStatistics]:

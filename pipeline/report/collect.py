@@ -173,7 +173,7 @@ def _data(artifacts: _Artifacts, examples: Output | None, since: Drift | None, f
         ignored=counts.get("ignored", 0),
         classes=classes,
         rejects=_lines(counts_file.parent / "rejects.jsonl", _SHOWN_REJECTS),
-        fingerprint=str(examples.properties.get("input_fingerprint")) if examples else None,
+        content_sha256=(str(examples.properties.get("content_sha256", "")) or None) if examples else None,
         samples=pictures.samples(Path(examples.uri) / "Split-train", shown) if examples else {},
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         drift=since,

@@ -30,7 +30,7 @@ class ClassCounts:
 
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
-    """Images that show the same; `kind` says whether exactly or nearly, the lists have an entry for each image."""
+    """Images that show the same, `identical` or `near`, or are a `group` in several splits; an entry for each."""
 
     kind: str
     paths: list[str]
@@ -39,8 +39,8 @@ class Duplicates:
 
     @property
     def contradict(self) -> bool:
-        """Whether the same is called by different names."""
-        return len(set(self.labels)) > 1
+        """Whether the same is called by different names; a group may have several."""
+        return self.kind != "group" and len(set(self.labels)) > 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Data:
         rejected: files that cannot be used.
         classes: images by class.
         rejects: the first files that cannot be used, with `path`, `stage` and `reason`.
-        fingerprint: stands for all files' names and contents.
+        content_sha256: of all images' paths, contents and classes.
         samples: pictures to train on, by class.
         ignored: files that are no images by their names, such as hidden ones.
-        duplicates: groups of images that show the same; those that contradict each other first.
+        duplicates: images that show the same, and groups across splits; those that contradict each other first.
         drift: since an earlier run; None if there is none with other images.
     """
 
@@ -102,7 +102,7 @@ class Data:
     rejected: int
     classes: list[ClassCounts]
     rejects: list[dict[str, str]]
-    fingerprint: str | None = None
+    content_sha256: str | None = None
     samples: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
     ignored: int = 0
     duplicates: list[Duplicates] = dataclasses.field(default_factory=list)

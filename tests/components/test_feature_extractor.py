@@ -125,6 +125,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         variants: Variants = PLAIN,
         earlier: tuple[standard_artifacts.Examples, ...] = (),
         train: Collection[int] | None = None,
+        counted: int | None = None,
     ) -> standard_artifacts.Examples:
         component = FeatureExtractor(
             examples=types.Channel(type=standard_artifacts.Examples),
@@ -139,9 +140,13 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         )
         features = standard_artifacts.Examples()
         features.uri = str(tmp_path_factory.mktemp("artifact"))
+        examples = data.examples if train is None else some_of(data.examples, train)
+        if counted is not None:
+            examples.set_int_custom_property("examples_train", counted)
+            examples.set_int_custom_property("examples_eval", EVAL)
         feature_extractor.Executor().Do(
             {
-                "examples": [data.examples if train is None else some_of(data.examples, train)],
+                "examples": [examples],
                 "transform_graph": [data.transform],
                 "backbone": [data.backbone],
                 "earlier": list(earlier),
@@ -191,6 +196,13 @@ def test_features_are_what_keras_computes_each_image_once(
         np.testing.assert_allclose(found[name][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
     said = [record.progress for record in caplog.records if record.name == progress.LOGGER_NAME]
     assert said[-1] == {"done": TRAIN + EVAL, "total": TRAIN + EVAL, "unit": "images", "note": "float32"}
+
+
+def test_an_image_without_features_is_a_fault_of_ours(extract: Callable[..., standard_artifacts.Examples]) -> None:
+    with pytest.raises(ValueError, match=f"{EVAL + 3} images were to be read; features of {EVAL + 2} were written"):
+        extract(train=(1, 2), counted=3)
+    features = extract(train=(1, 2), counted=2)
+    assert not [path for path in Path(features.uri).iterdir() if path.name.startswith(".")]
 
 
 def test_the_batch_size_does_not_matter(extract: Callable[..., standard_artifacts.Examples]) -> None:

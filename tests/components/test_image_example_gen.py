@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -201,6 +202,19 @@ def test_the_same_data_give_the_same_records_with_the_classes_mixed(
     assert first.examples == ingest(folder).examples
     labels = [example["label"] for example in first.examples["train"]]
     assert len(set(labels[: len(labels) // 3])) == 2
+
+
+def test_a_copy_of_the_data_has_the_same_hash(
+    image_folder: Folders, ingest: Callable[..., Ingested], tmp_path: Path
+) -> None:
+    folder = image_folder(cat=5, dog=5)
+    copy = shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)  # other times of change
+    first, second = (
+        ingest(place).artifact.get_string_custom_property(image_example_gen.CONTENT) for place in (folder, copy)
+    )
+    assert first == second and len(first) == 64
+    (copy / "cat" / "0000.png").rename(copy / "dog" / "moved.png")
+    assert ingest(copy).artifact.get_string_custom_property(image_example_gen.CONTENT) != first
 
 
 def test_a_folder_without_one_usable_image_leaves_its_record(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:

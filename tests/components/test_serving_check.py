@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,22 @@ from tfx.types.channel_utils import as_channel
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
 from components import serving_check
-from components.serving import serving_probe
+from components.serving import serving_checks, serving_probe
+from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
 from components.serving_check import Limits, ServingCheck
+from tests.conftest import ROOT
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
 from trainer import model_files
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
 
 
-def probe(model_dir: Path, journal: Path) -> dict[str, tuple[bool, str]]:
+def probe(
+    model_dir: Path, journal: Path, images: Sequence[bytes] = IMAGES, limits: ServerLimits = DEFAULT_LIMITS
+) -> dict[str, tuple[bool, str]]:
     """Runs the checks in this process: check -> (passed, detail)."""
     with journal.open("w") as file:
-        serving_probe.probe(str(model_dir), IMAGES, serving_probe.Journal(file))
+        serving_probe.probe(str(model_dir), images, serving_probe.Journal(file), limits)
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     return {r["check"]: (r["passed"], r["detail"]) for r in records if "check" in r}
 
@@ -147,6 +152,20 @@ def test_limits(limits: Limits, failing: str | None) -> None:
     assert serving_check.check("model", "examples", limits, command=reporting(measured))["reason"] == failing
 
 
+def test_the_component_tells_the_process_the_bounds_of_the_server(
+    artifacts: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    script = f"import sys; open({str(told)!r}, 'w').write(' '.join(sys.argv[4:]))"
+    monkeypatch.setattr(serving_check, "_PROBE", (sys.executable, "-c", script))
+    limits = ServerLimits(max_message_mb=100, request_seconds=7.5)
+
+    run(artifacts, server=limits.to_json())
+
+    option, text = told.read_text().split(" ", 1)
+    assert option == "--server" and ServerLimits.from_json(text) == limits
+
+
 def test_a_limit_on_what_was_not_measured_fails() -> None:
     report = serving_check.check("model", "examples", Limits(max_latency_ms=1000), command=reporting())
 
@@ -164,6 +183,89 @@ def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
 
     assert failures(checks) == {}
     assert len(checks) > 20
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[bytes]:
+    """Pictures as large as a phone's: of about 2 MB each."""
+    images = [image_bytes(number % 3, side=950, seed=number, format="PNG") for number in range(4)]
+    assert all(2 * 2**20 < len(image) < 2.5 * 2**20 for image in images)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("limits", "full"),
+    [
+        (DEFAULT_LIMITS, "images: 27, of the 64 MB that a request may have"),
+        (ServerLimits(max_message_mb=5, concurrent=1, waiting=1), "images: 2, of the 5 MB that a request may have"),
+    ],
+)
+def test_pictures_of_which_few_fit_in_a_request_are_no_fault_of_the_model(
+    limits: ServerLimits, full: str, photos: list[bytes], tmp_path: Path
+) -> None:
+    checks = probe(save_model(tmp_path / "model"), tmp_path / "journal", photos, limits)
+
+    assert failures(checks) == {}
+    assert checks["full batch"] == (True, full)
+    assert f"has {limits.max_batch + 1} images" in checks["too many images"][1]
+
+
+def test_what_does_not_fit_beside_two_others_is_replaced_among_bad_pictures(photos: list[bytes]) -> None:
+    limits = ServerLimits(max_message_mb=5)
+    assert serving_checks.fit_three([photos[0], IMAGES[0]], limits) == [IMAGES[0]]
+    (made,) = serving_checks.fit_three(photos, limits)
+    assert len(made) < 1000
+
+
+def test_the_bounds_of_the_server_reach_the_process(artifacts: dict, photos: list[bytes], tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "large", "test", [example(image, "red") for image in (*photos, IMAGES[0])])
+    journal, limits = tmp_path / "journal", ServerLimits(max_message_mb=1, max_batch=5)
+    model = save_model(tmp_path / "m")
+
+    serving_probe.main([str(model), str(examples), str(journal), "--server", limits.to_json()])
+
+    found = [json.loads(line) for line in journal.read_text().splitlines()]
+    checks = {record["check"]: (record["passed"], record["detail"]) for record in found if "check" in record}
+    assert failures(checks) == {}
+    assert checks["test images"][1] == "images: 1"  # the others are larger than a request may be
+    assert checks["full batch"][1] == "images: 5"
+
+
+def test_the_process_loads_neither_tfx_nor_beam_nor_their_libraries(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, "test", [example(IMAGES[0], "red")])
+    journal = tmp_path / "journal"
+    script = (
+        f"import sys; from components.serving import serving_probe; serving_probe.main({[str(examples.parent / 'm')]!r}"
+        f" + {[str(examples), str(journal)]!r}); print(*{{name.split('.')[0] for name in sys.modules}})"
+    )
+    save_model(tmp_path / "m")
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+
+    assert json.loads(journal.read_text().splitlines()[-1]) == {"finished": True}
+    loaded = set(done.stdout.split())
+    assert {"tensorflow", "numpy", "grpc", "tensorflow_serving", "components", "trainer"} <= loaded
+    assert not loaded & {
+        "tfx",
+        "tfx_bsl",
+        "apache_beam",
+        "ml_metadata",
+        "tensorflow_transform",
+        "tensorflow_data_validation",
+        "tensorflow_model_analysis",
+        "pipeline",
+    }
+
+
+def test_test_images_that_fit_in_no_request_are_a_reason(photos: list[bytes], tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, "test", [example(photos[0], "red")])
+    journal = tmp_path / "journal"
+
+    serving_probe.main(["model", str(examples), str(journal), "--server", '{"max_message_mb": 1}'])
+
+    last = json.loads(journal.read_text().splitlines()[-2])
+    assert not last["passed"]
+    assert last["detail"].endswith("whose pictures fit in one request: serving.server.max_message_mb is 1")
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,19 @@ def model(folder: Path, name: str, **options: object) -> Model:
 
 
 def run(
-    folder: Path, examples: list, baseline: Model | None = None, faults: Sequence[Fault] = (), **parameters: object
+    folder: Path,
+    examples: list,
+    baseline: Model | None = None,
+    faults: Sequence[Fault] = (),
+    counted: int | None = None,
+    **parameters: object,
 ) -> tuple[list[Prediction], list[tf.train.Example], test_predictions.Predictions]:
     """Runs the component on these examples and reads what it wrote, by path."""
     raw, answers, predictions = Examples(), Examples(), test_predictions.Predictions()
     raw.uri, answers.uri, predictions.uri = (str(folder / name) for name in ("examples", "answers", "predictions"))
     raw.split_names = artifact_utils.encode_split_names(["train", "test"])
     write_examples(folder / "examples", "test", examples)
+    raw.set_int_custom_property("examples_test", len(examples) if counted is None else counted)
     test_predictions.TestPredictions.test_call(
         model=model(folder, "model", faults=faults),
         baseline_model=baseline,
@@ -106,6 +112,11 @@ def test_what_tfma_reads_holds_no_image_and_both_models_probabilities_in_one_ord
         place = one.features.feature["label_xf"].int64_list.value[0]
         assert place == (COLOURS.index(label) if label in COLOURS else -1)
         assert sum(one.features.feature["baseline"].float_list.value) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_without_an_answer_is_a_fault_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 images were written to test; 2 have an answer"):
+        run(tmp_path, [labelled(0, "red", 0), labelled(1, "green", 1)], counted=3)
 
 
 def test_a_split_without_images_gives_no_answers(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         given: Sequence[str] = (),
         before: dict[str, list[Row]] | None = None,
         bounds: dict[str, float] | None = None,
+        listed_before: int = 1000,
+        unseen: int = 0,
         **splits: list[Row],
     ) -> list[str]:
         names = artifact_utils.encode_split_names(list(splits))
@@ -69,8 +71,9 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         Executor().Do({"statistics": [statistics], "schema": [schema_artifact]}, {"anomalies": [anomalies]}, {})
         rejects, verdict = File(), File()
         rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
-        baseline = _earlier_statistics(before, tmp_path / "before") if before else None
-        _record(rejects.uri, splits, rejected, duplicates, given)
+        baseline = _earlier_statistics(before, listed_before, tmp_path / "before") if before else None
+        written = {name: data + data[:unseen] if name == "train" else data for name, data in splits.items()}
+        _record(rejects.uri, written, rejected, duplicates, given)
         ValidationGate.test_call(
             anomalies=anomalies,
             statistics=statistics,
@@ -87,12 +90,13 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
-def _earlier_statistics(splits: dict[str, list[Row]], folder: Path) -> ExampleStatistics:
+def _earlier_statistics(splits: dict[str, list[Row]], listed: int, folder: Path) -> ExampleStatistics:
     made = ExampleStatistics()
     made.uri, made.split_names = str(folder), artifact_utils.encode_split_names(list(splits))
     for name, data in splits.items():
         (folder / f"Split-{name}").mkdir(parents=True, exist_ok=True)
-        proto = tfdv.generate_statistics_from_dataframe(pd.DataFrame(data))
+        options = tfdv.StatsOptions(num_rank_histogram_buckets=listed)
+        proto = tfdv.generate_statistics_from_dataframe(pd.DataFrame(data), options)
         (folder / f"Split-{name}/FeatureStats.pb").write_bytes(proto.SerializeToString())
     return made
 
@@ -119,7 +123,7 @@ def _record(
     """What ingestion would have left."""
     images = [(f"{split}/{i}.png", split, row) for split, data in splits.items() for i, row in enumerate(data)]
     bad = [{"path": f"bad{i:02d}.jpg", "label": "daisy", "stage": "open", "reason": "empty"} for i in range(rejected)]
-    about = {"ignored": 0, "layout": "class_folders", "given": given}
+    about = {"ignored": 0, "layout": "class_folders", "given": given, "listed": len(images) + len(bad)}
     facts = [Facts(path, str(row["label"]), "", "", "", "", "", "") for path, _, row in images]
     ingest_record.write(uri, facts, {path: split for path, split, _ in images}, bad, duplicates, list(splits), about)
 
@@ -151,9 +155,10 @@ def test_an_unknown_class_is_told_once_with_its_images(gate: Callable[..., list[
     assert str(caught.value).splitlines() == [
         "the data are not fit to train on:",
         "- label: 'chât' (1 in train) is not in its domain in schemas/flowers.pbtxt; "
-        "add it there if it is meant, otherwise rename or remove the folder 'chât'",
+        "add it there if it is meant, otherwise rename or remove the folder 'chât'; such images: chât/train5.png",
         "- label: 'rose' (2 in train, 1 in eval) is not in its domain in schemas/flowers.pbtxt "
-        "(did you mean 'roses'?); add it there if it is meant, otherwise rename or remove the folder 'rose'",
+        "(did you mean 'roses'?); add it there if it is meant, otherwise rename or remove the folder 'rose'; such "
+        "images: rose/eval1.png, rose/train3.png, rose/train4.png",
     ]
 
 
@@ -189,12 +194,12 @@ def test_every_other_anomaly_is_told_with_split_and_advice(gate: Callable[..., l
     lines = str(caught.value).splitlines()[1:]
     assert any(
         line.startswith("- slice/light (in train): Column dropped: The feature was present in fewer examples")
-        and line.endswith("give every image a value, or lower min_fraction in schemas/flowers.pbtxt")
+        and line.endswith("or lower min_fraction in schemas/flowers.pbtxt; such images: daisy/train3.png")
         for line in lines
     )
     assert (
         "- slice/light (in eval): Column dropped: Column is completely missing; give every image a value, "
-        "or remove the feature from schemas/flowers.pbtxt"
+        "or remove the feature from schemas/flowers.pbtxt; such images: daisy/eval0.png"
     ) in lines
     assert (
         "- image/width (in eval): Out-of-range values: Unexpectedly small value: 0; "
@@ -217,21 +222,41 @@ def test_many_unknown_classes_do_not_flood(gate: Callable[..., list[str]]) -> No
 def test_unknown_values_of_metadata_are_told_apart_from_folders(gate: Callable[..., list[str]]) -> None:
     schema = SCHEMA.replace('"slice/light" type: BYTES', '"slice/light" type: BYTES string_domain { value: "dark" }')
 
-    with pytest.raises(InputError, match=r"slice/light: 'drak' \(1 in test\).*did you mean 'dark'.*in the metadata"):
+    said = r"slice/light: 'drak' \(1 in test\).*did you mean 'dark'.*in the metadata; such images: daisy/test0.png"
+    with pytest.raises(InputError, match=said):
         gate(schema, train=rows(*ALL), eval=rows("daisy"), test=rows("daisy", **{"slice/light": "drak"}))
 
 
-def test_more_classes_than_tfdv_lists_are_counted(gate: Callable[..., list[str]]) -> None:
+MANY = [f"class{i:04d}" for i in range(1100)]  # TFDV lists a thousand if it is not asked for more
+
+
+def test_more_classes_than_tfdv_lists_are_all_known(gate: Callable[..., list[str]]) -> None:
     schema = text_format.Parse(SCHEMA, schema_pb2.Schema())
-    classes = [f"class{i:04d}" for i in range(1100)]
-    schema.string_domain[0].value[:] = [*classes, "one more"]
+    schema.string_domain[0].value[:] = [*MANY, "one more"]
+    data = {"train": rows(*MANY, "unknown"), "eval": rows("class0001"), "test": rows("class0002")}
 
     with pytest.raises(InputError) as caught:
-        gate(text_format.MessageToString(schema), train=rows(*classes), eval=rows("class0001"), test=rows("class0002"))
+        gate(text_format.MessageToString(schema), **data)
 
-    assert str(caught.value).splitlines()[1:] == [
-        "- only 1100 of the 1101 classes in schemas/flowers.pbtxt have images in train"
-    ]
+    told = str(caught.value).splitlines()[1:]
+    assert told[0].startswith("- label: 'unknown' (1 in train) is not in its domain")
+    assert told[0].endswith("; such images: unknown/train1100.png")
+    assert told[1].startswith("- the class 'one more' has no images in train")
+    assert len(told) == 2
+
+
+def test_classes_are_compared_with_those_of_an_earlier_run_only_if_it_lists_them_all(
+    gate: Callable[..., list[str]],
+) -> None:
+    schema = text_format.Parse(SCHEMA, schema_pb2.Schema())
+    schema.string_domain[0].value[:] = MANY
+    now = {"train": rows(*MANY), "eval": rows("class0001"), "test": rows("class0002")}
+    bounds = {"class_changes": 0, "label_drift": 0.0}
+    text = text_format.MessageToString(schema)
+
+    assert gate(text, before={"train": rows(*MANY)}, listed_before=1100, bounds=bounds, **now) == []
+    (note,) = gate(text, before={"train": rows(*MANY)}, bounds=bounds, **now)
+    assert note.startswith("the classes were not compared with those of the last blessed model's data")
 
 
 def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_path: Path) -> None:
@@ -303,6 +328,25 @@ def test_a_leak_between_given_splits_stops_beyond_its_bound(gate: Callable[..., 
     assert notes[0].startswith("1 of 100 pictures of eval and test (1.0%) are in another split too")
 
 
+def test_a_group_in_several_given_splits_is_a_leak(gate: Callable[..., list[str]]) -> None:
+    paths = ["eval/a/1.png", "test/b/2.png", "train/a/9.png"]
+    patient = Duplicates("group", paths, ["a", "b", "a"], ["eval", "test", "train"])
+    splits = {"train": rows(*ALL), "eval": rows("daisy"), "given": ["train", "eval", "test"]}
+    with pytest.raises(InputError) as caught:
+        gate(duplicates=[patient], test=rows(*["daisy"] * 9), **splits)
+    assert "2 of 10 pictures of eval and test (20.0%) are in another split too, or their group is" in str(caught.value)
+    shown = "eval/a/1.png (eval) and test/b/2.png (test) and train/a/9.png (train)"
+    assert f"    one group of data.group_by: {shown}" in str(caught.value)
+    notes = gate(duplicates=[patient], test=rows(*["daisy"] * 9), bounds={"leaked": 0.2}, **splits)
+    assert len(notes) == 2, "a group is no duplicate and no near-duplicate of two labels"
+
+
+def test_an_image_that_statisticsgen_did_not_see_is_a_fault_of_ours(gate: Callable[..., list[str]]) -> None:
+    data = {"train": rows(*ALL), "eval": rows("daisy"), "test": rows("daisy")}
+    with pytest.raises(ValueError, match="4 images were written to train; StatisticsGen saw 3"):
+        gate(unseen=1, **data)
+
+
 def test_a_large_group_of_near_duplicates_is_told(gate: Callable[..., list[str]]) -> None:
     group = Duplicates("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
     notes = gate(duplicates=[group], train=rows(*ALL * 30), eval=rows("daisy"), test=rows("daisy"))
@@ -333,5 +377,6 @@ def test_every_bound_of_the_data_is_judged(gate: Callable[..., list[str]]) -> No
         gate(bounds={"split_skew": 0.3, "class_changes": 0, "min_class_images": 21}, **data)
     told = "\n".join(str(caught.value).splitlines()[1:])
     assert "light is skewed between train and eval: 'bright' is 0.0% of train and 100.0% of eval" in told
-    assert "classes changed since the last blessed model's data; 1 appeared: tulips" in told
+    assert "classes changed since the last blessed model's data; 1 appeared: tulips; images of those" in told
+    assert "that appeared: tulips/eval2.png, tulips/eval5.png," in told
     assert "the class 'daisy' has 20 images in train (33.3%; data.bounds.min_class_images demands 21)" in told

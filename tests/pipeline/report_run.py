@@ -71,7 +71,7 @@ def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
     blessed = status == "pushed"
     pushed = home / "serving" / "17"
     done = [
-        ("ImageExampleGen", {"examples": {"examples_test": 30, "input_fingerprint": "files:60"}, "rejects": {}}),
+        ("ImageExampleGen", {"examples": {"examples_test": 30, "content_sha256": "5ad0"}, "rejects": {}}),
         ("StatisticsGen", {"statistics": {}}),
         ("BackboneImporter", {"backbone": {}}),
         ("Tuner", {"tuner_results": {}}),

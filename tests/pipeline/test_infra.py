@@ -11,6 +11,7 @@ from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
+from components.serving.server_limits import ServerLimits
 from pipeline import settings
 from pipeline.infra import serving_validator
 from pipeline.pipeline import Places, create_pipeline
@@ -39,6 +40,12 @@ def test_what_pusher_waits_for_is_the_validator_of_the_settings(validator: str, 
     components = {c.id: c for c in create_pipeline(loaded, Places("/root", "/images", "/serving"), SCHEMA).components}
     assert {"ServingCheck", "InfraValidator"} & set(components) == {stage}
     assert components["Pusher"].inputs["infra_blessing"].producer_component_id == stage
+
+
+def test_serving_check_asks_through_a_server_with_the_bounds_of_the_settings() -> None:
+    component = wired("serving.server={max_message_mb: 100, max_batch: 8}")
+    server = ServerLimits.from_json(component.exec_properties["server"])
+    assert server == ServerLimits(max_message_mb=100, max_batch=8)
 
 
 def test_infra_validator_starts_tensorflow_serving_in_docker() -> None:

@@ -186,6 +186,12 @@ def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path
     assert f"no {EVIL}" in text and "second line" in text
 
 
+def test_rejected_files_are_listed_with_their_reasons(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert re.search(r"Rejected files \(1\).* File Found when Reason .*decode truncated", text)
+
+
 def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
     text = words(refused[1], "data", "training")
 

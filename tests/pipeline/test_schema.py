@@ -1,8 +1,14 @@
+import json
+
 import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.ingestion.image_layout import read_layout
-from pipeline import schema
+from pipeline import schema, settings
+from pipeline.pipeline import Places, create_pipeline
 from tests.components.conftest import image_folder, picture
+from tests.conftest import ROOT
 from trainer.errors import InputError
 
 __all__ = ["image_folder"]  # a fixture
@@ -78,3 +84,17 @@ def test_a_schema_without_edges_is_refused(tmp_path, image_folder):
         InputError, match=r"s\.pbtxt has no edges of resolution; delete the file to have it inferred anew"
     ):
         load_or_infer(path, images)
+
+
+def test_the_statistics_list_every_class() -> None:
+    written = (ROOT / "schemas" / "digits.pbtxt").read_text()
+    many = text_format.Parse(written, schema_pb2.Schema())
+    (classes,) = (domain for domain in many.string_domain if domain.name == "classes")
+    classes.value[:] = [f"class{i}" for i in range(1500)]
+    loaded, listed = settings.load(ROOT / "configs/digits.yaml"), []
+    for text in (written, text_format.MessageToString(many)):
+        wired = create_pipeline(loaded, Places("/root", "/images", "/serving"), text)
+        (statistics,) = (c for c in wired.components if c.id == "StatisticsGen")
+        options = json.loads(statistics.exec_properties["stats_options_json"])
+        listed.append(options["num_rank_histogram_buckets"])
+    assert listed == [1000, 1500]

@@ -134,6 +134,19 @@ def test_settings_cannot_be_changed():
         ("evaluation.slices=label", "evaluation.slices: expected a list of text, found 'label'"),
         ("fine_tune.from=mixed12", "fine_tune.from is 'mixed12', which is not a layer"),
         ("serving.timeout_seconds=0", "timeout_seconds must be positive"),
+        *(
+            (f"serving.{name}={value}", f"{name} is {value.strip('.')}; it must be a positive, finite number, or null")
+            for name in ("max_median_latency_ms", "max_latency_ms", "max_load_seconds", "max_memory_mb")
+            for value in (".nan", ".inf", "-1.0", "0.0")
+        ),
+        ("serving.server.request_seconds=.nan", "request_seconds is nan; it must be a positive, finite number"),
+        ("serving.server.max_batch=0", "max_batch is 0; it must be a positive, finite number"),
+        ("serving.server.max_message_mb=1025", "max_message_mb is 1025; it must be at most 1024"),
+        (
+            "data.max_file_mb=64.5",
+            "serving.server.max_message_mb is 64, below data.max_file_mb, which is 64.5: a picture of that size could "
+            "not be sent",
+        ),
         ("tuner.trials=0", "trials must be positive"),
         ("tuner.dropout=[]", "dropout must name at least one value"),
         ("tuner.hidden_units=[[8], [8]]", "hidden_units names a value twice"),

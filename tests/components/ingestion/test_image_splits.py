@@ -81,6 +81,15 @@ def test_given_splits_are_kept_though_they_leak() -> None:
     assert {tuple(sorted(d.splits)) for d in found.duplicates} == {("eval", "test", "train")}
 
 
+def test_a_group_in_several_given_splits_is_told() -> None:
+    images = [image(f"{split}/{i}", label="ab"[i % 2], split=split, group="p1") for split in WEIGHTS for i in range(2)]
+    images += [image("train/x", split="train", group="p2"), image("train/y", split="train", group="p2")]
+    images += [image("train/z", split="train"), image("test/z", split="test")]
+    (found,) = assign(images, WEIGHTS, 6).duplicates
+    assert (found.kind, found.paths) == ("group", sorted(f"{split}/{i}" for split in WEIGHTS for i in range(2)))
+    assert found.splits == [path.split("/")[0] for path in found.paths]
+
+
 def test_a_split_made_from_train_takes_nothing_that_is_in_a_given_one() -> None:
     images = [image(f"train/{i}", pixels=f"p{i}", split="train") for i in range(100)]
     images += [image(f"test/{i}", pixels=f"p{i}", split="test") for i in range(50)]

@@ -182,7 +182,13 @@ def tensor(shape: list[int], *values: bytes) -> tensor_pb2.TensorProto:
         ({"examples": tensor([2**40], b"x")}, (), {}, "INVALID_ARGUMENT", "the request has 1099511627776 images"),
         ({"examples": tensor([-1], b"x")}, (), {}, "INVALID_ARGUMENT", "tensor parsing error: examples"),
         ({"examples": tensor([1], b"x", b"y")}, (), {}, "INVALID_ARGUMENT", "tensor parsing error: examples"),
-        ({"images": [bytes(2**21)]}, (), {"signature": signatures.IMAGES}, "RESOURCE_EXHAUSTED", "larger than max"),
+        (
+            {"images": [bytes(2**21 + 2**16)]},
+            (),
+            {"signature": signatures.IMAGES},
+            "RESOURCE_EXHAUSTED",
+            "larger than max",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_asked_wrongly_is_refused_as_tensorflow_serving_refuses_it(
@@ -239,6 +245,12 @@ def test_many_clients_at_once_get_their_own_answers(served: ModelServer) -> None
         labels = pool.map(lambda i: model.request(signatures.IMAGES, [IMAGES[i]])["label"][0].decode(), asked)
 
         assert list(labels) == [COLOURS[i] for i in asked]
+
+
+def test_a_picture_of_just_the_size_of_a_request_fits_in_one(served: ModelServer) -> None:
+    with RemoteModel(served.address, "colours") as model:
+        (error,) = model.request(signatures.IMAGES, [bytes(2 * 2**20)])["error"]
+    assert error.startswith(b"not an image")
 
 
 def test_a_client_raises_tensorflows_errors(served: ModelServer) -> None:

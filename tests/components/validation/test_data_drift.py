@@ -21,7 +21,7 @@ def split(name: str, **features: dict[str, int]) -> SplitFindings:
     return SplitFindings(name, anomalies_pb2.Anomalies(), statistics)
 
 
-def paths(feature: str, value: str, splits: Sequence[str]) -> list[str]:
+def paths(feature: str, value: str | None, splits: Sequence[str]) -> list[str]:
     return [f"{feature}-{value}-{'+'.join(splits)}.png"] if value != "gone" else []
 
 
@@ -90,12 +90,24 @@ def test_columns_of_names_are_no_kinds_of_pictures() -> None:
 
 def test_classes_that_appear_or_vanish_are_noted_or_stopped() -> None:
     before, now = [split("train", label={"cat": 5, "dog": 5})], [split("train", label={"cat": 5, "bird": 5, "owl": 1})]
-    problems, notes = class_changes(now, before, None)
+    problems, notes = class_changes(now, before, None, paths)
     assert problems == []
-    assert notes == ["classes changed since the last blessed model's data; 2 appeared: bird, owl; 1 vanished: dog"]
-    problems, notes = class_changes(now, before, 2)
-    assert problems == [f"{told} (data.bounds.class_changes allows 2)" for told in class_changes(now, before, None)[1]]
-    assert notes == [] and class_changes(now, before, 3)[0] == [] and class_changes(now, now, 0) == ([], [])
+    told = (
+        "classes changed since the last blessed model's data; 2 appeared: bird, owl; 1 vanished: dog; images of those "
+        "that appeared: label-bird-train.png, label-owl-train.png"
+    )
+    assert notes == [told]
+    problems, notes = class_changes(now, before, 2, paths)
+    assert problems == [f"{told} (data.bounds.class_changes allows 2)"] and notes == []
+    assert class_changes(now, before, 3, paths)[0] == [] and class_changes(now, now, 0, paths) == ([], [])
+
+
+def test_classes_of_a_baseline_that_lists_only_some_are_not_compared() -> None:
+    before, now = [split("train", label={"cat": 50})], [split("train", label={"cat": 5, "dog": 50})]
+    before[0].statistics.datasets[0].features[0].string_stats.unique = 2
+    problems, (note,) = class_changes(now, before, 0, paths)
+    assert problems == [] and note.startswith("the classes were not compared")
+    assert list(drift(now, before, BOUNDS, [], paths)) == []
 
 
 def test_small_classes_are_told_smallest_first() -> None:
