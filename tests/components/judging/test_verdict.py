@@ -96,6 +96,22 @@ def test_in_doubt_a_strict_gate_refuses() -> None:
     assert judged(of(195, 5), {**lenient, "on_doubt": "refuse"}).blessed
 
 
+def test_a_doubt_says_that_it_is_corrected_for_the_other_bounds() -> None:
+    """The interval that is shown stands for itself, and leaves the bound out."""
+    now, before = [*of(0, 15), *of(160, 5)], [*of(15, 0), *of(0, 2), *of(158, 5)]
+    drop = {"max_drop": 0.03}
+
+    (alone,) = judged(now, {"thresholds": {"accuracy": drop}}, before).failures
+    verdict = judged(now, {"thresholds": {"accuracy": {"min": 0.7, **drop}}, "per_slice": {"accuracy": drop}}, before)
+
+    assert alone.kind == "max_drop" and verdict.blessed
+    assert verdict.notes[0].startswith(
+        "accuracy drops from 0.9611 (the blessed model) to 0.8889 (change 95 %: -0.124 to -0.031, 15 images lost and "
+        "2 gained): corrected for 3 bounds, 180 test images cannot tell whether it is by more than the 0.03 that is "
+        "allowed; a true drop of"
+    )
+
+
 def test_a_failure_says_what_where_by_how_much_and_shows_the_pictures() -> None:
     light = ["day"] * 150 + ["night"] * 50
     right = [*of(148, 2), *of(10, 40)]
@@ -149,7 +165,7 @@ def test_many_slices_are_judged_together() -> None:
     verdict = judged(many, bounds, slices=light)
     assert verdict.blessed
     assert verdict.notes == [
-        "per_slice.accuracy.min: for 1 of 40 slices the test images cannot tell whether 0.8 is kept: "
+        "per_slice.accuracy.min: corrected for 40 bounds, for 1 of 40 slices the test images cannot tell whether 0.8 is kept: "
         "light=0: 0.6000 (95 %: 0.387 to 0.781)"
     ]
 
