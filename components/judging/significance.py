@@ -38,6 +38,11 @@ class Evidence:
         """For the bound from the other side."""
         return Evidence(self.kept, self.broken, self.error)
 
+    def cautious(self, *others: Evidence) -> Evidence:
+        """No surer than any of several tests of the same bound."""
+        every = (self, *others)
+        return Evidence(max(e.broken for e in every), max(e.kept for e in every), max(e.error for e in every))
+
 
 def share_at_least(successes: int, count: int, bound: float) -> Evidence:
     """Tests that a share is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.judging import intervals, measures
-from components.judging.calibration import Calibration, calibration
+from components.judging.calibration import Calibration, CalibrationRise, calibration
 from components.judging.class_means import ClassMean, change, class_means
 from components.judging.intervals import Interval
 from components.judging.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers, Resampled
@@ -108,6 +108,8 @@ class SliceResult:
         if metric in SHARES:
             gained, lost = measures.discordant(self.answers, self.before, metric)
             return as_range(intervals.paired_change(gained, lost, self.answers.count, self.confidence))
+        if metric == CALIBRATION:
+            return as_range(CalibrationRise(*self._calibration).interval(self.confidence))
         after, before = self._resampled
         return as_range(after[metric].minus(before[metric]).interval(self.confidence))
 
@@ -139,9 +141,15 @@ class SliceResult:
         if metric in MEANS:
             now, then = self._means
             return change(now[metric], then[metric]).evidence(bound)
-        after, before = self._resampled
-        rise = after[metric].minus(before[metric])
-        return at_least(-rise.corrected, rise.error, count, -bound)
+        if metric == CALIBRATION:
+            after, before = self._resampled
+            rise = after[metric].minus(before[metric])
+            score = CalibrationRise(*self._calibration).evidence(bound)
+            # The one forgets that both saw the same images, the other that chance adds to what shows: both must be sure
+            return score.cautious(*(at_least(-v, rise.error, count, -bound) for v in (rise.value, rise.corrected)))
+        more = self.answers.loss - self.before.loss
+        error = float(more.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+        return at_least(-float(more.mean()), error, count, -bound)
 
     def _range(self, measured: Measured, metric: str, answers: Answers, model: int) -> dict[str, float | None]:
         value = measured.metrics.get(metric, math.nan)

@@ -17,7 +17,7 @@ from scipy import stats
 from components.judging.bounds import judge_bounds, read_bounds
 from components.judging.calibration import calibration
 from components.judging.class_means import change, class_means
-from components.judging.measures import CALIBRATION, Answers
+from components.judging.measures import AREA, CALIBRATION, LOSS, Answers
 from components.judging.significance import Evidence, at_least, drop_at_most, share_at_least
 from components.judging.slice_result import OVERALL, Measured, SliceResult
 from tests.components.judging.models import Model, answer
@@ -174,7 +174,6 @@ GOOD = Model(classes=RARE.classes, signal=3.0)
 BOASTFUL = Model(classes=RARE.classes, signal=1.5, sharpness=2.5)
 
 FEW_DRAWS = 300
-FEW_MARGIN = 0.025  # two standard errors
 
 
 @functools.cache
@@ -188,11 +187,13 @@ def shares_below_risk(found: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([p.get(name, 1.0) <= RISK for p in found])) for name in found[0]}
 
 
-def check_rates(found: list[dict[str, Evidence]]) -> None:
+def check_rates(found: list[dict[str, Evidence]], rate: float, rate_of_areas: float = 0.02) -> None:
     refused = shares_below_risk([{name: e.broken for name, e in one.items()} for one in found])
     proven = shares_below_risk([{name: e.kept for name, e in one.items()} for one in found])
-    assert max(refused.values()) <= RISK + FEW_MARGIN, refused
-    assert max(proven.values()) <= RISK + FEW_MARGIN, proven
+    for name in refused:
+        most = rate_of_areas if name.endswith(AREA) else rate
+        assert refused[name] <= most + sure(most, len(found)), (name, refused)
+        assert proven[name] <= most + sure(most, len(found)), (name, proven)
 
 
 @pytest.mark.parametrize("count", [30, 200])
@@ -207,7 +208,7 @@ def test_means_over_classes_at_their_bounds_are_refused_and_proven_at_most_at_th
         means = class_means(answer(generator, model, count)[0])
         found.append({name: mean.evidence(bounds[name]) for name, mean in means.items()})
 
-    check_rates(found)
+    check_rates(found, 0.05)
 
 
 @pytest.mark.parametrize("count", [30, 200])
@@ -217,7 +218,8 @@ def test_a_calibration_error_at_its_bound_is_refused_and_proven_at_most_at_the_r
     generator, bound = np.random.default_rng(9), truth(model)[CALIBRATION]
 
     check_rates(
-        [{CALIBRATION: calibration(answer(generator, model, count)[0]).evidence(bound)} for _ in range(FEW_DRAWS)]
+        [{CALIBRATION: calibration(answer(generator, model, count)[0]).evidence(bound)} for _ in range(FEW_DRAWS)],
+        0.04,
     )
 
 
@@ -234,12 +236,48 @@ def test_means_over_classes_that_do_not_drop_are_refused_at_most_at_the_risk(mod
         found.append({name: change(m, then[name]).evidence(0.0).broken for name, m in class_means(now).items()})
 
     refused = shares_below_risk(found)
-    assert max(refused.values()) <= RISK + FEW_MARGIN, refused
+    assert max(refused.values()) <= 0.04 + sure(0.04, FEW_DRAWS), refused
 
 
-@pytest.mark.parametrize(("count", "least"), [(100, 0.75), (300, 0.99)])
+def rises(seed: int, now: Model, before: Model, count: int, draws: int) -> list[dict[str, Evidence]]:
+    """What the gate finds of the rises from one model to another that knows nothing of it; none is allowed."""
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        past, _ = answer(generator, before, count)
+        answers, _ = answer(generator, now, count, past.label)
+        compared = SliceResult(Measured((), OVERALL, count, {}), None, np.arange(count), answers, past, 1 - RISK)
+        found.append({name: compared.evidence(name, "max_drop", 0.0) for name in (LOSS, CALIBRATION)})
+    return found
+
+
+@pytest.mark.parametrize("count", [30, 100])
+@pytest.mark.parametrize("model", [RARE, BOASTFUL], ids=["rare", "boastful"])
+def test_losses_and_calibration_errors_that_do_not_rise_are_refused_at_most_at_the_risk(
+    model: Model, count: int
+) -> None:
+    found = [{name: e.broken for name, e in one.items()} for one in rises(10, model, model, count, draws=150)]
+
+    assert max(shares_below_risk(found).values()) <= RISK + sure(RISK, len(found)), shares_below_risk(found)
+
+
+def test_a_model_whose_calibration_error_only_shows_more_by_chance_is_not_taken_for_a_worse_one() -> None:
+    """Both are calibrated, and the earlier one is surer and more often right: chance adds less to what it shows."""
+    found = rises(11, RARE, GOOD, count=200, draws=100)
+
+    assert np.mean([one[CALIBRATION].broken <= RISK for one in found]) <= RISK + sure(RISK, len(found))
+    assert np.mean([one[LOSS].broken <= RISK for one in found]) > 0.99
+
+
+def test_a_calibration_error_that_rises_is_found() -> None:
+    """By 0.17, 200 images."""
+    found = [one[CALIBRATION].broken <= RISK for one in rises(12, BOASTFUL, RARE, count=200, draws=60)]
+
+    assert np.mean(found) >= 0.96 - sure(0.96, len(found))
+
+
+@pytest.mark.parametrize(("count", "rate"), [(100, 0.8), (300, 0.99)])
 def test_a_model_that_is_worse_than_its_macro_f1_must_be_is_found_the_surer_the_more_images(
-    count: int, least: float
+    count: int, rate: float
 ) -> None:
     """Fifteen points below the bound, and one image of twenty is of the rarest class."""
     generator = np.random.default_rng(7)
@@ -247,7 +285,7 @@ def test_a_model_that_is_worse_than_its_macro_f1_must_be_is_found_the_surer_the_
 
     found = [class_means(answer(generator, RARE, count)[0])["macro_f1"].evidence(bound).broken for _ in range(200)]
 
-    assert np.mean(np.array(found) <= RISK) >= least
+    assert np.mean(np.array(found) <= RISK) >= rate - sure(rate, 200)
 
 
 def test_a_model_that_promises_too_much_is_found() -> None:
@@ -257,4 +295,4 @@ def test_a_model_that_promises_too_much_is_found() -> None:
 
     found = [calibration(answer(generator, BOASTFUL, 200)[0]).evidence(0.1).broken for _ in range(200)]
 
-    assert np.mean(np.array(found) <= RISK) >= 0.65
+    assert np.mean(np.array(found) <= RISK) >= 0.75 - sure(0.75, 200)
