@@ -179,23 +179,34 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def class_records(overall: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and AUC of every class on the whole split, as `gate.json` has them."""
-    counts = overall.confusion
+def class_records(measured: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and AUC of every class on a slice, as `gate.json` has them."""
+    counts = measured.confusion
     if counts is None:
         return []
     records = []
     for number, name in enumerate(classes):
         true, told, hits = (int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number]))
-        area = overall.auc[number] if number < len(overall.auc) else math.nan
+        area = measured.auc[number] if number < len(measured.auc) else math.nan
         others = int(counts.sum()) - true
         found = {
             "precision": intervals.wilson(hits, told, confidence) if told else None,
             "recall": intervals.wilson(hits, true, confidence) if true else None,
             "f1": intervals.f1(hits, told, true, confidence) if told + true else None,
-            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) else None,
+            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) and true and others else None,
         }
         unknown = {"value": None, "low": None, "high": None}
         ranges = {metric: as_range(interval) if interval else unknown for metric, interval in found.items()}
         records.append({"class": name, "examples": true, "metrics": ranges})
     return records
+
+
+def confusion_records(measured: Measured, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The confusion matrix of a slice as `gate.json` has it, without zeros: no longer than the slice has images."""
+    counts = measured.confusion
+    if counts is None:
+        return []
+    return [
+        {"class": classes[true], "predicted": classes[told], "examples": int(counts[true, told])}
+        for true, told in np.argwhere(counts).tolist()
+    ]
