@@ -15,7 +15,7 @@ import yaml
 from scipy import stats
 
 from components.judging.bounds import judge_bounds, read_bounds
-from components.judging.calibration import calibration
+from components.judging.calibration import CalibrationRise, calibration
 from components.judging.class_means import change, class_means
 from components.judging.measures import AREA, CALIBRATION, LOSS, Answers
 from components.judging.significance import Evidence, at_least, drop_at_most, share_at_least
@@ -266,6 +266,19 @@ def test_a_model_whose_calibration_error_only_shows_more_by_chance_is_not_taken_
 
     assert np.mean([one[CALIBRATION].broken <= RISK for one in found]) <= RISK + sure(RISK, len(found))
     assert np.mean([one[LOSS].broken <= RISK for one in found]) > 0.99
+
+
+def test_the_interval_of_a_rise_holds_95_percent_where_one_model_shows_more_by_chance() -> None:
+    """Both are calibrated: nothing rises."""
+    generator, held = np.random.default_rng(13), []
+    for _ in range(60):
+        before, _ = answer(generator, GOOD, 60)
+        now, _ = answer(generator, RARE, 60, before.label)
+        found = CalibrationRise(calibration(now), calibration(before)).interval(0.95)
+        assert found.low <= found.value <= found.high
+        held.append(found.low <= 0 <= found.high)
+
+    assert np.mean(held) >= 0.95 - sure(0.95, len(held))
 
 
 def test_a_calibration_error_that_rises_is_found() -> None:
