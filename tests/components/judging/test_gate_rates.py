@@ -268,6 +268,13 @@ def test_a_model_whose_calibration_error_only_shows_more_by_chance_is_not_taken_
     assert np.mean([one[LOSS].broken <= RISK for one in found]) > 0.99
 
 
+def test_that_a_calibration_error_does_not_rise_is_said_a_little_too_often() -> None:
+    """Both are calibrated, and the later one is surer: it shows less, by chance alone."""
+    found = rises(14, GOOD, RARE, count=200, draws=100)
+
+    assert np.mean([one[CALIBRATION].kept <= RISK for one in found]) <= 0.07 + sure(0.07, len(found))
+
+
 def test_the_interval_of_a_rise_holds_95_percent_where_one_model_shows_more_by_chance() -> None:
     """Both are calibrated: nothing rises."""
     generator, held = np.random.default_rng(13), []
