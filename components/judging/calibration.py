@@ -42,18 +42,26 @@ class Calibration:
 
     def evidence(self, bound: float) -> Evidence:
         """Tests that the true error is at most `bound`."""
-        share = self.images / self.images.sum()
-        gap = self._gaps(bound)
-        noise = self._noise(gap)
-        score = gap / noise
-        folded = noise * math.sqrt(2 / math.pi) * np.exp(-(score**2) / 2) + gap * (1 - 2 * special.ndtr(-score))
-        mean, variance = float(share @ folded), float(share**2 @ (gap**2 + noise**2 - folded**2))
-        error = float(np.linalg.norm(share * noise))
+        mean, variance, error = self.shown(bound)
         return Evidence(
             float(special.gammaincc(mean**2 / variance, self.value * mean / variance)),
             float(special.ndtr((self.value - bound) / error)),
             error,
         )
+
+    def shown(self, true: float) -> tuple[float, float, float]:
+        """What such images show of an error that is truly `true`.
+
+        Returns:
+            Mean and variance; and the standard error that they would have if the sign of every gap were known.
+        """
+        share = self.images / self.images.sum()
+        gap = self._gaps(true)
+        noise = self._noise(gap)
+        score = gap / noise
+        folded = noise * math.sqrt(2 / math.pi) * np.exp(-(score**2) / 2) + gap * (1 - 2 * special.ndtr(-score))
+        variance = float(share**2 @ (gap**2 + noise**2 - folded**2))
+        return float(share @ folded), variance, float(np.linalg.norm(share * noise))
 
     def interval(self, confidence: float) -> Interval:
         """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
@@ -83,6 +91,68 @@ class Calibration:
         """Standard deviation of what is seen where `gap` is true; not 0 where all images are right or wrong."""
         right = np.clip(self.confidence - gap, 0.0, 1.0)
         return np.sqrt((right * (1 - right) + 1 / (4 * self.images)) / self.images)
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationRise:
+    """The change of the error between two models.
+
+    A score test, as Tango's is of shares: of all true errors that differ by the bound, those are taken that best
+    agree with what shows, and the least, whichever is less sure. So a model that only shows more, because chance adds
+    more to it, is not taken for a worse one. As if they had been asked about different images: cautious where they
+    answer alike.
+
+    Attributes:
+        now: the new model's.
+        before: the old one's.
+    """
+
+    now: Calibration
+    before: Calibration
+
+    @property
+    def value(self) -> float:
+        """As it shows."""
+        return self.now.value - self.before.value
+
+    def evidence(self, most: float) -> Evidence:
+        """Tests that the true error rises by at most `most`, from -1 to 1."""
+        total = self.now.value + self.before.value
+
+        def excess(before: float) -> float:
+            return self.now.shown(before + most)[0] + self.before.shown(before)[0] - total
+
+        least, greatest = max(0.0, -most), min(1.0, 1.0 - most)
+        found = self._evidence(least, most)  # where chance adds most
+        if excess(least) < 0 < excess(greatest):
+            likely = float(optimize.brentq(excess, least, greatest, xtol=1e-3))
+            return found.cautious(self._evidence(likely, most))
+        return found
+
+    def _evidence(self, before: float, most: float) -> Evidence:
+        """If the old model's true error is `before`."""
+        mean, variance, error = self.now.shown(before + most)
+        mean_before, variance_before, error_before = self.before.shown(before)
+        score = (self.value - mean + mean_before) / math.sqrt(variance + variance_before)
+        known = math.hypot(error, error_before)
+        kept = max(special.ndtr(score), special.ndtr((self.value - most) / known))
+        return Evidence(float(special.ndtr(-score)), float(kept), known)
+
+    def interval(self, confidence: float) -> Interval:
+        """Of the true rise; stretched to hold the value that shows."""
+        risk = (1 - confidence) / 2
+
+        def limit(chance: str, edge: float) -> float:
+            def excess(most: float) -> float:
+                return float(getattr(self.evidence(most), chance)) - risk
+
+            if excess(-1.0) * excess(1.0) > 0:
+                return edge
+            return float(optimize.brentq(excess, -1.0, 1.0, xtol=1e-3))
+
+        low, high = limit("broken", -1.0), limit("kept", 1.0)
+        count = int(self.now.images.sum())
+        return Interval(self.value, min(low, self.value), max(high, self.value), count)
 
 
 def calibration(answers: Answers) -> Calibration:

@@ -64,11 +64,12 @@ def notes(
     if strict:
         return
     doubts = [j for j in judged if j.state == "doubt"]
-    yield from (_doubt(j) for j in doubts if j.result.is_overall)
+    corrected = f"corrected for {len(judged)} bounds, " if len(judged) > 1 else ""
+    yield from (_doubt(j, corrected) for j in doubts if j.result.is_overall)
     for bound in per_slice:
         unsure = [j for j in doubts if j.bound == bound and not j.result.is_overall]
         if unsure:
-            yield _doubts(bound, unsure, sum(j.bound == bound for j in judged))
+            yield _doubts(bound, unsure, sum(j.bound == bound for j in judged), corrected)
 
 
 def _unjudged(metric: str, slices: Sequence[SliceResult], bounds: Sequence[Bound]) -> Iterator[str]:
@@ -87,9 +88,9 @@ def _unjudged(metric: str, slices: Sequence[SliceResult], bounds: Sequence[Bound
         yield f"{alone} of {len(slices)} slices have images of one class only and were not judged by {metric}"
 
 
-def _doubt(judged: Judged) -> str:
+def _doubt(judged: Judged, corrected: str) -> str:
     bound, result = judged.bound, judged.result
-    images = f"{result.measured.examples} test images"
+    images = f"{corrected}{result.measured.examples} test images"
     if bound.kind == "max_drop":
         more = bound.value + judged.detectable
         return (
@@ -104,13 +105,13 @@ def _doubt(judged: Judged) -> str:
     )
 
 
-def _doubts(bound: Bound, unsure: Sequence[Judged], of: int) -> str:
+def _doubts(bound: Bound, unsure: Sequence[Judged], of: int, corrected: str) -> str:
     least = [j.result for j in sorted(unsure, key=lambda j: j.p)[:_SHOWN]]
     shown = "; ".join(f"{r.measured.slice}: {_shown(r.range(bound.metric), r.confidence)}" for r in least)
     more = f"; and {len(unsure) - len(least)} more" if len(unsure) > len(least) else ""
     return (
-        f"per_slice.{bound.metric}.{bound.kind}: for {len(unsure)} of {of} slices the test images cannot tell whether "
-        f"{bound.value:g} is kept: {shown}{more}"
+        f"per_slice.{bound.metric}.{bound.kind}: {corrected}for {len(unsure)} of {of} slices the test images cannot "
+        f"tell whether {bound.value:g} is kept: {shown}{more}"
     )
 
 

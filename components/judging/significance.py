@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from components.judging.intervals import tango_score
 
@@ -38,11 +38,15 @@ class Evidence:
         """For the bound from the other side."""
         return Evidence(self.kept, self.broken, self.error)
 
+    def cautious(self, *others: Evidence) -> Evidence:
+        """No surer than any of several tests of the same bound."""
+        every = (self, *others)
+        return Evidence(max(e.broken for e in every), max(e.kept for e in every), max(e.error for e in every))
+
 
 def share_at_least(successes: int, count: int, bound: float) -> Evidence:
     """Tests that a share is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""
-    below = float(stats.binom.cdf(successes, count, bound))
-    above = float(stats.binom.sf(successes - 1, count, bound))
+    below, above = _at_most(successes, count, bound), _at_least(successes, count, bound)
     return Evidence(below, above, math.sqrt(bound * (1 - bound) / count))
 
 
@@ -60,19 +64,19 @@ def drop_at_most(gained: int, lost: int, count: int, most: float) -> Evidence:
         most: the drop that is allowed, from 0 to 1.
     """
     discordant = gained + lost
-    broken = [float(stats.binom.sf(lost - 1, discordant, 0.5))]
+    broken = [_at_least(lost, discordant, 0.5)]
     kept = []
     if most > 0:
         broken += [
             _normal(tango_score(gained, lost, count, -most, 0.5)),
-            float(stats.binom.sf(lost - gained - 1, count, most)),
+            _at_least(lost - gained, count, most),
         ]
         kept += [
             _normal(-tango_score(gained, lost, count, -most, -0.5)),
-            float(stats.binom.cdf(lost - gained, count, most)),
+            _at_most(lost - gained, count, most),
         ]
     else:
-        kept.append(float(stats.binom.sf(gained - 1, discordant, 0.5)))
+        kept.append(_at_least(gained, discordant, 0.5))
     error = math.sqrt(max(discordant + 1 - (gained - lost) ** 2 / count, 1)) / count
     return Evidence(max(broken), max(kept), error)
 
@@ -98,9 +102,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _normal(score: float) -> float:
-    return float(stats.norm.cdf(score))
+    return float(special.ndtr(score))
+
+
+def _at_most(successes: int, count: int, share: float) -> float:
+    """The binomial chance of so many or fewer."""
+    return float(special.bdtr(successes, count, share)) if successes >= 0 else 0.0
+
+
+def _at_least(successes: int, count: int, share: float) -> float:
+    """Of so many or more."""
+    return float(special.bdtrc(successes - 1, count, share)) if successes > 0 else 1.0
 
 
 def detectable(error: float, risk: float) -> float:
     """How far beyond its bound a value must truly lie to be found so with `POWER`, if tested at `risk`."""
-    return float(stats.norm.ppf(1 - risk) + stats.norm.ppf(POWER)) * error
+    return float(special.ndtri(1 - risk) + special.ndtri(POWER)) * error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.judging import intervals, measures
-from components.judging.calibration import Calibration, calibration
+from components.judging.calibration import Calibration, CalibrationRise, calibration
 from components.judging.class_means import ClassMean, change, class_means
 from components.judging.intervals import Interval
 from components.judging.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers, Resampled
@@ -108,6 +108,8 @@ class SliceResult:
         if metric in SHARES:
             gained, lost = measures.discordant(self.answers, self.before, metric)
             return as_range(intervals.paired_change(gained, lost, self.answers.count, self.confidence))
+        if metric == CALIBRATION:
+            return as_range(CalibrationRise(*self._calibration).interval(self.confidence))
         after, before = self._resampled
         return as_range(after[metric].minus(before[metric]).interval(self.confidence))
 
@@ -139,9 +141,15 @@ class SliceResult:
         if metric in MEANS:
             now, then = self._means
             return change(now[metric], then[metric]).evidence(bound)
-        after, before = self._resampled
-        rise = after[metric].minus(before[metric])
-        return at_least(-rise.corrected, rise.error, count, -bound)
+        if metric == CALIBRATION:
+            after, before = self._resampled
+            rise = after[metric].minus(before[metric])
+            score = CalibrationRise(*self._calibration).evidence(bound)
+            # The one forgets that both saw the same images, the other that chance adds to what shows: both must be sure
+            return score.cautious(*(at_least(-v, rise.error, count, -bound) for v in (rise.value, rise.corrected)))
+        more = self.answers.loss - self.before.loss
+        error = float(more.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+        return at_least(-float(more.mean()), error, count, -bound)
 
     def _range(self, measured: Measured, metric: str, answers: Answers, model: int) -> dict[str, float | None]:
         value = measured.metrics.get(metric, math.nan)
@@ -171,23 +179,34 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def class_records(overall: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and AUC of every class on the whole split, as `gate.json` has them."""
-    counts = overall.confusion
+def class_records(measured: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and AUC of every class on a slice, as `gate.json` has them."""
+    counts = measured.confusion
     if counts is None:
         return []
     records = []
     for number, name in enumerate(classes):
         true, told, hits = (int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number]))
-        area = overall.auc[number] if number < len(overall.auc) else math.nan
+        area = measured.auc[number] if number < len(measured.auc) else math.nan
         others = int(counts.sum()) - true
         found = {
             "precision": intervals.wilson(hits, told, confidence) if told else None,
             "recall": intervals.wilson(hits, true, confidence) if true else None,
             "f1": intervals.f1(hits, told, true, confidence) if told + true else None,
-            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) else None,
+            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) and true and others else None,
         }
         unknown = {"value": None, "low": None, "high": None}
         ranges = {metric: as_range(interval) if interval else unknown for metric, interval in found.items()}
         records.append({"class": name, "examples": true, "metrics": ranges})
     return records
+
+
+def confusion_records(measured: Measured, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The confusion matrix of a slice as `gate.json` has it, without zeros: no longer than the slice has images."""
+    counts = measured.confusion
+    if counts is None:
+        return []
+    return [
+        {"class": classes[true], "predicted": classes[told], "examples": int(counts[true, told])}
+        for true, told in np.argwhere(counts).tolist()
+    ]

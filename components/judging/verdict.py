@@ -13,13 +13,16 @@ A bound is broken only where the answers say so with that confidence, corrected 
     {"blessed": bool, "confidence": 0.95, "on_doubt": "pass" | "refuse", "not_compared": null | why not,
      "metrics": {name: {"overall": x, "low": x, "high": x, "baseline": x | null, "change": range | null}},
      "slices": [{"slice": name, "examples": n, "metrics": {name: range}, "baseline": {name: range} | null,
-                 "change": {name: range} | null}],
+                 "change": {name: range} | null,
+                 "classes": as below, those only that the slice has or that were told there,
+                 "confusion": [{"class": name, "predicted": name, "examples": n}], without zeros}],
      "classes": [{"class": name, "examples": n, "metrics": {"precision" | "recall" | "f1" | "auc": range}}],
      "confusion": {"classes": [name], "counts": [[n]]},
      "judged": [{"metric", "slice", "kind", "bound", "examples", "value", "low", "high", "p", "state"}],
      "failures": [as `Failure`], "notes": [sentence]}
 
-A range is {"value": x, "low": x, "high": x}; limits are null where none are known, a value where it is not finite.
+A slice has the last two only where a bound is judged. A range is {"value": x, "low": x, "high": x}; limits are null
+where none are known, a value where it is not finite.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from components.judging import gate_words, intervals, measures
 from components.judging.bounds import PER_SLICE, Judged, judge_bounds, read_bounds
 from components.judging.gate_words import allowed
 from components.judging.prediction import BASELINE, CANDIDATE, Prediction
-from components.judging.slice_result import OVERALL, Measured, SliceResult, class_records
+from components.judging.slice_result import OVERALL, Measured, SliceResult, class_records, confusion_records
 from trainer.errors import InputError
 
 _PICTURES = 50
@@ -129,13 +132,14 @@ def judge(
     refusing = ("broken", "doubt") if bounds.get("on_doubt") == "refuse" else ("broken",)
     failures = [_failure(j, predictions) for j in judged if j.state in refusing]
     compared = overall.before is not None
+    bounded = {j.result.measured.slice for j in judged}
     return Verdict(
         blessed=not failures,
         confidence=overall.confidence,
         on_doubt=str(bounds.get("on_doubt", "pass")),
         not_compared=None if compared else not_compared or "there is no blessed model yet",
         metrics={name: _overall_record(overall, name) for name in overall.measured.metrics},
-        slices=[_slice_record(result) for result in slices],
+        slices=[_slice_record(result, classes if result.measured.slice in bounded else ()) for result in slices],
         classes=class_records(overall.measured, classes, overall.confidence),
         confusion=None
         if overall.measured.confusion is None
@@ -231,13 +235,19 @@ def _overall_record(overall: SliceResult, metric: str) -> dict[str, Any]:
     }
 
 
-def _slice_record(result: SliceResult) -> dict[str, Any]:
+def _slice_record(result: SliceResult, classes: Sequence[str]) -> dict[str, Any]:
+    """`classes` are those of the model, none where they are not to be recorded."""
     names = list(result.measured.metrics)
     compared = result.past is not None
+    confusion = confusion_records(result.measured, classes) if classes else []
+    there = {entry[role] for entry in confusion for role in ("class", "predicted")}
+    by_class = class_records(result.measured, classes, result.confidence) if classes else []
     return {
         "slice": result.measured.slice,
         "examples": result.measured.examples,
         "metrics": {name: result.range(name) for name in names},
         "baseline": {name: result.past_range(name) for name in names} if compared else None,
         "change": {name: result.change(name) for name in names} if compared else None,
+        "classes": [record for record in by_class if record["class"] in there],
+        "confusion": confusion,
     }

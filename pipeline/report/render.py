@@ -16,7 +16,15 @@ from markupsafe import Markup
 from pipeline.report import graph, plots
 from pipeline.report.facts import Facts
 from pipeline.report.measures import calibration, confused_pairs, confusion
-from pipeline.report.slice_table import Range, class_rows, demands, overall_metrics, setting_of, slice_rows
+from pipeline.report.slice_table import (
+    Range,
+    class_rows,
+    classes_of_broken,
+    demands,
+    overall_metrics,
+    setting_of,
+    slice_rows,
+)
 
 _PAGE = Path(__file__).parent / "page"
 _MATRIX_CLASSES = 30
@@ -58,6 +66,7 @@ def render(facts: Facts) -> str:
         slices=slice_rows(facts),
         overall=overall_metrics(facts),
         by_class=class_rows(facts),
+        broken_slices=classes_of_broken(facts),
         demands=demands(facts),
         matrix=_matrix(facts),
         pairs=confused_pairs(facts.predictions)[:15],

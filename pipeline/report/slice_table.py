@@ -66,7 +66,7 @@ class MetricRow:
 
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
-    """One class against all others on the whole split, as far as it can be told."""
+    """One class against all others, as far as it can be told."""
 
     name: str
     examples: int
@@ -74,6 +74,21 @@ class ClassRow:
     recall: Range
     f1: Range
     auc: Range
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceClasses:
+    """The classes of one slice, and their confusions.
+
+    Attributes:
+        name: of the slice.
+        classes: those that it has, or that were told there.
+        confusions: true class, what it was taken for, and how many images; right answers too, mistakes first.
+    """
+
+    name: str
+    classes: list[ClassRow]
+    confusions: list[tuple[str, str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +147,22 @@ def overall_metrics(facts: Facts) -> list[MetricRow]:
 
 
 def class_rows(facts: Facts) -> list[ClassRow]:
-    """Every class, in the model's order."""
-    return [
-        ClassRow(c["class"], c["examples"], **{name: _range(found) for name, found in c["metrics"].items()})
-        for c in (facts.gate["classes"] if facts.gate else [])
-    ]
+    """Every class on the whole split, in the model's order."""
+    return [_class_row(c) for c in (facts.gate["classes"] if facts.gate else [])]
+
+
+def classes_of_broken(facts: Facts) -> list[SliceClasses]:
+    """For each slice on which a bound is broken."""
+    if not facts.gate:
+        return []
+    failed = {failure["slice"] for failure in facts.gate["failures"]}
+    found = []
+    for record in facts.gate["slices"]:
+        if record["slice"] in failed and record.get("classes"):  # earlier versions of the gate had none
+            confusions = [(c["class"], c["predicted"], c["examples"]) for c in record["confusion"]]
+            confusions.sort(key=lambda one: (one[0] == one[1], -one[2], one[0], one[1]))
+            found.append(SliceClasses(record["slice"], [_class_row(c) for c in record["classes"]], confusions))
+    return found
 
 
 def demands(facts: Facts) -> list[Demand]:
@@ -155,6 +181,11 @@ def demands(facts: Facts) -> list[Demand]:
         for j in (facts.gate["judged"] if facts.gate else [])
     ]
     return sorted(found, key=lambda d: (_FIRST[d.state], d.slice != OVERALL, d.p))
+
+
+def _class_row(record: Mapping[str, Any]) -> ClassRow:
+    ranges = {name: _range(found) for name, found in record["metrics"].items()}
+    return ClassRow(record["class"], record["examples"], **ranges)
 
 
 def _row(record: Mapping[str, Any], limit: float | None, failed: bool) -> SliceRow:

@@ -179,7 +179,10 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
     ]
     accuracy = report["metrics"]["accuracy"]
     assert accuracy["overall"] < 0.3 and accuracy["baseline"] == pytest.approx(0.85)
-    assert {"slice", "examples", "metrics", "baseline", "change"} == set(report["slices"][0])
+    red = next(s for s in report["slices"] if s["slice"] == "label=red")
+    assert {"slice", "examples", "metrics", "baseline", "change", "classes", "confusion"} == set(red)
+    assert sum(entry["examples"] for entry in red["confusion"]) == red["examples"]
+    assert {entry["class"] for entry in red["confusion"]} == {"red"}
     assert [c["class"] for c in report["classes"]] == list(COLOURS)
     assert {"precision", "recall", "f1", "auc"} == set(report["classes"][0]["metrics"])
     assert report["confusion"]["classes"] == list(COLOURS) and np.sum(report["confusion"]["counts"]) == 20

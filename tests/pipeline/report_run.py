@@ -285,7 +285,24 @@ def measured(name: str, examples: int, accuracy: float) -> dict[str, Any]:
     then = {"accuracy": spread(0.8), "cross_entropy": spread(0.4)}
     now = {"accuracy": spread(accuracy), "cross_entropy": spread(None)}
     change = {"accuracy": spread(round(accuracy - 0.8, 3), 0.15), "cross_entropy": None}
-    return {"slice": name, "examples": examples, "metrics": now, "baseline": then, "change": change}
+    right = round(accuracy * examples)
+    counts = {CLASSES[-1]: right, CLASSES[0]: examples - right}
+    return {
+        "slice": name,
+        "examples": examples,
+        "metrics": now,
+        "baseline": then,
+        "change": change,
+        "classes": [
+            {"class": CLASSES[-1], "examples": examples, "metrics": _per_class()},
+            {"class": CLASSES[0], "examples": 0, "metrics": _per_class()},
+        ],
+        "confusion": [{"class": CLASSES[-1], "predicted": told, "examples": n} for told, n in counts.items()],
+    }
+
+
+def _per_class() -> dict[str, Any]:
+    return {metric: spread(None if metric == "auc" else 0.5) for metric in ("precision", "recall", "f1", "auc")}
 
 
 def judged(where: str, kind: str, state: str, value: float) -> dict[str, Any]:
@@ -295,7 +312,6 @@ def judged(where: str, kind: str, state: str, value: float) -> dict[str, Any]:
 
 
 def _write_gate(folders: dict[str, Path]) -> None:
-    per_class = {m: spread(None if m == "auc" else 0.5) for m in ("precision", "recall", "f1", "auc")}
     verdict = {
         "blessed": False,
         "confidence": 0.95,
@@ -306,7 +322,7 @@ def _write_gate(folders: dict[str, Path]) -> None:
             "cross_entropy": {"overall": None, "low": None, "high": None, "baseline": 0.1, "change": None},
         },
         "slices": [measured("label=cat", 20, 0.9), measured(f"label={EVIL}", 10, 0.6)],
-        "classes": [{"class": name, "examples": 10, "metrics": per_class} for name in CLASSES],
+        "classes": [{"class": name, "examples": 10, "metrics": _per_class()} for name in CLASSES],
         "confusion": {"classes": list(CLASSES), "counts": [[18, 2], [4, 6]]},
         "judged": [
             judged("overall", "min", "doubt", 0.8),

@@ -147,6 +147,15 @@ def test_the_whole_split_is_compared_and_what_was_demanded_is_told(refused) -> N
     assert "0.500 to 0.700 0.01 broken" in text and "0.700 to 0.900 0.01 not sure" in text
 
 
+def test_the_classes_of_a_slice_whose_bound_is_broken_are_told(refused) -> None:
+    text = words(refused[1], "metrics", "confusions")
+
+    told = text[text.index("where a bound is broken") :]
+    assert "50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0" in told
+    assert told.index(" 4 wrong") < told.index(" 6 right")
+    assert text.count("where a bound is broken") == 1  # none is on label=cat
+
+
 def test_a_random_base_is_loud(refused) -> None:
     assert "The base network is RANDOM." in words(refused[1])
 
