@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import struct
 
+from PIL import JpegImagePlugin
+
 from components.ingestion import av1_size
 from trainer.picture_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MAX_PNG_CHUNKS = 50_000  # Pillow takes microseconds for each
+_START_OF_SCAN = 0xFFDA
+_MAX_JPEG_SEGMENTS = 2000  # before the first scan
+_MAX_EXIF = 2**20  # bytes
 _GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
 # Up to the second frame:
 _MAX_GIF_EXTENSIONS = 1000  # the exported model goes over as many
@@ -21,8 +28,8 @@ def find(data: bytes, limits: PictureLimits) -> str:
     """What is over the limits; empty if nothing is.
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
-    of libpng, Pillow joins a GIF's comments in time that grows with the square of their bytes, libtiff makes room for a
-    whole tile, and a decoder of AV1 for the sizes in its own headers.
+    of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
+    bytes, libtiff makes room for a whole tile, and a decoder of AV1 for the sizes in its own headers.
 
     Args:
         data: the whole file, of any format.
@@ -32,11 +39,10 @@ def find(data: bytes, limits: PictureLimits) -> str:
         ValueError or IndexError: the file is damaged where this is told.
     """
     most = f"more than {limits.max_megapixels:g} million pixels"
-    if data.startswith(b"\xff\xd8\xff"):  # start of scan, whose header is shorter than 256 bytes
-        return f"more than {MAX_JPEG_SCANS} scans" if data.count(b"\xff\xda\0") > MAX_JPEG_SCANS else ""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        texts = sum(map(data.count, (b"zTXt", b"iTXt", b"iCCP")))
-        return f"more than {MAX_PNG_TEXTS} compressed texts" if texts > MAX_PNG_TEXTS else ""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_problem(data)
+    if data.startswith(_PNG_MAGIC):
+        return _png_problem(data)
     if data.startswith(b"GIF8"):
         return _gif_problem(data)
     if data.startswith(_TIFF_MAGIC):
@@ -49,6 +55,37 @@ def find(data: bytes, limits: PictureLimits) -> str:
         width, height = av1_size.largest(data, limits.pixels)
         return f"{width} x {height}, as its AV1 data say, is {most}" if width * height > limits.pixels else ""
     return ""
+
+
+def _jpeg_problem(data: bytes) -> str:
+    if data.count(b"\xff\xda\0") > MAX_JPEG_SCANS:  # start of scan, whose header is shorter than 256 bytes
+        return f"more than {MAX_JPEG_SCANS} scans"
+    place, segments, exif = 2, 0, 0
+    while place + 4 <= len(data) and segments <= _MAX_JPEG_SEGMENTS and exif <= _MAX_EXIF:
+        marker, length = struct.unpack_from(">HH", data, place)
+        if marker == _START_OF_SCAN:
+            return ""
+        segments += 1
+        if marker >> 8 < 0xFF or marker == 0xFFFF:  # Pillow passes over bytes that are no marker, one by one
+            place += 1
+        elif JpegImagePlugin.MARKER.get(marker, (None,))[-1] is None:
+            place += 2
+        else:
+            exif += length if data.startswith(b"Exif\0\0", place + 4) else 0
+            place += 2 + length
+    many = segments > _MAX_JPEG_SEGMENTS or exif > _MAX_EXIF
+    return "more segments or EXIF than any good JPEG has" if many else ""
+
+
+def _png_problem(data: bytes) -> str:
+    texts = sum(map(data.count, (b"zTXt", b"iTXt", b"iCCP")))
+    if texts > MAX_PNG_TEXTS:
+        return f"more than {MAX_PNG_TEXTS} texts that may be compressed"
+    place, chunks = len(_PNG_MAGIC), 0
+    while place + 8 <= len(data) and chunks <= _MAX_PNG_CHUNKS:
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        chunks += 1
+    return f"more than {_MAX_PNG_CHUNKS:,} chunks" if chunks > _MAX_PNG_CHUNKS else ""
 
 
 def _gif_problem(data: bytes) -> str:

@@ -94,9 +94,9 @@ BAD = {
     ),
     "a JPEG of 4000 megapixels": (GOOD[0].replace(b"\x08\0\x28\0\x28\x03", b"\x08\xff\xff\xff\xff\x03"), None),
     "a GIF of 16 MB": (GOOD[3] + bytes(MAX_GIF_BYTES), TOO_LARGE),
-    "a GIF of 16 MB of comments": (
+    "a GIF of 8 MB of comments": (
         GOOD[3][: GOOD[3].index(b",\0\0\0\0")]
-        + b"\x21\xfe\x01a\0" * ((MAX_GIF_BYTES - len(GOOD[3])) // 5)
+        + b"\x21\xfe\x01a\0" * (MAX_GIF_BYTES // 10)
         + GOOD[3][GOOD[3].index(b",\0\0\0\0") :],
         DAMAGED,
     ),

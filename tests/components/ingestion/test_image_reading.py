@@ -190,6 +190,12 @@ def test_what_is_read_is_within_what_the_model_takes() -> None:
     assert len(data) < limits.file_bytes < len(image.encoded) < limits.encoded_bytes
 
 
+def jpeg_with(segment: bytes, times: int) -> bytes:
+    """A JPEG with more before its tables."""
+    data = encoded(PHOTO, "JPEG")
+    return data[:2] + segment * times + data[2:]
+
+
 def gif_with(blocks: bytes) -> bytes:
     """A GIF with more before its frame."""
     data = encoded(PALETTE, "GIF")
@@ -224,6 +230,13 @@ BOMBS = {
     ),
     "a PNG with 8 GB of text": bad_pictures.png_of_texts(1000, 8_000_000),
     "a PNG with 60 MB of text": bad_pictures.png_of_texts(60, 2**20),
+    "a JPEG of 200,000 EXIF segments": jpeg_with(b"\xff\xe1\0\x10Exif\0\0" + bytes(8), 200_000),
+    "a JPEG of 200 EXIF segments of 64 kB": jpeg_with(b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527), 200),
+    "a JPEG of a million comments": jpeg_with(b"\xff\xfe\0\2", 10**6),
+    "a JPEG of a million bytes between segments": jpeg_with(b"\xff\xfe\0\2" + b"\1" * 1000, 1000),
+    "a JPEG whose segments are in one that Pillow does not know": jpeg_with(
+        b"\xff\xc8\xff\xff" + b"\xff\xfe\0\2" * 16_000, 10
+    ),
     "a GIF of 5 MB of comment": gif_with(b"\x21\xfe" + b"\xff" * 256 * 20_000 + b"\0"),
     "a GIF of 2 million comments": gif_with(b"\x21\xfe\x01a\0" * 2_000_000),
     "a GIF of as many behind its frame": encoded(PALETTE, "GIF")[:-1] + b"\x21\xfe\x01a\0" * 2_000_000 + b";",
@@ -431,7 +444,21 @@ def test_a_jpeg_has_as_many_scans_as_the_exported_model_decodes() -> None:
 
 def test_a_png_has_as_many_compressed_texts_as_the_exported_model_decodes() -> None:
     assert read_image(bad_pictures.png_of_texts(MAX_PNG_TEXTS, 100)).format == "png"
-    assert reason(bad_pictures.png_of_texts(MAX_PNG_TEXTS + 1, 100)) == "limits: more than 16 compressed texts"
+    assert (
+        reason(bad_pictures.png_of_texts(MAX_PNG_TEXTS + 1, 100)) == "limits: more than 16 texts that may be compressed"
+    )
+
+
+def test_a_jpeg_and_a_png_have_so_many_segments_and_no_more() -> None:
+    comment, exif = b"\xff\xfe\0\2", b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
+    for data in (jpeg_with(comment, 1900), jpeg_with(exif, 16)):
+        assert read_image(data).file_format == "jpeg"
+    for data in (jpeg_with(comment, 2001), jpeg_with(exif, 17)):
+        assert reason(data) == "limits: more segments or EXIF than any good JPEG has"
+    chunk = bad_pictures.png_chunk(b"teXt", b"")
+    assert read_image(bad_pictures.png(8, 8, b"\0\0" * 8, before=chunk * 49_000)).width == 8
+    many = bad_pictures.png(8, 8, b"\0\0" * 8, before=chunk * 50_000)
+    assert reason(many) == "limits: more than 50,000 chunks"
 
 
 @pytest.mark.parametrize(
