@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_serving.py MODEL_DIR --inputs 20000 --seed 1
 
-Every request holds one good picture among the mutated ones; its answer must be, bit for bit, the one it gets among good
-ones, and no request may be refused. A crash or a hang ends this process, so run it as one. Prints a JSON object:
-`inputs`, how many were `answered` and how many got which `errors`, `seconds`, the `slowest` request in seconds, and by
-how many MB memory has grown.
+Every request holds one good picture among the mutated ones; its answer must be the one it gets among good ones, but for
+rounding (1e-6), and no request may be refused. A crash or a hang ends this process, so run it as one. Prints a JSON
+object: `inputs`, how many were `answered` and how many got which `errors`, `seconds`, the `slowest` request in seconds,
+and by how many MB memory has grown.
 """
 
 from __future__ import annotations

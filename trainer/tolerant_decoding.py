@@ -11,16 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
-
-MAX_GIF_BYTES = 64 * 2**20
-"""Finding the first frame takes some 20 bytes of memory for each."""
-
-MAX_JPEG_SCANS = 64
-"""A progressive JPEG usually has 10. Each costs a pass over all pixels, and need not have 200 bytes."""
-
-MAX_PNG_TEXTS = 16
-"""Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
+from trainer.picture_limits import DEFAULT_LIMITS, MAX_GIF_BYTES, MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
 
 EMPTY = "the image is empty"
 TOO_LARGE = "the image has too many bytes"

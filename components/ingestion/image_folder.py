@@ -174,18 +174,31 @@ def read_file(folder: str, path: str, limits: PictureLimits = DEFAULT_LIMITS) ->
     if is_remote(folder):
         with open_remote(f"{folder}/{path}") as file:
             return file.read(limits.file_bytes + 1)
+    real = regular_file(folder, path)
+    try:
+        size = real.stat().st_size
+        if size > limits.file_bytes:
+            raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
+        return real.read_bytes()
+    except OSError as error:
+        raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
+
+
+def regular_file(folder: str, path: str) -> Path:
+    """Where a file of a local folder lies, behind all links.
+
+    Raises:
+        RejectedError: if it is a link out of the folder or one that is broken, or not a regular file.
+    """
     try:
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
-        info = real.stat()
-        if not stat.S_ISREG(info.st_mode):  # Reading a pipe would wait for ever.
+        if not stat.S_ISREG(real.stat().st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
-        if info.st_size > limits.file_bytes:
-            raise RejectedError("limits", f"{info.st_size:,} bytes are more than {limits.max_file_mb:g} MB")
-        return real.read_bytes()
     except OSError as error:
         raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
+    return real
 
 
 def read_local(file: Path, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
@@ -203,15 +216,25 @@ def read_local(file: Path, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
 
 
 def read_whole(folder: str, name: str) -> bytes:
-    """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it is not there."""
+    """The bytes of a file that describes the data, such as metadata.csv.
+
+    Raises:
+        InputError: if it is not there, or if it is local, for what `regular_file` rejects or without permission.
+    """
     where = f"{folder}/{name}"
     try:
         if is_remote(folder):
             with open_remote(where) as file:
                 return file.read()
-        return Path(where).read_bytes()
+        if not os.path.lexists(where):
+            raise InputError(f"There is no {where}.")
+        return regular_file(folder, name).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no {where}.") from error
+    except PermissionError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror}.") from error
+    except RejectedError as error:
+        raise InputError(f"{where} cannot be read: {error.reason}.") from error
 
 
 def open_remote(url: str):

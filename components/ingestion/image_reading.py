@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from components.ingestion import image_statistics, near_duplicates
+from components.ingestion import hidden_costs, image_statistics, near_duplicates
 from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 MAX_SIDE = 65_535
@@ -49,6 +49,9 @@ _MALFORMED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 _UPRIGHT_ALREADY = 1
 _UPRIGHT = {
@@ -165,10 +168,18 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
-    """The image as 8-bit grey or RGB; of 16 bits the upper 8, where Pillow's own conversion clips."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    """The image as 8-bit grey or RGB; of more bits the upper 8, where Pillow's own conversion clips.
+
+    A TIFF's BitsPerSample (12 or 16) and PhotometricInterpretation (0: the lowest value is white) are heeded, as Pillow
+    heeds them in 8 bits only (TIFF 6.0, section 8).
+    """
+    if not image.mode.startswith("I;16"):
+        return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    tags = getattr(image, "tag_v2", {})
+    pixels = np.asarray(image) >> tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8
+    if tags.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def _decode(data: bytes, limits: PictureLimits) -> _Decoded:
@@ -176,20 +187,35 @@ def _decode(data: bytes, limits: PictureLimits) -> _Decoded:
         raise RejectedError("open", "the file is empty")
     if len(data) > limits.file_bytes:
         raise RejectedError("limits", f"more than {limits.max_file_mb:g} MB")
+    _refuse_hidden_costs(data, limits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
         image = _open(data, limits)
         try:
             image.load()
             if image.mode in ("I", "F"):
+                kind = "signed" if _is_signed(image) else "32-bit"
                 raise RejectedError(
-                    "decode", "32-bit pixels have no defined black and white; save it with 8 or 16 bits"
+                    "decode", f"{kind} pixels have no defined black and white; save it with 8 or 16 bits, unsigned"
                 )
             # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
             one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
             return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
         except _MALFORMED as error:
             raise RejectedError("decode", f"truncated or corrupt: {error}") from error
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
+
+
+def _refuse_hidden_costs(data: bytes, limits: PictureLimits) -> None:
+    try:
+        problem = hidden_costs.find(data, limits)
+    except _MALFORMED as error:
+        raise RejectedError("identify", f"damaged in its header: {error}") from error
+    if problem:
+        raise RejectedError("limits", problem)
 
 
 def _open(data: bytes, limits: PictureLimits) -> Image.Image:

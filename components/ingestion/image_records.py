@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import json
+import os
 import re
 import shutil
+import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.ingestion.image_folder import is_remote, open_remote, read_whole
+from components.ingestion.image_folder import is_remote, open_remote, read_whole, regular_file
+from components.ingestion.image_reading import RejectedError
 from trainer.errors import InputError
 
 LABELS_FILE = "labels.txt"
@@ -29,6 +34,11 @@ _LABEL_KEY = "label"
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
 _RECORDS = ".tfrecord"
+_MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
+
+
+class _DamagedError(Exception):
+    """Where a file ends being one of TFRecords."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +122,21 @@ def read_names(folder: str, described: Sequence[str]) -> Names:
 def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
     """The images of one TFRecord file, one at a time.
 
-    What cannot be used is yielded with its problem: a record without image or label, and, as one, whatever follows
-    where a file is damaged, which hides how much that is.
+    What cannot be used is yielded with its problem: a record without image or label, a file that cannot be opened or
+    has no record, and, as one, whatever follows where a file is damaged, which hides how much that is.
     """
     number = -1
     try:
         for number, serialized in enumerate(_records(folder, path)):
             yield _read(f"{path}#{number}", serialized, names)
-    except tf.errors.DataLossError as error:
-        reason = f"the TFRecord file is damaged from here on: {error.message.split(' [')[0]}"
+    except RejectedError as error:
+        yield Record(path, "", b"", error.reason)
+    except (_DamagedError, tf.errors.OpError) as error:
+        reason = f"the TFRecord file is damaged from here on: {str(error).split(' [')[0]}"
         yield Record(f"{path}#{number + 1}", "", b"", reason)
+    else:
+        if number < 0:
+            yield Record(path, "", b"", "the TFRecord file has no record")
 
 
 def distinct_labels(folder: str, paths: Iterable[str], names: Names) -> set[str]:
@@ -160,14 +175,42 @@ def _label(feature: tf.train.Feature, names: Names) -> tuple[str, str]:
 def _records(folder: str, path: str) -> Iterator[bytes]:
     compression = "GZIP" if path.endswith(".gz") else ""
     with _local(folder, path) as file:
-        yield from tf.data.TFRecordDataset(file, compression, buffer_size=2**20).as_numpy_iterator()
+        whole, damage = _whole_records(file, gzip.open if compression else open)
+        records = tf.data.TFRecordDataset(file, compression, buffer_size=2**20)
+        yield from records.take(whole).as_numpy_iterator()
+    if damage:
+        raise _DamagedError(damage)
+
+
+def _whole_records(file: str, opened: Callable[..., Any]) -> tuple[int, str]:
+    """How many records are whole by their lengths, and what is wrong behind them.
+
+    TensorFlow makes room for as many bytes as a record claims to have, and ends the process if there are not so many
+    (core/lib/io/record_reader.cc). A record is its length, a checksum, its data and another checksum.
+    """
+    number = 0
+    try:
+        with opened(file, "rb") as source:
+            while head := source.read(12):
+                (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
+                if length > _MAX_RECORD:
+                    return number, f"a record claims {length:,} bytes"
+                source.seek(length, os.SEEK_CUR)
+                if len(head) < 12 or len(source.read(4)) < 4:
+                    return number, "truncated record"
+                number += 1
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        return number, str(error)
+    except OSError as error:
+        raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
+    return number, ""
 
 
 @contextlib.contextmanager
 def _local(folder: str, path: str) -> Iterator[str]:
     """The file, copied here for as long as it is read if it is remote: TensorFlow reads no `s3://`."""
     if not is_remote(folder):
-        yield f"{folder}/{path}"
+        yield str(regular_file(folder, path))
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"

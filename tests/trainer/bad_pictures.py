@@ -42,6 +42,23 @@ def jpeg_of_scans(side: int, scans: int) -> bytes:
     return whole[:begin] + whole[begin:-2] * scans + whole[-2:]
 
 
+def tiff(
+    width: int, height: int, pixels: bytes, tags: dict[int, int], twice: tuple[tuple[int, int], ...] = ()
+) -> bytes:
+    """A grey TIFF of one strip or tile; `tags` are values besides the least there are, `twice` more behind them.
+
+    Its pixels are deflated, of 8 bits, and 0 is black, unless `tags` say otherwise.
+    """
+    data = zlib.compress(pixels, 9)
+    least = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1}
+    tiled = 322 in tags
+    told = [*sorted((least | {324 if tiled else 273: 0, 325 if tiled else 279: len(data)} | tags).items()), *twice]
+    head = b"II*\0" + struct.pack("<IH", 8, len(told))
+    begin = len(head) + 12 * len(told) + 4
+    entries = (struct.pack("<HHII", tag, 4, 1, begin if tag in (273, 324) else value) for tag, value in told)
+    return head + b"".join(entries) + bytes(4) + data
+
+
 def gif_of_frames(side: int, frames: int) -> bytes:
     """An animation whose first frame is white; those behind it are black."""
     white, black = Image.new("P", (side, side), 1), Image.new("P", (side, side), 0)

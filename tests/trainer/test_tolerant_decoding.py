@@ -12,7 +12,7 @@ import tensorflow as tf
 from tests.trainer import bad_pictures
 from tests.trainer.bad_pictures import encoded, png
 from trainer import image_decoding, tolerant_decoding
-from trainer.picture_limits import PictureLimits
+from trainer.picture_limits import MAX_GIF_BYTES, PictureLimits
 from trainer.tolerant_decoding import DAMAGED, EMPTY, PALETTE, TOO_LARGE, TOO_MANY_PARTS, UNKNOWN
 
 SIZE = 16
@@ -93,7 +93,13 @@ BAD = {
         TOO_MANY_PIXELS,
     ),
     "a JPEG of 4000 megapixels": (GOOD[0].replace(b"\x08\0\x28\0\x28\x03", b"\x08\xff\xff\xff\xff\x03"), None),
-    "a GIF of 64 MB": (GOOD[3] + bytes(64 * 2**20), TOO_LARGE),
+    "a GIF of 16 MB": (GOOD[3] + bytes(MAX_GIF_BYTES), TOO_LARGE),
+    "a GIF of 8 MB of comments": (
+        GOOD[3][: GOOD[3].index(b",\0\0\0\0")]
+        + b"\x21\xfe\x01a\0" * (MAX_GIF_BYTES // 10)
+        + GOOD[3][GOOD[3].index(b",\0\0\0\0") :],
+        DAMAGED,
+    ),
     "8 GB of text in a PNG": (bad_pictures.png_of_texts(1000, 8_000_000), TOO_MANY_PARTS),
     "a JPEG of 500 scans": (bad_pictures.jpeg_of_scans(1600, 500), TOO_MANY_PARTS),
 }
@@ -158,7 +164,7 @@ def test_the_order_of_the_pictures_is_kept(decode: Decode) -> None:
 def test_of_an_animation_only_the_first_frame_is_decoded(decode: Decode) -> None:
     """500 frames of 16 megapixels: giflib would take 8 GB."""
     animation = bad_pictures.gif_of_frames(4_000, 500)
-    assert len(animation) < tolerant_decoding.MAX_GIF_BYTES
+    assert len(animation) < MAX_GIF_BYTES
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     pixels, errors = decode([animation])

@@ -1,13 +1,16 @@
 import gzip
+import os
+import struct
 import sys
 from pathlib import Path
 
+import google_crc32c
 import pytest
 import tensorflow as tf
 
 from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import read_image
-from components.ingestion.image_records import Names, is_record_file, read_records, split_in_name
+from components.ingestion.image_records import Names, Record, is_record_file, read_records, split_in_name
 from components.ingestion.tfds_source import prepare
 from trainer.errors import InputError
 
@@ -86,6 +89,69 @@ def test_a_damaged_file_gives_what_is_before_the_damage_and_one_reject(tmp_path:
     (tmp_path / "noise.tfrecord").write_bytes(b"no records here, only text")
     (only,) = read_records(str(tmp_path), "noise.tfrecord", Names())
     assert only.problem.startswith("the TFRecord file is damaged")
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("length", [2**41, 2**63, 1000])
+def test_a_record_that_claims_more_than_there_is_never_reaches_tensorflow(
+    tmp_path: Path, length: int, packed: bool
+) -> None:
+    """With a right checksum of its length TensorFlow ends the process."""
+    whole = write(tmp_path / "a.tfrecord", example(image=b"1", label=b"cat")).read_bytes()
+    claim = struct.pack("<Q", length)
+    crc = google_crc32c.value(claim)
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF  # TFRecord's
+    data = whole + claim + struct.pack("<I", masked) + b"few"
+    name = "b.tfrecord.gz" if packed else "b.tfrecord"
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+
+    good, bad = read_records(str(tmp_path), name, Names())
+
+    assert (good.label, bad.path) == ("cat", f"{name}#1")
+    assert bad.problem.startswith("the TFRecord file is damaged from here on: ")
+
+
+def test_a_damaged_packed_file_is_one_reject(tmp_path: Path) -> None:
+    packed = gzip.compress(write(tmp_path / "a.tfrecord", example(image=b"1", label=b"cat")).read_bytes())
+    for data in (packed[:-12], b"not packed", packed[:20] + b"\xff" * 20):
+        (tmp_path / "b.tfrecord.gz").write_bytes(data)
+        *_, bad = read_records(str(tmp_path), "b.tfrecord.gz", Names())
+        assert bad.problem.startswith("the TFRecord file is damaged from here on: "), bad
+
+
+def test_records_are_opened_as_image_files_are(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    outside = write(tmp_path / "outside.tfrecord", example(image=b"1", label=b"cat"))
+    within = write(folder / "a.tfrecord", example(image=b"1", label=b"cat"))
+    (folder / "link.tfrecord").symlink_to(within)
+    (folder / "out.tfrecord").symlink_to(outside)
+    (folder / "broken.tfrecord").symlink_to("nowhere")
+    (folder / "empty.tfrecord").touch()
+    os.mkfifo(folder / "pipe.tfrecord")
+
+    def only(name: str) -> Record:
+        (record,) = read_records(str(folder), name, Names())
+        return record
+
+    assert only("link.tfrecord").label == "cat"
+    assert only("out.tfrecord") == ("out.tfrecord", "", b"", "it is a link out of the data folder")
+    assert only("broken.tfrecord").problem == "it cannot be opened: No such file or directory"
+    assert only("pipe.tfrecord").problem == "it is not a regular file"
+    assert only("empty.tfrecord") == ("empty.tfrecord", "", b"", "the TFRecord file has no record")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "labels.txt", "dataset_info.json"])
+def test_what_describes_the_data_is_opened_as_image_files_are(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data"
+    write(folder / ("a.png" if name.startswith("metadata") else "a.tfrecord"), example(image=b"1", label=b"cat"))
+    (tmp_path / "outside").write_text("x")
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=f"{name} cannot be read: it is not a regular file"):
+        read_layout(str(folder))
+    (folder / name).unlink()
+    (folder / name).symlink_to("../outside")
+    with pytest.raises(InputError, match=f"{name} cannot be read: it is a link out of the data folder"):
+        read_layout(str(folder))
 
 
 def test_the_layout_of_records(tmp_path: Path) -> None:
