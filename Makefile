@@ -76,10 +76,10 @@ prune: setup ## delete the oldest pushed versions beyond push.keep
 rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
-test: setup ## all tests, the slow ones too
+test: setup ## all tests but those of test-ports
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-ports: setup airflow-env ## run the pipeline as Airflow, Kubeflow, Vertex AI and Beam's engines do
+test-ports: setup airflow-env ## the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
 	@$(PYTHON) -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
 
 lint: setup ## format check, lint, types

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ports, pytest.mark.timeout(900)]
 
 
 def run(shared: Path, root: Path, data: Path, *settings: str) -> tuple[subprocess.CompletedProcess, dict]:

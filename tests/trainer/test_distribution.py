@@ -33,7 +33,7 @@ task.main(sys.argv[1])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ports
 def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
     features_at: Callable[[str], Path],
     transform_directory: Path,
@@ -65,7 +65,7 @@ def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
     assert (tmp_path / "two" / "Format-Serving" / "saved_model.pb").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.ports
 def test_chief_worker_ps_and_evaluator_train_one_model(
     features_at: Callable[[str], Path],
     transform_directory: Path,
