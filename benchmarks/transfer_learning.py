@@ -62,7 +62,8 @@ def row(name: str, records: list[dict[str, Any]]) -> str:
     accuracy = [record["metrics"]["accuracy"]["overall"] for record in records]
     spread = f"{min(accuracy):.1%} to {max(accuracy):.1%}"
     computed = max(cost(record, "FeatureExtractor") for record in records)  # by the run that was not cached
-    features = f"{computed:.0f}" if computed >= 1 else "none: shared"
+    lives_on_photos = all(stage["id"] != "FeatureExtractor" for stage in records[0]["stages"])
+    features = f"{computed:.0f}" if computed >= 1 else "none" if lives_on_photos else "none: shared"
     training = statistics.median(cost(record, "Trainer") for record in records)
     mean = f"{statistics.mean(accuracy):.1%}"
     return f"| {name} | {len(records)} | {mean} | {spread} | {features} | {training:.0f} |"
