@@ -75,9 +75,9 @@ def test_a_folder_that_is_not_there_or_cannot_name_anything_is_told(tmp_path: Pa
         walk(str(tmp_path))
 
 
-def test_twenty_thousand_files_in_one_folder_take_seconds_and_two_kilobytes_each(tmp_path: Path) -> None:
+def test_a_hundred_thousand_files_in_one_folder_take_seconds_and_two_kilobytes_each(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    for i in range(20_000):
+    for i in range(100_000):
         os.mknod(tmp_path / "cat" / f"{i}.png")
     tracemalloc.start()
     began = time.process_time()
@@ -85,9 +85,9 @@ def test_twenty_thousand_files_in_one_folder_take_seconds_and_two_kilobytes_each
     image_folder.fingerprint(str(tmp_path), files)
     seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(files) == 20_000
-    assert seconds < 4
-    assert peak < 20_000 * 2048
+    assert len(files) == 100_000
+    assert seconds < 30  # of which most are tracemalloc's own
+    assert peak < 100_000 * 2048
 
 
 def rejected(folder: Path, path: str) -> str:
