@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import optimize, special
@@ -65,17 +66,7 @@ class Calibration:
 
     def interval(self, confidence: float) -> Interval:
         """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
-        risk = (1 - confidence) / 2
-
-        def limit(chance: str) -> float:
-            def excess(bound: float) -> float:
-                return float(getattr(self.evidence(bound), chance)) - risk
-
-            if excess(0.0) * excess(1.0) > 0:
-                return 0.0 if chance == "broken" else 1.0
-            return float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-4))
-
-        low, high = limit("broken"), limit("kept")
+        low, high = _limits(self.evidence, confidence, least=0.0, xtol=1e-4)
         return Interval(self.value, min(low, self.value), max(high, self.value), int(self.images.sum()))
 
     def _gaps(self, true: float) -> np.ndarray:
@@ -140,19 +131,23 @@ class CalibrationRise:
 
     def interval(self, confidence: float) -> Interval:
         """Of the true rise; stretched to hold the value that shows."""
-        risk = (1 - confidence) / 2
-
-        def limit(chance: str, edge: float) -> float:
-            def excess(most: float) -> float:
-                return float(getattr(self.evidence(most), chance)) - risk
-
-            if excess(-1.0) * excess(1.0) > 0:
-                return edge
-            return float(optimize.brentq(excess, -1.0, 1.0, xtol=1e-3))
-
-        low, high = limit("broken", -1.0), limit("kept", 1.0)
+        low, high = _limits(self.evidence, confidence, least=-1.0, xtol=1e-3)
         count = int(self.now.images.sum())
         return Interval(self.value, min(low, self.value), max(high, self.value), count)
+
+
+def _limits(evidence: Callable[[float], Evidence], confidence: float, least: float, xtol: float) -> tuple[float, float]:
+    """The bounds, from `least` to 1, that would just be called broken and just be called kept; else the ends."""
+
+    def limit(chance: str, end: float) -> float:
+        def excess(bound: float) -> float:
+            return float(getattr(evidence(bound), chance)) - (1 - confidence) / 2
+
+        if excess(least) * excess(1.0) > 0:
+            return end
+        return float(optimize.brentq(excess, least, 1.0, xtol=xtol))
+
+    return limit("broken", least), limit("kept", 1.0)
 
 
 def calibration(answers: Answers) -> Calibration:

@@ -35,10 +35,19 @@ def arguments(features_at: Callable[[str], Path], transform_directory: Path) -> 
 
 
 @pytest.fixture
-def mislabelled(features_at: Callable[[str], Path], tmp_path: Path) -> Callable[[str], list[str]]:
-    """Training files of a cut in which every picture has the label of another class: they teach what is wrong."""
+def misled(
+    arguments: Callable[..., SimpleNamespace],
+    features_at: Callable[[str], Path],
+    packed: Callable[..., Path],
+    frozen_run: Path,
+    tmp_path: Path,
+) -> Callable[[TrainerConfig, str], SimpleNamespace]:
+    """Makes what TFX hands to run_fn for a warm start from `frozen_run` that can only spoil it.
 
-    def make(cut: str) -> list[str]:
+    In the training files of the cut every picture has the label of another class.
+    """
+
+    def make(config: TrainerConfig, cut: str) -> SimpleNamespace:
         records = []
         for record in training_data.read_split(features_at(cut), "train"):
             example = tf.train.Example.FromString(record)
@@ -47,7 +56,9 @@ def mislabelled(features_at: Callable[[str], Path], tmp_path: Path) -> Callable[
             records.append(example.SerializeToString())
         training_data.write_split(tmp_path / "mislabelled", "train", records)
         shutil.copy(features_at(cut) / "features.json", tmp_path / "mislabelled")
-        return [f"{tmp_path}/mislabelled/Split-train/*"]
+        args = arguments(config, cut, packed(frozen_run), tmp_path)
+        args.train_files = [f"{tmp_path}/mislabelled/Split-train/*"]
+        return args
 
     return make
 
@@ -92,17 +103,11 @@ def test_training_goes_on_from_the_earlier_model_but_for_the_step(
 
 
 def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
-    packed: Callable[..., Path],
-    frozen_run: Path,
-    arguments: Callable[..., SimpleNamespace],
-    mislabelled: Callable[[str], list[str]],
-    tmp_path: Path,
+    misled: Callable[[TrainerConfig, str], SimpleNamespace], frozen_run: Path, tmp_path: Path
 ) -> None:
     """It is evaluated as it is, as step 0, and is the best; patience and phases count from there."""
     config = settings(SUFFIX, steps=90, head_steps=20, early_stopping=2, learning_rate=ABSURD)
-    args = arguments(config, "mixed9", packed(frozen_run), tmp_path)
-    args.train_files = mislabelled("mixed9")
-    run.run_fn(args)
+    run.run_fn(misled(config, "mixed9"))
     before, after = exported(frozen_run), exported(tmp_path)
     assert after.pop("global_step") == 0 and before.pop("global_step") > 0
     assert before.keys() == after.keys()
@@ -115,14 +120,9 @@ def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
 
 
 def test_training_that_is_interrupted_keeps_the_evaluation_it_began_with(
-    packed: Callable[..., Path],
-    frozen_run: Path,
-    arguments: Callable[..., SimpleNamespace],
-    mislabelled: Callable[[str], list[str]],
-    tmp_path: Path,
+    misled: Callable[[TrainerConfig, str], SimpleNamespace], frozen_run: Path
 ) -> None:
-    args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
-    args.train_files = mislabelled("pooled")
+    args = misled(settings(), "pooled")
     interrupted = fitting.fit(settings(steps=10), args).evaluations
     resumed = fitting.fit(settings(steps=20), args).evaluations
     assert [e["step"] for e in resumed.history] == [0, 10, 20]
@@ -132,16 +132,11 @@ def test_training_that_is_interrupted_keeps_the_evaluation_it_began_with(
 
 
 def test_a_trial_of_a_search_that_only_spoils_the_earlier_model_counts_as_that_model(
-    packed: Callable[..., Path],
-    frozen_run: Path,
-    arguments: Callable[..., SimpleNamespace],
-    mislabelled: Callable[[str], list[str]],
-    tmp_path: Path,
+    misled: Callable[[TrainerConfig, str], SimpleNamespace],
 ) -> None:
     """As the Trainer would export it: of such trials none is better than another."""
     space = TunerConfig(trials=2, steps=10, hidden_units=((16,),), dropout=(0.0,), l2=(0.0,), learning_rate=(1.0, 30.0))
-    args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
-    args.train_files = mislabelled("pooled")
+    args = misled(settings(), "pooled")
     args.custom_config["tuner"] = config_values.make_converter().unstructure(space)
     tuner, _ = tuning.tuner_fn(args)
     tuner.search()
