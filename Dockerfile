@@ -21,6 +21,7 @@ RUN /uv/bin/uv sync --frozen --no-dev --extra kubeflow --no-install-project --no
 COPY pipeline pipeline
 COPY components components
 COPY trainer trainer
+COPY core core
 RUN /uv/bin/uv sync --frozen --no-dev --extra kubeflow --no-editable --no-python-downloads --python python3.10
 
 FROM apache/beam_python3.10_sdk:2.56.0 AS beam

@@ -19,10 +19,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from core.settings.training import BackboneConfig, FineTuneConfig, TrainerConfig, TrainingConfig
 from tests.trainer import training_data
-from trainer import backbone, distribution, head, inputs
-from trainer.config import BackboneConfig, FineTuneConfig, TrainerConfig, TrainingConfig
-from trainer.model import Model, make_model_fn
+from trainer.network import backbone, head
+from trainer.network.model import Model, make_model_fn
+from trainer.training import distribution, inputs
 
 SIZE, PHOTO, PHOTOS, BATCH, ROUNDS = 299, (375, 500), 48, 16, 3
 STEPS = PHOTOS // BATCH  # of an epoch

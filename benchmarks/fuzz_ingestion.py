@@ -27,8 +27,8 @@ from PIL import Image
 
 from components.ingestion.image_reading import RejectedError, read_image
 from components.serving.serving_checks import peak_rss_mb
-from trainer import image_decoding
-from trainer.picture_limits import PictureLimits
+from core.image_limits import PictureLimits
+from trainer.images import decoding
 
 LIMITS = PictureLimits(max_megapixels=4)
 """Low, so that an input that gets round them shows."""
@@ -164,7 +164,7 @@ def fuzz(seconds: float, seed: int) -> dict[str, object]:
             assert error.reason, "rejected without a reason"
             outcomes[error.stage] += 1
         else:
-            shape = image_decoding.decode_upright(tf.constant(image.encoded)).shape
+            shape = decoding.decode_upright(tf.constant(image.encoded)).shape
             assert shape == (image.height, image.width, 3), f"TensorFlow decodes {shape}"
             outcomes["read"] += 1
         took, grown = time.process_time() - began, peak_rss_mb() - before

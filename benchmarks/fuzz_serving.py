@@ -25,7 +25,7 @@ from sklearn.datasets import load_sample_image
 
 from components.serving.served_model import ServedModel, errors_of
 from components.serving.serving_checks import peak_rss_mb
-from trainer import signatures
+from core import signatures
 
 BATCH = 32
 """Pictures in a request, the good one included."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trainer import signatures
+from core import signatures
 
 ROUNDS = 5
 BATCHES = {1: 20, 8: 5}

@@ -5,8 +5,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from trainer import progress
-from trainer.config import BackboneConfig
+from core import progress
+from core.settings.training import BackboneConfig
 
 
 @component
@@ -23,18 +23,18 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
 
     Args:
         backbone: `Format-Serving/` gets the checkpoint and `backbone.json`; its properties get what the latter says.
-        weights: as in `trainer.config.BackboneConfig`.
+        weights: as in `core.settings.training.BackboneConfig`.
         if_unreachable: `error` or `random`.
         image_size: side of the images, in pixels.
         output: the last block that is needed: a model that was trained without the ones after it has no weights there.
-        fingerprint: `trainer.weights.fingerprint`, so that TFX's cache notices a changed file.
+        fingerprint: `trainer.weights.sources.fingerprint`, so that TFX's cache notices a changed file.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
         InputError: the weights cannot be had or do not fit.
     """
     del fingerprint, code
-    from trainer.backbone import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
+    from trainer.network.backbone import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
 
     progress.report(0, 1, "networks", f"weights: {weights}")
     config = BackboneConfig(weights, if_unreachable, image_size, output)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from components.model_gate import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 class BaselineStrategy(ResolverStrategy):
     """Resolves `model` to the last blessed model, and never to the candidate itself.
 
-    Whether that one can be compared with is found out by TestPredictions, which loads it: its files may be damaged, its
+    Whether that one can be compared with is found out by Predictor, which loads it: its files may be damaged, its
     classes others.
 
     TFX's LatestBlessedModelStrategy hands a run that is repeated unchanged its own model as the baseline: the Evaluator

@@ -1,6 +1,6 @@
 """Evaluator: TFX's own, on answers that were computed before it.
 
-TFX passes a baseline on to TFMA whenever the pipeline has one; where TestPredictions could not ask it (its files are
+TFX passes a baseline on to TFMA whenever the pipeline has one; where Predictor could not ask it (its files are
 damaged, it has other classes), TFMA would look in vain for its answers (tensorflow/tfx#4390).
 """
 
@@ -11,7 +11,7 @@ from tfx.components.evaluator import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.test_predictions import COMPARED
+from components.predictor import COMPARED
 
 
 class Executor(executor.Executor):
@@ -31,6 +31,6 @@ class Executor(executor.Executor):
 
 
 class Evaluator(component.Evaluator):
-    """As TFX's; `examples` are the `answers` of TestPredictions."""
+    """As TFX's; `examples` are the `answers` of Predictor."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -25,9 +25,9 @@ from tfx.utils import path_utils
 from components.earlier_features import EXAMPLES_ID, PARAMETERS
 from components.features.feature_extraction import COMPUTED, REUSED, UNVARIED, Earlier, ExtractFeatures, Variants
 from components.features.feature_session import Prefix, choose_session
-from trainer import progress, records
-from trainer.backbone import read_record
-from trainer.inputs import FORMAT_FILE
+from core import progress, tfrecords
+from trainer.network.backbone import read_record
+from trainer.training.inputs import FORMAT_FILE
 
 _PROBE_IMAGES = 16
 _TRAIN = "train"  # the one split whose images are varied
@@ -83,7 +83,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             cut=exec_properties["cut"],
             outputs=tuple(json.loads(exec_properties["outputs"])),
         )
-        sample = list(records.read(*patterns.values(), most=_PROBE_IMAGES))
+        sample = list(tfrecords.read(*patterns.values(), most=_PROBE_IMAGES))
         choice = choose_session(prefix, exec_properties["bfloat16"], sample, variants.augmentation, variants.seed)
         logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
         plain = {
@@ -163,7 +163,7 @@ def _earlier(artifacts: Sequence[types.Artifact], ways: dict[str, dict[str, Any]
             theirs = json.loads(file.read())["ways"]
         for split, way in theirs.items():
             if json.dumps(way) in found:
-                found[json.dumps(way)] += records.find(f"{artifact_utils.get_split_uri([artifact], split)}/*")
+                found[json.dumps(way)] += tfrecords.find(f"{artifact_utils.get_split_uri([artifact], split)}/*")
     indexes = {way: Earlier(files) for way, files in found.items()}
     return {split: indexes[json.dumps(way)] for split, way in ways.items()}
 
@@ -199,12 +199,12 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
     Inputs:
         examples: raw images.
         transform_graph: how they are preprocessed.
-        backbone: a Model that holds what `trainer.backbone.import_weights` writes.
+        backbone: a Model that holds what `trainer.network.backbone.import_weights` writes.
         earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
 
     Outputs:
         features: Examples with `features` (little-endian arrays: one, or one for each view), `label_xf` and
-            `image/sha256`; shape and dtype of the arrays are in `features.json` (`trainer.inputs.FeatureFormat`).
+            `image/sha256`; shape and dtype of the arrays are in `features.json`.
     """
 
     SPEC_CLASS = FeatureExtractorSpec
@@ -231,7 +231,7 @@ class FeatureExtractor(base_beam_component.BaseBeamComponent):
             examples: channel of the raw images.
             transform_graph: channel of Transform's graph.
             backbone: channel of the pre-trained network.
-            cut: `pooled` or a block; see `trainer.rules.features_cut`.
+            cut: `pooled` or a block; see `core.rules.features_cut`.
             outputs: the blocks that `pooled` holds the averages of, in the network's order.
             batch_size: images that are computed at a time; bounds the memory.
             bfloat16: `auto`, `on` or `off`; see `feature_session.choose_session`.

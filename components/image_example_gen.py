@@ -25,9 +25,9 @@ from components.ingestion.image_layout import AUTO, TFRECORDS, Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve, split_pattern
-from trainer import progress
-from trainer.errors import InputError
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
+from core import progress
+from core.errors import InputError
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
 
 REJECTS = "rejects"
 SPANS = "spans"

@@ -16,10 +16,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
-from components.ingestion import slices
-from components.judging import verdict
-from components.judging.measures import AREA, AVERAGES, averages
-from components.judging.prediction import (
+from components.evaluation import verdict
+from components.evaluation.measures import AREA, AVERAGES, averages
+from components.evaluation.slice_result import OVERALL, Measured
+from components.predictor import NOT_COMPARED, Predictions
+from core import progress, slices
+from core.artifacts.predictions import (
     BASELINE,
     CANDIDATE,
     CLASSES_FILE,
@@ -28,9 +30,6 @@ from components.judging.prediction import (
     in_order,
     read_predictions,
 )
-from components.judging.slice_result import OVERALL, Measured
-from components.test_predictions import NOT_COMPARED, Predictions
-from trainer import progress
 
 REPORT_FILE = "gate.json"
 
@@ -61,7 +60,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         model: the candidate.
         blessing: gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`.
         baseline_model: the last blessed model, if there is one.
-        bounds: JSON, see components/judging/verdict.py.
+        bounds: JSON, see components/evaluation/verdict.py.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:

@@ -25,8 +25,8 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import path_utils
 
 from components.serving import serving_probe
-from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
-from trainer import progress
+from core import progress
+from core.settings.server import DEFAULT_LIMITS, ServerLimits
 
 REPORT_FILE = "serving_check.json"
 

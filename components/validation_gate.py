@@ -18,8 +18,8 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 
 from components.ingestion import ingest_problems, ingest_record
 from components.validation import data_drift, data_problems
-from trainer import records
-from trainer.errors import InputError
+from core import tfrecords
+from core.errors import InputError
 
 NOTES_FILE = "data_gate.json"
 """{"notes": [...]}: sentences."""
@@ -122,11 +122,11 @@ def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence
     there = artifact_utils.decode_split_names(examples.split_names)
     patterns = [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in there]
     if value is None:
-        found = (record for record in records.read(*patterns) if records.lacks(record, feature))
+        found = (record for record in tfrecords.read(*patterns) if tfrecords.lacks(record, feature))
     else:
         wanted = value.encode()
-        found = (record for record in records.read(*patterns) if records.values(record).get(feature) == wanted)
-    return [records.values(record)["image/path"].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
+        found = (record for record in tfrecords.read(*patterns) if tfrecords.values(record).get(feature) == wanted)
+    return [tfrecords.values(record)["image/path"].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
 
 
 def _check_counts(splits: list[data_problems.SplitFindings], counts: dict) -> None:

@@ -15,8 +15,8 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import io_utils, path_utils
 
 from components.baseline import blessed_models
-from trainer import progress, signatures
-from trainer.warm_start import CLASSES, ORIGIN, PACKED, VARIABLES
+from core import progress, signatures
+from trainer.training.warm_start import CLASSES, ORIGIN, PACKED, VARIABLES
 
 _KEY = "training_key"
 _MODEL_ID = "warm_start_model_id"
@@ -75,7 +75,7 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         examples: what the Trainer is to read.
         transform_graph: likewise.
         backbone: of BackboneImporter.
-        base: gets a backbone directory with `trainer.warm_start.PACKED` in it, if there is a model.
+        base: gets a backbone directory with `trainer.training.warm_start.PACKED` in it, if there is a model.
         model: to start from; none leaves the pre-trained weights alone.
         training: stands for all settings of the training.
         code: hash of this component's source, so that TFX's cache notices when it changes.

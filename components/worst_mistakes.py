@@ -16,12 +16,13 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
+from components.evaluation import occlusion
 from components.ingestion.image_reading import upright
-from components.judging import occlusion
-from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from components.predictor import Predictions
 from components.serving.served_model import ServedModel
-from components.test_predictions import Predictions
-from trainer import image_decoding, progress, records, signatures
+from core import progress, signatures, tfrecords
+from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from trainer.images import decoding
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
 _THUMBNAIL = 224
@@ -77,9 +78,9 @@ def _images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str],
     """The encoded images of these predictions; of the split only these are held."""
     missing = {(p.path, p.sha256) for p in wanted}
     found = {}
-    for record in records.read(pattern):
-        features = records.values(record)
-        key = (records.text(features.get("image/path", b"")), records.text(features.get("image/sha256", b"")))
+    for record in tfrecords.read(pattern):
+        features = tfrecords.values(record)
+        key = (tfrecords.text(features.get("image/path", b"")), tfrecords.text(features.get("image/sha256", b"")))
         if key in missing:
             found[key] = features[signatures.IMAGE_FEATURE]
             missing.remove(key)
@@ -94,7 +95,7 @@ def _pictures(
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
         pictures = {"original": upright(image)}
-    scaled = image_decoding.decode(tf.constant([encoded]), image_size).numpy()[0]
+    scaled = decoding.decode(tf.constant([encoded]), image_size).numpy()[0]
     seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
     pictures["seen"] = Image.fromarray(seen)
     if attribute:

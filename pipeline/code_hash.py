@@ -9,7 +9,7 @@ import importlib.metadata
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("pipeline", "components", "trainer")
+_PACKAGES = ("core", "pipeline", "components", "trainer")
 _STACK = (
     "apache-beam",
     "numpy",

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.ingestion import slices, spans
-from pipeline.evaluation import feature_keys
-from pipeline.settings import Settings
-from pipeline.settings_data import DIGITS, TFDS
-from trainer.errors import InputError
+from components.evaluation.eval_config import feature_keys
+from components.ingestion import spans
+from core import slices
+from core.errors import InputError
+from core.settings.data import DIGITS, TFDS
+from core.settings.loading import Settings
 
 if TYPE_CHECKING:
     from components.ingestion.image_layout import Listing

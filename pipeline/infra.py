@@ -8,9 +8,9 @@ from tfx.proto import infra_validator_pb2
 from tfx.types import BaseChannel
 
 from components.serving_check import ServingCheck
+from core import signatures
+from core.settings.evaluation import ServingSettings
 from pipeline.code_hash import code_hash
-from pipeline.settings_judging import ServingSettings
-from trainer import signatures
 
 _SPLIT = "test"
 

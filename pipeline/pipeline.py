@@ -22,24 +22,25 @@ from components.backbone_importer import BackboneImporter
 from components.baseline import BaselineStrategy
 from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
+from components.evaluation.eval_config import eval_config
 from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor
 from components.features.feature_extraction import UNVARIED, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
+from components.predictor import Predictor
 from components.schema_importer import SchemaImporter
-from components.test_predictions import TestPredictions
 from components.validation_gate import ValidationGate
 from components.warm_start import LastBlessedStrategy, WarmStart
 from components.worst_mistakes import WorstMistakes
+from core import rules
+from core.errors import InputError
+from core.settings import converter
+from core.settings.loading import Settings
+from core.settings.training import BLOCKS
 from pipeline.code_hash import code_hash
-from pipeline.evaluation import eval_config
 from pipeline.infra import serving_validator
 from pipeline.schema import bucket_edges, class_names, feature_names
-from pipeline.settings import Settings
-from trainer import config_values, rules
-from trainer.config import BLOCKS
-from trainer.errors import InputError
 
 _LISTED_VALUES = 1000
 """Of each feature, in the statistics: TFDV's default."""
@@ -200,8 +201,8 @@ def create_pipeline(
             parameters=parameters,
             **how,
         )
-    trainer_settings = config_values.to_dict(settings.trainer)
-    search = config_values.make_converter().unstructure(settings.tuner)
+    trainer_settings = converter.to_dict(settings.trainer)
+    search = converter.make_converter().unstructure(settings.tuner)
     inputs = {
         "examples": features.outputs["features"] if features else raw,
         "transform_graph": transform.outputs["transform_graph"],
@@ -253,18 +254,18 @@ def create_pipeline(
         if places.own_resolvers
         else Resolver(strategy_class=LatestBlessedModelStrategy, **blessed)
     ).with_id("Baseline")
-    predictions = TestPredictions(
+    predictions = Predictor(
         model=model,
         baseline_model=baseline.outputs["model"],
         examples=raw,
-        code=code_hash("components.test_predictions"),
+        code=code_hash("components.predictor"),
     )
     evaluator = Evaluator(
         examples=predictions.outputs["answers"],
         model=model,
         baseline_model=baseline.outputs["model"],
         eval_config=eval_config(
-            settings.evaluation.slices, len(class_names(schema)), code_hash("components.judging.tfma_metrics")
+            settings.evaluation.slices, len(class_names(schema)), code_hash("components.evaluation.tfma_metrics")
         ),
         example_splits=["test"],
     )

@@ -9,14 +9,15 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.ingestion import slice_features, slices
-from components.ingestion.first_sight import measure_edges
+from components.ingestion import slice_features
+from components.ingestion.bucket_boundaries import measure_edges
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_statistics import STATISTICS
 from components.validation import data_problems
-from pipeline.files import write
-from trainer.errors import InputError
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
+from core import slices
+from core.errors import InputError
+from core.files import write
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
 _INTS = ("image/height", "image/width")

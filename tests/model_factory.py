@@ -15,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from trainer import model_files, signatures, tolerant_decoding
+from core import signatures
+from trainer.export import checksums
+from trainer.images import tolerant_decoding
 
 COLOURS = ("red", "green", "blue")
 
@@ -128,7 +130,7 @@ def save_model(
             main_op=tf.compat.v1.tables_initializer(),
         )
         builder.save()
-    model_files.write_checksums(str(directory))
+    checksums.write_checksums(str(directory))
     return directory
 
 

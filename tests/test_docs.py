@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import settings
-from pipeline.__main__ import main
-from pipeline.settings_data import DataBounds
+from core import rules
+from core.settings import loading
+from core.settings.data import DataBounds
+from pipeline.cli.main import main
 from tests.conftest import ROOT
-from trainer import rules
 
 PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,11 +24,11 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
 
 
-def load(block: str, folder: Path) -> settings.Settings:
+def load(block: str, folder: Path) -> loading.Settings:
     path = folder / "birds.yaml"
     missing = [line for key, line in LEAST.items() if not re.search(rf"^{key}:", block, re.MULTILINE)]
     path.write_text("".join([*missing, block]), encoding="utf-8")
-    return settings.load(path)
+    return loading.load(path)
 
 
 def code(page: str) -> str:
@@ -80,7 +80,7 @@ def test_commands_that_a_page_shows_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_overrides_that_a_page_shows_load(page: str) -> None:
     for text in re.findall(r'SET="([^"…]+)"', code(page)):
-        assert settings.load(ROOT / "configs" / "digits.yaml", settings.split_overrides([text]))
+        assert loading.load(ROOT / "configs" / "digits.yaml", loading.split_overrides([text]))
 
 
 def anchors(text: str) -> set[str]:

@@ -16,7 +16,8 @@ import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
-from trainer import image_decoding, signatures
+from core import signatures
+from trainer.images import decoding
 
 ENCODED = signatures.IMAGE_FEATURE
 RAW_LABEL = "label"
@@ -43,7 +44,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         [labels], _SortedNames(), [tf.string], [[]], output_asset_default_values=[b"?\n"], name="classes"
     )
     return {
-        IMAGE: image_decoding.decode(encoded, int(custom_config["image_size"])),
+        IMAGE: decoding.decode(encoded, int(custom_config["image_size"])),
         LABEL: tft.apply_vocabulary(labels, classes),
     }
 

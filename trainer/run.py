@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from trainer import (
-    backbone,
-    checkpoints,
-    config_values,
-    export,
-    fitting,
-    head,
-    progress,
-    resumption,
-    search_space,
-    summary,
-    warm_start,
-)
+from core import progress
+from core.settings import converter
+from trainer.export import saved_model
+from trainer.network import backbone, head
+from trainer.training import checkpoints, resume, search_space, summary, train_loop, warm_start
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -41,18 +33,18 @@ def run_fn(fn_args: FnArgs) -> None:
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
-    settings = config_values.from_dict(fn_args.custom_config["trainer"])
+    settings = converter.from_dict(fn_args.custom_config["trainer"])
     training = dataclasses.replace(settings.training, steps=fn_args.train_steps)
     settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:
         settings = search_space.apply(fn_args.hyperparameters["values"], settings)
-    went_on_at = resumption.go_on(fn_args)
-    fitted = fitting.fit(settings, fn_args)
+    went_on_at = resume.go_on(fn_args)
+    fitted = train_loop.fit(settings, fn_args)
     if not fitted.estimator.config.is_chief:
         return
     steps = checkpoints.step(fitted.estimator.latest_checkpoint())
     progress.report(steps, fitted.model.config.training.steps, "steps", "exporting the whole network")
-    export.export_model(
+    saved_model.export_model(
         fitted.estimator,
         fitted.evaluations.best_checkpoint,
         fn_args.base_model,

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
+from core.errors import InputError
 from trainer import run
-from trainer.errors import InputError
 
 _WAIT_SECONDS = 1
 

@@ -17,10 +17,12 @@ import tensorflow as tf
 from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
-from trainer import config_values, fitting, progress, search_space
-from trainer.config import TrainerConfig
-from trainer.errors import InputError
-from trainer.search_space import TunerConfig
+from core import progress
+from core.errors import InputError
+from core.settings import converter as config_values
+from core.settings.training import TrainerConfig
+from trainer.training import search_space, train_loop
+from trainer.training.search_space import TunerConfig
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -97,7 +99,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
         fn_args = copy.copy(self._fn_args)
         fn_args.model_run_dir = f"{self.get_trial_dir(trial.trial_id)}/model"
         try:
-            best = fitting.fit(search_space.apply(values, self._settings), fn_args).evaluations.best
+            best = train_loop.fit(search_space.apply(values, self._settings), fn_args).evaluations.best
             if not math.isfinite(best["loss"]):
                 raise InputError("Training diverged: no evaluation had a finite loss.")
         except InputError as error:

@@ -18,11 +18,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.features.feature_index import SHA256, FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, fold
-from trainer.config import AugmentationConfig
-from trainer.config_values import make_converter
-from trainer.inputs import FEATURES
+from core.progress import ProgressCounter
+from core.settings.converter import make_converter
+from core.settings.training import AugmentationConfig
 from trainer.preprocessing import LABEL
-from trainer.progress import ProgressCounter
+from trainer.training.inputs import FEATURES
 
 COMPUTED, REUSED = "images_computed", "images_reused"
 """Custom properties of the features: how many images went through the network, and of how many it was known."""

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
-from trainer.inputs import FEATURES
+from trainer.training.inputs import FEATURES
 
 SHA256 = "image/sha256"
 

@@ -17,10 +17,11 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from components.features.feature_index import SHA256
-from trainer import augmentation as augmentations
-from trainer import backbone, preprocessing
-from trainer.config import AugmentationConfig
-from trainer.errors import InputError
+from core.errors import InputError
+from core.settings.training import AugmentationConfig
+from trainer import preprocessing
+from trainer.images import augmentation as augmentations
+from trainer.network import backbone
 
 MAX_BFLOAT16_ERROR = 0.05
 """Relative L2 distance from float32's features up to which bfloat16's will do.
@@ -39,7 +40,7 @@ class Prefix:
 
     Attributes:
         transform_directory: what Transform wrote.
-        backbone_directory: what `trainer.backbone.import_weights` wrote.
+        backbone_directory: what `trainer.network.backbone.import_weights` wrote.
         cut: `pooled` or a block.
         outputs: the blocks that `pooled` holds the averages of, in the network's order.
     """

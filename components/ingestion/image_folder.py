@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.ingestion.image_reading import RejectedError
-from trainer.errors import InputError
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
+from core.errors import InputError
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 """Ignored in the data folder even where they are not asked for: the image-folder convention's names."""

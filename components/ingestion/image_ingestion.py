@@ -20,15 +20,15 @@ from apache_beam.transforms.util import ReshufflePerKey
 from tfx.dsl.io import fileio
 
 from components.ingestion import image_records, slice_features
-from components.ingestion import slices as slice_names
 from components.ingestion.image_folder import read_file
 from components.ingestion.image_layout import TFRECORDS, ListedFile, Listing
 from components.ingestion.image_reading import ReadImage, RejectedError, read_image
 from components.ingestion.image_splits import Facts
 from components.ingestion.slice_features import Edges
-from trainer import records
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
-from trainer.progress import ProgressCounter
+from core import slices as slice_names
+from core import tfrecords
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.progress import ProgressCounter
 
 _FACTS, _REJECTED = "facts", "rejected"
 _IMAGES = "images"
@@ -140,7 +140,7 @@ class Distribute(beam.PTransform):
             total: number of images, for the progress.
         """
         super().__init__()
-        self._shards = records.find(f"{scratch}/{_IMAGES}*")
+        self._shards = tfrecords.find(f"{scratch}/{_IMAGES}*")
         self._splits_file = splits_file
         self._split_uris = split_uris
         self._total = total
@@ -149,7 +149,7 @@ class Distribute(beam.PTransform):
         routed = (
             pipeline
             | "Shards" >> beam.Create(self._shards)
-            | "ReadShards" >> beam.FlatMap(records.read)
+            | "ReadShards" >> beam.FlatMap(tfrecords.read)
             | "Route" >> beam.ParDo(_Route(self._splits_file, self._total)).with_outputs(*self._split_uris)
         )
         for split, uri in self._split_uris.items():

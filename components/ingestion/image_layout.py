@@ -11,7 +11,7 @@ from components.ingestion import image_folder, image_records
 from components.ingestion.image_folder import METADATA_NAMES, Tree, some
 from components.ingestion.image_metadata import LABEL_COLUMN, Metadata, has_labels, read_metadata
 from components.ingestion.image_records import Names
-from trainer.errors import InputError
+from core.errors import InputError
 
 AUTO = "auto"
 CLASS_FOLDERS = "class_folders"

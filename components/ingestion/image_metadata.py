@@ -16,7 +16,7 @@ from typing import Any
 
 from components.ingestion import slice_features
 from components.ingestion.image_folder import read_whole, some
-from trainer.errors import InputError
+from core.errors import InputError
 
 LABEL_COLUMN = "label"
 _PATH = "file_name"

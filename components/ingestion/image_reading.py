@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from components.ingestion import hidden_costs, image_statistics, near_duplicates
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
+from components.ingestion import decode_cost, image_statistics, near_duplicates
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
@@ -211,7 +211,7 @@ def _is_signed(image: Image.Image) -> bool:
 
 def _refuse_hidden_costs(data: bytes, limits: PictureLimits) -> None:
     try:
-        problem = hidden_costs.find(data, limits)
+        problem = decode_cost.find(data, limits)
     except _MALFORMED as error:
         raise RejectedError("identify", f"damaged in its header: {error}") from error
     if problem:
@@ -280,14 +280,14 @@ def _graph(limits: PictureLimits) -> Callable[[bytes], Any]:
     """An image file, string scalar, to what the exported model would say against it, its orientation and its pixels."""
     import tensorflow as tf
 
-    from trainer import image_decoding, tolerant_decoding
+    from trainer.images import decoding, tolerant_decoding
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def read(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         problem = tolerant_decoding.inspect(file, limits)[1]
         nothing = tf.zeros([0, 0, 3], tf.uint8)
-        pixels = tf.cond(tf.equal(problem, ""), lambda: image_decoding.decode_upright(file), lambda: nothing)
-        return problem, image_decoding.orientation(file), pixels
+        pixels = tf.cond(tf.equal(problem, ""), lambda: decoding.decode_upright(file), lambda: nothing)
+        return problem, decoding.orientation(file), pixels
 
     return read
 

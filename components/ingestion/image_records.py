@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from components.ingestion.image_folder import is_remote, open_remote, read_whole, regular_file
 from components.ingestion.image_reading import RejectedError
-from trainer.errors import InputError
+from core.errors import InputError
 
 LABELS_FILE = "labels.txt"
 """What integer labels are called: a name a line, the first is that of 0."""

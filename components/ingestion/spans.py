@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.ingestion.image_folder import is_remote
-from trainer.errors import InputError
+from core.errors import InputError
 
 if TYPE_CHECKING:
     from components.ingestion.image_layout import Listing
@@ -111,10 +111,10 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
-    from components.ingestion.image_layout import (
+    from components.ingestion.image_layout import (  # with TensorFlow, which settings need not wait for
         TFRECORDS,
         read_layout,
-    )  # with TensorFlow, which settings need not wait for
+    )
     from components.ingestion.image_metadata import Metadata
 
     if list(folders) == [""]:

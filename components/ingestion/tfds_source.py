@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.errors import InputError
+from core.errors import InputError
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.serving.served_model import errors_of
-from trainer import signatures
+from core import signatures
 
 
 class RemoteModel:

@@ -33,8 +33,8 @@ from tensorflow_serving.apis import (
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from components.serving.served_model import ServedModel, first_line
-from components.serving.server_limits import ServerLimits
-from trainer.errors import InputError
+from core.errors import InputError
+from core.settings.server import ServerLimits
 
 HOST = "127.0.0.1"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 import tensorflow as tf
 
 from components.serving.served_model import ServedModel, first_line
-from trainer import model_files
+from trainer.export import checksums
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0  # as TensorFlow Serving's load_retry_interval
@@ -131,8 +131,8 @@ class ModelVersions:
         with self._changed:
             self._versions[number] = version = Version(number)
         try:
-            if tf.io.gfile.exists(f"{directory}/{model_files.CHECKSUMS}"):  # other exports have none
-                model_files.verify(directory)
+            if tf.io.gfile.exists(f"{directory}/{checksums.CHECKSUMS}"):  # other exports have none
+                checksums.verify(directory)
             model = ServedModel(directory)
         except (OSError, tf.errors.OpError) as error:
             version.retry_at = time.monotonic() + _RETRY_SECONDS

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainer import signatures
+from core import signatures
 
 
 class AnsweringModel(Protocol):

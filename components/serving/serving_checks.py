@@ -20,9 +20,10 @@ import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import AnsweringModel, errors_of, example_of, first_line
-from components.serving.server_limits import ServerLimits
-from trainer import model_files, signatures
-from trainer.picture_limits import PictureLimits
+from core import signatures
+from core.image_limits import PictureLimits
+from core.settings.server import ServerLimits
+from trainer.export import checksums
 
 TOLERANCE = 1e-3
 """Largest difference between two probabilities that should be the same; kernels differ with the batch size."""
@@ -74,8 +75,8 @@ def fit_three(images: Sequence[bytes], limits: ServerLimits) -> list[bytes]:
 def files_are_sound(model_dir: str) -> str:
     """Reads every byte, compares it with the checksums of the export, and finds no variable that is not finite."""
     try:
-        verified = model_files.verify(model_dir)
-    except model_files.DamagedModelError as damage:
+        verified = checksums.verify(model_dir)
+    except checksums.DamagedModelError as damage:
         raise UnfitError(str(damage)) from damage
     if tf.io.gfile.exists(f"{model_dir}/variables"):
         variables = tf.train.load_checkpoint(f"{model_dir}/variables/variables")
@@ -83,7 +84,7 @@ def files_are_sound(model_dir: str) -> str:
             value = variables.get_tensor(name)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise UnfitError(f"the variable {name} is not finite")
-    size = sum(tf.io.gfile.stat(f"{model_dir}/{name}").length for name in model_files.files(model_dir))
+    size = sum(tf.io.gfile.stat(f"{model_dir}/{name}").length for name in checksums.files(model_dir))
     return f"{verified}, {size / 2**20:.1f} MB"
 
 

@@ -29,9 +29,9 @@ from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions, single
 from components.serving.served_model import AnsweringModel, class_names, first_line
-from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
-from trainer import picture_limits, records, signatures
-from trainer.picture_limits import PictureLimits
+from core import image_limits, signatures, tfrecords
+from core.image_limits import PictureLimits
+from core.settings.server import DEFAULT_LIMITS, ServerLimits
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -96,7 +96,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
 
         sound = journal.check("files are sound", serving_checks.files_are_sound, model_dir)
         if sound and journal.check("load", load):
-            _ask(clients[0], class_names(model_dir), images, limits, picture_limits.read(model_dir), journal)
+            _ask(clients[0], class_names(model_dir), images, limits, image_limits.read(model_dir), journal)
 
 
 def _ask(
@@ -137,7 +137,7 @@ def _ask(
 
 def read_images(examples_dir: str, most: int, most_bytes: int) -> list[bytes]:
     """The first encoded images of at most so many bytes, in a folder of TFRecord files (`.gz`: gzip) of tf.Examples."""
-    images = (records.values(record)[signatures.IMAGE_FEATURE] for record in records.read(f"{examples_dir}/*"))
+    images = (tfrecords.values(record)[signatures.IMAGE_FEATURE] for record in tfrecords.read(f"{examples_dir}/*"))
     return list(itertools.islice((image for image in images if len(image) <= most_bytes), most))
 
 

@@ -10,23 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
-from pipeline import lineage, runs
-from pipeline.lineage import NodeRun, Output
-from pipeline.outcome import Outcome
-from pipeline.report import evidence, history, pictures, provenance
+from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
+from pipeline.report import evidence, past_runs, pictures, provenance
 from pipeline.report.drift import drift
-from pipeline.report.facts import (
-    ClassCounts,
-    Data,
-    Drift,
-    Duplicates,
-    Evidence,
-    Facts,
-    Mistake,
-    StepValue,
-    Training,
-)
+from pipeline.report.facts import ClassCounts, Data, Drift, Duplicates, Evidence, Facts, Mistake, StepValue, Training
+from pipeline.runs import history as runs
+from pipeline.runs import lineage
+from pipeline.runs.lineage import NodeRun, Output
+from pipeline.runs.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -54,9 +45,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         nodes = lineage.node_runs(store, run_id) if run_id else {}
     artifacts = _Artifacts(nodes)
     examples = artifacts.first("ImageExampleGen", "examples")
-    predictions = (
-        reader.optional(artifacts.file("TestPredictions", "predictions", PREDICTIONS_FILE), _predictions) or []
-    )
+    predictions = reader.optional(artifacts.file("Predictor", "predictions", PREDICTIONS_FILE), _predictions) or []
     since = reader.part("the drift of the data", lambda: _drift(store, name, run_id, artifacts)) if store else None
     first = evidence.classes(outcome.failures, predictions)
     data = reader.part("the data", lambda: _data(artifacts, examples, since, first))
@@ -89,7 +78,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         )
         or [],
         history=(
-            reader.part("the history", lambda: history.past_runs(store, name, run_id, outcome.status, home))
+            reader.part("the history", lambda: past_runs.past_runs(store, name, run_id, outcome.status, home))
             if store
             else None
         )
@@ -146,7 +135,7 @@ def _drift(store: Any, name: str, run_id: str | None, artifacts: _Artifacts) -> 
     now = artifacts.first("StatisticsGen", "statistics")
     if now is None or run_id is None:
         return None
-    for earlier in reversed(history.earlier_runs(store, name, run_id)):
+    for earlier in reversed(past_runs.earlier_runs(store, name, run_id)):
         then = _Artifacts(lineage.node_runs(store, earlier)).first("StatisticsGen", "statistics")
         if then is not None and then.id != now.id and Path(then.uri).is_dir():
             return drift(earlier, Path(then.uri), Path(now.uri))
@@ -191,7 +180,7 @@ def _training(path: Path, artifacts: _Artifacts) -> Training:
     import tensorflow as tf  # 9 s, unless the run has loaded it
     from tensorflow.core.util import event_pb2
 
-    from trainer.model import LOSS
+    from trainer.network.model import LOSS
 
     values: dict[str, dict[int, float]] = {LOSS: {}, "learning_rate": {}}
     for events in sorted(path.parent.glob("events.out.tfevents.*")):

@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy import stats
 
-from components.judging.prediction import Prediction
-from components.judging.slice_result import OVERALL
+from components.evaluation.slice_result import OVERALL
+from core.artifacts.predictions import Prediction
 from pipeline.report.facts import Data, Evidence, Picture, Trait
 
 PICTURES = 8

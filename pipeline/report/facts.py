@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.judging.prediction import Prediction
-from pipeline.outcome import Outcome
+from core.artifacts.predictions import Prediction
+from pipeline.runs.outcome import Outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class StepValue:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """`trainer.summary`'s content, what the event files hold beside it, and the Tuner's trials, the best first."""
+    """`training_summary.json`, what the event files hold beside it, and the Tuner's trials, the best first."""
 
     summary: dict[str, Any]
     loss: list[StepValue]

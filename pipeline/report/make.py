@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, model_card
-from pipeline.outcome import RECORD_FILE, SETTINGS_FILE, Outcome
-from pipeline.report import history
+from core import files
+from core.errors import InputError
+from pipeline.report import model_card, past_runs
 from pipeline.report.collect import collect
 from pipeline.report.render import render
-from trainer.errors import InputError
+from pipeline.runs.outcome import RECORD_FILE, SETTINGS_FILE, Outcome
 
 _KEPT = 50
 
@@ -26,7 +26,7 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
         home: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
         name: of the pipeline.
         outcome: how the latest run ended.
-        settings: that it ran with (`pipeline.settings.to_dict`); kept beside `last_run.json`, to make the report again.
+        settings: that it ran with, as plain values; kept beside `last_run.json`, to make the report again.
 
     Returns:
         The page's path: named by the run, or by its log if it failed before the first stage.
@@ -34,7 +34,7 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
     files.write(home / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False))
     facts = collect(home, name, outcome, settings)
     stem = facts.run_id or (Path(outcome.log).stem if outcome.log else "run")
-    path = home / history.FOLDER / history.report_name(stem)
+    path = home / past_runs.FOLDER / past_runs.report_name(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, render(facts))
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT]:

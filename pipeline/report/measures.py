@@ -6,8 +6,8 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from components.judging.intervals import Interval, wilson
-from components.judging.prediction import Prediction
+from components.evaluation.intervals import Interval, wilson
+from core.artifacts.predictions import Prediction
 
 _BINS = 10
 

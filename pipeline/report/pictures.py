@@ -80,10 +80,10 @@ def _uri(jpeg: bytes) -> str:
 
 def _records(split: Path) -> Iterator[dict[str, bytes]]:
     """The bytes features of each tf.Example."""
-    from trainer import records  # brings TensorFlow, 9 s, unless the run has loaded it
+    from core import tfrecords  # brings TensorFlow, 9 s, unless the run has loaded it
 
-    for record in records.read(f"{split}/*"):
-        yield collections.defaultdict(bytes, records.values(record))
+    for record in tfrecords.read(f"{split}/*"):
+        yield collections.defaultdict(bytes, tfrecords.values(record))
 
 
 def _text(value: bytes) -> str:

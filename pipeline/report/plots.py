@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from components.judging.intervals import wilson
+from components.evaluation.intervals import wilson
 from pipeline.report.facts import PastRun, StepValue
 from pipeline.report.measures import Bin
 

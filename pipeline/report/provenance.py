@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import lineage
 from pipeline.code_hash import code_hash
-from pipeline.lineage import NodeRun
 from pipeline.report.facts import Made, Step
+from pipeline.runs import lineage
+from pipeline.runs.lineage import NodeRun
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 def hashes() -> dict[str, str]:
     """`code`; and where the code runs from a checkout, `lock` and `commit`."""
-    found = {"code": code_hash("pipeline.__main__")}
+    found = {"code": code_hash("pipeline.cli.main")}
     if _LOCK.is_file():
         found["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
         if commit := _commit(_LOCK.parent):

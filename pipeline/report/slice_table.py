@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components.judging.measures import LOWER_IS_BETTER
-from components.judging.slice_result import OVERALL
+from components.evaluation.measures import LOWER_IS_BETTER
+from components.evaluation.slice_result import OVERALL
 from pipeline.report.facts import Facts
 
 _MAIN = "accuracy"

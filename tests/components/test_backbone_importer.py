@@ -6,7 +6,7 @@ from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
 from components.backbone_importer import BackboneImporter
-from trainer.errors import InputError
+from core.errors import InputError
 
 
 def run(uri: Path, weights: str) -> Model:

@@ -18,11 +18,13 @@ from components.feature_extractor import FeatureExtractor
 from components.features import feature_session
 from components.features.feature_extraction import Variants
 from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
+from core import progress
+from core.errors import InputError
+from core.settings.training import AugmentationConfig, BackboneConfig
 from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
-from trainer import backbone, inputs, progress
-from trainer.config import AugmentationConfig, BackboneConfig
-from trainer.errors import InputError
+from trainer.network import backbone
+from trainer.training import inputs
 
 SIZE = 75
 TRAIN, EVAL = 21, 10  # whole batches in neither

@@ -28,10 +28,10 @@ from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
 from components.ingestion.image_splits import Duplicates
 from components.ingestion.ingest_record import read_counts, read_duplicates, read_rejects
+from core import progress
+from core.errors import InputError
+from core.image_limits import PictureLimits
 from tests.components.conftest import detailed, encoded, picture
-from trainer import progress
-from trainer.errors import InputError
-from trainer.picture_limits import PictureLimits
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
 Folders = Callable[..., Path]

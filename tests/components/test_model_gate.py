@@ -1,4 +1,4 @@
-"""ModelGate on what TestPredictions and TFX's Evaluator really write, for tiny models that are right, or wrong."""
+"""ModelGate on what Predictor and TFX's Evaluator really write, for tiny models that are right, or wrong."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from sklearn import metrics as sklearn_metrics
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 
-from components import test_predictions
+from components import predictor
+from components.evaluation.calibration import calibration
+from components.evaluation.class_means import class_means
+from components.evaluation.eval_config import METRICS, eval_config
+from components.evaluation.measures import MEANS, columns, resample
 from components.evaluator import Executor
-from components.judging.calibration import calibration
-from components.judging.class_means import class_means
-from components.judging.measures import MEANS, columns, resample
-from components.judging.prediction import BASELINE, CANDIDATE, PREDICTIONS_FILE, SCORES_FILE, in_order, read_predictions
 from components.model_gate import ModelGate, read_evaluation
-from pipeline.evaluation import METRICS, eval_config
+from core.artifacts.predictions import BASELINE, CANDIDATE, PREDICTIONS_FILE, SCORES_FILE, in_order, read_predictions
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -57,12 +57,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def measure(folder: Path, inputs: dict, model: str, baseline: str | None, slices: list[str]) -> dict:
-    """Runs TestPredictions and the Evaluator's executor as the pipeline would."""
+    """Runs Predictor and the Evaluator's executor as the pipeline would."""
     folder.mkdir()
-    predictions = artifact(test_predictions.Predictions, folder / "predictions", 18)
+    predictions = artifact(predictor.Predictions, folder / "predictions", 18)
     answers = artifact(Examples, folder / "answers", 19)
     evaluation = artifact(ModelEvaluation, folder / "evaluation", 20)
-    test_predictions.TestPredictions.test_call(
+    predictor.Predictor.test_call(
         model=inputs[model],
         baseline_model=inputs[baseline] if baseline else None,
         examples=inputs["examples"],

@@ -16,11 +16,11 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
 from components import serving_check
 from components.serving import serving_checks, serving_probe
-from components.serving.server_limits import DEFAULT_LIMITS, ServerLimits
 from components.serving_check import Limits, ServingCheck
+from core.settings.server import DEFAULT_LIMITS, ServerLimits
 from tests.conftest import ROOT
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
-from trainer import model_files
+from trainer.export import checksums
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
 
@@ -369,7 +369,7 @@ def test_a_variable_that_is_not_finite_is_found(tmp_path: Path) -> None:
 def test_a_graph_that_tensorflow_cannot_read_does_not_load(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model")
     (model / "saved_model.pb").write_bytes(b"\xff" * 100)
-    model_files.write_checksums(str(model))
+    checksums.write_checksums(str(model))
 
     assert failures(probe(model, tmp_path / "journal"))["load"]
 

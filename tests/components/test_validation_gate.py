@@ -18,7 +18,7 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 from components.ingestion import ingest_record
 from components.ingestion.image_splits import Duplicates, Facts
 from components.validation_gate import ValidationGate
-from trainer.errors import InputError
+from core.errors import InputError
 
 SCHEMA = """
 feature { name: "label" type: BYTES domain: "classes" presence { min_fraction: 1 } shape { dim { size: 1 } } }

@@ -7,7 +7,7 @@ import pytest
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, TransformGraph
 
 from components.warm_start import LastBlessedStrategy, WarmStart
-from trainer import warm_start
+from trainer.training import warm_start
 
 
 def artifact(kind, number, uri=""):

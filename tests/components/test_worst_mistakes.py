@@ -9,10 +9,10 @@ from PIL import Image
 from tfx.types.standard_artifacts import Examples
 
 from components import worst_mistakes
-from components.judging import occlusion
-from components.judging.prediction import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of
-from components.test_predictions import Predictions
-from tests.components.test_test_predictions import labelled, model
+from components.evaluation import occlusion
+from components.predictor import Predictions
+from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of
+from tests.components.test_predictor import labelled, model
 from tests.model_factory import write_examples
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFilter
 
-from components.judging.prediction import PREDICTIONS_FILE, read_predictions
+from core.artifacts.predictions import PREDICTIONS_FILE, read_predictions
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(900)]
@@ -116,7 +116,7 @@ def blur(source: Path, data: Path, tested: set[str]) -> None:
 def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have_in_common(
     shared: Path, pushed: tuple[Path, dict], tmp_path: Path
 ) -> None:
-    answers = next((pushed[0] / "flowers").glob(f"artifacts/TestPredictions/predictions/*/{PREDICTIONS_FILE}"))
+    answers = next((pushed[0] / "flowers").glob(f"artifacts/Predictor/predictions/*/{PREDICTIONS_FILE}"))
     with answers.open() as file:
         tested = {prediction.path for prediction in read_predictions(file)}
     blur(shared / "data" / "flowers_500", tmp_path / "photos", tested)

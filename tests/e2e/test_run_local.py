@@ -23,7 +23,7 @@ HEAVY = {
     "Evaluator",
     "ServingCheck",
     "Pusher",
-    "TestPredictions",
+    "Predictor",
     "WorstMistakes",
 }
 
@@ -93,7 +93,7 @@ def test_a_cold_run_pushes_a_model_and_says_so(cold):
 
 
 def test_the_report_of_a_run_has_every_part(cold):
-    """Of the artifacts that the components really write; `tests/pipeline/test_report.py` looks at each part closely."""
+    """Of the artifacts that the components really write; tests/pipeline/report looks at each part closely."""
     record = last_run(cold[0])
     page = Path(record["report"]).read_text()
     assert "Parts of this report could not be made" not in page

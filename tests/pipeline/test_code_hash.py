@@ -2,9 +2,9 @@ from pipeline import code_hash
 
 
 def test_the_hash_covers_what_a_module_imports():
-    found = code_hash._closure("pipeline.settings")
-    assert {"pipeline.settings", "trainer.config", "trainer.errors"} <= found
-    assert "pipeline.console" not in found
+    found = code_hash._closure("core.settings.loading")
+    assert {"core.settings.loading", "core.settings.training", "core.errors"} <= found
+    assert "pipeline.runners.console" not in found
 
 
 def test_the_hash_changes_with_an_imported_module_only(tmp_path, monkeypatch):

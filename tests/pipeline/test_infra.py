@@ -11,20 +11,20 @@ from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
-from components.serving.server_limits import ServerLimits
-from pipeline import settings
+from core.errors import InputError
+from core.settings import loading
+from core.settings.server import ServerLimits
 from pipeline.infra import serving_validator
 from pipeline.pipeline import Places, create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
-from trainer.errors import InputError
 
 CONFIG = ROOT / "configs" / "digits.yaml"
 SCHEMA = (ROOT / "schemas" / "digits.pbtxt").read_text()
 
 
 def wired(*overrides: str):
-    loaded = settings.load(CONFIG, overrides)
+    loaded = loading.load(CONFIG, overrides)
     return serving_validator(loaded.serving, Channel(type=Model), Channel(type=Examples))
 
 
@@ -36,7 +36,7 @@ def read(component, name: str, kind: type):
     ("validator", "stage"), [("serving_check", "ServingCheck"), ("infra_validator", "InfraValidator")]
 )
 def test_what_pusher_waits_for_is_the_validator_of_the_settings(validator: str, stage: str) -> None:
-    loaded = settings.load(CONFIG, [f"serving.validator={validator}"])
+    loaded = loading.load(CONFIG, [f"serving.validator={validator}"])
     components = {c.id: c for c in create_pipeline(loaded, Places("/root", "/images", "/serving"), SCHEMA).components}
     assert {"ServingCheck", "InfraValidator"} & set(components) == {stage}
     assert components["Pusher"].inputs["infra_blessing"].producer_component_id == stage
@@ -119,5 +119,5 @@ def test_where_no_container_can_be_started_nothing_is_blessed(
 )
 def test_what_cannot_work_is_refused(override: str, said: str) -> None:
     with pytest.raises(InputError) as error:
-        settings.load(CONFIG, [override])
+        loading.load(CONFIG, [override])
     assert said in str(error.value)

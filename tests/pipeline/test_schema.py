@@ -5,11 +5,12 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.ingestion.image_layout import read_layout
-from pipeline import schema, settings
+from core.errors import InputError
+from core.settings import loading
+from pipeline import schema
 from pipeline.pipeline import Places, create_pipeline
 from tests.components.conftest import image_folder, picture
 from tests.conftest import ROOT
-from trainer.errors import InputError
 
 __all__ = ["image_folder"]  # a fixture
 
@@ -91,7 +92,7 @@ def test_the_statistics_list_every_class() -> None:
     many = text_format.Parse(written, schema_pb2.Schema())
     (classes,) = (domain for domain in many.string_domain if domain.name == "classes")
     classes.value[:] = [f"class{i}" for i in range(1500)]
-    loaded, listed = settings.load(ROOT / "configs/digits.yaml"), []
+    loaded, listed = loading.load(ROOT / "configs/digits.yaml"), []
     for text in (written, text_format.MessageToString(many)):
         wired = create_pipeline(loaded, Places("/root", "/images", "/serving"), text)
         (statistics,) = (c for c in wired.components if c.id == "StatisticsGen")

@@ -39,7 +39,7 @@ _SMALL = [
     "airflow.retry_delay_minutes=0",
     "airflow.on_failure=failure_callback.note_failed_run",
 ]
-STAGES = {"ImageExampleGen", "ValidationGate", "Trainer", "Baseline", "ModelGate", "Pusher", "TestPredictions"}
+STAGES = {"ImageExampleGen", "ValidationGate", "Trainer", "Baseline", "ModelGate", "Pusher", "Predictor"}
 """Some of the DAG's tasks."""
 
 _WEB_SERVER = """\

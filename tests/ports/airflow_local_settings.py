@@ -6,8 +6,7 @@ from typing import Any
 __all__ = ("task_policy",)
 
 if sys.argv[1:2] == ["scheduler"]:  # its tasks are forked from it, and find TensorFlow and TFX imported
-    import pipeline.airflow_launcher
-    import pipeline.pipeline  # noqa: F401
+    pass
 
 
 def task_policy(task: Any) -> None:

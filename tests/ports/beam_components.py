@@ -31,12 +31,13 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.types import Artifact
 
 from components.ingestion.ingest_record import read_counts, read_rejects
-from components.judging.prediction import PREDICTIONS_FILE, read_predictions
 from components.model_gate import read_evaluation
-from pipeline import schema, settings
-from pipeline.batch_predict import batch_predict
-from pipeline.beam_engines import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
+from core.artifacts.predictions import PREDICTIONS_FILE, read_predictions
+from core.settings import loading
+from core.settings.beam import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
+from pipeline import schema
 from pipeline.data_source import list_images
+from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import Places, create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
@@ -48,7 +49,7 @@ NEEDED = ("ImportSchemaGen", "BackboneImporter")
 """Components that are not on Beam, but make what the others read."""
 
 _JOB_PORT, _POOL_PORT = 50001, 50002
-_SETTINGS = settings.load(
+_SETTINGS = loading.load(
     ROOT / "configs" / "digits.yaml",
     [
         "backbone.weights=random",
@@ -158,7 +159,7 @@ class Chain:
             "StatisticsGen": _read_statistics,
             "Transform": self._read_transform,
             "FeatureExtractor": _read_features,
-            "TestPredictions": _read_predictions,
+            "Predictor": _read_predictions,
             "Evaluator": _read_evaluation,
         }
         return readers[component_id]({key: artifacts[0].uri for key, artifacts in outputs.items()})

@@ -16,9 +16,10 @@ from google.protobuf import json_format
 from ml_metadata.metadata_store import MetadataStore
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-from pipeline import lineage, settings
-from pipeline.kubeflow_runner import compile_pipeline
+from core.settings import loading
 from pipeline.pipeline import push_to, train_args
+from pipeline.runners.kubeflow import compile_pipeline
+from pipeline.runs import lineage
 from tests.conftest import ROOT
 from tests.ports.argo import run_workflow
 from tests.ports.containers import Node
@@ -67,7 +68,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compile_for(target: str, file: Path, *overrides: str) -> Path:
-    loaded = settings.load(ROOT / "configs" / "digits.yaml", [*SMALL, *overrides])
+    loaded = loading.load(ROOT / "configs" / "digits.yaml", [*SMALL, *overrides])
     return compile_pipeline(loaded, target, file).path
 
 

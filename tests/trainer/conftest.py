@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from tensorflow import keras
 
-from tests.trainer import training_data
-from trainer import backbone, run
-from trainer.config import (
+from core.image_limits import PictureLimits
+from core.settings.training import (
     BackboneConfig,
     FineTuneConfig,
     HeadConfig,
@@ -23,7 +22,9 @@ from trainer.config import (
     TrainerConfig,
     TrainingConfig,
 )
-from trainer.picture_limits import PictureLimits
+from tests.trainer import training_data
+from trainer import run
+from trainer.network import backbone
 
 SIZE = training_data.SIZE
 

@@ -7,14 +7,15 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tests.trainer import training_data
-from trainer import image_decoding, preprocessing
+from trainer import preprocessing
+from trainer.images import decoding
 
 SIZE = training_data.SIZE
 
 
 def decoded(files: list[bytes], size: int = SIZE) -> np.ndarray:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        return session.run(image_decoding.decode(tf.constant(files), size))
+        return session.run(decoding.decode(tf.constant(files), size))
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.errors import InputError
+from core.settings.training import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
 from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer import backbone, checkpoints, fitting, head, resumption, weights_h5
-from trainer.config import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
-from trainer.errors import InputError
-from trainer.evaluations import Evaluations
-from trainer.summary import FILE_NAME, notes_on_classes, notes_on_rules
+from trainer.network import backbone, head
+from trainer.training import checkpoints, resume, train_loop
+from trainer.training.evaluations import Evaluations
+from trainer.training.summary import FILE_NAME, notes_on_classes, notes_on_rules
+from trainer.weights import h5
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def exported(out: Path) -> dict[str, np.ndarray]:
 
 
 def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, weights_file: Path) -> None:
-    source = weights_h5.read_h5(weights_file)
+    source = h5.read_h5(weights_file)
     found = exported(frozen_run)
     assert len(source) == 376
     for name, value in source.items():
@@ -103,10 +105,10 @@ def test_colours_are_learnt_and_the_best_evaluation_is_exported(frozen_run: Path
 
 
 def test_same_seed_gives_the_same_metrics(frozen_run: Path, pooled_args: SimpleNamespace) -> None:
-    again = fitting.fit(settings(), pooled_args)
+    again = train_loop.fit(settings(), pooled_args)
     assert again.evaluations.history == summary_of(frozen_run)["evaluations"]
     other = SimpleNamespace(**{**vars(pooled_args), "model_run_dir": pooled_args.model_run_dir + "-other"})
-    assert fitting.fit(settings(seed=2), other).evaluations.history != again.evaluations.history
+    assert train_loop.fit(settings(seed=2), other).evaluations.history != again.evaluations.history
 
 
 def test_same_seed_trains_the_same_network(
@@ -119,19 +121,19 @@ def test_same_seed_trains_the_same_network(
     """Also where convolutions and BatchNorm train."""
     config = settings(FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))))
     args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, tmp_path)
-    assert fitting.fit(config, args).evaluations.history == summary_of(suffix_run)["evaluations"]
+    assert train_loop.fit(config, args).evaluations.history == summary_of(suffix_run)["evaluations"]
 
 
 def test_restart_continues_from_the_last_checkpoint(
     pooled_args: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = fitting.fit(settings(steps=10), pooled_args)
+    first = train_loop.fit(settings(steps=10), pooled_args)
     assert [e["step"] for e in first.evaluations.history] == [10]
     with caplog.at_level(logging.INFO, "progress"):
-        second = fitting.fit(settings(steps=20), pooled_args)
+        second = train_loop.fit(settings(steps=20), pooled_args)
     assert [e["step"] for e in second.evaluations.history] == [10, 20]
     assert min(r.progress["done"] for r in caplog.records if hasattr(r, "progress")) >= 10  # type: ignore[attr-defined]
-    third = fitting.fit(settings(steps=20), pooled_args)  # nothing left to do
+    third = train_loop.fit(settings(steps=20), pooled_args)  # nothing left to do
     assert third.evaluations.history == second.evaluations.history
 
 
@@ -154,7 +156,7 @@ def test_killed_training_ends_as_one_that_was_not(
     task = tmp_path / "task.json"
     task.write_text(json.dumps(vars(killed)))
     process = subprocess.Popen([sys.executable, "-m", "trainer.task", str(task)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    fitting.fit(config, whole)  # meanwhile
+    train_loop.fit(config, whole)  # meanwhile
     while process.poll() is None and last_step(killed) < 60:
         time.sleep(0.02)
     process.kill()
@@ -162,8 +164,8 @@ def test_killed_training_ends_as_one_that_was_not(
     stopped_at = last_step(killed)
     assert 60 <= stopped_at < 150
     next_run = args_in(tmp_path / "model_run" / "2")
-    assert resumption.go_on(next_run) == stopped_at
-    again = fitting.fit(config, next_run)
+    assert resume.go_on(next_run) == stopped_at
+    again = train_loop.fit(config, next_run)
     assert [e["step"] for e in again.evaluations.history] == [30, 60, 90, 120, 150]
     found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (next_run, whole))
     assert found.keys() == wanted.keys()
@@ -180,15 +182,15 @@ def test_only_a_training_of_the_same_inputs_that_did_not_end_is_taken_over(
         )
 
     first = execution(1)
-    assert resumption.go_on(first) == 0
-    wanted = fitting.fit(settings(steps=10), first).evaluations.history
-    assert resumption.go_on(execution(2)) == 10
+    assert resume.go_on(first) == 0
+    wanted = train_loop.fit(settings(steps=10), first).evaluations.history
+    assert resume.go_on(execution(2)) == 10
     assert Evaluations(execution(2).model_run_dir, None).history == wanted
-    assert resumption.go_on(execution(3, train_files=["/other/*"])) == 0
-    assert resumption.go_on(execution(4, custom_config={"trainer": {}, "code": "of another version"})) == 0
+    assert resume.go_on(execution(3, train_files=["/other/*"])) == 0
+    assert resume.go_on(execution(4, custom_config={"trainer": {}, "code": "of another version"})) == 0
     for number in (1, 2):
         (tmp_path / "model_run" / str(number) / FILE_NAME).touch()
-    assert resumption.go_on(execution(5)) == 0
+    assert resume.go_on(execution(5)) == 0
 
 
 def last_step(args: SimpleNamespace) -> int:
@@ -201,11 +203,11 @@ def test_head_trains_first_and_then_the_suffix_from_the_same_checkpoint(
     """In the first phase not a bit of the base moves, nor of BatchNorm's statistics, nor of its optimizers' state."""
     fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
 
-    def fit(steps: int, out: Path) -> tuple[fitting.Fitted, dict[str, np.ndarray]]:
+    def fit(steps: int, out: Path) -> tuple[train_loop.Fitted, dict[str, np.ndarray]]:
         config = settings(fine_tune, steps=steps, head_steps=10)
         features = features_at("mixed9")
         args = training_data.fn_args(config, features, transform_directory, backbone_directory, out)
-        fitted = fitting.fit(config, args)
+        fitted = train_loop.fit(config, args)
         return fitted, checkpoints.read(fitted.estimator.latest_checkpoint())
 
     source = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
@@ -229,7 +231,7 @@ def test_head_trains_first_and_then_the_suffix_from_the_same_checkpoint(
 def test_patience_is_not_counted_while_the_head_alone_trains(pooled_args: SimpleNamespace) -> None:
     """With a rate of zero no evaluation is better than the first."""
     config = settings(steps=50, eval_every=5, early_stopping=2, head_steps=20, learning_rate=LearningRateConfig((0.0,)))
-    assert [e["step"] for e in fitting.fit(config, pooled_args).evaluations.history] == [5, 10, 15, 20, 25, 30]
+    assert [e["step"] for e in train_loop.fit(config, pooled_args).evaluations.history] == [5, 10, 15, 20, 25, 30]
 
 
 def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
@@ -246,7 +248,7 @@ def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
         learning_rate=LearningRateConfig((0.0,)),
     )
     args = training_data.fn_args(config, raw_examples, transform_directory, base, tmp_path / "out")
-    fitting.fit(config, args)
+    train_loop.fit(config, args)
     losses = summaries(args, "loss").values()
     assert losses and max(losses) < 5  # three classes: an untrained head that knows nothing has 1.1
 
@@ -264,7 +266,7 @@ def summaries(args: SimpleNamespace, tag: str) -> dict[int, float]:
 
 def test_rate_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
     rate = LearningRateConfig((0.01,), schedule="cosine", warmup_steps=5)
-    fitting.fit(settings(steps=20, learning_rate=rate), pooled_args)
+    train_loop.fit(settings(steps=20, learning_rate=rate), pooled_args)
     found = summaries(pooled_args, "learning_rate")
     assert found[1] == pytest.approx(0.002)
     assert found[max(found)] < 0.001
@@ -273,7 +275,7 @@ def test_rate_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
 def test_loss_that_compares_with_evaluations_is_in_the_event_files(pooled_args: SimpleNamespace) -> None:
     """Without penalties; `loss`, which is minimised, has them."""
     config = dataclasses.replace(settings(steps=10), head=HeadConfig(hidden_units=(), l2=100.0))
-    (evaluation,) = fitting.fit(config, pooled_args).evaluations.history
+    (evaluation,) = train_loop.fit(config, pooled_args).evaluations.history
     compared, minimised = (summaries(pooled_args, tag)[10] for tag in ("average_loss", "loss"))
     assert abs(compared - evaluation["loss"]) < 1 < minimised - compared
 
@@ -294,18 +296,18 @@ def test_rules_that_select_only_layers_without_weights_are_noted() -> None:
 
 
 def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:
-    fitting.fit(settings(steps=10), pooled_args)
+    train_loop.fit(settings(steps=10), pooled_args)
     (Path(pooled_args.model_run_dir) / "evaluations.json").unlink()
-    assert [e["step"] for e in fitting.fit(settings(steps=10), pooled_args).evaluations.history] == [10]
+    assert [e["step"] for e in train_loop.fit(settings(steps=10), pooled_args).evaluations.history] == [10]
 
 
 def test_training_stops_once_the_loss_no_longer_falls(pooled_args: SimpleNamespace) -> None:
     """With a rate of zero no evaluation is better than the first."""
     config = settings(steps=50, eval_every=5, early_stopping=2, learning_rate=LearningRateConfig((0.0,)))
-    fitted = fitting.fit(config, pooled_args)
+    fitted = train_loop.fit(config, pooled_args)
     assert [e["step"] for e in fitted.evaluations.history] == [5, 10, 15]
     assert fitted.evaluations.best["step"] == 5
-    again = fitting.fit(config, pooled_args)  # a restart does not go on where training had stopped
+    again = train_loop.fit(config, pooled_args)  # a restart does not go on where training had stopped
     assert len(again.evaluations.history) == 3
 
 
@@ -319,7 +321,7 @@ def test_balanced_class_weights_come_from_the_training_split(
     (skewed / "features.json").write_text((features_at("pooled") / "features.json").read_text())
     args = SimpleNamespace(**{**vars(pooled_args), "train_files": [f"{skewed}/Split-train/*"]})
     config = dataclasses.replace(settings(steps=2), head=HeadConfig(hidden_units=(), class_weights="balanced"))
-    np.testing.assert_allclose(fitting.fit(config, args).model.class_weights, [0.5, 2.0, 2.0])
+    np.testing.assert_allclose(train_loop.fit(config, args).model.class_weights, [0.5, 2.0, 2.0])
 
 
 def test_without_a_cut_images_are_read_live(
@@ -348,13 +350,13 @@ def test_standardisation_is_of_the_training_features(frozen_run: Path, features_
 
 def test_features_of_another_cut_are_refused(pooled_args: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match="taken at pooled, but the rules of fine_tune imply mixed8"):
-        fitting.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
+        train_loop.fit(settings(FineTuneConfig(from_layer="mixed9")), pooled_args)
 
 
 def test_diverging_training_is_explained(pooled_args: SimpleNamespace) -> None:
     config = settings(optimizer="sgd", learning_rate=LearningRateConfig((1e30,)))
     with pytest.raises(InputError, match=r"Lower training\.learning_rate"):
-        fitting.fit(config, pooled_args)
+        train_loop.fit(config, pooled_args)
 
 
 def test_live_augmentation_trains_the_head_on_a_base_that_stays_frozen(

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
+from core.errors import InputError
+from core.settings import converter
+from core.settings.training import TrainerConfig
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
-from trainer import config_values, fitting, run, tuning
-from trainer.config import TrainerConfig
-from trainer.errors import InputError
-from trainer.search_space import TunerConfig
+from trainer import run, tuning
+from trainer.training import train_loop
+from trainer.training.search_space import TunerConfig
 
 SPACE = TunerConfig(trials=3, steps=20, hidden_units=((), (16,)), dropout=(0.0,), l2=(0.0,), learning_rate=(1e-6, 1e-2))
 
@@ -26,7 +28,7 @@ def tuner_args(
 ) -> Callable[[TunerConfig, TrainerConfig], SimpleNamespace]:
     def make(space: TunerConfig, trained: TrainerConfig) -> SimpleNamespace:
         args = training_data.fn_args(trained, features_at("pooled"), transform_directory, backbone_directory, tmp_path)
-        args.custom_config["tuner"] = config_values.make_converter().unstructure(space)
+        args.custom_config["tuner"] = converter.make_converter().unstructure(space)
         return args
 
     return make
@@ -93,7 +95,7 @@ def test_a_block_is_chosen_from_features_of_several(
     alone = training_data.fn_args(
         settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path / "alone"
     )
-    both, one = (fitting.fit(settings(), a).evaluations.best for a in (args, alone))
+    both, one = (train_loop.fit(settings(), a).evaluations.best for a in (args, alone))
     assert both == pytest.approx(one, rel=1e-4)
 
     args.model_run_dir, args.serving_model_dir = str(tmp_path / "first" / "run"), str(tmp_path / "first" / "model")

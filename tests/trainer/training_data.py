@@ -18,8 +18,11 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from trainer import backbone, config_values, preprocessing, records
-from trainer.config import TrainerConfig
+from core import tfrecords
+from core.settings import converter
+from core.settings.training import TrainerConfig
+from trainer import preprocessing
+from trainer.network import backbone
 
 SIZE = 75
 CLASSES = ("blue", "green", "red")
@@ -58,7 +61,7 @@ def write_split(artifact: Path, split: str, examples: Iterable[bytes]) -> None:
 
 def read_split(artifact: Path, split: str) -> list[bytes]:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        dataset = records.dataset(records.find(f"{artifact}/Split-{split}/*")).batch(10_000)
+        dataset = tfrecords.dataset(tfrecords.find(f"{artifact}/Split-{split}/*")).batch(10_000)
         return list(session.run(tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()))
 
 
@@ -122,5 +125,5 @@ def fn_args(
         hyperparameters=None,
         working_dir=str(out / "work"),
         train_steps=settings.training.steps,
-        custom_config={"trainer": config_values.to_dict(settings)},
+        custom_config={"trainer": converter.to_dict(settings)},
     )

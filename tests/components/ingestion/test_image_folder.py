@@ -10,7 +10,7 @@ import pytest
 from components.ingestion import image_folder
 from components.ingestion.image_folder import read_file, walk
 from components.ingestion.image_reading import RejectedError
-from trainer.errors import InputError
+from core.errors import InputError
 
 Folders = Callable[..., Path]
 

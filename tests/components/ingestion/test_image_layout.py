@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.ingestion.image_layout import LAYOUTS, Listing, read_layout
-from trainer.errors import InputError
+from core.errors import InputError
 
 Folders = Callable[..., Path]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from components.ingestion.image_metadata import read_metadata
-from trainer.errors import InputError
+from core.errors import InputError
 
 KNOWN = ["cat/1.png", "cat/2.png", "dog/1.png"]
 

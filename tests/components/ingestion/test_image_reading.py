@@ -17,11 +17,11 @@ from PIL import Image, ImageCms, ImageOps
 
 from components.ingestion import image_statistics, near_duplicates
 from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image
+from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
 from tests.components.conftest import detailed, encoded, picture
 from tests.conftest import ROOT
-from tests.trainer import bad_pictures
-from trainer import image_decoding
-from trainer.picture_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+from tests.trainer.images import bad_images
+from trainer.images import decoding
 
 ORIENTATION = 0x0112
 PHOTO = picture(1, 40, 30)
@@ -31,7 +31,7 @@ GREY_16 = Image.fromarray(np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 3
 
 def decoded(data: bytes) -> np.ndarray:
     """What the pipeline's graph sees."""
-    return image_decoding.decode_upright(tf.constant(data)).numpy()
+    return decoding.decode_upright(tf.constant(data)).numpy()
 
 
 def expected(data: bytes) -> np.ndarray:
@@ -211,10 +211,10 @@ def avif_that_claims(side: int, data: bytes) -> bytes:
 
 
 BOMBS = {
-    "a PNG that claims 3,600 megapixels": bad_pictures.png(60_000, 60_000, b"\0" * 1000),
-    "a PNG that claims 2^64 pixels": bad_pictures.png(2**32 - 1, 2**32 - 1, b"\0" * 1000),
-    "a PNG of 400 megapixels in 50 kB": bad_pictures.png(20_000, 20_000, bytes(1 + 20_000 // 8) * 20_000),
-    "a PNG of 100 megapixels in 12 kB": bad_pictures.png(10_000, 10_000, bytes(1 + 10_000 // 8) * 10_000),
+    "a PNG that claims 3,600 megapixels": bad_images.png(60_000, 60_000, b"\0" * 1000),
+    "a PNG that claims 2^64 pixels": bad_images.png(2**32 - 1, 2**32 - 1, b"\0" * 1000),
+    "a PNG of 400 megapixels in 50 kB": bad_images.png(20_000, 20_000, bytes(1 + 20_000 // 8) * 20_000),
+    "a PNG of 100 megapixels in 12 kB": bad_images.png(10_000, 10_000, bytes(1 + 10_000 // 8) * 10_000),
     "a GIF that claims 4,000 megapixels": encoded(PALETTE, "GIF").replace(
         struct.pack("<HH", 40, 30), struct.pack("<HH", 65_535, 65_535)
     ),
@@ -228,8 +228,8 @@ BOMBS = {
     "a WebP that claims 268 megapixels": encoded(PHOTO, "WEBP").replace(
         b"\x9d\x01\x2a" + struct.pack("<HH", 40, 30), b"\x9d\x01\x2a" + struct.pack("<HH", 16_383, 16_383)
     ),
-    "a PNG with 8 GB of text": bad_pictures.png_of_texts(1000, 8_000_000),
-    "a PNG with 60 MB of text": bad_pictures.png_of_texts(60, 2**20),
+    "a PNG with 8 GB of text": bad_images.png_of_texts(1000, 8_000_000),
+    "a PNG with 60 MB of text": bad_images.png_of_texts(60, 2**20),
     "a JPEG of 200,000 EXIF segments": jpeg_with(b"\xff\xe1\0\x10Exif\0\0" + bytes(8), 200_000),
     "a JPEG of 200 EXIF segments of 64 kB": jpeg_with(b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527), 200),
     "a JPEG of a million comments": jpeg_with(b"\xff\xfe\0\2", 10**6),
@@ -241,12 +241,12 @@ BOMBS = {
     "a GIF of 2 million comments": gif_with(b"\x21\xfe\x01a\0" * 2_000_000),
     "a GIF of as many behind its frame": encoded(PALETTE, "GIF")[:-1] + b"\x21\xfe\x01a\0" * 2_000_000 + b";",
     "a GIF of 20 million bytes between blocks": gif_with(bytes(20_000_000)),
-    "a JPEG of 200 scans": bad_pictures.jpeg_of_scans(1000, 200),
-    "an MPO of 200 scans": bad_pictures.jpeg_of_scans(400, 100) * 2,
-    "a TIFF of 256 pixels with a tile of 400 megapixels": bad_pictures.tiff(
+    "a JPEG of 200 scans": bad_images.jpeg_of_scans(1000, 200),
+    "an MPO of 200 scans": bad_images.jpeg_of_scans(400, 100) * 2,
+    "a TIFF of 256 pixels with a tile of 400 megapixels": bad_images.tiff(
         16, 16, bytes(20_000**2), {322: 20_000, 323: 20_000}
     ),
-    "a TIFF of whose tags Pillow takes the last, libtiff the first": bad_pictures.tiff(
+    "a TIFF of whose tags Pillow takes the last, libtiff the first": bad_images.tiff(
         16, 16, bytes(20_000**2), {322: 20_000, 323: 20_000}, twice=((322, 16), (323, 16))
     ),
     "an AVIF that claims 4096 pixels of 66 million": avif_that_claims(
@@ -368,7 +368,7 @@ def test_reading_needs_neither_tfx_nor_beam() -> None:
 def test_a_tiff_of_any_bits_has_its_black_and_white_where_it_says(
     pixels: bytes, tags: dict[int, int], grey: list[int]
 ) -> None:
-    image = read_image(bad_pictures.tiff(4, 1, pixels, tags))
+    image = read_image(bad_images.tiff(4, 1, pixels, tags))
     assert decoded(image.encoded)[0].tolist() == [[level] * 3 for level in grey]
 
 
@@ -376,7 +376,7 @@ def test_a_tiff_of_any_bits_has_its_black_and_white_where_it_says(
     ("bits", "sample_format", "kind"), [(16, 2, "signed"), (32, 2, "signed"), (32, 1, "32-bit"), (32, 3, "32-bit")]
 )
 def test_a_tiff_whose_black_and_white_nobody_knows_is_rejected(bits: int, sample_format: int, kind: str) -> None:
-    data = bad_pictures.tiff(4, 1, bytes(bits // 2), {258: bits, 339: sample_format})
+    data = bad_images.tiff(4, 1, bytes(bits // 2), {258: bits, 339: sample_format})
     assert reason(data) == (
         f"decode: {kind} pixels have no defined black and white; save it with 8 or 16 bits, unsigned"
     )
@@ -385,9 +385,9 @@ def test_a_tiff_whose_black_and_white_nobody_knows_is_rejected(bits: int, sample
 def built_png(kind: int, rows: bytes, *, before: bytes = b"", interlaced: int = 0) -> bytes:
     """8 bits, 2 x 2 pixels, or of 8 x 8 if they are interlaced; `kind` is the colour type (PNG specification, 11.2)."""
     side = 8 if interlaced else 2
-    header = bad_pictures.png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, interlaced))
-    pixels = bad_pictures.png_chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + bad_pictures.png_chunk(b"IEND", b"")
+    header = bad_images.png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, interlaced))
+    pixels = bad_images.png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + bad_images.png_chunk(b"IEND", b"")
 
 
 def test_an_interlaced_png_is_read_pass_by_pass() -> None:
@@ -404,8 +404,8 @@ def test_an_interlaced_png_is_read_pass_by_pass() -> None:
 
 
 def test_alpha_is_dropped_and_the_colour_beneath_it_stays() -> None:
-    palette = bad_pictures.png_chunk(b"PLTE", bytes([200, 10, 20, 0, 0, 255]))
-    transparent = bad_pictures.png_chunk(b"tRNS", bytes([0, 128]))
+    palette = bad_images.png_chunk(b"PLTE", bytes([200, 10, 20, 0, 0, 255]))
+    transparent = bad_images.png_chunk(b"tRNS", bytes([0, 128]))
     of_palette = built_png(3, b"\0\0\1" + b"\0\1\0", before=palette + transparent)
     grey_and_alpha = built_png(4, bytes([0, 200, 0, 100, 128, 0, 0, 255, 255, 0]))
     red, blue = [200, 10, 20], [0, 0, 255]
@@ -435,17 +435,17 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 def test_a_jpeg_has_as_many_scans_as_the_exported_model_decodes() -> None:
-    scans = bad_pictures.jpeg_of_scans(64, 1).count(b"\xff\xda")
-    most = bad_pictures.jpeg_of_scans(64, MAX_JPEG_SCANS - scans + 1)
+    scans = bad_images.jpeg_of_scans(64, 1).count(b"\xff\xda")
+    most = bad_images.jpeg_of_scans(64, MAX_JPEG_SCANS - scans + 1)
 
     assert read_image(most).file_format == "jpeg"
-    assert reason(bad_pictures.jpeg_of_scans(64, MAX_JPEG_SCANS - scans + 2)) == "limits: more than 64 scans"
+    assert reason(bad_images.jpeg_of_scans(64, MAX_JPEG_SCANS - scans + 2)) == "limits: more than 64 scans"
 
 
 def test_a_png_has_as_many_compressed_texts_as_the_exported_model_decodes() -> None:
-    assert read_image(bad_pictures.png_of_texts(MAX_PNG_TEXTS, 100)).format == "png"
+    assert read_image(bad_images.png_of_texts(MAX_PNG_TEXTS, 100)).format == "png"
     assert (
-        reason(bad_pictures.png_of_texts(MAX_PNG_TEXTS + 1, 100)) == "limits: more than 16 texts that may be compressed"
+        reason(bad_images.png_of_texts(MAX_PNG_TEXTS + 1, 100)) == "limits: more than 16 texts that may be compressed"
     )
 
 
@@ -455,9 +455,9 @@ def test_a_jpeg_and_a_png_have_so_many_segments_and_no_more() -> None:
         assert read_image(data).file_format == "jpeg"
     for data in (jpeg_with(comment, 2001), jpeg_with(exif, 17)):
         assert reason(data) == "limits: more segments or EXIF than any good JPEG has"
-    chunk = bad_pictures.png_chunk(b"teXt", b"")
-    assert read_image(bad_pictures.png(8, 8, b"\0\0" * 8, before=chunk * 49_000)).width == 8
-    many = bad_pictures.png(8, 8, b"\0\0" * 8, before=chunk * 50_000)
+    chunk = bad_images.png_chunk(b"teXt", b"")
+    assert read_image(bad_images.png(8, 8, b"\0\0" * 8, before=chunk * 49_000)).width == 8
+    many = bad_images.png(8, 8, b"\0\0" * 8, before=chunk * 50_000)
     assert reason(many) == "limits: more than 50,000 chunks"
 
 
@@ -484,12 +484,12 @@ def test_a_gif_with_comments_is_read() -> None:
 def test_a_tiff_may_have_fewer_rows_than_its_strip_or_tile_and_no_tag_twice() -> None:
     pixels = np.arange(256, dtype=np.uint8)
     for tags in ({278: 2**32 - 1}, {322: 16, 323: 16}):
-        image = read_image(bad_pictures.tiff(16, 16, pixels.tobytes(), tags))
+        image = read_image(bad_images.tiff(16, 16, pixels.tobytes(), tags))
         np.testing.assert_array_equal(decoded(image.encoded)[:, :, 0], pixels.reshape(16, 16))
     assert reason(BOMBS["a TIFF of 256 pixels with a tile of 400 megapixels"]) == (
         "limits: a tile of 20000 x 20000 is more than 64 million pixels"
     )
-    twice = bad_pictures.tiff(16, 16, pixels.tobytes(), {278: 16}, twice=((256, 16),))
+    twice = bad_images.tiff(16, 16, pixels.tobytes(), {278: 16}, twice=((256, 16),))
     assert reason(twice) == "identify: damaged in its header: tag 256 is there twice"
 
 

@@ -12,7 +12,7 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import Names, Record, is_record_file, read_records, split_in_name
 from components.ingestion.tfds_source import prepare
-from trainer.errors import InputError
+from core.errors import InputError
 
 SPLITS = {"train": "train", "val": "eval", "test": "test"}
 

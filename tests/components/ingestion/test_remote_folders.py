@@ -11,10 +11,10 @@ from components.ingestion.image_ingestion import ReadImages
 from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
+from core.errors import InputError
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
 from tests.components.conftest import encoded, picture
 from tests.components.ingestion.test_image_records import example, write
-from trainer.errors import InputError
-from trainer.picture_limits import DEFAULT_LIMITS, PictureLimits
 
 Put = Callable[[dict[str, bytes]], None]
 

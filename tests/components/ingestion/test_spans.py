@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.ingestion.spans import Span, read_spans, resolve, split_pattern
-from trainer.errors import InputError
+from core.errors import InputError
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
+from core import signatures
 from tests.model_factory import example, image_bytes, save_model, write_examples
-from trainer import signatures
 
 pytestmark = pytest.mark.slow
 

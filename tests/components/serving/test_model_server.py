@@ -25,10 +25,10 @@ from tensorflow_serving.apis import (
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from components.serving.server_limits import ServerLimits
+from core import signatures
+from core.errors import InputError
+from core.settings.server import ServerLimits
 from tests.model_factory import COLOURS, example, image_bytes, save_model
-from trainer import signatures
-from trainer.errors import InputError
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
 

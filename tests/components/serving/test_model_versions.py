@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
+from core import signatures
 from tests.model_factory import image_bytes, save_model
-from trainer import signatures
 
 
 class Shelf:

@@ -1,0 +1,173 @@
+"""Means over classes (precision, recall, F1, area under the ROC curve): their values, and how sure they are.
+
+Such a mean loses with every mistake, and with a mistake on a class of three images more than with one on a class of
+three hundred. So it is judged as epidemiologists judge rates that are standardised by age, where one case among the
+few very old weighs as much: Fay and Feuer, Confidence intervals for directly standardized rates (Statistics in
+Medicine 16, 1997). With classes of one size this is the exact binomial test (Clopper and Pearson 1934), as of shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import special, stats
+
+from components.evaluation.intervals import Interval
+from components.evaluation.measures import AREA, AVERAGES, Answers, averages
+from components.evaluation.significance import Evidence
+
+_UNSEEN = 4.0  # mistakes of one model that none was seen of, in a change: Wilson's and Tango's z squared, at 95 %
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMean:
+    """One mean, of n images.
+
+    Attributes:
+        value: from 0 to 1.
+        loss: what it would gain if an image were told, or ranked, rightly [n].
+        most: the most that a single image can take.
+    """
+
+    value: float
+    loss: np.ndarray
+    most: float
+
+    def evidence(self, bound: float) -> Evidence:
+        """Tests that the mean is truly at least `bound`."""
+        lost, allowed = 1 - self.value, 1 - bound
+        square = float(np.square(self.loss).sum())
+        broken = float(special.betainc(*_beta(lost, square), allowed)) if lost > 1e-9 else 1.0
+        kept = float(1 - special.betainc(*_beta(lost + self.most, square + self.most**2), allowed))
+        return Evidence(broken, kept, math.sqrt(max(square, self.most**2) * max(self.value, 0.0)))
+
+    def interval(self, confidence: float) -> Interval:
+        """The bounds that `evidence` could only just call neither broken nor kept, each with half of the risk."""
+        risk, lost = (1 - confidence) / 2, 1 - self.value
+        square = float(np.square(self.loss).sum())
+        least = float(special.betaincinv(*_beta(lost, square), risk)) if lost > 1e-9 else 0.0
+        most = float(special.betaincinv(*_beta(lost + self.most, square + self.most**2), 1 - risk))
+        low, high = min(1 - most, self.value), max(1 - least, self.value)
+        return Interval(self.value, low, high, len(self.loss))
+
+
+def _beta(lost: float, square: float) -> tuple[float, float]:
+    """Parameters of the distribution of the true loss: as if `cases` of `size` equal images were lost."""
+    cases, size = lost**2 / square, lost / square
+    return cases, max(size - cases, 0.0) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanChange:
+    """The change of a mean between two models, on the same images: like McNemar's test of shares, by the images on
+    which they differ, but each with its weight."""
+
+    value: float
+    square: float
+    differing: float
+    most: float
+    count: int
+
+    def evidence(self, most_drop: float) -> Evidence:
+        """Tests that the mean drops by at most so much; Student's t, with a degree for each image that differs."""
+        drop, seen = -self.value - most_drop, math.sqrt(self.square)
+        broken = float(stats.t.sf(drop / seen, max(self.differing, 1.0))) if seen > 0 else 1.0
+        return Evidence(broken, float(stats.norm.cdf(drop / self._error)), self._error)
+
+    def interval(self, confidence: float) -> Interval:
+        """Symmetric; never narrower than what images can hide that did not differ."""
+        half = float(stats.norm.ppf((1 + confidence) / 2)) * self._error
+        return Interval(self.value, max(self.value - half, -1.0), min(self.value + half, 1.0), self.count)
+
+    @property
+    def _error(self) -> float:
+        return math.sqrt(self.square + _UNSEEN * self.most**2)
+
+
+def change(now: ClassMean, before: ClassMean) -> MeanChange:
+    """Of two models' means, of the same images in the same order."""
+    differences = now.loss - before.loss
+    square = float(np.square(differences).sum())
+    return MeanChange(
+        value=now.value - before.value,
+        square=square,
+        differing=square / float(np.square(differences).max()) if square > 0 else 0.0,
+        most=max(now.most, before.most),
+        count=len(differences),
+    )
+
+
+def class_means(answers: Answers) -> dict[str, ClassMean]:
+    """All means, over the classes that have images; areas only if there are scores and images of two classes."""
+    present, label = np.unique(answers.label, return_inverse=True)
+    support = np.bincount(label).astype(float)
+    found = {}
+    for kind, weights in (("macro", np.full(len(present), 1 / len(present))), ("weighted", support / answers.count)):
+        for name, mean in _of_answers(answers, present, label, support, weights):
+            found[f"{kind}_{name}"] = mean
+    if answers.scores is not None and len(present) > 1:
+        above, below = _misranked(answers.scores[:, present], label)
+        for kind, weights in (
+            ("macro", np.full(len(present), 1 / len(present))),
+            ("weighted", support / answers.count),
+        ):
+            found[f"{kind}_{AREA}"] = _area(above, below, label, support, weights)
+    return found
+
+
+def _of_answers(
+    answers: Answers, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
+) -> Iterator[tuple[str, ClassMean]]:
+    """Precision, recall and F1; `label` [n] are places in `present` [k], as are `support` and `weights`."""
+    wrong = answers.predicted != answers.label
+    place = np.clip(np.searchsorted(present, answers.predicted), 0, len(present) - 1)
+    is_present = present[place] == answers.predicted
+    told = np.bincount(place[is_present], minlength=len(present)).astype(float)
+    hits = np.bincount(label[~wrong], minlength=len(present)).astype(float)
+    as_told, as_true = wrong & is_present, wrong
+    never_told = told == 0  # no precision: taken from the images that should have been told so
+    of_class = {
+        "precision": (weights / np.maximum(told, 1), np.where(never_told, weights / support, 0.0)),
+        "recall": (np.zeros_like(weights), weights / support),
+        "f1": (weights / (told + support), weights / (told + support)),
+    }
+    for name, values in zip(AVERAGES, averages(hits, told, support), strict=True):
+        by_told, by_true = of_class[name]
+        loss = as_told * by_told[place] + as_true * by_true[label]
+        yield name, ClassMean(float(values @ weights), loss, float(by_told.max() + by_true.max()))
+
+
+def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each image and class, of how many of the images it is to be told from it is ranked on the wrong side.
+
+    Ties count half. By DeLong's structural components from midranks (Sun and Xu 2014).
+
+    Args:
+        scores: [n, k], a column for each class.
+        label: [n], the column of each image's class.
+
+    Returns:
+        Shares [n] of the other images ranked above an image in its own class's column; and [n, k] of a class's images
+        ranked below an image of another class, 0 in the column of its own.
+    """
+    above, below = np.zeros(len(label)), np.zeros(scores.shape)
+    ranks = stats.rankdata(scores, axis=0)
+    for number in range(scores.shape[1]):
+        own = label == number
+        positives, negatives = own.sum(), (~own).sum()
+        beaten = ranks[own, number] - stats.rankdata(scores[own, number])
+        above[own] = 1 - beaten / negatives
+        below[~own, number] = (ranks[~own, number] - stats.rankdata(scores[~own, number])) / positives
+    return above, below
+
+
+def _area(
+    above: np.ndarray, below: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
+) -> ClassMean:
+    others = len(label) - support
+    loss = above * (weights / support)[label] + below @ (weights / others)
+    most = (weights / support) + (weights / others).sum() - weights / others
+    return ClassMean(1 - float(loss.sum()) / 2, loss, float(most.max()))

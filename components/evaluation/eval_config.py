@@ -1,0 +1,107 @@
+"""What TFMA measures of a model and of its baseline, on which slices; the bounds are the gate's business.
+
+The config holds no thresholds: TFMA applies a metric's threshold to every slice, so that small slices fail by chance
+(components/model_gate.py judges instead). It names no model either: the answers were computed before
+(components/predictor.py), and TFMA reads them from the examples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from core import slices as slice_names
+from core.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow_model_analysis as tfma
+
+CROSS = "*"
+"""Joins features to a crossed slice: `label*brightness`."""
+
+METRICS = (
+    "accuracy",
+    "top_3_accuracy",
+    "cross_entropy",
+    "expected_calibration_error",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "macro_auc",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "weighted_auc",
+)
+"""Names of the metrics that settings may bound; those of classes are measured too."""
+
+
+def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.EvalConfig:
+    """The Evaluator's config, for a candidate and a baseline that may be absent.
+
+    Args:
+        slices: names of features to slice by: `label`, or `x` for the feature `slice/x`; several joined by `*` are
+            crossed. The whole split is always measured too.
+        classes: how many there are.
+        code: hash of `components.evaluation.tfma_metrics`, so that TFX's cache notices when it changes.
+
+    Raises:
+        InputError: a slice has an empty name, or is given twice.
+    """
+    import tensorflow_model_analysis as tfma  # 19 s, and even its protos import all of it
+    from tensorflow_model_analysis.constants import MATERIALIZED_PREDICTION
+
+    def ours(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
+        config = json.dumps({**arguments, "code": code})
+        return tfma.MetricConfig(class_name=class_name, module="components.evaluation.tfma_metrics", config=config)
+
+    def keras(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
+        return tfma.MetricConfig(class_name=class_name, config=json.dumps(arguments))
+
+    return tfma.EvalConfig(
+        model_specs=[
+            tfma.ModelSpec(
+                name=name,
+                is_baseline=name == tfma.BASELINE_KEY,
+                model_type=MATERIALIZED_PREDICTION,
+                label_key="label_xf",
+                prediction_key=name,
+            )
+            for name in (tfma.CANDIDATE_KEY, tfma.BASELINE_KEY)
+        ],
+        slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in [[], *feature_keys(slices)]],
+        metrics_specs=[
+            tfma.MetricsSpec(
+                metrics=[
+                    tfma.MetricConfig(class_name="ExampleCount"),
+                    keras("SparseCategoricalAccuracy", name="accuracy"),
+                    keras("SparseCategoricalCrossentropy", name="cross_entropy"),
+                    keras("SparseTopKCategoricalAccuracy", name="top_3_accuracy", k=3),
+                    tfma.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
+                    ours("ExpectedCalibrationError"),
+                    ours("OneVsRestAUC", classes=classes),
+                ]
+            )
+        ],
+    )
+
+
+def feature_keys(slices: Iterable[str]) -> list[list[str]]:
+    """The features of the tf.Examples that each slice crosses; one for a plain slice.
+
+    Raises:
+        InputError: a slice has an empty name, or is given twice.
+    """
+    crosses: list[list[str]] = []
+    for name in slices:
+        parts = [part.strip() for part in name.split(CROSS)]
+        if not all(parts) or len(set(parts)) < len(parts):
+            raise InputError(
+                f"evaluation.slices: {name!r} is not a feature's name, nor different ones joined by {CROSS}"
+            )
+        cross = [slice_names.feature_of(part) for part in parts]
+        if sorted(cross) in map(sorted, crosses):
+            raise InputError(f"evaluation.slices: {name!r} is given twice")
+        crosses.append(cross)
+    return crosses

@@ -1,0 +1,120 @@
+"""How surely a bound is broken, or kept: p-values of one-sided tests, and their correction for many tests.
+
+Every test answers two questions: how likely would a model that keeps the bound look this bad by chance (`broken`), and
+how likely would one that breaks it look this good (`kept`). Small means sure. docs/gate.md says in plain words what
+these do, tests/components/evaluation/test_gate_rates.py measures how often they err.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special, stats
+
+from components.evaluation.intervals import tango_score
+
+POWER = 0.8
+"""How often a drop that `detectable` names is found: four times of five."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """For one bound.
+
+    Attributes:
+        broken: the chance that a model which just keeps the bound looks at least this bad.
+        kept: the chance that a model which just breaks it looks at least this good.
+        error: standard error of the value; by it one knows what could have been seen.
+    """
+
+    broken: float
+    kept: float
+    error: float
+
+    def reversed(self) -> Evidence:
+        """For the bound from the other side."""
+        return Evidence(self.kept, self.broken, self.error)
+
+    def cautious(self, *others: Evidence) -> Evidence:
+        """No surer than any of several tests of the same bound."""
+        every = (self, *others)
+        return Evidence(max(e.broken for e in every), max(e.kept for e in every), max(e.error for e in every))
+
+
+def share_at_least(successes: int, count: int, bound: float) -> Evidence:
+    """Tests that a share is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""
+    below, above = _at_most(successes, count, bound), _at_least(successes, count, bound)
+    return Evidence(below, above, math.sqrt(bound * (1 - bound) / count))
+
+
+def drop_at_most(gained: int, lost: int, count: int, most: float) -> Evidence:
+    """Tests that the share of right answers drops by at most `most` between two models, on the same images.
+
+    Tango's score test (1998) with a correction for continuity, and never surer than two exact ones: the sign test of
+    McNemar (1947), which asks for any drop at all, and the binomial test of a model that only loses. With `most` 0 it
+    is the exact sign test.
+
+    Args:
+        gained: images that only the new model has right.
+        lost: images that only the old one has right.
+        count: all images.
+        most: the drop that is allowed, from 0 to 1.
+    """
+    discordant = gained + lost
+    broken = [_at_least(lost, discordant, 0.5)]
+    kept = []
+    if most > 0:
+        broken += [
+            _normal(tango_score(gained, lost, count, -most, 0.5)),
+            _at_least(lost - gained, count, most),
+        ]
+        kept += [
+            _normal(-tango_score(gained, lost, count, -most, -0.5)),
+            _at_most(lost - gained, count, most),
+        ]
+    else:
+        kept.append(_at_least(gained, discordant, 0.5))
+    error = math.sqrt(max(discordant + 1 - (gained - lost) ** 2 / count, 1)) / count
+    return Evidence(max(broken), max(kept), error)
+
+
+def at_least(value: float, error: float, count: int, bound: float) -> Evidence:
+    """Tests that a value known to within a standard error is at least `bound`: Student's t with `count` - 1 degrees."""
+    if count < 2:
+        return Evidence(1.0, 1.0, math.inf)
+    score = (value - bound) / max(error, 1e-12)
+    return Evidence(float(stats.t.cdf(score, count - 1)), float(stats.t.sf(score, count - 1)), error)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects the p-values of a family of tests (Holm 1979): the chance that any is below x by mere chance is x."""
+    if len(p_values) == 0:
+        return []
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1.0)
+    result = np.empty(len(p_values))
+    result[order] = corrected
+    return result.tolist()
+
+
+def _normal(score: float) -> float:
+    return float(special.ndtr(score))
+
+
+def _at_most(successes: int, count: int, share: float) -> float:
+    """The binomial chance of so many or fewer."""
+    return float(special.bdtr(successes, count, share)) if successes >= 0 else 0.0
+
+
+def _at_least(successes: int, count: int, share: float) -> float:
+    """Of so many or more."""
+    return float(special.bdtrc(successes - 1, count, share)) if successes > 0 else 1.0
+
+
+def detectable(error: float, risk: float) -> float:
+    """How far beyond its bound a value must truly lie to be found so with `POWER`, if tested at `risk`."""
+    return float(special.ndtri(1 - risk) + special.ndtri(POWER)) * error

@@ -1,0 +1,138 @@
+"""What makes a small file dear to decode and is not in its header's size: found in its bytes, without decoding."""
+
+from __future__ import annotations
+
+import struct
+
+from PIL import JpegImagePlugin
+
+from components.ingestion import av1_size
+from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MAX_PNG_CHUNKS = 50_000  # Pillow takes microseconds for each
+_START_OF_SCAN = 0xFFDA
+_MAX_JPEG_SEGMENTS = 2000  # before the first scan
+_MAX_EXIF = 2**20  # bytes
+_GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
+# Up to the second frame:
+_MAX_GIF_EXTENSIONS = 1000  # the exported model goes over as many
+_MAX_GIF_BLOCKS = 300_000  # of at most 255 bytes, so 73 MB
+_MAX_GIF_COMMENTS = 2**20  # bytes
+_INTEGERS = {3: "H", 4: "I"}  # types: SHORT and LONG
+
+
+def find(data: bytes, limits: PictureLimits) -> str:
+    """What is over the limits; empty if nothing is.
+
+    A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
+    of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
+    bytes, libtiff makes room for a whole tile, and a decoder of AV1 for the sizes in its own headers.
+
+    Args:
+        data: the whole file, of any format.
+        limits: of a picture's pixels.
+
+    Raises:
+        ValueError or IndexError: the file is damaged where this is told.
+    """
+    most = f"more than {limits.max_megapixels:g} million pixels"
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_problem(data)
+    if data.startswith(_PNG_MAGIC):
+        return _png_problem(data)
+    if data.startswith(b"GIF8"):
+        return _gif_problem(data)
+    if data.startswith(_TIFF_MAGIC):
+        try:
+            width, height = _tile(data)
+        except (struct.error, OverflowError) as error:
+            raise ValueError("its directory is not in the file") from error
+        return f"a tile of {width} x {height} is {most}" if width * height > limits.pixels else ""
+    if data[4:8] == b"ftyp":
+        width, height = av1_size.largest(data, limits.pixels)
+        return f"{width} x {height}, as its AV1 data say, is {most}" if width * height > limits.pixels else ""
+    return ""
+
+
+def _jpeg_problem(data: bytes) -> str:
+    if data.count(b"\xff\xda\0") > MAX_JPEG_SCANS:  # start of scan, whose header is shorter than 256 bytes
+        return f"more than {MAX_JPEG_SCANS} scans"
+    place, segments, exif = 2, 0, 0
+    while place + 4 <= len(data) and segments <= _MAX_JPEG_SEGMENTS and exif <= _MAX_EXIF:
+        marker, length = struct.unpack_from(">HH", data, place)
+        if marker == _START_OF_SCAN:
+            return ""
+        segments += 1
+        if marker >> 8 < 0xFF or marker == 0xFFFF:  # Pillow passes over bytes that are no marker, one by one
+            place += 1
+        elif JpegImagePlugin.MARKER.get(marker, (None,))[-1] is None:
+            place += 2
+        else:
+            exif += length if data.startswith(b"Exif\0\0", place + 4) else 0
+            place += 2 + length
+    many = segments > _MAX_JPEG_SEGMENTS or exif > _MAX_EXIF
+    return "more segments or EXIF than any good JPEG has" if many else ""
+
+
+def _png_problem(data: bytes) -> str:
+    texts = sum(map(data.count, (b"zTXt", b"iTXt", b"iCCP")))
+    if texts > MAX_PNG_TEXTS:
+        return f"more than {MAX_PNG_TEXTS} texts that may be compressed"
+    place, chunks = len(_PNG_MAGIC), 0
+    while place + 8 <= len(data) and chunks <= _MAX_PNG_CHUNKS:
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        chunks += 1
+    return f"more than {_MAX_PNG_CHUNKS:,} chunks" if chunks > _MAX_PNG_CHUNKS else ""
+
+
+def _gif_problem(data: bytes) -> str:
+    """Goes over all up to the second frame, for which Pillow looks (GIF89a specification, 15-27)."""
+    place, frames, extensions, blocks, comments = 13 + _colours(data[10]), 0, 0, 0, 0
+    while place < len(data) and frames < 2 and data[place] != _GIF_END:
+        begin, kind = place, data[place]
+        if kind == _GIF_FRAME:
+            frames += 1
+            place += 11 + (_colours(data[place + 9]) if place + 9 < len(data) else 0)
+        else:
+            extensions += 1
+            place += 2 if kind == _GIF_EXTENSION else 1  # Pillow passes over what is neither
+        if kind in (_GIF_FRAME, _GIF_EXTENSION):
+            while place < len(data) and data[place] and blocks <= _MAX_GIF_BLOCKS:
+                place += 1 + data[place]
+                blocks += 1
+            place += 1
+        comments += place - begin if kind == _GIF_EXTENSION else 0
+        if extensions > _MAX_GIF_EXTENSIONS or blocks > _MAX_GIF_BLOCKS or comments > _MAX_GIF_COMMENTS:
+            return "more comments or blocks than any good GIF has"
+    return ""
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a GIF's colour table."""
+    return 3 * 2 << (flags & 7) if flags & 128 else 0
+
+
+def _tile(data: bytes) -> tuple[int, int]:
+    """Sides of the first page's tiles; 0 if it has strips, which libtiff cuts off at the picture's end (TIFF 6, 2)."""
+    order, big = "<" if data.startswith(b"II") else ">", data[2] == 43
+    if data[3] == 43:
+        raise ValueError("a BigTIFF with its highest bytes first")  # which Pillow takes for a TIFF
+    number, size, value = ("Q", 20, 12) if big else ("H", 12, 8)
+    (start,) = struct.unpack_from(f"{order}Q", data, 8) if big else struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(order + number, data, start)
+    start += struct.calcsize(number)
+    sides: dict[int, int] = {}
+    tags = set()
+    for place in range(start, start + count * size, size):
+        tag, kind = struct.unpack_from(f"{order}HH", data, place)
+        if tag in tags:  # libtiff takes the first, Pillow the last
+            raise ValueError(f"tag {tag} is there twice")
+        tags.add(tag)
+        if tag in (_TILE_WIDTH, _TILE_LENGTH):
+            if kind not in _INTEGERS:
+                raise ValueError(f"tag {tag} is of type {kind}")
+            (sides[tag],) = struct.unpack_from(order + _INTEGERS[kind], data, place + value)
+    return sides.get(_TILE_WIDTH, 0), sides.get(_TILE_LENGTH, 0)

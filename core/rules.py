@@ -1,0 +1,190 @@
+"""Which layers of the base train and how fast: one ordered list of (pattern, multiplier), and the cut it implies.
+
+After google-research/big_vision, where the first pattern that matches a parameter decides its rate, a frozen parameter
+is one more rule, and a parameter that no pattern matches is an error. Needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+from core import inception_v3
+from core.errors import InputError
+from core.settings.training import BLOCKS, FineTuneConfig, TrainerConfig
+
+_BEFORE_BLOCKS = "max_pooling2d_1"
+"""The last layer of the stem."""
+
+Rule = tuple[str, float]
+"""A regular expression that must match a layer's whole name, and what multiplies the learning rate; 0 freezes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What was decided for one layer.
+
+    Attributes:
+        layer: canonical name.
+        multiplier: of the learning rate; 0: frozen.
+        rule: the pattern that decided, or the shorthand it was expanded from.
+        parameters: how many numbers the layer could train (BatchNorm statistics not counted).
+    """
+
+    layer: str
+    multiplier: float
+    rule: str
+    parameters: int
+
+
+def base_layers(output: str) -> tuple[str, ...]:
+    """The names `base.layers` has in Keras, where base is the Model from the images to block `output`.
+
+    The input layer comes first, so that `base_layers(output)[:-5]` means what `base.layers[:-5]` means.
+    """
+    return (inception_v3.INPUT, *(layer.name for layer in inception_v3.between(None, output)))
+
+
+def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
+    """The rules that the setting stands for; the shorthands name their layers one by one.
+
+    `from` a block (`mixed9`) means all of the block, which begins after the block before it and ends in the
+    concatenation of that name; `from` any other layer begins with that layer. With `decay` there is a rule for every
+    block, the stem before the first block counting as one.
+
+    Raises:
+        InputError: `from` names no layer of the base.
+    """
+    if fine_tune.rules is not None:
+        return fine_tune.rules
+    names = base_layers(output)
+    trained: Sequence[str] = ()
+    if fine_tune.last_layers is not None:
+        trained = names[len(names) - min(fine_tune.last_layers, len(names)) :]
+    elif fine_tune.from_layer is not None:
+        if fine_tune.from_layer not in names:
+            near = difflib.get_close_matches(fine_tune.from_layer, names, n=3)
+            raise InputError(
+                f"fine_tune.from is {fine_tune.from_layer!r}, which is not a layer of InceptionV3 up to {output}. "
+                + (f"Near it: {', '.join(near)}." if near else f"Its blocks: {', '.join(BLOCKS)}.")
+            )
+        trained = names[_first(fine_tune.from_layer, names) :]
+    by_multiplier: dict[float, list[str]] = {}
+    for name in trained:
+        multiplier = 1.0 if fine_tune.decay is None else fine_tune.decay ** _blocks_above(name, names)
+        by_multiplier.setdefault(multiplier, []).append(name)
+    found = ((_any_of(layers), multiplier) for multiplier, layers in by_multiplier.items())
+    return (*found, (".*", 0.0))
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
+def _blocks_above(name: str, names: Sequence[str]) -> int:
+    """How many blocks end after the layer's own; `names` end with a block."""
+    ends = [names.index(_BEFORE_BLOCKS), *(names.index(block) for block in BLOCKS if block in names)]
+    return sum(end >= names.index(name) for end in ends) - 1
+
+
+def _first(start: str, names: Sequence[str]) -> int:
+    """Where `from: start` begins."""
+    if start not in BLOCKS:
+        return names.index(start)
+    block = BLOCKS.index(start)
+    return names.index(BLOCKS[block - 1]) + 1 if block else names.index(_BEFORE_BLOCKS) + 1
+
+
+def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
+    """What the rules decide, for every layer of the base up to block `output`, in order.
+
+    Raises:
+        InputError: a pattern is no regular expression or matches no layer, a multiplier is negative, or a layer is
+            matched by no pattern.
+    """
+    rules = expand(fine_tune, output)
+    specs = inception_v3.between(None, output)
+    compiled = [_compiled(rule, specs) for rule in rules]
+    shorthand = _shorthand(fine_tune)
+    found = []
+    for spec in specs:
+        hit = next((i for i, pattern in enumerate(compiled) if pattern.fullmatch(spec.name)), None)
+        if hit is None:
+            raise InputError(
+                f"fine_tune.rules: no pattern matches the layer {spec.name}. "
+                'End the list with [".*", 0] to freeze whatever is left, or with [".*", 1] to train it.'
+            )
+        pattern, multiplier = rules[hit]
+        trainable = spec.weights[:1]  # a kernel, or BatchNorm's beta
+        parameters = sum(math.prod(shape) for _, shape in trainable)
+        found.append(Match(spec.name, multiplier, shorthand or pattern, parameters))
+    return tuple(found)
+
+
+def trained_layers(fine_tune: FineTuneConfig, output: str) -> dict[str, float]:
+    """The layers that have weights and train, with their multipliers, in order. Raises what `matched` raises."""
+    return {m.layer: m.multiplier for m in matched(fine_tune, output) if m.multiplier > 0 and m.parameters > 0}
+
+
+def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
+    """Where the network can be cut so that all below never changes.
+
+    Layers without weights (activations, pooling, the `mixed*` concatenations) have nothing to train: a rule that
+    trains only such layers leaves the whole base frozen.
+
+    Args:
+        fine_tune: which layers train.
+        output: the block whose pooled output the head sees.
+
+    Returns:
+        `pooled` where nothing in the base trains; else the last block before the first layer that does; None where
+        there is none, so that images must be read live.
+
+    Raises:
+        InputError: see `matched`.
+    """
+    trained = trained_layers(fine_tune, output)
+    if not trained:
+        return inception_v3.POOLED
+    names = base_layers(output)
+    first = names.index(next(iter(trained)))
+    return next((block for block in reversed(BLOCKS) if block in names[:first]), None)
+
+
+def features_cut(config: TrainerConfig) -> str | None:
+    """The cut that training reads features at; None where it reads images, through the whole network.
+
+    That is so where the base has no cut, and where every step is to see its images varied anew.
+    """
+    varied = config.training.augmentation
+    if varied is not None and varied.views is None:
+        return None
+    return cut_for(config.fine_tune, config.backbone.output)
+
+
+def _shorthand(fine_tune: FineTuneConfig) -> str | None:
+    """The user's words, where there is no pattern of theirs to show."""
+    decay = "" if fine_tune.decay is None else f", decay: {fine_tune.decay}"
+    if fine_tune.last_layers is not None:
+        return f"last_layers: {fine_tune.last_layers}{decay}"
+    if fine_tune.rules is None:
+        return f"from: {fine_tune.from_layer}{decay}" if fine_tune.from_layer else "base frozen"
+    return None
+
+
+def _compiled(rule: Rule, specs: Sequence[inception_v3.Layer]) -> re.Pattern[str]:
+    text, multiplier = rule
+    if multiplier < 0:
+        raise InputError(f"fine_tune.rules: the multiplier of {text!r} is {multiplier}; it must be 0 (frozen) or more.")
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise InputError(f"fine_tune.rules: {text!r} is not a regular expression: {error}.") from error
+    if not any(pattern.fullmatch(spec.name) for spec in specs):
+        names = [spec.name for spec in specs if pattern.search(spec.name)]
+        hint = f" It must match a whole name, such as {names[0]}." if names else ""
+        raise InputError(f"fine_tune.rules: {text!r} matches no layer of InceptionV3 up to {specs[-1].name}.{hint}")
+    return pattern

@@ -1,0 +1,78 @@
+"""Tables for the terminal: the history of a pipeline, and two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import rich.console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.runs.comparison import Change, Comparison, plain
+from pipeline.runs.history import Run
+
+SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")
+"""Metrics of the history; `--json` has all."""
+
+_COLOURS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow"}
+
+
+def history(runs: Sequence[Run]) -> Table:
+    """A line a run, oldest first."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("run", "started", "verdict", *SHOWN, "pushed version", "time"):
+        table.add_column(heading, justify="right" if heading in (*SHOWN, "time") else "left", no_wrap=True)
+    for run in runs:
+        values = [run.metrics.get(name, {}).get("overall") for name in SHOWN]
+        table.add_row(
+            escape(run.id),
+            f"{run.started:%Y-%m-%d %H:%M}",
+            f"[{_COLOURS[run.status]}]{run.status}[/]",
+            *("" if value is None else f"{value:.4f}" for value in values),
+            run.version or "",
+            "" if run.seconds is None else f"{run.seconds:.0f} s",
+        )
+    return table
+
+
+def print_comparison(console: rich.console.Console, comparison: Comparison) -> None:
+    """Settings, metrics and slices that differ."""
+    console.print(f"A  {escape(comparison.a)}\nB  {escape(comparison.b)}\n")
+    if comparison.settings is None:
+        console.print("the settings of one of them were not recorded\n", style="yellow")
+    elif not comparison.settings:
+        console.print("the settings are the same\n")
+    else:
+        settings = _table("setting", "A", "B")
+        for name, values in comparison.settings.items():
+            settings.add_row(escape(name), *(escape(plain(value)) for value in values))
+        console.print(settings, "")
+    if not comparison.metrics:
+        console.print("they have no metrics in common: one of them did not reach the gate", style="yellow")
+        return
+    metrics = _table("metric", "A", "B", "B - A", "95 % of B - A", "by more than chance")
+    for change in comparison.metrics:
+        metrics.add_row(
+            change.metric, f"{change.a:.4f}", f"{change.b:.4f}", f"{change.b - change.a:+.4f}", *_sure(change)
+        )
+    console.print(metrics)
+    images = "the same test images, compared one by one" if comparison.same_images else "other test images"
+    console.print(f"measured on {images}; every metric by itself\n", style="dim")
+    for one in comparison.slices:
+        console.print(
+            f"slice {escape(one.slice)} ({one.examples} images): accuracy {one.a:.4f} → {one.b:.4f}, "
+            f"p = {one.p:.1g} corrected for all slices"
+        )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _sure(change: Change) -> tuple[str, str]:
+    if change.low is None or change.high is None:
+        return "", "not known"
+    return f"{change.low:+.4f} to {change.high:+.4f}", "[bold]yes[/]" if change.more_than_chance else "no"

@@ -1,0 +1,1 @@
+"""Classifying images with an exported model: `predict`, `batch-predict` and `serve`."""

@@ -1,0 +1,58 @@
+"""Records of classified images (see `pipeline.inference.classifier`) as lines of text: JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, TextIO
+
+Format = Literal["jsonl", "csv"]
+
+
+class Counts(NamedTuple):
+    """Records that were written, and how many of them hold an error."""
+
+    records: int
+    errors: int
+
+
+def write(found: Iterable[dict[str, Any]], target: TextIO, file_format: Format, top_k: int) -> Counts:
+    """Writes records one by one, as they come."""
+    head = header(file_format, top_k)
+    if head is not None:
+        target.write(f"{head}\n")
+    count = errors = 0
+    for record in found:
+        target.write(f"{line(record, file_format, top_k)}\n")
+        count += 1
+        errors += "error" in record
+    return Counts(count, errors)
+
+
+def header(file_format: Format, top_k: int) -> str | None:
+    """The line before the first record, without its end; None where the format has none.
+
+    CSV has the columns `path`, `class`, `probability`, for each further class of `top_k` `class_2`, `probability_2` and
+    so on, and `error`.
+    """
+    if file_format == "jsonl":
+        return None
+    more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability")]
+    return _csv(["path", "class", "probability", *more, "error"])
+
+
+def line(record: dict[str, Any], file_format: Format, top_k: int) -> str:
+    """A record without the line's end; CSV leaves empty what a record lacks."""
+    if file_format == "jsonl":
+        return json.dumps(record, ensure_ascii=False)
+    answers = [cell for answer in record.get("top_k", []) for cell in (answer["class"], answer["probability"])]
+    blanks = [""] * (2 * top_k - len(answers))
+    return _csv([record["path"], *answers, *blanks, record.get("error", "")])
+
+
+def _csv(cells: list[Any]) -> str:
+    target = io.StringIO()
+    csv.writer(target, lineterminator="").writerow(cells)
+    return target.getvalue()

@@ -1,0 +1,1 @@
+"""Where a pipeline runs: on this machine, on Airflow, on Kubeflow or Vertex AI."""

@@ -1,0 +1,239 @@
+"""The terminal of a run: a line per stage on the screen, everything the stack prints in a log file.
+
+TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While a `Console` is open
+both file descriptors lead to the log file, and only what is said through the console reaches the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import textwrap
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import rich.console
+import rich.status
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from core import progress
+
+_HEARTBEAT_SECONDS = 30
+_WIDTH_OF_FILES = 200  # columns; nothing is cut short in a CI log
+_LOGGERS = ("absl", progress.LOGGER_NAME)
+_STARTED = "Component %s is running."
+_FINISHED = "Component %s is finished."
+
+
+class Console:
+    """Owns the screen while it is open; use it as a context manager.
+
+    Args:
+        log: the log file; its folder is made.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __enter__(self) -> Console:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self._screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1)
+        with self.log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        self._handler = logging.FileHandler(self.log, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        self._level = root.level
+        root.addHandler(self._handler)
+        root.setLevel(logging.INFO)
+        wide = None if os.isatty(self._saved[0]) else _WIDTH_OF_FILES
+        self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True, width=wide)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self._handler)
+        root.setLevel(self._level)
+        self._handler.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, target)
+            os.close(saved)
+        self._screen.close()
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """Prints plain text on the screen, a line as it is: paths and commands can be copied."""
+        self.rich.print(text, style=style, markup=False)
+
+    def say_prose(self, head: str, text: str, style: str | None = None) -> None:
+        """Prints sentences, broken between words, what follows the first line as far in as the text after `head`."""
+        width = self.rich.width - len(head)
+        for paragraph in text.split("\n"):
+            for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False) or [""]:
+                self.say(head + line, style=style)
+                head = " " * len(head)
+
+
+class StageLine:
+    """One stage on a line of its own: alive while it runs on a terminal, one final line anywhere."""
+
+    def __init__(self, console: Console, name: str, position: str = "") -> None:
+        self._console, self._name, self._position = console, name, position
+        self._detail = ""
+        self._start = self._beat = time.monotonic()
+        self._cpu = _cpu_seconds()
+        self._live = Live(
+            get_renderable=lambda: self._row("⠿", "cyan"),
+            console=console.rich,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # they lead to the log file, and must not be drawn
+            redirect_stderr=False,
+        )
+        if console.rich.is_terminal:
+            self._live.start()
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began."""
+        return time.monotonic() - self._start
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all cores, in this process and its children that ended, since the stage began."""
+        return _cpu_seconds() - self._cpu
+
+    def update(self, detail: str) -> None:
+        """Shows how far the stage is; where there is no terminal, at most every half minute."""
+        self._detail = detail
+        if not self._console.rich.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            self._console.rich.print(self._row("…", ""))
+
+    def finish(self, mark: str, style: str, detail: str = "") -> None:
+        """Prints the stage's last word."""
+        self._live.stop()
+        self._detail = detail or self._detail
+        self._console.rich.print(self._row(mark, style))
+
+    def _row(self, mark: str, style: str) -> Table:
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=1, style=style)
+        row.add_column(width=5, justify="right", style="dim")
+        row.add_column(min_width=20, no_wrap=True)
+        row.add_column(min_width=8, justify="right", no_wrap=True)
+        row.add_column(overflow="ellipsis", no_wrap=True)
+        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", escape(self._detail))
+        return row
+
+
+class StageLines(logging.Handler):
+    """Draws the stages of a TFX run from what LocalDagRunner and our own components log.
+
+    Args:
+        console: where to draw.
+        total: how many nodes the pipeline has.
+        is_cached: node id -> whether it was served from the cache, asked when the node has finished.
+    """
+
+    def __init__(self, console: Console, total: int, is_cached: Callable[[str], bool]) -> None:
+        super().__init__(logging.INFO)
+        self._console, self._total, self._is_cached = console, total, is_cached
+        self._line: StageLine | None = None
+        self._node = ""
+        self.stages: list[dict[str, object]] = []
+
+    def __enter__(self) -> StageLines:
+        # By absl's own verbosity, not by its logger's level: TensorFlow lowers and restores it on the way.
+        self._verbosity = absl.logging.get_verbosity()
+        absl.logging.set_verbosity(absl.logging.INFO)
+        for name in _LOGGERS:
+            logging.getLogger(name).addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: types.TracebackType | None
+    ) -> None:
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+        absl.logging.set_verbosity(self._verbosity)
+        if self._line:
+            self._finish(self._line, "✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for every record; only a few concern us."""
+        at = getattr(record, "progress", None)
+        if at and self._line:
+            self._line.update(_in_words(at))
+        elif record.msg == _STARTED and isinstance(record.args, tuple):
+            self._node = str(record.args[0])
+            self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
+        elif record.msg == _FINISHED and self._line:
+            cached = self._is_cached(self._node)
+            self._finish(self._line, "✓", "dim" if cached else "green", "cached" if cached else "", cached)
+
+    def _finish(self, line: StageLine, mark: str, style: str, detail: str, cached: bool = False) -> None:
+        line.finish(mark, style, detail)
+        seconds, cpu_seconds = round(line.seconds, 2), round(line.cpu_seconds, 2)
+        self.stages.append({"id": self._node, "seconds": seconds, "cpu_seconds": cpu_seconds, "cached": cached})
+        self._line = None
+
+
+def _cpu_seconds() -> float:
+    """User's and system's, of all threads of this process and of its children that ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@contextlib.contextmanager
+def progress_line(first: str) -> Iterator[None]:
+    """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards.
+
+    Args:
+        first: what is done before the loop begins, such as `loading the model`.
+    """
+    logger = logging.getLogger(progress.LOGGER_NAME)
+    level, propagate = logger.level, logger.propagate
+    with rich.console.Console(stderr=True).status(first) as status:
+        handler = _Status(status)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # Beam has the root logger print all it gets
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+class _Status(logging.Handler):
+    """Draws what `core.progress` reports."""
+
+    def __init__(self, status: rich.status.Status) -> None:
+        super().__init__(logging.INFO)
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if at := getattr(record, "progress", None):
+            self._status.update(escape(_in_words(at)))
+
+
+def _in_words(at: dict[str, Any]) -> str:
+    """Of `core.progress`: `600/1,797 images · a note`."""
+    count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "") + f" {at['unit']}"
+    return " · ".join(filter(None, ["" if at["total"] == 1 else count, at["note"]]))

@@ -1,0 +1,271 @@
+"""Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, or a KFP v2 spec for Vertex AI.
+
+Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over
+without their types (tensorflow/tfx#7768), so a cluster of one's own runs TFX's v1 launcher in an Argo workflow, where
+all of TFX works. Vertex AI takes v2 specs only; there the service itself does what TFX's own resolvers do.
+
+Compiling needs no cluster and no network. Nothing of this machine gets into the spec: a folder that containers cannot
+see is no default of a parameter, and is asked for when a run is started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from google.protobuf import json_format
+from kfp import dsl, onprem
+from kubernetes.client import V1EnvVar
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
+    KubeflowDagRunner,
+    KubeflowDagRunnerConfig,
+    get_default_pipeline_operator_funcs,
+)
+from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
+from tfx.orchestration.pipeline import Pipeline
+
+from components import vertex_gate
+from components.ingestion.spans import split_pattern
+from core.errors import InputError
+from core.settings.beam import SEND_NOTHING
+from core.settings.loading import Settings
+from core.settings.runtime import KubeflowSettings, ResourceSettings
+from pipeline import schema as schemas
+from pipeline.pipeline import Places, create_pipeline, push_to, train_args
+
+Target = Literal["cluster", "vertex"]
+
+DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-destination", "train-args", "pipeline-root"
+"""Names of the parameters a run is started with. Vertex AI has its own field for the last."""
+
+RESOURCES = {
+    "FeatureExtractor": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    "Trainer": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    "Predictor": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
+}
+"""What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
+
+SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
+
+STAGE_LABEL = "pipeline/stage"
+"""Label of every pod on a cluster of one's own; its value is the stage's id."""
+
+# Between two starts of a stage that failed: a minute, then two, then four, at most ten.
+_BACKOFF_SECONDS, _BACKOFF_FACTOR, _MAX_BACKOFF_SECONDS = 60, 2.0, 600
+
+_UI_METADATA = "/tmp/mlpipeline-ui-metadata.json"  # the image's user may not write to `/`, TFX's default
+_NONE = str(None)  # what TFX writes for a parameter without a default
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A spec that has been written.
+
+    Attributes:
+        path: of the file.
+        open_parameters: names of the parameters without a default: they must be given when a run is started.
+    """
+
+    path: Path
+    open_parameters: tuple[str, ...]
+
+
+def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compiled:
+    """Writes the spec.
+
+    Args:
+        settings: checked settings; `kubeflow` is the part that matters here.
+        target: `cluster` for an Argo workflow, `vertex` for a KFP v2 spec.
+        output: `.yaml`, or, for Vertex, also `.json`, a PipelineJob.
+
+    Raises:
+        InputError: the schema is missing, or the settings name a folder that no container sees, a stage that there is
+            not, or what the target cannot do.
+    """
+    kinds = {"cluster": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}[target]
+    if output.suffix not in kinds:
+        raise InputError(f"the spec's file is {output}; for {target} its name must end in {' or '.join(kinds)}")
+    if target == "vertex" and settings.kubeflow.volume is not None:
+        raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
+    if target == "vertex" and settings.serving.validator == "infra_validator":
+        raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
+    if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
+        raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
+    places = _places(settings, target)
+    pipeline = create_pipeline(settings, places, schemas.load(settings.schema_file))
+    resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if target == "cluster":
+        return _compile_for_cluster(settings.kubeflow, pipeline, resources, output)
+    return _compile_for_vertex(settings.kubeflow, pipeline, resources, output)
+
+
+def _places(settings: Settings, target: Target) -> Places:
+    """The parameters of a run, with defaults where containers can see them."""
+    kubeflow = settings.kubeflow
+    visible = _visibility(kubeflow)
+    root = kubeflow.pipeline_root
+    if root is not None and not visible(root):
+        raise InputError(f"kubeflow.pipeline_root is {root}, which no container sees. {_say_visible(kubeflow)}")
+    if settings.backbone.weights not in ("imagenet", "random") and not visible(settings.backbone.weights):
+        raise InputError(
+            f"backbone.weights is {settings.backbone.weights}, which no container sees. {_say_visible(kubeflow)}"
+        )
+    home = root and f"{root.rstrip('/')}/{settings.name}"
+    push = settings.push.directory.rstrip("/")
+    if home and "://" not in push and not push.startswith("/"):
+        push = f"{home}/{push}"
+    destination = json_format.MessageToJson(push_to(push), indent=None) if visible(push) else None
+    images = settings.data.images if visible(settings.data.images) else f"/{split_pattern(settings.data.images)[1]}"
+    arguments = json_format.MessageToJson(
+        train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
+    )
+    return Places(
+        pipeline_root=home or "",
+        images=RuntimeParameter(DATA_ROOT, str, images),
+        push_directory=RuntimeParameter(PUSH_DESTINATION, str, destination),
+        train_args=RuntimeParameter(TRAIN_ARGS, str, arguments),
+        own_resolvers=target != "vertex",
+    )
+
+
+def _visibility(kubeflow: KubeflowSettings) -> Callable[[str], bool]:
+    """Tells whether containers see a path: one in a bucket, or below the mounted volume."""
+    mounted = f"{kubeflow.volume.path.rstrip('/')}/" if kubeflow.volume else None
+    return lambda path: "://" in path or (mounted is not None and f"{path}/".startswith(mounted))
+
+
+def _say_visible(kubeflow: KubeflowSettings) -> str:
+    where = f"a folder below {kubeflow.volume.path}" if kubeflow.volume else "kubeflow.volume to mount a volume claim"
+    return f"Give a bucket's folder (gs://…), or {where}."
+
+
+def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, ResourceSettings]:
+    """What each stage asks for, every field filled in."""
+    for setting in ("resources", "environment"):
+        for name in getattr(kubeflow, setting):
+            if name not in ids:
+                near = difflib.get_close_matches(name, ids, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
+                raise InputError(f"kubeflow.{setting}: there is no stage {name}; {hint}")
+    filled = {}
+    for name in ids:
+        given = kubeflow.resources.get(name, ResourceSettings())
+        asked = {field: value for field, value in dataclasses.asdict(given).items() if value is not None}
+        filled[name] = dataclasses.replace(RESOURCES.get(name, SMALL), **asked)
+    return filled
+
+
+def _compile_for_cluster(
+    kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
+) -> Compiled:
+    def configure(container: dsl.ContainerOp) -> dsl.ContainerOp:
+        stage = container.human_name
+        asked = resources[stage]
+        container.add_pod_label(STAGE_LABEL, stage)  # what a Service selects to give the stage's pod a name
+        for name, value in kubeflow.environment.get(stage, {}).items():
+            container.container.add_env_variable(V1EnvVar(name=name, value=value))
+        container.container.add_resource_request("cpu", f"{asked.cpu:g}")
+        container.container.add_resource_request("memory", f"{asked.memory_gb:g}Gi")
+        if asked.gpus:
+            container.container.set_gpu_limit(str(asked.gpus))
+        if kubeflow.retries:
+            container.set_retry(
+                kubeflow.retries,
+                policy="Always",  # not only of a container that failed, but of one that was evicted, too
+                backoff_duration=str(_BACKOFF_SECONDS),
+                backoff_factor=_BACKOFF_FACTOR,
+                backoff_max_duration=str(_MAX_BACKOFF_SECONDS),
+            )
+        return container
+
+    functions = [*get_default_pipeline_operator_funcs(), configure]
+    if kubeflow.volume:
+        functions.append(onprem.mount_pvc(kubeflow.volume.claim, "pipeline", kubeflow.volume.path))
+    config = KubeflowDagRunnerConfig(
+        pipeline_operator_funcs=functions, tfx_image=kubeflow.image, metadata_ui_path=_UI_METADATA
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        KubeflowDagRunner(output_dir=folder, output_filename="workflow.yaml", config=config).run(pipeline)
+        workflow = yaml.safe_load((Path(folder) / "workflow.yaml").read_text(encoding="utf-8"))
+    open_parameters = _open_workflow_parameters(workflow)
+    output.write_text(yaml.safe_dump(workflow, sort_keys=False), encoding="utf-8")
+    return Compiled(output, open_parameters)
+
+
+def _open_workflow_parameters(workflow: dict[str, Any]) -> tuple[str, ...]:
+    """Takes the defaults that are none out of an Argo workflow, so that Argo starts no run without these parameters."""
+    names = []
+    for parameter in workflow["spec"]["arguments"]["parameters"]:
+        if parameter.get("value") in (None, "", _NONE):
+            parameter.pop("value", None)
+            names.append(parameter["name"])
+    annotations = workflow["metadata"]["annotations"]
+    described = json.loads(annotations["pipelines.kubeflow.org/pipeline_spec"])  # what the user interface asks for
+    for parameter in described["inputs"]:
+        if parameter["name"] in names:
+            parameter.pop("default", None)
+    annotations["pipelines.kubeflow.org/pipeline_spec"] = json.dumps(described, sort_keys=True)
+    return tuple(names)
+
+
+def _compile_for_vertex(
+    kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
+) -> Compiled:
+    for component in pipeline.components:
+        if component.id == "ModelGate":
+            component.executor_spec = BeamExecutorSpec(vertex_gate.Executor)
+        if isinstance(component.executor_spec, BeamExecutorSpec):  # whose entry point takes its name for a Beam option
+            component.executor_spec.beam_pipeline_args.insert(0, SEND_NOTHING.format(kubeflow.image))
+    config = KubeflowV2DagRunnerConfig(default_image=kubeflow.image, use_pipeline_spec_2_1=True)
+    job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
+    spec = job["pipelineSpec"]
+    executors = spec["deploymentSpec"]["executors"]
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        container = executors[spec["components"][task["componentRef"]["name"]]["executorLabel"]].get("container")
+        if container is None:
+            continue  # a resolver: the service's own work
+        # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
+        container["resources"] = _vertex_resources(resources[name], kubeflow.accelerator)
+        variables = kubeflow.environment.get(name, {})
+        container["env"] = [{"name": variable, "value": value} for variable, value in variables.items()]
+        if kubeflow.retries:
+            task["retryPolicy"] = {
+                "maxRetryCount": kubeflow.retries,
+                "backoffDuration": f"{_BACKOFF_SECONDS}s",
+                "backoffFactor": _BACKOFF_FACTOR,
+                "backoffMaxDuration": f"{_MAX_BACKOFF_SECONDS}s",
+            }
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    defaults = _defaults(pipeline.components)
+    for name, parameter in parameters.items():
+        if defaults[name] is not None:
+            parameter["defaultValue"] = defaults[name]
+    document = job if output.suffix == ".json" else spec
+    text = json.dumps(document, indent=2) if output.suffix == ".json" else yaml.safe_dump(document, sort_keys=True)
+    output.write_text(text + "\n", encoding="utf-8")
+    open_parameters = [name for name in parameters if defaults[name] is None]
+    return Compiled(output, (*open_parameters, *([] if kubeflow.pipeline_root else [PIPELINE_ROOT])))
+
+
+def _vertex_resources(asked: ResourceSettings, accelerator: str) -> dict[str, Any]:
+    """A ResourceSpec as JSON; Vertex AI chooses a machine that has all of it."""
+    found: dict[str, Any] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}
+    if asked.gpus:
+        found["accelerator"] = {"type": accelerator, "count": str(asked.gpus)}
+    return found
+
+
+def _defaults(components: Sequence[BaseNode]) -> dict[str, str | None]:
+    """The default of every runtime parameter."""
+    values = [value for component in components for value in component.exec_properties.values()]
+    return {value.name: value.default for value in values if isinstance(value, RuntimeParameter)}

@@ -1,0 +1,1 @@
+"""What runs leave: their record, their history, the push directory."""

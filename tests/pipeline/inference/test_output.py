@@ -1,0 +1,53 @@
+"""Records of images as JSON lines and CSV."""
+
+import csv
+import io
+import json
+
+from pipeline.inference import output
+
+GOOD = {
+    "path": 'a "b",c.jpg',
+    "class": "réd",
+    "probability": 0.75,
+    "top_k": [{"class": "réd", "probability": 0.75}, {"class": "blue", "probability": 0.25}],
+}
+BAD = {"path": "b.jpg", "error": "the file is empty"}
+
+
+def written(file_format: output.Format, top_k: int) -> tuple[str, output.Counts]:
+    target = io.StringIO()
+    counts = output.write([GOOD, BAD], target, file_format, top_k)
+    return target.getvalue(), counts
+
+
+def test_json_lines_are_the_records_themselves() -> None:
+    text, counts = written("jsonl", 2)
+
+    assert [json.loads(line) for line in text.splitlines()] == [GOOD, BAD]
+    assert "réd" in text
+    assert counts == (2, 1)
+
+
+def test_csv_has_a_column_for_each_class_and_one_for_the_error() -> None:
+    text, counts = written("csv", 3)
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert counts == (2, 1)
+    assert rows[0] == {
+        "path": GOOD["path"],
+        "class": "réd",
+        "probability": "0.75",
+        "class_2": "blue",
+        "probability_2": "0.25",
+        "class_3": "",
+        "probability_3": "",
+        "error": "",
+    }
+    assert (rows[1]["path"], rows[1]["class"], rows[1]["error"]) == ("b.jpg", "", "the file is empty")
+    assert set(rows[0]) == set(rows[1])
+
+
+def test_csv_of_one_class_has_no_numbered_columns() -> None:
+    assert output.header("csv", 1) == "path,class,probability,error"
+    assert output.header("jsonl", 3) is None

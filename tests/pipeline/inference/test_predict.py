@@ -1,0 +1,235 @@
+"""Predictions: a record per file in order, read as at ingestion, and no broken file stops the others."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from core import image_limits
+from core.errors import InputError
+from core.image_limits import PictureLimits
+from pipeline.cli.main import main
+from pipeline.inference import classifier
+from pipeline.inference.predict import predict
+from tests.model_factory import image_bytes, save_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "1")
+
+
+def save(path: Path, colour: int, format: str = "JPEG") -> Path:  # noqa: A002 - PIL's name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(image_bytes(colour, format=format))
+    return path
+
+
+def test_a_record_per_image_in_the_order_given(model: Path, tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{i}.jpg", colour) for i, colour in enumerate([2, 0, 1, 2, 0])]
+
+    records = list(predict(model, paths, top_k=2, batch_size=2))
+
+    assert [r["path"] for r in records] == [str(p) for p in paths]
+    assert [r["class"] for r in records] == ["blue", "red", "green", "blue", "red"]
+    for record in records:
+        assert len(record["top_k"]) == 2
+        assert record["top_k"][0] == {"class": record["class"], "probability": record["probability"]}
+        assert 0.9 < record["probability"] <= 1
+        assert record["top_k"][0]["probability"] >= record["top_k"][1]["probability"]
+    json.dumps(records)
+
+
+def test_more_classes_than_there_are_lists_all(model: Path, tmp_path: Path) -> None:
+    (record,) = predict(model, [save(tmp_path / "a.jpg", 1)], top_k=10)
+
+    assert sorted(c["class"] for c in record["top_k"]) == ["blue", "green", "red"]
+    assert sum(c["probability"] for c in record["top_k"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_every_format_of_the_ingestion_is_read(format: str, model: Path, tmp_path: Path) -> None:  # noqa: A002
+    (record,) = predict(model, [save(tmp_path / "misnamed.dat", 1, format)])
+
+    assert record["class"] == "green"
+
+
+def test_what_cannot_be_read_gets_its_error_and_stops_nothing(model: Path, tmp_path: Path) -> None:
+    good = save(tmp_path / "good.jpg", 0)
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(image_bytes(0, format="PNG")[:300])
+    text, empty, looped = tmp_path / "text.jpg", tmp_path / "empty.jpg", tmp_path / "looped.jpg"
+    text.write_text("no image")
+    empty.touch()
+    looped.symlink_to(looped)
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+
+    records = list(predict(model, [truncated, text, good, empty, tmp_path / "absent.jpg", looped, pipe], batch_size=4))
+
+    assert "truncated or corrupt" in records[0]["error"]
+    assert "not an image" in records[1]["error"]
+    assert records[2]["class"] == "red"
+    assert "empty" in records[3]["error"]
+    assert "No such file" in records[4]["error"]
+    assert "leads to itself" in records[5]["error"]
+    assert "not a regular file" in records[6]["error"]
+    assert all(set(r) == {"path", "error"} for i, r in enumerate(records) if i != 2)
+
+
+def test_a_batch_of_nothing_but_broken_files(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+
+    (record,) = predict(model, [tmp_path / "a.jpg"])
+
+    assert "empty" in record["error"]
+
+
+def test_a_picture_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (40, 20), (250, 10, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+
+    (record,) = predict(model, [tmp_path / "turned.jpg"])
+
+    assert record["class"] == "red"
+
+
+def test_the_limits_are_those_of_the_model(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "1")
+    image_limits.write(PictureLimits(max_file_mb=0.01, max_megapixels=0.001), str(model))
+    Image.new("RGB", (40, 26)).save(tmp_path / "large.webp")
+    (tmp_path / "long.bmp").write_bytes(image_bytes(0, format="BMP") + bytes(20_000))
+
+    records = list(
+        predict(model, [tmp_path / "large.webp", tmp_path / "long.bmp", save(tmp_path / "a.tif", 0, "TIFF")])
+    )
+
+    assert [r.get("error") or r["class"] for r in records] == [
+        "40 x 26 is more than 0.001 million pixels",
+        "21,782 bytes are more than 0.01 MB",
+        "red",
+    ]
+
+
+def test_folders_are_expanded(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "photos/b/2.jpg", 1)
+    save(tmp_path / "photos/a/1.jpg", 0)
+    save(tmp_path / "photos/.cache/3.jpg", 2)
+    (tmp_path / "photos/metadata.csv").write_text("file_name\n")
+    outside = save(tmp_path / "outside.jpg", 2)
+    (tmp_path / "photos/link.jpg").symlink_to(outside)
+
+    records = list(predict(model, [outside, tmp_path / "photos"]))
+
+    shown = [(Path(r["path"]).relative_to(tmp_path).as_posix(), r["class"]) for r in records]
+    assert shown == [
+        ("outside.jpg", "blue"),
+        ("photos/a/1.jpg", "red"),
+        ("photos/b/2.jpg", "green"),
+        ("photos/link.jpg", "blue"),
+    ]
+
+
+def test_a_name_that_is_not_utf8_can_be_printed(model: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    save(path, 1)
+
+    (record,) = predict(model, [path])
+
+    assert record["class"] == "green"
+    assert json.dumps(record, ensure_ascii=False).encode("utf-8")
+
+
+def test_a_push_directory_stands_for_its_latest_version(tmp_path: Path) -> None:
+    save_model(tmp_path / "serving/9", classes=["a", "b", "c"])
+    save_model(tmp_path / "serving/10", classes=["d", "e", "f"])
+
+    (record,) = predict(tmp_path / "serving", [save(tmp_path / "x.jpg", 0)])
+
+    assert record["class"] == "d"
+
+
+def test_an_image_only_the_model_refuses_stops_no_other(tmp_path: Path) -> None:
+    picky = save_model(tmp_path / "picky", faults=["refuses_wide_images"])
+    wide, narrow = tmp_path / "wide.png", save(tmp_path / "narrow.jpg", 2)
+    Image.new("RGB", (64, 8)).save(wide)
+
+    refused, answered = predict(picky, [wide, narrow])
+
+    assert refused["error"] == "the model refuses it: the image is truncated or damaged"
+    assert answered["class"] == "blue"
+
+
+def test_no_model_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no model in .*absent"):
+        next(predict(tmp_path / "absent", []))
+
+
+def test_a_damaged_model_is_said_in_words(tmp_path: Path) -> None:
+    broken = save_model(tmp_path / "broken")
+    (broken / "variables/variables.index").unlink()
+    with pytest.raises(InputError, match=r"broken cannot be loaded, its files are damaged"):
+        next(predict(broken, []))
+
+
+def test_a_model_of_another_kind_is_said_in_words(tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", faults=["no_images_signature"])
+    with pytest.raises(InputError, match="has no signature serving_images"):
+        next(predict(other, []))
+
+
+@pytest.mark.parametrize("argument", ["top_k", "batch_size"])
+def test_counts_must_be_positive(argument: str, model: Path) -> None:
+    with pytest.raises(InputError, match=f"{argument} is 0; it must be at least 1"):
+        next(predict(model, [], **{argument: 0}))
+
+
+def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "_BATCH_BYTES", 10)
+    files = [classifier.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
+
+    assert [[f.path for f in batch] for batch in classifier.batches(files, 2)] == [
+        ["0", "1"], ["2"], ["3"], ["4", "5"], ["6"],
+    ]  # fmt: skip
+
+
+def invoke(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["predict", *arguments], input=stdin)
+
+
+def test_the_command_writes_a_file_at_once_and_says_by_its_exit_code_what_it_lacks(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "photos/good.jpg", 0)
+    (tmp_path / "photos/empty.jpg").touch()
+    output = tmp_path / "out.csv"
+
+    done = invoke("--model", str(model), "--format", "csv", "--output", str(output), "--top", "1", f"{tmp_path}/photos")
+
+    assert done.exit_code == 2
+    assert "1 of 2 images could not be classified" in done.output
+    rows = output.read_text().splitlines()
+    assert rows[0] == "path,class,probability,error"
+    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,the file is empty"
+    assert rows[2].startswith(f"{tmp_path}/photos/good.jpg,red,0.9")
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_the_command_takes_names_from_standard_input(model: Path, tmp_path: Path) -> None:
+    names = [str(save(tmp_path / f"{n} a.jpg", n)) for n in range(3)]
+
+    done = invoke("--model", str(model), "-", stdin="\n".join(names))
+
+    assert done.exit_code == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(r["path"], r["class"]) for r in records] == list(zip(names, ["red", "green", "blue"], strict=True))
+
+
+def test_a_command_that_cannot_work_leaves_no_output(tmp_path: Path) -> None:
+    done = invoke("--model", str(tmp_path), "--output", str(tmp_path / "out.jsonl"), "a.jpg")
+
+    assert done.exit_code == 2 and "there is no model in" in done.output
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,158 @@
+"""`serve`, as a user starts it: a process that serves what is pushed, and notices what is pushed and rolled back."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.serving import model_client
+from components.serving.model_client import RemoteModel
+from components.serving.model_server import ModelServer
+from components.serving.model_versions import ModelVersions
+from core import signatures
+from core.errors import InputError
+from core.settings.server import ServerLimits
+from pipeline.inference.serve import serve
+from pipeline.runs import push_directory
+from tests.conftest import ROOT
+from tests.model_factory import image_bytes, save_model
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def exit_code(process: subprocess.Popen) -> int:
+    """Of a server that was told to stop; where it does not, its threads' stacks go to its errors."""
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.wait()
+
+
+@pytest.mark.slow
+def test_serve_answers_follows_the_push_directory_and_ends_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed, photo = tmp_path / "serving", tmp_path / "photo.jpg"
+    photo.write_bytes(image_bytes(0))
+    save_model(pushed / "100", classes=["old", "x", "y"])
+    newer = save_model(tmp_path / "newer", classes=["new", "x", "y"])
+    log, errors = (tmp_path / "output").open("w"), (tmp_path / "errors").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "serve", "--model", str(pushed), "--port", "0"],
+        cwd=ROOT, stdout=log, stderr=errors, text=True, env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+    )  # fmt: skip
+    said = (tmp_path / "output").read_text
+    try:
+        wait_for(lambda: "try it:" in said() or process.poll() is not None)
+        assert process.poll() is None, said()
+        (command,) = (
+            line.split("-m components.serving.model_client ")[1] for line in said().splitlines() if "try it" in line
+        )
+        address, name, *_ = command.split()
+        model_client.main([address, name, str(photo)])
+        assert json.loads(capsys.readouterr().out) | {"probability": 1} == {
+            "path": str(photo), "class": "old", "probability": 1,
+        }  # fmt: skip
+
+        with RemoteModel(address, name) as model:
+
+            def label() -> str:
+                return model.request(signatures.IMAGES, [photo.read_bytes()])["label"][0].decode()
+
+            shutil.copytree(newer, pushed / "101", ignore=shutil.ignore_patterns("saved_model.pb"))
+            time.sleep(2.5)  # half a push is no version
+            assert model.states() == {100: "AVAILABLE"}
+            shutil.copy(newer / "saved_model.pb", pushed / "101")
+            wait_for(lambda: model.states() == {100: "END", 101: "AVAILABLE"})
+            assert label() == "new"
+            push_directory.rollback(pushed)
+            wait_for(lambda: model.states() == {100: "AVAILABLE", 101: "END"})
+            assert label() == "old"
+        process.send_signal(signal.SIGTERM)
+        assert exit_code(process) == 0, said() + (tmp_path / "errors").read_text()
+    finally:
+        process.kill()
+    assert [line for line in said().splitlines() if not line.startswith(("listening", "try it"))] == [
+        "version 100 is serving",
+        "version 101 is serving",
+        "version 100 is unloaded",
+        "version 100 is serving",
+        "version 101 is unloaded",
+        "stopping: what was begun is finished",
+        "version 100 is unloaded",
+    ]
+
+
+def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    with pytest.raises(InputError, match="no model has been pushed to"):
+        serve(tmp_path / "serving", "colours", 0, ServerLimits(), print)
+    model = save_model(tmp_path / "serving" / "1")
+    (model / "variables" / "variables.index").unlink()
+    for directory in (tmp_path / "serving", model):
+        with pytest.raises(InputError, match=r"can be loaded: version 1: variables/variables.index is missing"):
+            serve(directory, "colours", 0, ServerLimits(), print)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a server whose model `digits` knows colours."""
+    model = save_model(tmp_path / "1")
+    versions = ModelVersions(lambda: {1: str(model)})
+    versions.poll()
+    server = ModelServer("digits", versions)
+    yield server.address
+    server.stop()
+    versions.close()
+
+
+def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ("JPEG", "WEBP", "TIFF", "AVIF")
+    for colour, kind in enumerate(kinds):
+        (tmp_path / kind).write_bytes(image_bytes(colour % 3, format=kind))
+    (tmp_path / "notes.txt").write_text("no image")
+    paths = [str(tmp_path / name) for name in ("notes.txt", *kinds, "absent.png")]
+
+    model_client.main([address, "digits", *paths])
+
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["path"] for answer in found] == paths
+    assert [answer.get("class") for answer in found] == [None, "red", "green", "blue", "red", None]
+    assert found[0]["error"].startswith("not an image, damaged in its header, or none of JPEG, PNG, GIF, BMP, WEBP")
+    assert found[-1]["error"] == "it cannot be opened: No such file or directory"
+
+    with RemoteModel(address, "digits") as model:  # unconverted
+        answer = model.request(signatures.IMAGES, [(tmp_path / kind).read_bytes() for kind in kinds])
+    assert answer["error"].tolist() == [b"", *[b"not an image, or none of JPEG, PNG, GIF, BMP"] * 3]
+
+
+def test_the_client_in_the_documentation_works(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    paths = [tmp_path / "photo.jpg", tmp_path / "notes.txt"]
+    paths[0].write_bytes(image_bytes(0))
+    paths[1].write_text("no image")
+
+    exec(snippet.replace("127.0.0.1:8500", address), {"paths": paths})
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*photo\.jpg red 0\.\d{3}|.*photo\.jpg red 1\.000", first)
+    assert second.endswith("notes.txt not an image, or none of JPEG, PNG, GIF, BMP")

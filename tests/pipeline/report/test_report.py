@@ -1,0 +1,423 @@
+"""The report: true numbers, whatever the names, whatever the run left."""
+
+import base64
+import dataclasses
+import io
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from core.artifacts.predictions import Prediction
+from core.errors import InputError
+from pipeline.report import evidence, graph, measures, pictures, plots
+from pipeline.report.collect import collect
+from pipeline.report.facts import ClassCounts, Made, Step, Trait
+from pipeline.report.make import make_report, remake_report
+from pipeline.report.render import flat, render, seconds, whole
+from tests.pipeline.report import report_run
+from tests.pipeline.report.report_run import EVIL, NAME, SETTINGS, write_run
+
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What an HTML page holds: elements with their attributes, its text, and whether its tags fit together."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+        self.text += " " if tag in ("td", "th") else ""
+
+    def handle_data(self, data):
+        self.text += data if self._open[-1:] not in (["style"], ["script"]) else ""
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a pipeline with a pushed and then a refused run, and the latter's report."""
+    home = tmp_path_factory.mktemp("build") / NAME
+    make_report(home, NAME, write_run(home, "pushed"), SETTINGS)
+    return home, make_report(home, NAME, write_run(home, "refused"), SETTINGS).read_text(encoding="utf-8")
+
+
+def words(html: str, first: str = "", end: str = "") -> str:
+    """The page's text on one line, from the element with the id `first` up to the one with the id `end`."""
+    cut = html[html.index(f'id="{first}"') : html.index(f'id="{end}"')] if first else html
+    if first:
+        cut = cut[cut.index(">") + 1 : cut.rindex("<section")]
+        cut = f"<section><h2>{cut}"
+    return re.sub(r"\s+", " ", Page(cut).text).replace("\N{EN DASH}", "-")
+
+
+def test_the_verdict_and_why_stand_at_the_top(refused) -> None:
+    assert re.search(
+        r"Refused.{0,20}One bound is broken.{0,80}accuracy is 0.6000 on the slice label=", words(refused[1])
+    )
+
+
+def test_a_failure_shows_the_pictures_behind_it(refused) -> None:
+    html = refused[1][refused[1].index('id="failures"') : refused[1].index('id="data"')]
+
+    assert "4 of 10 images are wrong; the last blessed model had 4 of these right." in words(
+        refused[1], "failures", "data"
+    )
+    assert "sure of these mistakes" in html
+    assert html.count("<img") == 4 + 2 * 6  # the mistakes, and what was learned as the two classes
+    assert html.index("23.png") < html.index("20.png")  # as the gate ordered them
+    assert "(<code>per_slice.accuracy.min</code>)" in html
+
+
+def test_names_are_text_and_nothing_else(refused) -> None:
+    page = Page(refused[1])
+
+    assert len(page.all("script")) == 1
+    assert "<script>alert(1)" not in refused[1]
+    assert page.text.count(EVIL) >= 8  # and they are shown as they are, in tables and plots
+
+
+def test_nothing_is_asked_of_the_network(refused) -> None:
+    page = Page(refused[1])
+
+    links = [a["src"] for tag in ("img", "script", "iframe") for a in page.all(tag) if "src" in a]
+    assert links and all(link.startswith("data:image/jpeg;base64,") for link in links)
+    assert all(a["href"].startswith(("#", "data:")) or a["href"].endswith(".html") for a in page.all("a"))
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
+    assert not any("style" in attributes for _, attributes in page.elements)  # the policy would forbid it
+
+
+def test_the_page_can_be_read_aloud(refused) -> None:
+    page = Page(refused[1])
+
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in page.elements}
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(a.get("aria-hidden") == "true" or a.get("aria-label") for a in page.all("svg"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")} <= set(ids)
+
+
+def test_slices_stand_beside_the_baseline_with_their_intervals(refused) -> None:
+    text = words(refused[1], "metrics", "confusions")
+
+    slices = text[text.index("The whole split and every slice") :]
+    assert "overall 30 80.0 % 62.7 to 90.5" in slices
+    assert "broken 10 60.0 % 50.0 to 70.0" in slices
+    assert slices.index("broken 10") < slices.index("label=cat")  # what failed comes first
+    assert "80.0 % \N{MINUS SIGN}20.0 \N{MINUS SIGN}35.0 to \N{MINUS SIGN}5.0" in slices
+    assert "80.0 % +10.0 \N{MINUS SIGN}5.0 to 25.0" in slices
+
+
+def test_the_whole_split_is_compared_and_what_was_demanded_is_told(refused) -> None:
+    text = words(refused[1], "metrics", "confusions")
+
+    assert re.search(r"accuracy 0.800 0.627 to 0.905 0.900 .0.100 .0.150 to .0.050 worse cross entropy", text)
+    assert text.index("per_slice.accuracy.min label=<") < text.index("thresholds.accuracy.min overall")
+    assert "0.500 to 0.700 0.01 broken" in text and "0.700 to 0.900 0.01 not sure" in text
+
+
+def test_the_classes_of_a_slice_whose_bound_is_broken_are_told(refused) -> None:
+    text = words(refused[1], "metrics", "confusions")
+
+    told = text[text.index("where a bound is broken") :]
+    assert "50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0" in told
+    assert told.index(" 4 wrong") < told.index(" 6 right")
+    assert text.count("where a bound is broken") == 1  # none is on label=cat
+
+
+def test_a_random_base_is_loud(refused) -> None:
+    assert "The base network is RANDOM." in words(refused[1])
+
+
+def test_what_a_run_of_a_series_read_computed_and_began_with_is_there(refused) -> None:
+    text = words(refused[1])
+    assert "Spans: day-8, day-9." in text
+    assert "7 images computed in this run, 23 taken over from earlier ones" in text
+    assert "/models/7: head rebuilt, 4 layers of the base (the classes " in text
+
+
+def test_the_history_tells_each_run_and_links_its_report(refused) -> None:
+    home, html = refused
+    text = words(html, "history", "versions")
+
+    assert re.search(r"1 20\d\d-.{14} pushed 80.0 % 17 open 2 20\d\d-.{14} refused 80.0 % - this one", text)
+    (link,) = (a["href"] for a in Page(html).all("a") if a["href"].endswith(".html"))
+    assert (home / "reports" / link).is_file()
+
+
+def test_settings_and_lineage_are_there(refused) -> None:
+    text = words(refused[1])
+
+    assert "training.early_stopping null" in text and "training.steps 1 " in text and "training.flag true" in text
+    assert re.search(r"Trainer complete \d+ \d+ model_run \d+ this run artifacts/Trainer/model_run/", text)
+
+
+@pytest.mark.parametrize("stages", range(10))
+def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path) -> None:
+    outcome = write_run(tmp_path / NAME, "failed", stages)
+
+    facts = collect(tmp_path / NAME, NAME, outcome, SETTINGS)
+    text = words(render(facts))
+
+    assert facts.missing == []
+    assert "Failed The input is unfit: the run stopped in Broken" in text
+    assert f"no {EVIL}" in text and "second line" in text
+
+
+def test_rejected_files_are_listed_with_their_reasons(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert re.search(r"Rejected files \(1\).* File Found when Reason .*decode truncated", text)
+
+
+def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert re.search(r"cat/3.png, b.png identical cat, .* contradict train, test 2 cat/1.png, cat/2.png near cat", text)
+
+
+def test_drift_is_told_against_the_last_run_with_other_images(refused) -> None:
+    text = words(refused[1], "data", "training")
+
+    assert "22 images to train on in run 2026-01-01 03:04:05" in text and "33 now" in text
+    assert re.search(r"brightness bright 90.9 % 60.6 % 0.303 image/width median 42 53 1.100", text)
+    assert "label" not in text[text.index("What changed") : text.index("Distance:")]  # its shares are the same
+
+
+def test_the_search_and_the_learning_rate_are_there(refused) -> None:
+    text = words(refused[1], "training", "metrics")
+
+    assert "0 0.5 none 0.2 1 1.5 64 0.2" in text
+    assert 'aria-label="Learning rate by step, from 0.01 to 0.005."' in refused[1]
+
+
+def test_what_a_cached_stage_took_over_is_told_by_its_maker(tmp_path: Path) -> None:
+    mine, theirs = Made("model", 1, "u", 4, ""), Made("model", 2, "u", 3, "2026-01-01T03:04:05.678")
+    steps = [Step("A", "cached", 7, [], [], [theirs]), Step("B", "complete", 8, ["A"], [2], [mine])]
+    outcome = write_run(tmp_path / NAME, "failed", 0)
+    facts = dataclasses.replace(collect(tmp_path / NAME, NAME, outcome, SETTINGS), run_id="now", lineage=steps)
+
+    text = words(render(facts), "lineage", "history")
+
+    assert "A cached 7 - model 2 execution 3 of run 2026-01-01 03:04:05 u" in text
+    assert "B complete 8 2 model 1 this run u" in text
+
+
+def test_a_node_is_drawn_below_all_that_it_read() -> None:
+    steps = [Step(n, "complete", 1, list(sources), [], []) for n, sources in (("a", ""), ("b", "a"), ("c", "ab"))]
+
+    drawn = graph.layout(steps)
+
+    height = {box.name: box.y for box in drawn.boxes}
+    assert height["a"] < height["b"] < height["c"]
+    assert [(one.name, other.name) for one, other in drawn.lines] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert all(0 < box.x < drawn.width and 0 < box.y < drawn.height for box in drawn.boxes)
+
+
+def test_what_mistakes_share_is_told_only_beyond_chance() -> None:
+    def answer(number: int, right: bool, brightness: str) -> Prediction:
+        slices = {"brightness": brightness, "odd": str(number % 2)}
+        return Prediction(str(number), "", "a", "a" if right else "b", 0.5, 0.5, slices)
+
+    right = [answer(n, True, "dark" if n < 5 else "bright") for n in range(40)]
+    wrong = [answer(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
+
+    assert evidence.traits(wrong, right) == [Trait("brightness=dark", 8, 5)]
+    assert evidence.traits(wrong[:2], right[:3]) == []
+
+
+def test_what_sets_a_slice_apart_from_other_images_is_told() -> None:
+    """The slice is called by a column that says nothing; that its pictures are soft says why."""
+    answers = [
+        Prediction(f"{n}", "", "a", "b" if n < 9 else "a", 0.5, 0.5, {"lens": str(n < 10), "sharpness": sharpness})
+        for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
+    ]
+
+    found = evidence.behind({"slice": "lens=True"}, answers, {}, None)
+
+    assert found is not None
+    assert (found.apart, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
+    assert found.traits == []
+
+
+def test_hundreds_of_classes_stay_readable(refused) -> None:
+    home, _ = refused
+    names = [f"class {n:03d}" for n in range(150)]
+    answers = [prediction(name, names[(n + (k == 0)) % 150]) for n, name in enumerate(names) for k in range(4)]
+    answers += [prediction(names[7], names[70])] * 9
+    facts = collect(
+        home,
+        NAME,
+        report_run.Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"),
+        SETTINGS,
+    )
+    data = dataclasses.replace(facts.data, classes=[ClassCounts(name, {"train": 8, "test": 4}, 0) for name in names])
+    gate = {**facts.gate, "slices": [report_run.measured(f"label={name}", 4, 0.75) for name in names]}
+
+    html = render(dataclasses.replace(facts, predictions=answers, data=data, gate=gate, training=None))
+
+    matrix = re.search(r'<table class="matrix crowded">.*?</table>', html, re.DOTALL)
+    assert matrix and matrix[0].count("<tr>") == 31 and "class 007" in matrix[0] and "class 070" in matrix[0]
+    assert "the 30 classes with the most mistakes of 150" in html
+    assert all(html.count(f"<bdi>label={name}</bdi>") >= 1 for name in names)
+    assert len(html) < 3_000_000
+
+
+def test_without_a_baseline_nothing_is_compared(refused) -> None:
+    home, _ = refused
+    facts = collect(home, NAME, report_run.Outcome("pushed", 0, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
+    metrics = {name: {**m, "baseline": None, "change": None} for name, m in facts.gate["metrics"].items()}
+    slices = [{**s, "baseline": None, "change": None} for s in facts.gate["slices"]]
+    gate = {**facts.gate, "metrics": metrics, "slices": slices, "judged": [], "not_compared": "its files are gone"}
+
+    text = words(render(dataclasses.replace(facts, gate=gate)))
+
+    assert "Last blessed modelnoneits files are gone" in text
+    assert "Nothing was demanded of the model's quality." in text
+    assert "Before" not in text[text.index("Metrics on the test split") : text.index("Confusion matrix")]
+
+
+def test_the_losses_that_are_plotted_together_are_both_without_penalties(tmp_path: Path) -> None:
+    outcome = write_run(tmp_path / NAME, "refused")
+    training = collect(tmp_path / NAME, NAME, outcome, SETTINGS).training
+    assert [(point.step, point.value) for point in training.loss] == [(1, 2.0), (2, 1.0)]
+
+
+def test_a_training_without_curves_has_its_numbers(tmp_path: Path) -> None:
+    home = tmp_path / NAME
+    outcome = write_run(home, "refused")
+    for events in (home / "artifacts/Trainer/model_run").rglob("events*"):
+        events.unlink()
+
+    facts = collect(home, NAME, outcome, SETTINGS)
+
+    assert facts.missing == [] and "Learning rate by step" not in render(facts)
+    bare = dataclasses.replace(facts.training, summary=facts.training.summary | {"evaluations": []})
+    assert "Kept: step 2" in words(render(dataclasses.replace(facts, training=bare)))
+
+
+def test_pictures_of_16_bits_show_what_is_on_them(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(target, "PNG")
+    (tmp_path / "Split-train").mkdir()
+    features = {"image/encoded": target.getvalue(), "label": b"a", "image/path": b"a.png"}
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data")) as writer:
+        example = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
+        writer.write(tf.train.Example(features=tf.train.Features(feature=example)).SerializeToString())
+
+    shown = pictures.samples(tmp_path / "Split-train", ["a"])["a"][0]
+
+    with Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))) as image:
+        assert abs(np.asarray(image).mean() - 40_000 / 257) < 2
+
+
+def test_a_run_that_failed_before_its_first_stage_has_a_report(tmp_path: Path) -> None:
+    outcome = report_run.Outcome("failed", 2, "", failures=[{"message": "no folder"}], log="logs/20260102-030405.log")
+
+    path = make_report(tmp_path, NAME, outcome, SETTINGS)
+
+    assert path == tmp_path / "reports" / "20260102-030405.html"
+    assert "the run stopped before the first stage" in words(path.read_text())
+
+
+def test_a_damaged_artifact_costs_its_part_alone_and_is_told(tmp_path: Path) -> None:
+    home = tmp_path / NAME
+    outcome = write_run(home, "refused")
+    (next((home / "artifacts/Trainer/model_run").iterdir()) / "training_summary.json").write_text('{"steps": ')
+
+    facts = collect(home, NAME, outcome, SETTINGS)
+
+    assert facts.training is None and facts.gate is not None and facts.predictions
+    assert len(facts.missing) == 1 and "training_summary.json" in facts.missing[0]
+    assert "Parts of this report could not be made" in words(render(facts))
+
+
+def test_the_report_can_be_made_again_with_the_settings_of_the_run(refused, tmp_path: Path) -> None:
+    home, _ = refused
+    stage = {"id": "x", "seconds": 1.0, "cached": False}
+    record = {"status": "refused", "exit_code": 3, "pipeline_root": "", "stages": [stage], "later": 1}
+    (home / "last_run.json").write_text(json.dumps(record))
+
+    path = remake_report(home, NAME)
+
+    assert "training.early_stopping null" in words(path.read_text())
+    with pytest.raises(InputError, match="run the pipeline first"):
+        remake_report(tmp_path, NAME)
+
+
+def prediction(label: str, predicted: str, probability: float = 1.0) -> Prediction:
+    return Prediction("", "", label, predicted, probability, 0.0, {})
+
+
+def test_calibration_error_is_the_weighted_distance() -> None:
+    answers = [prediction("a", "a", 0.95)] * 3 + [prediction("a", "b", 0.95)] + [prediction("a", "a", 0.5)] * 4
+
+    found = measures.calibration(answers)
+
+    assert found is not None
+    assert [(b.low, b.accuracy.count, b.accuracy.value) for b in found.bins] == [(0.5, 4, 1.0), (0.9, 4, 0.75)]
+    assert found.error == pytest.approx((4 * 0.5 + 4 * 0.2) / 8)
+    assert found.excess == pytest.approx((4 * -0.5 + 4 * 0.2) / 8)
+    assert measures.calibration([]) is None
+    top = measures.calibration([prediction("a", "a", 1.0)])
+    assert top is not None and top.bins[0].high == 1.0
+
+
+def test_confusions() -> None:
+    answers = [prediction("a", "a"), prediction("a", "b"), prediction("a", "b"), prediction("b", "b")]
+
+    assert measures.confusion(answers, ["a", "b"]) == [[1, 2], [0, 1]]
+    assert measures.confused_pairs(answers) == [measures.Pair("a", "b", 2, 2 / 3)]
+
+
+def test_numbers_in_words() -> None:
+    assert [seconds(s) for s in (0.21, 9.96, 42.4, 227)] == ["0.2 s", "10.0 s", "42 s", "3 min 47 s"]
+    assert whole(1234567) == "1\u202f234\u202f567"
+    assert flat({"a": {"b": [1, "x"], "c": {}}, "d": 1, "e": True}) == [
+        ("a.b", '[1, "x"]'),
+        ("a.c", "{}"),
+        ("d", "1"),
+        ("e", "true"),
+    ]
+
+
+def test_plots_follow_the_theme_and_are_the_same_every_time() -> None:
+    evaluations = [{"step": 1, "loss": 100.0, "accuracy": 0.1}, {"step": 2, "loss": 0.1, "accuracy": 0.9}]
+
+    svg = plots.training_loss([], evaluations, best=2)
+
+    assert svg == plots.training_loss([], evaluations, best=2)
+    assert "var(--first)" in svg and "#0000" not in svg and "mathdefault" not in svg
+    assert "style=" not in svg and "<style" not in svg and "<metadata" not in svg
+    assert plots.training_loss([], [{"step": 1, "loss": float("nan"), "accuracy": 0.0}], best=1).startswith("<svg")

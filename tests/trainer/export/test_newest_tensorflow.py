@@ -1,0 +1,84 @@
+"""The exported file loads in TensorFlow's newest release, which has no Estimators, and answers the same there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.trainer import probabilities, training_data
+from tests.trainer.images import bad_images
+
+pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
+
+NEWEST = "2.21.0"
+"""The newest with wheels for this Python (March 2026)."""
+
+ENVIRONMENT = ROOT / ".venv-newest-tensorflow"
+
+
+@pytest.fixture(scope="module")
+def newest_python() -> str:
+    """The interpreter of an environment that has this TensorFlow and nothing of ours; made once, and kept."""
+    made = ENVIRONMENT / f"made-{NEWEST}"
+    if not made.exists():
+        uv = shutil.which(ROOT / ".venv-uv" / "bin" / "uv") or shutil.which("uv")
+        if uv is None:
+            pytest.skip("there is no uv to make an environment with: run make setup")
+        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, ENVIRONMENT], check=True)
+        done = subprocess.run(
+            [uv, "pip", "install", "--quiet", "--python", ENVIRONMENT / "bin" / "python", f"tensorflow-cpu=={NEWEST}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode and any(word in done.stderr for word in ("client error", "connect", "dns", "timed out")):
+            pytest.skip(f"the package registry cannot be reached: {done.stderr.strip()[-300:]}")
+        assert done.returncode == 0, done.stderr
+        made.touch()
+    return str(ENVIRONMENT / "bin" / "python")
+
+
+def photos() -> list[bytes]:
+    """Photos if there are any, else pictures of noise; of all formats, and bad ones among them."""
+    found = sorted((ROOT.parent / "shared" / "data" / "flowers_500").rglob("*.jpg"))[:12]
+    files = [path.read_bytes() for path in found] or [training_data.picture("red", seed) for seed in range(12)]
+    others = [bad_images.encoded(kind, seed=1) for kind in ("PNG", "GIF", "BMP")]
+    progressive = bad_images.encoded("JPEG", seed=2, progressive=True)
+    return [*files, *others, progressive, files[0][:-2000], b"", b"text", bad_images.encoded("WEBP", seed=3)]
+
+
+def answers(python: str, model: Path, images: Path) -> dict:
+    done = subprocess.run(
+        [python, probabilities.__file__, str(model), str(images)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_probabilities_and_errors_are_those_of_the_tensorflow_it_was_trained_with(
+    newest_python: str, frozen_run: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images.npz"
+    np.savez(images, images=np.array(photos(), dtype=object))
+    model = frozen_run / "Format-Serving"
+
+    ours, newest = answers(sys.executable, model, images), answers(newest_python, model, images)
+
+    assert newest["tensorflow"] == NEWEST and ours["tensorflow"] != NEWEST
+    for loader in ("1", "2"):
+        assert newest[loader]["error"] == ours["1"]["error"]
+        np.testing.assert_allclose(newest[loader]["probabilities"], ours["1"]["probabilities"], atol=1e-5)
+    logits = np.array(ours["1"]["logits"])
+    np.testing.assert_allclose(newest["1"]["logits"], logits, rtol=1e-4, atol=1e-4)
+    assert np.ptp(logits[:12, 0]) > 1  # the pictures are told apart, where probabilities may all be 0 or 1
+    assert [bool(error) for error in ours["1"]["error"]] == [False] * 16 + [True] * 4

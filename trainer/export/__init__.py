@@ -1,0 +1,1 @@
+"""The trained network as one SavedModel, with its checksums."""

@@ -1,0 +1,103 @@
+"""The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from core import atomic_io, image_limits, signatures
+from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from trainer import preprocessing
+from trainer.export import checksums
+from trainer.images import tolerant_decoding
+from trainer.network import backbone
+from trainer.training import checkpoints
+
+_SIGNATURES = {
+    signatures.EXAMPLES: signatures.EXAMPLES,
+    f"images:{signatures.EXAMPLES}": signatures.IMAGES,
+    signatures.CLASSIFY: signatures.CLASSIFY,
+    signatures.LABELS: signatures.LABELS,
+}
+"""What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
+
+
+def export_model(
+    estimator: tf.estimator.Estimator,
+    trained_checkpoint: str,
+    backbone_directory: str,
+    transform_directory: str,
+    destination: str,
+    limits: PictureLimits = DEFAULT_LIMITS,
+) -> None:
+    """Writes the SavedModel, with nothing else beside it, and all of it or none.
+
+    Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
+    `images` (image files); both answer `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
+    `probability` float32 [n] and `error` string [n]. A picture that cannot be read has the reason in `error`, the label
+    "" and only zeros as probabilities; the others' answers are what they would be without it. `classify` takes `inputs`
+    (tf.Examples) and answers `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and
+    answers `label_xf` int64 [n]. `classes.txt` is an asset; beside what SavedModel knows lie checksums
+    (`trainer.export.checksums`) and the limits of an image (`core.image_limits`).
+
+    Args:
+        estimator: of `trainer.network.model.make_model_fn`.
+        trained_checkpoint: prefix; has at least the head and the layers that train.
+        backbone_directory: has the rest.
+        transform_directory: what Transform wrote.
+        destination: the directory that is to hold `saved_model.pb`.
+        limits: pictures over them get an error.
+    """
+    with atomic_io.unfinished(destination) as unfinished:
+        with tempfile.TemporaryDirectory() as temporary:
+            merged = f"{temporary}/merged.ckpt"
+            pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
+            checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
+            receiver = serving_input_receiver_fn(transform_directory, limits)
+            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
+        _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
+        image_limits.write(limits, saved)
+        checksums.write_checksums(saved)
+        atomic_io.replace(saved, destination)
+
+
+def serving_input_receiver_fn(
+    transform_directory: str, limits: PictureLimits = DEFAULT_LIMITS
+) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
+    """Makes what receives requests: tf.Examples, or in their place the encoded images parsed from them."""
+
+    def receiver() -> tf.estimator.export.ServingInputReceiver:
+        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+        raw = preprocessing.parse_examples(examples)
+        images = tf.identity(raw[preprocessing.ENCODED], "images")
+        transform = preprocessing.load_image_transform(transform_directory)
+        image_size = preprocessing.image_size(transform_directory)
+        pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
+        features = {
+            preprocessing.IMAGE: tf.identity(pixels, "pixels"),
+            preprocessing.LABEL: preprocessing.load_label_transform(transform_directory)(raw[preprocessing.RAW_LABEL]),
+            signatures.ERROR: errors,
+        }
+        return tf.estimator.export.ServingInputReceiver(
+            features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
+        )
+
+    return receiver
+
+
+def _name_signatures(path: str) -> None:
+    """Gives the signatures their names; Estimator can only combine input and output names."""
+    model = saved_model_pb2.SavedModel()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        model.ParseFromString(file.read())
+    for graph in model.meta_graphs:
+        kept = meta_graph_pb2.MetaGraphDef()
+        for made, name in _SIGNATURES.items():
+            kept.signature_def[name].CopyFrom(graph.signature_def[made])
+        graph.ClearField("signature_def")
+        graph.MergeFrom(kept)
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(model.SerializeToString(deterministic=True))

@@ -1,0 +1,1 @@
+"""Images as tensors: decoding, also of untrusted bytes, and augmentation."""

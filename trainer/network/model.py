@@ -1,0 +1,223 @@
+"""The one model_fn: from bottleneck features at the cut, or from images, to classes.
+
+What a graph holds follows from what it is fed. Fed features at the cut, as in most training, it has only the layers
+after the cut (none at all for pooled features, then a step takes milliseconds); fed images, as in the exported model,
+it has the whole network. Variables have the same names either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from core import rules, signatures
+from core.settings.training import TrainerConfig, TrainingConfig
+from trainer import preprocessing
+from trainer.network import backbone, head
+from trainer.training import checkpoints, optimizers
+from trainer.training.inputs import FEATURES
+
+LOSS = "average_loss"
+"""The evaluation's loss, over all examples. (Estimator's own averages over batches.)
+
+In the event files of training it is a batch's, without penalties, so that both compare; `loss` is what is minimised.
+"""
+
+ACCURACY = "accuracy"
+
+_PRETRAINED = "pretrained"
+"""Scope of the values that L2-SP measures from; not exported."""
+
+LOSS_TENSOR = "training_loss:0"
+"""The training graph's loss, for hooks."""
+
+ModelFn = Callable[..., tf.estimator.EstimatorSpec]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What decides the network.
+
+    Attributes:
+        config: of the Trainer.
+        classes: names, in the order of the labels.
+        cut: where features enter the network; None: it is always fed images.
+        backbone_directory: where the pre-trained weights are.
+        moments: of the pooled features before training; None where a checkpoint says how they are standardised.
+        warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
+        class_weights: a factor of the loss for each class; None: all 1.
+    """
+
+    config: TrainerConfig
+    classes: tuple[str, ...]
+    cut: str | None
+    backbone_directory: str
+    moments: head.Moments | None = None
+    warm_start: str | None = None
+    class_weights: tuple[float, ...] | None = None
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether training begins with the head of an earlier model, and with the base which that head was made for."""
+        return self.warm_start is not None and self.moments is None
+
+
+def make_model_fn(model: Model) -> ModelFn:
+    """The model_fn of `tf.estimator.Estimator`, for training and for the export."""
+
+    def model_fn(
+        features: dict[str, tf.Tensor],
+        labels: tf.Tensor | None,
+        mode: str,
+        config: tf.estimator.RunConfig | None = None,
+    ) -> tf.estimator.EstimatorSpec:
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        head_only = training and is_head_phase(model.config.training, config.model_dir if config else None)
+        pooled, network = base(model, features, training and not head_only)
+        settings = model.config.head
+        seed = _step_seed(model.config.training.seed) if training else None
+        logits, head_variables = head.build(pooled, settings, len(model.classes), seed, model.moments)
+        if mode == tf.estimator.ModeKeys.PREDICT:
+            return _prediction(model, logits, features)
+        _start_from_backbone(model, network)
+        _start_warm(model.warm_start)
+        smoothing = settings.label_smoothing if training else 0.0
+        losses = _losses(logits, labels, model.class_weights, smoothing)
+        loss = tf.reduce_mean(losses)
+        if training:
+            tf.compat.v1.summary.scalar(LOSS, loss)
+            if settings.l2:
+                loss += settings.l2 * head.squared_kernels(head_variables)
+            if model.config.fine_tune.l2_sp and _trained_in_base(model, network):
+                loss += model.config.fine_tune.l2_sp * _squared_distance_to_backbone(model, network)
+            loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
+            of_base, updates = _trained_in_base(model, network), network.updates if network else []
+            train_op = optimizers.step(model.config.training, loss, head_variables, of_base, updates, head_only)
+            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        metrics = {
+            LOSS: tf.compat.v1.metrics.mean(losses),
+            ACCURACY: tf.compat.v1.metrics.accuracy(labels, tf.argmax(logits, axis=-1)),
+        }
+        return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+
+    return model_fn
+
+
+def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, backbone.Network | None]:
+    """Builds the base from where `features` enter it.
+
+    Args:
+        model: see `Model`.
+        features: `image` float32 [b, S, S, 3], or else `features` at the cut, float32 [b, c] or [b, h, w, c].
+        training: whether trainable BatchNorm uses the batch's statistics.
+
+    Returns:
+        The pooled features, float32 [b, c], and the layers built; None where the features are pooled already.
+    """
+    output = model.config.backbone.output
+    if preprocessing.IMAGE in features:
+        inputs, start = features[preprocessing.IMAGE], None
+    elif model.cut == backbone.POOLED:
+        return features[FEATURES], None
+    else:
+        inputs, start = features[FEATURES], model.cut
+    trained = rules.trained_layers(model.config.fine_tune, output)
+    network = backbone.build(inputs, start, output, trained, training)
+    return backbone.pooled(network.output), network
+
+
+def is_head_phase(training: TrainingConfig, model_dir: str | None) -> bool:
+    """Whether the next step of the training in `model_dir` is one of those that train the head alone."""
+    if not training.head_steps:
+        return False
+    return checkpoints.step(tf.train.latest_checkpoint(model_dir) if model_dir else None) < training.head_steps
+
+
+def is_exported(name: str) -> bool:
+    """Whether a variable of a training checkpoint is in the exported network: any but the optimizer's."""
+    scope, *rest = name.split("/")
+    return name == tf.compat.v1.GraphKeys.GLOBAL_STEP or (scope in (backbone.SCOPE, head.SCOPE) and len(rest) == 2)
+
+
+def _losses(logits: tf.Tensor, labels: tf.Tensor, class_weights: Sequence[float] | None, smoothing: float) -> tf.Tensor:
+    """The cross-entropy of each example, float32 [b], weighted by its class."""
+    classes = logits.shape[-1]
+    target = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
+    losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    return losses if class_weights is None else losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
+
+
+def _step_seed(seed: int) -> tf.Tensor:
+    """A seed, int [2], for what is random in a step: a restarted training draws what it would have drawn."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    step = tf.compat.v1.train.get_or_create_global_step()
+    return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), step]), replica)
+
+
+def _squared_distance_to_backbone(model: Model, network: backbone.Network | None) -> tf.Tensor:
+    """The sum of the squared differences of what trains in the base from its pre-trained values.
+
+    Those are variables that never change: constants of their size would be written into every event file.
+    """
+    trained = {checkpoints.name_of(variable): variable for variable, _ in _trained_in_base(model, network)}
+    starts = {
+        name: tf.compat.v1.get_variable(name.replace(backbone.SCOPE, _PRETRAINED, 1), variable.shape, trainable=False)
+        for name, variable in trained.items()
+    }
+    tf.compat.v1.train.init_from_checkpoint(backbone.checkpoint_path(model.backbone_directory), starts)
+    return tf.add_n([tf.reduce_sum(tf.square(variable - starts[name])) for name, variable in trained.items()])
+
+
+def _start_from_backbone(model: Model, network: backbone.Network | None) -> None:
+    """Makes the pre-trained weights the variables' initial values, which a checkpoint in model_dir overrides.
+
+    Loading them into a session of one's own would be in vain: the Estimator makes another one and initialises it.
+    """
+    if network is not None:
+        variables = [v for layer in network.variables.values() for v in layer]
+        tf.compat.v1.train.init_from_checkpoint(
+            backbone.checkpoint_path(model.backbone_directory), {checkpoints.name_of(v): v for v in variables}
+        )
+
+
+def _start_warm(checkpoint: str | None) -> None:
+    """Makes a checkpoint's values the initial ones of all variables it has; a checkpoint in model_dir overrides them.
+
+    (Estimator's `warm_start_from` would ask that checkpoint for the optimizer's variables too.)
+    """
+    if checkpoint:
+        known = {name for name, _ in tf.train.list_variables(checkpoint)}
+        variables = {checkpoints.name_of(v): v for v in tf.compat.v1.global_variables()}
+        variables = {name: v for name, v in variables.items() if name in known}
+        tf.compat.v1.train.init_from_checkpoint(checkpoint, variables)
+
+
+def _trained_in_base(model: Model, network: backbone.Network | None) -> list[tuple[tf.Variable, float]]:
+    """What of the built layers trains, kernels and BatchNorm's betas, with the multiplier of the rate, in order."""
+    multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
+    return [(network.variables[layer][0], multiplier) for layer, multiplier in multipliers.items()] if network else []
+
+
+def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
+    """What the exported model answers; `transform_features` gives TFMA the label and never an image."""
+    errors = features[signatures.ERROR]
+    good = tf.equal(errors, "")
+    probabilities = tf.where(good[:, None], tf.nn.softmax(logits), 0.0)
+    names = tf.constant(model.classes)
+    classes = tf.tile(names[None], [tf.shape(logits)[0], 1])
+    answers = {
+        "probabilities": probabilities,
+        "classes": classes,
+        "label": tf.where(good, tf.gather(names, tf.argmax(logits, axis=-1)), ""),
+        "probability": tf.reduce_max(probabilities, axis=-1),
+        signatures.ERROR: errors,
+    }
+    export = tf.estimator.export
+    exports = {
+        signatures.EXAMPLES: export.PredictOutput(answers),
+        signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
+        signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
+    }
+    return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=answers, export_outputs=exports)

@@ -1,0 +1,149 @@
+"""Training on several devices, or in the processes of a cluster: what RunConfig is told, and who does what.
+
+`none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and the
+environment variable TF_CONFIG, as Estimator defines it, tells each which it is: a chief, which also exports the model,
+workers, parameter servers, and an evaluator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from core import atomic_io
+from core.errors import InputError
+from core.settings.training import TrainingConfig
+
+if TYPE_CHECKING:  # imports all of TFX's components, 16 s
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+TASK_FILE = "task.json"
+"""In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
+
+TASK_ARGUMENTS = (
+    "train_files",
+    "eval_files",
+    "transform_graph_path",
+    "base_model",
+    "model_run_dir",
+    "serving_model_dir",
+    "train_steps",
+    "custom_config",
+    "hyperparameters",
+)
+"""What `run_fn` reads of its FnArgs."""
+
+_VARIABLE = "TF_CONFIG"
+_ROLES = ("chief", "worker", "ps", "evaluator")
+_CHECKPOINTS_OF_CLUSTER = 5  # the evaluator is at work on one while the chief writes others
+
+
+def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConfig:
+    """How the Estimator runs in this process.
+
+    Raises:
+        InputError: TF_CONFIG and `training.distribution` do not agree.
+    """
+    shared = {
+        "model_dir": model_dir,
+        "tf_random_seed": training.seed,
+        "save_checkpoints_steps": training.eval_every,
+        "save_summary_steps": max(1, training.eval_every // 10),
+        "log_step_count_steps": training.eval_every,
+    }
+    if training.distribution == "parameter_server":
+        _check_cluster()
+        return tf.estimator.RunConfig(
+            keep_checkpoint_max=_CHECKPOINTS_OF_CLUSTER, experimental_max_worker_delay_secs=0, **shared
+        )
+    session, strategy = session_config(), None
+    if training.distribution == "mirrored":
+        names = devices()
+        strategy = tf.distribute.MirroredStrategy(names)
+        session.device_count["CPU"] = sum("CPU" in name for name in names) or 1
+        session.allow_soft_placement = True
+    with _one_process(training.distribution):
+        return tf.estimator.RunConfig(
+            keep_checkpoint_max=1, session_config=session, train_distribute=strategy, **shared
+        )
+
+
+def devices() -> list[str]:
+    """What `mirrored` trains on: all GPUs of this machine, or else its logical CPU devices."""
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]
+
+
+def session_config() -> tf.compat.v1.ConfigProto:
+    """For sessions of one process: all cores, shared by few operations at a time."""
+    cores = os.cpu_count() or 1
+    return tf.compat.v1.ConfigProto(intra_op_parallelism_threads=cores, inter_op_parallelism_threads=min(cores, 4))
+
+
+def is_in_cluster(config: tf.estimator.RunConfig) -> bool:
+    """Whether this process is one of a cluster's; the evaluator stands outside of its `cluster_spec`."""
+    return bool(config.cluster_spec) or config.task_type == "evaluator"
+
+
+def batches_a_step(config: tf.estimator.RunConfig) -> int:
+    """How many batches of this process's input one step of the training takes."""
+    return config.train_distribute.num_replicas_in_sync if config.train_distribute else 1
+
+
+@contextlib.contextmanager
+def told_to_cluster(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
+    """While the chief of a cluster trains, the others find what they need in `TASK_FILE`."""
+    if not (run_config.is_chief and is_in_cluster(run_config)):
+        yield
+        return
+    path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
+    tf.io.gfile.makedirs(fn_args.model_run_dir)
+    atomic_io.write(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
+    try:
+        yield
+    finally:
+        tf.io.gfile.remove(path)
+
+
+def _check_cluster() -> None:
+    """TF_CONFIG must name a chief, a parameter server, and which of them this process is."""
+    described = _described()
+    cluster, role = described.get("cluster", {}), described.get("task", {}).get("type")
+    if not cluster.get("chief") or not cluster.get("ps") or role not in _ROLES:
+        raise InputError(
+            "training.distribution is parameter_server, but the environment variable TF_CONFIG does not describe a "
+            f"cluster with a chief and a ps, and this process's task (found {json.dumps(described)}). Set it as "
+            "docs/fine-tuning.md shows, or set training.distribution to none or mirrored."
+        )
+
+
+@contextlib.contextmanager
+def _one_process(distribution: str) -> Iterator[None]:
+    """Hides a TF_CONFIG that describes this process alone (Vertex sets one); RunConfig would take it for a cluster."""
+    tasks = [address for addresses in _described().get("cluster", {}).values() for address in addresses]
+    if len(tasks) > 1:
+        raise InputError(
+            f"the environment variable TF_CONFIG describes a cluster of {len(tasks)} processes, but "
+            f"training.distribution is {distribution}: each would train by itself. Set it to parameter_server, or "
+            "unset TF_CONFIG."
+        )
+    hidden = os.environ.pop(_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if hidden is not None:
+            os.environ[_VARIABLE] = hidden
+
+
+def _described() -> dict:
+    text = os.environ.get(_VARIABLE, "{}")
+    try:
+        described = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"the environment variable TF_CONFIG is not JSON: {text!r}") from error
+    return described if isinstance(described, dict) else {}

@@ -1,0 +1,84 @@
+"""What happens between two steps: saying how far training is, and ending it once it no longer improves."""
+
+import time
+
+import tensorflow as tf
+
+from core import progress
+from trainer.network.model import LOSS_TENSOR
+from trainer.training.evaluations import Evaluations
+
+_REPORT_SECONDS = 0.5
+_RELOAD_SECONDS = 5
+
+
+class StopHook(tf.estimator.SessionRunHook):
+    """Ends training once the evaluations say so.
+
+    Estimator runs the checkpoint saver's hook, and with it the evaluation, before this one: so in the same step.
+    """
+
+    def __init__(self, evaluations: Evaluations, reload: bool = False) -> None:
+        """Watches `evaluations`; with `reload`, those that another process writes."""
+        self._evaluations = evaluations
+        self._reload = reload
+        self._last_reload = time.monotonic()
+
+    def after_run(self, run_context: tf.estimator.SessionRunContext, run_values: object) -> None:
+        """See SessionRunHook."""
+        del run_values
+        if self._reload and time.monotonic() - self._last_reload >= _RELOAD_SECONDS:
+            self._evaluations.reload()
+            self._last_reload = time.monotonic()
+        if self._evaluations.should_stop():
+            run_context.request_stop()
+
+
+class StopEvaluator(tf.estimator.SessionRunHook):
+    """Ends a cluster's evaluator once training stops early: it would wait for the last step for ever."""
+
+    class Stopped(Exception):  # noqa: N818 - no error
+        """Nothing is left to evaluate."""
+
+    def __init__(self, evaluations: Evaluations) -> None:
+        self._evaluations = evaluations
+
+    def begin(self) -> None:
+        """See SessionRunHook; called before each evaluation."""
+        if self._evaluations.should_stop():
+            raise StopEvaluator.Stopped
+
+
+class ProgressHook(tf.estimator.SessionRunHook):
+    """Reports the step, the loss and the latest accuracy, twice a second; other steps fetch nothing more."""
+
+    def __init__(self, steps: int, evaluations: Evaluations) -> None:
+        self._steps = steps
+        self._evaluations = evaluations
+        self._last_report = 0.0
+        self._fetches: dict[str, tf.Tensor] = {}
+
+    def begin(self) -> None:
+        """See SessionRunHook."""
+        graph = tf.compat.v1.get_default_graph()
+        self._fetches = {
+            "loss": graph.get_tensor_by_name(LOSS_TENSOR),
+            "step": tf.compat.v1.train.get_global_step(graph),
+        }
+
+    def before_run(self, run_context: tf.estimator.SessionRunContext) -> tf.estimator.SessionRunArgs | None:
+        """See SessionRunHook."""
+        del run_context
+        due = time.monotonic() - self._last_report >= _REPORT_SECONDS
+        return tf.estimator.SessionRunArgs(self._fetches) if due else None
+
+    def after_run(self, run_context: tf.estimator.SessionRunContext, run_values: tf.estimator.SessionRunValues) -> None:
+        """See SessionRunHook."""
+        del run_context
+        if run_values.results is None:
+            return
+        self._last_report = time.monotonic()
+        note = f"loss {run_values.results['loss']:.3f}"
+        if self._evaluations.history:
+            note += f", eval accuracy {self._evaluations.history[-1]['accuracy']:.3f}"
+        progress.report(int(run_values.results["step"]), self._steps, "steps", note)

@@ -1,0 +1,251 @@
+"""What the Estimator reads: bottleneck features from TFRecords, or raw images live through Transform's graph.
+
+Either way records are streamed; only the shuffle buffer is held in memory, and its size is bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from core import inception_v3, tfrecords
+from core.settings.training import AugmentationConfig
+from trainer import preprocessing
+from trainer.images import augmentation as augmentations
+
+FEATURES = "features"
+FORMAT_FILE = "features.json"
+
+_SHUFFLE_BYTES = 256 * 2**20
+_SHUFFLE_RECORDS = 16384  # more mixes no better, and delays the first batch
+_ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFormat:
+    """How a features artifact stores an image (`features.json`).
+
+    Attributes:
+        cut: the place of the network the features were taken at: `pooled` or a block.
+        shape: of one image's features.
+        dtype: `float32` or `float16`, little-endian.
+        views: how many variants of its image a record holds instead of the image's own features; 0: none.
+        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
+    """
+
+    cut: str
+    shape: tuple[int, ...]
+    dtype: str
+    views: int = 0
+    columns: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One split's records and how to read them.
+
+    Attributes:
+        files: paths of TFRecord files, in the order they are read.
+        features: how features are stored; None: the records are raw examples.
+        transform_directory: what Transform wrote; its graph is applied to raw examples.
+    """
+
+    files: tuple[str, ...]
+    features: FeatureFormat | None
+    transform_directory: str
+
+
+def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
+    """The records under TFX's file patterns, and what they are.
+
+    Args:
+        patterns: `<artifact>/Split-<name>/*`, as in `FnArgs.train_files`.
+        transform_directory: what Transform wrote.
+        output: the block whose average is wanted where the records hold those of several.
+
+    Raises:
+        ValueError: no file matches, or the records do not hold that block's average.
+    """
+    files = tfrecords.find(*patterns)
+    if not files:
+        raise ValueError(f"no file matches {', '.join(patterns)}")
+    description = f"{patterns[0].rsplit('/', 2)[0]}/{FORMAT_FILE}"
+    features = None
+    if tf.io.gfile.exists(description):
+        with tf.io.gfile.GFile(description) as file:
+            found = json.load(file)
+        split = patterns[0].rsplit("/", 2)[1].removeprefix("Split-")
+        features = FeatureFormat(
+            found["cut"],
+            tuple(found["shape"]),
+            found["dtype"],
+            found.get("views", {}).get(split, 0),
+            _columns(found.get("outputs", []), output) if output and found["cut"] == inception_v3.POOLED else None,
+        )
+    return Source(tuple(files), features, transform_directory)
+
+
+def _columns(outputs: list[str], output: str) -> tuple[int, int] | None:
+    """Where the average of one block lies among those of `outputs`; None if it is the only one."""
+    if len(outputs) < 2:
+        return None
+    if output not in outputs:
+        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
+    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
+    start = sum(widths[name] for name in outputs[: outputs.index(output)])
+    return start, start + widths[output]
+
+
+def training_input(
+    source: Source,
+    batch_size: int,
+    seed: int,
+    augmentation: AugmentationConfig | None = None,
+    first_batch: int = 0,
+) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
+
+    Args:
+        source: where the records are.
+        batch_size: examples.
+        seed: of what varies; every pass over the records is shuffled by it and the pass's number.
+        augmentation: how images are varied; features are what they are.
+        first_batch: how many batches to leave out, so that a training that was stopped goes on where it was. At most
+            one pass is read for that.
+
+    Returns:
+        Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
+    """
+
+    def input_fn() -> tf.data.Dataset:
+        found = tfrecords.dataset(source.files)
+        done = tf.constant(first_batch * batch_size, tf.int64)
+        size = found.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1) if first_batch else done + 1
+
+        def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+            return found.shuffle(_buffer(source), seed=seed + epoch, reshuffle_each_iteration=False)
+
+        epochs = tf.data.Dataset.range(done // size, tf.int64.max)
+        numbered = epochs.flat_map(shuffled).skip(done % size).enumerate(done)
+        return _batches(source, numbered.batch(batch_size), seed, augmentation)
+
+    return input_fn
+
+
+def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that reads every labelled record once, in order; see `training_input` for its elements.
+
+    Records of a class that the training split does not have cannot be scored, and are left out.
+
+    Raises:
+        ValueError: the records hold variants of their images, on which nothing is to be evaluated.
+    """
+    if source.features is not None and source.features.views:
+        raise ValueError(f"{source.files[0]} holds augmented views; only training reads these")
+
+    def input_fn() -> tf.data.Dataset:
+        known = _label_reader(source)
+        scored = tfrecords.dataset(source.files).filter(lambda record: known(record) >= 0)
+        return _batches(source, scored.enumerate().batch(batch_size))
+
+    return input_fn
+
+
+def sample_input(source: Source, images: int, batch_size: int, seed: int) -> Callable[[], tf.data.Dataset]:
+    """An `input_fn` that reads at most so many records once, shuffled as in training."""
+
+    def input_fn() -> tf.data.Dataset:
+        sample = tfrecords.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
+        return _batches(source, sample.enumerate().batch(batch_size), seed)
+
+    return input_fn
+
+
+def count_labels(source: Source, classes: int) -> list[int]:
+    """How many records each class has, in one pass that decodes no image; records without a known class not counted."""
+    with tf.Graph().as_default():
+        read = _label_reader(source)
+        labels = tfrecords.dataset(source.files).map(read).filter(lambda label: label >= 0)
+        one_hot = labels.map(lambda label: tf.one_hot(label, classes, dtype=tf.int64))
+        total = one_hot.reduce(tf.zeros([classes], tf.int64), lambda sums, one: sums + one)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.tables_initializer())
+            return session.run(total).tolist()
+
+
+def _buffer(source: Source) -> int:
+    size = _ENCODED_IMAGE_BYTES
+    if source.features is not None:
+        size = math.prod(source.features.shape) * tf.as_dtype(source.features.dtype).size
+        size *= max(1, source.features.views)
+    return max(1, min(_SHUFFLE_RECORDS, _SHUFFLE_BYTES // size))
+
+
+def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Serialized record to its label, int64 scalar; -1 where it has none or one that is unknown."""
+    if source.features is not None:
+        spec = {preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64)}
+        return lambda record: tf.io.parse_single_example(record, spec)[preprocessing.LABEL]
+    transform = preprocessing.load_label_transform(source.transform_directory)
+    return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
+
+
+def _batches(
+    source: Source, numbered: tf.data.Dataset, seed: int = 0, augmentation: AugmentationConfig | None = None
+) -> tf.data.Dataset:
+    """Batches of numbers (int64 [b]) and serialized records to batches of what the network reads.
+
+    A record's number, which counts on from epoch to epoch, and the seed decide on its variant.
+    """
+    if source.features is not None:
+        decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
+    else:
+        image = preprocessing.load_image_transform(source.transform_directory)
+        label = preprocessing.load_label_transform(source.transform_directory)
+
+        def transform(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            raw = preprocessing.parse_examples(batch)
+            images = image(raw[preprocessing.ENCODED])
+            if augmentation is not None:
+                seeds = tf.stack([tf.fill(tf.shape(numbers), tf.constant(seed, tf.int64)), numbers], axis=-1)
+                images = augmentations.augment(images, seeds, augmentation)
+            return {preprocessing.IMAGE: images}, label(raw[preprocessing.RAW_LABEL])
+
+        decoded = numbered.map(transform, num_parallel_calls=2)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = 2
+    options.autotune.enabled = False
+    return decoded.prefetch(2).with_options(options)
+
+
+def _feature_decoder(
+    stored: FeatureFormat, seed: int
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
+    spec = {
+        FEATURES: tf.io.FixedLenFeature([max(1, stored.views)], tf.string),
+        preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def decode(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        parsed = tf.io.parse_example(batch, spec)
+        encoded = parsed[FEATURES][:, 0]
+        if stored.views:
+            drawn = tf.random.stateless_uniform(
+                tf.shape(encoded),
+                tf.stack([tf.constant(seed, tf.int64), numbers[0]]),
+                maxval=stored.views,
+                dtype=tf.int32,
+            )
+            encoded = tf.gather(parsed[FEATURES], drawn, batch_dims=1)
+        flat = tf.io.decode_raw(encoded, tf.as_dtype(stored.dtype))
+        features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
+        if stored.columns is not None:
+            features = features[:, slice(*stored.columns)]
+        return {FEATURES: features}, parsed[preprocessing.LABEL]
+
+    return decode

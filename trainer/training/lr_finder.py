@@ -1,0 +1,111 @@
+"""Finds a learning rate: trains some steps at rates that rise exponentially, and looks where the loss falls fastest.
+
+After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3. The rate is multiplied by the
+same factor from step to step; too low, nothing is learnt; too high, the loss rises. In between it falls, and the rate
+where it falls fastest is a good one to start with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from core import progress
+from core.errors import InputError
+from core.settings.training import LearningRateConfig, TrainerConfig
+from trainer.network.model import LOSS_TENSOR, make_model_fn
+from trainer.training import inputs, train_loop
+from trainer.training.distribution import session_config
+
+if TYPE_CHECKING:  # imports all of TFX's components, 16 s
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+_SMOOTHING = 0.9  # of the running mean of the losses
+_DIVERGED = 4.0  # times the lowest loss: no higher rate is worth a look
+_REPORT_EVERY = 10  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a sweep measured.
+
+    Attributes:
+        rates: one a step, rising; ends early where the training diverged.
+        losses: of the steps' batches, before the step.
+        smoothed: their exponential running mean, free of the bias of its start.
+        suggested: the rate at which `smoothed` fell fastest per factor of the rate.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggested: float
+
+
+def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: float, steps: int) -> Sweep:
+    """Trains from the start, with these settings but for the rate; writes nothing.
+
+    Args:
+        settings: of the training.
+        fn_args: as `run_fn` gets them.
+        lowest: the first step's rate.
+        highest: the last step's rate.
+        steps: how many.
+
+    Raises:
+        InputError: no rate made the loss fall; or as `run_fn`.
+    """
+    rate = LearningRateConfig((lowest,), schedule="exponential", decay_rate=highest / lowest, decay_steps=steps - 1)
+    training = dataclasses.replace(settings.training, learning_rate=rate, head_steps=0, distribution="none")
+    model, train, _, _ = train_loop.prepare(dataclasses.replace(settings, training=training), fn_args)
+    losses: list[float] = []
+    with tf.Graph().as_default():
+        tf.compat.v1.set_random_seed(training.seed)
+        iterator = tf.compat.v1.data.make_initializable_iterator(
+            inputs.training_input(train, training.batch_size, training.seed, training.augmentation)()
+        )
+        spec = make_model_fn(model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
+        with tf.compat.v1.Session(config=session_config()) as session:
+            session.run([tf.compat.v1.tables_initializer(), tf.compat.v1.global_variables_initializer()])
+            session.run(iterator.initializer)
+            while len(losses) < steps:
+                loss = float(session.run([LOSS_TENSOR, spec.train_op])[0])
+                if not math.isfinite(loss) or (
+                    losses and smooth([*losses, loss])[-1] > _DIVERGED * min(smooth(losses))
+                ):
+                    break
+                losses.append(loss)
+                if len(losses) % _REPORT_EVERY == 0:
+                    progress.report(len(losses), steps, "steps", f"loss {loss:.3f}")
+    rates = tuple(lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(len(losses)))
+    smoothed = smooth(losses)
+    return Sweep(rates, tuple(losses), smoothed, suggest(rates, smoothed))
+
+
+def smooth(losses: list[float]) -> tuple[float, ...]:
+    """The exponential running mean, divided by the weight that it has seen so far."""
+    mean, found = 0.0, []
+    for i, loss in enumerate(losses, start=1):
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+        found.append(mean / (1 - _SMOOTHING**i))
+    return tuple(found)
+
+
+def suggest(rates: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
+    """Where the loss falls fastest, up to its lowest point.
+
+    Raises:
+        InputError: it does not fall.
+    """
+    end = int(np.argmin(smoothed)) + 1 if smoothed else 0
+    if end < 3:
+        raise InputError(
+            "no learning rate made the loss fall: begin the sweep with a lower rate (--lowest), or look for a mistake "
+            "in the labels"
+        )
+    slopes = np.gradient(np.asarray(smoothed[:end]), np.log(np.asarray(rates[:end])))
+    return rates[int(np.argmin(slopes))]

@@ -1,0 +1,61 @@
+"""One step of training: one backward pass, and an optimizer for every rate."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from core.settings.training import TrainingConfig
+from trainer.training import schedules
+
+
+def step(
+    config: TrainingConfig,
+    loss: tf.Tensor,
+    of_head: Sequence[tf.Variable],
+    of_base: Sequence[tuple[tf.Variable, float]],
+    updates: Sequence[tf.Operation],
+    head_only: bool,
+) -> tf.Operation:
+    """Makes the operation that trains by one batch and counts the global step on.
+
+    A multiplier scales the rate of its group's own optimizer; scaling the gradients would do nothing under Adam and
+    RMSprop, which divide by their size. With `head_only`, the base's optimizers are made, so that their state is in the
+    checkpoints as the next phase expects, but do not run; nor does the backward pass through the base.
+
+    Args:
+        config: optimizer and rate.
+        loss: what is minimised, a scalar.
+        of_head: the head's variables.
+        of_base: the base's that train, each with the multiplier of its rate.
+        updates: of BatchNorm's statistics.
+        head_only: whether the base stands still.
+    """
+    counter = tf.compat.v1.train.get_or_create_global_step()
+    done = tf.identity(counter)  # read once: while one optimizer still uses the rate, another's end counts the step
+    rate = schedules.learning_rate(config.learning_rate, done, config.steps)
+    tf.compat.v1.summary.scalar("learning_rate", rate)
+    groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
+    for variable, multiplier in of_base:
+        groups[multiplier].append(variable)
+    variables = [*of_head, *(v for _, group in sorted(groups.items()) for v in group)]
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # whose gradients the optimizers add up
+    gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss / replicas, variables), strict=True))
+
+    def apply(multiplier: float, group: Sequence[tf.Variable], counter: tf.Variable | None = None) -> tf.Operation:
+        pairs = [(gradients[v.ref()], v) for v in group]
+        return _optimizer(config, rate * multiplier).apply_gradients(pairs, counter)
+
+    train_base = [apply(multiplier, group) for multiplier, group in sorted(groups.items())]
+    train_head = apply(1.0, of_head, counter)
+    return train_head if head_only else tf.group(train_head, *train_base, *updates)
+
+
+def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Optimizer:
+    if config.optimizer == "adam":
+        return tf.compat.v1.train.AdamOptimizer(rate)
+    if config.optimizer == "rmsprop":
+        return tf.compat.v1.train.RMSPropOptimizer(rate, momentum=config.momentum or 0.0)
+    return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9 if config.momentum is None else config.momentum)

@@ -1,0 +1,1 @@
+"""Pre-trained weights: where they come from, and how each format is read."""

@@ -1,0 +1,103 @@
+"""Weights that are downloaded once and then read from a cache: Keras's file of ImageNet, and TF-Hub's modules."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pathlib
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+from core.errors import InputError
+
+FILE_NAME = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{FILE_NAME}"
+MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
+"""What `keras.applications.InceptionV3(weights="imagenet", include_top=False)` downloads, and its published hash."""
+
+_STALLED_AFTER = 20.0  # seconds without a byte
+_PROBE = 3.0  # seconds
+
+
+class UnreachableError(Exception):
+    """The network does not give what no cache has; the message says what, why, and which file to put where."""
+
+
+def imagenet_file() -> pathlib.Path:
+    """Keras's file from its cache, or downloaded into it.
+
+    Raises:
+        UnreachableError: it is in no cache and cannot be downloaded.
+        InputError: another file lies in its place.
+    """
+    cached = next((d / FILE_NAME for d in cache_directories() if (d / FILE_NAME).is_file()), None)
+    if cached is not None:
+        found = hashlib.md5(cached.read_bytes()).hexdigest()
+        if found != MD5:  # Keras would download anew, and on failure delete the user's file
+            raise InputError(
+                f"{cached} is not the file that Keras publishes (MD5 {found}, expected {MD5}). "
+                "Delete it to have it downloaded again, or set backbone.weights to its path to use it as it is."
+            )
+        return cached
+    try:
+        with _impatient(URL):
+            from keras.utils import get_file  # TensorFlow takes seconds to import, and only a download needs it
+
+            cache_directories()[0].parent.mkdir(parents=True, exist_ok=True)
+            return pathlib.Path(get_file(FILE_NAME, URL, cache_subdir="models", file_hash=MD5))
+    except Exception as error:  # get_file wraps what urllib says in a bare Exception
+        raise UnreachableError(
+            "The ImageNet weights of InceptionV3 are not in Keras's cache and cannot be downloaded "
+            f"({error}). Put {FILE_NAME} into {cache_directories()[0]}"
+        ) from error
+
+
+def is_handle(weights: str) -> bool:
+    """Whether `weights` is what TensorFlow Hub downloads: the address of a module."""
+    return weights.startswith(("https://", "http://"))
+
+
+def hub_folder(handle: str) -> pathlib.Path:
+    """The SavedModel that a TF-Hub handle stands for, from TF-Hub's cache (`TFHUB_CACHE_DIR`) or downloaded into it.
+
+    Raises:
+        UnreachableError: it is not in the cache and cannot be downloaded.
+    """
+    import tensorflow_hub
+
+    try:
+        with _impatient(handle, probe=False):  # the cache is TF-Hub's to look into
+            return pathlib.Path(tensorflow_hub.resolve(handle))
+    except Exception as error:  # whatever urllib, tarfile or TF-Hub raise
+        raise UnreachableError(
+            f"The TF-Hub module {handle} is not in TF-Hub's cache and cannot be downloaded ({error}). Download it "
+            "elsewhere and set backbone.weights to its folder"
+        ) from error
+
+
+def cache_directories() -> list[pathlib.Path]:
+    """Where `keras.utils.get_file` looks: the second where the first cannot be written."""
+    return [pathlib.Path.home() / ".keras" / "models", pathlib.Path("/tmp/.keras/models")]
+
+
+@contextlib.contextmanager
+def _impatient(url: str, probe: bool = True) -> Iterator[None]:
+    """Lets a download fail that stalls.
+
+    With `probe`, raises OSError at once where its host, or the proxy in front of it, accepts no TCP connection.
+    """
+    if probe:
+        target = urllib.parse.urlsplit(urllib.request.getproxies().get("https") or url)
+        port = target.port or (443 if target.scheme == "https" else 80)
+        try:
+            socket.create_connection((target.hostname or "", port), timeout=_PROBE).close()
+        except OSError as error:
+            raise OSError(f"{urllib.parse.urlsplit(url).hostname} cannot be reached") from error
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_STALLED_AFTER)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,176 @@
+"""Checkpoints and SavedModels of InceptionV3, whose tensors are found by name: TF-slim's, Keras's, and our own.
+
+The mapping from slim is by name alone: slim and Keras make their convolutions in the same order, so the k-th scope of
+`SLIM_SCOPES` is Keras's `conv2d_k` with `batch_normalization_k`. Both have a BatchNorm without gamma and with an
+epsilon of 0.001, and both scale images to [-1, 1].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+from core import inception_v3
+from core.errors import InputError
+from trainer.training import checkpoints
+
+_SCOPE = "InceptionV3"  # slim's, and ours
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_5 = (("0a_1x1",), ("0a_1x1", "0b_5x5"), ("0a_1x1", "0b_3x3", "0c_3x3"), ("0b_1x1",))
+_6 = (
+    ("0a_1x1",),
+    ("0a_1x1", "0b_1x7", "0c_7x1"),
+    ("0a_1x1", "0b_7x1", "0c_1x7", "0d_7x1", "0e_1x7"),
+    ("0b_1x1",),
+)
+_BRANCHES = {
+    "Mixed_5b": _5,
+    "Mixed_5c": (_5[0], ("0b_1x1", "Conv_1_0c_5x5"), *_5[2:]),  # named so in slim
+    "Mixed_5d": _5,
+    "Mixed_6a": (("1a_1x1",), ("0a_1x1", "0b_3x3", "1a_1x1")),
+    "Mixed_6b": _6,
+    "Mixed_6c": _6,
+    "Mixed_6d": _6,
+    "Mixed_6e": _6,
+    "Mixed_7a": (("0a_1x1", "1a_3x3"), ("0a_1x1", "0b_1x7", "0c_7x1", "1a_3x3")),
+    "Mixed_7b": (("0a_1x1",), ("0a_1x1", "0b_1x3", "0b_3x1"), ("0a_1x1", "0b_3x3", "0c_1x3", "0d_3x1"), ("0b_1x1",)),
+    "Mixed_7c": (("0a_1x1",), ("0a_1x1", "0b_1x3", "0c_3x1"), ("0a_1x1", "0b_3x3", "0c_1x3", "0d_3x1"), ("0b_1x1",)),
+}
+SLIM_SCOPES = (
+    *_STEM,
+    *(
+        f"{block}/Branch_{branch}/{conv if conv.startswith('Conv') else f'Conv2d_{conv}'}"
+        for block, branches in _BRANCHES.items()
+        for branch, convs in enumerate(branches)
+        for conv in convs
+    ),
+)
+"""The scopes of slim's 94 convolutions below `InceptionV3/`, in the order in which they are made.
+
+Source: `tf_slim/nets/inception_v3.py`; `inception_v3_2016_08_28.tar.gz` has the same names.
+"""
+
+Names = Mapping[str, str]
+"""Our name of a tensor, `<canonical layer>/<weight>`, to its name in a file."""
+
+
+def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
+    """Reads the network's tensors from a checkpoint, also one inside a SavedModel.
+
+    Args:
+        prefix: of the checkpoint; of TensorFlow's first format (one file), its path.
+        where: what the user calls it, for messages.
+        output: the last block that must be there; layers beyond it are read where the file has them.
+
+    Returns:
+        float32 arrays by `<canonical layer>/<weight>`, in the network's order.
+
+    Raises:
+        InputError: not a checkpoint, or of another network; or the first tensor that is missing or does not fit, with
+            its name and shape.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = reader.get_variable_to_shape_map()
+        keys = _keys(reader, shapes)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{where} is neither a Keras .h5 file nor a TensorFlow checkpoint: {reason}") from error
+    names = _translated(keys, where)
+    scales = (theirs.removesuffix("beta") + "gamma" for name, theirs in names.items() if name.endswith("/beta"))
+    gamma = next((scale for scale in scales if scale in keys), None)
+    if gamma:
+        raise InputError(
+            f"{where} has a BatchNorm with gamma ({gamma}), which InceptionV3 of slim and Keras has not. Multiply the "
+            "kernel before it and its moving_mean by gamma, and leave gamma out: docs/fine-tuning.md says when that is "
+            "exact."
+        )
+    needed = {layer.name for layer in inception_v3.between(None, output)}
+    arrays = {}
+    for layer in inception_v3.layers():
+        theirs = {weight: names.get(f"{layer.name}/{weight}", "") for weight, _ in layer.weights}
+        if layer.name not in needed and not all(name in keys for name in theirs.values()):
+            continue
+        for weight, shape in layer.weights:
+            name = theirs[weight]
+            if name not in keys:
+                raise InputError(
+                    f"{where} is not a whole InceptionV3: it has no tensor {name or f'for {layer.name}/{weight}'}, "
+                    f"which would have the shape {shape}. backbone.output: {output} needs it."
+                )
+            found = tuple(shapes[keys[name]])
+            if found != shape:
+                raise InputError(
+                    f"{where} does not fit InceptionV3: its tensor {name} has the shape {found}, where "
+                    f"{layer.name}/{weight} of shape {shape} belongs."
+                )
+            try:
+                value = np.asarray(checkpoints.tensor(reader, keys[name])).astype(np.float32)
+            except tf.errors.OpError as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{where} is damaged: its tensor {name} cannot be read: {reason}") from error
+            if not np.isfinite(value).all():
+                raise InputError(f"{where} is damaged: its tensor {name} holds NaN or infinity.")
+            arrays[f"{layer.name}/{weight}"] = value
+    return arrays
+
+
+def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str, str]:  # type: ignore[name-defined]
+    """A variable's name to its key in the checkpoint; TF2 keys by the path of Python attributes, and tells the name."""
+    if _OBJECT_GRAPH not in shapes:
+        return {name: name for name in shapes}
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
+    attributes = [attribute for node in graph.nodes for attribute in node.attributes]
+    return {a.full_name or a.checkpoint_key: a.checkpoint_key for a in attributes if a.checkpoint_key in shapes}
+
+
+def _translated(found: Iterable[str], where: str) -> Names:
+    """Recognises whose names they are, and maps ours onto them."""
+    found = list(found)
+    if f"{_SCOPE}/conv2d/kernel" in found:
+        ours = [f"{layer.name}/{weight}" for layer in inception_v3.layers() for weight, _ in layer.weights]
+        return {name: f"{_SCOPE}/{name}" for name in ours}
+    first = f"{_SCOPE}/{SLIM_SCOPES[0]}/weights"
+    for name in found:
+        if name == first or name.endswith(f"/{first}"):
+            return _slim(name.removesuffix(f"{SLIM_SCOPES[0]}/weights"))
+    kernels = _numbered(found, "conv2d", "kernel")
+    if kernels:
+        return _keras(found)
+    some = ", ".join(sorted(found)[:3]) or "none"
+    raise InputError(
+        f"{where} holds no InceptionV3 known here: neither TF-slim's names ({first}), nor Keras's (conv2d/kernel), nor "
+        f"this pipeline's ({_SCOPE}/conv2d/kernel). Its first tensors: {some}."
+    )
+
+
+def _slim(scope: str) -> Names:
+    names = {}
+    for number, slim in enumerate(SLIM_SCOPES):
+        suffix = f"_{number}" if number else ""
+        names[f"conv2d{suffix}/kernel"] = f"{scope}{slim}/weights"
+        for weight in ("beta", "moving_mean", "moving_variance"):
+            names[f"batch_normalization{suffix}/{weight}"] = f"{scope}{slim}/BatchNorm/{weight}"
+    return names
+
+
+def _keras(found: Iterable[str]) -> Names:
+    """By order: Keras numbers layers on through a process, so a network's first convolution may be `conv2d_94`."""
+    found = list(found)
+    names: dict[str, str] = {}
+    for kind, weights in (("conv2d", ("kernel",)), ("batch_normalization", ("beta", "moving_mean", "moving_variance"))):
+        for number, theirs in enumerate(_numbered(found, kind, weights[0])):
+            suffix = f"_{number}" if number else ""
+            names |= {f"{kind}{suffix}/{weight}": f"{theirs}/{weight}" for weight in weights}
+    return names
+
+
+def _numbered(found: Iterable[str], kind: str, weight: str) -> list[str]:
+    """The layers `kind`, `kind_1`, … that have the weight, by their number."""
+    matches = [m for m in (re.fullmatch(rf"({kind}(?:_(\d+))?)/{weight}", name) for name in found) if m]
+    return [m[1] for m in sorted(matches, key=lambda m: int(m[2] or 0))]

@@ -1,0 +1,183 @@
+"""Where pre-trained weights come from: ImageNet through Keras's cache, a file or folder, TF-Hub, or a random draw."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import logging
+import math
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from core import inception_v3
+from core.errors import InputError
+from core.settings.training import BackboneConfig
+from trainer.weights import download
+from trainer.weights.h5 import Arrays, read_h5
+
+RANDOM_SEED = 20151202
+"""Of `weights: random`; one fixed value, so that every process draws the same network."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_SAVED_MODEL = "saved_model.pb"
+_CHECKPOINT_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
+
+
+def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
+    """The weights `config` asks for.
+
+    Returns:
+        The arrays, float32, by `<canonical layer>/<weight>`, at least up to `config.output`; where they came from
+        (`imagenet`, `random`, a TF-Hub handle, or the name of a file or folder); and a SHA-256, of the file's bytes, of
+        all files of a checkpoint or SavedModel, or, for `random`, of the arrays'.
+
+    Raises:
+        InputError: what is named is missing or does not fit, or can be had neither from a cache nor from the network
+            and `if_unreachable` is `error`.
+    """
+    if config.weights == "random":
+        return _drawn()
+    try:
+        with _local(config.weights) as path:
+            files = _files(path, config.weights)
+            return _read(path, files, config), _source(config.weights, path), _sha256(files)
+    except download.UnreachableError as error:
+        if config.if_unreachable == "error":
+            raise InputError(
+                f"{error}, or set backbone.weights to the path of a Keras .h5 file, a checkpoint or a SavedModel, or, "
+                "to go on with an untrained network, set backbone.if_unreachable to random."
+            ) from error
+        logging.getLogger(__name__).warning("THE BASE NETWORK IS RANDOM, as if_unreachable allows it: %s.", error)
+        return _drawn()
+
+
+def fingerprint(weights: str) -> str:
+    """A text that changes when the same setting would give other weights; for cache keys.
+
+    Needs no TensorFlow but to download.
+
+    Args:
+        weights: as in `BackboneConfig.weights`.
+
+    Returns:
+        The SHA-256 of what would be read. For ImageNet's, which is downloaded if it is not there yet, the hash it is
+        checked against. `unreachable` where a download fails: so a run that fell back to a random network is not
+        served again from a cache once the weights can be had.
+
+    Raises:
+        InputError: `weights` is a path where there is nothing that could be read.
+    """
+    if weights == "random":
+        return f"random-{RANDOM_SEED}"
+    try:
+        with _local(weights) as path:
+            return download.MD5 if weights == "imagenet" else _sha256(_files(path, weights))
+    except download.UnreachableError:
+        return "unreachable"
+
+
+def _read(path: pathlib.Path, files: list[pathlib.Path], config: BackboneConfig) -> Arrays:
+    if len(files) == 1:
+        with path.open("rb") as file:
+            is_hdf5 = file.read(len(_HDF5)) == _HDF5
+        if is_hdf5 or path.suffix in (".h5", ".hdf5", ".keras"):
+            return read_h5(path)
+    from trainer.weights import named  # needs TensorFlow, seconds to import
+
+    prefix = path / "variables" / "variables" if path.is_dir() else path
+    return named.read(str(prefix), config.weights, config.output)
+
+
+def _source(weights: str, path: pathlib.Path) -> str:
+    """A short name for people."""
+    if weights == "imagenet" or download.is_handle(weights):
+        return weights
+    return f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
+
+
+def _drawn() -> tuple[Arrays, str, str]:
+    """Keras's own initial values (Glorot uniform kernels, identity BatchNorm) from a fixed seed."""
+    generator = np.random.default_rng(RANDOM_SEED)
+    arrays: Arrays = {}
+    for layer in inception_v3.layers():
+        for weight, shape in layer.weights:
+            if weight == "kernel":
+                limit = math.sqrt(6.0 / (math.prod(shape[:2]) * (shape[2] + shape[3])))
+                value = ((2 * generator.random(shape, np.float32) - 1) * limit).astype(np.float32)
+            else:
+                value = np.full(shape, float(weight == "moving_variance"), np.float32)
+            arrays[f"{layer.name}/{weight}"] = value
+    digest = hashlib.sha256()
+    for name, value in arrays.items():
+        digest.update(name.encode())
+        digest.update(value.tobytes())
+    return arrays, "random", digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _local(weights: str) -> Iterator[pathlib.Path]:
+    """The local file, SavedModel folder or checkpoint prefix; what is on a remote file system is copied for the while.
+
+    Raises UnreachableError for ImageNet's weights and TF-Hub handles.
+    """
+    if weights == "imagenet":
+        yield download.imagenet_file()
+    elif download.is_handle(weights):
+        yield download.hub_folder(weights)
+    elif "://" not in weights:
+        yield pathlib.Path(_CHECKPOINT_PART.sub("", weights)).expanduser()
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield _copied(_CHECKPOINT_PART.sub("", weights).rstrip("/"), pathlib.Path(directory))
+
+
+def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
+    """Copies a file, a SavedModel or a checkpoint's parts; nothing where there is none."""
+    from tensorflow.io import gfile  # knows gs:// and the like; slow to import
+
+    target = directory / pathlib.PurePosixPath(remote).name
+    found = [remote] if gfile.exists(remote) else gfile.glob([f"{remote}.index", f"{remote}.data-*"])
+    if gfile.isdir(remote):
+        found = [name for name in (f"{remote}/{_SAVED_MODEL}",) if gfile.exists(name)]
+        found += gfile.glob(f"{remote}/variables/*")
+        (target / "variables").mkdir(parents=True)
+    for name in found:
+        gfile.copy(name, str(directory / pathlib.PurePosixPath(name).relative_to(pathlib.PurePosixPath(remote).parent)))
+    return target
+
+
+def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:
+    """All that is read of a file, SavedModel folder or checkpoint prefix, in a fixed order."""
+    if path.is_file():
+        return [path]
+    if (path / _SAVED_MODEL).is_file():
+        return [path / _SAVED_MODEL, *sorted((path / "variables").glob("variables.*"))]
+    if path.is_dir():
+        inside = next((p for p in sorted(path.iterdir(), reverse=True) if (p / _SAVED_MODEL).is_file()), None)
+        hint = f"give one of its versions, such as {inside}" if inside else "of a checkpoint, give its prefix"
+        raise InputError(
+            f"backbone.weights is {weights!r}: the folder is no SavedModel, it has no {_SAVED_MODEL}; {hint}."
+        )
+    parts = [p for p in sorted(path.parent.glob(f"{glob.escape(path.name)}.*")) if _CHECKPOINT_PART.search(p.name)]
+    if not parts:
+        raise InputError(
+            f"backbone.weights is {weights!r}: neither imagenet, nor random, nor a file, a SavedModel's folder, a "
+            f"checkpoint's prefix ({path.absolute()}) or a TF-Hub handle (https://…)."
+        )
+    return parts
+
+
+def _sha256(files: list[pathlib.Path]) -> str:
+    """Of the one file's bytes; of several files, of their names and hashes."""
+    if len(files) > 1:
+        return hashlib.sha256("".join(f"{f.name} {_sha256([f])}\n" for f in files).encode()).hexdigest()
+    digest = hashlib.sha256()
+    with files[0].open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
