@@ -86,6 +86,7 @@ lint: setup ## format check, lint, types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports
 
 format: setup ## format the code
 	@.venv/bin/ruff format .

@@ -24,10 +24,11 @@ from components.ingestion.image_ingestion import Distribute, Ingest, read_facts,
 from components.ingestion.image_layout import AUTO, TFRECORDS, Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.slice_features import Edges
-from components.ingestion.spans import read_spans, resolve, split_pattern
+from components.ingestion.spans import read_spans, resolve
 from core import progress
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.uris import split_pattern
 
 REJECTS = "rejects"
 SPANS = "spans"

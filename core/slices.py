@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from core.errors import InputError
+
 LABEL = "label"
 """The one slice that is a feature of every example anyway."""
+
+CROSS = "*"
+"""Joins features to a crossed slice: `label*brightness`."""
 
 _PREFIX = "slice/"
 
@@ -28,3 +33,23 @@ def name_of(feature: str) -> str:
 def title(parts: Iterable[tuple[str, str]]) -> str:
     """How a slice is called: `label=roses`, `label=roses, brightness=dark` where crossed, "" for the whole split."""
     return ", ".join(f"{name}={value}" for name, value in parts)
+
+
+def feature_keys(slices: Iterable[str]) -> list[list[str]]:
+    """The features of the tf.Examples that each slice crosses; one for a plain slice.
+
+    Raises:
+        InputError: a slice has an empty name, or is given twice.
+    """
+    crosses: list[list[str]] = []
+    for name in slices:
+        parts = [part.strip() for part in name.split(CROSS)]
+        if not all(parts) or len(set(parts)) < len(parts):
+            raise InputError(
+                f"evaluation.slices: {name!r} is not a feature's name, nor different ones joined by {CROSS}"
+            )
+        cross = [feature_of(part) for part in parts]
+        if sorted(cross) in map(sorted, crosses):
+            raise InputError(f"evaluation.slices: {name!r} is given twice")
+        crosses.append(cross)
+    return crosses

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluation.eval_config import feature_keys
 from components.ingestion import spans
 from core import slices
 from core.errors import InputError
 from core.settings.data import DIGITS, TFDS
 from core.settings.loading import Settings
+from core.uris import split_pattern
 
 if TYPE_CHECKING:
     from components.ingestion.image_layout import Listing
@@ -36,7 +36,7 @@ def images_folder(settings: Settings, home: Path) -> str:
     if "://" in images:
         return images
     directory = Path(images).expanduser().resolve()
-    base, _ = spans.split_pattern(str(directory))
+    base, _ = split_pattern(str(directory))
     if not Path(base).is_dir():
         raise InputError(
             f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
@@ -52,7 +52,7 @@ def list_images(settings: Settings, images: str) -> Listing:
         InputError: there is no such folder or span, or it is not laid out as it must be.
     """
     data = settings.data
-    base, pattern = spans.split_pattern(images)
+    base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
     return spans.read_spans(base, folders, data.layout, data.metadata or "")
@@ -73,7 +73,7 @@ def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
 
 def _check_slices(named: Sequence[str], known: Sequence[str]) -> None:
     """TFMA is silent about a feature that no image has, and a gate on its slices would never close."""
-    for key in (key for keys in feature_keys(named) for key in keys):
+    for key in (key for keys in slices.feature_keys(named) for key in keys):
         if key not in known:
             names = [slices.name_of(k) for k in known if slices.is_slice(k)]
             raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {', '.join(names)}")

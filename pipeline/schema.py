@@ -15,8 +15,8 @@ from components.ingestion.image_layout import Listing
 from components.ingestion.image_statistics import STATISTICS
 from components.validation import data_problems
 from core import slices
+from core.atomic_io import write_text
 from core.errors import InputError
-from core.files import write
 from core.image_limits import DEFAULT_LIMITS, PictureLimits
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
@@ -49,7 +49,7 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: PictureLimits
     text = _HEADER.format(name=name, origin=listing.describe().split(":")[0])
     text += text_format.MessageToString(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text)
+    write_text(path, text)
     return text, True
 
 

@@ -21,8 +21,8 @@ from core import progress
 from core.errors import InputError
 from core.settings import converter as config_values
 from core.settings.training import TrainerConfig
+from core.settings.tuner import TunerConfig
 from trainer.training import search_space, train_loop
-from trainer.training.search_space import TunerConfig
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs

@@ -11,30 +11,10 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from core import slices as slice_names
-from core.errors import InputError
+from core.slices import feature_keys
 
 if TYPE_CHECKING:
     import tensorflow_model_analysis as tfma
-
-CROSS = "*"
-"""Joins features to a crossed slice: `label*brightness`."""
-
-METRICS = (
-    "accuracy",
-    "top_3_accuracy",
-    "cross_entropy",
-    "expected_calibration_error",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_auc",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "weighted_auc",
-)
-"""Names of the metrics that settings may bound; those of classes are measured too."""
 
 
 def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.EvalConfig:
@@ -85,23 +65,3 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
             )
         ],
     )
-
-
-def feature_keys(slices: Iterable[str]) -> list[list[str]]:
-    """The features of the tf.Examples that each slice crosses; one for a plain slice.
-
-    Raises:
-        InputError: a slice has an empty name, or is given twice.
-    """
-    crosses: list[list[str]] = []
-    for name in slices:
-        parts = [part.strip() for part in name.split(CROSS)]
-        if not all(parts) or len(set(parts)) < len(parts):
-            raise InputError(
-                f"evaluation.slices: {name!r} is not a feature's name, nor different ones joined by {CROSS}"
-            )
-        cross = [slice_names.feature_of(part) for part in parts]
-        if sorted(cross) in map(sorted, crosses):
-            raise InputError(f"evaluation.slices: {name!r} is given twice")
-        crosses.append(cross)
-    return crosses

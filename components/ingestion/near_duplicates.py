@@ -20,8 +20,6 @@ from scipy.sparse.csgraph import connected_components
 THUMBNAIL = 16
 """Side in pixels."""
 
-MAX_DISTANCE = 12
-
 _SIDE, _LOW, _BITS = 32, 8, 64
 _CORRELATED = 0.994
 _FLAT = 2.0  # grey levels: a picture of one colour has no structure to compare
@@ -53,7 +51,7 @@ def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarr
     Args:
         hashes: uint64 [n].
         thumbnails: uint8 [n, `THUMBNAIL`²].
-        distance: the bits in which the hashes may differ, at most `MAX_DISTANCE`.
+        distance: the bits in which the hashes may differ, at most `core.settings.data.MAX_HASH_DISTANCE`.
 
     Returns:
         int64 [m, 2], indices.

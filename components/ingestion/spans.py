@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from components.ingestion.image_folder import is_remote
 from core.errors import InputError
+from core.uris import DATE_SPECS, SPAN_SPEC
 
 if TYPE_CHECKING:
     from components.ingestion.image_layout import Listing
 
-_SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
-_DATE = {"YYYY": 4, "MM": 2, "DD": 2}
 _EPOCH = datetime.date(1970, 1, 1)
 
 
@@ -36,29 +35,6 @@ class Span(NamedTuple):
     number: int
     version: int | None
     folder: str
-
-
-def split_pattern(images: str) -> tuple[str, str]:
-    """A data folder as (folder, pattern): what comes before the first part with a spec, and the rest, or "".
-
-    Raises:
-        ValueError: the specs are none that TFX knows, or do not go together.
-    """
-    parts = images.rstrip("/").split("/")
-    first = next((i for i, part in enumerate(parts) if "{" in part), len(parts))
-    base, pattern = "/".join(parts[:first]), "/".join(parts[first:])
-    specs = [name for name, _ in _SPEC.findall(pattern)]
-    plain = _SPEC.sub("", pattern)
-    if pattern and (
-        set("{}*?[]") & set(plain)
-        or len(set(specs)) < len(specs)
-        or {*specs} - {"VERSION"} not in ({"SPAN"}, set(_DATE))
-    ):
-        raise ValueError(
-            f"{pattern!r} is no pattern of spans; it must have {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, each once, "
-            "and may have {VERSION}, as in photos/day-{SPAN} or photos/day-{SPAN}/v{VERSION}"
-        )
-    return base, pattern
 
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
@@ -81,7 +57,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
 
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
-    for path in fileio.glob(f"{base}/{_SPEC.sub('*', pattern)}"):
+    for path in fileio.glob(f"{base}/{SPAN_SPEC.sub('*', pattern)}"):
         folder = str(path).rstrip("/")[len(base) + 1 :]
         found = regex.fullmatch(folder)
         span = _span(found.groupdict(), folder) if found and fileio.isdir(f"{base}/{folder}") else None
@@ -148,9 +124,9 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
 def _regex(pattern: str) -> str:
     """Of the folders that fit: specs are digits, of any number unless that is given."""
     position, parts = 0, []
-    for spec in _SPEC.finditer(pattern):
+    for spec in SPAN_SPEC.finditer(pattern):
         name, width = spec.groups()
-        width = width or _DATE.get(name)
+        width = width or DATE_SPECS.get(name)
         parts += [re.escape(pattern[position : spec.start()]), rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"]
         position = spec.end()
     return "".join(parts) + re.escape(pattern[position:])
@@ -162,7 +138,7 @@ def _span(found: dict[str, str], folder: str) -> Span | None:
     if "SPAN" in found:
         return Span(int(found["SPAN"]), version, folder)
     try:
-        day = datetime.date(*(int(found[part]) for part in _DATE))
+        day = datetime.date(*(int(found[part]) for part in DATE_SPECS))
     except ValueError:
         return None
     return Span((day - _EPOCH).days, version, folder)

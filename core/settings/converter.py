@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, TypeVar
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from core.settings.training import FineTuneConfig, LearningRateConfig, TrainerConfig
+
+T = TypeVar("T")
 
 
 def make_converter() -> cattrs.Converter:
@@ -67,3 +70,13 @@ def to_dict(config: TrainerConfig) -> dict[str, Any]:
 def from_dict(values: dict[str, Any]) -> TrainerConfig:
     """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
     return make_converter().structure(values, TrainerConfig)
+
+
+def to_json(value: Any) -> str:
+    """A settings dataclass as JSON, for a component's parameter: equal values give equal text."""
+    return json.dumps(make_converter().unstructure(value), sort_keys=True)
+
+
+def from_json(text: str, cls: type[T]) -> T:
+    """The inverse of `to_json`. Raises what cattrs raises where the text does not fit."""
+    return make_converter().structure(json.loads(text), cls)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from components.ingestion import near_duplicates, spans
 from core.image_limits import PictureLimits
 from core.settings.training import require
+from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
 """The value of `data.images` that stands for scikit-learn's handwritten digits, which need no network."""
 
 TFDS = "tfds:"
 """What a data set of TensorFlow Datasets begins with in `data.images`: `tfds:tf_flowers`."""
+
+MAX_HASH_DISTANCE = 12
+"""Bits in which the perceptual hashes of near-duplicates may differ."""
 
 SPLITS = ("train", "eval", "test")
 
@@ -33,8 +36,10 @@ class NearDuplicates:
     distance: int = 6
 
     def __post_init__(self) -> None:
-        most = near_duplicates.MAX_DISTANCE
-        require(0 <= self.distance <= most, f"distance is {self.distance}; it is a number of bits, from 0 to {most}")
+        require(
+            0 <= self.distance <= MAX_HASH_DISTANCE,
+            f"distance is {self.distance}; it is a number of bits, from 0 to {MAX_HASH_DISTANCE}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +124,7 @@ class DataSettings:
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
         )
         require(0 <= self.max_rejected <= 1, f"max_rejected is {self.max_rejected}; it is a part, from 0 to 1")
-        _, pattern = spans.split_pattern(self.images)
+        _, pattern = split_pattern(self.images)
         require(self.window >= 1, "window must be at least 1")
         require(
             bool(pattern) or (self.span == "latest" and self.window == 1),

@@ -7,9 +7,25 @@ import difflib
 import math
 from typing import Literal
 
-from components.evaluation import eval_config
+from core import slices
 from core.settings.server import ServerLimits
 from core.settings.training import require
+
+METRICS = (
+    "accuracy",
+    "top_3_accuracy",
+    "cross_entropy",
+    "expected_calibration_error",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "macro_auc",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "weighted_auc",
+)
+"""Names of the metrics that settings may bound; those of classes are measured too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +81,13 @@ class EvaluationSettings:
     on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
-        eval_config.feature_keys(self.slices)
+        slices.feature_keys(self.slices)
         require(0.5 <= self.confidence < 1, f"confidence is {self.confidence}; it is a part, from 0.5 to below 1")
         for group in ("thresholds", "per_slice"):
             for metric in getattr(self, group):
-                near = difflib.get_close_matches(metric, eval_config.METRICS, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(eval_config.METRICS)}"
-                require(metric in eval_config.METRICS, f"{group}.{metric}: there is no such metric; {hint}")
+                near = difflib.get_close_matches(metric, METRICS, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METRICS)}"
+                require(metric in METRICS, f"{group}.{metric}: there is no such metric; {hint}")
                 bounds = getattr(self, group)[metric]
                 shares = [bounds.min, bounds.max] if metric != "cross_entropy" else []
                 require(

@@ -27,7 +27,7 @@ from core.settings.evaluation import CardSettings, EvaluationSettings, PushSetti
 from core.settings.messages import explain, kind
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
 from core.settings.training import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, require
-from trainer.training.search_space import TunerConfig
+from core.settings.tuner import TunerConfig
 
 
 @dataclasses.dataclass(frozen=True)

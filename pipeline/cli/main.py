@@ -16,13 +16,13 @@ from typing import NoReturn
 import click
 import rich.console
 
-from core import files
+from core import atomic_io
 from core.errors import InputError
 from core.settings import loading
+from core.settings.tuner import TunerConfig
 from pipeline.inference import output as records
 from pipeline.runs import outcome
 from pipeline.runs.run_dir import home_of, push_folder
-from trainer.training.search_space import TunerConfig
 
 _CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
 _ROOT = click.option("--root", default="build", show_default=True, type=Path, help="Where runs keep their files.")
@@ -160,7 +160,7 @@ def predict(
         from pipeline.runners.console import progress_line
 
         names = [name for given in images for name in (sys.stdin.read().splitlines() if given == "-" else [given])]
-        target = stack.enter_context(files.replacing(output)) if output else sys.stdout
+        target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout
         if not target.isatty():
             stack.enter_context(progress_line("loading the model"))
         counts = records.write(predict_images(model, names, top), target, file_format, top)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import files
+from core import atomic_io
 from core.errors import InputError
 from pipeline.report import model_card, past_runs
 from pipeline.report.collect import collect
@@ -31,18 +31,18 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
     Returns:
         The page's path: named by the run, or by its log if it failed before the first stage.
     """
-    files.write(home / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False))
+    atomic_io.write_text(home / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False))
     facts = collect(home, name, outcome, settings)
     stem = facts.run_id or (Path(outcome.log).stem if outcome.log else "run")
     path = home / past_runs.FOLDER / past_runs.report_name(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, render(facts))
+    atomic_io.write_text(path, render(facts))
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
         old.unlink()
     if facts.pushed and Path(facts.pushed).is_dir():
         card = Path(facts.pushed) / model_card.FILE_NAME
         if not card.exists():  # a run that changed nothing has pushed nothing new
-            files.write(card, model_card.model_card(facts))
+            atomic_io.write_text(card, model_card.model_card(facts))
     return path
 
 

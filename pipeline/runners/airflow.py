@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import files
+from core import atomic_io
 from core.errors import input_error_behind, message_of
 from core.settings import loading as pipeline_settings
 from core.settings.loading import Settings
@@ -100,7 +100,7 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
         fingerprint=sources.fingerprint(settings.backbone.weights),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, text)
+    atomic_io.write_text(path, text)
 
 
 def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, weights_fingerprint: str) -> DAG:

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
-from core import files
+from core import atomic_io
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings.loading import Settings
@@ -57,7 +57,7 @@ def find_rate(settings: Settings, home: Path, lowest: float, highest: float, ste
     except ValueError as error:
         raise InputError(f"{error}: run the pipeline with these settings first") from error
     found = Found(sweep.suggested, home / "find_lr.csv", home / "find_lr.png")
-    with files.replacing(found.table) as file:
+    with atomic_io.replacing(found.table) as file:
         writer = csv.writer(file)
         writer.writerow(_HEADER)
         writer.writerows(zip(sweep.rates, sweep.losses, sweep.smoothed, strict=True))

@@ -34,11 +34,11 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from components import vertex_gate
-from components.ingestion.spans import split_pattern
 from core.errors import InputError
 from core.settings.beam import SEND_NOTHING
 from core.settings.loading import Settings
 from core.settings.runtime import KubeflowSettings, ResourceSettings
+from core.uris import split_pattern
 from pipeline import schema as schemas
 from pipeline.pipeline import Places, create_pipeline, push_to, train_args
 

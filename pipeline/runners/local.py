@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import files
+from core import atomic_io
 from core.errors import InputError, input_error_behind, message_of
 from core.settings.beam import DataflowEngine
 from core.settings.loading import Settings, to_dict
@@ -53,7 +53,7 @@ def run(settings: Settings, root: Path) -> Outcome:
         nonce = push_nonce(pushed_to, record)
         failed = Outcome("failed", outcomes.FAULT, str(home / ARTIFACTS), log=str(log))
         unfinished = dataclasses.replace(failed, failures=[outcomes.failure("the run was interrupted")])
-        files.write(home / outcomes.SETTINGS_FILE, json.dumps(to_dict(settings), indent=1, ensure_ascii=False))
+        atomic_io.write_text(home / outcomes.SETTINGS_FILE, json.dumps(to_dict(settings), indent=1, ensure_ascii=False))
         unfinished.write(record)  # so that no record of an earlier run is taken for this one's
         try:
             outcome = _run_stages(settings, home, pushed_to, nonce, console)

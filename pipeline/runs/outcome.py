@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import files
+from core import atomic_io
 from pipeline.runs.lineage import NodeRun, Output
 from trainer.training import search_space
 
@@ -50,7 +50,7 @@ class Outcome:
 
     def write(self, path: Path) -> None:
         """Replaces `path` with this outcome in one step."""
-        files.write(path, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
+        atomic_io.write_text(path, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def failure(message: str, **details: Any) -> dict[str, Any]:

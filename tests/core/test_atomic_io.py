@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core import files
+from core import atomic_io
 from core.errors import InputError
 
 
@@ -12,7 +12,7 @@ def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> Non
     path = tmp_path / "a.json"
     path.write_text("old")
 
-    with files.replacing(path) as file:
+    with atomic_io.replacing(path) as file:
         file.write("new")
         assert path.read_text() == "old"
 
@@ -23,7 +23,7 @@ def test_a_block_that_raises_leaves_what_was_there_and_no_remains(tmp_path: Path
     path = tmp_path / "a.json"
     path.write_text("old")
 
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_io.replacing(path) as file:
         file.write("ne")
         raise KeyboardInterrupt
 
@@ -31,7 +31,7 @@ def test_a_block_that_raises_leaves_what_was_there_and_no_remains(tmp_path: Path
 
 
 def test_names_of_files_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
-    files.write(tmp_path / "a", "caf\udce9\n")
+    atomic_io.write_text(tmp_path / "a", "caf\udce9\n")
 
     assert (tmp_path / "a").read_bytes() == b"caf\\udce9\n"
 
@@ -39,4 +39,4 @@ def test_names_of_files_that_are_not_utf8_can_be_written(tmp_path: Path) -> None
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/null")):
         with pytest.raises(InputError, match="is not a regular file"):
-            files.write(path, "x")
+            atomic_io.write_text(path, "x")

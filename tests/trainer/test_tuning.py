@@ -13,11 +13,11 @@ import tensorflow as tf
 from core.errors import InputError
 from core.settings import converter
 from core.settings.training import TrainerConfig
+from core.settings.tuner import TunerConfig
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
 from trainer import run, tuning
 from trainer.training import train_loop
-from trainer.training.search_space import TunerConfig
 
 SPACE = TunerConfig(trials=3, steps=20, hidden_units=((), (16,)), dropout=(0.0,), l2=(0.0,), learning_rate=(1e-6, 1e-2))
 

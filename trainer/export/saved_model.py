@@ -51,7 +51,7 @@ def export_model(
         destination: the directory that is to hold `saved_model.pb`.
         limits: pictures over them get an error.
     """
-    with atomic_io.unfinished(destination) as unfinished:
+    with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             merged = f"{temporary}/merged.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
@@ -61,7 +61,7 @@ def export_model(
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
         image_limits.write(limits, saved)
         checksums.write_checksums(saved)
-        atomic_io.replace(saved, destination)
+        atomic_io.publish(saved, destination)
 
 
 def serving_input_receiver_fn(

@@ -84,11 +84,11 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     """
     arrays, source, sha256 = weights.load(config)
     record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
-    with atomic_io.unfinished(directory) as unfinished:
+    with atomic_io.staging_directory(directory) as unfinished:
         checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
         with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
             file.write(json.dumps(dataclasses.asdict(record), indent=1))
-        atomic_io.replace(unfinished, directory)
+        atomic_io.publish(unfinished, directory)
     return record
 
 

@@ -103,7 +103,7 @@ def told_to_cluster(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iter
         return
     path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
     tf.io.gfile.makedirs(fn_args.model_run_dir)
-    atomic_io.write(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
+    atomic_io.write_text(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
     try:
         yield
     finally:

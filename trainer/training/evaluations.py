@@ -93,7 +93,7 @@ class Evaluations(tf.estimator.Exporter):
             best = checkpoints.read(checkpoint_path, is_exported)
             best[tf.compat.v1.GraphKeys.GLOBAL_STEP] = np.asarray(step, np.int64)  # what training starts with has none
             checkpoints.write(self.best_checkpoint, best)
-        atomic_io.write(f"{self._directory}/{_FILE}", json.dumps(self.history))
+        atomic_io.write_text(f"{self._directory}/{_FILE}", json.dumps(self.history))
 
 
 def _loss(evaluation: dict[str, float]) -> float:

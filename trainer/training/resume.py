@@ -38,7 +38,7 @@ def go_on(fn_args: FnArgs) -> int:
         if found := _unfinished(own, key):
             _copy(found, own)
         tf.io.gfile.makedirs(own)
-        atomic_io.write(f"{own}/{KEY_FILE}", key)
+        atomic_io.write_text(f"{own}/{KEY_FILE}", key)
     return checkpoints.step(tf.train.latest_checkpoint(own))
 
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from components.evaluation.eval_config import eval_config, feature_keys
+from components.evaluation.eval_config import eval_config
 from core.errors import InputError
+from core.slices import feature_keys
 
 
 def test_slices_are_the_features_of_the_examples() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from components.ingestion.spans import Span, read_spans, resolve, split_pattern
+from components.ingestion.spans import Span, read_spans, resolve
 from core.errors import InputError
+from core.uris import split_pattern
 
 
 @pytest.fixture

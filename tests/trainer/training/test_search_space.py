@@ -3,9 +3,9 @@
 import pytest
 
 from core.settings.training import LearningRateConfig
+from core.settings.tuner import TunerConfig
 from tests.trainer.conftest import settings
 from trainer.training import search_space
-from trainer.training.search_space import TunerConfig
 
 
 def test_every_list_becomes_a_choice() -> None:

@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from core.settings import converter
 from core.settings.training import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
+from core.settings.tuner import TunerConfig
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
 from trainer import run, tuning
 from trainer.network import backbone
 from trainer.training import checkpoints, train_loop, warm_start
-from trainer.training.search_space import TunerConfig
 
 SUFFIX = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
 STILL, ABSURD = LearningRateConfig((0.0,)), LearningRateConfig((30.0,))

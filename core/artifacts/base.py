@@ -1,0 +1,72 @@
+"""What the modules of the catalogue share: where an artifact comes from, and JSON files with a version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from core import atomic_io
+from core.errors import InputError
+
+T = TypeVar("T")
+
+
+class Artifact(NamedTuple):
+    """An output of a pipeline node, as ML Metadata knows it."""
+
+    node: str
+    output: str
+
+
+class JsonFile(Generic[T]):
+    """A JSON file that stages, reports or people exchange; its content is a dataclass.
+
+    The file has `schema_version` before the fields of the dataclass. NaN and infinity are written as null.
+    """
+
+    def __init__(self, name: str, content: type[T], schema_version: int = 1) -> None:
+        """`name` is the file's, relative to the folder it lies in."""
+        self.name = name
+        self.content = content
+        self.schema_version = schema_version
+
+    def path(self, folder: str | Path) -> str:
+        """The file's path in a folder, local or remote."""
+        return f"{str(folder).rstrip('/')}/{self.name}"
+
+    def write(self, folder: str | Path, value: T) -> None:
+        """Replaces the file in one step."""
+        document = {"schema_version": self.schema_version, **msgspec.to_builtins(value, str_keys=True)}
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+        atomic_io.write_text(self.path(folder), text + "\n")
+
+    def read(self, folder: str | Path) -> T:
+        """The file's content.
+
+        Raises:
+            InputError: it is damaged, or another version of this project wrote it.
+            OSError: there is no such file; tf.errors.OpError for a remote one.
+        """
+        path = self.path(folder)
+        try:
+            document = msgspec.json.decode(atomic_io.read_text(path))
+            version = document.get("schema_version") if isinstance(document, dict) else None
+            if version != self.schema_version:
+                raise InputError(
+                    f"{path} has schema_version {version}, expected {self.schema_version}: another version of this "
+                    "project wrote it; run the pipeline again"
+                )
+            return msgspec.convert(document, self.content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
+            raise InputError(f"{path} is damaged: {error}; delete it and run the pipeline again") from error
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the file."""
+        schema = msgspec.json.schema(self.content)
+        name = schema["$ref"].rsplit("/", 1)[1]
+        described = schema["$defs"][name]
+        described["properties"] = {"schema_version": {"const": self.schema_version}, **described["properties"]}
+        described["required"] = ["schema_version", *described.get("required", [])]
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": self.name, **schema}

@@ -1,0 +1,34 @@
+"""Data folders as users name them: local or remote, one folder or a pattern of spans."""
+
+from __future__ import annotations
+
+import re
+
+SPAN_SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
+"""A spec of TFX's span patterns, with the number of its digits."""
+
+DATE_SPECS = {"YYYY": 4, "MM": 2, "DD": 2}
+"""The specs that together name a day, with their digits."""
+
+
+def split_pattern(images: str) -> tuple[str, str]:
+    """A data folder as (folder, pattern): what comes before the first part with a spec, and the rest, or "".
+
+    Raises:
+        ValueError: the specs are none that TFX knows, or do not go together.
+    """
+    parts = images.rstrip("/").split("/")
+    first = next((i for i, part in enumerate(parts) if "{" in part), len(parts))
+    base, pattern = "/".join(parts[:first]), "/".join(parts[first:])
+    specs = [name for name, _ in SPAN_SPEC.findall(pattern)]
+    plain = SPAN_SPEC.sub("", pattern)
+    if pattern and (
+        set("{}*?[]") & set(plain)
+        or len(set(specs)) < len(specs)
+        or {*specs} - {"VERSION"} not in ({"SPAN"}, set(DATE_SPECS))
+    ):
+        raise ValueError(
+            f"{pattern!r} is no pattern of spans; it must have {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, each once, "
+            "and may have {VERSION}, as in photos/day-{SPAN} or photos/day-{SPAN}/v{VERSION}"
+        )
+    return base, pattern
