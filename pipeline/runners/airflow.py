@@ -120,20 +120,21 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     from tfx.orchestration.airflow.airflow_dag_runner import AirflowDagRunner, AirflowPipelineConfig
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.pipeline import Places, create_pipeline
+    from pipeline.deployment import Deployment
+    from pipeline.pipeline import create_pipeline
     from pipeline.runners.airflow_launcher import AirflowLauncher
 
     loaded = pipeline_settings.from_dict(settings)
     airflow = loaded.airflow
     pushed_to = push_folder(loaded, Path(home).parent)
-    places = Places(
+    deployment = Deployment(
         pipeline_root=str(Path(home) / ARTIFACTS),
         images=images,
         push_directory=str(pushed_to),
         weights_fingerprint=weights_fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(Path(home) / history.METADATA))
-    pipeline = create_pipeline(loaded, places, schema, connection)
+    pipeline = create_pipeline(loaded, deployment, schema, connection)
     config = {
         "schedule": airflow.schedule,
         "start_date": _day(airflow.start_date),

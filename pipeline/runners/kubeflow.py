@@ -40,7 +40,8 @@ from core.settings.loading import Settings
 from core.settings.runtime import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
-from pipeline.pipeline import Places, create_pipeline, push_to, train_args
+from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, train_args
+from pipeline.pipeline import create_pipeline
 
 Target = Literal["cluster", "vertex"]
 
@@ -100,8 +101,8 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
     if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
-    places = _places(settings, target)
-    pipeline = create_pipeline(settings, places, schemas.load(settings.schema_file))
+    deployment = _deployment(settings, target)
+    pipeline = create_pipeline(settings, deployment, schemas.load(settings.schema_file))
     resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])
     output.parent.mkdir(parents=True, exist_ok=True)
     if target == "cluster":
@@ -109,7 +110,7 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
     return _compile_for_vertex(settings.kubeflow, pipeline, resources, output)
 
 
-def _places(settings: Settings, target: Target) -> Places:
+def _deployment(settings: Settings, target: Target) -> Deployment:
     """The parameters of a run, with defaults where containers can see them."""
     kubeflow = settings.kubeflow
     visible = _visibility(kubeflow)
@@ -129,12 +130,12 @@ def _places(settings: Settings, target: Target) -> Places:
     arguments = json_format.MessageToJson(
         train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
     )
-    return Places(
+    return Deployment(
         pipeline_root=home or "",
         images=RuntimeParameter(DATA_ROOT, str, images),
         push_directory=RuntimeParameter(PUSH_DESTINATION, str, destination),
         train_args=RuntimeParameter(TRAIN_ARGS, str, arguments),
-        own_resolvers=target != "vertex",
+        resolvers=TfxResolvers() if target == "vertex" else Resolvers(),
     )
 
 

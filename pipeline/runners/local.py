@@ -84,7 +84,8 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.pipeline import Places, create_pipeline
+    from pipeline.deployment import Deployment
+    from pipeline.pipeline import create_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     listing = list_images(settings, images)
@@ -95,7 +96,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
             f"  wrote {settings.schema_file}: the classes found, and where slices begin; review and commit it",
             style="yellow",
         )
-    places = Places(
+    deployment = Deployment(
         pipeline_root=str(home / ARTIFACTS),
         images=images,
         push_directory=str(pushed_to),
@@ -103,7 +104,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
         weights_fingerprint=fingerprint,
     )
     connection = sqlite_metadata_connection_config(str(home / history.METADATA))
-    pipeline = create_pipeline(settings, places, schema, connection)
+    pipeline = create_pipeline(settings, deployment, schema, connection)
     ids = [component.id for component in pipeline.components]
     store = MetadataStore(connection)
     before = latest_run_id(store, settings.name)
@@ -117,7 +118,7 @@ def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, con
             error = caught
     run_id = latest_run_id(store, settings.name)
     run_id = run_id if run_id != before else None
-    outcome = outcomes.from_nodes(node_runs(store, run_id) if run_id else {}, ids, places.pipeline_root)
+    outcome = outcomes.from_nodes(node_runs(store, run_id) if run_id else {}, ids, deployment.pipeline_root)
     outcome.run_id = run_id
     outcome.stages = stages.stages
     if error is not None:

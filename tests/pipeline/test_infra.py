@@ -14,8 +14,9 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from core.errors import InputError
 from core.settings import loading
 from core.settings.server import ServerLimits
+from pipeline.deployment import Deployment
 from pipeline.infra import serving_validator
-from pipeline.pipeline import Places, create_pipeline
+from pipeline.pipeline import create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
@@ -37,7 +38,9 @@ def read(component, name: str, kind: type):
 )
 def test_what_pusher_waits_for_is_the_validator_of_the_settings(validator: str, stage: str) -> None:
     loaded = loading.load(CONFIG, [f"serving.validator={validator}"])
-    components = {c.id: c for c in create_pipeline(loaded, Places("/root", "/images", "/serving"), SCHEMA).components}
+    components = {
+        c.id: c for c in create_pipeline(loaded, Deployment("/root", "/images", "/serving"), SCHEMA).components
+    }
     assert {"ServingCheck", "InfraValidator"} & set(components) == {stage}
     assert components["Pusher"].inputs["infra_blessing"].producer_component_id == stage
 

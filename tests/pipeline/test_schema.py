@@ -8,7 +8,8 @@ from components.ingestion.image_layout import read_layout
 from core.errors import InputError
 from core.settings import loading
 from pipeline import schema
-from pipeline.pipeline import Places, create_pipeline
+from pipeline.deployment import Deployment
+from pipeline.pipeline import create_pipeline
 from tests.components.conftest import image_folder, picture
 from tests.conftest import ROOT
 
@@ -94,7 +95,7 @@ def test_the_statistics_list_every_class() -> None:
     classes.value[:] = [f"class{i}" for i in range(1500)]
     loaded, listed = loading.load(ROOT / "configs/digits.yaml"), []
     for text in (written, text_format.MessageToString(many)):
-        wired = create_pipeline(loaded, Places("/root", "/images", "/serving"), text)
+        wired = create_pipeline(loaded, Deployment("/root", "/images", "/serving"), text)
         (statistics,) = (c for c in wired.components if c.id == "StatisticsGen")
         options = json.loads(statistics.exec_properties["stats_options_json"])
         listed.append(options["num_rank_histogram_buckets"])

@@ -37,8 +37,9 @@ from core.settings import loading
 from core.settings.beam import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline import schema
 from pipeline.data_source import list_images
+from pipeline.deployment import Deployment
 from pipeline.inference.batch_predict import batch_predict
-from pipeline.pipeline import Places, create_pipeline
+from pipeline.pipeline import create_pipeline
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
 from trainer import preprocessing
@@ -79,7 +80,7 @@ class Chain:
         listing = list_images(_SETTINGS, str(self._images))
         self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", listing)
         self._made: dict[tuple[str, str], Artifact] = {}
-        trained = create_pipeline(_SETTINGS, self._places(), self._schema).components
+        trained = create_pipeline(_SETTINGS, self._deployment(), self._schema).components
         (trainer,) = (component for component in trained if component.id == "Trainer")
         model = self._outputs(trainer, "any")["model"][0]
         save_model(Path(model.uri) / "Format-Serving", certainty=2.0)
@@ -88,7 +89,7 @@ class Chain:
     def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
         runtime = dataclasses.replace(_SETTINGS.runtime, beam=engine)
-        pipeline = create_pipeline(dataclasses.replace(_SETTINGS, runtime=runtime), self._places(), self._schema)
+        pipeline = create_pipeline(dataclasses.replace(_SETTINGS, runtime=runtime), self._deployment(), self._schema)
         first = not any(producer in NEEDED for producer, _ in self._made)
         found = {}
         for component in pipeline.components:
@@ -127,8 +128,8 @@ class Chain:
             "numbers": [prediction["probability"] for prediction in answers],
         }
 
-    def _places(self) -> Places:
-        return Places(str(self._work / "root"), str(self._images), str(self._work / "serving"))
+    def _deployment(self) -> Deployment:
+        return Deployment(str(self._work / "root"), str(self._images), str(self._work / "serving"))
 
     def _outputs(self, component: BaseComponent, engine: str) -> dict[str, list[Artifact]]:
         outputs = {}

@@ -1,0 +1,159 @@
+"""`gate.json`: ModelGate's verdict on a model, with all that it measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from core.artifacts.base import Artifact, JsonFile
+
+OVERALL = "overall"
+"""The slice that is the whole test split."""
+
+BLESSING = Artifact("ModelGate", "blessing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A value with its confidence limits; None where it is not known, or not finite."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Of a change: whether zero lies outside the limits."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMetrics:
+    """One class against all others; its name is `class_name`, since `class` is a keyword."""
+
+    class_name: str
+    examples: int
+    precision: Range
+    recall: Range
+    f1: Range
+    auc: Range
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion:
+    """How many images of one class were predicted as another, or as itself; pairs without images are left out."""
+
+    actual: str
+    predicted: str
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceMetrics:
+    """What was measured on one slice.
+
+    Attributes:
+        slice: its name, such as `label=roses`, or `overall`.
+        examples: test images in it.
+        metrics: of the candidate, by name.
+        baseline: of the last blessed model, by name; None if there is none to compare with.
+        change: candidate minus baseline on the same images, by name; of a metric without an interval None.
+        classes: of the whole split all, of a slice on which a bound is judged those that it has; else none.
+        confusions: likewise.
+    """
+
+    slice: str
+    examples: int
+    metrics: dict[str, Range]
+    baseline: dict[str, Range] | None
+    change: dict[str, Range | None] | None
+    classes: list[ClassMetrics]
+    confusions: list[Confusion]
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgedBound:
+    """A bound that the gate judged on one slice.
+
+    Attributes:
+        setting: what demands it, such as `per_slice.accuracy.min`.
+        metric: its name.
+        slice: where.
+        bound: as in the setting; of `max_drop` the drop.
+        examples: test images in the slice.
+        found: the candidate's value.
+        p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
+        state: whether the test images say that it is broken or kept, or leave it in doubt.
+    """
+
+    setting: str
+    metric: str
+    slice: str
+    bound: float
+    examples: int
+    found: Range
+    p: float
+    state: Literal["broken", "doubt", "kept"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
+
+    Attributes:
+        metric: its name.
+        slice: where.
+        value: of the candidate; None where it is not a finite number.
+        low: its lower confidence limit.
+        high: its upper one.
+        bound: that the value breaks; for a drop the value that was still allowed.
+        kind: `min`, `max`, `max_drop`, or `per_slice_` and one of them.
+        examples: images in the slice.
+        p: as in `JudgedBound`.
+        mistakes: how many images of the slice are wrong.
+        images: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
+        message: all of it in a sentence.
+    """
+
+    metric: str
+    slice: str
+    value: float | None
+    low: float | None
+    high: float | None
+    bound: float
+    kind: str
+    examples: int
+    p: float
+    mistakes: int
+    images: list[str]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether the candidate is blessed, and all it was judged by.
+
+    Attributes:
+        blessed: whether it is.
+        confidence: of all intervals, and with which a bound must be broken.
+        on_doubt: `pass` or `refuse`, the setting.
+        not_compared: why there is no baseline, in a sentence; None if there is one.
+        overall: the whole test split.
+        slices: all others, by name.
+        judged: every bound on every slice that it applies to.
+        failures: those that refuse the model.
+        notes: sentences on what could not be judged, or is in doubt.
+    """
+
+    blessed: bool
+    confidence: float
+    on_doubt: Literal["pass", "refuse"]
+    not_compared: str | None
+    overall: SliceMetrics
+    slices: list[SliceMetrics]
+    judged: list[JudgedBound]
+    failures: list[Failure]
+    notes: list[str]
+
+
+VERDICT = JsonFile("gate.json", Verdict)

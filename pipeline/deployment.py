@@ -1,0 +1,125 @@
+"""Where a pipeline is deployed: its folders, what changes from run to run, and what its orchestrator can run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import BaseChannel, Channel
+from tfx.types.standard_artifacts import Examples, ExampleStatistics, Model, ModelBlessing
+
+from components.baseline import BaselineStrategy
+from components.data_baseline import DataBaselineStrategy
+from components.earlier_features import EarlierFeaturesStrategy
+from components.warm_start import LastBlessedStrategy
+from core.errors import InputError
+from core.settings.loading import Settings
+
+
+class Resolvers:
+    """The nodes that look for artifacts of earlier runs, on an orchestrator that runs strategies of ours."""
+
+    def check(self, settings: Settings) -> None:
+        """Raises InputError if a setting needs what the orchestrator cannot run."""
+
+    def data_baseline(self, statistics: BaseChannel) -> Resolver | None:
+        """The statistics that the last blessed model was trained on."""
+        return Resolver(
+            strategy_class=DataBaselineStrategy,
+            statistics=statistics,
+            baseline=Channel(type=ExampleStatistics),
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("DataBaseline")
+
+    def earlier_features(self, examples: BaseChannel, parameters: str) -> Resolver | None:
+        """Features of earlier runs that were computed with the same parameters."""
+        return Resolver(
+            strategy_class=EarlierFeaturesStrategy,
+            config={"parameters": parameters},
+            examples=examples,
+            features=Channel(type=Examples),
+        ).with_id("EarlierFeatures")
+
+    def last_blessed(self, training: str, **inputs: BaseChannel) -> Resolver:
+        """The model that a warm start begins with."""
+        return Resolver(
+            strategy_class=LastBlessedStrategy,
+            config={"training": training},
+            **inputs,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("LastBlessed")
+
+    def baseline(self, candidate: BaseChannel) -> Resolver:
+        """The model that a candidate is judged against."""
+        return Resolver(
+            strategy_class=BaselineStrategy,
+            candidate=candidate,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("Baseline")
+
+
+class TfxResolvers(Resolvers):
+    """The same on an orchestrator that runs only the strategies that come with TFX, such as Vertex AI."""
+
+    def check(self, settings: Settings) -> None:  # noqa: D102
+        if settings.training.warm_start or settings.data.window > 1:
+            raise InputError(
+                "training.warm_start and data.window need a resolver and a driver of ours, and Vertex AI runs only "
+                "TFX's; leave them out there"
+            )
+
+    def data_baseline(self, statistics: BaseChannel) -> None:  # noqa: D102
+        return None
+
+    def earlier_features(self, examples: BaseChannel, parameters: str) -> None:  # noqa: D102
+        return None
+
+    def baseline(self, candidate: BaseChannel) -> Resolver:  # noqa: D102
+        return Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("Baseline")
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """Where a run finds and leaves things; what differs between a laptop and a cluster.
+
+    Any folder may be remote (`gs://…`). Where runs are started with parameters, some of these are TFX's
+    RuntimeParameters.
+
+    Attributes:
+        pipeline_root: the folder of all artifacts.
+        images: the data folder, or a pattern of spans; see `core.uris`.
+        push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
+            its value is `push_to` as JSON.
+        train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
+        push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
+        weights_fingerprint: says which content `backbone.weights` stands for.
+        resolvers: those that the orchestrator runs.
+    """
+
+    pipeline_root: str
+    images: str | RuntimeParameter
+    push_directory: str | RuntimeParameter
+    train_args: RuntimeParameter | None = None
+    push_nonce: str = ""
+    weights_fingerprint: str = ""
+    resolvers: Resolvers = Resolvers()
+
+
+def push_to(directory: str) -> pusher_pb2.PushDestination:
+    """A folder that gets a subfolder for each version, named by a number."""
+    return pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=directory))
+
+
+def train_args(steps: int) -> trainer_pb2.TrainArgs:
+    """What the Trainer gets beside its settings."""
+    return trainer_pb2.TrainArgs(splits=["train"], num_steps=steps)
