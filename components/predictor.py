@@ -23,6 +23,7 @@ from tfx.utils import path_utils
 from components.evaluation.prediction_dofn import Classify, read_scores, why_not_comparable
 from components.serving.served_model import class_names
 from core import progress, tfrecords
+from core.artifacts.ingest_record import count_property
 from core.artifacts.predictions import (
     BASELINE,
     CANDIDATE,
@@ -73,7 +74,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     """
     del code
     uri = artifact_utils.get_split_uri([examples], split)
-    counted = f"examples_{split}"
+    counted = count_property(split)
     total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: _directory(model)}
     problem = "there is no blessed model yet"

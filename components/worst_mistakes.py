@@ -22,6 +22,7 @@ from components.predictor import Predictions
 from components.serving.served_model import ServedModel
 from core import progress, signatures, tfrecords
 from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from core.examples import IMAGE, PATH, SHA256
 from trainer.images import decoding
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
@@ -80,9 +81,9 @@ def _images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str],
     found = {}
     for record in tfrecords.read(pattern):
         features = tfrecords.values(record)
-        key = (tfrecords.text(features.get("image/path", b"")), tfrecords.text(features.get("image/sha256", b"")))
+        key = (tfrecords.text(features.get(PATH, b"")), tfrecords.text(features.get(SHA256, b"")))
         if key in missing:
-            found[key] = features[signatures.IMAGE_FEATURE]
+            found[key] = features[IMAGE]
             missing.remove(key)
             if not missing:
                 break

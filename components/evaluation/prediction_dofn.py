@@ -16,9 +16,11 @@ from components.serving.served_model import ServedModel, class_names, errors_of,
 from core import signatures, slices
 from core import tfrecords as records
 from core.artifacts.predictions import BASELINE, CANDIDATE, Answer, Prediction
+from core.examples import LABEL as RAW_LABEL
+from core.examples import PATH, SHA256
 from core.progress import ProgressCounter
 
-_IDENTITY = ("image/path", "image/sha256")
+_IDENTITY = (PATH, SHA256)
 
 LABEL = "label_xf"
 """Feature of `answers`: the true class's place in that order, -1 if the candidate does not know it."""
@@ -101,7 +103,7 @@ class Classify(beam.DoFn):
         for number, record in enumerate(batch):
             features = records.values(record)
             rows = {name: column[number] for name, column in columns.items()}
-            label = records.text(features.get(slices.LABEL, b""))
+            label = records.text(features.get(RAW_LABEL, b""))
             place = classes.index(label) if label in classes else -1
             yield _prediction(features, label, place, rows, classes), _answers(features, place, rows)
         self._worker.progress.add(len(batch))
@@ -112,10 +114,10 @@ def _prediction(
 ) -> Prediction:
     found = {name: _answer(row, place, classes) for name, row in rows.items()}
     named = {slices.name_of(n): records.text(v) for n, v in sorted(features.items()) if slices.is_slice(n)}
-    named.pop(slices.LABEL, None)
+    named.pop(RAW_LABEL, None)
     return Prediction(
-        path=records.text(features.get("image/path", b"")),
-        sha256=records.text(features.get("image/sha256", b"")),
+        path=records.text(features.get(PATH, b"")),
+        sha256=records.text(features.get(SHA256, b"")),
         label=label,
         slices=named,
         baseline=found.get(BASELINE),

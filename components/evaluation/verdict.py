@@ -39,7 +39,7 @@ from components.evaluation.messages import allowed
 from components.evaluation.slice_result import OVERALL, Measured, SliceResult, class_records, confusion_records
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction
 from core.errors import InputError
-from core.slices import LABEL
+from core.examples import LABEL
 
 _PICTURES = 50
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,18 +29,22 @@ _NEEDS = {
 _SHOWN = 5
 
 
-class FoundFile(NamedTuple):
+class ListedFile(NamedTuple):
     """One file below the data folder.
 
     Attributes:
         path: relative to the data folder, with `/`.
         state: size and time of change, for the fingerprint.
         problem: why it cannot be read, known already from where it is or what it is called; else empty.
+        label: its class, as the layout says; empty where there is none, and for files of many images.
+        split: `train`, `eval` or `test` where the layout gives it; else empty.
     """
 
     path: str
-    state: str
+    state: str = ""
     problem: str = ""
+    label: str = ""
+    split: str = ""
 
 
 class Tree(NamedTuple):
@@ -52,7 +56,7 @@ class Tree(NamedTuple):
         ignored: how many hidden files and folders were passed over (and what Windows leaves behind).
     """
 
-    files: list[FoundFile]
+    files: list[ListedFile]
     folders: list[str]
     ignored: int
 
@@ -92,19 +96,19 @@ def _walk_local(folder: str) -> Tree:
             try:
                 info = item.stat()
             except OSError as error:  # A broken link; reading it says why.
-                files.append(FoundFile(path, str(error.strerror)))
+                files.append(ListedFile(path, str(error.strerror)))
                 continue
             if not stat.S_ISDIR(info.st_mode):
                 problem = "" if printable(item.name) == item.name else "its name is not UTF-8"
-                files.append(FoundFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
+                files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
                 continue
             if printable(item.name) != item.name:
                 raise InputError(f"The folder {path} in {folder} has a name that is not UTF-8. Rename it.")
             real = os.path.realpath(item.path)
             if not Path(real).is_relative_to(root):
-                files.append(FoundFile(path, "", _OUTSIDE))
+                files.append(ListedFile(path, "", _OUTSIDE))
             elif real in real_folders:
-                files.append(FoundFile(path, "", "it is a link to a folder it is in"))
+                files.append(ListedFile(path, "", "it is a link to a folder it is in"))
             else:
                 folders.append(path)
                 waiting.append((f"{path}/", (*real_folders, real)))
@@ -120,7 +124,7 @@ def _walk_remote(folder: str) -> Tree:
     except (BeamIOError, ValueError) as error:
         needs = _NEEDS.get(folder.partition("://")[0], "")
         raise InputError(f"The data folder {folder} cannot be listed: {_cause(error)}. {needs}".rstrip()) from error
-    files: list[FoundFile] = []
+    files: list[ListedFile] = []
     folders: set[str] = set()
     hidden: set[str] = set()
     for item in found.metadata_list:
@@ -132,7 +136,7 @@ def _walk_remote(folder: str) -> Tree:
             continue
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if parts[-1]:  # An object whose name ends in `/` stands for a folder.
-            files.append(FoundFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
+            files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
     if not files:
         raise InputError(f"The data folder {folder} does not exist, or is empty.")
     return Tree(sorted(files), sorted(folders), len(hidden))
@@ -144,7 +148,7 @@ def _cause(error: BaseException) -> str:
     return next((_cause(one) for one in within.values() if isinstance(one, BaseException)), str(error).rstrip("."))
 
 
-def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = ()) -> str:
+def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = ()) -> str:
     """A text that changes when any file is added, removed, renamed, moved to another class or rewritten.
 
     TFX's own adds up sizes and whole seconds: it does not see an image that moved to another class.
@@ -154,13 +158,12 @@ def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = (
         files: what is in it.
         read: small files, relative to the folder, that count by their content.
     """
-    digest, number = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path}\0{file.state}\n".encode())
-        number += 1
     for name in read:
         digest.update(read_whole(folder, name))
-    return f"files:{number},sha256:{digest.hexdigest()}"
+    return f"files:{len(files)},sha256:{digest.hexdigest()}"
 
 
 def read_file(folder: str, path: str, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colourfulness")
+STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colorfulness")
 """Names of what `measure` gives."""
 
 _SIDE = 256  # pixels: sharpness of large and small pictures is compared at the size people look at them
@@ -20,7 +20,7 @@ def measure(picture: Image.Image) -> dict[str, float]:
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R
         601-2), from 0 to 1; `sharpness`, the variance of the Laplacian of luma (Pech-Pacheco et al. 2000), of 0 to 255;
-        `colourfulness` after Hasler and Suesstrunk (2003): 0 is grey, above 80 is vivid.
+        `colorfulness` after Hasler and Suesstrunk (2003): 0 is grey, above 80 is vivid.
     """
     small = picture.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
@@ -30,7 +30,7 @@ def measure(picture: Image.Image) -> dict[str, float]:
         "brightness": float(luma.mean() / 255),
         "contrast": float(luma.std() / 255),
         "sharpness": _sharpness(luma),
-        "colourfulness": _colourfulness(np.asarray(small.convert("RGB"), np.float64)),
+        "colorfulness": _colorfulness(np.asarray(small.convert("RGB"), np.float64)),
     }
 
 
@@ -42,7 +42,7 @@ def _sharpness(luma: np.ndarray) -> float:
     return float((around - 4 * luma[1:-1, 1:-1]).var())
 
 
-def _colourfulness(rgb: np.ndarray) -> float:
+def _colorfulness(rgb: np.ndarray) -> float:
     red, green, blue = np.moveaxis(rgb, -1, 0)
     yellow_blue, red_green = (red + green) / 2 - blue, red - green
     spread = np.hypot(red_green.std(), yellow_blue.std())

@@ -72,6 +72,27 @@ class DataBounds:
         require(self.class_changes is None or self.class_changes >= 0, "class_changes must not be negative")
 
 
+Layout = Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"]
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestionConfig:
+    """What decides which tf.Examples are made of a data folder; see `DataSettings`.
+
+    Attributes:
+        bucket_boundaries: of each statistic of the images, ascending; kept in the schema.
+    """
+
+    layout: Layout
+    window: int
+    metadata: str | None
+    group_by: str | None
+    splits: dict[str, int]
+    near_duplicates: NearDuplicates | None
+    limits: PictureLimits
+    bucket_boundaries: dict[str, list[float]]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
     """Where the images come from and how they are split.
@@ -96,7 +117,7 @@ class DataSettings:
     """
 
     images: str
-    layout: Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"] = "auto"
+    layout: Layout = "auto"
     span: int | Literal["latest"] = "latest"
     window: int = 1
     metadata: str | None = None
@@ -113,6 +134,11 @@ class DataSettings:
     def limits(self) -> PictureLimits:
         """How large a picture may be."""
         return PictureLimits(self.max_file_mb, self.max_megapixels)
+
+    def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
+        """What of these settings decides the examples: another bound on the data does not make them anew."""
+        names = [field.name for field in dataclasses.fields(IngestionConfig) if field.name != "bucket_boundaries"]
+        return IngestionConfig(**{name: getattr(self, name) for name in names}, bucket_boundaries=bucket_boundaries)
 
     def __post_init__(self) -> None:
         _ = self.limits  # raises where one is out of its range

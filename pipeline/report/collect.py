@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core.artifacts import ingest_record
 from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
 from pipeline.report import evidence, past_runs, pictures, provenance
 from pipeline.report.drift import drift
-from pipeline.report.facts import ClassCounts, Data, Drift, Duplicates, Evidence, Facts, Mistake, StepValue, Training
+from pipeline.report.facts import ClassCounts, Data, Drift, Evidence, Facts, Mistake, StepValue, Training
 from pipeline.runs import history as runs
 from pipeline.runs import lineage
 from pipeline.runs.lineage import NodeRun, Output
@@ -44,7 +45,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         run_id = outcome.run_id
         nodes = lineage.node_runs(store, run_id) if run_id else {}
     artifacts = _Artifacts(nodes)
-    examples = artifacts.first("ImageExampleGen", "examples")
+    examples = artifacts.first(*ingest_record.EXAMPLES)
     predictions = reader.optional(artifacts.file("Predictor", "predictions", PREDICTIONS_FILE), _predictions) or []
     since = reader.part("the drift of the data", lambda: _drift(store, name, run_id, artifacts)) if store else None
     first = evidence.classes(outcome.failures, predictions)
@@ -143,35 +144,28 @@ def _drift(store: Any, name: str, run_id: str | None, artifacts: _Artifacts) -> 
 
 
 def _data(artifacts: _Artifacts, examples: Output | None, since: Drift | None, first: list[str]) -> Data | None:
-    counts_file = artifacts.file("ImageExampleGen", "rejects", "counts.json")
-    if counts_file is None:
+    record = artifacts.first(*ingest_record.RECORD)
+    if record is None:
         return None
-    counts = json.loads(counts_file.read_text(encoding="utf-8"))
-    classes = []
-    for label, by_split in sorted(counts["classes"].items()):
-        splits = {split: number for split, number in by_split.items() if split != "rejected"}
-        classes.append(ClassCounts(label, splits, by_split["rejected"]))
-    shown = list(dict.fromkeys([*first, *(c.name for c in classes)]))
-    duplicates_file = counts_file.parent / "duplicates.jsonl"
-    duplicates = [Duplicates(**entry) for entry in _lines(duplicates_file)] if duplicates_file.is_file() else []
-    duplicates.sort(key=lambda group: (not group.contradict, len(set(group.splits)) < 2, -len(group.paths)))
+    counts = ingest_record.COUNTS.read(record.uri)
+    classes = [ClassCounts(label, of.splits, of.rejected) for label, of in counts.classes.items()]
+    shown = list(dict.fromkeys([*first, *counts.classes]))
+    duplicates = sorted(
+        ingest_record.DUPLICATES.read(record.uri),
+        key=lambda group: (not group.contradicts, not group.leaks, -len(group.paths)),
+    )
     return Data(
-        found=counts["found"],
-        read=counts["read"],
-        rejected=counts["rejected"],
-        ignored=counts.get("ignored", 0),
+        found=counts.found,
+        read=counts.read,
+        rejected=counts.rejected,
+        ignored=counts.ignored,
         classes=classes,
-        rejects=_lines(counts_file.parent / "rejects.jsonl", _SHOWN_REJECTS),
-        content_sha256=(str(examples.properties.get("content_sha256", "")) or None) if examples else None,
+        rejects=list(itertools.islice(ingest_record.REJECTS.read(record.uri), _SHOWN_REJECTS)),
+        content_sha256=(str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) or None) if examples else None,
         samples=pictures.samples(Path(examples.uri) / "Split-train", shown) if examples else {},
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         drift=since,
     )
-
-
-def _lines(path: Path, most: int | None = None) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in itertools.islice(file, most)]
 
 
 def _training(path: Path, artifacts: _Artifacts) -> Training:

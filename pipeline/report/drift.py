@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from core.examples import PATH, SHA256
 from pipeline.report.facts import Drift, Shift
 
 _STATISTICS = "Split-train/FeatureStats.pb"
-_IDENTITIES = ("image/path", "image/sha256")  # other in every image
+_IDENTITIES = (PATH, SHA256)  # other in every image
 
 
 def drift(run: str, before: Path, now: Path) -> Drift:

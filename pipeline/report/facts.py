@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from core.artifacts.ingest_record import DuplicateGroup, Reject
 from core.artifacts.predictions import Prediction
 from pipeline.runs.outcome import Outcome
 
@@ -26,21 +27,6 @@ class ClassCounts:
     name: str
     splits: dict[str, int]
     rejected: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Duplicates:
-    """Images that show the same, `identical` or `near`, or are a `group` in several splits; an entry for each."""
-
-    kind: str
-    paths: list[str]
-    labels: list[str]
-    splits: list[str]
-
-    @property
-    def contradict(self) -> bool:
-        """Whether the same is called by different names; a group may have several."""
-        return self.kind != "group" and len(set(self.labels)) > 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +75,7 @@ class Data:
         read: images.
         rejected: files that cannot be used.
         classes: images by class.
-        rejects: the first files that cannot be used, with `path`, `stage` and `reason`.
+        rejects: the first files that cannot be used.
         content_sha256: of all images' paths, contents and classes.
         samples: pictures to train on, by class.
         ignored: files that are no images by their names, such as hidden ones.
@@ -101,11 +87,11 @@ class Data:
     read: int
     rejected: int
     classes: list[ClassCounts]
-    rejects: list[dict[str, str]]
+    rejects: list[Reject]
     content_sha256: str | None = None
     samples: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
     ignored: int = 0
-    duplicates: list[Duplicates] = dataclasses.field(default_factory=list)
+    duplicates: list[DuplicateGroup] = dataclasses.field(default_factory=list)
     drift: Drift | None = None
 
     @property

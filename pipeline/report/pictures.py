@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from components.ingestion.image_reading import upright
+from core.examples import IMAGE, LABEL, PATH
 from pipeline.report.facts import Picture
 
 _SAMPLES = 240
@@ -38,9 +39,9 @@ def samples(split: Path, classes: list[str]) -> dict[str, list[Picture]]:
     for number, record in enumerate(_records(split)):
         if not waiting or number >= _SCANNED_PER_CLASS * len(shown) + 500:
             break
-        name = _text(record["label"])
+        name = _text(record[LABEL])
         if name in waiting:
-            found[name].append(_thumbnail(record["image/encoded"], _SAMPLE_SIDE, _text(record["image/path"])))
+            found[name].append(_thumbnail(record[IMAGE], _SAMPLE_SIDE, _text(record[PATH])))
             if len(found[name]) == most:
                 waiting.remove(name)
     return {name: pictures for name, pictures in found.items() if pictures}
@@ -53,9 +54,9 @@ def by_path(split: Path, wanted: set[str]) -> dict[str, Picture]:
         for number, record in enumerate(_records(split)):
             if number >= _SCANNED or len(found) == len(wanted):
                 break
-            path = _text(record.get("image/path", b""))
+            path = _text(record.get(PATH, b""))
             if path in wanted:
-                found[path] = _thumbnail(record["image/encoded"], _EVIDENCE_SIDE, path)
+                found[path] = _thumbnail(record[IMAGE], _EVIDENCE_SIDE, path)
     return found
 
 

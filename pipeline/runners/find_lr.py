@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from core import atomic_io
+from core.artifacts import ingest_record
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings.loading import Settings
@@ -42,9 +43,7 @@ def find_rate(settings: Settings, home: Path, lowest: float, highest: float, ste
     """
     nodes = _last_run(home, settings.name)
     cut = features_cut(settings.trainer)
-    examples = (
-        _uri(nodes, "ImageExampleGen", "examples") if cut is None else _uri(nodes, "FeatureExtractor", "features")
-    )
+    examples = _uri(nodes, *ingest_record.EXAMPLES) if cut is None else _uri(nodes, "FeatureExtractor", "features")
     fn_args = SimpleNamespace(
         train_files=[f"{examples}/Split-train/*"],
         eval_files=[f"{examples}/Split-eval/*"],

@@ -16,7 +16,8 @@ from components.evaluation.intervals import CONFIDENCE, Interval
 from components.evaluation.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers
 from components.evaluation.significance import drop_at_most, holm
 from core.artifacts.predictions import Prediction
-from core.slices import LABEL, title
+from core.examples import LABEL
+from core.slices import title
 from pipeline.runs.history import Run
 
 _RISK = 1 - CONFIDENCE

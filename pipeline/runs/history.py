@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.artifacts import ingest_record
 from core.artifacts.predictions import (
     CANDIDATE,
     CLASSES_FILE,
@@ -163,8 +164,8 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         status = "unfinished"
     gate, answers = _folder(nodes, "ModelGate", "blessing"), _folder(nodes, "Predictor", "predictions")
     verdict = gate / "gate.json" if gate else None
-    examples = _first(nodes, "ImageExampleGen", "examples")
-    count = examples.properties.get("examples_test") if examples else None
+    examples = _first(nodes, *ingest_record.EXAMPLES)
+    count = examples.properties.get(ingest_record.count_property("test")) if examples else None
     return Run(
         id=context.name,
         started=datetime.fromtimestamp(context.create_time_since_epoch / 1000),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import atomic_io
+from core.artifacts import ingest_record, validation
 from pipeline.runs.lineage import NodeRun, Output
 from trainer.training import search_space
 
@@ -21,7 +22,7 @@ PUSHED, FAULT, BAD_INPUT, REFUSED = 0, 1, 2, 3
 """Exit codes: pushed; a fault of ours; bad input or settings; the gate refused."""
 
 
-_COUNTS = ("found", "ignored", "rejected", "read", "train", "eval", "test", "duplicates")
+_COUNTS = ("found", "ignored", "rejected", "read")
 
 
 @dataclasses.dataclass
@@ -91,16 +92,18 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 
 def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     """Fills in all that the nodes which completed have to say."""
-    rejects = _output(nodes, "ImageExampleGen", "rejects")
-    if rejects:
-        counts = _json(rejects.uri, "counts.json")
-        outcome.images = {key: counts[key] for key in _COUNTS}
-    examples = _output(nodes, "ImageExampleGen", "examples")
+    ingested = _output(nodes, *ingest_record.RECORD)
+    if ingested:
+        counts = ingest_record.COUNTS.read(ingested.uri)
+        outcome.images = (
+            {key: getattr(counts, key) for key in _COUNTS} | counts.splits | {"duplicates": counts.duplicates}
+        )
+    examples = _output(nodes, *ingest_record.EXAMPLES)
     if examples:
-        outcome.spans = json.loads(str(examples.properties.get("spans", "[]")))
-    verdict = _output(nodes, "ValidationGate", "verdict")
+        outcome.spans = [dataclasses.asdict(span) for span in ingest_record.spans_of(examples.properties)]
+    verdict = _output(nodes, *validation.VERDICT)
     if verdict:
-        outcome.notes += _json(verdict.uri, "data_gate.json")["notes"]
+        outcome.notes += validation.DATA_VERDICT.read(verdict.uri).notes
     backbone = _output(nodes, "BackboneImporter", "backbone")
     if backbone:
         record = _json(backbone.uri, "Format-Serving/backbone.json")

@@ -14,6 +14,8 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from core.artifacts import ingest_record
+from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCounts, Reject
 from core.artifacts.predictions import Answer, Prediction
 from pipeline.runs.outcome import Outcome
 
@@ -173,16 +175,16 @@ def _type_names(store: MetadataStore) -> set[str]:
 
 
 def _write_images(folders: dict[str, Path]) -> None:
-    classes = {name: {"train": 10, "eval": 5, "test": 10 if name == EVIL else 20, "rejected": 0} for name in CLASSES}
-    counts = {"found": 61, "read": 60, "rejected": 1, "train": 20, "eval": 10, "test": 30, "classes": classes}
-    (folders["rejects"] / "counts.json").write_text(json.dumps(counts))
-    reject = {"path": f"cat/{EVIL}.png", "stage": "decode", "reason": "truncated"}
-    (folders["rejects"] / "rejects.jsonl").write_text(json.dumps(reject) + "\n")
+    record = folders["rejects"]
+    classes = {name: ClassCounts({"train": 10, "eval": 5, "test": 10 if name == EVIL else 20}, 0) for name in CLASSES}
+    splits = {"train": 20, "eval": 10, "test": 30}
+    ingest_record.COUNTS.write(record, IngestCounts(61, 0, 1, 60, splits, 2, "class_folders", [], classes))
+    ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
     same = [
-        {"kind": "near", "paths": ["cat/1.png", "cat/2.png"], "labels": ["cat", "cat"], "splits": ["train", "train"]},
-        {"kind": "identical", "paths": ["cat/3.png", "b.png"], "labels": ["cat", EVIL], "splits": ["train", "test"]},
+        DuplicateGroup("near", ["cat/1.png", "cat/2.png"], ["cat", "cat"], ["train", "train"]),
+        DuplicateGroup("identical", ["cat/3.png", "b.png"], ["cat", EVIL], ["train", "test"]),
     ]
-    (folders["rejects"] / "duplicates.jsonl").write_text("".join(json.dumps(group) + "\n" for group in same))
+    ingest_record.DUPLICATES.write(record, same)
     train = [(f"{CLASSES[n % 2]}/{100 + n}.png", CLASSES[n % 2]) for n in range(20)]
     for split, images in (("train", train), ("test", [(p.path, p.label) for p in predictions()])):
         (folders["examples"] / f"Split-{split}").mkdir()

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from core.artifacts import ingest_record, validation
 from pipeline.runs import outcome
 from pipeline.runs.lineage import NodeRun, Output
 
@@ -29,12 +30,18 @@ def nodes(tmp_path):
             target.write_text(json.dumps(content))
         return NodeRun(name, "complete", {key: [Output(1, str(uri), properties or {})]})
 
-    counts = dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
+    splits = {"train": 8, "eval": 1, "test": 1}
+    for name in ("ImageExampleGen", "ValidationGate"):
+        (tmp_path / name).mkdir()
+    counts = ingest_record.IngestCounts(12, 1, 1, 10, splits, 2, "class_folders", [], {})
+    ingest_record.COUNTS.write(tmp_path / "ImageExampleGen", counts)
+    notes = validation.DataVerdict(["2 images show the same as another"])
+    validation.DATA_VERDICT.write(tmp_path / "ValidationGate", notes)
     record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
     verdict = {"metrics": {"accuracy": {"overall": 0.9, "baseline": None}}, "failures": [], "notes": ["no baseline"]}
     runs = [
-        node("ImageExampleGen", "rejects", counts_json=counts | {"layout": "class_folders"}),
-        node("ValidationGate", "verdict", data_gate_json={"notes": ["2 pictures show the same as another"]}),
+        node("ImageExampleGen", "rejects"),
+        node("ValidationGate", "verdict"),
         node("BackboneImporter", "backbone", **{"Format-Serving__backbone_json": record}),
         node("ModelGate", "blessing", {"blessed": 1}, gate_json=verdict),
         node("ServingCheck", "blessing", {"blessed": 1}),
@@ -47,7 +54,7 @@ def test_a_run_whose_model_was_pushed(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
     assert found.images == dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
-    assert "2 pictures show the same as another" in found.notes
+    assert "2 images show the same as another" in found.notes
     assert found.metrics["accuracy"]["overall"] == 0.9
 
 
