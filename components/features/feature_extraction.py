@@ -20,8 +20,8 @@ from components.features.feature_index import FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, fold
 from core.examples import SHA256
 from core.progress import ProgressCounter
+from core.settings.augmentation import AugmentationConfig
 from core.settings.converter import make_converter
-from core.settings.training import AugmentationConfig
 from trainer.preprocessing import LABEL
 from trainer.training.inputs import FEATURES
 

@@ -14,7 +14,7 @@ from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
 from core import progress
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 SAMPLE = 1000
 """Images that are looked at, chosen by the hashes of their paths; a third is then known to about three points."""
@@ -22,7 +22,7 @@ SAMPLE = 1000
 _DIGITS = 3
 
 
-def measure(listing: Listing, limits: PictureLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
+def measure(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
     """The boundaries for each statistic, as `slice_features.BucketBoundaries`; none where no image can be read."""
     values: dict[str, list[float]] = {name: [] for name in STATISTICS}
     for number, data in enumerate(itertools.islice(_sample(listing, limits), SAMPLE)):
@@ -45,7 +45,7 @@ def between_thirds(values: Sequence[float]) -> list[float]:
     return [end for end in rounded if min(values) < end <= max(values)]
 
 
-def _sample(listing: Listing, limits: PictureLimits) -> Iterator[bytes]:
+def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
     files = [file for file in listing.files if not file.problem]
     for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
         if listing.layout == TFRECORDS:

@@ -68,7 +68,7 @@ def drift(
     Args:
         splits: this run's.
         baseline: the last blessed model's data.
-        bounds: of which `label_drift` and `picture_drift` count, distances; None allows any.
+        bounds: of which `label_drift` and `image_drift` count, distances; None allows any.
         excluded: features that are not compared.
         paths: finds examples.
     """
@@ -76,7 +76,7 @@ def drift(
     for feature in _features(splits, excluded):
         if feature == LABEL and not _lists_all_classes(baseline):
             continue
-        name = "label_drift" if feature == LABEL else "picture_drift"
+        name = "label_drift" if feature == LABEL else "image_drift"
         bound = getattr(bounds, name)
         shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
         if bound is not None and shift is not None and shift.distance > bound:

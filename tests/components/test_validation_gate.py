@@ -36,7 +36,7 @@ string_domain { name: "classes" value: "daisy" value: "roses" value: "tulips" }
 FILE = "schemas/flowers.pbtxt"
 FIRST = "the data were compared with none before: no blessed model was trained on others"
 Row = dict[str, str | int]
-NO_BOUNDS = DataBounds(label_drift=None, picture_drift=None, split_skew=None)
+NO_BOUNDS = DataBounds(label_drift=None, image_drift=None, split_skew=None)
 
 
 def rows(*labels: str, **features: str | int) -> list[Row]:
