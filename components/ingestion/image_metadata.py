@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from components.ingestion import slice_features
-from components.ingestion.image_folder import read_whole, some
+from components.ingestion.image_folder import read_bytes_of, read_text, some
 from core.errors import InputError
 
 LABEL_COLUMN = "label"
@@ -63,11 +63,8 @@ def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
     if not name:
         return Metadata()
     where = f"{folder}/{name}"
-    try:
-        text = read_whole(folder, name).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    header, lines = (_read_json_lines if name.endswith(_JSON_LINES) else _read_csv)(where, text)
+    read = _read_json_lines if name.endswith(_JSON_LINES) else _read_csv
+    header, lines = read(where, read_text(folder, name))
     _check_columns(where, header)
     at = header.index(_PATH)
     rows: dict[str, tuple[str, ...]] = {}
@@ -89,7 +86,7 @@ def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
 
 def has_labels(folder: str, name: str) -> bool:
     """Whether a file that may be metadata has the columns `file_name` and `label`, by its first line."""
-    first = read_whole(folder, name).decode("utf-8-sig", "replace").split("\n", 1)[0]
+    first = read_bytes_of(folder, name).decode("utf-8-sig", "replace").split("\n", 1)[0]
     try:
         columns = json.loads(first) if name.endswith(_JSON_LINES) else next(csv.reader([first]), [])
     except (ValueError, RecursionError, csv.Error):
