@@ -40,7 +40,7 @@ def scaled(image: Image.Image, factor: float) -> Image.Image:
 
 
 def cropped(image: Image.Image, fraction: float) -> Image.Image:
-    """What is left when this fraction of the sides' length is cut off, half of it at each end; a pixel there at least."""
+    """What is left when this fraction of the sides is cut off, half of it at each end; a pixel at least."""
     return ImageOps.crop(image, tuple(max(1, round(side * fraction / 2)) for side in (*image.size, *image.size)))
 
 

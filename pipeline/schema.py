@@ -34,12 +34,6 @@ _HEADER = """\
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
-    Args:
-        path: the schema file.
-        name: of the data set, for the file's heading.
-        listing: what the data folder holds.
-        limits: images over them are not looked at.
-
     Raises:
         InputError: the file is not a schema, or there is none and the data have fewer than two classes.
     """

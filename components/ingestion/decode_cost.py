@@ -31,10 +31,6 @@ def excess(data: bytes, limits: ImageLimits) -> str:
     of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
     bytes, libtiff makes room for a whole tile, and a decoder of AV1 for the sizes in its own headers.
 
-    Args:
-        data: the whole file, of any format.
-        limits: of an image's pixels.
-
     Raises:
         ValueError or IndexError: the file is damaged where it says so.
     """

@@ -67,10 +67,7 @@ def walk(folder: str) -> Tree:
     """Lists everything below a folder; nothing is opened.
 
     Links within the folder are followed. Those that lead out of it, or back to a folder they are in, and names that are
-    not UTF-8 are listed with their problem.
-
-    Args:
-        folder: a local path, or a URL of a scheme that Beam has a file system for.
+    not UTF-8 are listed with their problem. A URL must be of a scheme that Beam has a file system for.
 
     Raises:
         InputError: there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
@@ -133,11 +130,12 @@ def _walk_remote(folder: str) -> Tree:
     for item in found.metadata_list:
         path = item.path.removeprefix(root)
         parts = path.split("/")
-        first_hidden = next((i for i, part in enumerate(parts) if _is_hidden(part)), None)
-        if first_hidden is not None:
-            hidden.add("/".join(parts[: first_hidden + 1]))
+        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        concealed = next((up for up, part in zip([*parents, path], parts, strict=True) if _is_hidden(part)), None)
+        if concealed is not None:
+            hidden.add(concealed)
             continue
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        folders.update(parents)
         if parts[-1]:  # An object whose name ends in `/` stands for a folder.
             files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
     if not files:
@@ -154,12 +152,8 @@ def _cause(error: BaseException) -> str:
 def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = ()) -> str:
     """A text that changes when any file is added, removed, renamed, moved to another class or rewritten.
 
-    TFX's own adds up sizes and whole seconds: it does not see an image that moved to another class.
-
-    Args:
-        folder: the data folder.
-        files: what is in it.
-        read: small files, relative to the folder, that count by their content.
+    TFX's own adds up sizes and full seconds: it does not see an image that moved to another class. The files `read`,
+    which describe the data, count by their content.
     """
     digest = hashlib.sha256()
     for file in files:

@@ -119,13 +119,7 @@ class Distribute(beam.PTransform):
     """
 
     def __init__(self, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
-        """Writes down the splits for the workers.
-
-        Args:
-            scratch: `Ingest`'s.
-            splits: of all images: path -> split.
-            split_uris: name -> folder of the TFRecords.
-        """
+        """Writes `splits`, path -> split, for the workers; `split_uris` are the folders of the splits' TFRecords."""
         super().__init__()
         self._shards = tfrecords.find(f"{scratch}/{_IMAGES}*")
         self._splits_file = f"{scratch}/splits.json"
@@ -166,14 +160,7 @@ class _Route(beam.DoFn):
 def make_example(
     file: ListedFile, image: ReadImage, extra: dict[str, str], boundaries: BucketBoundaries
 ) -> tf.train.Example:
-    """The raw tf.Example of one image; every feature has one value.
-
-    Args:
-        file: where it was found, and its label.
-        image: what was read.
-        extra: the metadata's columns.
-        boundaries: of the buckets that statistics fall into.
-    """
+    """The raw tf.Example of one image, whose metadata's columns are `extra`; every feature has one value."""
 
     def text(value: bytes | str) -> tf.train.Feature:
         encoded = value.encode() if isinstance(value, str) else value

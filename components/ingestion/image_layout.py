@@ -91,21 +91,14 @@ class Listing:
 
 
 class _Folder(NamedTuple):
-    """A data folder whose layout is known, or to be found.
-
-    Attributes:
-        path: local or remote.
-        tree: what is below it.
-        metadata: name of the metadata file that the settings name, or "".
-        described: the metadata files that are there, that one first.
-        least_classes: how many it must have.
-        nested: whether folders within a class folder are read.
-    """
+    """A data folder, and how to read it; `nested`: also folders within a class folder."""
 
     path: str
     tree: Tree
     metadata: str
+    """Name of the metadata file that the settings name, or ""."""
     described: list[str]
+    """The metadata files in the folder, that one first."""
     least_classes: int
     nested: bool
 
@@ -114,13 +107,7 @@ def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_class
     """Lists a data folder. Nothing is opened but the files that describe the data.
 
     Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high.
-
-    Args:
-        folder: the data folder, local or remote.
-        layout: `data.layout`.
-        metadata: name of the metadata file in it, or "".
-        least_classes: how many it must have (TFRecords are not read for it).
+    the data folder was given one level too high. For `least_classes` TFRecords are not read.
 
     Raises:
         InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`.

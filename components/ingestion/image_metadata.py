@@ -29,22 +29,21 @@ class Metadata:
 
     Attributes:
         columns: all but `file_name`, in order.
-        rows: path relative to the data folder -> a value for each column.
+        rows: path relative to the data folder -> column -> value.
     """
 
     columns: tuple[str, ...] = ()
-    rows: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rows: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def values(self, path: str) -> dict[str, str]:
-        """Column -> value for one file; every value is empty if the file has no row."""
-        return dict(zip(self.columns, self.rows.get(path, ("",) * len(self.columns)), strict=True))
+        """Column -> value for one file; empty where the file has no row, or its row not that column."""
+        row = self.rows.get(path, {})
+        return {column: row.get(column, "") for column in self.columns}
 
     def without_labels(self) -> tuple[dict[str, str], Metadata]:
         """The column `label`, as path -> label, and everything else."""
-        at = self.columns.index(LABEL_COLUMN)
-        rest = {path: (*values[:at], *values[at + 1 :]) for path, values in self.rows.items()}
-        labels = {path: values[at] for path, values in self.rows.items()}
-        return labels, Metadata((*self.columns[:at], *self.columns[at + 1 :]), rest)
+        labels = {path: row[LABEL_COLUMN] for path, row in self.rows.items()}
+        return labels, Metadata(tuple(c for c in self.columns if c != LABEL_COLUMN), self.rows)
 
 
 def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
@@ -66,22 +65,22 @@ def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
     read = _read_json_lines if name.endswith(_JSON_LINES) else _read_csv
     header, lines = read(where, read_text(folder, name))
     _check_columns(where, header)
-    at = header.index(_PATH)
-    rows: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for number, values in lines:
         if len(values) != len(header):
             raise InputError(f"{where}, line {number}: {len(values)} fields; the first line has {len(header)}.")
-        path = os.path.normpath(values[at].replace("\\", "/"))
+        row = dict(zip(header, values, strict=True))
+        path = os.path.normpath(row.pop(_PATH).replace("\\", "/"))
         if path in rows:
             raise InputError(f"{where}, line {number}: a second row for {path}.")
-        rows[path] = (*values[:at], *values[at + 1 :])
+        rows[path] = row
     missing = sorted(rows.keys() - set(known))
     if missing:
         raise InputError(
             f"{where} names {len(missing)} files that are not in the data folder: {some(missing)}. {_PATH} is "
             "relative to the data folder, e.g. <class name>/<file>."
         )
-    return Metadata((*header[:at], *header[at + 1 :]), rows)
+    return Metadata(tuple(column for column in header if column != _PATH), rows)
 
 
 def has_labels(folder: str, name: str) -> bool:

@@ -78,12 +78,7 @@ def is_record_file(path: str) -> bool:
 
 
 def split_in_name(path: str, splits: Mapping[str, str]) -> str:
-    """The split that the first folder is called after, or the file: `flowers-train.tfrecord-00000-of-00004`; else "".
-
-    Args:
-        path: relative to the data folder.
-        splits: what splits may be called -> the split.
-    """
+    """The split that names the first folder or the file, as `flowers-train.tfrecord-00000-of-00004`; else ""."""
     folder, slash, _ = path.partition("/")
     if slash and folder.lower() in splits:
         return splits[folder.lower()]

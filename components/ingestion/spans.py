@@ -32,7 +32,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     Args:
         base: the folder that holds them, local or remote.
         pattern: as `split_pattern` returns it.
-        number: the last span; None: the latest there is.
+        number: the last span; None: the latest.
         window: how many.
 
     Raises:
@@ -58,16 +58,9 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
 
 
 def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
-    """Lists some folders as one data set; paths are relative to `base`.
+    """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
 
-    Args:
-        base: the folder that holds them; it is the data folder itself where `folders` is just "".
-        folders: relative to it.
-        layout: of each of them, `data.layout`.
-        metadata: name of the metadata file in each of them, or "".
-
-    Returns:
-        All files; the columns of their metadata are those of any folder.
+    Paths are relative to `base`; the columns of the metadata are those of any folder.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
@@ -84,11 +77,7 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
             f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
         )
     columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
-    rows = {
-        f"{folder}/{path}": tuple(listing.metadata.values(path).get(column, "") for column in columns)
-        for folder, listing in found.items()
-        for path in listing.metadata.rows
-    }
+    rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(
         found[folders[0]],
         folder=base,

@@ -38,10 +38,10 @@ class Shift(NamedTuple):
         return abs(self.now - self.before)
 
 
-def largest_shift(before: Counts, now: Counts) -> Shift | None:
-    """The largest change of a value's share that is no chance, of equal ones that of the rarest; None if none is."""
+def largest_shift(before: Counts, now: Counts, bound: float | None = 0.0) -> Shift | None:
+    """The largest change of a value's share that is no chance and above the bound, of equal ones that of the rarest."""
     totals = sum(before.values()), sum(now.values())
-    if not all(totals):
+    if bound is None or not all(totals):
         return None
     shifts = []
     for value in sorted({*before, *now}):
@@ -49,7 +49,7 @@ def largest_shift(before: Counts, now: Counts) -> Shift | None:
         pooled = sum(counts) / sum(totals)
         error = math.sqrt(pooled * (1 - pooled) * (1 / totals[0] + 1 / totals[1]))
         shift = Shift(value, counts[0] / totals[0], counts[1] / totals[1])
-        if shift.distance > _SIGMAS * error:
+        if shift.distance > max(bound, _SIGMAS * error):
             shifts.append(shift)
     return max(shifts, key=lambda shift: (round(shift.distance, 9), -shift.before - shift.now), default=None)
 
@@ -61,16 +61,9 @@ def drift(
     excluded: Sequence[str],
     paths: Paths,
 ) -> Iterator[str]:
-    """Problems: features whose distribution over all splits moved further than their bound.
+    """Problems: features, but for those excluded, whose distribution over all splits moved further than their bound.
 
     Labels are compared only if the baseline lists them all; `class_changes` says so if it does not.
-
-    Args:
-        splits: this run's.
-        baseline: the last blessed model's data.
-        bounds: of which `label_drift` and `image_drift` count, distances; None allows any.
-        excluded: features that are not compared.
-        paths: finds examples.
     """
     names = [split.name for split in splits]
     for feature in _features(splits, excluded):
@@ -78,8 +71,8 @@ def drift(
             continue
         name = "label_drift" if feature == LABEL else "image_drift"
         bound = getattr(bounds, name)
-        shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
-        if bound is not None and shift is not None and shift.distance > bound:
+        shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature), bound)
+        if shift is not None:
             yield (
                 f"{name_of(feature)} drifted since the last blessed model's data: {shift.value!r} was "
                 f"{shift.before:.1%} of the images and is {shift.now:.1%} (distance {shift.distance:.2f}; "
@@ -92,8 +85,8 @@ def skew(splits: Sequence[SplitFindings], bound: float | None, excluded: Sequenc
     train = [split for split in splits if split.name == TRAIN]
     for split in (split for split in splits if split.name != TRAIN):
         for feature in _features(splits, excluded):
-            shift = largest_shift(_pooled(train, feature), _pooled([split], feature))
-            if bound is not None and shift is not None and shift.distance > bound:
+            shift = largest_shift(_pooled(train, feature), _pooled([split], feature), bound)
+            if shift is not None:
                 yield (
                     f"{name_of(feature)} is skewed between train and {split.name}: {shift.value!r} is "
                     f"{shift.before:.1%} of train and {shift.now:.1%} of {split.name} (distance "
@@ -129,14 +122,7 @@ def class_changes(
 
 
 def balance(classes: Mapping[str, ClassCounts], least: int, least_share: float | None, paths: Paths) -> Iterator[str]:
-    """Problems: classes with too few images to train on.
-
-    Args:
-        classes: as ingestion counted them.
-        least: images in train.
-        least_share: of the images in train; None demands nothing.
-        paths: finds examples.
-    """
+    """Problems: classes with fewer than `least` images in train, or a smaller share of these; None demands nothing."""
     numbers = {name: counts.splits[TRAIN] for name, counts in classes.items()}
     total = sum(numbers.values())
     for name, number in sorted(numbers.items(), key=lambda item: (item[1], item[0])):

@@ -76,16 +76,7 @@ class SplitFindings:
 
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """All that must stop a run, a sentence or two each.
-
-    Args:
-        splits: findings of every split.
-        schema_file: the schema's path, as the user knows it.
-        paths: finds examples.
-
-    Returns:
-        Nothing if the data are fit to train on.
-    """
+    """All that must stop a run, a sentence or two each; none if the data are fit to train on."""
     filled = [split for split in splits if split.examples]
     return [
         *(

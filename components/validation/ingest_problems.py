@@ -15,14 +15,7 @@ _LARGE_GROUP = 0.05
 
 
 def rejected(counts: IngestCounts, first: Sequence[Reject], most: float, where: str) -> list[str]:
-    """A problem, if more than `most` of the files cannot be used, or none can.
-
-    Args:
-        counts: of all files.
-        first: some of the rejects, to be shown.
-        most: the fraction of the files that may be rejected.
-        where: the file that lists all.
-    """
+    """A problem, if more than this fraction of the files cannot be used, or none can; `where` lists them all."""
     files = counts.rejected + counts.read
     if counts.read and counts.rejected <= most * files:
         return []
@@ -48,11 +41,8 @@ def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
 def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: float) -> tuple[list[str], list[str]]:
     """Problems and notes about images that are in several of the splits that the layout gives.
 
-    Args:
-        duplicates: all that were found.
-        counts: of all files.
-        most: the fraction of the images outside of train that may have a duplicate, or one of their group, in another
-            split.
+    `most` is the fraction of the images outside of train that may have a duplicate, or one of their group, in another
+    split.
     """
     across = [group for group in duplicates if group.leaks]
     held_out = counts.splits["eval"] + counts.splits["test"]
