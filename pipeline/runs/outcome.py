@@ -7,8 +7,18 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 
-from core.artifacts import backbone, exported_model, features, ingest_record, search, serving_check, training_summary
-from core.artifacts import validation, verdict
+from core.artifacts import (
+    backbone,
+    exported_model,
+    features,
+    ingest_record,
+    search,
+    training_summary,
+    validation,
+    verdict,
+)
+from core.artifacts.base import Artifact
+from core.artifacts.blessing import BLESSED
 from core.artifacts.last_run import (
     BAD_INPUT,
     INTERNAL_ERROR,
@@ -29,6 +39,8 @@ from trainer.training import search_space
 
 Nodes = Mapping[str, NodeRun]
 
+_SERVING_CHECK = Artifact("ServingCheck", "blessing")
+
 
 def from_nodes(nodes: Nodes, expected: list[str], pipeline_root: str) -> Outcome:
     """Reads the outcome of a run; what cannot be read becomes a note.
@@ -44,7 +56,7 @@ def from_nodes(nodes: Nodes, expected: list[str], pipeline_root: str) -> Outcome
     """
     outcome = Outcome("failed", INTERNAL_ERROR, pipeline_root)
     pushed = output(nodes, PUSHED_MODEL)
-    outcome.pushed_model = pushed and pushed_to(pushed.properties)
+    outcome.pushed_model = pushed_to(pushed.properties) if pushed else None
     for artifact, read in _READERS.items():
         if found := output(nodes, artifact):
             try:
@@ -68,10 +80,7 @@ def mark_failed(outcome: Outcome, error: Exception) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     stage = outcome.stages[-1].id if outcome.stages else None
     cause = input_error_behind(error)
-    if cause:
-        message = message_of(cause)
-    else:
-        message = "".join(traceback.format_exception_only(type(error), error)).strip()
+    message = message_of(cause) if cause else "".join(traceback.format_exception_only(type(error), error)).strip()
     others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
     outcome.status, outcome.exit_code = "failed", BAD_INPUT if cause else INTERNAL_ERROR
     outcome.failures = [Failure(message, stage=stage), *others]
@@ -104,9 +113,9 @@ def _read_backbone(outcome: Outcome, _: Nodes, found: Output) -> None:
 
 def _read_features(outcome: Outcome, nodes: Nodes, found: Output) -> None:
     if outcome.backbone:
-        outcome.backbone = dataclasses.replace(outcome.backbone, cut=features.RECORD.read(found.uri).cut)
-    computed, reused = features.counts_of(found.properties)
-    if nodes[features.FEATURES.node].state == "cached":
+        outcome.backbone = dataclasses.replace(outcome.backbone, cut=features.FEATURES_FILE.read(found.uri).cut)
+    computed, reused = (int(found.properties.get(name, 0)) for name in (features.COMPUTED, features.REUSED))
+    if nodes[features.EXTRACTED.node].cached:
         computed, reused = 0, computed + reused
     if outcome.images:
         outcome.images = dataclasses.replace(outcome.images, computed=computed, reused=reused)
@@ -149,26 +158,28 @@ def _read_verdict(outcome: Outcome, _: Nodes, blessing: Output) -> None:
 
 
 def _read_serving_check(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get("blessed") != 1:
-        outcome.failures.append(Failure(f"serving check: {blessing.properties.get('reason')}", stage="ServingCheck"))
+    if blessing.properties.get(BLESSED) != 1:
+        outcome.failures.append(
+            Failure(f"serving check: {blessing.properties.get('reason')}", stage=_SERVING_CHECK.node)
+        )
 
 
 def _read_infra_validation(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get("blessed") != 1:
+    if blessing.properties.get(BLESSED) != 1:
         message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
         outcome.failures.append(Failure(message, stage=INFRA_BLESSING.node))
 
 
-_READERS: dict[tuple[str, str], Callable[[Outcome, Nodes, Output], None]] = {
+_READERS: dict[Artifact, Callable[[Outcome, Nodes, Output], None]] = {
     ingest_record.RECORD: _read_images,
     ingest_record.EXAMPLES: _read_spans,
     validation.VERDICT: _read_validation,
     backbone.BACKBONE: _read_backbone,
-    features.FEATURES: _read_features,
+    features.EXTRACTED: _read_features,
     search.BEST: _read_search,
     exported_model.MODEL: _read_model,
     training_summary.MODEL_RUN: _read_training,
     verdict.BLESSING: _read_verdict,
-    serving_check.BLESSING: _read_serving_check,
+    _SERVING_CHECK: _read_serving_check,
     INFRA_BLESSING: _read_infra_validation,
 }
