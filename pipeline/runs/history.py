@@ -55,7 +55,7 @@ class Run:
         metrics: of the whole test split; empty if the gate was not reached.
         examples: test images; None if there are none yet.
         version: that was pushed.
-        predictions_dir: of what the Predictor left; None if there is nothing, or it was deleted.
+        predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
     id: str
@@ -66,21 +66,21 @@ class Run:
     metrics: dict[str, Metric]
     examples: int | None
     version: str | None
-    predictions_dir: Path | None
+    predicted: Path | None
 
     def predictions(self) -> list[Prediction]:
         """The predictions for the test images, sorted by path; none where they are gone."""
-        if self.predictions_dir is None:
+        if self.predicted is None:
             return []
-        with (self.predictions_dir / PREDICTIONS_FILE).open(encoding="utf-8") as file:
+        with (self.predicted / PREDICTIONS_FILE).open(encoding="utf-8") as file:
             return in_order(read_predictions(file))
 
     def scores(self) -> tuple[list[str], np.ndarray] | None:
         """The model's classes, and for each a column as of `measures.Answers.scores`; rows as of `predictions`."""
-        if self.predictions_dir is None:
+        if self.predicted is None:
             return None
-        with np.load(self.predictions_dir / SCORES_FILE) as arrays:
-            return json.loads((self.predictions_dir / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
+        with np.load(self.predicted / SCORES_FILE) as arrays:
+            return json.loads((self.predicted / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
 
 
 def open_store(run_dir: Path) -> MetadataStore:
@@ -173,5 +173,5 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         metrics=found.metrics,
         examples=found.images.test if found.images else None,
         version=Path(found.pushed_model).name if found.pushed_model else None,
-        predictions_dir=folder if folder and (folder / PREDICTIONS_FILE).is_file() else None,
+        predicted=folder if folder and (folder / PREDICTIONS_FILE).is_file() else None,
     )
