@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import atomic_io
+from core.artifacts.nodes import RESOLVERS
 from core.errors import InputError, input_error_behind, message_of
 from core.settings.beam import DataflowEngine
 from core.settings.loading import Settings, to_dict
@@ -20,7 +21,7 @@ from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import Console, StageLine, StageLines
 from pipeline.runs import history, push_directory
 from pipeline.runs import outcome as outcomes
-from pipeline.runs.lineage import RESOLVERS, latest_run_id, node_runs
+from pipeline.runs.lineage import latest_run_id, node_runs
 from pipeline.runs.outcome import Outcome
 from pipeline.runs.run_dir import ARTIFACTS, check_pushed, home_of, only_run, push_folder, push_nonce
 from pipeline.runs.run_summary import say_outcome

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
+
+from core.artifacts.base import Artifact
 
 _RUN, _AIRFLOW_RUN = "pipeline_run", "run"
 """Types of context that stand for a run; the name of Airflow's begins with the pipeline's and a dot."""
@@ -19,9 +21,6 @@ _STATES = {
 }
 _INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
 _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
-
-RESOLVERS = ("Baseline", "DataBaseline", "EarlierFeatures", "LastBlessed")
-"""Nodes that only choose among what there is; ML Metadata calls them cached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +49,17 @@ class NodeRun:
     outputs: dict[str, list[Output]]
     inputs: dict[str, list[Output]] = dataclasses.field(default_factory=dict)
     execution: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether what it left is whole."""
+        return self.state in ("complete", "cached")
+
+
+def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
+    """The first artifact of an output; None where the node did not finish, or has none."""
+    run = nodes.get(artifact.node)
+    return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
 
 
 def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:

@@ -1,0 +1,24 @@
+"""Outputs of nodes that write no file of ours: of TFX's components, and of the resolvers."""
+
+from __future__ import annotations
+
+from core.artifacts.base import Artifact
+
+STATISTICS = Artifact("StatisticsGen", "statistics")
+TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
+INFRA_BLESSING = Artifact("InfraValidator", "blessing")
+
+DATA_BASELINE = Artifact("DataBaseline", "baseline")
+"""The statistics that the last blessed model was trained on."""
+
+EARLIER_FEATURES = Artifact("EarlierFeatures", "features")
+"""Features of earlier runs."""
+
+LAST_BLESSED = Artifact("LastBlessed", "model")
+"""The model that a warm start begins with."""
+
+BASELINE = Artifact("Baseline", "model")
+"""The model that a candidate is judged against."""
+
+RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
+"""Nodes that ML Metadata calls cached though they run every time."""
