@@ -36,3 +36,9 @@ def sorted_bounds(verdict: Verdict) -> list[JudgedBound]:
 def accuracy_limits(verdict: Verdict) -> dict[str, float]:
     """The least accuracy that the gate demands, by slice."""
     return {j.slice: j.bound for j in verdict.judged if j.metric == MAIN and j.setting.endswith(".min")}
+
+
+def setting_of(metric: str, kind: str) -> str:
+    """The setting behind a failure of that kind: `per_slice.accuracy.min`."""
+    bound = kind.removeprefix("per_slice_")
+    return f"{'thresholds' if bound == kind else 'per_slice'}.{metric}.{bound}"
