@@ -10,10 +10,11 @@ from pathlib import Path
 
 import jinja2
 
+from core.artifacts.verdict import Range
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.formats import FILTERS, flattened
 from pipeline.report.report_data import ReportData
-from pipeline.report.verdict_tables import sorted_slices
+from pipeline.report.verdict_tables import MAIN, sorted_slices
 
 _TEMPLATES = Path(__file__).parent / "page"
 _SPECIAL = "\\`*_{}[]<>#|~"
@@ -33,6 +34,9 @@ def model_card(report: ReportData) -> str:
         report=report,
         version=Path(str(report.pushed)).name,
         card=report.settings.get("card", {}),
+        verdict=report.verdict,
+        main=MAIN,
+        unknown=Range(None),
         slices=sorted_slices(report.verdict) if report.verdict else [],
         pairs=confused_pairs(report.predictions)[:5],
         labels=collections.Counter(p.label for p in report.predictions),

@@ -48,7 +48,7 @@ def render(report: ReportData) -> str:
         slices=verdict_tables.sorted_slices(verdict) if verdict else [],
         bounds=verdict_tables.sorted_bounds(verdict) if verdict else [],
         failed=verdict_tables.failed_slices(verdict) if verdict else (),
-        limits=verdict_tables.accuracy_limits(verdict) if verdict else {},
+        lowest=verdict_tables.accuracy_limits(verdict) if verdict else {},
         setting_of=verdict_tables.setting_of,
         lower_is_better=LOWER_IS_BETTER,
         main=verdict_tables.MAIN,
