@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from core.artifacts.base import JsonFile
+from core.artifacts.ingest_record import Span
 from core.artifacts.training_summary import WarmStart
 from core.artifacts.verdict import Range
 
@@ -35,15 +36,6 @@ class Images:
     duplicates: int
     computed: int | None = None
     reused: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """A span of the data; `version` is None where the pattern of its folders has none."""
-
-    span: int
-    version: int | None
-    folder: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,4 +21,4 @@ BASELINE = Artifact("Baseline", "model")
 """The model that a candidate is judged against."""
 
 RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
-"""Nodes that ML Metadata calls cached though they run every time."""
+"""Nodes that only choose; ML Metadata calls them cached though they run every time."""

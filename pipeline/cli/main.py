@@ -17,12 +17,12 @@ import click
 import rich.console
 
 from core import atomic_io
+from core.artifacts.last_run import BAD_INPUT
 from core.errors import InputError
 from core.settings import loading
 from core.settings.tuner import TunerConfig
 from pipeline.inference import output as records
-from pipeline.runs import outcome
-from pipeline.runs.run_dir import home_of, push_folder
+from pipeline.runs.run_dir import push_folder, run_dir
 
 _CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
 _ROOT = click.option("--root", default="build", show_default=True, type=Path, help="Where runs keep their files.")
@@ -111,7 +111,7 @@ def find_lr(config: str, root: Path, overrides: tuple[str, ...], lowest: float, 
         from pipeline.runners.find_lr import find_rate
 
         with progress_line("reading the features"):
-            found = find_rate(loaded, home_of(loaded, root), lowest, highest, steps)
+            found = find_rate(loaded, run_dir(loaded, root), lowest, highest, steps)
         click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
 
 
@@ -220,7 +220,7 @@ def report(config: str, root: Path, overrides: tuple[str, ...]) -> None:
         from pipeline.report.make import remake_report
 
         loaded = loading.load(config, loading.split_overrides(overrides))
-        click.echo(remake_report(home_of(loaded, root), loaded.name))
+        click.echo(remake_report(run_dir(loaded, root), loaded.name))
 
 
 @main.command()
@@ -281,7 +281,7 @@ def history(config: str, root: Path, overrides: tuple[str, ...], as_json: bool) 
         from pipeline.runs import history as runs
 
         loaded = loading.load(config, loading.split_overrides(overrides))
-        found = runs.all_runs(runs.open_store(home_of(loaded, root)), loaded.name)
+        found = runs.all_runs(runs.open_store(run_dir(loaded, root)), loaded.name)
         if as_json:
             click.echo(
                 json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1)
@@ -309,7 +309,7 @@ def compare(config: str, root: Path, overrides: tuple[str, ...], as_json: bool, 
         from pipeline.runs.comparison import compare as compare_runs
 
         loaded = loading.load(config, loading.split_overrides(overrides))
-        found = compare_runs(*(runs.find(reference, home_of(loaded, root), loaded.name) for reference in (a, b)))
+        found = compare_runs(*(runs.find(reference, run_dir(loaded, root), loaded.name) for reference in (a, b)))
         if as_json:
             click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
         else:
@@ -374,7 +374,7 @@ def _exit_by(counts: records.Counts) -> NoReturn:
     """Says how many images could not be classified, and exits with the code for that."""
     if counts.errors:
         click.echo(f"{counts.errors} of {counts.records} images could not be classified; see their lines", err=True)
-    sys.exit(outcome.BAD_INPUT if counts.errors else 0)
+    sys.exit(BAD_INPUT if counts.errors else 0)
 
 
 def _terminal() -> rich.console.Console:
@@ -395,6 +395,6 @@ def _user_errors() -> Iterator[None]:
         yield
     except InputError as error:
         click.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(outcome.BAD_INPUT)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)

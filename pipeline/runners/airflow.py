@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import atomic_io
+from core.artifacts.ingest_record import EXAMPLES
+from core.artifacts.last_run import Stage
+from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import input_error_behind, message_of
 from core.settings import loading as pipeline_settings
 from core.settings.loading import Settings
 from pipeline import data_source
-from pipeline.runs import history, outcome, push_directory
-from pipeline.runs.run_dir import ARTIFACTS, check_pushed, home_of, push_folder, push_nonce
+from pipeline.runs import history
+from pipeline.runs.ending import Execution, end_run
+from pipeline.runs.run_dir import ARTIFACTS, push_folder, push_nonce, run_dir
+from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
 if TYPE_CHECKING:
@@ -49,25 +54,25 @@ SCHEMA = """\\
 dag: DAG = create_dag(
     SETTINGS,
     SCHEMA,
-    home={home!r},
+    root={root!r},
     images={images!r},
     weights_fingerprint={fingerprint!r},
 )
 '''
 
 _DOC = """\
-Images to a pushed model: [{name}]({home}). A run may be triggered with
+Images to a pushed model: [{name}]({folder}). A run may be triggered with
 
 - `images`: the folder of class folders, or the folder above the spans;
 - `span`: the number of the span to take; the latest without it.
 
-The task `Report` fails if nothing was pushed, and says why; the page is in `{home}/reports`.
+The task `Report` fails if nothing was pushed, and says why; the page is in `{folder}/reports`.
 """
 
 # What a run may change, as parts of ImageExampleGen's parameters; all else is in the settings.
 _SPAN = '{"static_range": {"start_span_number": {{ params.span }}, "end_span_number": {{ params.span }}}}'
 _TEMPLATES = {
-    "ImageExampleGen": {
+    EXAMPLES.node: {
         "input_base": "{{ params.images }}",
         "range_config": f"{{% if params.span is not none %}}{_SPAN}{{% endif %}}",
     }
@@ -86,16 +91,16 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     Raises:
         InputError: the images cannot be found, or do not fit the schema's form.
     """
-    home = home_of(settings, root)
     push_folder(settings, root)
-    home.mkdir(parents=True, exist_ok=True)
-    images = data_source.images_folder(settings, home)
+    folder = run_dir(settings, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = data_source.images_folder(settings, folder)
     schema, _ = data_source.reviewed_schema(settings, data_source.list_images(settings, images))
     text = _FILE.format(
         name=settings.name,
         settings=pprint.pformat(pipeline_settings.to_dict(settings), width=110, sort_dicts=False),
         schema=schema.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
-        home=str(home),
+        root=str(root.resolve()),
         images=images,
         fingerprint=sources.fingerprint(settings.backbone.weights),
     )
@@ -103,13 +108,13 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     atomic_io.write_text(path, text)
 
 
-def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, weights_fingerprint: str) -> DAG:
+def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, weights_fingerprint: str) -> DAG:
     """Builds the DAG; what it needs from elsewhere is looked up when a task runs.
 
     Args:
         settings: as plain values, `core.settings.loading.to_dict`.
         schema: the reviewed schema, in protobuf's text format.
-        home: the pipeline's folder.
+        root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.
         weights_fingerprint: says which content `backbone.weights` stands for.
     """
@@ -126,14 +131,14 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
 
     loaded = pipeline_settings.from_dict(settings)
     airflow = loaded.airflow
-    pushed_to = push_folder(loaded, Path(home).parent)
+    folder = run_dir(loaded, Path(root))
     deployment = Deployment(
-        pipeline_root=str(Path(home) / ARTIFACTS),
+        pipeline_root=str(folder / ARTIFACTS),
         images=images,
-        push_directory=str(pushed_to),
+        push_directory=str(push_folder(loaded, Path(root))),
         weights_fingerprint=weights_fingerprint,
     )
-    connection = sqlite_metadata_connection_config(str(Path(home) / history.METADATA))
+    connection = sqlite_metadata_connection_config(str(folder / history.METADATA))
     pipeline = create_pipeline(loaded, deployment, schema, connection)
     config = {
         "schedule": airflow.schedule,
@@ -144,7 +149,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
         "tags": list(airflow.tags),
         "params": {
             "images": Param(
-                _component(pipeline, "ImageExampleGen").exec_properties["input_base"], type="string", minLength=1
+                _component(pipeline, EXAMPLES.node).exec_properties["input_base"], type="string", minLength=1
             ),
             "span": Param(
                 None if loaded.data.span == "latest" else loaded.data.span,
@@ -152,7 +157,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
                 pattern=r"^\d+$",
             ),
         },
-        "doc_md": _DOC.format(name=loaded.name, home=home),
+        "doc_md": _DOC.format(name=loaded.name, folder=folder),
         "on_failure_callback": import_string(airflow.on_failure) if airflow.on_failure else None,
         "default_args": {
             "owner": airflow.owner,
@@ -163,11 +168,11 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     dag = AirflowDagRunner(
         AirflowPipelineConfig(airflow_dag_config=config, supported_launcher_classes=[AirflowLauncher])
     ).run(pipeline)
-    push_config = str(_component(pipeline, "Pusher").exec_properties["custom_config"])
+    push_config = str(_component(pipeline, PUSHED_MODEL.node).exec_properties["custom_config"])
     for task in dag.tasks:
         late: Callable[[], dict[str, Any]] = dict
-        if task.task_id == "Pusher":
-            late = functools.partial(_push_config, push_config, pushed_to, Path(home))
+        if task.task_id == PUSHED_MODEL.node:
+            late = functools.partial(_push_config, push_config, Path(deployment.push_directory), folder)
         task.python_callable = functools.partial(_run_component, task.python_callable, late)
         # TFX has Airflow render every parameter as a Jinja template, which eats any `{{` in a setting.
         task.op_kwargs = {"exec_properties": _TEMPLATES.get(task.task_id, {})}
@@ -175,7 +180,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     report = PythonOperator(
         task_id=LAST_TASK,
         dag=dag,
-        python_callable=functools.partial(_report, settings, home, [c.id for c in pipeline.components]),
+        python_callable=functools.partial(_report, settings, root, [c.id for c in pipeline.components]),
         trigger_rule=TriggerRule.ALL_DONE,
         retries=0,
     )
@@ -215,46 +220,27 @@ def _run_component(
         raise AirflowFailException(message_of(cause)) from error
 
 
-def _push_config(wired: str, pushed_to: Path, home: Path) -> dict[str, Any]:
+def _push_config(wired: str, pushed_to: Path, folder: Path) -> dict[str, Any]:
     """Pusher's `custom_config` with the nonce that says whether an earlier push is still there."""
-    nonce = push_nonce(pushed_to, home / outcome.RECORD_FILE)
+    nonce = push_nonce(pushed_to, folder, logging.getLogger(__name__).warning)
     return {"custom_config": json.dumps({**json.loads(wired), "nonce": nonce})}
 
 
-def _report(settings: dict[str, Any], home: str, expected: list[str], **context: Any) -> None:
-    """The last task: writes `last_run.json` and the report, deletes old versions, and fails if nothing was pushed."""
+def _report(settings: dict[str, Any], root: str, nodes: list[str], **context: Any) -> None:
+    """The last task: ends the run, and fails if nothing was pushed."""
     from airflow.exceptions import AirflowFailException
-    from ml_metadata.metadata_store import MetadataStore
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
-
-    from pipeline.report.make import make_report
-    from pipeline.runs.lineage import node_runs
 
     loaded = pipeline_settings.from_dict(settings)
-    folder = Path(home)
     run = context["dag_run"]
-    store = MetadataStore(sqlite_metadata_connection_config(str(folder / history.METADATA)))
-    run_id = f"{loaded.name}.{run.run_id}"  # as ML Metadata has it
-    nodes = node_runs(store, run_id)
-    ended = outcome.from_nodes(nodes, expected, str(folder / ARTIFACTS))
-    ended.run_id = run_id
     tasks = {task.task_id: task for task in run.get_task_instances()}
-    ended.stages = [
-        {"id": name, "seconds": round(tasks[name].duration or 0.0, 1), "cached": nodes[name].state == "cached"}
-        for name in expected
-        if name in nodes
-    ]
-    ended.seconds = sum(stage["seconds"] for stage in ended.stages)
-    if ended.pushed_model:
-        pushed_to = push_folder(loaded, folder.parent)
-        push_directory.prune(pushed_to, loaded.push.keep)
-        check_pushed(ended, pushed_to)
-    ended.write(folder / outcome.RECORD_FILE)
-    if nodes:
-        history.record(store, loaded.name, run_id, settings, ended)
-    ended.report = str(make_report(folder, loaded.name, ended, settings))
-    ended.write(folder / outcome.RECORD_FILE)
-    logging.getLogger(__name__).info("%s; report: %s", ended.status, ended.report)
-    if ended.status != "pushed":
-        reasons = "; ".join(entry["message"] for entry in ended.failures)
-        raise AirflowFailException(f"{ended.status}: nothing was pushed: {reasons}")
+    ran = [name for name in nodes if tasks[name].state in ("success", "failed")]
+    stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
+    seconds = sum(stage.seconds for stage in stages)
+    run_id = f"{loaded.name}.{run.run_id}"  # as ML Metadata has it
+    outcome = end_run(loaded, Path(root), Execution(lambda: (seconds, 0), run_id=run_id, nodes=nodes, stages=stages))
+    lines = run_summary(outcome, run_dir(loaded, Path(root)))
+    logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))
+    if outcome.status != "pushed":
+        pushed = f"the model in service is {outcome.pushed_model}" if outcome.pushed_model else "nothing was pushed"
+        reasons = "; ".join(failure.message for failure in outcome.failures)
+        raise AirflowFailException(f"{outcome.status}: {pushed}: {reasons}")

@@ -34,6 +34,9 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from components import vertex_gate
+from core.artifacts.exported_model import MODEL
+from core.artifacts.features import EXTRACTED
+from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings.beam import SEND_NOTHING
 from core.settings.loading import Settings
@@ -49,8 +52,8 @@ DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-dest
 """Names of the parameters a run is started with. Vertex AI has its own field for the last."""
 
 RESOURCES = {
-    "FeatureExtractor": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
-    "Trainer": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    EXTRACTED.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    MODEL.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     "Predictor": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
@@ -121,17 +124,17 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
         raise InputError(
             f"backbone.weights is {settings.backbone.weights}, which no container sees. {_say_visible(kubeflow)}"
         )
-    home = root and f"{root.rstrip('/')}/{settings.name}"
+    run_dir = root and f"{root.rstrip('/')}/{settings.name}"
     push = settings.push.directory.rstrip("/")
-    if home and "://" not in push and not push.startswith("/"):
-        push = f"{home}/{push}"
+    if run_dir and "://" not in push and not push.startswith("/"):
+        push = f"{run_dir}/{push}"
     destination = json_format.MessageToJson(push_to(push), indent=None) if visible(push) else None
     images = settings.data.images if visible(settings.data.images) else f"/{split_pattern(settings.data.images)[1]}"
     arguments = json_format.MessageToJson(
         train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
     )
     return Deployment(
-        pipeline_root=home or "",
+        pipeline_root=run_dir or "",
         images=RuntimeParameter(DATA_ROOT, str, images),
         push_directory=RuntimeParameter(PUSH_DESTINATION, str, destination),
         train_args=RuntimeParameter(TRAIN_ARGS, str, arguments),
@@ -223,7 +226,7 @@ def _compile_for_vertex(
     kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
 ) -> Compiled:
     for component in pipeline.components:
-        if component.id == "ModelGate":
+        if component.id == BLESSING.node:
             component.executor_spec = BeamExecutorSpec(vertex_gate.Executor)
         if isinstance(component.executor_spec, BeamExecutorSpec):  # whose entry point takes its name for a Beam option
             component.executor_spec.beam_pipeline_args.insert(0, SEND_NOTHING.format(kubeflow.image))

@@ -52,7 +52,7 @@ class Comparison:
     Attributes:
         a: the id of the one.
         b: of the other.
-        settings: path -> its values in A and in B, where they differ; None where a run's were not recorded.
+        settings: path -> its values in A and in B, where they differ; None where a run did not end.
         same_images: whether both were measured on the same test images, so that image is compared with image.
         metrics: all that both have.
         slices: where accuracy differs by more than chance, the surest first; only where the images are the same.
@@ -115,7 +115,7 @@ def _columns(run: Run, predictions: Sequence[Prediction]) -> Answers:
 
 
 def _change_of(name: str, a: Run, b: Run, answers: tuple[Answers, Answers] | None, same: bool) -> Change | None:
-    before, after = a.metrics[name]["overall"], b.metrics[name]["overall"]
+    before, after = a.metrics[name].overall, b.metrics[name].overall
     if before is None or after is None:
         return None
     found = _interval(name, *answers, same) if answers and name in JUDGED else None

@@ -9,6 +9,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.base import Artifact
+from core.artifacts.nodes import RESOLVERS
 
 _RUN, _AIRFLOW_RUN = "pipeline_run", "run"
 """Types of context that stand for a run; the name of Airflow's begins with the pipeline's and a dot."""
@@ -54,6 +55,11 @@ class NodeRun:
     def finished(self) -> bool:
         """Whether what it left is whole."""
         return self.state in ("complete", "cached")
+
+    @property
+    def cached(self) -> bool:
+        """Whether it was served from the cache; a resolver never is, though ML Metadata says so."""
+        return self.state == "cached" and self.id not in RESOLVERS
 
 
 def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
