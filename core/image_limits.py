@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-LIMITS_FILE = "assets.extra/picture_limits.json"
-"""In an exported model: its `PictureLimits`."""
+LIMITS_FILE = "assets.extra/image_limits.json"
+"""In an exported model: its `ImageLimits`."""
 
 HIGHEST_FILE_MB = 512
 """Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
@@ -28,7 +28,7 @@ _PNG_BYTES = 2**16  # whatever its size
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """What is refused unread or by its header, before anything is decoded.
 
     Attributes:
@@ -61,10 +61,10 @@ class PictureLimits:
         return max(self.file_bytes, _PNG_BYTES_A_PIXEL * self.pixels + _PNG_BYTES)
 
 
-DEFAULT_LIMITS = PictureLimits()
+DEFAULT_LIMITS = ImageLimits()
 
 
-def write(limits: PictureLimits, model_dir: str) -> None:
+def write(limits: ImageLimits, model_dir: str) -> None:
     """Puts the limits beside a SavedModel; any path TensorFlow's file system writes."""
     import tensorflow as tf  # ten seconds, which settings, who hold the limits, need not wait for
 
@@ -73,11 +73,11 @@ def write(limits: PictureLimits, model_dir: str) -> None:
         file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
 
 
-def read(model_dir: str) -> PictureLimits:
+def read(model_dir: str) -> ImageLimits:
     """The limits of a SavedModel; models of old, which say nothing of them, have the defaults."""
     import tensorflow as tf
 
     if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
         return DEFAULT_LIMITS
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return PictureLimits(**json.loads(file.read()))
+        return ImageLimits(**json.loads(file.read()))

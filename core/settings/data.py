@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.training import require
 from core.uris import split_pattern
 
@@ -50,7 +50,7 @@ class DataBounds:
         min_class_images: that every class must have in train.
         min_class_share: of train that every class must have.
         label_drift: how far any class's share may have moved since the last blessed model's data.
-        picture_drift: likewise the share of any kind of picture: dark ones, small ones, those of a camera.
+        image_drift: likewise the share of any kind of picture: dark ones, small ones, those of a camera.
         split_skew: likewise between train and another split.
         class_changes: how many classes may have appeared or vanished since then.
         leaked: the part of eval and test that may be in another split too, where the layout gives the splits.
@@ -59,13 +59,13 @@ class DataBounds:
     min_class_images: int = 1
     min_class_share: float | None = None
     label_drift: float | None = 0.3
-    picture_drift: float | None = 0.3
+    image_drift: float | None = 0.3
     split_skew: float | None = 0.3
     class_changes: int | None = None
     leaked: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("min_class_share", "label_drift", "picture_drift", "split_skew", "leaked"):
+        for name in ("min_class_share", "label_drift", "image_drift", "split_skew", "leaked"):
             value = getattr(self, name)
             require(value is None or 0 <= value <= 1, f"{name} is {value}; it is a part, from 0 to 1")
         require(self.min_class_images >= 1, "min_class_images must be at least 1")
@@ -110,9 +110,9 @@ class DataSettings:
     schema: str | None = None
 
     @property
-    def limits(self) -> PictureLimits:
+    def limits(self) -> ImageLimits:
         """How large a picture may be."""
-        return PictureLimits(self.max_file_mb, self.max_megapixels)
+        return ImageLimits(self.max_file_mb, self.max_megapixels)
 
     def __post_init__(self) -> None:
         _ = self.limits  # raises where one is out of its range

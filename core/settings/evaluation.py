@@ -182,13 +182,13 @@ class CardSettings:
         intended_use: what the model is for, in a paragraph; a plain statement of what it does where not given.
         limits: where it must not be relied on, a sentence each; measured ones are added.
         owner: who answers for it, and how to reach them.
-        licence: of the model.
+        license: of the model.
     """
 
     intended_use: str | None = None
     limits: tuple[str, ...] = ()
     owner: str | None = None
-    licence: str | None = None
+    license: str | None = None
 
 
 def _check_range(least: float | None, most: float | None) -> None:

@@ -9,7 +9,7 @@ import math
 HIGHEST_MESSAGE_MB = 1024
 """A message of protobuf ends at 2 GB."""
 
-_AROUND_PICTURES = 2**16  # bytes of a request for names, shapes and lengths
+_AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +44,14 @@ class ServerLimits:
             raise ValueError(f"max_message_mb is {self.max_message_mb}; it must be at most {HIGHEST_MESSAGE_MB}")
 
     @property
-    def picture_bytes(self) -> int:
+    def image_bytes(self) -> int:
         """The most bytes that a request's pictures have together."""
         return self.max_message_mb * 2**20
 
     @property
     def message_bytes(self) -> int:
         """The most bytes of a request."""
-        return self.picture_bytes + _AROUND_PICTURES
+        return self.image_bytes + _AROUND_IMAGES
 
     def to_json(self) -> str:
         """For TFX's properties and the command line."""

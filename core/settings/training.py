@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 
 BLOCKS = tuple(f"mixed{i}" for i in range(11))
 """The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
@@ -165,7 +165,7 @@ class AugmentationConfig:
     Attributes:
         flip: mirror left and right, half of the time.
         crop: cut away up to this part of the sides' length, anywhere, and resize what is left.
-        colour: multiply each of red, green and blue by up to this part more or less.
+        color: multiply each of red, green and blue by up to this part more or less.
         brightness: add up to this part of the range from black to white, or take it away.
         cutout: grey a square whose side is this part of the image's.
         views: compute so many variants of each training image once, and cache their features; training then draws one
@@ -174,19 +174,19 @@ class AugmentationConfig:
 
     flip: bool = False
     crop: float = 0.0
-    colour: float = 0.0
+    color: float = 0.0
     brightness: float = 0.0
     cutout: float = 0.0
     views: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("crop", "colour", "brightness", "cutout"):
+        for name in ("crop", "color", "brightness", "cutout"):
             value = getattr(self, name)
             require(0 <= value < 1, f"augmentation.{name} is {value}; it is a part, from 0 to less than 1")
         require(self.views is None or 1 <= self.views <= 100, "augmentation.views must be from 1 to 100, or null")
         require(
-            self.flip or any((self.crop, self.colour, self.brightness, self.cutout)),
-            "augmentation varies nothing; give flip, crop, colour, brightness or cutout, or null for none",
+            self.flip or any((self.crop, self.color, self.brightness, self.cutout)),
+            "augmentation varies nothing; give flip, crop, color, brightness or cutout, or null for none",
         )
 
 
@@ -245,4 +245,4 @@ class TrainerConfig:
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
-    limits: PictureLimits = PictureLimits()
+    limits: ImageLimits = ImageLimits()
