@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
+from core.artifacts.gallery import GALLERY_FILE
+from core.artifacts.predictions import PREDICTIONS_FILE, Prediction, read_predictions
 from pipeline.report import evidence, past_runs, pictures, provenance
 from pipeline.report.drift import drift
 from pipeline.report.facts import ClassCounts, Data, Drift, Duplicates, Evidence, Facts, Mistake, StepValue, Training
@@ -45,7 +46,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         nodes = lineage.node_runs(store, run_id) if run_id else {}
     artifacts = _Artifacts(nodes)
     examples = artifacts.first("ImageExampleGen", "examples")
-    predictions = reader.optional(artifacts.file("Predictor", "predictions", PREDICTIONS_FILE), _predictions) or []
+    predictions = reader.optional(artifacts.file("Predictor", "predictions", PREDICTIONS_FILE.name), _predictions) or []
     since = reader.part("the drift of the data", lambda: _drift(store, name, run_id, artifacts)) if store else None
     first = evidence.classes(outcome.failures, predictions)
     data = reader.part("the data", lambda: _data(artifacts, examples, since, first))
@@ -68,7 +69,7 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         backbone=reader.json(artifacts.file("BackboneImporter", "backbone", "Format-Serving/backbone.json")),
         features=reader.json(artifacts.file("FeatureExtractor", "features", "features.json")),
         predictions=predictions,
-        gallery=reader.optional(artifacts.file("WorstMistakes", "gallery", GALLERY_FILE), _gallery) or [],
+        gallery=reader.optional(artifacts.file("WorstMistakes", "gallery", GALLERY_FILE.name), _gallery) or [],
         evidence=reader.part(
             "the pictures behind the failures", lambda: _evidence(outcome, predictions, examples, data)
         )
@@ -211,22 +212,21 @@ def _gate(path: Path) -> dict[str, Any]:
 
 
 def _predictions(path: Path) -> list[Prediction]:
-    with path.open(encoding="utf-8") as file:
-        return list(read_predictions(file))
+    return read_predictions(path.parent)
 
 
 def _gallery(path: Path) -> list[Mistake]:
     mistakes = []
-    for entry in json.loads(path.read_text(encoding="utf-8")):
-        prediction = prediction_of({field: entry[field] for field in Prediction._fields if field in entry})
-        attribution = entry.get("attribution")
+    for image in GALLERY_FILE.read(path.parent).images:
+        prediction, attribution = image.prediction, image.attribution
         mistakes.append(
             Mistake(
                 prediction,
-                pictures.from_file(path.parent / entry["original"], f"the image {prediction.path}"),
-                pictures.from_file(path.parent / entry["seen"], "as the network saw it"),
-                attribution
-                and pictures.from_file(path.parent / attribution, f"what spoke for {prediction.predicted}, in orange"),
+                pictures.from_file(path.parent / image.original, f"the image {prediction.path}"),
+                pictures.from_file(path.parent / image.seen, "as the network saw it"),
+                pictures.from_file(path.parent / attribution, f"what spoke for {prediction.predicted}, in orange")
+                if attribution
+                else None,
             )
         )
     return mistakes

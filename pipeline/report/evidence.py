@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy import stats
 
-from components.evaluation.slice_result import OVERALL
 from core.artifacts.predictions import Prediction
+from core.artifacts.verdict import OVERALL
 from pipeline.report.facts import Data, Evidence, Picture, Trait
 
 PICTURES = 8

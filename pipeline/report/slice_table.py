@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components.evaluation.measures import LOWER_IS_BETTER
-from components.evaluation.slice_result import OVERALL
+from core.artifacts.verdict import OVERALL
+from core.metrics import LOWER_IS_BETTER
 from pipeline.report.facts import Facts
 
 _MAIN = "accuracy"

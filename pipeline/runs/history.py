@@ -13,20 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from core.artifacts.predictions import (
-    CANDIDATE,
-    CLASSES_FILE,
-    PREDICTIONS_FILE,
-    SCORES_FILE,
-    Prediction,
-    in_order,
-    read_predictions,
-)
+from core.artifacts.predictions import PREDICTIONS_FILE, Prediction, Scores, read_predictions, read_scores
+from core.artifacts.verdict import VERDICT
 from core.errors import InputError
 from pipeline.runs import lineage
-from pipeline.runs.outcome import RECORD_FILE, Outcome
+from pipeline.runs.outcome import RECORD_FILE, Outcome, metrics_of
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
@@ -52,7 +43,7 @@ class Run:
         metrics: of the whole test split, as `gate.json` has them; empty if the gate was not reached.
         examples: test images.
         version: that was pushed.
-        answers: folder of `PREDICTIONS_FILE`; None if there is none, or it was deleted.
+        predicted: folder of `PREDICTIONS_FILE`; None if there is none, or it was deleted.
     """
 
     id: str
@@ -63,21 +54,15 @@ class Run:
     metrics: dict[str, dict[str, Any]]
     examples: int | None
     version: str | None
-    answers: Path | None
+    predicted: Path | None
 
     def predictions(self) -> list[Prediction]:
-        """The answers for the test images, sorted by path; none where they are gone."""
-        if self.answers is None:
-            return []
-        with (self.answers / PREDICTIONS_FILE).open(encoding="utf-8") as file:
-            return in_order(read_predictions(file))
+        """Of all test images, by path; none where they are gone."""
+        return read_predictions(self.predicted) if self.predicted else []
 
-    def scores(self) -> tuple[list[str], np.ndarray] | None:
-        """The model's classes, and for each a column as of `measures.Answers.scores`; rows as of `predictions`."""
-        if self.answers is None or not (self.answers / SCORES_FILE).is_file():  # an older run
-            return None
-        with np.load(self.answers / SCORES_FILE) as arrays:
-            return json.loads((self.answers / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
+    def scores(self) -> Scores | None:
+        """Of the same images; None where they are gone."""
+        return read_scores(self.predicted) if self.predicted else None
 
 
 def open_store(home: Path) -> MetadataStore:
@@ -161,8 +146,7 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         status = recorded[_STATUS].string_value
     elif status == "failed" and not any(node.state == "failed" for node in nodes.values()):
         status = "unfinished"
-    gate, answers = _folder(nodes, "ModelGate", "blessing"), _folder(nodes, "Predictor", "predictions")
-    verdict = gate / "gate.json" if gate else None
+    gate, predicted = _folder(nodes, "ModelGate", "blessing"), _folder(nodes, "Predictor", "predictions")
     examples = _first(nodes, "ImageExampleGen", "examples")
     count = examples.properties.get("examples_test") if examples else None
     return Run(
@@ -171,10 +155,10 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         status=status,
         seconds=recorded[_SECONDS].double_value if _SECONDS in recorded else None,
         settings=json.loads(recorded[_SETTINGS].string_value) if _SETTINGS in recorded else None,
-        metrics=json.loads(verdict.read_text(encoding="utf-8"))["metrics"] if verdict and verdict.is_file() else {},
+        metrics=metrics_of(VERDICT.read(gate).overall) if gate and Path(VERDICT.path(gate)).is_file() else {},
         examples=int(count) if count is not None else None,
         version=version,
-        answers=answers if answers and (answers / PREDICTIONS_FILE).is_file() else None,
+        predicted=predicted if predicted and Path(PREDICTIONS_FILE.path(predicted)).is_file() else None,
     )
 
 

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from core import atomic_io
+from core.artifacts.verdict import VERDICT, SliceMetrics
 from pipeline.runs.lineage import NodeRun, Output
 from trainer.training import search_space
 
@@ -137,10 +140,10 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
         outcome.notes.append(f"warm start from {model}: {what} was not taken, {outcome.warm_start['why_not']}")
     gate = _output(nodes, "ModelGate", "blessing")
     if gate:
-        judged = _json(gate.uri, "gate.json")
-        outcome.metrics = judged["metrics"]
-        outcome.failures += judged["failures"]
-        outcome.notes += judged["notes"]
+        judged = VERDICT.read(gate.uri)
+        outcome.metrics = metrics_of(judged.overall)
+        outcome.failures += [dataclasses.asdict(failure) for failure in judged.failures]
+        outcome.notes += judged.notes
     check = _output(nodes, "ServingCheck", "blessing")
     if check and check.properties.get("blessed") != 1:
         outcome.failures.append(failure(f"serving check: {check.properties.get('reason')}", stage="ServingCheck"))
@@ -148,6 +151,21 @@ def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     if infra and infra.properties.get("blessed") != 1:
         message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
         outcome.failures.append(failure(message, stage="InfraValidator"))
+
+
+def metrics_of(overall: SliceMetrics) -> dict[str, dict[str, Any]]:
+    """The metrics of the whole test split under the keys of `last_run.json`."""
+    baseline, change = overall.baseline or {}, overall.change or {}
+    return {
+        name: {
+            "overall": found.value,
+            "low": found.low,
+            "high": found.high,
+            "baseline": baseline[name].value if name in baseline else None,
+            "change": msgspec.to_builtins(change.get(name)),
+        }
+        for name, found in overall.metrics.items()
+    }
 
 
 def _output(nodes: Mapping[str, NodeRun], node: str, key: str) -> Output | None:
