@@ -13,7 +13,7 @@ import pprint
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from core import atomic_io
 from core.artifacts.last_run import Stage
@@ -196,7 +196,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
 
     settings = pipeline_settings.from_dict(definition.settings)
     params = context["params"]
-    span = "latest" if params["span"] is None else int(params["span"])
+    span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
     settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
     root = Path(definition.root)
