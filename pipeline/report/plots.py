@@ -123,7 +123,11 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
 
 def past_accuracy(runs: Sequence[Run]) -> Markup:
     """Accuracy on the test split run after run, with intervals; color and shape say how the run ended."""
-    measured = [(n, run.status, run.metrics["accuracy"].overall, run.examples or 1) for n, run in enumerate(runs, 1) if "accuracy" in run.metrics]
+    measured = [
+        (n, run.status, run.metrics["accuracy"].overall, run.examples or 1)
+        for n, run in enumerate(runs, 1)
+        if "accuracy" in run.metrics
+    ]
 
     def draw(axes: Axes) -> None:
         axes.plot([n for n, *_ in measured], [accuracy for *_, accuracy, _ in measured], color=GRID, lw=1.2)

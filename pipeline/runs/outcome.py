@@ -13,12 +13,12 @@ from core.artifacts import (
     features,
     ingest_record,
     search,
+    serving_check,
     training_summary,
     validation,
     verdict,
 )
 from core.artifacts.base import Artifact
-from core.artifacts.blessing import BLESSED
 from core.artifacts.last_run import (
     BAD_INPUT,
     INTERNAL_ERROR,
@@ -31,15 +31,12 @@ from core.artifacts.last_run import (
     Outcome,
     Tuning,
 )
-from core.artifacts.nodes import INFRA_BLESSING
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import input_error_behind, message_of
 from pipeline.runs.lineage import NodeRun, Output, output
 from trainer.training import search_space
 
 Nodes = Mapping[str, NodeRun]
-
-_SERVING_CHECK = Artifact("ServingCheck", "blessing")
 
 
 def from_nodes(nodes: Nodes, expected: list[str], pipeline_root: str) -> Outcome:
@@ -158,16 +155,15 @@ def _read_verdict(outcome: Outcome, _: Nodes, blessing: Output) -> None:
 
 
 def _read_serving_check(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get(BLESSED) != 1:
-        outcome.failures.append(
-            Failure(f"serving check: {blessing.properties.get('reason')}", stage=_SERVING_CHECK.node)
-        )
+    if blessing.properties.get(serving_check.BLESSED) != 1:
+        message = f"serving check: {blessing.properties.get(serving_check.REASON)}"
+        outcome.failures.append(Failure(message, stage=serving_check.BLESSING.node))
 
 
 def _read_infra_validation(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get(BLESSED) != 1:
+    if blessing.properties.get(serving_check.BLESSED) != 1:
         message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
-        outcome.failures.append(Failure(message, stage=INFRA_BLESSING.node))
+        outcome.failures.append(Failure(message, stage=serving_check.INFRA_VALIDATOR_BLESSING.node))
 
 
 _READERS: dict[Artifact, Callable[[Outcome, Nodes, Output], None]] = {
@@ -180,6 +176,6 @@ _READERS: dict[Artifact, Callable[[Outcome, Nodes, Output], None]] = {
     exported_model.MODEL: _read_model,
     training_summary.MODEL_RUN: _read_training,
     verdict.BLESSING: _read_verdict,
-    _SERVING_CHECK: _read_serving_check,
-    INFRA_BLESSING: _read_infra_validation,
+    serving_check.BLESSING: _read_serving_check,
+    serving_check.INFRA_VALIDATOR_BLESSING: _read_infra_validation,
 }
