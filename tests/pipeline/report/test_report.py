@@ -239,13 +239,13 @@ def test_what_a_cached_stage_reused_is_listed_with_its_maker(tmp_path: Path) -> 
         NodeRun("A", "cached", {"model": [theirs]}, {}, 7),
         NodeRun("B", "complete", {"model": [mine]}, {"in": [theirs]}, 8),
     ]
-    makers = {2: (3, "2026-01-01T03:04:05.678"), 1: (8, outcome.run_id)}
+    makers = {2: (3, "2025-12-31T03:04:05.678"), 1: (8, outcome.run_id)}
     report = collect(tmp_path / NAME, NAME, outcome, SETTINGS)
     report = dataclasses.replace(report, lineage=nodes, makers=makers)
 
     text = words(render(report), "lineage", "history")
 
-    assert "A cached 7 - model 2 execution 3 of run 2026-01-01 03:04:05 u" in text
+    assert "A cached 7 - model 2 execution 3 of run 2025-12-31 03:04:05 u" in text
     assert "B complete 8 2 model 1 this run u" in text
 
 
