@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.artifacts import backbone, features, ingest_record, search, serving_check, training_summary, verdict
+from core.artifacts import backbone, exported_model, features, gallery, ingest_record, search, serving_check, training_summary, verdict
 from core.artifacts.base import Artifact
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS
-from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
+from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from pipeline.report import failure_analysis, pages, provenance, thumbnails
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import FailureAnalysis
 from pipeline.report.report_data import Data, Mistake, ReportData, StepValue, Training
+from pipeline.report.thumbnails import Thumbnail
 from pipeline.runs import history, lineage
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
@@ -37,31 +37,31 @@ _SHOWN_RUNS = 40
 _POINTS = 300
 
 
-def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
+def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
     """Reads all there is of the latest run; what is missing or unreadable is named in `ReportData.missing`.
 
     Args:
-        home: the pipeline's folder.
+        run_dir: the pipeline's folder.
         name: of the pipeline.
         outcome: how the run ended; its `run_id` says which of ML Metadata's runs it is.
         settings: of the run, as plain values.
     """
     reader = _Reader()
     read, part = reader.artifact, reader.part
-    store = part("ML Metadata", lambda: history.open_store(home)) if (home / history.METADATA).is_file() else None
+    store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
     if store and outcome.run_id:
         reader.nodes = lineage.node_runs(store, outcome.run_id)
     nodes, runs = reader.nodes, []
     if store:
         runs = part("the history", lambda: _history(store, name, outcome)) or []
-    predictions = read(PREDICTIONS, _predictions) or []
+    predictions = read(PREDICTIONS, read_predictions) or []
     confused = failure_analysis.shown_classes(outcome.failures, predictions)
     since = part("the drift of the data", lambda: _drift(store, name, outcome.run_id, nodes)) if nodes else None
     data = read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since))
     pushed = lineage.output(nodes, PUSHED_MODEL)
     return ReportData(
         name=name,
-        home=home,
+        run_dir=run_dir,
         outcome=outcome,
         made=datetime.now(),
         settings=settings,
@@ -72,15 +72,15 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
-        backbone=read(backbone.BACKBONE, lambda folder: backbone.RECORD.read(backbone.directory(folder))),
+        backbone=read(backbone.BACKBONE, lambda folder: backbone.RECORD.read(exported_model.serving_dir(folder))),
         features=read(features.EXTRACTED, features.FEATURES_FILE.read),
         predictions=predictions,
-        gallery=read(GALLERY, _gallery) or [],
+        gallery=read(gallery.GALLERY, _gallery) or [],
         analyses=read(ingest_record.EXAMPLES, lambda examples: _analyses(examples, outcome, predictions, data)) or [],
         lineage=list(nodes.values()),
         makers=(part("the lineage", lambda: lineage.makers(store, _artifact_ids(nodes))) if nodes else None) or {},
         history=runs,
-        pages=pages.links(home, (run.id for run in runs if run.id != outcome.run_id)),
+        pages=pages.links(run_dir, (run.id for run in runs if run.id != outcome.run_id)),
         missing=reader.missing,
     )
 
@@ -174,28 +174,21 @@ def _thinned(values: dict[int, float]) -> list[StepValue]:
     return [*points[:-1:every], *points[-1:]]
 
 
-def _predictions(folder: str) -> list[Prediction]:
-    with (Path(folder) / PREDICTIONS_FILE).open(encoding="utf-8") as file:
-        return list(read_predictions(file))
-
-
 def _gallery(folder: str) -> list[Mistake]:
-    mistakes = []
-    for entry in json.loads((Path(folder) / GALLERY_FILE).read_text(encoding="utf-8")):
-        prediction = prediction_of({field: entry[field] for field in Prediction._fields if field in entry})
-        attribution = entry.get("attribution")
-        mistakes.append(
-            Mistake(
-                prediction,
-                thumbnails.from_file(Path(folder) / entry["original"], f"the image {prediction.path}"),
-                thumbnails.from_file(Path(folder) / entry["seen"], "as the network saw it"),
-                attribution
-                and thumbnails.from_file(
-                    Path(folder) / attribution, f"what spoke for {prediction.predicted}, in orange"
-                ),
-            )
+    def thumbnail(name: str, alt: str) -> Thumbnail:
+        return thumbnails.from_file(Path(folder) / name, alt)
+
+    return [
+        Mistake(
+            image.prediction,
+            thumbnail(image.original, f"the image {image.prediction.path}"),
+            thumbnail(image.seen, "as the network saw it"),
+            thumbnail(image.attribution, f"what speaks for {image.prediction.predicted}, in orange")
+            if image.attribution
+            else None,
         )
-    return mistakes
+        for image in gallery.GALLERY_FILE.read(folder).images
+    ]
 
 
 def _analyses(

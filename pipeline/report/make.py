@@ -7,7 +7,7 @@ from typing import Any
 
 from core import atomic_io
 from core.artifacts.model_card import FILE_NAME
-from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings
+from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
 from core.errors import InputError
 from pipeline.report import pages
 from pipeline.report.collect import collect
@@ -15,26 +15,25 @@ from pipeline.report.model_card import model_card
 from pipeline.report.render import render
 
 
-def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
+def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
     """Writes the report, and the model card into the folder of the version with this run's model if it has none.
 
     (After a rollback, `outcome.pushed_model` is a version with another run's model.)
 
     Args:
-        home: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
+        run_dir: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
         name: of the pipeline.
         outcome: how the latest run ended.
-        settings: that it ran with, as plain values; kept beside `last_run.json`, to make the report again.
+        settings: that it ran with, as plain values.
 
     Returns:
         The page's path: named by the run, or by its log if it failed before the first stage.
     """
-    SETTINGS.write(home, RunSettings(settings))
-    data = collect(home, name, outcome, settings)
-    path = pages.page_path(home, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))
+    data = collect(run_dir, name, outcome, settings)
+    path = pages.page_path(run_dir, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_io.write_text(path, render(data))
-    pages.prune(home)
+    pages.prune(run_dir)
     if data.pushed and Path(data.pushed).is_dir():
         card = Path(data.pushed) / FILE_NAME
         if not card.exists():  # a run that changed nothing has pushed nothing new
@@ -42,13 +41,13 @@ def make_report(home: Path, name: str, outcome: Outcome, settings: dict[str, Any
     return path
 
 
-def remake_report(home: Path, name: str) -> Path:
+def remake_report(run_dir: Path, name: str) -> Path:
     """Writes the report of the last run again.
 
     Raises:
         InputError: no run has ended in that folder.
     """
-    if not Path(LAST_RUN.path(home)).is_file():
-        raise InputError(f"there is no {LAST_RUN.name} in {home}: run the pipeline first, or give its CONFIG and ROOT")
-    settings = SETTINGS.read(home).settings if Path(SETTINGS.path(home)).is_file() else {}
-    return make_report(home, name, LAST_RUN.read(home), settings)
+    if not Path(LAST_RUN.path(run_dir)).is_file():
+        raise InputError(f"there is no {LAST_RUN.name} in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
+    settings = SETTINGS.read(run_dir).settings if Path(SETTINGS.path(run_dir)).is_file() else {}
+    return make_report(run_dir, name, LAST_RUN.read(run_dir), settings)

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.evaluation import measures
-from components.evaluation.calibration import calibration
+from components.evaluation.calibration import CalibrationBins
 from components.evaluation.intervals import Interval, wilson
+from components.evaluation.predictions import CALIBRATION_BINS
 from core.artifacts.predictions import Prediction
-
-_BINS = 10  # as the gate has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +43,16 @@ def reliability(predictions: Sequence[Prediction]) -> Reliability | None:
     """Of the candidate on the test split; None if there are no predictions."""
     if not predictions:
         return None
-    labels = [p.label for p in predictions]
-    numbers = {name: n for n, name in enumerate({*labels, *(p.predicted for p in predictions)})}
-    columns = measures.columns(labels, [p.answer for p in predictions], numbers)
-    found = calibration(columns)
-    right = np.rint(found.images * (found.confidence - found.gap))
+    found = CalibrationBins.of(
+        np.array([p.probability for p in predictions]), np.array([p.right for p in predictions], bool)
+    )
+    correct = np.rint(found.images * (found.confidence - found.gap)).astype(int)
     bins = [
-        ReliabilityBin(number / _BINS, (number + 1) / _BINS, float(confidence), wilson(int(hits), int(count)))
-        for number, confidence, hits, count in zip(
-            np.unique(measures.bins_of(columns.confidence)).tolist(), found.confidence, right, found.images, strict=True
+        ReliabilityBin(
+            int(number) / CALIBRATION_BINS, int(number + 1) / CALIBRATION_BINS, float(confidence), wilson(hits, int(images))
+        )
+        for number, images, confidence, hits in zip(
+            found.number, found.images, found.confidence, correct.tolist(), strict=True
         )
     ]
-    return Reliability(bins, found.value, float(found.images @ found.gap / found.images.sum()))
+    return Reliability(bins, found.error, float(found.images @ found.gap / found.images.sum()))

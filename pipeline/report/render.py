@@ -10,9 +10,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from components.evaluation.measures import LOWER_IS_BETTER
 from core.artifacts.last_run import BAD_INPUT
 from core.artifacts.verdict import Range
+from core.metrics import LOWER_IS_BETTER
 from pipeline.report import graph, plots, verdict_tables
 from pipeline.report.confusions import confused_pairs, confusion_matrix, mistakes_first
 from pipeline.report.formats import FILTERS, flattened

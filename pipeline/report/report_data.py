@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from core.artifacts.backbone import BackboneRecord
+from core.artifacts.features import Features
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.artifacts.last_run import Outcome
 from core.artifacts.predictions import Prediction
+from core.artifacts.serving_check import ServingReport
 from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.verdict import Verdict
 from pipeline.report.drift import Drift
@@ -75,7 +77,7 @@ class ReportData:
 
     Attributes:
         name: of the pipeline.
-        home: its folder.
+        run_dir: its folder.
         outcome: how the run ended.
         made: when the report was made.
         settings: as plain values, every default written out.
@@ -91,7 +93,7 @@ class ReportData:
     """
 
     name: str
-    home: Path
+    run_dir: Path
     outcome: Outcome
     made: datetime
     settings: dict[str, Any]
@@ -101,9 +103,9 @@ class ReportData:
     data: Data | None = None
     training: Training | None = None
     verdict: Verdict | None = None
-    serving: dict[str, Any] | None = None
+    serving: ServingReport | None = None
     backbone: BackboneRecord | None = None
-    features: dict[str, Any] | None = None
+    features: Features | None = None
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
     analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
