@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
 from tfx.components import StatisticsGen
 from tfx.components.statistics_gen.executor import Executor
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -135,13 +136,16 @@ def test_a_component_with_inputs_can_be_tried_again(launch: Launch, tmp_path: Pa
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_task_that_was_lost_after_it_had_published_can_be_tried_again(launch: Launch, cache: bool) -> None:
+def test_a_task_that_was_lost_after_it_had_published_can_be_tried_again(
+    launch: Launch, store: MetadataStore, cache: bool
+) -> None:
     maker = MakeModel(name="a")
     reader = ReadModel(model=maker.outputs["model"], blessing=maker.outputs["blessing"])
     others = Resolver(strategy_class=AllButTheCandidate, candidate=maker.outputs["model"], model=Channel(type=Model))
     nodes = (maker, reader, others.with_id("Others"))
-    for node in nodes:
+    for count, node in enumerate(nodes, 1):
         assert ids(launch(*nodes, node=node, cache=cache)) == ids(launch(*nodes, node=node, cache=cache))
+        assert len(store.get_executions()) == count
     assert names(launch(*nodes, node=reader, cache=cache)["copy"]) == ["a"]
 
 
@@ -164,15 +168,19 @@ def test_two_components_may_have_outputs_of_the_same_name_and_type(launch: Launc
     assert names(launch(first, second, node=first)["model"] + launch(first, second)["model"]) == ["a", "b"]
 
 
-def test_a_resolver_sees_this_runs_candidate_and_other_runs_models(launch: Launch) -> None:
+def test_a_resolver_sees_this_runs_candidate_and_other_runs_models(launch: Launch, store: MetadataStore) -> None:
     launch(MakeModel(name="a"))
     maker = MakeModel(name="b")
     others = Resolver(strategy_class=AllButTheCandidate, candidate=maker.outputs["model"], model=Channel(type=Model))
     nodes = (maker, others.with_id("Others"))
     launch(*nodes, node=maker, run_id="run-2")
-    resolved = launch(*nodes, run_id="run-2")
-    assert names(resolved["candidate"]) == ["b"]
-    assert names(resolved["model"]) == ["a"]
+    launch(*nodes, run_id="run-2")
+    execution = node_runs(store, "run-2")["Others"].execution
+    events = store.get_events_by_execution_ids([execution])
+    made = {e.path.steps[0].key: e.artifact_id for e in events if e.type == metadata_store_pb2.Event.INTERNAL_OUTPUT}
+    artifacts = {a.id: a.custom_properties["name"].string_value for a in store.get_artifacts_by_id(made.values())}
+    resolved = {key: artifacts[number] for key, number in made.items()}
+    assert resolved == {"candidate": "b", "model": "a"}
 
 
 def test_a_node_whose_inputs_are_not_there_fails(launch: Launch) -> None:
