@@ -237,10 +237,10 @@ def kubeflow(config: str, overrides: tuple[str, ...], target: str, output: Path,
         _quiet_stack()
         from pipeline.runners.kubeflow import compile_pipeline
 
-        compiled = compile_pipeline(loaded, "vertex" if target == "vertex" else "cluster", output)
-        click.echo(f"wrote {compiled.path}; its containers run the image {loaded.kubeflow.image}")
-        if compiled.open_parameters:
-            click.echo(f"to be given when a run is started: {', '.join(compiled.open_parameters)}")
+        open_parameters = compile_pipeline(loaded, "vertex" if target == "vertex" else "cluster", output)
+        click.echo(f"wrote {output}; its containers run the image {loaded.kubeflow.image}")
+        if open_parameters:
+            click.echo(f"to be given when a run is started: {', '.join(open_parameters)}")
 
 
 @main.command()
