@@ -8,24 +8,9 @@ import math
 from typing import Literal
 
 from core import slices
+from core.metrics import LOSS, METRICS
 from core.settings.server import ServerLimits
 from core.settings.training import require
-
-METRICS = (
-    "accuracy",
-    "top_3_accuracy",
-    "cross_entropy",
-    "expected_calibration_error",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_auc",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "weighted_auc",
-)
-"""Names of the metrics that settings may bound; those of classes are measured too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,36 +48,53 @@ class SliceBounds(MetricBounds):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings:
-    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
+class GateBounds:
+    """What a model must reach to be pushed; docs/gate.md says how it is judged.
 
     Attributes:
-        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
         thresholds: bounds on the whole test split, by metric.
         per_slice: bounds on every slice, by metric.
         confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
         on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
     """
 
-    slices: tuple[str, ...] = ("label", "resolution", "brightness")
     thresholds: dict[str, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[str, SliceBounds] = dataclasses.field(default_factory=dict)
     confidence: float = 0.95
     on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
-        slices.feature_keys(self.slices)
-        require(0.5 <= self.confidence < 1, f"confidence is {self.confidence}; it is a part, from 0.5 to below 1")
+        require(0.5 <= self.confidence < 1, f"confidence is {self.confidence}; it must be at least 0.5 and less than 1")
         for group in ("thresholds", "per_slice"):
             for metric in getattr(self, group):
                 near = difflib.get_close_matches(metric, METRICS, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METRICS)}"
                 require(metric in METRICS, f"{group}.{metric}: there is no such metric; {hint}")
                 bounds = getattr(self, group)[metric]
-                shares = [bounds.min, bounds.max] if metric != "cross_entropy" else []
+                shares = [bounds.min, bounds.max] if metric != LOSS else []
                 require(
                     all(b is None or 0 <= b <= 1 for b in shares), f"{group}.{metric}: bounds are parts, from 0 to 1"
                 )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings(GateBounds):
+    """What is measured, on which slices, and what a model must reach to be pushed.
+
+    Attributes:
+        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
+    """
+
+    slices: tuple[str, ...] = ("label", "resolution", "brightness")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        slices.feature_keys(self.slices)
+
+    @property
+    def bounds(self) -> GateBounds:
+        """What the gate needs to know: other slices alone do not run it again."""
+        return GateBounds(**{field.name: getattr(self, field.name) for field in dataclasses.fields(GateBounds)})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,19 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from core.artifacts.base import Artifact
 from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
-from core.artifacts.predictions import (
-    CANDIDATE,
-    CLASSES_FILE,
-    PREDICTIONS_FILE,
-    SCORES_FILE,
-    Prediction,
-    in_order,
-    read_predictions,
-)
+from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Prediction, Scores, read_predictions, read_scores
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import InputError
 from pipeline.runs import lineage
@@ -38,7 +27,6 @@ if TYPE_CHECKING:
 METADATA = "metadata.sqlite"
 """ML Metadata's store, in the pipeline's folder."""
 
-_PREDICTIONS = Artifact("Predictor", "predictions")
 _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 
 
@@ -69,18 +57,12 @@ class Run:
     predictions_dir: Path | None
 
     def predictions(self) -> list[Prediction]:
-        """The predictions for the test images, sorted by path; none where they are gone."""
-        if self.predictions_dir is None:
-            return []
-        with (self.predictions_dir / PREDICTIONS_FILE).open(encoding="utf-8") as file:
-            return in_order(read_predictions(file))
+        """Of all test images, by path; none where they are gone."""
+        return read_predictions(self.predictions_dir) if self.predictions_dir else []
 
-    def scores(self) -> tuple[list[str], np.ndarray] | None:
-        """The model's classes, and for each a column as of `measures.Answers.scores`; rows as of `predictions`."""
-        if self.predictions_dir is None:
-            return None
-        with np.load(self.predictions_dir / SCORES_FILE) as arrays:
-            return json.loads((self.predictions_dir / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
+    def scores(self) -> Scores | None:
+        """Of the same images; None where they are gone."""
+        return read_scores(self.predictions_dir) if self.predictions_dir else None
 
 
 def open_store(run_dir: Path) -> MetadataStore:
@@ -162,7 +144,7 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
     recorded = context.custom_properties
     ended = _STATUS in recorded
     interrupted = found.status == "failed" and not any(node.state == "failed" for node in nodes.values())
-    predictions = lineage.output(nodes, _PREDICTIONS)
+    predictions = lineage.output(nodes, PREDICTIONS)
     folder = Path(predictions.uri) if predictions else None
     return Run(
         id=context.name,
@@ -173,5 +155,5 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         metrics=found.metrics,
         examples=found.images.test if found.images else None,
         version=Path(found.pushed_model).name if found.pushed_model else None,
-        predictions_dir=folder if folder and (folder / PREDICTIONS_FILE).is_file() else None,
+        predictions_dir=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
     )
