@@ -10,7 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.artifacts import backbone, exported_model, features, gallery, ingest_record, search, serving_check, training_summary, verdict
+from core.artifacts import (
+    backbone,
+    exported_model,
+    features,
+    gallery,
+    ingest_record,
+    search,
+    serving_check,
+    training_summary,
+    verdict,
+)
 from core.artifacts.base import Artifact
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS
@@ -67,7 +77,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         settings=settings,
         versions=provenance.versions(),
         hashes=provenance.hashes(),
-        pushed=pushed and pushed_to(pushed.properties),
+        pushed=pushed_to(pushed.properties) if pushed else None,
         data=data,
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),

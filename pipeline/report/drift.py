@@ -90,7 +90,9 @@ def _compare(
         return None
     old, new = _fractions(before), _fractions(now)
     changes = (
-        FeatureDrift(name, abs(new.get(value, 0.0) - old.get(value, 0.0)), value, old.get(value, 0.0), new.get(value, 0.0))
+        FeatureDrift(
+            name, abs(new.get(value, 0.0) - old.get(value, 0.0)), value, old.get(value, 0.0), new.get(value, 0.0)
+        )
         for value in sorted(old.keys() | new.keys())
     )
     return max(changes, key=lambda change: change.distance, default=None)

@@ -36,7 +36,9 @@ def render(report: ReportData) -> str:
     style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
     trusted = reliability(report.predictions)
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
         report=report,
         outcome=report.outcome,
         headline=_headline(report),
@@ -80,7 +82,7 @@ def _plots(report: ReportData, trusted: Reliability | None) -> dict[str, Markup]
         drawn["learning_rate"] = plots.learning_rate(training.learning_rate)
     if trusted:
         drawn["reliability"] = plots.reliability(trusted.bins)
-    if sum(bool(run.metrics) for run in report.history) > 1:
+    if sum(verdict_tables.MAIN in run.metrics for run in report.history) > 1:
         drawn["history"] = plots.past_accuracy(report.history)
     return drawn
 
@@ -99,7 +101,10 @@ def _headline(report: ReportData) -> tuple[str, str]:
         return "Refused", f"{reason}. Nothing was pushed" + ("; the earlier model stays in service." if pushed else ".")
     stage = next((failure.stage for failure in outcome.failures if failure.stage), None)
     cause = "Bad input or settings" if outcome.exit_code == BAD_INPUT else "An internal error"
-    return "Failed", f"{cause} stopped the run {f'in {stage}' if stage else 'before the first stage'}. Nothing was pushed."
+    return (
+        "Failed",
+        f"{cause} stopped the run {f'in {stage}' if stage else 'before the first stage'}. Nothing was pushed.",
+    )
 
 
 def _kept(report: ReportData) -> str:

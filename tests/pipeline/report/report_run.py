@@ -113,9 +113,7 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
             "refused": [Failure(**dataclasses.asdict(FAILURE))],
             "failed": [Failure(f"no {EVIL}\nsecond line", stage="Broken")],
         }.get(status, []),
-        stages=[
-            Stage(outputs[0].node, 1.5, None, cached=outputs[0] == backbone.BACKBONE) for outputs, _ in done
-        ],
+        stages=[Stage(outputs[0].node, 1.5, None, cached=outputs[0] == backbone.BACKBONE) for outputs, _ in done],
         log=str(run_dir / "logs" / "20260102-030405.log"),
     )
 
@@ -132,9 +130,7 @@ class _Ledger:
         self._run = self._context("pipeline_run", self.run_id)
         store.put_parent_contexts([pb.ParentContext(parent_id=self._pipeline, child_id=self._run)])
 
-    def execute(
-        self, node: str, outputs: dict[str, dict[str, Any]], state: int = pb.Execution.COMPLETE
-    ) -> list[Path]:
+    def execute(self, node: str, outputs: dict[str, dict[str, Any]], state: int = pb.Execution.COMPLETE) -> list[Path]:
         """The folders of the outputs, in order."""
         kind = self._store.put_execution_type(pb.ExecutionType(name=node))
         contexts = [pb.Context(id=c) for c in (self._pipeline, self._run, self._context("node", f"{NAME}.{node}"))]

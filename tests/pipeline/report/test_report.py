@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import itertools
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from core.artifacts import training_summary
-from core.artifacts.base import Artifact
 from core.artifacts.ingest_record import ClassCounts
-from core.artifacts.last_run import LAST_RUN, SETTINGS as SETTINGS_FILE, Failure, Outcome, RunSettings, Stage
+from core.artifacts.last_run import LAST_RUN, Failure, Outcome, RunSettings, Stage
+from core.artifacts.last_run import SETTINGS as SETTINGS_FILE
 from core.artifacts.predictions import Prediction
 from core.artifacts.training_summary import Evaluation
 from core.artifacts.verdict import Confusion

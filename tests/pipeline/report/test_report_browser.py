@@ -22,7 +22,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a refused run, with a settings table long enough to be searched."""
     run_dir = tmp_path_factory.mktemp("build") / NAME
     make_report(run_dir, NAME, write_run(run_dir, "pushed"), SETTINGS)
-    return make_report(run_dir, NAME, write_run(run_dir, "refused"), SETTINGS | {"many": {f"s{n}": n for n in range(30)}})
+    return make_report(
+        run_dir, NAME, write_run(run_dir, "refused"), SETTINGS | {"many": {f"s{n}": n for n in range(30)}}
+    )
 
 
 @pytest.fixture(scope="module")
