@@ -6,7 +6,6 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -28,7 +27,6 @@ _XLINK = "http://www.w3.org/1999/xlink"
 # Stand-ins that matplotlib draws with -> the page's CSS variables.
 INK, MUTED, GRID, FIRST, SECOND, GOOD, BAD = (f"#0000{i:02x}" for i in range(1, 8))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", FIRST: "first", SECOND: "second", GOOD: "good", BAD: "bad"}
-_LOSSES: tuple[dict[str, Any], ...] = ({"color": SECOND, "alpha": 0.75, "lw": 1}, {"color": FIRST, "marker": "o"})
 _STATUS = {"pushed": (GOOD, "o"), "refused": (BAD, "X"), "failed": (MUTED, "s"), "unfinished": (MUTED, "D")}
 
 _STYLE = {
@@ -61,13 +59,13 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def training_loss(train: Sequence[StepValue], evaluations: Sequence[Evaluation], best: int) -> Markup:
     """Loss of batches and of the eval split by step; a line marks the step that was kept."""
-    curves = {"train": train, "eval": [StepValue(e.step, e.loss) for e in evaluations if e.loss is not None]}
-    values = [point.value for curve in curves.values() for point in curve]
+    losses = [StepValue(e.step, e.loss) for e in evaluations if e.loss is not None]
+    values = [point.value for point in (*train, *losses)]
 
     def draw(axes: Axes) -> None:
-        for (name, curve), style in zip(curves.items(), _LOSSES, strict=True):
-            if curve:
-                axes.plot([p.step for p in curve], [p.value for p in curve], label=name, **style)
+        if train:
+            axes.plot([p.step for p in train], [p.value for p in train], color=SECOND, alpha=0.75, lw=1, label="train")
+        axes.plot([p.step for p in losses], [p.value for p in losses], "o-", color=FIRST, label="eval")
         if values and min(values) > 0 and max(values) > 20 * min(values):
             _logarithmic(axes)
         _mark_best(axes, best)
@@ -139,8 +137,8 @@ def past_accuracy(runs: Sequence[Run]) -> Markup:
             if places:
                 found = [found for _, ended, found in measured if ended == status]
                 errors = [[f.value - f.low for f in found], [f.high - f.value for f in found]]
-                style = {"fmt": marker, "color": color, "elinewidth": 1, "markersize": 6, "label": status}
-                axes.errorbar(places, [f.value for f in found], errors, **style)
+                y = [f.value for f in found]
+                axes.errorbar(places, y, errors, fmt=marker, color=color, elinewidth=1, markersize=6, label=status)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlim(0.5, len(runs) + 0.5)
         axes.set_xlabel("run")
