@@ -193,7 +193,7 @@ def _gallery(folder: str) -> list[Mistake]:
             image.prediction,
             thumbnail(image.original, f"the image {image.prediction.path}"),
             thumbnail(image.seen, "as the network saw it"),
-            thumbnail(image.attribution, f"what speaks for {image.prediction.predicted}, in orange")
+            thumbnail(image.attribution, f"what spoke for {image.prediction.predicted}, in orange")
             if image.attribution
             else None,
         )
