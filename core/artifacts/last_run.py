@@ -108,29 +108,7 @@ class Stage:
 
 @dataclasses.dataclass
 class Outcome:
-    """How a run ended.
-
-    Attributes:
-        status: whether a model was pushed, was refused, or never came to be judged.
-        exit_code: of `python -m pipeline run`.
-        pipeline_root: the folder of all artifacts.
-        run_id: ML Metadata's name of the run; None if it failed before its first stage.
-        pushed_model: the folder of the version in service; None if nothing was pushed.
-        model: the folder of the trained SavedModel.
-        report: path of the page.
-        seconds: that the run took.
-        peak_rss_mb: the most memory that its process or the largest child took.
-        images: None if the images were not read.
-        spans: which were read, oldest first.
-        backbone: None if there is none yet.
-        warm_start: None if the training began with no earlier model.
-        tuning: None if there was no search.
-        metrics: by name.
-        failures: why the run was refused or failed, the cause first.
-        notes: sentences on what failed nothing.
-        stages: in the order in which they ran.
-        log: path of the log file.
-    """
+    """How a run ended; docs/operating.md describes every key, null and none stand for what the run did not get to."""
 
     status: Status
     exit_code: int

@@ -6,7 +6,6 @@ from core.artifacts.base import Artifact
 
 STATISTICS = Artifact("StatisticsGen", "statistics")
 TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
-INFRA_BLESSING = Artifact("InfraValidator", "blessing")
 
 DATA_BASELINE = Artifact("DataBaseline", "baseline")
 """The statistics that the last blessed model was trained on."""

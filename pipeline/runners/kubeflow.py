@@ -36,6 +36,7 @@ from tfx.orchestration.pipeline import Pipeline
 from components import vertex_gate
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
+from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings.beam import SEND_NOTHING
@@ -54,7 +55,7 @@ DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-dest
 RESOURCES = {
     EXTRACTED.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     MODEL.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
-    "Predictor": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
+    PREDICTIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
-from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Prediction, Scores, read_predictions, read_scores
+from core.artifacts.predictions import (
+    PREDICTIONS,
+    PREDICTIONS_FILE,
+    Prediction,
+    Scores,
+    read_predictions,
+    read_scores,
+)
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import InputError
 from pipeline.runs import lineage
@@ -43,7 +50,7 @@ class Run:
         metrics: of the whole test split; empty if the gate was not reached.
         examples: test images; None if there are none yet.
         version: that was pushed.
-        predictions_dir: of what the Predictor left; None if there is nothing, or it was deleted.
+        predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
     id: str
@@ -54,15 +61,15 @@ class Run:
     metrics: dict[str, Metric]
     examples: int | None
     version: str | None
-    predictions_dir: Path | None
+    predicted: Path | None
 
     def predictions(self) -> list[Prediction]:
         """Of all test images, by path; none where they are gone."""
-        return read_predictions(self.predictions_dir) if self.predictions_dir else []
+        return read_predictions(self.predicted) if self.predicted else []
 
     def scores(self) -> Scores | None:
         """Of the same images; None where they are gone."""
-        return read_scores(self.predictions_dir) if self.predictions_dir else None
+        return read_scores(self.predicted) if self.predicted else None
 
 
 def open_store(run_dir: Path) -> MetadataStore:
@@ -155,5 +162,5 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         metrics=found.metrics,
         examples=found.images.test if found.images else None,
         version=Path(found.pushed_model).name if found.pushed_model else None,
-        predictions_dir=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
+        predicted=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
     )

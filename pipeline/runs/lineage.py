@@ -11,8 +11,8 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from core.artifacts.base import Artifact
 from core.artifacts.nodes import RESOLVERS
 
-_RUN, _AIRFLOW_RUN = "pipeline_run", "run"
-"""Types of context that stand for a run; the name of Airflow's begins with the pipeline's and a dot."""
+_RUN = "pipeline_run"
+"""Type of the contexts that stand for a run."""
 
 _STATES = {
     pb.Execution.COMPLETE: "complete",
@@ -72,11 +72,7 @@ def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
     """The contexts of the pipeline's runs, oldest first; their names are the runs' ids."""
     pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
     children = store.get_children_contexts_by_context(pipeline.id) if pipeline else []
-    runs = [context for context in children if context.type == _RUN]
-    for context in store.get_contexts_by_type(_AIRFLOW_RUN):
-        if context.properties["pipeline_name"].string_value == pipeline_name:
-            runs.append(context)
-    return sorted(runs, key=lambda context: context.id)
+    return sorted((context for context in children if context.type == _RUN), key=lambda context: context.id)
 
 
 def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
@@ -87,8 +83,7 @@ def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
 
 def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     """All nodes of a run that were started, by node id."""
-    found = [store.get_context_by_type_and_name(kind, run_id) for kind in (_RUN, _AIRFLOW_RUN)]
-    context = next((context for context in found if context), None)
+    context = store.get_context_by_type_and_name(_RUN, run_id)
     if context is None:
         return {}
     executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
@@ -116,17 +111,13 @@ def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {
-        execution: next(
-            (c.name for c in store.get_contexts_by_execution(execution) if c.type in (_RUN, _AIRFLOW_RUN)), ""
-        )
+        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == _RUN), "")
         for execution in set(made.values())
     }
     return {artifact: (execution, runs[execution]) for artifact, execution in made.items()}
 
 
 def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
-    if "component_id" in execution.properties:  # Airflow's
-        return execution.properties["component_id"].string_value
     for context in store.get_contexts_by_execution(execution.id):
         if context.type == "node":
             return context.name.split(".", 1)[1]

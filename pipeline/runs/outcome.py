@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from core.artifacts import (
     backbone,
@@ -13,12 +14,12 @@ from core.artifacts import (
     features,
     ingest_record,
     search,
+    serving_check,
     training_summary,
     validation,
     verdict,
 )
 from core.artifacts.base import Artifact
-from core.artifacts.blessing import BLESSED
 from core.artifacts.last_run import (
     BAD_INPUT,
     INTERNAL_ERROR,
@@ -31,18 +32,17 @@ from core.artifacts.last_run import (
     Outcome,
     Tuning,
 )
-from core.artifacts.nodes import INFRA_BLESSING
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import input_error_behind, message_of
-from pipeline.runs.lineage import NodeRun, Output, output
+from pipeline.runs.lineage import NodeRun, output
 from trainer.training import search_space
 
-Nodes = Mapping[str, NodeRun]
+T = TypeVar("T")
 
-_SERVING_CHECK = Artifact("ServingCheck", "blessing")
+_NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
 
 
-def from_nodes(nodes: Nodes, expected: list[str], pipeline_root: str) -> Outcome:
+def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
     """Reads the outcome of a run; what cannot be read becomes a note.
 
     Args:
@@ -55,15 +55,11 @@ def from_nodes(nodes: Nodes, expected: list[str], pipeline_root: str) -> Outcome
         did not bless the model, else `pushed`.
     """
     outcome = Outcome("failed", INTERNAL_ERROR, pipeline_root)
-    pushed = output(nodes, PUSHED_MODEL)
-    outcome.pushed_model = pushed_to(pushed.properties) if pushed else None
-    for artifact, read in _READERS.items():
-        if found := output(nodes, artifact):
-            try:
-                read(outcome, nodes, found)
-            except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
-                logging.getLogger(__name__).exception("cannot read what %s left", artifact.node)
-                outcome.notes.append(f"cannot read what {artifact.node} left: {error}")
+    if pushed := output(nodes, PUSHED_MODEL):
+        outcome.pushed_model = pushed_to(pushed.properties)
+    _read_data(outcome, nodes)
+    _read_training(outcome, nodes)
+    _read_verdicts(outcome, nodes)
     unfinished = [n for n in expected if n not in nodes or not nodes[n].finished]
     if unfinished:
         started = [n for n in unfinished if n in nodes]
@@ -86,100 +82,70 @@ def mark_failed(outcome: Outcome, error: Exception) -> None:
     outcome.failures = [Failure(message, stage=stage), *others]
 
 
-def _read_images(outcome: Outcome, _: Nodes, record: Output) -> None:
-    counts = ingest_record.COUNTS.read(record.uri)
-    outcome.images = Images(
-        counts.found, counts.ignored, counts.rejected, counts.read, **counts.splits, duplicates=counts.duplicates
-    )
+def _read(outcome: Outcome, nodes: Mapping[str, NodeRun], artifact: Artifact, read: Callable[[str], T]) -> T | None:
+    """What `read` makes of the artifact's URI; None where there is no artifact, or it is damaged, which is noted."""
+    found = output(nodes, artifact)
+    try:
+        return read(found.uri) if found else None
+    except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
+        logging.getLogger(__name__).exception("cannot read what %s left", artifact.node)
+        outcome.notes.append(f"cannot read what {artifact.node} left: {error}")
+        return None
 
 
-def _read_spans(outcome: Outcome, _: Nodes, examples: Output) -> None:
-    outcome.spans = ingest_record.spans_of(examples.properties)
+def _read_data(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    """Images, spans, the network and its features."""
+    counts = _read(outcome, nodes, ingest_record.RECORD, ingest_record.COUNTS.read)
+    computed = reused = None
+    if extracted := output(nodes, features.EXTRACTED):
+        computed, reused = (int(extracted.properties.get(name, 0)) for name in (features.COMPUTED, features.REUSED))
+        if nodes[features.EXTRACTED.node].cached:
+            computed, reused = 0, computed + reused
+    if counts:
+        files = counts.found, counts.ignored, counts.rejected, counts.read
+        outcome.images = Images(*files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused)
+    if examples := output(nodes, ingest_record.EXAMPLES):
+        outcome.spans = ingest_record.spans_of(examples.properties)
+    if validated := _read(outcome, nodes, validation.VERDICT, validation.DATA_VERDICT.read):
+        outcome.notes += validated.notes
+    record = _read(outcome, nodes, backbone.BACKBONE, lambda uri: backbone.RECORD.read(backbone.directory(uri)))
+    found = _read(outcome, nodes, features.EXTRACTED, features.FEATURES_FILE.read)
+    if record:
+        outcome.backbone = Backbone(record.source, record.sha256, found.cut if found else None)
+        if record.random and record.weights != "random":
+            outcome.notes.append(
+                f"the base is RANDOM: the weights {record.weights!r} could not be reached, and "
+                "backbone.if_unreachable allows it; a pre-trained base does better"
+            )
 
 
-def _read_validation(outcome: Outcome, _: Nodes, verdict: Output) -> None:
-    outcome.notes += validation.DATA_VERDICT.read(verdict.uri).notes
+def _read_training(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    best = _read(outcome, nodes, search.BEST, search.read_best)
+    trials = _read(outcome, nodes, search.TRIALS, search.read_trials)
+    if best and trials:
+        outcome.tuning = Tuning(len(trials), search_space.as_settings(best))
+    if model := output(nodes, exported_model.MODEL):
+        outcome.model = exported_model.serving_dir(model.uri)
+    if training := _read(outcome, nodes, training_summary.MODEL_RUN, training_summary.SUMMARY.read):
+        outcome.warm_start = began = training.warm_start
+        outcome.notes += training.notes
+        if began and began.why_not:
+            what = "its head" if began.head else "it"
+            outcome.notes.append(f"warm start from {began.model}: {what} was not taken, {began.why_not}")
 
 
-def _read_backbone(outcome: Outcome, _: Nodes, found: Output) -> None:
-    record = backbone.RECORD.read(backbone.directory(found.uri))
-    outcome.backbone = Backbone(record.source, record.sha256)
-    if record.random and record.weights != "random":
-        outcome.notes.append(
-            f"the base is RANDOM: the weights {record.weights!r} could not be reached, and "
-            "backbone.if_unreachable allows it; a pre-trained base does better"
-        )
-
-
-def _read_features(outcome: Outcome, nodes: Nodes, found: Output) -> None:
-    if outcome.backbone:
-        outcome.backbone = dataclasses.replace(outcome.backbone, cut=features.FEATURES_FILE.read(found.uri).cut)
-    computed, reused = (int(found.properties.get(name, 0)) for name in (features.COMPUTED, features.REUSED))
-    if nodes[features.EXTRACTED.node].cached:
-        computed, reused = 0, computed + reused
-    if outcome.images:
-        outcome.images = dataclasses.replace(outcome.images, computed=computed, reused=reused)
-
-
-def _read_search(outcome: Outcome, nodes: Nodes, best: Output) -> None:
-    trials = output(nodes, search.TRIALS)
-    if trials:
-        found = search_space.as_settings(search.read_best(best.uri))
-        outcome.tuning = Tuning(len(search.read_trials(trials.uri)), found)
-
-
-def _read_model(outcome: Outcome, _: Nodes, model: Output) -> None:
-    outcome.model = exported_model.serving_dir(model.uri)
-
-
-def _read_training(outcome: Outcome, _: Nodes, model_run: Output) -> None:
-    training = training_summary.SUMMARY.read(model_run.uri)
-    outcome.warm_start = began = training.warm_start
-    outcome.notes += training.notes
-    if began and began.why_not:
-        what = "its head" if began.head else "it"
-        outcome.notes.append(f"warm start from {began.model}: {what} was not taken, {began.why_not}")
-
-
-def _read_verdict(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    judged = verdict.VERDICT.read(blessing.uri)
-    overall = judged.overall
-    for name, value in overall.metrics.items():
-        baseline = overall.baseline.get(name) if overall.baseline else None
-        outcome.metrics[name] = Metric(
-            value.value,
-            value.low,
-            value.high,
-            baseline.value if baseline else None,
-            overall.change.get(name) if overall.change else None,
-        )
-    outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
-    outcome.notes += judged.notes
-
-
-def _read_serving_check(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get(BLESSED) != 1:
-        outcome.failures.append(
-            Failure(f"serving check: {blessing.properties.get('reason')}", stage=_SERVING_CHECK.node)
-        )
-
-
-def _read_infra_validation(outcome: Outcome, _: Nodes, blessing: Output) -> None:
-    if blessing.properties.get(BLESSED) != 1:
-        message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
-        outcome.failures.append(Failure(message, stage=INFRA_BLESSING.node))
-
-
-_READERS: dict[Artifact, Callable[[Outcome, Nodes, Output], None]] = {
-    ingest_record.RECORD: _read_images,
-    ingest_record.EXAMPLES: _read_spans,
-    validation.VERDICT: _read_validation,
-    backbone.BACKBONE: _read_backbone,
-    features.EXTRACTED: _read_features,
-    search.BEST: _read_search,
-    exported_model.MODEL: _read_model,
-    training_summary.MODEL_RUN: _read_training,
-    verdict.BLESSING: _read_verdict,
-    _SERVING_CHECK: _read_serving_check,
-    INFRA_BLESSING: _read_infra_validation,
-}
+def _read_verdicts(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    """What the gate and the serving check say of the model."""
+    if judged := _read(outcome, nodes, verdict.BLESSING, verdict.VERDICT.read):
+        baseline, change = judged.overall.baseline or {}, judged.overall.change or {}
+        for name, now in judged.overall.metrics.items():
+            then = baseline[name].value if name in baseline else None
+            outcome.metrics[name] = Metric(now.value, now.low, now.high, then, change.get(name))
+        outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
+        outcome.notes += judged.notes
+    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
+        found = output(nodes, blessing)
+        if found and found.properties.get(serving_check.BLESSED) != 1:
+            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
+            message = f"serving check: {reason}" if reason else _NOT_SERVED
+            outcome.failures.append(Failure(message, stage=blessing.node))
