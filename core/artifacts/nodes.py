@@ -5,6 +5,9 @@ from __future__ import annotations
 from core.artifacts.base import Artifact
 
 STATISTICS = Artifact("StatisticsGen", "statistics")
+STATISTICS_FILE = "FeatureStats.pb"
+"""In the folder of each split: a `DatasetFeatureStatisticsList`."""
+
 TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
 
 DATA_BASELINE = Artifact("DataBaseline", "baseline")
@@ -21,3 +24,8 @@ BASELINE = Artifact("Baseline", "model")
 
 RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
 """Nodes that only choose; ML Metadata calls them cached though they run every time."""
+
+
+def split_dir(uri: str, split: str) -> str:
+    """The folder of a split under the URI of examples or statistics, as TFX lays it out."""
+    return f"{uri.rstrip('/')}/Split-{split}"

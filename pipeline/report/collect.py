@@ -10,10 +10,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.artifacts import backbone, exported_model, features, gallery, ingest_record, search, serving_check, training_summary, verdict
+from core.artifacts import (
+    backbone,
+    exported_model,
+    features,
+    gallery,
+    ingest_record,
+    search,
+    serving_check,
+    training_summary,
+    verdict,
+)
 from core.artifacts.base import Artifact
 from core.artifacts.last_run import Outcome
-from core.artifacts.nodes import STATISTICS
+from core.artifacts.nodes import STATISTICS, split_dir
 from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from pipeline.report import failure_analysis, pages, provenance, thumbnails
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TRAIN, TEST = "train", "test"
+_TRAIN, _TEST = "train", "test"
 _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
@@ -49,11 +59,8 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
     reader = _Reader()
     read, part = reader.artifact, reader.part
     store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
-    if store and outcome.run_id:
-        reader.nodes = lineage.node_runs(store, outcome.run_id)
-    nodes, runs = reader.nodes, []
-    if store:
-        runs = part("the history", lambda: _history(store, name, outcome)) or []
+    nodes = reader.nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
+    runs = (part("the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
     confused = failure_analysis.shown_classes(outcome.failures, predictions)
     since = part("the drift of the data", lambda: _drift(store, name, outcome.run_id, nodes)) if nodes else None
@@ -67,7 +74,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         settings=settings,
         versions=provenance.versions(),
         hashes=provenance.hashes(),
-        pushed=pushed and pushed_to(pushed.properties),
+        pushed=pushed_to(pushed.properties) if pushed else None,
         data=data,
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
@@ -123,7 +130,7 @@ def _drift(store: MetadataStore, name: str, run_id: str | None, nodes: Mapping[s
         for earlier in history.contexts_up_to(store, name, run_id)[-2 : -_SHOWN_RUNS - 2 : -1]:
             then = lineage.output(lineage.node_runs(store, earlier.name), STATISTICS)
             if then is not None and then.id != now.id and Path(then.uri).is_dir():
-                return drift(earlier.name, Path(then.uri), Path(now.uri))
+                return drift(earlier.name, then.uri, now.uri)
     return None
 
 
@@ -140,7 +147,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
-        samples=thumbnails.samples(_split(examples.uri, TRAIN), shown) if examples else {},
+        samples=thumbnails.samples(split_dir(examples.uri, _TRAIN), shown) if examples else {},
         drift=since,
     )
 
@@ -183,7 +190,7 @@ def _gallery(folder: str) -> list[Mistake]:
             image.prediction,
             thumbnail(image.original, f"the image {image.prediction.path}"),
             thumbnail(image.seen, "as the network saw it"),
-            thumbnail(image.attribution, f"what speaks for {image.prediction.predicted}, in orange")
+            thumbnail(image.attribution, f"what spoke for {image.prediction.predicted}, in orange")
             if image.attribution
             else None,
         )
@@ -197,11 +204,7 @@ def _analyses(
     if not predictions:
         return []
     wanted = failure_analysis.shown_images(outcome.failures, predictions)
-    images = thumbnails.by_path(_split(examples, TEST), wanted)
-    trained = {name: counts.splits.get(TRAIN, 0) for name, counts in data.counts.classes.items()} if data else {}
+    images = thumbnails.by_path(split_dir(examples, _TEST), wanted)
+    trained = {name: counts.splits.get(_TRAIN, 0) for name, counts in data.counts.classes.items()} if data else {}
     samples = data.samples if data else {}
     return [failure_analysis.analyze(failure, predictions, images, trained, samples) for failure in outcome.failures]
-
-
-def _split(examples: str, name: str) -> Path:
-    return Path(examples) / f"Split-{name}"

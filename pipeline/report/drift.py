@@ -8,8 +8,8 @@ from pathlib import Path
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from core import examples, slices
+from core.artifacts.nodes import STATISTICS_FILE, split_dir
 
-_STATISTICS = "Split-train/FeatureStats.pb"
 _UNIQUE = (examples.PATH, examples.SHA256)  # different for every image
 
 
@@ -50,12 +50,12 @@ class Drift:
     features: list[FeatureDrift]
 
 
-def drift(run: str, before: Path, now: Path) -> Drift:
+def drift(run: str, before: str, now: str) -> Drift:
     """Compares the statistics that StatisticsGen left of two train splits.
 
     Args:
         run: ML Metadata's name of the earlier run.
-        before: its statistics artifact.
+        before: the URI of its statistics.
         now: this run's.
 
     Raises:
@@ -69,8 +69,8 @@ def drift(run: str, before: Path, now: Path) -> Drift:
     return Drift(run, int(then.num_examples), int(today.num_examples), found)
 
 
-def _read(artifact: Path) -> statistics_pb2.DatasetFeatureStatistics:
-    content = (artifact / _STATISTICS).read_bytes()
+def _read(artifact: str) -> statistics_pb2.DatasetFeatureStatistics:
+    content = Path(split_dir(artifact, "train"), STATISTICS_FILE).read_bytes()
     return statistics_pb2.DatasetFeatureStatisticsList.FromString(content).datasets[0]
 
 

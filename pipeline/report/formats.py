@@ -11,6 +11,7 @@ from core.artifacts.verdict import Range
 
 _UNKNOWN = "\N{EN DASH}"
 _SHADES = 8
+_SPECIAL = "\\`*_{}[]<>#|~"  # in Markdown
 
 
 def predicted_class(name: str) -> str:
@@ -82,10 +83,17 @@ def flattened(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, st
     return lines
 
 
+def plain(text: object) -> str:
+    """Text without any meaning to Markdown or HTML, on one line: class and file names may hold anything."""
+    line = " ".join(str(text).split())
+    return "".join(f"\\{c}" if c in _SPECIAL else c for c in line).replace("&", "&amp;")
+
+
 def _minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 FILTERS = {
-    f.__name__: f for f in (predicted_class, percent, points, signed, number, metric, limits, integer, seconds, shade)
+    f.__name__: f
+    for f in (predicted_class, percent, points, signed, number, metric, limits, integer, seconds, shade, plain)
 }

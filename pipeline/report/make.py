@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from core import atomic_io
-from core.artifacts.model_card import FILE_NAME
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
+from core.artifacts.model_card import FILE_NAME
 from core.errors import InputError
 from pipeline.report import pages
 from pipeline.report.collect import collect
@@ -48,6 +48,8 @@ def remake_report(run_dir: Path, name: str) -> Path:
         InputError: no run has ended in that folder.
     """
     if not Path(LAST_RUN.path(run_dir)).is_file():
-        raise InputError(f"there is no {LAST_RUN.name} in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
+        raise InputError(
+            f"there is no {LAST_RUN.name} in {run_dir}: run the pipeline first, or give its CONFIG and ROOT"
+        )
     settings = SETTINGS.read(run_dir).settings if Path(SETTINGS.path(run_dir)).is_file() else {}
     return make_report(run_dir, name, LAST_RUN.read(run_dir), settings)

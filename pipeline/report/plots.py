@@ -18,6 +18,7 @@ from components.evaluation.intervals import wilson
 from core.artifacts.training_summary import Evaluation
 from pipeline.report.reliability import ReliabilityBin
 from pipeline.report.report_data import StepValue
+from pipeline.report.verdict_tables import MAIN
 from pipeline.runs.history import Run
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -58,13 +59,13 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def training_loss(train: Sequence[StepValue], evaluations: Sequence[Evaluation], best: int) -> Markup:
     """Loss of batches and of the eval split by step; a line marks the step that was kept."""
+    losses = [StepValue(e.step, e.loss) for e in evaluations if e.loss is not None]
+    values = [point.value for point in (*train, *losses)]
 
     def draw(axes: Axes) -> None:
-        finite = [e for e in evaluations if e.loss is not None]
         if train:
             axes.plot([p.step for p in train], [p.value for p in train], color=SECOND, alpha=0.75, lw=1, label="train")
-        axes.plot([e.step for e in finite], [e.loss for e in finite], "o-", color=FIRST, label="eval")
-        values = [p.value for p in train] + [e.loss for e in finite]
+        axes.plot([p.step for p in losses], [p.value for p in losses], "o-", color=FIRST, label="eval")
         if values and min(values) > 0 and max(values) > 20 * min(values):
             _logarithmic(axes)
         _mark_best(axes, best)
@@ -124,23 +125,20 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
 def past_accuracy(runs: Sequence[Run]) -> Markup:
     """Accuracy on the test split run after run, with intervals; color and shape say how the run ended."""
     measured = [
-        (n, run.status, run.metrics["accuracy"].overall, run.examples or 1)
-        for n, run in enumerate(runs, 1)
-        if "accuracy" in run.metrics
+        (place, run.status, wilson(round(accuracy * run.examples), run.examples))
+        for place, run in enumerate(runs, 1)
+        if run.examples and MAIN in run.metrics and (accuracy := run.metrics[MAIN].overall) is not None
     ]
 
     def draw(axes: Axes) -> None:
-        axes.plot([n for n, *_ in measured], [accuracy for *_, accuracy, _ in measured], color=GRID, lw=1.2)
+        axes.plot([place for place, _, _ in measured], [found.value for _, _, found in measured], color=GRID, lw=1.2)
         for status, (color, marker) in _STATUS.items():
-            group = [point for point in measured if point[1] == status]
-            if group:
-                x, y = [n for n, *_ in group], [accuracy for *_, accuracy, _ in group]
-                limits = [wilson(round(accuracy * count), count) for *_, accuracy, count in group]
-                errors = [
-                    [max(0, a - limit.low) for a, limit in zip(y, limits, strict=True)],
-                    [max(0, limit.high - a) for a, limit in zip(y, limits, strict=True)],
-                ]
-                axes.errorbar(x, y, errors, fmt=marker, color=color, elinewidth=1, markersize=6, label=status)
+            places = [place for place, ended, _ in measured if ended == status]
+            if places:
+                found = [found for _, ended, found in measured if ended == status]
+                errors = [[f.value - f.low for f in found], [f.high - f.value for f in found]]
+                y = [f.value for f in found]
+                axes.errorbar(places, y, errors, fmt=marker, color=color, elinewidth=1, markersize=6, label=status)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlim(0.5, len(runs) + 0.5)
         axes.set_xlabel("run")

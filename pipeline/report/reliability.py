@@ -49,7 +49,10 @@ def reliability(predictions: Sequence[Prediction]) -> Reliability | None:
     correct = np.rint(found.images * (found.confidence - found.gap)).astype(int)
     bins = [
         ReliabilityBin(
-            int(number) / CALIBRATION_BINS, int(number + 1) / CALIBRATION_BINS, float(confidence), wilson(hits, int(images))
+            int(number) / CALIBRATION_BINS,
+            int(number + 1) / CALIBRATION_BINS,
+            float(confidence),
+            wilson(hits, int(images)),
         )
         for number, images, confidence, hits in zip(
             found.number, found.images, found.confidence, correct.tolist(), strict=True

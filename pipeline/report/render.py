@@ -25,20 +25,11 @@ _SHOWN_PAIRS = 15
 
 def render(report: ReportData) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PAGE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= FILTERS | {"mistakes_first": mistakes_first}
     style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
     trusted = reliability(report.predictions)
-    return environment.get_template(
-        "report.html.j2"
-    ).render(
+    page = template("report.html.j2", autoescape=True)
+    return page.render(
         report=report,
         outcome=report.outcome,
         headline=_headline(report),
@@ -52,6 +43,7 @@ def render(report: ReportData) -> str:
         failed=verdict_tables.failed_slices(verdict) if verdict else (),
         lowest=verdict_tables.accuracy_limits(verdict) if verdict else {},
         setting_of=verdict_tables.setting_of,
+        mistakes_first=mistakes_first,
         lower_is_better=LOWER_IS_BETTER,
         main=verdict_tables.MAIN,
         unknown=Range(None),
@@ -65,6 +57,19 @@ def render(report: ReportData) -> str:
         longest_stage=max((stage.seconds for stage in report.outcome.stages), default=0) or 1,
         largest_class=max((sum(c.splits.values()) for c in data.counts.classes.values()), default=1) if data else 1,
     )
+
+
+def template(name: str, autoescape: bool) -> jinja2.Template:
+    """A template of the folder `page`, which may use the filters of `formats`; `autoescape` is for HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE),
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= FILTERS
+    return environment.get_template(name)
 
 
 def _csp_hash(text: str) -> str:
@@ -82,7 +87,7 @@ def _plots(report: ReportData, trusted: Reliability | None) -> dict[str, Markup]
         drawn["learning_rate"] = plots.learning_rate(training.learning_rate)
     if trusted:
         drawn["reliability"] = plots.reliability(trusted.bins)
-    if sum(bool(run.metrics) for run in report.history) > 1:
+    if sum(verdict_tables.MAIN in run.metrics for run in report.history) > 1:
         drawn["history"] = plots.past_accuracy(report.history)
     return drawn
 

@@ -33,7 +33,7 @@ class Thumbnail:
     alt: str
 
 
-def samples(split: Path, classes: list[str]) -> dict[str, list[Thumbnail]]:
+def samples(split: str, classes: list[str]) -> dict[str, list[Thumbnail]]:
     """The first images of each class in a split; the records are in random order.
 
     Args:
@@ -54,7 +54,7 @@ def samples(split: Path, classes: list[str]) -> dict[str, list[Thumbnail]]:
     return {name: thumbnails for name, thumbnails in found.items() if thumbnails}
 
 
-def by_path(split: Path, wanted: set[str]) -> dict[str, Thumbnail]:
+def by_path(split: str, wanted: set[str]) -> dict[str, Thumbnail]:
     """The images with these paths, as far as they are among the first 20,000 of the split."""
     found: dict[str, Thumbnail] = {}
     if wanted:
@@ -85,7 +85,7 @@ def _uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def _images(split: Path) -> Iterator[tuple[bytes, str, str]]:
+def _images(split: str) -> Iterator[tuple[bytes, str, str]]:
     """The encoded image, path and label of each tf.Example."""
     from core import tfrecords  # brings TensorFlow, 9 s, unless the run has loaded it
 

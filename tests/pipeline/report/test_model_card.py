@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.artifacts.model_card import FILE_NAME
+from pipeline.report.formats import plain
 from pipeline.report.make import make_report
-from pipeline.report.model_card import plain
 from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
 
 CARD = {
