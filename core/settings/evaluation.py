@@ -79,7 +79,7 @@ class GateBounds:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings(GateBounds):
-    """What is measured, on which slices, and what a model must reach to be pushed.
+    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
 
     Attributes:
         slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.

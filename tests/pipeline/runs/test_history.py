@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from components.evaluation.predictions import score_bins
+from core.artifacts.predictions import CANDIDATE, PREDICTIONS_FILE, write_scores
 from core.errors import InputError
 from pipeline.cli import tables
 from pipeline.runs import history
 from pipeline.runs.comparison import Comparison, compare
 from pipeline.runs.outcome import RECORD_FILE
-from tests.components.evaluation.predicted import predictions
+from tests.components.evaluation.predicted import CLASSES, predictions
 from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
 
 
@@ -28,10 +31,11 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def answered(run: history.Run, right: list[bool]) -> None:
-    assert run.answers is not None
-    lines = "".join(f"{p.to_json()}\n" for p in predictions(right))
-    (run.answers / "predictions.jsonl").write_text(lines)
+def predict(run: history.Run, right: list[bool]) -> None:
+    assert run.predicted is not None
+    PREDICTIONS_FILE.write(run.predicted, predictions(right))
+    scores = score_bins(np.full((len(right), len(CLASSES)), 0.5))
+    write_scores(run.predicted, CLASSES, {CANDIDATE: scores})
 
 
 def test_every_run_is_listed_with_how_it_ended(home: Path) -> None:
@@ -82,8 +86,8 @@ def test_where_nothing_ran_there_is_no_history(tmp_path: Path) -> None:
 
 def compared(home: Path, a: list[bool], b: list[bool]) -> Comparison:
     first, second = history.all_runs(history.open_store(home), NAME)[:2]
-    answered(first, a)
-    answered(second, b)
+    predict(first, a)
+    predict(second, b)
     return compare(first, second)
 
 

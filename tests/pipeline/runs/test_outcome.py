@@ -11,8 +11,14 @@ FAILURE = {
     "metric": "accuracy",
     "slice": "label=roses",
     "value": 0.4,
+    "low": 0.3,
+    "high": 0.5,
     "bound": 0.7,
     "kind": "min",
+    "examples": 40,
+    "p": 0.01,
+    "mistakes": 24,
+    "images": ["roses/1.jpg"],
     "message": "too low",
 }
 
@@ -31,7 +37,14 @@ def nodes(tmp_path):
 
     counts = dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
     record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
-    verdict = {"metrics": {"accuracy": {"overall": 0.9, "baseline": None}}, "failures": [], "notes": ["no baseline"]}
+    verdict = {
+        "schema_version": 1, "blessed": True, "confidence": 0.95, "on_doubt": "pass", "not_compared": "no baseline",
+        "overall": {
+            "slice": "overall", "examples": 10, "metrics": {"accuracy": {"value": 0.9, "low": 0.6, "high": 1.0}},
+            "baseline": None, "change": None, "classes": [], "confusions": [],
+        },
+        "slices": [], "judged": [], "failures": [], "notes": ["no baseline"],
+    }  # fmt: skip
     runs = [
         node("ImageExampleGen", "rejects", counts_json=counts | {"layout": "class_folders"}),
         node("ValidationGate", "verdict", data_gate_json={"notes": ["2 pictures show the same as another"]}),
@@ -48,7 +61,7 @@ def test_a_run_whose_model_was_pushed(nodes):
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
     assert found.images == dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
     assert "2 pictures show the same as another" in found.notes
-    assert found.metrics["accuracy"]["overall"] == 0.9
+    assert found.metrics == {"accuracy": {"overall": 0.9, "low": 0.6, "high": 1.0, "baseline": None, "change": None}}
 
 
 def test_a_base_that_fell_back_to_random_weights_is_told(nodes):
