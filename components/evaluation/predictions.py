@@ -98,7 +98,7 @@ def score_bins(probabilities: np.ndarray) -> np.ndarray:
 def averages(hits: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1 from counts of any shape; 0 where there is nothing to divide by, as in scikit-learn."""
 
-    def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        return np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=whole > 0)
+    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return np.divide(part, total, out=np.zeros_like(part, dtype=float), where=total > 0)
 
     return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)

@@ -71,9 +71,10 @@ class GateBounds:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METRICS)}"
                 require(metric in METRICS, f"{group}.{metric}: there is no such metric; {hint}")
                 bounds = getattr(self, group)[metric]
-                shares = [bounds.min, bounds.max] if metric != LOSS else []
+                fractions = [bounds.min, bounds.max] if metric != LOSS else []
                 require(
-                    all(b is None or 0 <= b <= 1 for b in shares), f"{group}.{metric}: bounds are parts, from 0 to 1"
+                    all(b is None or 0 <= b <= 1 for b in fractions),
+                    f"{group}.{metric}: bounds are fractions, from 0 to 1",
                 )
 
 

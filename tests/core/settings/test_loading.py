@@ -126,7 +126,7 @@ def test_settings_cannot_be_changed():
             "evaluation.per_slice={acuracy: {min: 1}}",
             "per_slice.acuracy: there is no such metric; did you mean accuracy?",
         ),
-        ("evaluation.thresholds={accuracy: {min: 90}}", "thresholds.accuracy: bounds are parts, from 0 to 1"),
+        ("evaluation.thresholds={accuracy: {min: 90}}", "thresholds.accuracy: bounds are fractions, from 0 to 1"),
         ("evaluation.thresholds={accuracy: {min: .nan}}", "min is nan; it must be a finite number"),
         ("evaluation.thresholds={accuracy: {min: 0.9, max: 0.1}}", "min is 0.9, above max, which is 0.1"),
         ("evaluation.thresholds={accuracy: {max_drop: -1}}", "max_drop is -1.0; it must not be negative"),
