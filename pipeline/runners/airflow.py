@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import atomic_io
+from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import input_error_behind, message_of
-from core.settings import loading as pipeline_settings
-from core.settings.loading import Settings
+from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runs.ending import Execution, end_run
@@ -64,7 +64,7 @@ class Definition:
     """What the DAG file says of the pipeline.
 
     Attributes:
-        settings: as plain values, `core.settings.loading.to_dict`.
+        settings: as plain values, `core.settings.to_dict`.
         schema: the reviewed schema, in protobuf's text format.
         root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
 from core.errors import InputError
+from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
-from core.settings.loading import Settings, to_dict
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import Console, StageLine, StageLines
 from pipeline.runs.ending import Execution, end_run, record

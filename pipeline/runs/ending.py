@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.artifacts.pushed_model import is_complete
-from core.settings.loading import Settings, to_dict
+from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
 from pipeline.runs.lineage import node_runs
 from pipeline.runs.outcome import from_nodes, mark_failed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from core.artifacts.last_run import LAST_RUN
 from core.errors import InputError
-from core.settings.loading import Settings
+from core.settings import Settings
 from pipeline.runs import push_directory
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import yaml
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 
+from core import settings
 from core.errors import InputError
-from core.settings import loading
 from pipeline.runners.kubeflow import compile_pipeline
 from tests.conftest import ROOT
 
@@ -54,7 +54,7 @@ IN_A_BUCKET = (
 
 
 def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, list[str]]:
-    loaded = loading.load(ROOT / "configs" / "digits.yaml", overrides)
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", overrides)
     open_parameters = compile_pipeline(loaded, target, tmp_path / "made" / "spec.yaml")
     return yaml.safe_load((tmp_path / "made" / "spec.yaml").read_text()), open_parameters
 
@@ -111,7 +111,7 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
 
 
 def test_googles_own_client_takes_the_spec_and_its_parameters(tmp_path):
-    compile_pipeline(loading.load(ROOT / "configs" / "digits.yaml"), "vertex", tmp_path / "spec.yaml")
+    compile_pipeline(settings.load(ROOT / "configs" / "digits.yaml"), "vertex", tmp_path / "spec.yaml")
     aiplatform.init(project="project", location="us-central1", credentials=AnonymousCredentials())
     job = aiplatform.PipelineJob(
         display_name="digits",
@@ -179,7 +179,7 @@ def test_the_settings_that_the_page_shows_compile(tmp_path, target):
     training, environment = distributed.split("kubeflow:\n")
     path = tmp_path / "birds.yaml"
     path.write_text(f"name: birds\n{training}{given}{environment}")
-    loaded = loading.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
+    loaded = settings.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
     open_parameters = compile_pipeline(loaded, target, tmp_path / "spec.yaml")
     spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
     steps = containers(spec) if target == "cluster" else vertex_containers(spec)
@@ -189,7 +189,7 @@ def test_the_settings_that_the_page_shows_compile(tmp_path, target):
 
 
 def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
-    loaded = loading.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
     compile_pipeline(loaded, "vertex", tmp_path / "job.json")
     job = json.loads((tmp_path / "job.json").read_text())
     assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/pipelines/digits"
@@ -216,7 +216,7 @@ def test_what_cannot_work_is_refused(tmp_path, target, override, said):
 
 
 def test_the_name_of_the_file_must_fit_the_target(tmp_path):
-    loaded = loading.load(ROOT / "configs" / "digits.yaml")
+    loaded = settings.load(ROOT / "configs" / "digits.yaml")
     with pytest.raises(InputError, match=r"must end in \.yaml or \.yml"):
         compile_pipeline(loaded, "cluster", tmp_path / "spec.json")
 
