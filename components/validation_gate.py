@@ -19,13 +19,13 @@ from components.validation import data_drift, data_problems, ingest_problems
 from core import examples as features
 from core import tfrecords
 from core.artifacts import ingest_record, validation
+from core.artifacts.nodes import STATISTICS_FILE
 from core.errors import InputError
 from core.settings import converter
 from core.settings.data import DataBounds
 from core.slices import feature_of
 
-# As in tfx/components/example_validator/executor.py and statistics_gen/stats_artifact_utils.py, which import TFDV.
-_ANOMALIES_FILE, _STATISTICS_FILE = "SchemaDiff.pb", "FeatureStats.pb"
+_ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
 _SHOWN_REJECTS = 10
 _SHOWN_PATHS = 5
 
@@ -107,7 +107,7 @@ def _findings(
         data_problems.SplitFindings(
             name,
             anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE) if anomalies else b""),
-            statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, _STATISTICS_FILE)),
+            statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
             {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )
         for name in artifact_utils.decode_split_names((anomalies or statistics).split_names)

@@ -240,7 +240,7 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
-        examples=predictor.outputs["answers"],
+        examples=predictor.outputs["materialized_predictions"],
         eval_config=eval_config(
             settings.evaluation.slices, len(class_names(schema)), code_hash("components.evaluation.tfma_metrics")
         ),
@@ -250,14 +250,7 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
         **models,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
-        bounds=json.dumps(
-            {
-                "thresholds": {name: dataclasses.asdict(b) for name, b in settings.evaluation.thresholds.items()},
-                "per_slice": {name: dataclasses.asdict(b) for name, b in settings.evaluation.per_slice.items()},
-                "confidence": settings.evaluation.confidence,
-                "on_doubt": settings.evaluation.on_doubt,
-            }
-        ),
+        bounds=converter.to_json(settings.evaluation.bounds),
         code=code_hash("components.model_gate"),
     )
     return _Judging([baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"])
