@@ -175,7 +175,7 @@ def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> b
         with open_remote(f"{folder}/{path}") as file:
             return file.read(limits.file_bytes + 1)
     real = regular_file(folder, path)
-    with _opening():
+    with opening():
         size = real.stat().st_size
         if size > limits.file_bytes:
             raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
@@ -188,7 +188,7 @@ def regular_file(folder: str, path: str) -> Path:
     Raises:
         RejectedError: it is a link out of the folder or one that is broken, or not a regular file.
     """
-    with _opening():
+    with opening():
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
@@ -203,13 +203,14 @@ def read_local(file: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     Raises:
         RejectedError: it cannot be opened, is no regular file, or is too large.
     """
-    with _opening():
+    with opening():
         real = Path(os.path.realpath(file, strict=True))
     return read_file(str(real.parent), real.name, limits)
 
 
 @contextlib.contextmanager
-def _opening() -> Iterator[None]:
+def opening() -> Iterator[None]:
+    """Errors of a local file as reasons to reject it."""
     try:
         yield
     except OSError as error:
@@ -230,7 +231,7 @@ def read_bytes_of(folder: str, name: str) -> bytes:
         if is_remote(folder):
             with open_remote(where) as file:
                 return file.read()
-        with _opening():
+        with opening():
             return regular_file(folder, name).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no {where}.") from error
