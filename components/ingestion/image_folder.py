@@ -32,35 +32,27 @@ _SHOWN = 5
 
 
 class ListedFile(NamedTuple):
-    """One file below the data folder.
-
-    Attributes:
-        path: relative to the data folder, with `/`.
-        state: size and time of change, for the fingerprint.
-        problem: why it cannot be read, known already from where it is or what it is called; else empty.
-        label: its class, as the layout says; empty where there is none, and for files of many images.
-        split: `train`, `eval` or `test` where the layout gives it; else empty.
-    """
+    """One file below the data folder, as far as it is known without opening it."""
 
     path: str
+    """Relative to the data folder, with `/`."""
     state: str = ""
+    """Size and time of change, for the fingerprint."""
     problem: str = ""
+    """Why it cannot be read."""
     label: str = ""
+    """The class that the layout gives it."""
     split: str = ""
+    """Likewise."""
 
 
 class Tree(NamedTuple):
-    """All that is below a data folder.
-
-    Attributes:
-        files: sorted by path.
-        folders: relative paths of the folders, sorted, with `/` between their parts.
-        ignored: how many hidden files and folders were passed over (and what Windows leaves behind).
-    """
+    """All that is below a data folder, sorted by path."""
 
     files: list[ListedFile]
     folders: list[str]
     ignored: int
+    """How many hidden files and folders were passed over (and what Windows leaves behind)."""
 
 
 def walk(folder: str) -> Tree:

@@ -55,16 +55,10 @@ class Names:
 
 
 class Record(NamedTuple):
-    """One image of a TFRecord file.
-
-    Attributes:
-        path: the file's, `#`, and the record's number in it, from 0.
-        label: its class; empty if there is a problem.
-        data: the encoded image.
-        problem: why it cannot be used; else empty.
-    """
+    """One image of a TFRecord file; of one with a problem label and data are empty."""
 
     path: str
+    """The file's, `#`, and the record's number in it, from 0."""
     label: str
     data: bytes
     problem: str = ""
