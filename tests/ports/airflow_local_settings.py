@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ("task_policy",)
 
 if sys.argv[1:2] == ["scheduler"]:  # its tasks are forked from it, and find TensorFlow and TFX imported
-    import pipeline.pipeline  # noqa: F401
+    import pipeline.pipeline
     import pipeline.runners.single_node  # noqa: F401
 
 
