@@ -1,4 +1,4 @@
-"""How large a picture may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
+"""How large an image may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_JPEG_SCANS = 64
 MAX_PNG_TEXTS = 16
 """Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
 
-_PNG_BYTES_A_PIXEL = 4  # colour noise takes a little more than 3
+_PNG_BYTES_A_PIXEL = 4  # color noise takes a little more than 3
 _PNG_BYTES = 2**16  # whatever its size
 
 
@@ -52,7 +52,7 @@ class ImageLimits:
 
     @property
     def pixels(self) -> int:
-        """The most pixels of a picture."""
+        """The most pixels of an image."""
         return int(self.max_megapixels * 1_000_000)
 
     @property
@@ -74,7 +74,7 @@ def write(limits: ImageLimits, model_dir: str) -> None:
 
 
 def read(model_dir: str) -> ImageLimits:
-    """The limits of a SavedModel; models of old, which say nothing of them, have the defaults."""
+    """The limits of a SavedModel; legacy models, which have no such file, have the defaults."""
     import tensorflow as tf
 
     if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):

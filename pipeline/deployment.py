@@ -17,7 +17,7 @@ from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
 from core.artifacts.nodes import BASELINE, DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED
 from core.errors import InputError
-from core.settings.loading import Settings
+from core.settings import Settings
 
 
 class Resolvers:

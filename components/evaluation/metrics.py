@@ -26,38 +26,28 @@ if TYPE_CHECKING:
 
 
 class Change(Protocol):
-    """By how much a metric differs between two models, on the same images."""
+    """By how much a metric of one model differs from another's, on the same images.
+
+    `worse_by_at_most` tests that it is lower by at most so much, or higher where lower is better. `detail` is what else
+    a sentence may say, such as `3 images lost and 2 gained`.
+    """
 
     @property
-    def value(self) -> float:
-        """Of the new model minus that of the old one."""
-
+    def value(self) -> float: ...  # noqa: D102
     @property
-    def detail(self) -> str:
-        """What else a sentence may say of it, such as `, 3 images lost and 2 gained`."""
-
-    def interval(self, confidence: float) -> Interval:
-        """Of the change."""
-
-    def worse_by_at_most(self, bound: float) -> PValues:
-        """Tests that the new model is worse by at most so much: lower, or higher where lower is better."""
+    def detail(self) -> str: ...  # noqa: D102
+    def interval(self, confidence: float) -> Interval: ...  # noqa: D102
+    def worse_by_at_most(self, bound: float) -> PValues: ...  # noqa: D102
 
 
 class Estimate(Protocol):
-    """A metric of one model, by its predictions for single images."""
+    """A metric of one model, by its predictions for single images; `at_least` tests that it is truly so much."""
 
     @property
-    def value(self) -> float:
-        """As these show it."""
-
-    def interval(self, confidence: float) -> Interval:
-        """Of what is true of all such images."""
-
-    def at_least(self, bound: float) -> PValues:
-        """Tests that the metric is truly at least so much."""
-
-    def change_from(self, before: Self) -> Change:
-        """The change from another model's, for the same images."""
+    def value(self) -> float: ...  # noqa: D102
+    def interval(self, confidence: float) -> Interval: ...  # noqa: D102
+    def at_least(self, bound: float) -> PValues: ...  # noqa: D102
+    def change_from(self, before: Self) -> Change: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +60,7 @@ class Fraction:
     def value(self) -> float:  # noqa: D102
         return float(self.counts.mean())
 
-    def interval(self, confidence: float) -> Interval:
-        """Wilson's."""
+    def interval(self, confidence: float) -> Interval:  # noqa: D102
         return intervals.wilson(int(self.counts.sum()), len(self.counts), confidence)
 
     def at_least(self, bound: float) -> PValues:  # noqa: D102
@@ -98,8 +87,7 @@ class FractionChange:
     def detail(self) -> str:  # noqa: D102
         return f"{self.lost} images lost and {self.gained} gained"
 
-    def interval(self, confidence: float) -> Interval:
-        """Tango's."""
+    def interval(self, confidence: float) -> Interval:  # noqa: D102
         return intervals.paired_change(self.gained, self.lost, self.count, confidence)
 
     def worse_by_at_most(self, bound: float) -> PValues:  # noqa: D102

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Predictions:
 def columns(
     labels: Sequence[str],
     predictions: Sequence[Classification],
-    classes: Mapping[str, int],
+    classes: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Predictions:
     """Predictions as columns.
@@ -67,13 +67,15 @@ def columns(
     Args:
         labels: the true classes.
         predictions: of one model, for the same images.
-        classes: class -> number; every label and every predicted class must be in it, those of `scores` first.
+        classes: those of `scores`, in that order; labels and predicted classes may be others.
         scores: `score_bins` of all probabilities, for the same images.
     """
+    names = dict.fromkeys([*classes, *labels, *(p.predicted for p in predictions)])
+    numbers = {name: number for number, name in enumerate(names)}
     probability = np.array([p.label_probability for p in predictions], float)
     return Predictions(
-        label=np.array([classes[label] for label in labels], int),
-        predicted=np.array([classes[p.predicted] for p in predictions], int),
+        label=np.array([numbers[label] for label in labels], int),
+        predicted=np.array([numbers[p.predicted] for p in predictions], int),
         rank=np.array([p.rank for p in predictions], int),
         loss=-np.log(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)),
         confidence=np.array([p.probability for p in predictions], float),
@@ -96,7 +98,7 @@ def score_bins(probabilities: np.ndarray) -> np.ndarray:
 def averages(hits: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1 from counts of any shape; 0 where there is nothing to divide by, as in scikit-learn."""
 
-    def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        return np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=whole > 0)
+    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return np.divide(part, total, out=np.zeros_like(part, dtype=float), where=total > 0)
 
     return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)

@@ -1,8 +1,8 @@
 """How surely a bound is broken, or kept: p-values of one-sided tests, and their correction for many tests.
 
-Every test answers two questions: how likely would a model that keeps the bound look this bad by chance (`broken`), and
-how likely would one that breaks it look this good (`kept`). Small means sure. docs/gate.md says in plain words what
-they do, tests/components/evaluation/test_gate_rates.py measures how often they err.
+Every test asks how likely a model that keeps the bound looks this bad by chance (`broken`), and how likely one that
+breaks it looks this good (`kept`). Small means sure. docs/gate.md explains them in plain words,
+tests/components/evaluation/test_gate_rates.py measures how often they err.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Metrics that TFMA lacks, or has at a cost that grows with the number of classes: one combiner each, in NumPy.
 
 TFMA's AUC with `class_id` is a computation of its own for every class, model and slice: with a hundred classes the
-Evaluator would take many minutes for a few thousand answers. It has no calibration error of multi-class models.
+Evaluator would take many minutes for a few thousand predictions. It has no calibration error of multi-class models.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Combiner(beam.CombineFn):
 
 
 class _CalibrationCombiner(_Combiner):
-    """Sums, for every bin, images, confidence and right answers: float [bins, 3]."""
+    """Sums, for every bin, images, confidence and right predictions: float [bins, 3]."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: Any) -> None:
         super().__init__([key], eval_config)

@@ -84,10 +84,8 @@ def _results(
     by_baseline = [p.baseline for p in predictions if p.baseline is not None]
     compared = bool(baseline) and len(by_baseline) == len(predictions)
     measured_before = {m.slice: m for m in baseline or []} if compared else {}
-    names = [*scores.classes, *labels, *(p.predicted for p in predictions), *(p.predicted for p in by_baseline)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    now = columns(labels, [p.candidate for p in predictions], numbers, scores.bins.get(CANDIDATE))
-    before = columns(labels, by_baseline, numbers, scores.bins.get(BASELINE)) if compared else None
+    now = columns(labels, [p.candidate for p in predictions], scores.classes, scores.bins.get(CANDIDATE))
+    before = columns(labels, by_baseline, scores.classes, scores.bins.get(BASELINE)) if compared else None
     values: dict[str, np.ndarray] = {}
     results = {}
     for measured in candidate:

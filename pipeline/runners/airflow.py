@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import atomic_io
+from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import input_error_behind, message_of
-from core.settings import loading as pipeline_settings
-from core.settings.loading import Settings
+from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
-from pipeline.runs import history
 from pipeline.runs.ending import Execution, end_run
-from pipeline.runs.run_dir import ARTIFACTS, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import local_pipeline, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -43,20 +42,11 @@ Airflow reads this file in the environment of `make airflow-env`; see docs/airfl
 
 from airflow import DAG
 
-from pipeline.runners.airflow import create_dag
+from pipeline.runners.airflow import Definition, create_dag
 
-SETTINGS = {settings}
+DEFINITION = {definition}
 
-SCHEMA = """\\
-{schema}"""
-
-dag: DAG = create_dag(
-    SETTINGS,
-    SCHEMA,
-    root={root!r},
-    images={images!r},
-    weights_fingerprint={fingerprint!r},
-)
+dag: DAG = create_dag(DEFINITION)
 '''
 
 _DOC = """\
@@ -74,7 +64,7 @@ class Definition:
     """What the DAG file says of the pipeline.
 
     Attributes:
-        settings: as plain values, `core.settings.loading.to_dict`.
+        settings: as plain values, `core.settings.to_dict`.
         schema: the reviewed schema, in protobuf's text format.
         root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.
@@ -89,21 +79,7 @@ class Definition:
 
     def pipeline(self, settings: Settings, images: str, push_nonce: str = "") -> Pipeline:
         """The pipeline of one run."""
-        from tfx.orchestration.metadata import sqlite_metadata_connection_config
-
-        from pipeline.deployment import Deployment
-        from pipeline.pipeline import create_pipeline
-
-        folder = run_dir(settings, Path(self.root))
-        deployment = Deployment(
-            pipeline_root=str(folder / ARTIFACTS),
-            images=images,
-            push_directory=str(push_folder(settings, Path(self.root))),
-            push_nonce=push_nonce,
-            weights_fingerprint=self.weights_fingerprint,
-        )
-        connection = sqlite_metadata_connection_config(str(folder / history.METADATA))
-        return create_pipeline(settings, deployment, self.schema, connection)
+        return local_pipeline(settings, Path(self.root), self.schema, images, self.weights_fingerprint, push_nonce)
 
 
 def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
@@ -122,21 +98,20 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)
     images = data_source.images_folder(settings, folder)
-    schema, _ = data_source.reviewed_schema(settings, data_source.list_images(settings, images))
-    text = _FILE.format(
-        name=settings.name,
-        settings=pprint.pformat(pipeline_settings.to_dict(settings), width=110, sort_dicts=False),
-        schema=schema.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
+    definition = Definition(
+        settings=pipeline_settings.to_dict(settings),
+        schema=data_source.reviewed_schema(settings, data_source.list_images(settings, images))[0],
         root=str(root.resolve()),
         images=images,
-        fingerprint=sources.fingerprint(settings.backbone.weights),
+        weights_fingerprint=sources.fingerprint(settings.backbone.weights),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_io.write_text(path, text)
+    source = pprint.pformat(definition, width=110, sort_dicts=False)
+    atomic_io.write_text(path, _FILE.format(name=settings.name, definition=source))
 
 
-def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, weights_fingerprint: str) -> DAG:
-    """Builds the DAG; the arguments are those of `Definition`."""
+def create_dag(definition: Definition) -> DAG:
+    """The DAG: a task for each node, and `LAST_TASK`."""
     import pendulum  # Airflow's
     from airflow import DAG
     from airflow.models.param import Param
@@ -144,11 +119,11 @@ def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, we
     from airflow.utils.module_loading import import_string
     from airflow.utils.trigger_rule import TriggerRule
 
-    definition = Definition(settings, schema, root, images, weights_fingerprint)
-    loaded = pipeline_settings.from_dict(settings)
-    airflow = loaded.airflow
+    settings = pipeline_settings.from_dict(definition.settings)
+    airflow = settings.airflow
+    span = None if settings.data.span == "latest" else settings.data.span
     dag = DAG(
-        loaded.name,
+        settings.name,
         schedule=airflow.schedule,
         start_date=pendulum.parse(airflow.start_date, tz="UTC"),
         catchup=False,
@@ -156,14 +131,10 @@ def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, we
         max_active_tasks=airflow.max_active_tasks,
         tags=list(airflow.tags),
         params={
-            "images": Param(split_pattern(images)[0], type="string", minLength=1),
-            "span": Param(
-                None if loaded.data.span == "latest" else loaded.data.span,
-                type=["null", "integer", "string"],
-                pattern=r"^\d+$",
-            ),
+            "images": Param(split_pattern(definition.images)[0], type="string", minLength=1),
+            "span": Param(span, type=["null", "integer", "string"], pattern=r"^\d+$"),
         },
-        doc_md=_DOC.format(name=loaded.name, folder=run_dir(loaded, Path(root))),
+        doc_md=_DOC.format(name=settings.name, folder=run_dir(settings, Path(definition.root))),
         on_failure_callback=import_string(airflow.on_failure) if airflow.on_failure else None,
         default_args={
             "owner": airflow.owner,
@@ -172,7 +143,7 @@ def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, we
         },
     )
     tasks: dict[str, PythonOperator] = {}
-    for node in definition.pipeline(loaded, images).components:
+    for node in definition.pipeline(settings, definition.images).components:
         run_node = functools.partial(_run_node, definition, node.id)
         tasks[node.id] = PythonOperator(task_id=node.id, dag=dag, python_callable=run_node)
         tasks[node.id].set_upstream([tasks[upstream.id] for upstream in node.upstream_nodes])
@@ -180,7 +151,7 @@ def create_dag(settings: dict[str, Any], schema: str, root: str, images: str, we
     report = PythonOperator(
         task_id=LAST_TASK,
         dag=dag,
-        python_callable=functools.partial(_report, loaded, Path(root), list(tasks)),
+        python_callable=functools.partial(_report, settings, Path(definition.root), list(tasks)),
         trigger_rule=TriggerRule.ALL_DONE,
         retries=0,
     )
@@ -199,17 +170,16 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
     settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
-    root = Path(definition.root)
+    root, run_id = Path(definition.root), _run_id(settings, context)
     nonce = ""
     if node_id == PUSHED_MODEL.node:
         nonce = push_nonce(push_folder(settings, root), run_dir(settings, root), logging.getLogger(__name__).warning)
     try:
-        SingleNodeRunner(node_id, _run_id(settings, context)).run(definition.pipeline(settings, images, nonce))
+        SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
     except Exception as error:
-        cause = input_error_behind(error)
-        if cause is None:
-            raise
-        raise AirflowFailException(message_of(cause)) from error
+        if cause := input_error_behind(error):
+            raise AirflowFailException(message_of(cause)) from error
+        raise
 
 
 def _run_id(settings: Settings, context: Mapping[str, Any]) -> str:

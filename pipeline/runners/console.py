@@ -14,13 +14,12 @@ import sys
 import textwrap
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import absl.logging
 import rich.console
-import rich.status
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -31,8 +30,8 @@ from core.artifacts.last_run import Stage
 _HEARTBEAT_SECONDS = 30
 _FILE_WIDTH = 200  # columns; nothing is cut short in a CI log
 _LOGGERS = ("absl", progress.LOGGER_NAME)
-_STARTED = "Component %s is running."
-_FINISHED = "Component %s is finished."
+_STARTED, _FINISHED = "Component %s is running.", "Component %s is finished."  # what TFX logs
+_CACHED = "A cached execution %d is used."
 
 
 class Console:
@@ -148,14 +147,13 @@ class StageLines(logging.Handler):
     Args:
         console: where to draw.
         total: how many nodes the pipeline has.
-        is_cached: node id -> whether it was served from the cache, asked when the node has finished.
     """
 
-    def __init__(self, console: Console, total: int, is_cached: Callable[[str], bool]) -> None:
+    def __init__(self, console: Console, total: int) -> None:
         super().__init__(logging.INFO)
-        self._console, self._total, self._is_cached = console, total, is_cached
+        self._console, self._total = console, total
         self._line: StageLine | None = None
-        self._node = ""
+        self._node, self._cached = "", False
         self.stages: list[Stage] = []
 
     def __enter__(self) -> StageLines:
@@ -181,15 +179,16 @@ class StageLines(logging.Handler):
         if at and self._line:
             self._line.update(_describe(at))
         elif record.msg == _STARTED and isinstance(record.args, tuple):
-            self._node = str(record.args[0])
+            self._node, self._cached = str(record.args[0]), False
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
+        elif record.msg == _CACHED:
+            self._cached = True
         elif record.msg == _FINISHED and self._line:
-            cached = self._is_cached(self._node)
-            self._finish(self._line, "✓", "dim" if cached else "green", "cached" if cached else "", cached)
+            self._finish(self._line, "✓", "dim" if self._cached else "green", "cached" if self._cached else "")
 
-    def _finish(self, line: StageLine, mark: str, style: str, detail: str, cached: bool = False) -> None:
+    def _finish(self, line: StageLine, mark: str, style: str, detail: str) -> None:
         line.finish(mark, style, detail)
-        self.stages.append(Stage(self._node, round(line.seconds, 2), round(line.cpu_seconds, 2), cached))
+        self.stages.append(Stage(self._node, round(line.seconds, 2), round(line.cpu_seconds, 2), self._cached))
         self._line = None
 
 
@@ -207,30 +206,20 @@ def progress_line(first: str) -> Iterator[None]:
         first: what is done before the loop begins, such as `loading the model`.
     """
     logger = logging.getLogger(progress.LOGGER_NAME)
-    level, propagate = logger.level, logger.propagate
+    level = logger.level
     with rich.console.Console(stderr=True).status(first) as status:
-        handler = _Status(status)
-        logger.addHandler(handler)
+
+        def show(record: logging.LogRecord) -> bool:
+            status.update(escape(_describe(vars(record)["progress"])))
+            return False  # it goes no further: Beam has the root logger print all it gets
+
+        logger.addFilter(show)
         logger.setLevel(logging.INFO)
-        logger.propagate = False  # Beam has the root logger print all it gets
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            logger.removeFilter(show)
             logger.setLevel(level)
-            logger.propagate = propagate
-
-
-class _Status(logging.Handler):
-    """Draws what `core.progress` reports."""
-
-    def __init__(self, status: rich.status.Status) -> None:
-        super().__init__(logging.INFO)
-        self._status = status
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if at := getattr(record, "progress", None):
-            self._status.update(escape(_describe(at)))
 
 
 def _describe(at: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.nodes import TRANSFORM_GRAPH
 from core.errors import InputError
 from core.rules import features_cut
-from core.settings.loading import Settings
+from core.settings import Settings
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
 from trainer.training import lr_finder

@@ -8,23 +8,18 @@ import resource
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
 from core.errors import InputError
+from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
-from core.settings.loading import Settings
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import Console, StageLine, StageLines
-from pipeline.runs import history
 from pipeline.runs.ending import Execution, end_run, record
-from pipeline.runs.lineage import latest_run_id, node_runs
-from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.lineage import latest_run_id
+from pipeline.runs.run_dir import ARTIFACTS, local_pipeline, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
-
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
 
 
 def run(settings: Settings, root: Path) -> Outcome:
@@ -49,9 +44,9 @@ def run(settings: Settings, root: Path) -> Outcome:
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
         unfinished = Failure("the run was interrupted")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
-        record(settings, root, started)  # so that no record of an earlier run is taken for this one's
+        record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
         try:
-            _run_stages(settings, folder, pushed_to, nonce, execution, console)
+            _run_stages(settings, root, nonce, execution, console)
         except KeyboardInterrupt:
             console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
             raise
@@ -70,57 +65,36 @@ def run(settings: Settings, root: Path) -> Outcome:
     return outcome
 
 
-def _run_stages(
-    settings: Settings, folder: Path, pushed_to: Path, nonce: str, execution: Execution, console: Console
-) -> None:
+def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution, console: Console) -> None:
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
+    folder = run_dir(settings, root)
     images = images_folder(settings, folder)
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")
-    from ml_metadata.metadata_store import MetadataStore  # the imports below take ten seconds or more
+    from ml_metadata.metadata_store import MetadataStore  # ten seconds or more, with those of create_pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.deployment import Deployment
-    from pipeline.pipeline import create_pipeline
+    import pipeline.pipeline  # noqa: F401
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     listing = list_images(settings, images)
     console.print(f"  {listing.describe()}")
     schema, inferred = reviewed_schema(settings, listing)
     if inferred:
-        console.print(
-            f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets; "
-            "review and commit it",
-            style="yellow",
-        )
-    deployment = Deployment(
-        pipeline_root=str(folder / ARTIFACTS),
-        images=images,
-        push_directory=str(pushed_to),
-        push_nonce=nonce,
-        weights_fingerprint=fingerprint,
-    )
-    connection = sqlite_metadata_connection_config(str(folder / history.METADATA))
-    pipeline = create_pipeline(settings, deployment, schema, connection)
-    execution.nodes = [component.id for component in pipeline.components]
-    store = MetadataStore(connection)
+        written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
+        console.print(f"{written}; review and commit it", style="yellow")
+    composed = local_pipeline(settings, root, schema, images, fingerprint, nonce)
+    execution.nodes = [node.id for node in composed.components]
+    store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
-    lines = StageLines(console, len(execution.nodes), lambda node: _is_cached(store, settings.name, node))
+    lines = StageLines(console, len(execution.nodes))
     execution.stages = lines.stages
     try:
         with lines:
-            LocalDagRunner().run(pipeline)
+            LocalDagRunner().run(composed)
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None
-
-
-def _is_cached(store: MetadataStore, name: str, node: str) -> bool:
-    """Whether the node that has just finished was served from the cache."""
-    run_id = latest_run_id(store, name)
-    found = node_runs(store, run_id).get(node) if run_id else None
-    return found is not None and found.cached
 
 
 def _usage(began: float) -> tuple[float, int]:

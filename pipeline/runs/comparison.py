@@ -61,10 +61,6 @@ class Comparison:
     metrics: list[Change]
     slices: list[SliceChange]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 def compare(a: Run, b: Run) -> Comparison:
     """Compares two runs.
@@ -105,10 +101,8 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
 
 def _columns(run: Run, predictions: Sequence[Prediction]) -> Predictions:
     scores = run.scores()
-    names = [*(scores.classes if scores else ()), *(name for p in predictions for name in (p.label, p.predicted))]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    bins = scores.bins.get(CANDIDATE) if scores else None
-    return columns([p.label for p in predictions], [p.candidate for p in predictions], numbers, bins)
+    classes, bins = (scores.classes, scores.bins.get(CANDIDATE)) if scores else ([], None)
+    return columns([p.label for p in predictions], [p.candidate for p in predictions], classes, bins)
 
 
 def _change_of(name: str, a: Run, b: Run, found: Interval | None) -> Change | None:

@@ -6,11 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.artifacts.pushed_model import is_complete
-from core.settings.loading import Settings, to_dict
+from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
 from pipeline.runs.lineage import node_runs
 from pipeline.runs.outcome import from_nodes, mark_failed
@@ -42,10 +42,9 @@ class Execution:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def record(settings: Settings, root: Path, ended: Outcome) -> None:
-    """Replaces `last_run.json` and the settings beside it."""
-    folder = run_dir(settings, root)
-    SETTINGS.write(folder, RunSettings(to_dict(settings)))
+def record(folder: Path, settings: dict[str, Any], ended: Outcome) -> None:
+    """Replaces `last_run.json` in the pipeline's folder, and the settings beside it."""
+    SETTINGS.write(folder, RunSettings(settings))
     LAST_RUN.write(folder, ended)
 
 
@@ -90,20 +89,20 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
-    attempt("the record could not be written", lambda: record(settings, root, ended))
-    ended.report = attempt("the report could not be made", lambda: _make_report(settings, folder, ended))
+    attempt("the record could not be written", lambda: record(folder, plain, ended))
+    ended.report = attempt("the report could not be made", lambda: _make_report(folder, settings.name, ended, plain))
     ended.seconds, ended.peak_rss_mb = execution.usage()
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
-    attempt("the record could not be written", lambda: record(settings, root, ended))
+    attempt("the record could not be written", lambda: record(folder, plain, ended))
     return ended
 
 
-def _make_report(settings: Settings, folder: Path, ended: Outcome) -> str:
+def _make_report(folder: Path, name: str, ended: Outcome, settings: dict[str, Any]) -> str:
     from pipeline.report.make import make_report  # brings matplotlib
 
-    return str(make_report(folder, settings.name, ended, to_dict(settings)))
+    return str(make_report(folder, name, ended, settings))
 
 
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:

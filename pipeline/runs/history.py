@@ -26,13 +26,11 @@ from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import InputError
 from pipeline.runs import lineage
 from pipeline.runs.outcome import from_nodes
+from pipeline.runs.run_dir import METADATA
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as pb
-
-METADATA = "metadata.sqlite"
-"""ML Metadata's store, in the pipeline's folder."""
 
 _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 

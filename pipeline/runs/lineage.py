@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
@@ -11,8 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from core.artifacts.base import Artifact
 from core.artifacts.nodes import RESOLVERS
 
-_RUN = "pipeline_run"
-"""Type of the contexts that stand for a run."""
+_RUN = "pipeline_run"  # type of the contexts that stand for a run
 
 _STATES = {
     pb.Execution.COMPLETE: "complete",
@@ -30,7 +30,7 @@ class Output:
 
     id: int
     uri: str
-    properties: dict[str, int | float | str]
+    properties: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +125,6 @@ def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
 
 
 def _output(artifact: pb.Artifact) -> Output:
-    properties: dict[str, int | float | str] = {}
-    for source in (artifact.properties, artifact.custom_properties):
-        for name, value in source.items():
-            kind = value.WhichOneof("value")
-            if kind in ("int_value", "double_value", "string_value"):
-                properties[name] = getattr(value, kind)
-    return Output(artifact.id, artifact.uri, properties)
+    sources = (artifact.properties, artifact.custom_properties)
+    values = [(name, value, value.WhichOneof("value")) for source in sources for name, value in source.items()]
+    return Output(artifact.id, artifact.uri, {name: getattr(value, kind) for name, value, kind in values if kind})

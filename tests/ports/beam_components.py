@@ -32,7 +32,7 @@ from tfx.types import Artifact
 
 from components.ingestion.ingest_record import read_counts, read_rejects
 from components.model_gate import read_evaluation
-from core.artifacts.predictions import PREDICTIONS_FILE, read_predictions
+from core.artifacts.predictions import read_predictions
 from core.settings import loading
 from core.settings.beam import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline import schema
@@ -220,13 +220,11 @@ def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
 
 
 def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
-    lines = Path(uris["predictions"], PREDICTIONS_FILE).read_text().splitlines()
-    predictions = sorted(read_predictions(lines), key=lambda prediction: prediction.path)
-    answers = sorted(_records(f"{uris['answers']}/Split-test"))
+    predictions = read_predictions(uris["predictions"])
     return {
         "predicted": [(p.path, p.label, p.predicted, p.rank, p.slices) for p in predictions],
         "numbers": [p.probability for p in predictions],
-        "answers": len(answers),
+        "materialized": len(list(_records(f"{uris['materialized_predictions']}/Split-test"))),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from core.settings.training import AugmentationConfig
+from core.settings.augmentation import AugmentationConfig
 
 _DRAWS = 10
 """Random numbers an image; each transform has its own, so that turning one on leaves what the others do."""

@@ -1,15 +1,18 @@
 """What differs between two runs, and whether by more than chance."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from core.artifacts.predictions import PREDICTIONS_FILE
+from components.evaluation.predictions import score_bins
+from core.artifacts.predictions import CANDIDATE, PREDICTIONS_FILE, write_scores
 from pipeline.cli import tables
 from pipeline.runs import history
 from pipeline.runs.comparison import Comparison, compare
-from tests.components.evaluation.predicted import predictions
+from tests.components.evaluation.predicted import CLASSES, predictions
 from tests.pipeline.report.report_run import NAME
 from tests.pipeline.runs.past_runs import write_past_runs
 
@@ -19,15 +22,17 @@ def run_dir(tmp_path: Path) -> Path:
     return write_past_runs(tmp_path)
 
 
-def predicted(run: history.Run, right: list[bool]) -> None:
+def predict(run: history.Run, right: list[bool]) -> None:
     assert run.predicted is not None
     PREDICTIONS_FILE.write(run.predicted, predictions(right))
+    scores = score_bins(np.full((len(right), len(CLASSES)), 0.5))
+    write_scores(run.predicted, CLASSES, {CANDIDATE: scores})
 
 
 def compared(run_dir: Path, a: list[bool], b: list[bool]) -> Comparison:
     first, second = history.all_runs(history.open_store(run_dir), NAME)[:2]
-    predicted(first, a)
-    predicted(second, b)
+    predict(first, a)
+    predict(second, b)
     return compare(first, second)
 
 
@@ -36,7 +41,7 @@ def test_settings_that_differ_are_told_by_their_path(run_dir: Path) -> None:
 
     assert found.settings == {"training.steps": (1, 7)}
     assert [c.more_than_chance for c in found.metrics] == [False]  # cross-entropy was no number in these runs
-    json.dumps(found.to_dict())
+    json.dumps(dataclasses.asdict(found))
 
 
 def test_on_the_same_images_a_change_that_chance_does_not_explain_is_found(run_dir: Path) -> None:

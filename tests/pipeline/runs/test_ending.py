@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from core import settings
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
-from core.settings import loading
 from pipeline.report import make
 from pipeline.runs import history, push_directory
 from pipeline.runs.ending import Execution, end_run
@@ -13,7 +13,7 @@ from pipeline.runs.run_summary import run_summary
 from tests.conftest import ROOT
 from tests.pipeline.report.report_run import NAME, write_run
 
-DIGITS = loading.load(ROOT / "configs" / "digits.yaml", [f"name={NAME}", "push.keep=1"])
+DIGITS = settings.load(ROOT / "configs" / "digits.yaml", [f"name={NAME}", "push.keep=1"])
 NODES = ["ImageExampleGen", "Trainer", "Pusher"]
 STAGES = [Stage(node, 1.5, 1.0, cached=False) for node in NODES]
 
