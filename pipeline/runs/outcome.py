@@ -88,7 +88,7 @@ def _read(outcome: Outcome, nodes: Mapping[str, NodeRun], artifact: Artifact, re
     try:
         return read(found.uri) if found else None
     except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
-        logging.getLogger(__name__).exception("cannot read what %s left", artifact.node)
+        logging.getLogger(__name__).info("cannot read what %s left", artifact.node, exc_info=True)
         outcome.notes.append(f"cannot read what {artifact.node} left: {error}")
         return None
 
