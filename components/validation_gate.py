@@ -47,8 +47,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
     `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data, if
-    there are any; `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; `group_by` is
-    a column whose values are in one split each, and so differ between splits.
+    there are any; `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of
+    the column `group_by` are in one split each, and so differ between splits.
 
     Raises:
         InputError: all problems, one a line: too many rejects, one image under two labels, anomalies of severity
