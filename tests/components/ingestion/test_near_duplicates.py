@@ -44,7 +44,7 @@ def test_a_picture_that_was_saved_or_scaled_anew_is_found(change: Callable[[Imag
     assert len(near) >= 39
 
 
-BARS = {"JPEG of quality 30": 0.99, "half the size": 0.99, "grey": 0.99, "brighter by 20 %": 0.85}
+BARS = {"JPEG of quality 30": 0.99, "half the size": 0.99, "gray": 0.99, "brighter by 20 %": 0.85}
 """Of what docs/data.md quotes from the benchmark, a little less."""
 
 
