@@ -48,7 +48,7 @@ class Comparison:
     Attributes:
         a: the id of the one.
         b: of the other.
-        settings: path -> its values in A and in B, where they differ; None where a run's were not recorded.
+        settings: path -> its values in A and in B, where they differ; None where a run did not end.
         same_images: whether both were measured on the same test images, so that image is compared with image.
         metrics: all that both have.
         slices: where accuracy differs by more than chance, the surest first; only where the images are the same.
@@ -60,10 +60,6 @@ class Comparison:
     same_images: bool
     metrics: list[Change]
     slices: list[SliceChange]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -110,7 +106,7 @@ def _columns(run: Run, predictions: Sequence[Prediction]) -> Predictions:
 
 
 def _change_of(name: str, a: Run, b: Run, found: Interval | None) -> Change | None:
-    before, after = a.metrics[name]["overall"], b.metrics[name]["overall"]
+    before, after = a.metrics[name].overall, b.metrics[name].overall
     if before is None or after is None:
         return None
     if found is None:

@@ -69,7 +69,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compile_for(target: str, file: Path, *overrides: str) -> Path:
     loaded = loading.load(ROOT / "configs" / "digits.yaml", [*SMALL, *overrides])
-    return compile_pipeline(loaded, target, file).path
+    compile_pipeline(loaded, target, file)
+    return file
 
 
 def places(images: Path, push: Path) -> dict[str, str]:
