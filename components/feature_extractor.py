@@ -26,6 +26,7 @@ from components.earlier_features import EXAMPLES_ID, PARAMETERS
 from components.features.feature_extraction import COMPUTED, REUSED, UNVARIED, Earlier, ExtractFeatures, Variants
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
+from core.artifacts.ingest_record import count_property
 from trainer.network.backbone import read_record
 from trainer.training.inputs import FORMAT_FILE
 
@@ -187,7 +188,7 @@ def _count(pipeline: beam.Pipeline, name: str) -> int:
 
 def _total(examples: types.Artifact, splits: list[str]) -> int | None:
     """How many images there are, if ImageExampleGen counted them."""
-    names = [f"examples_{split}" for split in splits]
+    names = [count_property(split) for split in splits]
     if not all(examples.has_custom_property(name) for name in names):
         return None
     return sum(examples.get_int_custom_property(name) for name in names)

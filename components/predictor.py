@@ -21,6 +21,7 @@ from components.evaluation.prediction_dofn import Predict, collect_score_bins, w
 from components.serving.served_model import class_names
 from core import progress, tfrecords
 from core.artifacts import exported_model
+from core.artifacts.ingest_record import count_property
 from core.artifacts.predictions import BASELINE, CANDIDATE, COMPARED, NOT_COMPARED, PREDICTIONS_FILE, write_scores
 
 
@@ -54,7 +55,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     """
     del code
     uri = artifact_utils.get_split_uri([examples], split)
-    counted = f"examples_{split}"
+    counted = count_property(split)
     total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: exported_model.serving_dir(model.uri)}
     problem = "there is no blessed model yet"

@@ -18,8 +18,8 @@ from components.evaluation.slice_result import Measured, SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
 from core.artifacts.verdict import OVERALL, Failure, JudgedBound, Verdict
 from core.errors import InputError
+from core.examples import LABEL
 from core.settings.evaluation import GateBounds
-from core.slices import LABEL
 
 _IMAGES = 50
 

@@ -16,8 +16,9 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.features.feature_index import SHA256, FeatureIndex
+from components.features.feature_index import FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, fold
+from core.examples import SHA256
 from core.progress import ProgressCounter
 from core.settings.augmentation import AugmentationConfig
 from core.settings.converter import make_converter

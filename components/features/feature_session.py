@@ -16,8 +16,8 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from components.features.feature_index import SHA256
 from core.errors import InputError
+from core.examples import SHA256
 from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations

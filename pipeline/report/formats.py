@@ -20,8 +20,8 @@ def predicted_class(name: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """0.9667 as `96.7 %`."""
-    return _UNKNOWN if value is None else f"{100 * value:.1f} %"
+    """0.9667 as `96.7%`."""
+    return _UNKNOWN if value is None else f"{100 * value:.1f}%"
 
 
 def points(value: float | None) -> str:
@@ -55,8 +55,8 @@ def limits(found: Range | Interval, scale: int = 100) -> str:
 
 
 def integer(value: float) -> str:
-    """With thin spaces between thousands."""
-    return f"{value:,.0f}".replace(",", "\u202f")
+    """With commas between thousands."""
+    return f"{value:,.0f}"
 
 
 def seconds(value: float) -> str:

@@ -12,7 +12,8 @@ from components.evaluation.metrics import Estimates, Fraction
 from components.evaluation.predictions import Predictions, columns
 from components.evaluation.significance import holm
 from core.artifacts.predictions import CANDIDATE, Prediction
-from core.slices import LABEL, title
+from core.examples import LABEL
+from core.slices import title
 from pipeline.runs.history import Run
 
 _RISK = 1 - CONFIDENCE

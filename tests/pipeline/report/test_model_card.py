@@ -32,9 +32,9 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_has_the_metrics_of_every_slice_with_intervals(card: str) -> None:
     assert card.startswith("# Model card: tests, version 17") and "RANDOM" in card
-    assert "| overall | 30 | 80.0 % | 62.7 to 90.5 | 90.0 % |" in card
+    assert "| overall | 30 | 80.0% | 62.7 to 90.5 | 90.0% |" in card
     assert "| accuracy | 0.8 | 0.627 to 0.905 | 0.9 |" in card
-    assert "| label=cat | 20 | 90.0 % | " in card
+    assert "| label=cat | 20 | 90.0% | " in card
 
 
 def test_it_has_what_people_write_in_the_settings(card: str) -> None:
