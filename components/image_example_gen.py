@@ -221,10 +221,9 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         Args:
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
-            config: how it is read. An image belongs to the split that its content's hash falls into, unless the layout
-                gives it one.
+            config: how it is read.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
-            span: the last span to read; the latest there is if None.
+            span: the last span to read; None: the latest.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")
         if not isinstance(input_base, str):

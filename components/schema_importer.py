@@ -11,13 +11,7 @@ from tfx.types.standard_artifacts import Schema
 
 @component
 def SchemaImporter(schema: OutputArtifact[Schema], text: Parameter[str], code: Parameter[str] = "") -> None:  # noqa: N802 - a component is a class to its users
-    """Writes the schema artifact.
-
-    Args:
-        schema: where it is written, as `schema.pbtxt`.
-        text: a tensorflow_metadata Schema in protobuf's text format.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
-    """
+    """Writes `text`, a tensorflow_metadata Schema in protobuf's text format, as `schema.pbtxt`."""
     del code
     fileio.makedirs(schema.uri)
     with fileio.open(f"{schema.uri}/schema.pbtxt", "w") as file:

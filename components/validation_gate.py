@@ -44,20 +44,11 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     group_by: Parameter[str] = "",
     baseline: InputArtifact[ExampleStatistics] = None,
 ) -> None:
-    """Passes data that can be trained on, with notes about them.
+    """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
-    Args:
-        anomalies: what ExampleValidator found.
-        statistics: what it looked at.
-        examples: the images, to name those behind a problem.
-        rejects: `core.artifacts.ingest_record`.
-        verdict: gets `core.artifacts.validation`.
-        schema_file: the schema's path, for the message.
-        max_rejected: the fraction of the files that may be unusable.
-        bounds: JSON of a `DataBounds`.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
-        group_by: a column of the metadata whose values are in one split each, and so differ between splits.
-        baseline: the statistics of the last blessed model's data, if there are any.
+    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data, if
+    there are any; `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of
+    the column `group_by` are in one split each, and so differ between splits.
 
     Raises:
         InputError: all problems, one a line: too many rejects, one image under two labels, anomalies of severity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -24,16 +25,12 @@ _DIGITS = 3
 
 def measure(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
     """The boundaries for each statistic, as `slice_features.BucketBoundaries`; none where no image can be read."""
-    values: dict[str, list[float]] = {name: [] for name in STATISTICS}
+    measured: list[dict[str, float]] = []
     for number, data in enumerate(itertools.islice(_sample(listing, limits), SAMPLE)):
-        try:
-            found = statistics_of(data, limits)
-        except RejectedError:
-            continue
-        for name, value in found.items():
-            values[name].append(value)
-        progress.report(number + 1, None, "images", "sampled")
-    return {name: between_thirds(measured) for name, measured in values.items()}
+        with contextlib.suppress(RejectedError):
+            measured.append(statistics_of(data, limits))
+            progress.report(number + 1, None, "images", "sampled")
+    return {name: between_thirds([one[name] for one in measured]) for name in STATISTICS}
 
 
 def between_thirds(values: Sequence[float]) -> list[float]:
@@ -52,7 +49,5 @@ def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
             records = image_records.read_records(listing.folder, file.path, listing.names)
             yield from (record.data for record in records if not record.problem)
             continue
-        try:
+        with contextlib.suppress(RejectedError):
             yield read_file(listing.folder, file.path, limits)
-        except RejectedError:
-            continue

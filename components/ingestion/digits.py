@@ -20,14 +20,11 @@ def write_digits(directory: str) -> None:
     """Writes `<directory>/<digit>/<number>.png`: gray, 32 x 32 pixels, white on black.
 
     The 8 x 8 originals (UCI's Optical Recognition of Handwritten Digits, Alpaydin and Kaynak 1998) are enlarged
-    bilinearly, so that they look like digits in a report. The same bytes every time; the folder appears whole or not
-    at all, and one that is complete already is left as it is.
-
-    Args:
-        directory: local path; replaced if it holds something unfinished of ours.
+    bilinearly, so that they look like digits in a report. The same bytes every time; the folder appears when it is
+    complete, and one that is complete already is left as it is.
 
     Raises:
-        FileExistsError: if it holds something else.
+        FileExistsError: the folder holds something else.
     """
     target = Path(directory)
     if (target / _DONE).exists():

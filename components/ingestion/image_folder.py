@@ -32,35 +32,27 @@ _SHOWN = 5
 
 
 class ListedFile(NamedTuple):
-    """One file below the data folder.
-
-    Attributes:
-        path: relative to the data folder, with `/`.
-        state: size and time of change, for the fingerprint.
-        problem: why it cannot be read, known already from where it is or what it is called; else empty.
-        label: its class, as the layout says; empty where there is none, and for files of many images.
-        split: `train`, `eval` or `test` where the layout gives it; else empty.
-    """
+    """One file below the data folder, as far as it is known without opening it."""
 
     path: str
+    """Relative to the data folder, with `/`."""
     state: str = ""
+    """Size and time of change, for the fingerprint."""
     problem: str = ""
+    """Why it cannot be read."""
     label: str = ""
+    """The class that the layout gives it."""
     split: str = ""
+    """Likewise."""
 
 
 class Tree(NamedTuple):
-    """All that is below a data folder.
-
-    Attributes:
-        files: sorted by path.
-        folders: relative paths of the folders, sorted, with `/` between their parts.
-        ignored: how many hidden files and folders were passed over (and what Windows leaves behind).
-    """
+    """All that is below a data folder, sorted by path."""
 
     files: list[ListedFile]
     folders: list[str]
     ignored: int
+    """How many hidden files and folders were passed over (and what Windows leaves behind)."""
 
 
 def walk(folder: str) -> Tree:
@@ -175,7 +167,7 @@ def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> b
         with open_remote(f"{folder}/{path}") as file:
             return file.read(limits.file_bytes + 1)
     real = regular_file(folder, path)
-    with _opening():
+    with opening():
         size = real.stat().st_size
         if size > limits.file_bytes:
             raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
@@ -188,7 +180,7 @@ def regular_file(folder: str, path: str) -> Path:
     Raises:
         RejectedError: it is a link out of the folder or one that is broken, or not a regular file.
     """
-    with _opening():
+    with opening():
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
@@ -203,13 +195,14 @@ def read_local(file: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     Raises:
         RejectedError: it cannot be opened, is no regular file, or is too large.
     """
-    with _opening():
+    with opening():
         real = Path(os.path.realpath(file, strict=True))
     return read_file(str(real.parent), real.name, limits)
 
 
 @contextlib.contextmanager
-def _opening() -> Iterator[None]:
+def opening() -> Iterator[None]:
+    """Errors of a local file as reasons to reject it."""
     try:
         yield
     except OSError as error:
@@ -230,7 +223,7 @@ def read_bytes_of(folder: str, name: str) -> bytes:
         if is_remote(folder):
             with open_remote(where) as file:
                 return file.read()
-        with _opening():
+        with opening():
             return regular_file(folder, name).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no {where}.") from error

@@ -35,20 +35,9 @@ _LOSSY_TOLERANCE = 3.0
 
 # What Pillow's plug-ins raise for malformed files: it has no common base (damaged files of every format show these).
 _MALFORMED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    RuntimeError,
-    ZeroDivisionError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, RuntimeError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
@@ -127,12 +116,8 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
     their EXIF, makes the same image of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
     a PNG of the first frame. So what passes here can be decoded by Transform, the Trainer and the exported model.
 
-    Args:
-        data: the whole file.
-        limits: what is over them is not decoded.
-
     Raises:
-        RejectedError: if it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
+        RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
     """
     decoded = _decode(data, limits)
     encoded, stored_format = _as_read_right(decoded, limits)

@@ -10,19 +10,16 @@ import contextlib
 import dataclasses
 import gzip
 import json
-import os
 import re
-import shutil
 import struct
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import google_crc32c
 import tensorflow as tf
 
-from components.ingestion.image_folder import is_remote, open_remote, read_text, regular_file
+from components.ingestion.image_folder import is_remote, open_remote, opening, read_text, regular_file
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 
@@ -35,6 +32,7 @@ _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
 _RECORDS = ".tfrecord"
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
+_MASK = 0xA282EAD8  # of the checksums
 
 
 class _DamagedError(Exception):
@@ -57,16 +55,10 @@ class Names:
 
 
 class Record(NamedTuple):
-    """One image of a TFRecord file.
-
-    Attributes:
-        path: the file's, `#`, and the record's number in it, from 0.
-        label: its class; empty if there is a problem.
-        data: the encoded image.
-        problem: why it cannot be used; else empty.
-    """
+    """One image of a TFRecord file; of one with a problem label and data are empty."""
 
     path: str
+    """The file's, `#`, and the record's number in it, from 0."""
     label: str
     data: bytes
     problem: str = ""
@@ -127,9 +119,8 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
             yield _read(f"{path}#{number}", serialized, names)
     except RejectedError as error:
         yield Record(path, "", b"", error.reason)
-    except (_DamagedError, tf.errors.OpError) as error:
-        reason = f"the TFRecord file is damaged from here on: {str(error).split(' [')[0]}"
-        yield Record(f"{path}#{number + 1}", "", b"", reason)
+    except _DamagedError as error:
+        yield Record(f"{path}#{number + 1}", "", b"", f"the TFRecord file is damaged from here on: {error}")
     else:
         if number < 0:
             yield Record(path, "", b"", "the TFRecord file has no record")
@@ -169,47 +160,37 @@ def _label(feature: tf.train.Feature, names: Names) -> tuple[str, str]:
 
 
 def _records(folder: str, path: str) -> Iterator[bytes]:
-    compression, opened = ("GZIP", gzip.open) if path.endswith(".gz") else ("", open)
-    with _local(folder, path) as file:
-        undamaged, damage = _count_records(file, opened)
-        records = tf.data.TFRecordDataset(file, compression, buffer_size=2**20)
-        yield from records.take(undamaged).as_numpy_iterator()
-    if damage:
-        raise _DamagedError(damage)
+    """The records of a local or remote file. Each is a length, its checksum, data, and their checksum, all masked.
 
-
-def _count_records(file: str, opened: Callable[..., Any]) -> tuple[int, str]:
-    """How many records are undamaged by their lengths, and what is wrong behind them.
-
-    TensorFlow makes room for as many bytes as a record claims to have, and ends the process if there are not so many
-    (core/lib/io/record_reader.cc). A record is its length, a checksum, its data and another checksum.
+    TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
+    if there are not so many (core/lib/io/record_reader.cc).
     """
-    number = 0
-    try:
-        with opened(file, "rb") as source:
+    with _opened(folder, path) as file, contextlib.ExitStack() as stack:
+        source = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
+        try:
             while head := source.read(12):
                 (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
+                if head[8:] != _checksum(head[:8]):
+                    raise _DamagedError("a length has another checksum")
                 if length > _MAX_RECORD:
-                    return number, f"a record claims {length:,} bytes"
-                source.seek(length, os.SEEK_CUR)
-                if len(head) < 12 or len(source.read(4)) < 4:
-                    return number, "truncated record"
-                number += 1
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return number, str(error)
-    except OSError as error:
-        raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
-    return number, ""
+                    raise _DamagedError(f"a record claims {length:,} bytes")
+                data, checksum = source.read(length), source.read(4)
+                if len(checksum) < 4:
+                    raise _DamagedError("truncated record")
+                if checksum != _checksum(data):
+                    raise _DamagedError("a record has another checksum")
+                yield data
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _DamagedError(str(error)) from error
 
 
-@contextlib.contextmanager
-def _local(folder: str, path: str) -> Iterator[str]:
-    """The file, copied here for as long as it is read if it is remote: TensorFlow reads no `s3://`."""
-    if not is_remote(folder):
-        yield str(regular_file(folder, path))
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        with open_remote(f"{folder}/{path}") as source, copy.open("wb") as target:
-            shutil.copyfileobj(source, target, 2**20)
-        yield str(copy)
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF)
+
+
+def _opened(folder: str, path: str) -> Any:
+    if is_remote(folder):
+        return open_remote(f"{folder}/{path}")
+    with opening():
+        return regular_file(folder, path).open("rb")

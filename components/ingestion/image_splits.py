@@ -46,12 +46,7 @@ class ImageFacts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """The split of every image, and what was found on the way.
-
-    Attributes:
-        splits: path -> split.
-        duplicates: in the order of their first paths.
-    """
+    """The split of every image, by path, and the duplicates that were found, in the order of their first paths."""
 
     splits: dict[str, str]
     duplicates: list[DuplicateGroup]
@@ -62,11 +57,7 @@ def assign(facts: Iterable[ImageFacts], weights: dict[str, int], distance: int |
 
     Splits that the layout gives are kept as they are. Those it does not give are made from its training images, in
     proportion to the weights; what belongs together with an image of another given split stays in training.
-
-    Args:
-        facts: of all images.
-        weights: split -> its share of the images, among all weights.
-        distance: in how many bits the perceptual hashes of near-duplicates may differ; None looks for none.
+    `distance` is in how many bits the perceptual hashes of near-duplicates may differ; None looks for none.
     """
     images = sorted(facts)
     identical = _equal(image.pixels for image in images)
