@@ -26,7 +26,7 @@ from components.earlier_features import EXAMPLES_ID, PARAMETERS
 from components.features.feature_extraction import COMPUTED, REUSED, UNVARIED, Earlier, ExtractFeatures, Variants
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
-from trainer.network.backbone import read_record
+from core.artifacts import backbone as backbone_artifact
 from trainer.training.inputs import FORMAT_FILE
 
 _PROBE_IMAGES = 16
@@ -92,7 +92,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             "image_size": choice.session.image_size,
             "dtype": prefix.dtype.name,
             "bfloat16": choice.bfloat16,
-            "backbone_sha256": read_record(prefix.backbone_directory).sha256,
+            "backbone_sha256": backbone_artifact.RECORD.read(prefix.backbone_directory).sha256,
             "code": exec_properties["code"],
         }
         ways = {split: {**plain, "variants": variants.to_json() if views[split] else None} for split in splits}

@@ -15,8 +15,9 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import io_utils, path_utils
 
 from components.baseline import blessed_models
-from core import progress, signatures
-from trainer.training.warm_start import CLASSES, ORIGIN, PACKED, VARIABLES
+from core import progress
+from core.artifacts import exported_model
+from core.artifacts.backbone import PACKED, PackedModel, packed_checkpoint, packed_classes
 
 _KEY = "training_key"
 _MODEL_ID = "warm_start_model_id"
@@ -75,7 +76,7 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         examples: what the Trainer is to read.
         transform_graph: likewise.
         backbone: of BackboneImporter.
-        base: gets a backbone directory with `trainer.training.warm_start.PACKED` in it, if there is a model.
+        base: gets a backbone directory with an earlier model packed in it, if there is one.
         model: to start from; none leaves the pre-trained weights alone.
         training: stands for all settings of the training.
         code: hash of this component's source, so that TFX's cache notices when it changes.
@@ -84,29 +85,19 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     target = path_utils.serving_model_dir(base.uri)
     io_utils.copy_dir(path_utils.serving_model_dir(backbone.uri), target)
     if model is not None:
-        packed = f"{target}/{PACKED}"
-        fileio.makedirs(packed)
-        variables = _variables(model)
-        for file in fileio.glob(f"{variables}.*"):
-            name = str(file)
-            fileio.copy(name, f"{packed}/{VARIABLES}{name.removeprefix(variables)}")
-        fileio.copy(_classes(model), f"{packed}/{CLASSES}")
-        with fileio.open(f"{packed}/{ORIGIN}", "w") as file:
-            file.write(json.dumps({"uri": model.uri, "id": model.id}))
+        source = path_utils.serving_model_dir(model.uri)
+        fileio.makedirs(PACKED.path(target).rpartition("/")[0])
+        variables = exported_model.checkpoint(source)
+        for file in map(str, fileio.glob(f"{variables}.*")):
+            fileio.copy(file, packed_checkpoint(target) + file.removeprefix(variables))
+        fileio.copy(exported_model.classes_path(source), packed_classes(target))
+        PACKED.write(target, PackedModel(model.uri, model.id))
     base.set_string_custom_property(_KEY, training_key(training, examples, transform_graph, backbone))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)
     progress.report(1, 1, "networks", "from the last blessed model" if model is not None else "no blessed model yet")
 
 
-def _variables(model: Artifact) -> str:
-    """The prefix of an exported model's checkpoint."""
-    return f"{path_utils.serving_model_dir(model.uri)}/variables/variables"
-
-
-def _classes(model: Artifact) -> str:
-    return f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}"
-
-
 def _needed(model: Artifact) -> tuple[str, str]:
     """What must be there for a model to be started from; whether it is whole is seen when it is read."""
-    return f"{_variables(model)}.index", _classes(model)
+    directory = path_utils.serving_model_dir(model.uri)
+    return f"{exported_model.checkpoint(directory)}.index", exported_model.classes_path(directory)

@@ -17,6 +17,7 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from components.features.feature_index import SHA256
+from core.artifacts import backbone as backbone_artifact
 from core.errors import InputError
 from core.settings.training import AugmentationConfig
 from trainer import preprocessing
@@ -92,7 +93,7 @@ def fold(prefix: Prefix) -> Folded:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
         tf.identity(backbone.frozen_prefix(images, prefix.cut, *prefix.outputs), name="features")
     graph = tf.compat.v1.graph_util.extract_sub_graph(built.as_graph_def(), ["features"])
-    checkpoint = tf.train.load_checkpoint(backbone.checkpoint_path(prefix.backbone_directory))
+    checkpoint = tf.train.load_checkpoint(backbone_artifact.checkpoint(prefix.backbone_directory))
     nodes = {node.name: node for node in graph.node}
 
     def variable(read: str) -> str:
