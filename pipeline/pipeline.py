@@ -154,10 +154,7 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
-        weights=backbone.weights,
-        if_unreachable=backbone.if_unreachable,
-        image_size=backbone.image_size,
-        output=outputs[-1],
+        settings=converter.to_json(dataclasses.replace(backbone, output=outputs[-1])),
         fingerprint=deployment.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )

@@ -41,7 +41,7 @@ class KerasAnswer(NamedTuple):
 
 @pytest.fixture(scope="session")
 def raw_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Examples artifact: 3 classes, 72 training and 24 evaluation pictures."""
+    """An Examples artifact: 3 classes, 72 training and 24 evaluation images."""
     artifact = tmp_path_factory.mktemp("raw")
     training_data.write_raw_examples(artifact, train=24, evaluate=8)
     return artifact
