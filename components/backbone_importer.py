@@ -7,7 +7,7 @@ from tfx.types.standard_artifacts import Model
 from core import progress
 from core.artifacts.exported_model import serving_dir
 from core.settings import converter
-from core.settings.training import BackboneConfig
+from core.settings.backbone import BackboneConfig
 
 
 @component

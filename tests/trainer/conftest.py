@@ -14,7 +14,7 @@ from tensorflow import keras
 
 from core.artifacts.backbone import PACKED, PackedModel, packed_checkpoint, packed_classes
 from core.artifacts.training_summary import SUMMARY, TrainingSummary
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.training import (
     BackboneConfig,
     FineTuneConfig,
@@ -138,7 +138,7 @@ def train(
 def frozen_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
     out = tmp_path_factory.mktemp("frozen")
-    train(dataclasses.replace(settings(), limits=PictureLimits(max_megapixels=1)), backbone.POOLED, out)
+    train(dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1)), backbone.POOLED, out)
     return out
 
 

@@ -18,7 +18,7 @@ from tensorflow import keras
 from core import atomic_io, inception_v3
 from core.artifacts import backbone as artifact
 from core.artifacts.backbone import BackboneRecord
-from core.settings.training import BLOCKS, BackboneConfig
+from core.settings.backbone import BLOCKS, BackboneConfig
 from trainer.training import checkpoints
 from trainer.weights import sources
 
