@@ -16,6 +16,11 @@ def serving_dir(uri: str) -> str:
     return f"{uri.rstrip('/')}/Format-Serving"
 
 
+def variables(directory: str) -> str:
+    """The prefix of the checkpoint in a SavedModel's directory."""
+    return f"{directory.rstrip('/')}/variables/variables"
+
+
 def classes_path(directory: str) -> str:
     """The path of the class names in a SavedModel's directory."""
     return f"{directory.rstrip('/')}/assets/{CLASSES_ASSET}"
