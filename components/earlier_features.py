@@ -5,8 +5,7 @@ from __future__ import annotations
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from components.executions import execution_key
-from core.artifacts.features import EXECUTION
+from components.executions import EXECUTION, execution_key, made_by
 
 _MOST = 4  # artifacts; FeatureExtractor reads what fits of each once
 
@@ -30,6 +29,6 @@ class EarlierFeaturesStrategy(ResolverStrategy):
         made = sorted(
             (a for a in input_dict["features"] if a.has_custom_property(EXECUTION)), key=lambda a: a.id, reverse=True
         )
-        own = [artifact.id for artifact in made if artifact.get_string_custom_property(EXECUTION) == key]
+        own = [artifact.id for artifact in made_by(key, made)]
         before = [artifact for artifact in made if not own or artifact.id < min(own)]
         return {**input_dict, "features": before[:_MOST]}

@@ -22,7 +22,8 @@ from components.features import probe
 from components.features.feature_extraction import ExtractFeatures, SharedFeatureIndex
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
-from core.artifacts import backbone as backbones
+from core.artifacts import backbone as backbone_artifact
+from core.artifacts import exported_model
 from core.artifacts.features import (
     COMPUTED,
     EXECUTION,
@@ -70,7 +71,9 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
         ValueError: there are not as many features as images, an internal error.
     """
     wanted = converter.from_json(config, FeatureConfig)
-    prefix = Prefix(transform_graph.uri, backbones.directory(backbone.uri), wanted.cut, wanted.outputs, wanted.variants)
+    prefix = Prefix(
+        transform_graph.uri, exported_model.serving_dir(backbone.uri), wanted.cut, wanted.outputs, wanted.variants
+    )
     patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in (_TRAIN, _EVAL)}
     sample = list(tfrecords.read(*patterns.values(), most=_SAMPLE))
     choice = choose_session(prefix, wanted.bfloat16, sample)
@@ -82,7 +85,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
         shape=choice.session.shape,
         dtype=prefix.dtype.name,
         image_size=choice.session.image_size,
-        weights_sha256=backbones.RECORD.read(prefix.backbone_directory).sha256,
+        weights_sha256=backbone_artifact.RECORD.read(prefix.backbone_directory).sha256,
         bfloat16=choice.bfloat16,
         bfloat16_reason=choice.reason,
         bfloat16_error=choice.error,

@@ -12,12 +12,11 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import io_utils
 
 from components.baseline import blessed_models
-from components.executions import execution_key
+from components.executions import EXECUTION, execution_key, made_by
 from core import progress
-from core.artifacts import backbone as backbones
+from core.artifacts import backbone as backbone_artifact
 from core.artifacts import exported_model
 
-_EXECUTION = "training_key"
 _MODEL_ID = "warm_start_model_id"
 
 
@@ -38,8 +37,7 @@ class LastBlessedStrategy(ResolverStrategy):
         inputs = (input_dict[name][0] for name in ("examples", "transform_graph", "backbone"))
         key = execution_key([self._training], list(inputs))
         models = {artifact.id: artifact for artifact in input_dict["model"]}
-        before = [a for a in models.values() if a.get_string_custom_property(_EXECUTION) == key]
-        if before:
+        if before := made_by(key, input_dict["model"]):
             chosen = max(before, key=lambda a: a.id).get_int_custom_property(_MODEL_ID)
         else:
             blessings = blessed_models(input_dict)
@@ -70,17 +68,17 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         code: hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
-    target = backbones.directory(base.uri)
-    io_utils.copy_dir(backbones.directory(backbone.uri), target)
+    target = exported_model.serving_dir(base.uri)
+    io_utils.copy_dir(exported_model.serving_dir(backbone.uri), target)
     if model is not None:
         serving = exported_model.serving_dir(model.uri)
-        variables, packed = exported_model.variables(serving), backbones.packed_checkpoint(target)
+        variables, packed = exported_model.checkpoint(serving), backbone_artifact.packed_checkpoint(target)
         fileio.makedirs(packed.rpartition("/")[0])
         for file in fileio.glob(f"{variables}.*"):
             fileio.copy(str(file), packed + str(file).removeprefix(variables))
-        fileio.copy(exported_model.classes_path(serving), backbones.packed_classes(target))
-        backbones.PACKED.write(target, backbones.PackedModel(model.uri))
-    base.set_string_custom_property(_EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
+        fileio.copy(exported_model.classes_path(serving), backbone_artifact.packed_classes(target))
+        backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
+    base.set_string_custom_property(EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)
     progress.report(1, 1, "networks", "from the last blessed model" if model is not None else "no blessed model yet")
 
@@ -88,4 +86,4 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
 def _needed(model: Artifact) -> tuple[str, str]:
     """What must exist for a model to be started from; whether it is intact is seen when it is read."""
     serving = exported_model.serving_dir(model.uri)
-    return f"{exported_model.variables(serving)}.index", exported_model.classes_path(serving)
+    return f"{exported_model.checkpoint(serving)}.index", exported_model.classes_path(serving)

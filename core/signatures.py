@@ -17,6 +17,3 @@ ERROR = "error"
 
 IMAGE_FEATURE = "image/encoded"
 """Feature of a tf.Example: the image file's bytes."""
-
-CLASSES_ASSET = "classes.txt"
-"""Asset: the class names, one a line, in the order of the columns of `probabilities`."""

@@ -195,8 +195,7 @@ class _Training(NamedTuple):
 
 
 def _training(settings: Settings, deployment: Deployment, data: _Data, features: _Features) -> _Training:
-    trainer_settings = converter.to_dict(settings.trainer)
-    search = converter.make_converter().unstructure(settings.tuner)
+    trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
     inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
     base_model = features.backbone
     last_blessed = warm_start = tuner = None

@@ -17,14 +17,13 @@ from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from core import signatures
+from core.artifacts.exported_model import CLASSES_ASSET, classes_path, read_classes
 from trainer.images import decoding
 
 ENCODED = signatures.IMAGE_FEATURE
 RAW_LABEL = "label"
 IMAGE = "image"
 LABEL = "label_xf"
-CLASSES = signatures.CLASSES_ASSET
-"""File of the class names, one a line, in the order of the labels; an asset of every exported model."""
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -98,16 +97,9 @@ def image_size(transform_directory: str) -> int:
     return tft.TFTransformOutput(transform_directory).transformed_feature_spec()[IMAGE].shape[0]
 
 
-def class_file(transform_directory: str) -> str:
-    """The path of `classes.txt` under what Transform wrote."""
-    saved = tft.TFTransformOutput(transform_directory)
-    return f"{saved.transform_savedmodel_dir}/{tf.saved_model.ASSETS_DIRECTORY}/{CLASSES}"
-
-
 def class_names(transform_directory: str) -> list[str]:
     """The classes, in the order of `label_xf` and of the model's outputs: sorted by name."""
-    with tf.io.gfile.GFile(class_file(transform_directory)) as file:
-        return file.read().splitlines()
+    return read_classes(classes_path(tft.TFTransformOutput(transform_directory).transform_savedmodel_dir))
 
 
 def _load(transform_directory: str, source: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -147,7 +139,7 @@ class _SortedNames(PTransformAnalyzer):
 
 def _write_sorted(names: Iterable[bytes], directory: str) -> str:
     tf.io.gfile.makedirs(directory)
-    path = f"{directory}/{CLASSES}"
+    path = f"{directory}/{CLASSES_ASSET}"
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(b"".join(name + b"\n" for name in sorted(names)))
     return path

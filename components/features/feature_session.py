@@ -17,7 +17,7 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from components.features.probe import probe
-from core.artifacts import backbone as backbones
+from core.artifacts import backbone as backbone_artifact
 from core.artifacts.features import UNVARIED, Variants
 from core.errors import InputError
 from core.examples import SHA256
@@ -42,7 +42,7 @@ class Prefix:
 
     Attributes:
         transform_directory: what Transform wrote.
-        backbone_directory: what `trainer.network.backbone.import_weights` wrote.
+        backbone_directory: what BackboneImporter wrote; see `core.artifacts.backbone`.
         cut: `pooled` or a block.
         outputs: the blocks that `pooled` holds the averages of, in the network's order.
         variants: that `FeatureSession.view` makes of it.
@@ -96,7 +96,7 @@ def fold(prefix: Prefix) -> Folded:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
         tf.identity(backbone.frozen_prefix(images, prefix.cut, *prefix.outputs), name="features")
     graph = tf.compat.v1.graph_util.extract_sub_graph(built.as_graph_def(), ["features"])
-    checkpoint = tf.train.load_checkpoint(backbones.checkpoint(prefix.backbone_directory))
+    checkpoint = tf.train.load_checkpoint(backbone_artifact.checkpoint(prefix.backbone_directory))
     nodes = {node.name: node for node in graph.node}
 
     def variable(read: str) -> str:

@@ -1,4 +1,4 @@
-"""The Trainer's config from plain values and back: strict, for YAML and for the JSON of `custom_config`."""
+"""Settings from plain values and back: strict, for YAML and for the JSON that components are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from core.settings.training import FineTuneConfig, LearningRateConfig, TrainerConfig
+from core.settings.training import FineTuneConfig, LearningRateConfig
 
 T = TypeVar("T")
 
@@ -62,18 +62,8 @@ def make_converter() -> cattrs.Converter:
     return converter
 
 
-def to_dict(config: TrainerConfig) -> dict[str, Any]:
-    """The config as plain values, for JSON."""
-    return make_converter().unstructure(config)
-
-
-def from_dict(values: dict[str, Any]) -> TrainerConfig:
-    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
-    return make_converter().structure(values, TrainerConfig)
-
-
 def to_json(value: Any) -> str:
-    """A settings dataclass as JSON, for a component's parameter: equal values give equal text."""
+    """A settings dataclass as JSON, for a component's parameter or `custom_config`: equal values give equal text."""
     return json.dumps(make_converter().unstructure(value), sort_keys=True)
 
 

@@ -125,5 +125,5 @@ def fn_args(
         hyperparameters=None,
         working_dir=str(out / "work"),
         train_steps=settings.training.steps,
-        custom_config={"trainer": converter.to_dict(settings)},
+        custom_config={"trainer": converter.to_json(settings)},
     )

@@ -9,11 +9,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from core import atomic_io, image_limits, signatures
+from core.artifacts import backbone
 from core.image_limits import DEFAULT_LIMITS, PictureLimits
 from trainer import preprocessing
 from trainer.export import checksums
 from trainer.images import tolerant_decoding
-from trainer.network import backbone
 from trainer.training import checkpoints
 
 _SIGNATURES = {
@@ -54,7 +54,7 @@ def export_model(
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             merged = f"{temporary}/merged.ckpt"
-            pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
+            pretrained = checkpoints.read(backbone.checkpoint(backbone_directory))
             checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
             receiver = serving_input_receiver_fn(transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))

@@ -8,7 +8,6 @@ Keras names variables after how many layers a process has made before. Here ever
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection
 from typing import Any
 
@@ -17,40 +16,21 @@ import tensorflow as tf
 from tensorflow import keras
 
 from core import atomic_io, inception_v3
+from core.artifacts import backbone as artifact
+from core.artifacts.backbone import BackboneRecord
 from core.settings.training import BLOCKS, BackboneConfig
 from trainer.training import checkpoints
-from trainer.weights import sources as weights
+from trainer.weights import sources
 
 POOLED = inception_v3.POOLED
-CHECKPOINT = "backbone.ckpt"
 SCOPE = "InceptionV3"
 
-_RECORD = "backbone.json"
 _SHARED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "Conv2D": {"use_bias": False},
     "BatchNormalization": {"scale": False, "axis": [3]},
     "Activation": {"activation": "relu"},
     "Concatenate": {"axis": 3},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class BackboneRecord:
-    """What a backbone directory holds.
-
-    Attributes:
-        weights: the setting: `imagenet`, `random`, a path or a TF-Hub handle.
-        source: what was really used: `imagenet`, `random`, a handle, or the name of a file or folder.
-        random: whether the network is untrained.
-        sha256: hex; of the weights' file or files, or of the tensors where they are random.
-        image_size: side of the images, in pixels.
-    """
-
-    weights: str
-    source: str
-    random: bool
-    sha256: str
-    image_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,25 +62,14 @@ def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
     Raises:
         InputError: the weights cannot be had or do not fit.
     """
-    arrays, source, sha256 = weights.load(config)
+    arrays, source, sha256 = sources.load(config)
     record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
     with atomic_io.staging_directory(directory) as unfinished:
-        checkpoints.write(checkpoint_path(unfinished), {f"{SCOPE}/{name}": value for name, value in arrays.items()})
-        with tf.io.gfile.GFile(f"{unfinished}/{_RECORD}", "w") as file:
-            file.write(json.dumps(dataclasses.asdict(record), indent=1))
+        named = {f"{SCOPE}/{name}": value for name, value in arrays.items()}
+        checkpoints.write(artifact.checkpoint(unfinished), named)
+        artifact.RECORD.write(unfinished, record)
         atomic_io.publish(unfinished, directory)
     return record
-
-
-def read_record(directory: str) -> BackboneRecord:
-    """What `import_weights` wrote about the directory. Raises tf.errors.NotFoundError where it wrote none."""
-    with tf.io.gfile.GFile(f"{directory.rstrip('/')}/{_RECORD}") as file:
-        return BackboneRecord(**json.loads(file.read()))
-
-
-def checkpoint_path(directory: str) -> str:
-    """The checkpoint's prefix, for `init_from_checkpoint` and the like."""
-    return f"{directory.rstrip('/')}/{CHECKPOINT}"
 
 
 def build(
@@ -180,7 +149,7 @@ def restore(session: tf.compat.v1.Session, directory: str, instead: str | None =
     Raises:
         tf.errors.NotFoundError: a variable of the graph is not in the checkpoint.
     """
-    reader = tf.train.load_checkpoint(checkpoint_path(directory))
+    reader = tf.train.load_checkpoint(artifact.checkpoint(directory))
     first = tf.train.load_checkpoint(instead) if instead else None
     with session.graph.as_default():
         variables = [v for v in tf.compat.v1.global_variables() if v.op.name.startswith(f"{SCOPE}/")]

@@ -80,5 +80,5 @@ class ProgressHook(tf.estimator.SessionRunHook):
         self._last_report = time.monotonic()
         note = f"loss {run_values.results['loss']:.3f}"
         if self._evaluations.history:
-            note += f", eval accuracy {self._evaluations.history[-1]['accuracy']:.3f}"
+            note += f", eval accuracy {self._evaluations.history[-1].accuracy:.3f}"
         progress.report(int(run_values.results["step"]), self._steps, "steps", note)

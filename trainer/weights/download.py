@@ -84,10 +84,7 @@ def cache_directories() -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def _impatient(url: str, probe: bool = True) -> Iterator[None]:
-    """Lets a download fail that stalls.
-
-    With `probe`, raises OSError at once where its host, or the proxy in front of it, accepts no TCP connection.
-    """
+    """Lets a download fail that stalls; with `probe`, at once where its host or proxy accepts no TCP connection."""
     if probe:
         target = urllib.parse.urlsplit(urllib.request.getproxies().get("https") or url)
         port = target.port or (443 if target.scheme == "https" else 80)

@@ -32,9 +32,8 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
     """The weights `config` asks for.
 
     Returns:
-        The arrays, float32, by `<canonical layer>/<weight>`, at least up to `config.output`; where they came from
-        (`imagenet`, `random`, a TF-Hub handle, or the name of a file or folder); and a SHA-256, of the file's bytes, of
-        all files of a checkpoint or SavedModel, or, for `random`, of the arrays'.
+        The arrays, at least up to `config.output`; where they came from (`imagenet`, `random`, a TF-Hub handle, or the
+        name of a file or folder); and the SHA-256 of the files, or, for `random`, of the arrays.
 
     Raises:
         InputError: what is named is missing or does not fit, or can be had neither from a cache nor from the network
@@ -50,7 +49,7 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         if config.if_unreachable == "error":
             raise InputError(
                 f"{error}, or set backbone.weights to the path of a Keras .h5 file, a checkpoint or a SavedModel, or, "
-                "to go on with an untrained network, set backbone.if_unreachable to random."
+                "to continue with an untrained network, set backbone.if_unreachable to random."
             ) from error
         logging.getLogger(__name__).warning("THE BASE NETWORK IS RANDOM, as if_unreachable allows it: %s.", error)
         return _drawn()
@@ -59,15 +58,8 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
 def fingerprint(weights: str) -> str:
     """A text that changes when the same setting would give other weights; for cache keys.
 
-    Needs no TensorFlow but to download.
-
-    Args:
-        weights: as in `BackboneConfig.weights`.
-
-    Returns:
-        The SHA-256 of what would be read. For ImageNet's, which is downloaded if it is not there yet, the hash it is
-        checked against. `unreachable` where a download fails: so a run that fell back to a random network is not
-        served again from a cache once the weights can be had.
+    Needs no TensorFlow but to download. `unreachable` where a download fails: so a run that fell back to a random
+    network is not served again from a cache once the weights can be had.
 
     Raises:
         InputError: `weights` is a path where there is nothing that could be read.

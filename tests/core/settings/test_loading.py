@@ -63,7 +63,7 @@ def test_a_search_needs_what_its_trials_can_share():
 def test_the_limits_of_pictures_reach_the_exported_model():
     loaded = loading.load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
     assert loaded.trainer.limits == PictureLimits(1.5, 20)
-    assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
+    assert converter.from_json(converter.to_json(loaded.trainer), type(loaded.trainer)) == loaded.trainer
     assert loading.load(DIGITS).trainer.limits == PictureLimits(64, 64)
 
 

@@ -82,7 +82,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
 
 def test_every_tensor_of_slims_base_has_its_place(slim: tuple[Path, np.ndarray]) -> None:
     stored = {name: tuple(shape) for name, shape in tf.train.list_variables(str(slim[0]))}
-    mapped = named._translated(stored, "it")
+    mapped = named.tensor_names(stored, "it")
     ours = {f"{layer.name}/{w}": shape for layer in inception_v3.layers() for w, shape in layer.weights}
     assert {name: stored[theirs] for name, theirs in mapped.items()} == ours
     assert set(stored) - set(mapped.values()) == {"global_step", "InceptionV3/Logits/Conv2d_1c_1x1/biases"}
@@ -119,7 +119,7 @@ def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
 def hub(tmp_path: Path, keras_answer: KerasAnswer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The handle of a TF2 module, whose variables have slim's names, on a server that speaks TF-Hub's protocol."""
     module = tf.Module()
-    mapped = named._translated(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
+    mapped = named.tensor_names(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
     values = [value for layer in keras_answer.model.layers for value in layer.get_weights()]
     names = [mapped[f"{layer.name}/{weight}"] for layer in inception_v3.layers() for weight, _ in layer.weights]
     module.all = [tf.Variable(value, name=name) for name, value in zip(names, values, strict=True)]
@@ -162,7 +162,7 @@ Change = Callable[[dict[str, np.ndarray]], object]
 def write_slim(prefix: Path, change: Change) -> BackboneConfig:
     """The random network up to mixed0 as a checkpoint with slim's names, changed."""
     drawn, _, _ = sources.load(BackboneConfig(weights="random"))
-    mapped = named._translated(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
+    mapped = named.tensor_names(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
     needed = [f"{layer.name}/{w}" for layer in inception_v3.between(None, "mixed0") for w, _ in layer.weights]
     arrays = {mapped[name]: drawn[name] for name in needed}
     change(arrays)
