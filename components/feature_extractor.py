@@ -17,16 +17,15 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
-from components.executions import execution_key
+from components.executions import EXECUTION, execution_key
 from components.features import probe
 from components.features.feature_extraction import ExtractFeatures, SharedFeatureIndex
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
-from core.artifacts import backbone as backbone_artifact
 from core.artifacts import exported_model
+from core.artifacts.backbone import RECORD
 from core.artifacts.features import (
     COMPUTED,
-    EXECUTION,
     FEATURES_FILE,
     REUSED,
     UNVARIED,
@@ -71,9 +70,8 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
         ValueError: there are not as many features as images, an internal error.
     """
     wanted = converter.from_json(config, FeatureConfig)
-    prefix = Prefix(
-        transform_graph.uri, exported_model.serving_dir(backbone.uri), wanted.cut, wanted.outputs, wanted.variants
-    )
+    directory = exported_model.serving_dir(backbone.uri)
+    prefix = Prefix(transform_graph.uri, directory, wanted.cut, wanted.outputs, wanted.variants)
     patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in (_TRAIN, _EVAL)}
     sample = list(tfrecords.read(*patterns.values(), most=_SAMPLE))
     choice = choose_session(prefix, wanted.bfloat16, sample)
@@ -85,7 +83,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
         shape=choice.session.shape,
         dtype=prefix.dtype.name,
         image_size=choice.session.image_size,
-        weights_sha256=backbone_artifact.RECORD.read(prefix.backbone_directory).sha256,
+        weights_sha256=RECORD.read(directory).sha256,
         bfloat16=choice.bfloat16,
         bfloat16_reason=choice.reason,
         bfloat16_error=choice.error,
