@@ -10,7 +10,6 @@ of all cores; several rounds in turn, of which the median ratio counts. Exits wi
 
 import functools
 import io
-import json
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,9 @@ import tensorflow_transform.beam as tft_beam
 from PIL import Image
 from tensorflow_transform.tf_metadata.dataset_metadata import DatasetMetadata
 
-from core.settings.training import BackboneConfig, FineTuneConfig, TrainerConfig, TrainingConfig
+from core.artifacts.features import FEATURES, FEATURES_FILE, LABEL, UNVARIED, Features, SplitFeatures
+from core.settings.backbone import BackboneConfig
+from core.settings.training import FineTuneConfig, TrainerConfig, TrainingConfig
 from trainer import preprocessing
 from trainer.network import backbone, head
 from trainer.network.model import Model, make_model_fn
@@ -111,12 +112,12 @@ def write_data(folder: Path) -> dict[str | None, Path]:
         with tf.Graph().as_default():
             images = tf.compat.v1.placeholder(tf.float32, [None, SIZE, SIZE, 3])
             shape = backbone.frozen_prefix(images, cut, "mixed10").shape.as_list()[1:]
-        features = (
-            {"features": random.random(shape).astype(dtype).tobytes(), "label_xf": i % 3} for i in range(PHOTOS)
-        )
+        features = ({FEATURES: random.random(shape).astype(dtype).tobytes(), LABEL: i % 3} for i in range(PHOTOS))
         write_records(artifacts[cut] / "Split-train", features)
-        described = {"cut": cut, "outputs": ["mixed10"], "shape": shape, "dtype": np.dtype(dtype).name}
-        (artifacts[cut] / inputs.FORMAT_FILE).write_text(json.dumps(described))
+        splits = {"train": SplitFeatures(UNVARIED)}
+        name = np.dtype(dtype).name
+        described = Features(cut, ("mixed10",), tuple(shape), name, SIZE, "", False, "", None, splits)
+        FEATURES_FILE.write(artifacts[cut], described)
     return artifacts
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from components.model_gate import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
+from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 
 
 class BaselineStrategy(ResolverStrategy):

@@ -21,6 +21,15 @@ from components.evaluation.measures import AREA, AVERAGES, averages
 from components.evaluation.slice_result import OVERALL, Measured
 from components.predictor import NOT_COMPARED, Predictions
 from core import progress, slices
+from core.artifacts.blessing import (
+    BASELINE_MODEL,
+    BASELINE_MODEL_ID,
+    BLESSED,
+    BLESSED_FILE,
+    CURRENT_MODEL,
+    CURRENT_MODEL_ID,
+    NOT_BLESSED_FILE,
+)
 from core.artifacts.predictions import (
     BASELINE,
     CANDIDATE,
@@ -32,12 +41,6 @@ from core.artifacts.predictions import (
 )
 
 REPORT_FILE = "gate.json"
-
-# As in tfx/components/evaluator/constants.py, which takes 22 s to import.
-BLESSED_FILE, NOT_BLESSED_FILE = "BLESSED", "NOT_BLESSED"
-BLESSED = "blessed"
-CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
-BASELINE_MODEL, BASELINE_MODEL_ID = "baseline_model", "baseline_model_id"
 
 _COUNT = "example_count"
 

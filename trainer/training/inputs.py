@@ -6,42 +6,20 @@ Either way records are streamed; only the shuffle buffer is held in memory, and 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from core import inception_v3, tfrecords
+from core import tfrecords
+from core.artifacts.features import FEATURES, FEATURES_FILE, FeatureFormat
 from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
 
-FEATURES = "features"
-FORMAT_FILE = "features.json"
-
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_RECORDS = 16384  # more mixes no better, and delays the first batch
 _ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureFormat:
-    """How a features artifact stores an image (`features.json`).
-
-    Attributes:
-        cut: the place of the network the features were taken at: `pooled` or a block.
-        shape: of one image's features.
-        dtype: `float32` or `float16`, little-endian.
-        views: how many variants of its image a record holds instead of the image's own features; 0: none.
-        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
-    """
-
-    cut: str
-    shape: tuple[int, ...]
-    dtype: str
-    views: int = 0
-    columns: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,31 +51,11 @@ def find(patterns: Sequence[str], transform_directory: str, output: str | None =
     files = tfrecords.find(*patterns)
     if not files:
         raise ValueError(f"no file matches {', '.join(patterns)}")
-    description = f"{patterns[0].rsplit('/', 2)[0]}/{FORMAT_FILE}"
+    artifact, split, _ = patterns[0].rsplit("/", 2)
     features = None
-    if tf.io.gfile.exists(description):
-        with tf.io.gfile.GFile(description) as file:
-            found = json.load(file)
-        split = patterns[0].rsplit("/", 2)[1].removeprefix("Split-")
-        features = FeatureFormat(
-            found["cut"],
-            tuple(found["shape"]),
-            found["dtype"],
-            found.get("views", {}).get(split, 0),
-            _columns(found.get("outputs", []), output) if output and found["cut"] == inception_v3.POOLED else None,
-        )
+    if tf.io.gfile.exists(FEATURES_FILE.path(artifact)):
+        features = FEATURES_FILE.read(artifact).format(split.removeprefix("Split-"), output)
     return Source(tuple(files), features, transform_directory)
-
-
-def _columns(outputs: list[str], output: str) -> tuple[int, int] | None:
-    """Where the average of one block lies among those of `outputs`; None if it is the only one."""
-    if len(outputs) < 2:
-        return None
-    if output not in outputs:
-        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
-    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
-    start = sum(widths[name] for name in outputs[: outputs.index(output)])
-    return start, start + widths[output]
 
 
 def training_input(

@@ -1,0 +1,18 @@
+"""ModelBlessing: what ModelGate says of a model in TFX's own form, which Pusher, resolvers and Vertex AI read.
+
+Names as in tfx/components/evaluator/constants.py, which takes 22 s to import.
+"""
+
+from __future__ import annotations
+
+BLESSED_FILE, NOT_BLESSED_FILE = "BLESSED", "NOT_BLESSED"
+"""Marker files, one of which the artifact holds."""
+
+BLESSED = "blessed"
+"""Custom property: 1 or 0."""
+
+CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
+"""Custom properties: URI and id of the model that was judged."""
+
+BASELINE_MODEL, BASELINE_MODEL_ID = "baseline_model", "baseline_model_id"
+"""Custom properties: URI and id of the model that it was judged against; absent if there was none."""

@@ -1,0 +1,146 @@
+"""The features of images at the cut: what FeatureExtractor writes, and the Trainer and later runs read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from core import inception_v3
+from core.artifacts.base import Artifact, JsonFile
+from core.settings.training import AugmentationConfig
+
+EXTRACTED = Artifact("FeatureExtractor", "features")
+
+FEATURES, LABEL = "features", "label_xf"
+"""Features of a record: little-endian arrays, one or one for each view; and the class's number. The file's hash stands
+beside them as `core.examples.SHA256`."""
+
+COMPUTED, REUSED = "images_computed", "images_reused"
+"""Custom properties: how many images went through the network, and of how many an earlier run had the features."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variants:
+    """How training images are varied before the network sees them; without augmentation not at all."""
+
+    augmentation: AugmentationConfig | None = None
+    seed: int = 0
+
+    @property
+    def views(self) -> int:
+        """How many variants of an image are computed; 0: the image itself."""
+        return self.augmentation.views or 0 if self.augmentation else 0
+
+
+UNVARIED = Variants()
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureConfig:
+    """What FeatureExtractor is to compute.
+
+    Attributes:
+        cut: `pooled` or a block; see `core.rules.features_cut`.
+        outputs: the blocks that `pooled` holds the averages of, in the network's order.
+        batch_size: images that are computed at a time; bounds the memory, and changes no value but by rounding.
+        bfloat16: `auto`, `on` or `off`; see `components.features.feature_session.choose_session`.
+        variants: of the training images.
+    """
+
+    cut: str
+    outputs: tuple[str, ...]
+    batch_size: int = 32
+    bfloat16: str = "auto"
+    variants: Variants = UNVARIED
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFeatures:
+    """What differs between the splits.
+
+    Attributes:
+        variants: of the images.
+        probe: what the network made of the built-in images; see `components.features.probe`.
+    """
+
+    variants: Variants
+    probe: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFormat:
+    """How the records of a split store an image.
+
+    Attributes:
+        cut: the place of the network the features were taken at: `pooled` or a block.
+        shape: of one image's features.
+        dtype: `float32` or `float16`, little-endian.
+        views: how many variants of its image a record holds instead of the image's own features; 0: none.
+        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
+    """
+
+    cut: str
+    shape: tuple[int, ...]
+    dtype: str
+    views: int = 0
+    columns: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What an artifact holds.
+
+    Attributes:
+        cut: `pooled` or a block.
+        outputs: the blocks that `pooled` holds the averages of, in the network's order.
+        shape: of one image's features.
+        dtype: `float32` or `float16`, little-endian.
+        image_size: side of the images that the network sees, in pixels.
+        weights_sha256: of the pre-trained network's weights.
+        bfloat16: whether convolutions computed in bfloat16.
+        bfloat16_reason: why, or why not.
+        bfloat16_error: its relative L2 distance from float32, where it was measured.
+        splits: by name.
+    """
+
+    cut: str
+    outputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    image_size: int
+    weights_sha256: str
+    bfloat16: bool
+    bfloat16_reason: str
+    bfloat16_error: float | None
+    splits: dict[str, SplitFeatures]
+
+    @property
+    def computation(self) -> tuple[object, ...]:
+        """What decides on an image's features, beside its split's variants and what the probe shows."""
+        return self.cut, self.outputs, self.dtype, self.image_size, self.weights_sha256, self.bfloat16
+
+    def format(self, split: str, output: str | None = None) -> FeatureFormat:
+        """How the records of a split are read.
+
+        Args:
+            split: its name.
+            output: the block whose average is wanted where the records hold those of several.
+
+        Raises:
+            ValueError: they do not hold that block's average.
+        """
+        columns = None
+        if output and self.cut == inception_v3.POOLED and len(self.outputs) > 1:
+            columns = _columns(self.outputs, output)
+        return FeatureFormat(self.cut, self.shape, self.dtype, self.splits[split].variants.views, columns)
+
+
+def _columns(outputs: tuple[str, ...], output: str) -> tuple[int, int]:
+    """Where the average of one block lies among those of `outputs`."""
+    if output not in outputs:
+        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
+    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
+    start = sum(widths[name] for name in outputs[: outputs.index(output)])
+    return start, start + widths[output]
+
+
+FEATURES_FILE = JsonFile("features.json", Features)
