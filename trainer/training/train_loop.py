@@ -20,7 +20,7 @@ from trainer.network import backbone, head
 from trainer.network.model import Model, base, is_head_phase, make_model_fn
 from trainer.training import checkpoints, distribution, inputs, summary, warm_start
 from trainer.training.evaluations import Evaluations
-from trainer.training.hooks import ProgressHook, StopEvaluator, StopHook
+from trainer.training.hooks import StepHook, StopEvaluator
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -138,8 +138,8 @@ def _loop(
             training.augmentation,
             first_batch=done * batches_a_step,
         )
-        hooks = [StopHook(evaluations, reload=cluster), ProgressHook(training.steps, evaluations)]
-        train_spec = tf.estimator.TrainSpec(train_input, max_steps=end, hooks=hooks)
+        hook = StepHook(training.steps, evaluations, reload=cluster)
+        train_spec = tf.estimator.TrainSpec(train_input, max_steps=end, hooks=[hook])
         try:
             tf.estimator.train_and_evaluate(estimator, train_spec, evaluation_spec)
         except tf.estimator.NanLossDuringTrainingError as error:

@@ -125,15 +125,14 @@ def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
     """Copies a file, a SavedModel or a checkpoint's parts; nothing where there is none."""
     from tensorflow.io import gfile  # knows gs:// and the like; slow to import
 
-    target = directory / pathlib.PurePosixPath(remote).name
     found = [remote] if gfile.exists(remote) else gfile.glob([f"{remote}.index", f"{remote}.data-*"])
+    parent, _, name = remote.rpartition("/")
     if gfile.isdir(remote):
-        found = [name for name in (f"{remote}/{_SAVED_MODEL}",) if gfile.exists(name)]
-        found += gfile.glob(f"{remote}/variables/*")
-        (target / "variables").mkdir(parents=True)
-    for name in found:
-        gfile.copy(name, str(directory / pathlib.PurePosixPath(name).relative_to(pathlib.PurePosixPath(remote).parent)))
-    return target
+        found = gfile.glob([f"{remote}/{_SAVED_MODEL}", f"{remote}/variables/*"])
+        (directory / name / "variables").mkdir(parents=True)
+    for file in found:
+        gfile.copy(file, str(directory / file.removeprefix(f"{parent}/")))
+    return directory / name
 
 
 def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:
