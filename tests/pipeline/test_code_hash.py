@@ -27,8 +27,8 @@ def closures() -> str:
 def test_what_each_stage_depends_on_is_known() -> None:
     assert closures() == CLOSURES.read_text(), (
         "A stage imports other modules than it did. An edit to any of them runs it again, with all that follows it. If "
-        "that is meant, run `.venv/bin/python -m tests.pipeline.test_code_hash` and commit tests/pipeline/closures.json; "
-        "if not, move what it needs into a smaller module."
+        "that is meant, run `.venv/bin/python -m tests.pipeline.test_code_hash` and commit closures.json; if not, move "
+        "what it needs into a smaller module."
     )
 
 
