@@ -9,7 +9,7 @@ from tfx.types import BaseChannel
 
 from components.serving_check import ServingCheck
 from core import signatures
-from core.settings.evaluation import ServingSettings
+from core.settings.serving import ServingSettings
 from pipeline.code_hash import code_hash
 
 _SPLIT = "test"

@@ -28,12 +28,12 @@ from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core import rules
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
-from core.settings import converter
-from core.settings.loading import Settings
-from core.settings.training import BLOCKS
+from core.settings import Settings, converter
+from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
 from pipeline.infra import serving_validator
+from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_edges, class_names, feature_names
 
 _LISTED_VALUES = 1000
@@ -66,7 +66,7 @@ def create_pipeline(
     components = [*data.nodes, *features.nodes, *training.nodes, *judging.nodes, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(settings.runtime.beam.options_for(component.id))
+            component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=deployment.pipeline_root,
@@ -154,10 +154,7 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
-        weights=backbone.weights,
-        if_unreachable=backbone.if_unreachable,
-        image_size=backbone.image_size,
-        output=outputs[-1],
+        settings=converter.to_json(dataclasses.replace(backbone, output=outputs[-1])),
         fingerprint=deployment.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )

@@ -1,4 +1,4 @@
-"""The Trainer's run_fn: trains, exports the whole network, and writes down what was done."""
+"""The Trainer's run_fn: trains, exports the complete network, and writes down what was done."""
 
 from __future__ import annotations
 

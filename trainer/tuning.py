@@ -72,11 +72,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
         self._failures: list[str] = []
 
     def search(self) -> None:
-        """Runs the trials.
-
-        Raises:
-            InputError: every trial failed.
-        """
+        """Runs the trials. Raises InputError if none could be trained."""
         progress.report(0, self._space.trials, "trials")
         super().search()
         if self._best_loss() is None:

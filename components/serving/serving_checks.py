@@ -22,7 +22,7 @@ from components.serving.model_client import RemoteModel
 from components.serving.served_model import AnsweringModel, errors_of, example_of, first_line
 from core import signatures
 from core.artifacts.exported_model import CLASSES_ASSET
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.server import ServerLimits
 from trainer.export import checksums
 
@@ -59,7 +59,7 @@ class UnfitError(Exception):
 def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[bytes]:
     """The images in turn, over and over: `most` of them, or as many as one request may hold, the first in any case."""
     batch: list[bytes] = []
-    room = limits.picture_bytes
+    room = limits.image_bytes
     for image in itertools.islice(itertools.cycle(images), most):
         room -= len(image) + _BESIDE_BYTES
         if batch and room < 0:
@@ -192,7 +192,7 @@ def bears_empty_batch(model: AnsweringModel) -> str:
     return "answered"
 
 
-def bad_pictures(limits: PictureLimits) -> Iterator[tuple[str, bytes]]:
+def bad_pictures(limits: ImageLimits) -> Iterator[tuple[str, bytes]]:
     """What a server meets in the place of a picture, one over the model's limits too: a description and the bytes."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -264,7 +264,7 @@ def refuses_too_large_a_request(model: AnsweringModel, limits: ServerLimits) -> 
     raise UnfitError(f"a request of more than {limits.max_message_mb} MB was answered")
 
 
-def bounds_memory(model: AnsweringModel, limits: PictureLimits) -> str:
+def bounds_memory(model: AnsweringModel, limits: ImageLimits) -> str:
     """A file of kilobytes that decodes to as many pixels as allowed is answered within `PIXEL_BYTES` for each."""
     side = math.isqrt(limits.pixels)
     picture = _black_png(side)

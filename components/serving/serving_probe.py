@@ -30,7 +30,7 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions, single
 from components.serving.served_model import AnsweringModel, class_names, first_line
 from core import image_limits, signatures, tfrecords
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.server import DEFAULT_LIMITS, ServerLimits
 
 IMAGES = 4
@@ -104,7 +104,7 @@ def _ask(
     names: Sequence[str],
     images: Sequence[bytes],
     limits: ServerLimits,
-    pictures: PictureLimits,
+    pictures: ImageLimits,
     journal: Journal,
 ) -> None:
     """Runs all checks on a model that is served."""
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images: list[bytes] = []
 
         def read() -> str:
-            images.extend(read_images(given.examples_dir, IMAGES, given.server.picture_bytes))
+            images.extend(read_images(given.examples_dir, IMAGES, given.server.image_bytes))
             if not images:
                 raise serving_checks.UnfitError(
                     f"there are no examples in {given.examples_dir} whose pictures fit in one request: "

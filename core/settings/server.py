@@ -1,57 +1,53 @@
-"""What a model server may be asked for; reading this loads nothing, so that settings can hold it."""
+"""The settings `serving.server`: what a model server may be asked for."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
+from typing import Annotated
+
+from msgspec import Meta
+
+from core.settings.checks import AtLeast1, Checked, Positive
 
 HIGHEST_MESSAGE_MB = 1024
 """A message of protobuf ends at 2 GB."""
 
-_AROUND_PICTURES = 2**16  # bytes of a request for names, shapes and lengths
+_AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerLimits:
+class ServerLimits(Checked):
     """Bounds of one server; what is over them is refused, and the server goes on.
 
     Attributes:
-        max_message_mb: of a request's pictures, in MB of 2^20 bytes, from `data.max_file_mb` to 1024. (gRPC's own
+        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024. (gRPC's own
             default is 4, TensorFlow Serving has none.)
         max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
         request_seconds: a request that has waited and computed so long is given up.
         concurrent: requests that are computed at the same time.
-        waiting: requests that may wait for that; more are told at once that the server is busy.
+        waiting: requests that may wait for that; more are refused at once as busy.
         poll_seconds: how often it looks for versions that were pushed or rolled back.
-        drain_seconds: when it is told to stop, requests begun get so long to end.
+        drain_seconds: once told to stop, it gives running requests so long to end.
     """
 
-    max_message_mb: int = 64
-    max_batch: int = 64
-    request_seconds: float = 60.0
-    concurrent: int = 2
-    waiting: int = 16
-    poll_seconds: float = 1.0
-    drain_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{field.name} is {value}; it must be a positive, finite number")
-        if self.max_message_mb > HIGHEST_MESSAGE_MB:
-            raise ValueError(f"max_message_mb is {self.max_message_mb}; it must be at most {HIGHEST_MESSAGE_MB}")
+    max_message_mb: Annotated[int, Meta(ge=1, le=HIGHEST_MESSAGE_MB)] = 64
+    max_batch: AtLeast1 = 64
+    request_seconds: Positive = 60.0
+    concurrent: AtLeast1 = 2
+    waiting: AtLeast1 = 16
+    poll_seconds: Positive = 1.0
+    drain_seconds: Positive = 10.0
 
     @property
-    def picture_bytes(self) -> int:
-        """The most bytes that a request's pictures have together."""
+    def image_bytes(self) -> int:
+        """The most bytes that a request's images have together."""
         return self.max_message_mb * 2**20
 
     @property
     def message_bytes(self) -> int:
         """The most bytes of a request."""
-        return self.picture_bytes + _AROUND_PICTURES
+        return self.image_bytes + _AROUND_IMAGES
 
     def to_json(self) -> str:
         """For TFX's properties and the command line."""

@@ -21,7 +21,7 @@ from components.ingestion.image_folder import printable, read_local
 from components.ingestion.image_reading import RejectedError
 from core import image_limits
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
 from pipeline.inference import output as records
 from pipeline.inference.classifier import BATCH_SIZE, Classifier, ImageFile, find_model, read
@@ -179,7 +179,7 @@ def _folder(name: str) -> Place:
     return Place(os.fsencode(name.rstrip("/") if _is_remote(name) else name), os.fsencode(place))
 
 
-def _read(file: Place, limits: PictureLimits) -> ImageFile:
+def _read(file: Place, limits: ImageLimits) -> ImageFile:
     place = os.fsdecode(file.location)
 
     def load() -> bytes:
@@ -188,7 +188,7 @@ def _read(file: Place, limits: PictureLimits) -> ImageFile:
     return read(printable(os.fsdecode(file.shown)), load, limits)
 
 
-def _read_remote(name: str, limits: PictureLimits) -> bytes:
+def _read_remote(name: str, limits: ImageLimits) -> bytes:
     try:
         with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read(limits.file_bytes + 1)

@@ -16,7 +16,7 @@ from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.served_model import ServedModel, errors_of, first_line
 from core import signatures
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
 
 BATCH_SIZE = 32
@@ -40,7 +40,7 @@ class ImageFile(NamedTuple):
     error: str = ""
 
 
-def read(path: str, load: Callable[[], bytes], limits: PictureLimits) -> ImageFile:
+def read(path: str, load: Callable[[], bytes], limits: ImageLimits) -> ImageFile:
     """Reads one file as ingestion does, and converts it likewise: what the model cannot decode becomes a PNG.
 
     Args:

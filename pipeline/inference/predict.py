@@ -10,7 +10,7 @@ from typing import Any
 from components.ingestion.image_folder import METADATA_NAMES, printable, read_local
 from core import image_limits, progress
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from pipeline.inference.classifier import BATCH_SIZE, Classifier, ImageFile, batches, find_model, read
 
 
@@ -60,5 +60,5 @@ def is_wanted(parts: Sequence[str]) -> bool:
     return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
 
 
-def _read(file: Path, limits: PictureLimits) -> ImageFile:
+def _read(file: Path, limits: ImageLimits) -> ImageFile:
     return read(printable(str(file)), lambda: read_local(file, limits), limits)

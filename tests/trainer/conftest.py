@@ -14,7 +14,7 @@ from tensorflow import keras
 
 from core.artifacts.backbone import PACKED, PackedModel, packed_checkpoint, packed_classes
 from core.artifacts.training_summary import SUMMARY, TrainingSummary
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.training import (
     BackboneConfig,
     FineTuneConfig,
@@ -41,7 +41,7 @@ class KerasAnswer(NamedTuple):
 
 @pytest.fixture(scope="session")
 def raw_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Examples artifact: 3 classes, 72 training and 24 evaluation pictures."""
+    """An Examples artifact: 3 classes, 72 training and 24 evaluation images."""
     artifact = tmp_path_factory.mktemp("raw")
     training_data.write_raw_examples(artifact, train=24, evaluate=8)
     return artifact
@@ -138,7 +138,7 @@ def train(
 def frozen_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
     out = tmp_path_factory.mktemp("frozen")
-    train(dataclasses.replace(settings(), limits=PictureLimits(max_megapixels=1)), backbone.POOLED, out)
+    train(dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1)), backbone.POOLED, out)
     return out
 
 

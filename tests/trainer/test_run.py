@@ -343,8 +343,8 @@ def test_standardisation_is_of_the_training_features(frozen_run: Path, features_
         [np.stack([np.frombuffer(e.features.feature["features"].bytes_list.value[0], "<f4") for e in records])]
     )
     found = exported(frozen_run)
-    np.testing.assert_allclose(found["head/standardisation/mean"], wanted.mean, rtol=1e-5)
-    np.testing.assert_allclose(found["head/standardisation/variance"], wanted.variance, rtol=1e-4, atol=1e-20)
+    np.testing.assert_allclose(found["head/standardization/mean"], wanted.mean, rtol=1e-5)
+    np.testing.assert_allclose(found["head/standardization/variance"], wanted.variance, rtol=1e-4, atol=1e-20)
 
 
 def test_features_of_another_cut_are_refused(pooled_args: SimpleNamespace) -> None:

@@ -95,7 +95,7 @@ def test_a_block_is_chosen_from_features_of_several(
     alone = training_data.fn_args(
         settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path / "alone"
     )
-    both, one = (train_loop.train(settings(), a).evaluations.best for a in (args, alone))
+    both, one = (dataclasses.asdict(train_loop.train(settings(), a).evaluations.best) for a in (args, alone))
     assert both == pytest.approx(one, rel=1e-4)
 
     args.model_run_dir, args.serving_model_dir = str(tmp_path / "first" / "run"), str(tmp_path / "first" / "model")

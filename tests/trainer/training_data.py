@@ -1,4 +1,4 @@
-"""Small real data for the trainer's tests: pictures, raw examples, Transform's output, and features."""
+"""Small real data for the trainer's tests: images, raw examples, Transform's output, and features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ feature { name: "label" type: BYTES presence { min_fraction: 1 } shape { dim { s
 """
 
 
-def picture(label: str, seed: int) -> bytes:
+def image(label: str, seed: int) -> bytes:
     """A PNG of noise, of any brightness and tint, in which the channel of `label` tends to be brighter."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 120, (60, 80, 3)) + random.integers(0, 40) + random.integers(0, 24, 3)
@@ -66,10 +66,10 @@ def read_split(artifact: Path, split: str) -> list[bytes]:
 
 
 def write_raw_examples(artifact: Path, train: int, evaluate: int) -> None:
-    """Writes `train` and `evaluate` pictures of every class, the classes taking turns."""
+    """Writes `train` and `evaluate` images of every class, the classes taking turns."""
     seeds = iter(range(1_000_000))
     for split, count in (("train", train), ("eval", evaluate)):
-        write_split(artifact, split, [raw_example(picture(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
+        write_split(artifact, split, [raw_example(image(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
 
 
 def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE) -> None:

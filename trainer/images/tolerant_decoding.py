@@ -1,8 +1,8 @@
-"""Decoding that a bad picture cannot spoil, stop or exhaust: as a graph, for the exported model.
+"""Decoding that a bad image cannot spoil, stop or exhaust: as a graph, for the exported model.
 
-TensorFlow's decoders end the whole request at the first picture they cannot read, and take whatever memory and time a
-file makes them take. Here what a file claims is looked at before it is decoded, and a failure becomes a word of its own
-in the answer. Training needs none of this: ingestion has let only sound pictures in.
+TensorFlow's decoders fail the entire request at the first image they cannot read, and take whatever memory and time a
+file makes them take. Here what a file claims is checked before it is decoded, and a failure becomes that image's error
+in the response. Training needs none of this: ingestion lets only sound images in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from core.image_limits import DEFAULT_LIMITS, MAX_GIF_BYTES, MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, MAX_GIF_BYTES, MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
 EMPTY = "the image is empty"
 TOO_LARGE = "the image has too many bytes"
@@ -26,8 +26,8 @@ _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
 
 
-def too_many_pixels(limits: PictureLimits) -> str:
-    """The reason of a picture with more pixels than that."""
+def too_many_pixels(limits: ImageLimits) -> str:
+    """The error of an image with more pixels than that."""
     return f"the image has more than {limits.max_megapixels:g} million pixels"
 
 
@@ -35,12 +35,12 @@ def decode(
     encoded: tf.Tensor,
     image_size: int,
     transform: Callable[[tf.Tensor], tf.Tensor],
-    limits: PictureLimits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Applies `transform` to every picture it can read.
+    """Applies `transform` to every image it can read.
 
-    TensorFlow has no try and except, but a `tf.data.Dataset` can drop the elements that fail, and tell by their
-    positions which are left. (`get_single_element` is tf.data's documented way into a serving graph.)
+    TensorFlow has no try and except, but a `tf.data.Dataset` can drop the elements that fail; their positions say which
+    are left. (`get_single_element` is tf.data's documented way into a serving graph.)
 
     Args:
         encoded: string [n], image files.
@@ -49,7 +49,7 @@ def decode(
         limits: what is over them is not decoded.
 
     Returns:
-        float32 [n, S, S, 3], zeros where there is no picture; and why there is none, string [n], empty where there is.
+        float32 [n, S, S, 3], zeros where there is no image; and why there is none, string [n], empty where there is.
     """
     blank = tf.zeros([image_size, image_size, 3])
     count = tf.size(encoded, out_type=tf.int64)
@@ -68,15 +68,12 @@ def decode(
     return images, tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), positions[:, None], errors)[:-1]
 
 
-def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
+def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds in a file what must not reach a decoder, without decoding.
 
-    Args:
-        file: string scalar.
-        limits: of its bytes and pixels.
-
     Returns:
-        The file, of an animated GIF the first frame only; and what is wrong with it, empty if nothing was found.
+        The file, a string scalar, of an animated GIF the first frame only; and what is wrong with it, empty if nothing
+        was found.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on a JPEG damaged in its header.
@@ -101,20 +98,20 @@ def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf
     )
 
 
-def _too_many(width: tf.Tensor, height: tf.Tensor, limits: PictureLimits) -> dict[str, tf.Tensor]:
+def _too_many(width: tf.Tensor, height: tf.Tensor, limits: ImageLimits) -> dict[str, tf.Tensor]:
     """Of 32-bit numbers, whose product fits into 64 bits, or turns negative."""
     pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
     return {too_many_pixels(limits): (pixels > limits.pixels) | (pixels < 0)}
 
 
-def _jpeg_problem(file: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+def _jpeg_problem(file: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(file)
     scans = _occurrences(file, b"\xff\xda\x00")  # start of scan, whose header is shorter than 256 bytes
     return _first_of({**_too_many(shape[1], shape[0], limits), TOO_MANY_PARTS: scans > MAX_JPEG_SCANS})
 
 
-def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    """TensorFlow takes the numbers of a palette's colours for grey, which they are only if the palette says so."""
+def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
+    """TensorFlow takes the numbers of a palette's colors for gray, which they are only if the palette says so."""
 
     def number(place: int) -> tf.Tensor:
         return tf.bitcast(tf.cast(head[place : place + 4], tf.uint8), tf.int32)
@@ -122,18 +119,18 @@ def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.
     width, height = tf.abs(number(18)), tf.abs(number(22))  # a height below 0: from the top down
     octets = _octets(tf.strings.substr(file, 0, _BMP_HEAD), padding=_BMP_HEAD)
     palette = tf.reshape(octets[14 + tf.clip_by_value(number(14), 0, 124) :][:1024], [256, 4])[:, :3]
-    coloured = tf.equal(head[28], 8) & tf.reduce_any(tf.not_equal(palette, tf.range(256)[:, None]))
-    return _first_of({**_too_many(width, height, limits), PALETTE: coloured})
+    colored = tf.equal(head[28], 8) & tf.reduce_any(tf.not_equal(palette, tf.range(256)[:, None]))
+    return _first_of({**_too_many(width, height, limits), PALETTE: colored})
 
 
-def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     powers = tf.constant([2**24, 2**16, 2**8, 1], tf.int64)
     width, height = (tf.reduce_sum(tf.cast(head[i : i + 4], tf.int64) * powers) for i in (16, 20))
     texts = tf.add_n([_occurrences(file, kind) for kind in (b"zTXt", b"iTXt", b"iCCP")])
     return _first_of({**_too_many(width, height, limits), TOO_MANY_PARTS: texts > MAX_PNG_TEXTS})
 
 
-def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
+def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a GIF off behind its first frame: giflib would decode, and hold, all of them (GIF89a specification, 15-27).
 
     Data come in blocks that begin with their length, and end with one of length 0. Where the chain of blocks ends that
@@ -150,8 +147,8 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tup
 
     _, end = tf.while_loop(keep_going, lambda steps, link: (steps * 2, tf.gather(link, link)), (1, link))
 
-    def colours(flags: tf.Tensor) -> tf.Tensor:
-        """Bytes of a colour table."""
+    def color_table(flags: tf.Tensor) -> tf.Tensor:
+        """Its bytes."""
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def at_extension(place: tf.Tensor) -> tf.Tensor:
@@ -160,15 +157,15 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tup
     def behind_extension(place: tf.Tensor) -> tf.Tensor:
         return tf.minimum(end[tf.minimum(place + 2, size)] + 1, size)
 
-    first = tf.minimum(13 + colours(head[10]), size)
+    first = tf.minimum(13 + color_table(head[10]), size)
     frame = tf.while_loop(at_extension, behind_extension, [first], maximum_iterations=_MAX_GIF_EXTENSIONS)[0]
     described = tf.minimum(frame, size - 1)
     width, height = (octets[described + i] + 256 * octets[described + i + 1] for i in (5, 7))
-    data = described + 11 + colours(octets[described + 9])
+    data = described + 11 + color_table(octets[described + 9])
     stop = end[tf.minimum(data, size)]
-    whole = tf.equal(octets[frame], 0x2C) & (stop < size)
+    complete = tf.equal(octets[frame], 0x2C) & (stop < size)
     first_frame = tf.strings.join([tf.strings.substr(file, 0, stop + 1), b";"])
-    return first_frame, _first_of({DAMAGED: ~whole, **_too_many(width, height, limits)})
+    return first_frame, _first_of({DAMAGED: ~complete, **_too_many(width, height, limits)})
 
 
 def _octets(text: tf.Tensor, padding: int) -> tf.Tensor:
@@ -181,8 +178,8 @@ def _occurrences(text: tf.Tensor, part: bytes) -> tf.Tensor:
 
 
 def _first_of(problems: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The first problem that is there, a string scalar; empty if none is."""
+    """The first problem that is present, a string scalar; empty if none is."""
     found = tf.constant("")
-    for words, there in reversed(problems.items()):
-        found = tf.where(there, words, found)
+    for words, present in reversed(problems.items()):
+        found = tf.where(present, words, found)
     return found

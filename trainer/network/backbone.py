@@ -1,8 +1,8 @@
-"""InceptionV3 in a TF1 graph: built whole or split at a cut, under names that a checkpoint can rely on.
+"""InceptionV3 in a TF1 graph: complete or split at a cut, under names that a checkpoint can rely on.
 
 Keras names variables after how many layers a process has made before. Here every variable is called
 `InceptionV3/<canonical layer>/<weight>`, whatever else was built, so one name-based checkpoint serves the frozen prefix
-(FeatureExtractor), the trained suffix (Estimator) and the exported whole.
+(FeatureExtractor), the trained suffix (Estimator) and the exported model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tensorflow import keras
 from core import atomic_io, inception_v3
 from core.artifacts import backbone as artifact
 from core.artifacts.backbone import BackboneRecord
-from core.settings.training import BLOCKS, BackboneConfig
+from core.settings.backbone import BLOCKS, BackboneConfig
 from trainer.training import checkpoints
 from trainer.weights import sources
 
@@ -51,13 +51,7 @@ class Network:
 
 
 def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
-    """Writes the backbone directory: a checkpoint of the network's variables, and `backbone.json`.
-
-    The directory appears whole or not at all; one that is there already is replaced.
-
-    Args:
-        config: which weights.
-        directory: local or remote path.
+    """Writes the backbone directory, local or remote, in one step (`core.artifacts.backbone` says what is in it).
 
     Raises:
         InputError: the weights cannot be had or do not fit.
@@ -81,9 +75,8 @@ def build(
     training, and never updates them.
 
     Args:
-        inputs: images float32 [b, S, S, 3] in [-1, 1] where `start` is None, else the map of block `start`,
-            float32 [b, h, w, c].
-        start: the block whose map `inputs` is; None: from the images.
+        inputs: the map of block `start`, float32 [b, h, w, c]; images float32 [b, S, S, 3] in [-1, 1] where it is None.
+        start: as in `core.inception_v3.between`, like `stop`.
         stop: the last block to build.
         trainable: names of layers that train.
         training: whether trainable BatchNorm uses the batch's statistics, and `updates` are made.
@@ -99,7 +92,10 @@ def build(
             # An absolute scope (the closing slash) is never made unique, so the variables get exactly these names.
             with tf.name_scope(f"{SCOPE}/{spec.name}/"):
                 layer.build(read[0].shape)
-            variables[spec.name] = _checked(spec, layer.weights)
+            names = [checkpoints.name_of(variable) for variable in layer.weights]
+            if names != [f"{SCOPE}/{spec.name}/{weight}" for weight, _ in spec.weights]:  # no checkpoint would have it
+                raise ValueError(f"layer {spec.name} is in this graph already: its second copy would be named {names}")
+            variables[spec.name] = layer.weights
         options = {"training": training and learns} if spec.kind == "BatchNormalization" else {}
         tensors[spec.name] = layer(read if len(read) > 1 else read[0], **options)
         if training and learns:
@@ -115,15 +111,11 @@ def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
 
 
 def frozen_prefix(images: tf.Tensor, cut: str, *outputs: str) -> tf.Tensor:
-    """InceptionV3 in inference mode up to the cut.
-
-    Args:
-        images: float32 [b, S, S, 3] in [-1, 1].
-        cut: `pooled` or a block.
-        outputs: the blocks that `pooled` holds the averages of, one after another; in the network's order.
+    """InceptionV3 in inference mode up to the cut, from images float32 [b, S, S, 3] in [-1, 1].
 
     Returns:
-        float32 [b, c] for `pooled`, c the sum of the blocks' channels, else the block's map [b, h, w, c].
+        The cut block's map, float32 [b, h, w, c]; where the cut is `pooled`, the averages of the blocks `outputs`, in
+        the network's order, one after another: [b, c].
     """
     if cut == POOLED:
         blocks = build(images, None, outputs[-1]).blocks
@@ -139,12 +131,8 @@ def pooled(maps: tf.Tensor) -> tf.Tensor:
 def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:
     """Loads every `InceptionV3/` variable of the session's graph from the backbone checkpoint.
 
-    Adds no operation, so the graph may be finalized.
-
-    Args:
-        session: of a graph that was built here.
-        directory: of the backbone.
-        instead: prefix of another checkpoint, from which the variables it has are loaded.
+    Adds no operation, so the graph may be finalized. The variables that another checkpoint has, of the prefix
+    `instead`, are loaded from there.
 
     Raises:
         tf.errors.NotFoundError: a variable of the graph is not in the checkpoint.
@@ -159,11 +147,3 @@ def restore(session: tf.compat.v1.Session, directory: str, instead: str | None =
         source = first if first and first.has_tensor(name) else reader
         values[variable.initializer.inputs[1]] = source.get_tensor(name)
     session.run([v.initializer for v in variables], feed_dict=values)
-
-
-def _checked(spec: inception_v3.Layer, variables: list[tf.Variable]) -> list[tf.Variable]:
-    """Refuses a second copy in one graph: TensorFlow would rename it, and no checkpoint would hold it."""
-    names = [checkpoints.name_of(v) for v in variables]
-    if names != [f"{SCOPE}/{spec.name}/{weight}" for weight, _ in spec.weights]:
-        raise ValueError(f"layer {spec.name} is in this graph already: its second copy would be named {names}")
-    return variables

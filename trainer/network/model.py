@@ -2,7 +2,7 @@
 
 What a graph holds follows from what it is fed. Fed features at the cut, as in most training, it has only the layers
 after the cut (none at all for pooled features, then a step takes milliseconds); fed images, as in the exported model,
-it has the whole network. Variables have the same names either way.
+it has all of the network. Variables have the same names either way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training on several devices, or in the processes of a cluster: the RunConfig, and who does what.
 
 `none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and the
-environment variable TF_CONFIG, as Estimator defines it, tells each which it is: a chief, which also exports the model,
+environment variable TF_CONFIG, as Estimator defines it, says which it is: a chief, which also exports the model,
 workers, parameter servers, and an evaluator.
 """
 
@@ -68,7 +68,8 @@ def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConf
         )
     session, strategy = session_config(), None
     if training.distribution == "mirrored":
-        names = devices()
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        names = [device.name for device in devices]
         strategy = tf.distribute.MirroredStrategy(names)
         session.device_count["CPU"] = sum("CPU" in name for name in names) or 1
         session.allow_soft_placement = True
@@ -76,12 +77,6 @@ def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConf
         return tf.estimator.RunConfig(
             keep_checkpoint_max=1, session_config=session, train_distribute=strategy, **shared
         )
-
-
-def devices() -> list[str]:
-    """What `mirrored` trains on: all GPUs of this machine, or else its logical CPU devices."""
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [device.name for device in found]
 
 
 def session_config() -> tf.compat.v1.ConfigProto:
@@ -93,11 +88,6 @@ def session_config() -> tf.compat.v1.ConfigProto:
 def is_in_cluster(config: tf.estimator.RunConfig) -> bool:
     """Whether this process is one of a cluster's; the evaluator stands outside of its `cluster_spec`."""
     return bool(config.cluster_spec) or config.task_type == "evaluator"
-
-
-def batches_a_step(config: tf.estimator.RunConfig) -> int:
-    """How many batches of this process's input one step of the training takes."""
-    return config.train_distribute.num_replicas_in_sync if config.train_distribute else 1
 
 
 @contextlib.contextmanager

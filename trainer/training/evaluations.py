@@ -2,7 +2,7 @@
 
 `tf.estimator.train_and_evaluate` calls an Exporter after each evaluation with its metrics; that is the one place where
 metrics, checkpoint and step are known together. (`stop_if_no_decrease_hook` reads event files for them and counts
-steps; `BestExporter` writes a whole SavedModel at each improvement.)
+steps; `BestExporter` writes a SavedModel at each improvement.)
 """
 
 from __future__ import annotations

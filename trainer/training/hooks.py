@@ -1,4 +1,4 @@
-"""What happens between two steps: saying how far training is, and ending it once it no longer improves."""
+"""What happens between two steps: reporting progress, and ending a training that no longer improves."""
 
 import time
 
@@ -35,7 +35,7 @@ class StopHook(tf.estimator.SessionRunHook):
 
 
 class StopEvaluator(tf.estimator.SessionRunHook):
-    """Ends a cluster's evaluator once training stops early: it would wait for the last step for ever."""
+    """Ends a cluster's evaluator once training stops early: it would wait for the last step forever."""
 
     class Stopped(Exception):  # noqa: N818 - no error
         """Nothing is left to evaluate."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from core import tfrecords
 from core.artifacts.features import FEATURES, FEATURES_FILE, FeatureFormat
-from core.settings.training import AugmentationConfig
+from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
 
@@ -65,14 +65,14 @@ def training_input(
     augmentation: AugmentationConfig | None = None,
     first_batch: int = 0,
 ) -> Callable[[], tf.data.Dataset]:
-    """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
+    """An `input_fn` that shuffles and repeats forever; the same seed gives the same batches.
 
     Args:
         source: where the records are.
         batch_size: examples.
-        seed: of what varies; every pass over the records is shuffled by it and the pass's number.
+        seed: every pass over the records is shuffled by it and the pass's number.
         augmentation: how images are varied; features are what they are.
-        first_batch: how many batches to leave out, so that a training that was stopped goes on where it was. At most
+        first_batch: how many batches to leave out, so that a training that was stopped resumes where it was. At most
             one pass is read for that.
 
     Returns:
@@ -148,7 +148,7 @@ def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
     if source.features is not None:
         spec = {preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64)}
         return lambda record: tf.io.parse_single_example(record, spec)[preprocessing.LABEL]
-    transform = preprocessing.load_label_transform(source.transform_directory)
+    transform = preprocessing.load_transform(source.transform_directory, preprocessing.LABEL)
     return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
 
 
@@ -157,13 +157,13 @@ def _batches(
 ) -> tf.data.Dataset:
     """Batches of numbers (int64 [b]) and serialized records to batches of what the network reads.
 
-    A record's number, which counts on from epoch to epoch, and the seed decide on its variant.
+    A record's number, which counts on from epoch to epoch, and the seed determine its variant.
     """
     if source.features is not None:
         decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
     else:
-        image = preprocessing.load_image_transform(source.transform_directory)
-        label = preprocessing.load_label_transform(source.transform_directory)
+        image = preprocessing.load_transform(source.transform_directory, preprocessing.IMAGE)
+        label = preprocessing.load_transform(source.transform_directory, preprocessing.LABEL)
 
         def transform(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             raw = preprocessing.parse_examples(batch)

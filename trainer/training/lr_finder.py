@@ -1,4 +1,4 @@
-"""Finds a learning rate: trains some steps at rates that rise exponentially, and looks where the loss falls fastest.
+"""Finds a learning rate: trains some steps at rates that rise exponentially, and sees where the loss falls fastest.
 
 After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3. The rate is multiplied by the
 same factor from step to step; too low, nothing is learned; too high, the loss rises. In between it falls, and the rate
@@ -31,10 +31,9 @@ _REPORT_EVERY = 10  # steps
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep measured.
+    """What a sweep measured, step by step; it ends early where the training diverged.
 
     Attributes:
-        rates: one a step, rising; ends early where the training diverged.
         losses: of the steps' batches, before the step.
         smoothed: their exponential running mean, free of the bias of its start.
         suggested: the rate at which `smoothed` fell fastest per factor of the rate.

@@ -26,7 +26,7 @@ _FEW_IMAGES = 20
 
 
 def layer_ranges(config: TrainerConfig) -> list[LayerRange]:
-    """What the rules decided, for every run of neighboring layers with the same fate."""
+    """What the rules decided; neighboring layers with the same fate are one range."""
     matches = rules.matched(config.fine_tune, config.backbone.output)
     ranges = []
     for (multiplier, rule), group in itertools.groupby(matches, lambda match: (match.multiplier, match.rule)):

@@ -113,6 +113,7 @@ def _loop(
     training = model.config.training
     run_config = estimator.config
     cluster = distribution.is_in_cluster(run_config)
+    batches_a_step = run_config.train_distribute.num_replicas_in_sync if run_config.train_distribute else 1
     evaluation_spec = tf.estimator.EvalSpec(
         evaluation_input,
         steps=None,
@@ -135,7 +136,7 @@ def _loop(
             training.batch_size,
             training.seed + _SEEDS_OF_A_WORKER * (run_config.global_id_in_cluster or 0),
             training.augmentation,
-            first_batch=done * distribution.batches_a_step(run_config),
+            first_batch=done * batches_a_step,
         )
         hooks = [StopHook(evaluations, reload=cluster), ProgressHook(training.steps, evaluations)]
         train_spec = tf.estimator.TrainSpec(train_input, max_steps=end, hooks=hooks)

@@ -3,7 +3,7 @@
 The earlier model lies beside the pre-trained weights, packed there by `components.warm_start`. It is only taken where
 the frozen part of the network is the same in both, bit for bit: features at the cut mean the same then. The head is
 kept where it has the same classes (in another order, its last layer is reordered) and layers; else it begins anew, and
-its standardisation is measured anew. The global step and the optimizer's state begin anew always.
+its standardization is measured anew. The global step and the optimizer's state begin anew always.
 """
 
 from __future__ import annotations
@@ -27,16 +27,10 @@ _RECORD = JsonFile("warm_start.json", WarmStart)
 
 
 def prepare(directory: str, config: TrainerConfig, classes: tuple[str, ...], model_run_dir: str) -> WarmStart | None:
-    """Decides what to take, and writes it as a checkpoint into `model_run_dir`.
-
-    Args:
-        directory: of the backbone; holds the packed model.
-        config: of the training that begins.
-        classes: likewise, in order.
-        model_run_dir: likewise.
+    """Decides what a training takes, and writes it as a checkpoint into its `model_run_dir`.
 
     Returns:
-        None if no model is packed there.
+        None if no model is packed in `directory`, the backbone's.
     """
     if not tf.io.gfile.exists(artifact.PACKED.path(directory)):
         return None

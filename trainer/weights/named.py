@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from core import inception_v3
 from core.errors import InputError
 from trainer.training import checkpoints
+from trainer.weights.h5 import Arrays
 
 _SCOPE = "InceptionV3"  # slim's, and ours
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -33,16 +34,13 @@ Names = Mapping[str, str]
 """Our name of a tensor, `<canonical layer>/<weight>`, to its name in a file."""
 
 
-def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
-    """Reads the network's tensors from a checkpoint, also one inside a SavedModel.
+def read(prefix: str, where: str, output: str) -> Arrays:
+    """Reads the network's tensors from a checkpoint, also one inside a SavedModel, in the network's order.
 
     Args:
         prefix: of the checkpoint; of TensorFlow's first format (one file), its path.
         where: what the user calls it, for messages.
-        output: the last block that must be there; layers beyond it are read where the file has them.
-
-    Returns:
-        float32 arrays by `<canonical layer>/<weight>`, in the network's order.
+        output: the last block that must be present; layers beyond it are read where the file has them.
 
     Raises:
         InputError: not a checkpoint, or of another network; or the first tensor that is missing or does not fit, with
@@ -74,7 +72,7 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
             name = theirs[weight]
             if name not in keys:
                 raise InputError(
-                    f"{where} is not a whole InceptionV3: it has no tensor {name or f'for {layer.name}/{weight}'}, "
+                    f"{where} is not a complete InceptionV3: it has no tensor {name or f'for {layer.name}/{weight}'}, "
                     f"which would have the shape {shape}. backbone.output: {output} needs it."
                 )
             found = tuple(shapes[keys[name]])
@@ -104,14 +102,10 @@ def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str,
 
 
 def tensor_names(found: Iterable[str], where: str) -> Names:
-    """Recognizes whose names these are, and maps ours onto them.
-
-    Args:
-        found: all names in a file; slim's first one stands for all of slim's.
-        where: what the user calls the file.
+    """Recognizes whose names were `found` in a file (slim's first one will do), and maps ours onto them.
 
     Raises:
-        InputError: the names are of none of the networks known here.
+        InputError: the names are of none of the networks known here; says `where`, the file as the user calls it.
     """
     found = list(found)
     if f"{_SCOPE}/conv2d/kernel" in found:

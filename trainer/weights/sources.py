@@ -16,7 +16,7 @@ import numpy as np
 
 from core import inception_v3
 from core.errors import InputError
-from core.settings.training import BackboneConfig
+from core.settings.backbone import BackboneConfig
 from trainer.weights import download
 from trainer.weights.h5 import Arrays, read_h5
 
@@ -43,8 +43,11 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         return _drawn()
     try:
         with _local(config.weights) as path:
-            files = _files(path, config.weights)
-            return _read(path, files, config), _source(config.weights, path), _sha256(files)
+            sha256 = _sha256(_files(path, config.weights))
+            source = f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
+            if config.weights == "imagenet" or download.is_handle(config.weights):
+                source = config.weights
+            return _read(path, config), source, sha256
     except download.UnreachableError as error:
         if config.if_unreachable == "error":
             raise InputError(
@@ -73,8 +76,8 @@ def fingerprint(weights: str) -> str:
         return "unreachable"
 
 
-def _read(path: pathlib.Path, files: list[pathlib.Path], config: BackboneConfig) -> Arrays:
-    if len(files) == 1:
+def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:
+    if path.is_file():
         with path.open("rb") as file:
             is_hdf5 = file.read(len(_HDF5)) == _HDF5
         if is_hdf5 or path.suffix in (".h5", ".hdf5", ".keras"):
@@ -83,13 +86,6 @@ def _read(path: pathlib.Path, files: list[pathlib.Path], config: BackboneConfig)
 
     prefix = path / "variables" / "variables" if path.is_dir() else path
     return named.read(str(prefix), config.weights, config.output)
-
-
-def _source(weights: str, path: pathlib.Path) -> str:
-    """A short name for people."""
-    if weights == "imagenet" or download.is_handle(weights):
-        return weights
-    return f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
 
 
 def _drawn() -> tuple[Arrays, str, str]:
@@ -113,10 +109,7 @@ def _drawn() -> tuple[Arrays, str, str]:
 
 @contextlib.contextmanager
 def _local(weights: str) -> Iterator[pathlib.Path]:
-    """The local file, SavedModel folder or checkpoint prefix; what is on a remote file system is copied for the while.
-
-    Raises UnreachableError for ImageNet's weights and TF-Hub handles.
-    """
+    """The local file, SavedModel folder or checkpoint prefix, or a temporary copy. Raises UnreachableError."""
     if weights == "imagenet":
         yield download.imagenet_file()
     elif download.is_handle(weights):

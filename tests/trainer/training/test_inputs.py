@@ -80,14 +80,14 @@ def test_live_images_are_the_transformed_ones(raw_examples: Path, transform_dire
     (features, labels), *_ = batches(inputs.evaluation_input(found, 5))
     assert labels.tolist() == [0, 1, 2, 0, 1]
     assert features["image"].shape == (5, 75, 75, 3)
-    assert features["image"][2].mean((0, 1)).argmax() == 0  # a red picture
+    assert features["image"][2].mean((0, 1)).argmax() == 0  # a red image
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_records_of_unknown_classes_are_left_out(live: bool, tmp_path: Path, transform_directory: Path) -> None:
     if live:
-        picture = training_data.picture("red", 1)
-        records = [training_data.raw_example(picture, name) for name in ("red", "unseen", "blue")]
+        image = training_data.image("red", 1)
+        records = [training_data.raw_example(image, name) for name in ("red", "unseen", "blue")]
     else:
         records = []
         for label in (2, -1, 0):
@@ -113,13 +113,13 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         inputs.find([f"{tmp_path}/Split-train/*"], "")
 
 
-AUGMENTED = AugmentationConfig(flip=True, crop=0.2, colour=0.1, brightness=0.1, cutout=0.2)
+AUGMENTED = AugmentationConfig(flip=True, crop=0.2, color=0.1, brightness=0.1, cutout=0.2)
 
 
 def test_live_training_images_are_varied_anew_in_every_epoch_and_reproducibly(
     raw_examples: Path, transform_directory: Path
 ) -> None:
-    """Each of the 24 pictures comes three times in 72: four different images of it, with the plain one."""
+    """Each of the 24 images comes three times in 72: four different images of it, with the plain one."""
     found = source(raw_examples, "eval", transform_directory)
     plain = np.concatenate([f["image"] for f, _ in batches(inputs.evaluation_input(found, 24))])
 

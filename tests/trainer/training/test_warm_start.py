@@ -47,7 +47,7 @@ def misled(
 ) -> Callable[[TrainerConfig, str], SimpleNamespace]:
     """Makes what TFX hands to run_fn for a warm start from `frozen_run` that can only spoil it.
 
-    In the training files of the cut every picture has the label of another class.
+    In the training files of the cut every image has the label of another class.
     """
 
     def make(config: TrainerConfig, cut: str) -> SimpleNamespace:
@@ -198,7 +198,7 @@ def test_classes_in_another_order_take_their_columns_with_them(
     np.testing.assert_array_equal(taken["head/logits/kernel"], before["head/logits/kernel"][:, [1, 2, 0]])
     np.testing.assert_array_equal(taken["head/logits/bias"], before["head/logits/bias"][[1, 2, 0]])
     np.testing.assert_array_equal(taken["head/hidden_0/kernel"], before["head/hidden_0/kernel"])
-    np.testing.assert_array_equal(taken["head/standardisation/mean"], before["head/standardisation/mean"])
+    np.testing.assert_array_equal(taken["head/standardization/mean"], before["head/standardization/mean"])
 
 
 def test_a_head_of_other_layers_begins_anew(packed: Callable[..., Path], frozen_run: Path, tmp_path: Path) -> None:

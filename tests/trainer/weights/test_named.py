@@ -111,7 +111,7 @@ def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
     assert list(arrays) == [f"{layer.name}/{weight}" for layer in needed for weight, _ in layer.weights]
     for value, wanted in zip(arrays.values(), values, strict=True):
         np.testing.assert_array_equal(value, wanted)
-    with pytest.raises(InputError, match=r"not a whole InceptionV3.*backbone\.output: mixed10 needs it"):
+    with pytest.raises(InputError, match=r"not a complete InceptionV3.*backbone\.output: mixed10 needs it"):
         sources.load(BackboneConfig(weights=str(tmp_path / "model")))
 
 
