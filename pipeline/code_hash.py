@@ -31,8 +31,9 @@ _NO_OUTPUT = ("core.errors", "core.progress")
 def code_hash(module: str) -> str:
     """Hashes what a module does, with all modules of this project and the libraries of the stack that it imports.
 
-    Comments, docstrings, layout, imports for type checkers alone and the modules of `_NO_OUTPUT` do not count. Data
-    files beside a module, of the same name, count as they are.
+    Comments, docstrings, layout, imports for type checkers alone and the modules of `_NO_OUTPUT` do not count; nor does
+    the package that a module is imported from, since none of ours does anything but pass names on. Data files beside a
+    module, of the same name, count as they are.
 
     Args:
         module: dotted name, e.g. `"trainer.run"`; it is read, not imported.
@@ -62,8 +63,7 @@ def closure(module: str) -> list[str]:
         if name in found or name in _NO_OUTPUT or not _source(name).is_file():
             continue
         found.add(name)
-        ours = [imported for imported in _imports(_behavior(_source(name))) if imported.split(".")[0] in _PACKAGES]
-        waiting += [*ours, *(imported.rpartition(".")[0] for imported in ours)]
+        waiting += (imported for imported in _imports(_behavior(_source(name))) if imported.split(".")[0] in _PACKAGES)
     return sorted(name for name in found if _behavior(_source(name)).body or _data_files(name))
 
 
@@ -102,5 +102,5 @@ def _imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if _source(name).is_file() else node.module for name in names)

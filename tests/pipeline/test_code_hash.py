@@ -68,15 +68,20 @@ def test_the_hash_covers_what_a_module_imports_when_it_runs(package: Path) -> No
     assert code_hash.code_hash("trainer.a") != before
 
 
-def test_data_files_of_the_same_name_and_packages_that_do_something_count(package: Path) -> None:
+def test_data_files_of_the_same_name_count(package: Path) -> None:
     hashes = [code_hash.code_hash("trainer.a")]
     (package / "b.json").write_text("{}")
     hashes.append(code_hash.code_hash("trainer.a"))
     (package / "b.json").write_text("[]")
     hashes.append(code_hash.code_hash("trainer.a"))
-    (package / "__init__.py").write_text("import os\n")
-    hashes.append(code_hash.code_hash("trainer.a"))
-    assert len(set(hashes)) == 4
+    assert len(set(hashes)) == 3
+
+
+def test_a_package_counts_where_a_name_is_taken_from_it(package: Path) -> None:
+    (package / "__init__.py").write_text("from trainer.d import x\n")
+    assert code_hash.closure("trainer.a") == ["trainer.a", "trainer.b"]
+    (package / "b.py").write_text("from trainer import x\n")
+    assert code_hash.closure("trainer.a") == ["trainer", "trainer.a", "trainer.b", "trainer.d"]
 
 
 def test_comments_docstrings_and_layout_do_not_count(package: Path) -> None:
