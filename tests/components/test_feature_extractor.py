@@ -25,6 +25,7 @@ from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
 from trainer.network import backbone
 from trainer.training import inputs
+from trainer.weights.importing import import_weights
 
 SIZE = 75
 TRAIN, EVAL = 21, 10  # whole batches in neither
@@ -100,7 +101,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     model = standard_artifacts.Model()
     model.uri = str(where / "backbone")
     config = BackboneConfig(weights=str(where / "weights.h5"), image_size=SIZE)
-    backbone.import_weights(config, f"{model.uri}/Format-Serving")
+    import_weights(config, f"{model.uri}/Format-Serving")
 
     every = [number for of in (numbers["train"], numbers["eval"]) for number in of]
     answers = network.predict(preprocessed(every), verbose=0).mean((1, 2))
