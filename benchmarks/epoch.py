@@ -31,6 +31,7 @@ from trainer import preprocessing
 from trainer.network import backbone, head
 from trainer.network.model import Model, make_model_fn
 from trainer.training import distribution, inputs
+from trainer.weights.importing import import_weights
 
 SIZE, PHOTO, PHOTOS, BATCH, ROUNDS = 299, (375, 500), 48, 16, 3
 STEPS = PHOTOS // BATCH  # of an epoch
@@ -104,7 +105,7 @@ def write_data(folder: Path) -> dict[str | None, Path]:
     artifacts: dict[str | None, Path] = {None: folder / "raw"}
     write_records(folder / "raw" / "Split-train", raw)
     run_transform(raw[:3], folder)
-    backbone.import_weights(BackboneConfig(weights="random"), str(folder / "base"))
+    import_weights(BackboneConfig(weights="random"), str(folder / "base"))
     random = np.random.default_rng(1)
     for cut, _ in CASES.values():
         artifacts[cut] = folder / cut

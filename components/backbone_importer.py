@@ -29,7 +29,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
         InputError: the weights cannot be had or do not fit.
     """
     del fingerprint, code
-    from trainer.network.backbone import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
+    from trainer.weights.importing import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
 
     config = converter.from_json(settings, BackboneConfig)
     progress.report(0, 1, "networks", f"weights: {config.weights}")

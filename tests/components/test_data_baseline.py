@@ -6,7 +6,7 @@ from tfx.types import Artifact
 from tfx.types.standard_artifacts import ExampleStatistics, Model, ModelBlessing
 
 from components.data_baseline import DataBaselineStrategy
-from components.model_gate import BLESSED, CURRENT_MODEL_ID
+from core.artifacts.blessing import BLESSED, CURRENT_MODEL_ID
 
 
 class Runs:

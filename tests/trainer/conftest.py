@@ -26,6 +26,7 @@ from core.settings.training import (
 from tests.trainer import training_data
 from trainer import run
 from trainer.network import backbone
+from trainer.weights.importing import import_weights
 
 SIZE = training_data.SIZE
 
@@ -83,7 +84,7 @@ def weights_file(keras_answer: KerasAnswer) -> Path:
 @pytest.fixture(scope="session")
 def backbone_directory(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("backbone") / "Format-Serving"
-    backbone.import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
+    import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
     return directory
 
 

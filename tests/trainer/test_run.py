@@ -22,11 +22,12 @@ from core.settings.training import AugmentationConfig, BackboneConfig, FineTuneC
 from tests.conftest import ROOT
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
-from trainer.network import backbone, head
+from trainer.network import head
 from trainer.training import checkpoints, resume, train_loop
 from trainer.training.evaluations import Evaluations
 from trainer.training.summary import notes_on_classes, notes_on_rules
 from trainer.weights import h5
+from trainer.weights.importing import import_weights
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_random_base_with_batch_norm_that_trains_starts_with_a_sane_loss(
 ) -> None:
     """The standardisation is of features as BatchNorm gives them in training, not with its initial statistics."""
     base = tmp_path / "random"
-    backbone.import_weights(BackboneConfig(weights="random", image_size=training_data.SIZE), str(base))
+    import_weights(BackboneConfig(weights="random", image_size=training_data.SIZE), str(base))
     config = settings(
         FineTuneConfig(last_layers=1000),
         output="mixed0",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tf_example_record
 
 from core import tfrecords
+from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
 from core.settings import converter
 from core.settings.training import TrainerConfig
 from trainer import preprocessing
@@ -107,8 +107,15 @@ def write_features(
                     examples.append(example.SerializeToString())
             write_split(artifact, split, examples)
     shape = features.shape.as_list()[1:]
-    described = {"cut": cut, "outputs": outputs, "shape": shape, "dtype": np.dtype(dtype).name, "bfloat16": False}
-    (artifact / "features.json").write_text(json.dumps(described))
+    describe_features(artifact, cut, tuple(outputs), tuple(shape), np.dtype(dtype).name)
+
+
+def describe_features(
+    artifact: Path, cut: str, outputs: tuple[str, ...], shape: tuple[int, ...], dtype: str = "float32"
+) -> None:
+    """Writes the description of a features artifact, both of whose splits hold images as they are."""
+    splits = {split: SplitFeatures(UNVARIED) for split in ("train", "eval")}
+    FEATURES_FILE.write(artifact, Features(cut, outputs, shape, dtype, SIZE, "0", False, "", None, splits))
 
 
 def fn_args(

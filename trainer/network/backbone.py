@@ -15,12 +15,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from core import atomic_io, inception_v3
+from core import inception_v3
 from core.artifacts import backbone as artifact
-from core.artifacts.backbone import BackboneRecord
-from core.settings.backbone import BLOCKS, BackboneConfig
+from core.settings.backbone import BLOCKS
 from trainer.training import checkpoints
-from trainer.weights import sources
 
 POOLED = inception_v3.POOLED
 SCOPE = "InceptionV3"
@@ -48,22 +46,6 @@ class Network:
     blocks: dict[str, tf.Tensor]
     variables: dict[str, list[tf.Variable]]
     updates: list[tf.Operation]
-
-
-def import_weights(config: BackboneConfig, directory: str) -> BackboneRecord:
-    """Writes the backbone directory, local or remote, in one step (`core.artifacts.backbone` says what is in it).
-
-    Raises:
-        InputError: the weights cannot be had or do not fit.
-    """
-    arrays, source, sha256 = sources.load(config)
-    record = BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
-    with atomic_io.staging_directory(directory) as unfinished:
-        named = {f"{SCOPE}/{name}": value for name, value in arrays.items()}
-        checkpoints.write(artifact.checkpoint(unfinished), named)
-        artifact.RECORD.write(unfinished, record)
-        atomic_io.publish(unfinished, directory)
-    return record
 
 
 def build(

@@ -13,6 +13,7 @@ from core.settings.training import BackboneConfig
 from tests.trainer.conftest import KerasAnswer
 from trainer.network import backbone
 from trainer.training import checkpoints
+from trainer.weights.importing import import_weights
 
 
 def test_network_from_the_checkpoint_computes_what_keras_computes(
@@ -66,7 +67,7 @@ def test_only_trainable_batch_norm_moves_in_training(backbone_directory: Path) -
 
 def test_bad_weights_leave_no_directory_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        backbone.import_weights(BackboneConfig(weights="/nowhere.h5"), str(tmp_path / "backbone"))
+        import_weights(BackboneConfig(weights="/nowhere.h5"), str(tmp_path / "backbone"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.artifacts.features import FeatureFormat
 from core.settings.training import AugmentationConfig
 from tests.trainer import training_data
 from trainer import preprocessing
@@ -33,7 +34,7 @@ def source(artifact: Path, split: str, transform: Path) -> inputs.Source:
 
 def test_features_come_back_as_they_were_written(features_at: Callable[[str], Path], transform_directory: Path) -> None:
     found = source(features_at("mixed9"), "eval", transform_directory)
-    assert found.features == inputs.FeatureFormat("mixed9", (1, 1, 2048), "float16")
+    assert found.features == FeatureFormat("mixed9", (1, 1, 2048), "float16")
     read = list(batches(inputs.evaluation_input(found, 10)))
     assert [len(labels) for _, labels in read] == [10, 10, 4]
     stored = [tf.train.Example.FromString(r) for r in training_data.read_split(features_at("mixed9"), "eval")]
@@ -94,7 +95,7 @@ def test_records_of_unknown_classes_are_left_out(live: bool, tmp_path: Path, tra
             example.features.feature["features"].bytes_list.value.append(np.zeros(2, "<f4").tobytes())
             example.features.feature["label_xf"].int64_list.value.append(label)
             records.append(example.SerializeToString())
-        (tmp_path / "features.json").write_text('{"cut": "pooled", "shape": [2], "dtype": "float32"}')
+        training_data.describe_features(tmp_path, "pooled", ("mixed10",), (2,))
     training_data.write_split(tmp_path, "eval", records)
     found = source(tmp_path, "eval", transform_directory)
     assert [labels.tolist() for _, labels in batches(inputs.evaluation_input(found, 8))] == [[2, 0]]

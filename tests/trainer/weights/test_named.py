@@ -23,6 +23,7 @@ from tests.trainer.conftest import KerasAnswer
 from trainer.network import backbone
 from trainer.training import checkpoints
 from trainer.weights import named, sources
+from trainer.weights.importing import import_weights
 
 SIZE = 75
 
@@ -69,7 +70,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
 ) -> None:
     path, answer = slim
     assert path.is_file()  # TensorFlow's first format: one file
-    record = backbone.import_weights(BackboneConfig(weights=str(path), image_size=SIZE), str(tmp_path / "base"))
+    record = import_weights(BackboneConfig(weights=str(path), image_size=SIZE), str(tmp_path / "base"))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").output
         backbone.restore(session, str(tmp_path / "base"))
