@@ -38,12 +38,9 @@ class Source:
 
 
 def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
-    """The records under TFX's file patterns, and what they are.
+    """The records under TFX's file patterns, `<artifact>/Split-<name>/*`, and what they are.
 
-    Args:
-        patterns: `<artifact>/Split-<name>/*`, as in `FnArgs.train_files`.
-        transform_directory: what Transform wrote.
-        output: the block whose average is wanted where the records hold those of several.
+    `output` is the block whose average is wanted where the records hold those of several.
 
     Raises:
         ValueError: no file matches, or the records do not hold that block's average.

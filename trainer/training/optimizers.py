@@ -61,15 +61,9 @@ def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Op
 
 
 def learning_rate(config: LearningRateConfig, step: tf.Tensor, steps: int) -> tf.Tensor:
-    """The rate of a step; `config` says how it is made.
+    """The rate after `step` (int64 scalar) of `steps` steps, a float32 scalar.
 
-    Args:
-        config: the schedule.
-        step: int64 scalar, the steps done so far. `piecewise` has `values[i]` up to and including step `boundaries[i]`.
-        steps: of the entire training.
-
-    Returns:
-        float32 scalar.
+    `piecewise` has `values[i]` up to and including step `boundaries[i]`.
     """
     rate = _scheduled(config, step, steps)
     if not config.warmup_steps:
