@@ -1,9 +1,9 @@
-"""How many changed pictures are found to be near-duplicates, and how many different ones are taken for such.
+"""How many changed images are found to be near-duplicates, and how many different ones are taken for such.
 
     .venv/bin/python benchmarks/near_duplicates.py --data ../shared/data/flowers_500
 
 For scikit-learn's digits, as ingestion writes them, and for the photos in and below a folder: how many
-different pictures are taken for the same as another, and for each change, how many of the changed pictures are tied to
+different images are taken for the same as another, and for each change, how many of the changed images are tied to
 their originals, all of them looked at together as ingestion does. Prints docs/data.md's table;
 `tests/components/ingestion/test_near_duplicates.py` demands a little less.
 """
@@ -26,34 +26,34 @@ from components.ingestion.image_reading import upright
 Change = Callable[[Image.Image], Image.Image]
 
 
-def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
-    """The picture, saved and read again."""
+def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """The image, saved and read again."""
     target = io.BytesIO()
-    picture.save(target, "JPEG", quality=quality)
+    image.save(target, "JPEG", quality=quality)
     return Image.open(target)
 
 
-def scaled(picture: Image.Image, factor: float) -> Image.Image:
-    """The picture at another size."""
-    size = (max(1, round(side * factor)) for side in picture.size)
-    return picture.resize(tuple(size), Image.Resampling.BILINEAR)
+def scaled(image: Image.Image, factor: float) -> Image.Image:
+    """The image at another size."""
+    size = (max(1, round(side * factor)) for side in image.size)
+    return image.resize(tuple(size), Image.Resampling.BILINEAR)
 
 
-def cropped(picture: Image.Image, part: float) -> Image.Image:
-    """What is left when this part of the sides' length is cut off, half of it at each end; a pixel there at least."""
-    return ImageOps.crop(picture, tuple(max(1, round(side * part / 2)) for side in (*picture.size, *picture.size)))
+def cropped(image: Image.Image, fraction: float) -> Image.Image:
+    """What is left when this fraction of the sides is cut off, half of it at each end; a pixel at least."""
+    return ImageOps.crop(image, tuple(max(1, round(side * fraction / 2)) for side in (*image.size, *image.size)))
 
 
 CHANGES: dict[str, Change] = {
-    "JPEG of quality 30": lambda picture: as_jpeg(picture, 30),
-    "half the size": lambda picture: scaled(picture, 0.5),
-    "twice the size": lambda picture: scaled(picture, 2),
-    "grey": lambda picture: picture.convert("L"),
-    "brighter by 20 %": lambda picture: ImageEnhance.Brightness(picture).enhance(1.2),
-    "darker by 20 %": lambda picture: ImageEnhance.Brightness(picture).enhance(0.8),
-    "20 % more contrast": lambda picture: ImageEnhance.Contrast(picture).enhance(1.2),
-    "cropped by 2 %": lambda picture: cropped(picture, 0.02),
-    "cropped by 10 %": lambda picture: cropped(picture, 0.1),
+    "JPEG of quality 30": lambda image: as_jpeg(image, 30),
+    "half the size": lambda image: scaled(image, 0.5),
+    "twice the size": lambda image: scaled(image, 2),
+    "gray": lambda image: image.convert("L"),
+    "brighter by 20 %": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "darker by 20 %": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
+    "20 % more contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.2),
+    "cropped by 2 %": lambda image: cropped(image, 0.02),
+    "cropped by 10 %": lambda image: cropped(image, 0.1),
     "mirrored": ImageOps.mirror,
 }
 
@@ -66,32 +66,32 @@ def digits() -> list[tuple[str, Image.Image]]:
 
 
 def photos(folder: Path) -> list[tuple[str, Image.Image]]:
-    """All pictures in and below a folder, by their paths in it."""
+    """All images in and below a folder, by their paths in it."""
     return _read(folder)
 
 
-def tied(pictures: Sequence[Image.Image], distance: int) -> np.ndarray:
-    """A number for each picture, the same for those that ingestion would keep in one split: int64 [n]."""
-    described = [near_duplicates.describe(picture) for picture in pictures]
+def tied(images: Sequence[Image.Image], distance: int) -> np.ndarray:
+    """A number for each image, the same for those that ingestion would keep in one split: int64 [n]."""
+    described = [near_duplicates.describe(image) for image in images]
     places = np.array([place for place, one in enumerate(described) if one], np.int64)
     hashes = np.array([one[0] for one in described if one], np.uint64)
     thumbnails = np.frombuffer(b"".join(one[1] for one in described if one), np.uint8)
     edges = near_duplicates.pairs(hashes, thumbnails.reshape(len(places), near_duplicates.THUMBNAIL**2), distance)
-    return near_duplicates.components(len(pictures), places[edges])
+    return near_duplicates.components(len(images), places[edges])
 
 
-def found(pictures: Sequence[Image.Image], change: Change, distance: int) -> float:
-    """The part of the pictures that, changed, are tied to what they were."""
-    groups = tied([*pictures, *map(change, pictures)], distance)
-    return float((groups[: len(pictures)] == groups[len(pictures) :]).mean())
+def found(images: Sequence[Image.Image], change: Change, distance: int) -> float:
+    """The fraction of the images that, changed, are tied to what they were."""
+    groups = tied([*images, *map(change, images)], distance)
+    return float((groups[: len(images)] == groups[len(images) :]).mean())
 
 
 def _read(folder: Path) -> list[tuple[str, Image.Image]]:
-    pictures = []
+    images = []
     for path in sorted(path for path in folder.rglob("*.*") if path.suffix in (".png", ".jpg", ".jpeg")):
         with Image.open(path) as image:
-            pictures.append((path.relative_to(folder).as_posix(), upright(image)))
-    return pictures
+            images.append((path.relative_to(folder).as_posix(), upright(image)))
+    return images
 
 
 def main() -> None:
@@ -101,13 +101,13 @@ def main() -> None:
     parser.add_argument("--distance", type=int, default=6, help="data.near_duplicates.distance")
     given = parser.parse_args()
     sets = {"digits": digits(), "photos": photos(given.data)}
-    pictures = {name: [picture for _, picture in one] for name, one in sets.items()}
-    groups = {name: np.bincount(tied(one, given.distance)) for name, one in pictures.items()}
-    print(f"| | {' | '.join(f'{len(one):,} {name}' for name, one in pictures.items())} |")
+    images = {name: [image for _, image in one] for name, one in sets.items()}
+    groups = {name: np.bincount(tied(one, given.distance)) for name, one in images.items()}
+    print(f"| | {' | '.join(f'{len(one):,} {name}' for name, one in images.items())} |")
     print("|---|" + "---|" * len(sets))
     print(f"| different, and taken for the same | {' | '.join(str(n[n > 1].sum()) for n in groups.values())} |")
     for name, change in CHANGES.items():
-        shares = (found(one, change, given.distance) for one in pictures.values())
+        shares = (found(one, change, given.distance) for one in images.values())
         print(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |", flush=True)
 
 

@@ -1,8 +1,7 @@
-"""ImageExampleGen: a folder of labelled images in, tf.Examples in splits and a record of what was not used out."""
+"""ImageExampleGen: a folder of labeled images in, tf.Examples in splits and a record of what was not used out."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -19,49 +18,37 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
-from components.ingestion import ingest_record
+from components.ingestion import ingest_counts
 from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
-from components.ingestion.image_layout import AUTO, TFRECORDS, Listing
+from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
-from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve
 from core import progress
+from core.artifacts import ingest_record
+from core.artifacts.ingest_record import Span
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.settings import converter
+from core.settings.data import IngestionConfig
 from core.uris import split_pattern
-
-REJECTS = "rejects"
-SPANS = "spans"
-"""Custom property of the examples: JSON, a list of `span`, `version` and `folder` for each span that was read."""
-
-CONTENT = "content_sha256"
-"""Custom property of the examples: `ingest_record.content_hash` of all images."""
 
 _CLASS_FOLDERS = "*/*"
 _UNRESOLVED = "images"  # the input split's name until its pattern is resolved to spans
 
 
 class ImageExampleGenSpec(ComponentSpec):
-    """TFX's FileBasedExampleGenSpec and what is ours."""
+    """What TFX's drivers of FileBasedExampleGens need, and what is ours."""
 
     PARAMETERS = {  # noqa: RUF012 (TFX's interface, as below)
         standard_component_specs.INPUT_BASE_KEY: ExecutionParameter(type=str),
         standard_component_specs.INPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Input),
-        standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
         standard_component_specs.RANGE_CONFIG_KEY: ExecutionParameter(type=range_config_pb2.RangeConfig, optional=True),
-        "window": ExecutionParameter(type=int),
-        "layout": ExecutionParameter(type=str),
-        "metadata": ExecutionParameter(type=str),
-        "group_by": ExecutionParameter(type=str),
-        "near_duplicates": ExecutionParameter(type=int, optional=True),
-        "edges": ExecutionParameter(type=str),
-        "limits": ExecutionParameter(type=str),
+        "config": ExecutionParameter(type=str),
         "code": ExecutionParameter(type=str),
     }
     INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
     OUTPUTS = {  # noqa: RUF012
-        standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
-        REJECTS: ChannelParameter(type=simple_artifacts.File),
+        ingest_record.EXAMPLES.output: ChannelParameter(type=standard_artifacts.Examples),
+        ingest_record.RECORD.output: ChannelParameter(type=simple_artifacts.File),
     }
 
 
@@ -77,23 +64,24 @@ class ImageFolderDriver(driver.FileBasedDriver):
         """As in TFX, but that the input has a split for every span of the window.
 
         Raises:
-            InputError: if there is no such span, or a folder has no layout that is known.
+            InputError: there is no such span, or a folder has no layout that is known.
         """
         del pipeline_info, component_info
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        pattern = _folder_of(_input_config(exec_properties).splits[0])
-        found = resolve(base, pattern, _chosen(exec_properties), exec_properties["window"]) if pattern else []
-        config = _input_config(exec_properties)
+        sources = _input_config(exec_properties)
+        pattern = _folder_of(sources.splits[0])
+        window = _config(exec_properties).window
+        found = resolve(base, pattern, _chosen(exec_properties), window) if pattern else []
         if found:
-            del config.splits[:]
+            del sources.splits[:]
         for span in found:
-            name = json.dumps([span.number, span.version])
-            config.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
+            name = json.dumps([span.span, span.version])
+            sources.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
         return exec_properties | {
-            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(config),
-            utils.SPAN_PROPERTY_NAME: found[-1].number if found else 0,
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(sources),
+            utils.SPAN_PROPERTY_NAME: found[-1].span if found else 0,
             utils.VERSION_PROPERTY_NAME: found[-1].version if found else None,
-            utils.FINGERPRINT_PROPERTY_NAME: _listing(exec_properties, config).fingerprint(),
+            utils.FINGERPRINT_PROPERTY_NAME: _listing(exec_properties, sources).fingerprint(),
         }
 
     def _prepare_output_artifacts(
@@ -109,7 +97,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
         outputs = base_driver.BaseDriver._prepare_output_artifacts(
             self, input_artifacts, output_dict, exec_properties, execution_id, pipeline_info, component_info
         )
-        (examples,) = outputs[standard_component_specs.EXAMPLES_KEY]
+        (examples,) = outputs[ingest_record.EXAMPLES.output]
         driver.update_output_artifact(exec_properties, examples.mlmd_artifact)
         return outputs
 
@@ -126,70 +114,58 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
 
         Raises:
-            InputError: if the folder has no layout that is known, or its metadata does not fit it.
-            ValueError: a listed file is neither read nor rejected, a fault of ours.
+            InputError: the folder has no layout that is known, or its metadata does not fit it.
+            ValueError: a listed file is neither read nor rejected: an internal error.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        rejects = artifact_utils.get_single_instance(output_dict[REJECTS])
-        config = _input_config(exec_properties)
-        weights = _splits(exec_properties)
-        if exec_properties["window"] > 1 and config.splits[0].name == _UNRESOLVED:
+        examples = artifact_utils.get_single_instance(output_dict[ingest_record.EXAMPLES.output])
+        record = artifact_utils.get_single_instance(output_dict[ingest_record.RECORD.output])
+        sources, config = _input_config(exec_properties), _config(exec_properties)
+        if config.window > 1 and sources.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
-        listing = _listing(exec_properties, config)
-        group_by = exec_properties["group_by"]
-        if group_by and group_by not in listing.metadata.columns:
+        listing = _listing(exec_properties, sources)
+        if config.group_by and config.group_by not in listing.metadata.columns:
             columns = ", ".join(listing.metadata.columns) or "none"
-            raise InputError(f"data.group_by is {group_by!r}; the columns of data.metadata are: {columns}.")
+            raise InputError(f"data.group_by is {config.group_by!r}; the columns of data.metadata are: {columns}.")
 
-        examples.split_names = artifact_utils.encode_split_names(list(weights))
+        examples.split_names = artifact_utils.encode_split_names(list(config.splits))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         # The only name TFX has for TFRecords; its readers unpack just those files that end in `.gz`, and ours do not.
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
-        split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in weights}
+        split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in config.splits}
         scratch = f"{examples.uri}/.scratch"
-        for folder in (scratch, rejects.uri):
+        for folder in (scratch, record.uri):
             fileio.makedirs(folder)
         try:
-            edges, limits = (json.loads(exec_properties[name]) for name in ("edges", "limits"))
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, edges, ImageLimits(**limits))
-            facts = sorted(read_facts(scratch))
-            assignment = assign(facts, weights, exec_properties.get("near_duplicates"))
-            with fileio.open(f"{scratch}/splits.json", "w") as file:
-                file.write(json.dumps(assignment.splits, ensure_ascii=False))
+                _ = pipeline | "Ingest" >> Ingest(listing, config, scratch)
+            facts, rejects = read_facts(scratch), read_rejected(scratch)
+            near = config.near_duplicates
+            assignment = assign(facts, config.splits, near.distance if near else None)
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Distribute" >> Distribute(scratch, f"{scratch}/splits.json", split_uris, len(facts))
-            counts = ingest_record.write(
-                rejects.uri,
-                facts,
-                assignment.splits,
-                read_rejected(scratch),
-                assignment.duplicates,
-                list(weights),
-                {
-                    "ignored": listing.ignored,
-                    "layout": listing.layout,
-                    "given": listing.given,
-                    "listed": None if listing.layout == TFRECORDS else len(listing.files),
-                },
-            )
+                _ = pipeline | "Distribute" >> Distribute(scratch, assignment.splits, split_uris)
         finally:
-            if fileio.exists(scratch):
-                fileio.rmtree(scratch)
-        for split in weights:  # so that later stages know how much there is to do
-            examples.set_int_custom_property(f"examples_{split}", counts[split])
-        examples.set_string_custom_property(CONTENT, ingest_record.content_hash(facts))
-        examples.set_string_custom_property(SPANS, json.dumps(_spans(config)))
-        duplicates = f"{counts['duplicates']:,} duplicates" if counts["duplicates"] else ""
-        done = counts["read"] + counts["rejected"]
+            fileio.rmtree(scratch)
+        counts = ingest_counts.count(listing, facts, rejects, assignment)
+        ingest_record.COUNTS.write(record.uri, counts)
+        ingest_record.REJECTS.write(record.uri, rejects)
+        ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
+        for split, number in counts.splits.items():
+            examples.set_int_custom_property(ingest_record.count_property(split), number)
+        examples.set_string_custom_property(ingest_record.CONTENT_SHA256, ingest_counts.content_hash(facts))
+        examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
+        duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
+        done = counts.read + counts.rejected
         progress.report(done, done, "images", duplicates)
 
 
-def _listing(exec_properties: dict[str, Any], config: example_gen_pb2.Input) -> Listing:
-    base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-    folders = [_folder_of(split) for split in config.splits]
-    return read_spans(base, folders, exec_properties["layout"], exec_properties["metadata"])
+def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
+    base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
+    return read_spans(base, [_folder_of(split) for split in sources.splits], config.layout, config.metadata or "")
+
+
+def _config(exec_properties: dict[str, Any]) -> IngestionConfig:
+    return converter.from_json(exec_properties["config"], IngestionConfig)
 
 
 def _input_config(exec_properties: dict[str, Any]) -> example_gen_pb2.Input:
@@ -213,30 +189,20 @@ def _folder_of(split: example_gen_pb2.Input.Split) -> str:
     return split.pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
 
 
-def _spans(config: example_gen_pb2.Input) -> list[dict[str, Any]]:
-    """What `SPANS` holds."""
-    found = []
-    for split in config.splits:
-        if split.name != _UNRESOLVED:
-            number, version = json.loads(split.name)
-            found.append({"span": number, "version": version, "folder": _folder_of(split)})
-    return found
-
-
-def _splits(exec_properties: dict[str, Any]) -> dict[str, int]:
-    config = example_gen_pb2.Output()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], config)
-    return {split.name: split.hash_buckets for split in config.split_config.splits}
+def _spans(sources: example_gen_pb2.Input) -> list[Span]:
+    """Those that were resolved."""
+    named = [(json.loads(s.name), _folder_of(s)) for s in sources.splits if s.name != _UNRESOLVED]
+    return [Span(number, version, folder) for (number, version), folder in named]
 
 
 class ImageExampleGen(example_gen.FileBasedExampleGen):
-    """A folder of labelled images, in any layout of `image_layout`, to tf.Examples.
+    """A folder of labeled images, in any layout of `image_layout`, to tf.Examples.
 
     A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver.
 
     Outputs:
         examples: standard Examples, TFRecords of what `image_ingestion.make_example` makes.
-        rejects: a File artifact (Vertex AI knows no types of ours): what `ingest_record` describes.
+        rejects: what `core.artifacts.ingest_record` describes.
     """
 
     SPEC_CLASS = ImageExampleGenSpec
@@ -246,34 +212,19 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
     def __init__(
         self,
         input_base: str | data_types.RuntimeParameter,
-        splits: dict[str, int],
-        metadata: str | None,
+        config: IngestionConfig,
         code: str,
-        group_by: str | None = None,
-        layout: str = AUTO,
-        near_duplicates: int | None = None,
         span: int | None = None,
-        window: int = 1,
-        edges: Edges | None = None,
-        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         """Wires the component.
 
         Args:
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
-            splits: name -> weight; an image belongs to the split that its content's hash falls into, unless the layout
+            config: how it is read. An image belongs to the split that its content's hash falls into, unless the layout
                 gives it one.
-            metadata: name of a file in the data folder whose columns become slices, or None.
             code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
-            group_by: a column of `metadata`: images with the same value share a split, whatever their content.
-            layout: one of `image_layout.LAYOUTS`.
-            near_duplicates: in how many bits the perceptual hashes of images may differ that share a split; None looks
-                for identical images only.
             span: the last span to read; the latest there is if None.
-            window: how many spans to read; see `spans.resolve`.
-            edges: of the buckets that the pictures' statistics fall into; one bucket for all where there are none.
-            limits: what is over them is a reject.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")
         if not isinstance(input_base, str):
@@ -283,19 +234,11 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         if span is not None:
             static = range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
             chosen = range_config_pb2.RangeConfig(static_range=static)
-        weights = [example_gen_pb2.SplitConfig.Split(name=n, hash_buckets=weight) for n, weight in splits.items()]
         spec = ImageExampleGenSpec(
             input_base=base,
             input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name=_UNRESOLVED, pattern=pattern)]),
-            output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=weights)),
             range_config=chosen,
-            window=window,
-            layout=layout,
-            metadata=metadata or "",
-            group_by=group_by or "",
-            near_duplicates=near_duplicates,
-            edges=json.dumps(edges or {}),
-            limits=json.dumps(dataclasses.asdict(limits)),
+            config=converter.to_json(config),
             code=code,
             examples=types.Channel(type=standard_artifacts.Examples),
             rejects=types.Channel(type=simple_artifacts.File),

@@ -5,8 +5,6 @@ unseen, blesses nothing where no bound is set (tensorflow/tfx#5148), and does no
 component emits is the Evaluator's: Pusher and LatestBlessedModelStrategy read it.
 """
 
-import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,33 +12,18 @@ import numpy as np
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
-from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
+from tfx.types.standard_artifacts import InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components.evaluation import verdict
-from components.evaluation.measures import AREA, AVERAGES, averages
-from components.evaluation.slice_result import OVERALL, Measured
-from components.predictor import NOT_COMPARED, Predictions
+from components.evaluation.predictions import averages
+from components.evaluation.slice_result import Measured
 from core import progress, slices
-from core.artifacts.blessing import (
-    BASELINE_MODEL,
-    BASELINE_MODEL_ID,
-    BLESSED,
-    BLESSED_FILE,
-    CURRENT_MODEL,
-    CURRENT_MODEL_ID,
-    NOT_BLESSED_FILE,
-)
-from core.artifacts.predictions import (
-    BASELINE,
-    CANDIDATE,
-    CLASSES_FILE,
-    PREDICTIONS_FILE,
-    SCORES_FILE,
-    in_order,
-    read_predictions,
-)
-
-REPORT_FILE = "gate.json"
+from core.artifacts import blessing as blessings
+from core.artifacts.predictions import BASELINE, CANDIDATE, NOT_COMPARED, read_predictions, read_scores
+from core.artifacts.verdict import OVERALL, VERDICT
+from core.metrics import AUC, AVERAGES
+from core.settings.converter import from_json
+from core.settings.evaluation import GateBounds
 
 _COUNT = "example_count"
 
@@ -48,7 +31,7 @@ _COUNT = "example_count"
 @component
 def ModelGate(  # noqa: N802 - a component is a class to its users
     evaluation: InputArtifact[ModelEvaluation],
-    predictions: InputArtifact[Predictions],
+    predictions: InputArtifact[InferenceResult],
     model: InputArtifact[Model],
     blessing: OutputArtifact[ModelBlessing],
     baseline_model: InputArtifact[Model] = None,
@@ -59,37 +42,37 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
 
     Args:
         evaluation: the Evaluator's output.
-        predictions: the answers it was made from, image by image.
+        predictions: what it was made from, image by image.
         model: the candidate.
         blessing: gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`.
         baseline_model: the last blessed model, if there is one.
-        bounds: JSON, see components/evaluation/verdict.py.
+        bounds: a `GateBounds` as JSON.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
-        InputError: a bound is set on a metric that is not measured, or nothing was measured.
+        InputError: a bound is set on a metric that cannot be judged, or nothing was measured.
     """
     del code
     candidate, baseline = read_evaluation(evaluation.uri)
-    with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
-        answers = in_order(read_predictions(file))
-    with fileio.open(f"{predictions.uri}/{CLASSES_FILE}") as file:
-        classes = json.loads(file.read())
-    with fileio.open(f"{predictions.uri}/{SCORES_FILE}", "rb") as file:
-        scores = dict(np.load(io.BytesIO(file.read())))
-    not_compared = predictions.get_string_custom_property(NOT_COMPARED) or None
-    judged = verdict.judge(candidate, baseline, answers, classes, json.loads(bounds), not_compared, scores)
+    judged = verdict.judge(
+        candidate,
+        baseline,
+        read_predictions(predictions.uri),
+        read_scores(predictions.uri),
+        from_json(bounds, GateBounds),
+        predictions.get_string_custom_property(NOT_COMPARED) or None,
+    )
     fileio.makedirs(blessing.uri)
-    with fileio.open(f"{blessing.uri}/{REPORT_FILE}", "w") as file:
-        file.write(json.dumps(judged.to_dict(), indent=2, allow_nan=False) + "\n")
-    with fileio.open(f"{blessing.uri}/{BLESSED_FILE if judged.blessed else NOT_BLESSED_FILE}", "w") as file:
+    VERDICT.write(blessing.uri, judged)
+    marker = blessings.BLESSED_FILE if judged.blessed else blessings.NOT_BLESSED_FILE
+    with fileio.open(f"{blessing.uri}/{marker}", "w") as file:
         file.write("")
-    blessing.set_int_custom_property(BLESSED, int(judged.blessed))
-    blessing.set_string_custom_property(CURRENT_MODEL, model.uri)
-    blessing.set_int_custom_property(CURRENT_MODEL_ID, model.id)
+    blessing.set_int_custom_property(blessings.BLESSED, int(judged.blessed))
+    blessing.set_string_custom_property(blessings.CURRENT_MODEL, model.uri)
+    blessing.set_int_custom_property(blessings.CURRENT_MODEL_ID, model.id)
     if baseline_model is not None:
-        blessing.set_string_custom_property(BASELINE_MODEL, baseline_model.uri)
-        blessing.set_int_custom_property(BASELINE_MODEL_ID, baseline_model.id)
+        blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
+        blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
     refused = "refused: " + "; ".join(f.message for f in judged.failures)
     progress.report(1, 1, "models", "blessed" if judged.blessed else refused)
 
@@ -115,7 +98,7 @@ def read_evaluation(directory: str) -> tuple[list[Measured], list[Measured] | No
             model = item.key.model_name or CANDIDATE  # TFMA leaves the name out where there is only one model
             if not item.value.HasField("double_value") or item.key.is_diff:
                 continue
-            if item.key.name == AREA:
+            if item.key.name == AUC:
                 areas[model][item.key.sub_key.class_id.value] = item.value.double_value.value
             else:
                 values[model][item.key.name] = item.value.double_value.value
@@ -162,7 +145,7 @@ def _averages(confusion: np.ndarray, auc: Sequence[float]) -> dict[str, float]:
     if not present.any():
         return {}
     by_class = dict(zip(AVERAGES, averages(confusion.diagonal(), confusion.sum(axis=0), support), strict=True))
-    by_class[AREA] = np.asarray(auc)
+    by_class[AUC] = np.asarray(auc)
     return {
         f"{kind}_{name}": float(np.average(values[present], weights=weights[present]))
         for name, values in by_class.items()

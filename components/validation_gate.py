@@ -5,8 +5,7 @@ What comes after it names it as an upstream node. Its output says what is worth 
 
 import functools
 import itertools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -16,16 +15,17 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics
 
-from components.ingestion import ingest_problems, ingest_record
-from components.validation import data_drift, data_problems
+from components.validation import data_drift, data_problems, ingest_problems
+from core import examples as features
 from core import tfrecords
+from core.artifacts import ingest_record, validation
+from core.artifacts.nodes import STATISTICS_FILE
 from core.errors import InputError
+from core.settings import converter
+from core.settings.data import DataBounds
+from core.slices import feature_of
 
-NOTES_FILE = "data_gate.json"
-"""{"notes": [...]}: sentences."""
-
-# As in tfx/components/example_validator/executor.py and statistics_gen/stats_artifact_utils.py, which import TFDV.
-_ANOMALIES_FILE, _STATISTICS_FILE = "SchemaDiff.pb", "FeatureStats.pb"
+_ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
 _SHOWN_REJECTS = 10
 _SHOWN_PATHS = 5
 
@@ -37,12 +37,12 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     examples: InputArtifact[Examples],
     rejects: InputArtifact[File],
     verdict: OutputArtifact[File],
-    baseline: InputArtifact[ExampleStatistics] = None,
-    schema_file: Parameter[str] = "the schema",
-    max_rejected: Parameter[float] = 0.0,
-    bounds: Parameter[str] = "{}",
+    schema_file: Parameter[str],
+    max_rejected: Parameter[float],
+    bounds: Parameter[str],
+    code: Parameter[str],
     group_by: Parameter[str] = "",
-    code: Parameter[str] = "",
+    baseline: InputArtifact[ExampleStatistics] = None,
 ) -> None:
     """Passes data that can be trained on, with notes about them.
 
@@ -50,68 +50,65 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         anomalies: what ExampleValidator found.
         statistics: what it looked at.
         examples: the images, to name those behind a problem.
-        rejects: what ingestion recorded.
-        verdict: gets `NOTES_FILE`.
-        baseline: the statistics of the last blessed model's data, if there are any.
+        rejects: `core.artifacts.ingest_record`.
+        verdict: gets `core.artifacts.validation`.
         schema_file: the schema's path, for the message.
-        max_rejected: the part of the files that may be unusable.
-        bounds: JSON: `data.bounds` of the settings.
-        group_by: a column of the metadata whose values are in one split each, and so differ between splits.
+        max_rejected: the fraction of the files that may be unusable.
+        bounds: JSON of a `DataBounds`.
         code: hash of this component's source, so that TFX's cache notices when it changes.
+        group_by: a column of the metadata whose values are in one split each, and so differ between splits.
+        baseline: the statistics of the last blessed model's data, if there are any.
 
     Raises:
-        InputError: all problems, one a line: too many rejects, one picture under two labels, anomalies of severity
+        InputError: all problems, one a line: too many rejects, one image under two labels, anomalies of severity
             ERROR in any split, a split without images, a class of the schema without images to train on, and whatever
             `bounds` do not allow.
-        ValueError: StatisticsGen did not see all images, a fault of ours.
+        ValueError: StatisticsGen did not see all images: an internal error.
     """
     del code
-    limits = json.loads(bounds)
-    counts = ingest_record.read_counts(rejects.uri)
-    duplicates = ingest_record.read_duplicates(rejects.uri)
-    first = ingest_record.read_rejects(rejects.uri, _SHOWN_REJECTS)
-    listed = f"{rejects.uri}/{ingest_record.REJECTS_FILE}"
-    problems = ingest_problems.rejected(counts, first, max_rejected, listed)
+    limits = converter.from_json(bounds, DataBounds)
+    counts = ingest_record.COUNTS.read(rejects.uri)
+    duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
+    first = list(itertools.islice(ingest_record.REJECTS.read(rejects.uri), _SHOWN_REJECTS))
+    problems = ingest_problems.rejected(counts, first, max_rejected, ingest_record.REJECTS.path(rejects.uri))
     problems += ingest_problems.contradictions(duplicates)
-    leaks, notes = ingest_problems.leaks(duplicates, counts, limits.get("leaked", 0.0))
+    leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
     problems += leaks
     notes += ingest_problems.notes(duplicates, counts)
-    if counts["read"]:
-        splits = _findings(statistics, anomalies, counts["classes"])
+    if counts.read:
+        splits = _findings(statistics, anomalies, counts)
         _check_counts(splits, counts)
         paths = functools.partial(_paths, examples)
         problems += data_problems.problems(splits, schema_file, paths)
         notes += data_problems.warnings(splits, schema_file, paths)
-        apart = [f"slice/{group_by}"] if group_by else []
-        least, share = limits.get("min_class_images", 1), limits.get("min_class_share")
-        problems += data_drift.balance(counts["classes"], least, share, paths)
-        problems += data_drift.skew(splits, limits.get("split_skew"), apart, paths)
+        excluded = [feature_of(group_by)] if group_by else []
+        problems += data_drift.balance(counts.classes, limits.min_class_images, limits.min_class_share, paths)
+        problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
             notes.append("the data were compared with none before: no blessed model was trained on others")
         else:
             before = _findings(baseline)
-            changed, told = data_drift.class_changes(splits, before, limits.get("class_changes"), paths)
+            changed, noted = data_drift.class_changes(splits, before, limits.class_changes, paths)
             problems += changed
-            problems += data_drift.drift(splits, before, limits, apart, paths)
-            notes += told
+            problems += data_drift.drift(splits, before, limits, excluded, paths)
+            notes += noted
     if problems:
         lines = "".join(f"\n- {problem}" for problem in problems)
         raise InputError(f"the data are not fit to train on:{lines}")
     fileio.makedirs(verdict.uri)
-    with fileio.open(f"{verdict.uri}/{NOTES_FILE}", "w") as file:
-        file.write(json.dumps({"notes": notes}, indent=1, ensure_ascii=False))
+    validation.DATA_VERDICT.write(verdict.uri, validation.DataVerdict(notes))
 
 
 def _findings(
-    statistics: Artifact, anomalies: Artifact | None = None, classes: Mapping[str, Mapping[str, int]] | None = None
+    statistics: Artifact, anomalies: Artifact | None = None, counts: ingest_record.IngestCounts | None = None
 ) -> list[data_problems.SplitFindings]:
-    """Of every split; `classes` are `ingest_record.COUNTS_FILE`'s, which an earlier run's statistics come without."""
+    """Of every split; an earlier run's statistics come without `counts`."""
     return [
         data_problems.SplitFindings(
             name,
             anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE) if anomalies else b""),
-            statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, _STATISTICS_FILE)),
-            None if classes is None else {label: n[name] for label, n in classes.items() if n[name]},
+            statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
+            {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )
         for name in artifact_utils.decode_split_names((anomalies or statistics).split_names)
     ]
@@ -119,22 +116,22 @@ def _findings(
 
 def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence[str]) -> list[str]:
     """Some images that have a value, or none of the feature; reads the examples until there are enough."""
-    there = artifact_utils.decode_split_names(examples.split_names)
-    patterns = [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in there]
+    present = artifact_utils.decode_split_names(examples.split_names)
+    patterns = [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in present]
     if value is None:
         found = (record for record in tfrecords.read(*patterns) if tfrecords.lacks(record, feature))
     else:
         wanted = value.encode()
         found = (record for record in tfrecords.read(*patterns) if tfrecords.values(record).get(feature) == wanted)
-    return [tfrecords.values(record)["image/path"].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
+    return [tfrecords.values(record)[features.PATH].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
 
 
-def _check_counts(splits: list[data_problems.SplitFindings], counts: dict) -> None:
+def _check_counts(splits: list[data_problems.SplitFindings], counts: ingest_record.IngestCounts) -> None:
     """Nothing may get lost between the stages unseen."""
     for split in splits:
-        if split.examples != counts[split.name]:
+        if split.examples != counts.splits[split.name]:
             raise ValueError(
-                f"{counts[split.name]} images were written to {split.name}; StatisticsGen saw {split.examples}"
+                f"{counts.splits[split.name]} images were written to {split.name}; StatisticsGen saw {split.examples}"
             )
 
 

@@ -2,9 +2,7 @@
 
 import heapq
 import io
-import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,14 +12,15 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
-from tfx.utils import path_utils
 
 from components.evaluation import occlusion
 from components.ingestion.image_reading import upright
-from components.predictor import Predictions
 from components.serving.served_model import ServedModel
+from core import examples as features
 from core import progress, signatures, tfrecords
-from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from core.artifacts import exported_model
+from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage
+from core.artifacts.predictions import PREDICTIONS_FILE, Prediction
 from trainer.images import decoding
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
@@ -29,16 +28,12 @@ _THUMBNAIL = 224
 _JPEG_QUALITY = 82
 
 
-Gallery = InferenceResult
-"""Holds `GALLERY_FILE` and its pictures. TFX's type: Vertex AI knows none of ours."""
-
-
 @component
 def WorstMistakes(  # noqa: N802 - a component is a class to its users
     model: InputArtifact[Model],
     examples: InputArtifact[Examples],
-    predictions: InputArtifact[Predictions],
-    gallery: OutputArtifact[Gallery],
+    predictions: InputArtifact[InferenceResult],
+    gallery: OutputArtifact[InferenceResult],
     image_size: Parameter[int],
     split: Parameter[str] = "test",
     worst: Parameter[int] = 12,
@@ -49,8 +44,8 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     Args:
         model: the exported model.
         examples: raw examples.
-        predictions: the model's answers for the split.
-        gallery: gets `GALLERY_FILE` and the pictures as JPEG files.
+        predictions: the model's, for the split.
+        gallery: see `core.artifacts.gallery`; a type of TFX's, since Vertex AI knows none of ours.
         image_size: side of what the network sees, in pixels.
         split: the split that was classified.
         worst: how many mistakes are shown.
@@ -58,60 +53,58 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     """
     del code
     fileio.makedirs(gallery.uri)
-    with fileio.open(f"{predictions.uri}/{PREDICTIONS_FILE}") as file:
-        wrong = (prediction for prediction in read_predictions(file) if prediction.predicted and not prediction.right)
-        shown = heapq.nsmallest(worst, wrong, key=lambda p: (p.label_probability, p.path, p.sha256))
-    images = _images(f"{artifact_utils.get_split_uri([examples], split)}/*", shown) if shown else {}
-    entries = []
+    wrong = (p for p in PREDICTIONS_FILE.read(predictions.uri) if p.predicted and not p.right)
+    shown = heapq.nsmallest(worst, wrong, key=lambda p: (p.label_probability, p.path, p.sha256))
+    encoded = _encoded_images(f"{artifact_utils.get_split_uri([examples], split)}/*", shown) if shown else {}
+    images = []
     if shown:
-        with ServedModel(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))) as served:
+        with ServedModel(exported_model.serving_dir(model.uri)) as served:
             for number, prediction in enumerate(shown):
-                encoded = images[prediction.path, prediction.sha256]
-                pictures = _pictures(served, prediction, encoded, image_size, attribute=number < _ATTRIBUTED)
-                entries.append(json.loads(prediction.to_json()) | _write_pictures(gallery.uri, number, pictures))
-                progress.report(number + 1, len(shown), "pictures")
-    with fileio.open(f"{gallery.uri}/{GALLERY_FILE}", "w") as file:
-        file.write(json.dumps(entries, indent=1) + "\n")
+                image = encoded[prediction.path, prediction.sha256]
+                thumbnails = _thumbnails(served, prediction, image, image_size, attribute=number < _ATTRIBUTED)
+                images.append(GalleryImage(prediction, **_write(gallery.uri, number, thumbnails)))
+                progress.report(number + 1, len(shown), "images")
+    GALLERY_FILE.write(gallery.uri, Gallery(images))
 
 
-def _images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str], bytes]:
-    """The encoded images of these predictions; of the split only these are held."""
+def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str], bytes]:
+    """The image files of these predictions; of the split only these are held."""
     missing = {(p.path, p.sha256) for p in wanted}
     found = {}
     for record in tfrecords.read(pattern):
-        features = tfrecords.values(record)
-        key = (tfrecords.text(features.get("image/path", b"")), tfrecords.text(features.get("image/sha256", b"")))
+        values = tfrecords.values(record)
+        key = (tfrecords.text(values.get(features.PATH, b"")), tfrecords.text(values.get(features.SHA256, b"")))
         if key in missing:
-            found[key] = features[signatures.IMAGE_FEATURE]
+            found[key] = values[features.IMAGE]
             missing.remove(key)
             if not missing:
                 break
     return found
 
 
-def _pictures(
+def _thumbnails(
     model: ServedModel, prediction: Prediction, encoded: bytes, image_size: int, attribute: bool
 ) -> dict[str, Image.Image]:
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
-        pictures = {"original": upright(image)}
+        thumbnails = {"original": upright(image)}
     scaled = decoding.decode(tf.constant([encoded]), image_size).numpy()[0]
     seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
-    pictures["seen"] = Image.fromarray(seen)
+    thumbnails["seen"] = Image.fromarray(seen)
     if attribute:
         cells = occlusion.sensitivity(seen, _probability_of(model, prediction.predicted))
-        pictures["attribution"] = occlusion.overlay(seen, cells)
-    for picture in pictures.values():
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return pictures
+        thumbnails["attribution"] = occlusion.overlay(seen, cells)
+    for thumbnail in thumbnails.values():
+        thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return thumbnails
 
 
 def _probability_of(model: ServedModel, name: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     """The probability of one class for images of the network's own size, which preprocessing leaves as they are."""
 
     def probability(images: Sequence[np.ndarray]) -> np.ndarray:
-        answer = model.request(signatures.IMAGES, [_encoded(Image.fromarray(image), "BMP") for image in images])
-        return np.nan_to_num(answer["probabilities"][answer["classes"] == name.encode()])
+        outputs = model.request(signatures.IMAGES, [_encoded(Image.fromarray(image), "BMP") for image in images])
+        return np.nan_to_num(outputs["probabilities"][outputs["classes"] == name.encode()])
 
     return probability
 
@@ -122,10 +115,9 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
     return target.getvalue()
 
 
-def _write_pictures(directory: str, number: int, pictures: dict[str, Image.Image]) -> dict[str, Any]:
-    names = {}
-    for what, picture in pictures.items():
-        names[what] = f"{number:02d}_{what}.jpg"
+def _write(directory: str, number: int, thumbnails: dict[str, Image.Image]) -> dict[str, str]:
+    names = {what: f"{number:02d}_{what}.jpg" for what in thumbnails}
+    for what, thumbnail in thumbnails.items():
         with fileio.open(f"{directory}/{names[what]}", "wb") as file:
-            file.write(_encoded(picture, "JPEG"))
+            file.write(_encoded(thumbnail, "JPEG"))
     return names

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, Literal, TextIO
 
 from core.errors import InputError
 
@@ -70,6 +70,15 @@ def open_text(path: str | Path) -> TextIO:
     import tensorflow as tf
 
     return tf.io.gfile.GFile(str(path))
+
+
+def open_binary(path: str | Path, mode: Literal["rb", "wb"] = "rb") -> BinaryIO:
+    """A file of bytes, local or remote; raises what `open_text` raises."""
+    if "://" not in str(path):
+        return Path(path).open(mode)
+    import tensorflow as tf
+
+    return tf.io.gfile.GFile(str(path), mode)
 
 
 def read_text(path: str | Path) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.errors import InputError
-
-LABEL = "label"
-"""The one slice that is a feature of every example anyway."""
+from core.examples import LABEL
 
 CROSS = "*"
 """Joins features to a crossed slice: `label*brightness`."""

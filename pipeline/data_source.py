@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.ingestion import spans
 from core import slices
 from core.errors import InputError
 from core.settings import Settings
@@ -51,6 +50,8 @@ def list_images(settings: Settings, images: str) -> Listing:
     Raises:
         InputError: there is no such folder or span, or it is not laid out as it must be.
     """
+    from components.ingestion import spans  # brings TensorFlow and TFX
+
     data = settings.data
     base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
@@ -64,7 +65,7 @@ def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
     Raises:
         InputError: the schema is not as it must be, or a slice is of a feature that no image has.
     """
-    from pipeline import schema as schemas  # brings TFX
+    from pipeline import schema as schemas  # likewise
 
     schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing, settings.data.limits)
     _check_slices(settings.evaluation.slices, schemas.feature_names(schema))

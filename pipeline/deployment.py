@@ -15,6 +15,7 @@ from components.baseline import BaselineStrategy
 from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
+from core.artifacts.nodes import BASELINE, DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED
 from core.errors import InputError
 from core.settings import Settings
 
@@ -33,7 +34,7 @@ class Resolvers:
             baseline=Channel(type=ExampleStatistics),
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
-        ).with_id("DataBaseline")
+        ).with_id(DATA_BASELINE.node)
 
     def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> Resolver | None:
         """Features of earlier runs; parameters and inputs are FeatureExtractor's."""
@@ -42,7 +43,7 @@ class Resolvers:
             config={"config": config, "code": code},
             **inputs,
             features=Channel(type=Examples),
-        ).with_id("EarlierFeatures")
+        ).with_id(EARLIER_FEATURES.node)
 
     def last_blessed(self, training: str, **inputs: BaseChannel) -> Resolver:
         """The model that a warm start begins with."""
@@ -52,7 +53,7 @@ class Resolvers:
             **inputs,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
-        ).with_id("LastBlessed")
+        ).with_id(LAST_BLESSED.node)
 
     def baseline(self, candidate: BaseChannel) -> Resolver:
         """The model that a candidate is judged against."""
@@ -61,7 +62,7 @@ class Resolvers:
             candidate=candidate,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
-        ).with_id("Baseline")
+        ).with_id(BASELINE.node)
 
 
 class TfxResolvers(Resolvers):
@@ -85,7 +86,7 @@ class TfxResolvers(Resolvers):
             strategy_class=LatestBlessedModelStrategy,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
-        ).with_id("Baseline")
+        ).with_id(BASELINE.node)
 
 
 @dataclasses.dataclass(frozen=True)

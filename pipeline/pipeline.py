@@ -34,7 +34,7 @@ from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
 from pipeline.infra import serving_validator
 from pipeline.runners.beam_engines import options_for
-from pipeline.schema import bucket_edges, class_names, feature_names
+from pipeline.schema import bucket_boundaries, class_names, feature_names
 
 _LISTED_VALUES = 1000
 """Of each feature, in the statistics: TFDV's default."""
@@ -90,14 +90,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     examples = ImageExampleGen(
         input_base=deployment.images,
         span=None if data.span == "latest" else data.span,
-        window=data.window,
-        splits=data.splits,
-        metadata=data.metadata,
-        group_by=data.group_by,
-        layout=data.layout,
-        near_duplicates=data.near_duplicates.distance if data.near_duplicates else None,
-        edges=bucket_edges(schema),
-        limits=data.limits,
+        config=data.ingestion(bucket_boundaries(schema)),
         code=code_hash("components.image_example_gen"),
     )
     imported_schema = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id(
@@ -121,7 +114,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         rejects=examples.outputs["rejects"],
         schema_file=str(settings.schema_file),
         max_rejected=data.max_rejected,
-        bounds=json.dumps(dataclasses.asdict(data.bounds)),
+        bounds=converter.to_json(data.bounds),
         group_by=data.group_by or "",
         code=code_hash("components.validation_gate"),
     )
@@ -243,7 +236,7 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
-        examples=predictor.outputs["answers"],
+        examples=predictor.outputs["materialized_predictions"],
         eval_config=eval_config(
             settings.evaluation.slices, len(class_names(schema)), code_hash("components.evaluation.tfma_metrics")
         ),
@@ -253,14 +246,7 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
         **models,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
-        bounds=json.dumps(
-            {
-                "thresholds": {name: dataclasses.asdict(b) for name, b in settings.evaluation.thresholds.items()},
-                "per_slice": {name: dataclasses.asdict(b) for name, b in settings.evaluation.per_slice.items()},
-                "confidence": settings.evaluation.confidence,
-                "on_doubt": settings.evaluation.on_doubt,
-            }
-        ),
+        bounds=converter.to_json(settings.evaluation.bounds),
         code=code_hash("components.model_gate"),
     )
     return _Judging([baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"])

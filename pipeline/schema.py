@@ -10,35 +10,29 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.ingestion import slice_features
-from components.ingestion.bucket_boundaries import measure_edges
+from components.ingestion.bucket_boundaries import measure
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_statistics import STATISTICS
-from components.validation import data_problems
-from core import slices
+from core import examples, slices
 from core.atomic_io import write_text
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
-_BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
-_INTS = ("image/height", "image/width")
-_FLOATS = tuple(f"image/{name}" for name in STATISTICS)
-_EDGES = "buckets end at: "
+_BYTES = (examples.IMAGE, examples.FORMAT, examples.PATH, examples.SHA256, examples.LABEL)
+_INTS = (examples.HEIGHT, examples.WIDTH)
+_FLOATS = tuple(map(examples.statistic, STATISTICS))
+_BOUNDARIES = "bucket boundaries: "
+_CLASSES = "classes"
 _HEADER = """\
 # The schema of the data set "{name}": a tensorflow_metadata Schema, inferred from {origin}.
 # Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run. The comments say
-# where the buckets of brightness and the like end, thirds of the images seen first: kept, slices mean the same.
+# the bucket boundaries of brightness and the like, thirds of the images seen first: kept, slices mean the same.
 
 """
 
 
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
-
-    Args:
-        path: the schema file.
-        name: of the data set, for the file's heading.
-        listing: what the data folder holds.
-        limits: pictures over them are not looked at.
 
     Raises:
         InputError: the file is not a schema, or there is none and the data have fewer than two classes.
@@ -61,7 +55,7 @@ def load(path: Path) -> str:
             "commit it"
         )
     text = path.read_text(encoding="utf-8")
-    bucket_edges(text, str(path))
+    bucket_boundaries(text, str(path))
     return text
 
 
@@ -81,31 +75,31 @@ def parse(text: str, where: str) -> schema_pb2.Schema:
 
 def feature_names(text: str) -> list[str]:
     """Names of all features but the image's bytes, which nobody wants statistics of."""
-    return sorted(f.name for f in parse(text, "the schema").feature if f.name != data_problems.UNMEASURED)
+    return sorted(f.name for f in parse(text, "the schema").feature if f.name != examples.IMAGE)
 
 
 def class_names(text: str) -> list[str]:
     """The classes: the domain of `label`."""
     schema = parse(text, "the schema")
-    domain = next(feature.domain for feature in schema.feature if feature.name == slices.LABEL)
+    domain = next(feature.domain for feature in schema.feature if feature.name == examples.LABEL)
     return [name for shared in schema.string_domain if shared.name == domain for name in shared.value]
 
 
-def bucket_edges(text: str, where: str = "the schema") -> dict[str, list[float]]:
-    """The edges of the buckets into which pictures' statistics fall, fixed when the schema was inferred.
+def bucket_boundaries(text: str, where: str = "the schema") -> dict[str, list[float]]:
+    """Of the buckets into which images' statistics fall, fixed when the schema was inferred.
 
     Raises:
-        InputError: the schema is of a time when there were none.
+        InputError: the schema lacks those of a statistic.
     """
     features = {feature.name: feature for feature in parse(text, where).feature}
-    edges = {}
+    found = {}
     for name in STATISTICS:
         comments = features[slices.feature_of(name)].annotation.comment if slices.feature_of(name) in features else []
-        found = [comment.removeprefix(_EDGES) for comment in comments if comment.startswith(_EDGES)]
-        if not found:
-            raise InputError(f"{where} has no edges of {name}; delete the file to have it inferred anew")
-        edges[name] = [float(edge) for edge in found[0].split()]
-    return edges
+        values = next((c.removeprefix(_BOUNDARIES) for c in comments if c.startswith(_BOUNDARIES)), None)
+        if values is None:
+            raise InputError(f"{where} has no bucket boundaries of {name}; delete the file to have it inferred anew")
+        found[name] = [float(value) for value in values.split()]
+    return found
 
 
 def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
@@ -113,26 +107,21 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
     if len(classes) < 2:
         raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")
     schema = schema_pb2.Schema()
-    edges = measure_edges(listing, limits)
-    for name in (
-        *_BYTES,
-        *_INTS,
-        *_FLOATS,
-        *sorted({slices.feature_of(s) for s in (*slice_features.NAMES, *listing.metadata.columns)}),
-    ):
-        feature = schema.feature.add(name=name)
-        feature.type = {**dict.fromkeys(_INTS, schema_pb2.INT), **dict.fromkeys(_FLOATS, schema_pb2.FLOAT)}.get(
-            name, schema_pb2.BYTES
-        )
+    named = sorted({*slice_features.NAMES, *listing.metadata.columns} - {examples.LABEL})
+    kinds = dict.fromkeys(_BYTES, schema_pb2.BYTES) | dict.fromkeys(_INTS, schema_pb2.INT)
+    kinds |= dict.fromkeys(_FLOATS, schema_pb2.FLOAT) | dict.fromkeys(map(slices.feature_of, named), schema_pb2.BYTES)
+    for name, kind in kinds.items():
+        feature = schema.feature.add(name=name, type=kind)
         feature.presence.min_fraction = 1
         feature.presence.min_count = 1
         feature.shape.dim.add(size=1)
-        if name in _INTS:
+        if kind == schema_pb2.INT:
             feature.int_domain.min = 1
-        if name == "label":
-            feature.domain = "classes"
-        statistic = slices.name_of(name)
-        if slices.is_slice(name) and statistic in edges:
-            feature.annotation.comment.append(_EDGES + " ".join(f"{edge:g}" for edge in edges[statistic]))
-    schema.string_domain.add(name="classes", value=classes)
+        if name == examples.LABEL:
+            feature.domain = _CLASSES
+    by_name = {feature.name: feature for feature in schema.feature}
+    for name, values in measure(listing, limits).items():
+        comment = _BOUNDARIES + " ".join(f"{value:g}" for value in values)
+        by_name[slices.feature_of(name)].annotation.comment.append(comment)
+    schema.string_domain.add(name=_CLASSES, value=classes)
     return schema

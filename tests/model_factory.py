@@ -16,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from core import signatures
+from core.examples import IMAGE
 from trainer.export import checksums
 from trainer.images import tolerant_decoding
 
@@ -104,13 +105,10 @@ def save_model(
         )
         examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
         images = tf.compat.v1.placeholder(tf.string, [None], "images")
-        features = {
-            name: tf.io.FixedLenFeature([1], tf.string, default_value="")
-            for name in (signatures.IMAGE_FEATURE, "label")
-        }
+        features = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (IMAGE, "label")}
         parsed = tf.io.parse_example(examples, features)
         names = tf.constant(list(served_classes or classes))
-        by_example = _outputs(parsed[signatures.IMAGE_FEATURE][:, 0], weights, names, faults)
+        by_example = _outputs(parsed[IMAGE][:, 0], weights, names, faults)
         definitions = {
             signatures.EXAMPLES: _signature({"examples": examples}, by_example),
             signatures.CLASSIFY: tf.compat.v1.saved_model.classification_signature_def(

@@ -16,12 +16,12 @@ import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
-from core import signatures
+from core import examples
 from core.artifacts.exported_model import CLASSES_ASSET, classes_path, read_classes
 from trainer.images import decoding
 
-ENCODED = signatures.IMAGE_FEATURE
-RAW_LABEL = "label"
+ENCODED = examples.IMAGE
+RAW_LABEL = examples.LABEL
 IMAGE = "image"
 LABEL = "label_xf"
 

@@ -9,30 +9,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from components.evaluation.significance import Evidence, detectable, holm
+from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
 from core.errors import InputError
+from core.settings.evaluation import GateBounds, MetricBounds
 
 State = Literal["kept", "broken", "doubt"]
 
 KINDS = ("min", "max", "max_drop")
-
-PER_SLICE = "per_slice_"
-"""Before the kind of a bound that holds for slices."""
-
-MIN_EXAMPLES = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
     """One demand, e.g. `thresholds.accuracy.min: 0.9`; `min_examples` is 0 for those on the whole split."""
 
+    group: Literal["thresholds", "per_slice"]
     metric: str
     kind: str
     value: float
     min_examples: int
+
+    @property
+    def setting(self) -> str:
+        """What demands it, such as `per_slice.accuracy.min`."""
+        return f"{self.group}.{self.metric}.{self.kind}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Judged:
     Attributes:
         bound: what is demanded.
         result: where.
-        state: `broken` or `kept` if the answers say so with confidence, else `doubt`.
+        state: `broken` or `kept` if the predictions say so with confidence, else `doubt`.
         p: the chance that a model which keeps the bound looks this bad, corrected for all bounds of its family.
         tests: how many those are.
         detectable: how far beyond the bound a value must truly lie to be found so four times in five.
@@ -56,21 +58,30 @@ class Judged:
     detectable: float
 
 
-def read_bounds(bounds: Mapping[str, Any], measured: Sequence[str]) -> tuple[list[Bound], list[Bound]]:
+def read_bounds(bounds: GateBounds, overall: SliceResult) -> tuple[list[Bound], list[Bound]]:
     """Those on the whole split, and those on slices.
 
     Raises:
-        InputError: one is on a metric that is not in `measured`.
+        InputError: one is on a metric that was not measured on the whole split, or that is not sure there.
     """
-    found: dict[str, list[Bound]] = {"thresholds": [], "per_slice": []}
-    for group, demands in found.items():
-        for metric, values in sorted(bounds.get(group, {}).items()):
-            least = int(values.get("min_examples") or MIN_EXAMPLES) if group == "per_slice" else 0
-            demands += [Bound(metric, k, float(values[k]), least) for k in KINDS if values.get(k) is not None]
-        for unknown in sorted({bound.metric for bound in demands} - set(measured)):
+    measured = [metric for metric in overall.candidate.metrics if overall.estimates.of(metric)]
+    return _bounds("thresholds", bounds.thresholds, measured), _bounds("per_slice", bounds.per_slice, measured)
+
+
+def _bounds(
+    group: Literal["thresholds", "per_slice"], demands: Mapping[str, MetricBounds], measured: Sequence[str]
+) -> list[Bound]:
+    found = []
+    for metric, values in sorted(demands.items()):
+        least = getattr(values, "min_examples", 0)
+        bounds = [Bound(group, metric, k, getattr(values, k), least) for k in KINDS if getattr(values, k) is not None]
+        if bounds and metric not in measured:
             known = ", ".join(sorted(measured))
-            raise InputError(f"evaluation.{group}.{unknown}: there is no such metric; measured are {known}")
-    return found["thresholds"], found["per_slice"]
+            raise InputError(
+                f"evaluation.{group}.{metric}: the test images do not allow this metric; they allow {known}"
+            )
+        found += bounds
+    return found
 
 
 def judge_bounds(
@@ -99,23 +110,27 @@ def judge_bounds(
 
 def applies(bound: Bound, result: SliceResult) -> bool:
     """Whether a bound is to be judged on a slice."""
-    if result.measured.examples < bound.min_examples or not result.can_judge(bound.metric):
+    if result.candidate.examples < bound.min_examples or not result.estimates.of(bound.metric):
         return False
-    if bound.kind != "max_drop":
-        return True
-    return result.past is not None and math.isfinite(result.past.metrics.get(bound.metric, math.nan))
+    return bound.kind != "max_drop" or (result.baseline is not None and result.baseline.value(bound.metric) is not None)
 
 
 def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doubt: float) -> Iterator[Judged]:
     """`risk` is that of refusing wrongly, for all together; `doubt` that of being wrongly sure, for each alone."""
-    evidence = [_evidence(bound, result) for bound, result in family]
-    corrected = holm([e.broken for e in evidence])
-    for (bound, result), e, p in zip(family, evidence, corrected, strict=True):
-        state: State = "broken" if p <= risk else "kept" if e.kept <= doubt else "doubt"
-        yield Judged(bound, result, state, p, len(family), detectable(e.error, risk / len(family)))
+    tested = [_test(bound, result) for bound, result in family]
+    corrected = holm([found.broken for found in tested])
+    for (bound, result), found, p in zip(family, tested, corrected, strict=True):
+        state: State = "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
+        yield Judged(bound, result, state, p, len(family), detectable(found.error, risk / len(family)))
 
 
-def _evidence(bound: Bound, result: SliceResult) -> Evidence:
-    if not math.isfinite(result.measured.metrics.get(bound.metric, math.nan)):
-        return Evidence(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
-    return result.evidence(bound.metric, bound.kind, bound.value)
+def _test(bound: Bound, result: SliceResult) -> PValues:
+    """One that applies."""
+    change = result.estimates.change(bound.metric)
+    if result.candidate.value(bound.metric) is None:
+        return PValues(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
+    if bound.kind == "max_drop":
+        assert change is not None  # there is a baseline
+        return change.worse_by_at_most(bound.value)
+    found = result.estimates.of(bound.metric)[0].at_least(bound.value)
+    return found if bound.kind == "min" else found.reversed()

@@ -11,40 +11,78 @@ would hardly show as little even if chance added nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from scipy import optimize, special
 
+from components.evaluation import significance
 from components.evaluation.intervals import Interval
-from components.evaluation.measures import Answers, bins_of
-from components.evaluation.significance import Evidence
+from components.evaluation.mean_loss import resample
+from components.evaluation.predictions import CALIBRATION_BINS, Predictions, calibration_bins
+from components.evaluation.significance import PValues
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
-    """Sums over the bins that have images, [b].
+class CalibrationBins:
+    """Of the bins that have images, [b].
 
     Attributes:
-        images: how many.
+        number: which they are.
+        images: how many each has.
         confidence: the mean.
-        gap: the mean of confidence minus right answers.
+        gap: the mean of confidence minus right predictions.
     """
 
+    number: np.ndarray
     images: np.ndarray
     confidence: np.ndarray
     gap: np.ndarray
 
+    @classmethod
+    def of(cls, confidence: np.ndarray, right: np.ndarray) -> CalibrationBins:
+        """Those of images [n]: the probability of the predicted class, and whether that is the true one."""
+        bins = calibration_bins(confidence)
+        images = np.bincount(bins).astype(float)
+        present = np.flatnonzero(images)
+        images = images[present]
+        right, confidence = np.bincount(bins, right)[present], np.bincount(bins, confidence)[present]
+        return cls(present, images, confidence / images, (confidence - right) / images)
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error."""
+        return float(self.images @ np.abs(self.gap) / self.images.sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationError:
+    """Of one model, by its predictions."""
+
+    predictions: Predictions
+
+    @functools.cached_property
+    def bins(self) -> CalibrationBins:
+        """Of the images."""
+        return CalibrationBins.of(self.predictions.confidence, self.predictions.right)
+
     @property
     def value(self) -> float:
         """The error as it shows."""
-        return float(self.images @ np.abs(self.gap) / self.images.sum())
+        return self.bins.error
 
-    def evidence(self, bound: float) -> Evidence:
+    def change_from(self, before: CalibrationError) -> CalibrationRise:  # noqa: D102
+        return CalibrationRise(self, before)
+
+    def at_least(self, bound: float) -> PValues:  # noqa: D102
+        return self.at_most(bound).reversed()
+
+    def at_most(self, bound: float) -> PValues:
         """Tests that the true error is at most `bound`."""
         mean, variance, error = self.shown(bound)
-        return Evidence(
+        return PValues(
             float(special.gammaincc(mean**2 / variance, self.value * mean / variance)),
             float(special.ndtr((self.value - bound) / error)),
             error,
@@ -56,57 +94,73 @@ class Calibration:
         Returns:
             Mean and variance; and the standard error that they would have if the sign of every gap were known.
         """
-        share = self.images / self.images.sum()
+        weight = self.bins.images / self.bins.images.sum()
         gap = self._gaps(true)
         noise = self._noise(gap)
         score = gap / noise
         folded = noise * math.sqrt(2 / math.pi) * np.exp(-(score**2) / 2) + gap * (1 - 2 * special.ndtr(-score))
-        variance = float(share**2 @ (gap**2 + noise**2 - folded**2))
-        return float(share @ folded), variance, float(np.linalg.norm(share * noise))
+        variance = float(weight**2 @ (gap**2 + noise**2 - folded**2))
+        return float(weight @ folded), variance, float(np.linalg.norm(weight * noise))
 
     def interval(self, confidence: float) -> Interval:
         """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
-        low, high = _limits(self.evidence, confidence, least=0.0, xtol=1e-4)
-        return Interval(self.value, min(low, self.value), max(high, self.value), int(self.images.sum()))
+        low, high = _limits(self.at_most, confidence, least=0.0, xtol=1e-4)
+        return Interval(self.value, min(low, self.value), max(high, self.value), self.predictions.count)
 
     def _gaps(self, true: float) -> np.ndarray:
         """Gaps like those that were seen, without what chance added to them, that come to an error of `true`."""
-        likely = np.sign(self.gap) * np.sqrt(np.maximum(self.gap**2 - self._noise(self.gap) ** 2, 0.0))
-        share = self.images / self.images.sum()
-        error = float(share @ np.abs(likely))
+        images, shown = self.bins.images, self.bins.gap
+        likely = np.sign(shown) * np.sqrt(np.maximum(shown**2 - self._noise(shown) ** 2, 0.0))
+        error = float(images / images.sum() @ np.abs(likely))
         if error > 0:
             return likely * true / error
-        return np.where(self.gap < 0, -true, true)
+        return np.where(shown < 0, -true, true)
 
     def _noise(self, gap: np.ndarray) -> np.ndarray:
         """Standard deviation of what is seen where `gap` is true; not 0 where all images are right or wrong."""
-        right = np.clip(self.confidence - gap, 0.0, 1.0)
-        return np.sqrt((right * (1 - right) + 1 / (4 * self.images)) / self.images)
+        images = self.bins.images
+        right = np.clip(self.bins.confidence - gap, 0.0, 1.0)
+        return np.sqrt((right * (1 - right) + 1 / (4 * images)) / images)
 
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationRise:
     """The change of the error between two models.
 
-    A score test, as Tango's is of shares: of all true errors that differ by the bound, those are taken that best
+    A score test, as Tango's is of fractions: of all true errors that differ by the bound, those are taken that best
     agree with what shows, and the least, whichever is less sure. So a model that only shows more, because chance adds
-    more to it, is not taken for a worse one. As if they had been asked about different images: cautious where they
-    answer alike.
+    more to it, is not taken for a worse one. As if the images were different ones: cautious where the models predict
+    alike.
 
     Attributes:
         now: the new model's.
         before: the old one's.
     """
 
-    now: Calibration
-    before: Calibration
+    now: CalibrationError
+    before: CalibrationError
+    detail: str = ""
 
     @property
     def value(self) -> float:
         """As it shows."""
         return self.now.value - self.before.value
 
-    def evidence(self, most: float) -> Evidence:
+    def worse_by_at_most(self, bound: float) -> PValues:
+        """By the score test, and by Student's t of resamples, with and without their correction for bias.
+
+        The one forgets that both models saw the same images, the other that chance adds to what shows: all must be
+        sure.
+        """
+        now, before = (_resampled(error.predictions) for error in (self.now, self.before))
+        (samples,) = resample(self.now.predictions.count, lambda weights: now(weights) - before(weights))
+        corrected, error = 2 * self.value - float(samples.mean()), float(samples.std(ddof=1))
+        count = self.now.predictions.count
+        return self.rise_at_most(bound).cautious(
+            *(significance.at_least(-rise, error, count, -bound) for rise in (self.value, corrected))
+        )
+
+    def rise_at_most(self, most: float) -> PValues:
         """Tests that the true error rises by at most `most`, from -1 to 1."""
         total = self.now.value + self.before.value
 
@@ -114,34 +168,33 @@ class CalibrationRise:
             return self.now.shown(before + most)[0] + self.before.shown(before)[0] - total
 
         least, greatest = max(0.0, -most), min(1.0, 1.0 - most)
-        found = self._evidence(least, most)  # where chance adds most
+        found = self._p_values(least, most)  # where chance adds most
         if excess(least) < 0 < excess(greatest):
             likely = float(optimize.brentq(excess, least, greatest, xtol=1e-3))
-            return found.cautious(self._evidence(likely, most))
+            return found.cautious(self._p_values(likely, most))
         return found
 
-    def _evidence(self, before: float, most: float) -> Evidence:
+    def _p_values(self, before: float, most: float) -> PValues:
         """If the old model's true error is `before`."""
         mean, variance, error = self.now.shown(before + most)
         mean_before, variance_before, error_before = self.before.shown(before)
         score = (self.value - mean + mean_before) / math.sqrt(variance + variance_before)
         known = math.hypot(error, error_before)
         kept = max(special.ndtr(score), special.ndtr((self.value - most) / known))
-        return Evidence(float(special.ndtr(-score)), float(kept), known)
+        return PValues(float(special.ndtr(-score)), float(kept), known)
 
     def interval(self, confidence: float) -> Interval:
         """Of the true rise; stretched to hold the value that shows."""
-        low, high = _limits(self.evidence, confidence, least=-1.0, xtol=1e-3)
-        count = int(self.now.images.sum())
-        return Interval(self.value, min(low, self.value), max(high, self.value), count)
+        low, high = _limits(self.rise_at_most, confidence, least=-1.0, xtol=1e-3)
+        return Interval(self.value, min(low, self.value), max(high, self.value), self.now.predictions.count)
 
 
-def _limits(evidence: Callable[[float], Evidence], confidence: float, least: float, xtol: float) -> tuple[float, float]:
+def _limits(test: Callable[[float], PValues], confidence: float, least: float, xtol: float) -> tuple[float, float]:
     """The bounds, from `least` to 1, that would just be called broken and just be called kept; else the ends."""
 
     def limit(chance: str, end: float) -> float:
         def excess(bound: float) -> float:
-            return float(getattr(evidence(bound), chance)) - (1 - confidence) / 2
+            return float(getattr(test(bound), chance)) - (1 - confidence) / 2
 
         if excess(least) * excess(1.0) > 0:
             return end
@@ -150,12 +203,8 @@ def _limits(evidence: Callable[[float], Evidence], confidence: float, least: flo
     return limit("broken", least), limit("kept", 1.0)
 
 
-def calibration(answers: Answers) -> Calibration:
-    """The bins of a model's answers."""
-    bins = bins_of(answers.confidence)
-    images = np.bincount(bins).astype(float)
-    right = np.bincount(bins, answers.predicted == answers.label)
-    confidence = np.bincount(bins, answers.confidence)
-    there = images > 0
-    images, right, confidence = images[there], right[there], confidence[there]
-    return Calibration(images, confidence / images, (confidence - right) / images)
+def _resampled(predictions: Predictions) -> Callable[[np.ndarray], np.ndarray]:
+    """The error for weights of the images [r, n]: float [r]."""
+    in_bin = calibration_bins(predictions.confidence)[:, None] == np.arange(CALIBRATION_BINS)
+    gaps = in_bin * (predictions.confidence - predictions.right)[:, None]
+    return lambda weights: np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)

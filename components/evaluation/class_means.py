@@ -1,9 +1,9 @@
 """Means over classes (precision, recall, F1, area under the ROC curve): their values, and how sure they are.
 
-Such a mean loses with every mistake, and with a mistake on a class of three images more than with one on a class of
-three hundred. So it is judged as epidemiologists judge rates that are standardised by age, where one case among the
-few very old weighs as much: Fay and Feuer, Confidence intervals for directly standardized rates (Statistics in
-Medicine 16, 1997). With classes of one size this is the exact binomial test (Clopper and Pearson 1934), as of shares.
+Every mistake lowers such a mean, and a mistake on a class of three images more than one on a class of three hundred. So
+it is judged as epidemiologists judge rates that are standardized by age, where one case among the few very old weighs
+as much: Fay and Feuer, Confidence intervals for directly standardized rates (Statistics in Medicine 16, 1997). With
+classes of one size this is the exact binomial test (Clopper and Pearson 1934), as for fractions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from scipy import special, stats
 
 from components.evaluation.intervals import Interval
-from components.evaluation.measures import AREA, AVERAGES, Answers, averages
-from components.evaluation.significance import Evidence
+from components.evaluation.predictions import Predictions, averages
+from components.evaluation.significance import PValues
+from core.metrics import AUC, AVERAGES
 
 _UNSEEN = 4.0  # mistakes of one model that none was seen of, in a change: Wilson's and Tango's z squared, at 95 %
 
@@ -28,7 +29,7 @@ class ClassMean:
 
     Attributes:
         value: from 0 to 1.
-        loss: what it would gain if an image were told, or ranked, rightly [n].
+        loss: what it would gain if an image were predicted, or ranked, rightly [n].
         most: the most that a single image can take.
     """
 
@@ -36,22 +37,32 @@ class ClassMean:
     loss: np.ndarray
     most: float
 
-    def evidence(self, bound: float) -> Evidence:
-        """Tests that the mean is truly at least `bound`."""
+    def at_least(self, bound: float) -> PValues:  # noqa: D102
         lost, allowed = 1 - self.value, 1 - bound
         square = float(np.square(self.loss).sum())
         broken = float(special.betainc(*_beta(lost, square), allowed)) if lost > 1e-9 else 1.0
         kept = float(1 - special.betainc(*_beta(lost + self.most, square + self.most**2), allowed))
-        return Evidence(broken, kept, math.sqrt(max(square, self.most**2) * max(self.value, 0.0)))
+        return PValues(broken, kept, math.sqrt(max(square, self.most**2) * max(self.value, 0.0)))
 
     def interval(self, confidence: float) -> Interval:
-        """The bounds that `evidence` could only just call neither broken nor kept, each with half of the risk."""
+        """The bounds that `at_least` could only just call neither broken nor kept, each with half of the risk."""
         risk, lost = (1 - confidence) / 2, 1 - self.value
         square = float(np.square(self.loss).sum())
         least = float(special.betaincinv(*_beta(lost, square), risk)) if lost > 1e-9 else 0.0
         most = float(special.betaincinv(*_beta(lost + self.most, square + self.most**2), 1 - risk))
         low, high = min(1 - most, self.value), max(1 - least, self.value)
         return Interval(self.value, low, high, len(self.loss))
+
+    def change_from(self, before: ClassMean) -> MeanChange:  # noqa: D102
+        differences = self.loss - before.loss
+        square = float(np.square(differences).sum())
+        return MeanChange(
+            value=self.value - before.value,
+            square=square,
+            differing=square / float(np.square(differences).max()) if square > 0 else 0.0,
+            most=max(self.most, before.most),
+            count=len(differences),
+        )
 
 
 def _beta(lost: float, square: float) -> tuple[float, float]:
@@ -62,20 +73,21 @@ def _beta(lost: float, square: float) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class MeanChange:
-    """The change of a mean between two models, on the same images: like McNemar's test of shares, by the images on
-    which they differ, but each with its weight."""
+    """The change of a mean between two models, on the same images: like McNemar's test of fractions, by the images
+    on which they differ, but each with its weight."""
 
     value: float
     square: float
     differing: float
     most: float
     count: int
+    detail: str = ""
 
-    def evidence(self, most_drop: float) -> Evidence:
-        """Tests that the mean drops by at most so much; Student's t, with a degree for each image that differs."""
-        drop, seen = -self.value - most_drop, math.sqrt(self.square)
+    def worse_by_at_most(self, bound: float) -> PValues:
+        """Student's t, with a degree of freedom for each image that differs."""
+        drop, seen = -self.value - bound, math.sqrt(self.square)
         broken = float(stats.t.sf(drop / seen, max(self.differing, 1.0))) if seen > 0 else 1.0
-        return Evidence(broken, float(stats.norm.cdf(drop / self._error)), self._error)
+        return PValues(broken, float(stats.norm.cdf(drop / self._error)), self._error)
 
     def interval(self, confidence: float) -> Interval:
         """Symmetric; never narrower than what images can hide that did not differ."""
@@ -87,61 +99,45 @@ class MeanChange:
         return math.sqrt(self.square + _UNSEEN * self.most**2)
 
 
-def change(now: ClassMean, before: ClassMean) -> MeanChange:
-    """Of two models' means, of the same images in the same order."""
-    differences = now.loss - before.loss
-    square = float(np.square(differences).sum())
-    return MeanChange(
-        value=now.value - before.value,
-        square=square,
-        differing=square / float(np.square(differences).max()) if square > 0 else 0.0,
-        most=max(now.most, before.most),
-        count=len(differences),
-    )
-
-
-def class_means(answers: Answers) -> dict[str, ClassMean]:
+def class_means(predictions: Predictions) -> dict[str, ClassMean]:
     """All means, over the classes that have images; areas only if there are scores and images of two classes."""
-    present, label = np.unique(answers.label, return_inverse=True)
+    present, label = np.unique(predictions.label, return_inverse=True)
     support = np.bincount(label).astype(float)
+    all_weights = {"macro": np.full(len(present), 1 / len(present)), "weighted": support / predictions.count}
     found = {}
-    for kind, weights in (("macro", np.full(len(present), 1 / len(present))), ("weighted", support / answers.count)):
-        for name, mean in _of_answers(answers, present, label, support, weights):
+    for kind, weights in all_weights.items():
+        for name, mean in _of_labels(predictions, present, label, support, weights):
             found[f"{kind}_{name}"] = mean
-    if answers.scores is not None and len(present) > 1:
-        above, below = _misranked(answers.scores[:, present], label)
-        for kind, weights in (
-            ("macro", np.full(len(present), 1 / len(present))),
-            ("weighted", support / answers.count),
-        ):
-            found[f"{kind}_{AREA}"] = _area(above, below, label, support, weights)
+    if predictions.scores is not None and len(present) > 1:
+        above, below = _misranked(predictions.scores[:, present], label)
+        for kind, weights in all_weights.items():
+            found[f"{kind}_{AUC}"] = _area(above, below, label, support, weights)
     return found
 
 
-def _of_answers(
-    answers: Answers, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
+def _of_labels(
+    predictions: Predictions, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[str, ClassMean]]:
     """Precision, recall and F1; `label` [n] are places in `present` [k], as are `support` and `weights`."""
-    wrong = answers.predicted != answers.label
-    place = np.clip(np.searchsorted(present, answers.predicted), 0, len(present) - 1)
-    is_present = present[place] == answers.predicted
-    told = np.bincount(place[is_present], minlength=len(present)).astype(float)
+    wrong = ~predictions.right
+    place = np.clip(np.searchsorted(present, predictions.predicted), 0, len(present) - 1)
+    is_present = present[place] == predictions.predicted
+    predicted = np.bincount(place[is_present], minlength=len(present)).astype(float)
     hits = np.bincount(label[~wrong], minlength=len(present)).astype(float)
-    as_told, as_true = wrong & is_present, wrong
-    never_told = told == 0  # no precision: taken from the images that should have been told so
+    never = predicted == 0  # no precision: taken from the images of the class
     of_class = {
-        "precision": (weights / np.maximum(told, 1), np.where(never_told, weights / support, 0.0)),
+        "precision": (weights / np.maximum(predicted, 1), np.where(never, weights / support, 0.0)),
         "recall": (np.zeros_like(weights), weights / support),
-        "f1": (weights / (told + support), weights / (told + support)),
+        "f1": (weights / (predicted + support), weights / (predicted + support)),
     }
-    for name, values in zip(AVERAGES, averages(hits, told, support), strict=True):
-        by_told, by_true = of_class[name]
-        loss = as_told * by_told[place] + as_true * by_true[label]
-        yield name, ClassMean(float(values @ weights), loss, float(by_told.max() + by_true.max()))
+    for name, values in zip(AVERAGES, averages(hits, predicted, support), strict=True):
+        by_predicted, by_label = of_class[name]
+        loss = (wrong & is_present) * by_predicted[place] + wrong * by_label[label]
+        yield name, ClassMean(float(values @ weights), loss, float(by_predicted.max() + by_label.max()))
 
 
 def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each image and class, of how many of the images it is to be told from it is ranked on the wrong side.
+    """For each image and class, of what fraction of the images of the other side it is ranked on the wrong side.
 
     Ties count half. By DeLong's structural components from midranks (Sun and Xu 2014).
 
@@ -150,8 +146,8 @@ def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
         label: [n], the column of each image's class.
 
     Returns:
-        Shares [n] of the other images ranked above an image in its own class's column; and [n, k] of a class's images
-        ranked below an image of another class, 0 in the column of its own.
+        Fractions: [n] of the other classes' images that rank above an image in its own class's column; and [n, k] of a
+        class's images that rank below an image of another class, 0 in the column of its own.
     """
     above, below = np.zeros(len(label)), np.zeros(scores.shape)
     ranks = stats.rankdata(scores, axis=0)

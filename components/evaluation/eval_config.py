@@ -1,7 +1,7 @@
 """What TFMA measures of a model and of its baseline, on which slices; the bounds are the gate's business.
 
 The config holds no thresholds: TFMA applies a metric's threshold to every slice, so that small slices fail by chance
-(components/model_gate.py judges instead). It names no model either: the answers were computed before
+(components/model_gate.py judges instead). It names no model either: the predictions were made before
 (components/predictor.py), and TFMA reads them from the examples.
 """
 
@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from core.artifacts.predictions import TARGET
 from core.slices import feature_keys
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
                 name=name,
                 is_baseline=name == tfma.BASELINE_KEY,
                 model_type=MATERIALIZED_PREDICTION,
-                label_key="label_xf",
+                label_key=TARGET,
                 prediction_key=name,
             )
             for name in (tfma.CANDIDATE_KEY, tfma.BASELINE_KEY)

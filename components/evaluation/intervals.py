@@ -1,4 +1,4 @@
-"""Confidence intervals in closed form: of shares, F1, areas under ROC curves, and changes on the same images."""
+"""Confidence intervals in closed form: of fractions, F1, areas under ROC curves, and changes on the same images."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class Interval:
 
 
 def wilson(successes: float, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Wilson's score interval (1927) of a share; good for small counts and shares near 0 or 1.
+    """Wilson's score interval (1927) of a fraction; good for small counts and fractions near 0 or 1.
 
     Raises:
         ValueError: there are no images, or more successes than images.
     """
     if count < 1 or not 0 <= successes <= count:
-        raise ValueError(f"{successes} of {count} is no share")
+        raise ValueError(f"{successes} of {count} is not a fraction")
     z = _z(confidence)
-    share = successes / count
+    fraction = successes / count
     scale = 1 + z**2 / count
-    centre = (share + z**2 / (2 * count)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), count)
+    center = (fraction + z**2 / (2 * count)) / scale
+    half = z / scale * math.sqrt(fraction * (1 - fraction) / count + z**2 / (4 * count**2))
+    return Interval(fraction, max(0.0, min(fraction, center - half)), min(1.0, max(fraction, center + half)), count)
 
 
-def f1(hits: int, told: int, true: int, confidence: float = CONFIDENCE) -> Interval:
-    """F1 of one class: 2J / (1 + J) with J = hits / (told or true), a share, so Wilson's limits carry over.
+def f1(hits: int, predicted: int, true: int, confidence: float = CONFIDENCE) -> Interval:
+    """F1 of one class: 2J / (1 + J) with J = hits / (predicted or true), a fraction, so Wilson's limits carry over.
 
     Args:
-        hits: images of the class that were told to be of it.
-        told: images that were told to be of it.
+        hits: images of the class that are predicted to be of it.
+        predicted: images that are predicted to be of it.
         true: images of the class.
         confidence: of the interval.
     """
-    jaccard = wilson(hits, told + true - hits, confidence)
+    jaccard = wilson(hits, predicted + true - hits, confidence)
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
     return Interval(value, low, high, jaccard.count)
 
@@ -66,7 +66,7 @@ def auc(area: float, positives: int, negatives: int, confidence: float = CONFIDE
 
 
 def paired_change(gained: int, lost: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Tango's score interval (1998) of the change of a share between two models on the same images.
+    """Tango's score interval (1998) of the change of a fraction between two models on the same images.
 
     Args:
         gained: images that only the new model has right.
@@ -92,7 +92,7 @@ def paired_change(gained: int, lost: int, count: int, confidence: float = CONFID
 def unpaired_change(before: Interval, after: Interval) -> Interval:
     """The difference of two metrics of different images, from their intervals.
 
-    Of shares with Wilson's it is Newcombe's method 10 (1998); Zou and Donner (2008) show that it holds for others.
+    Of fractions with Wilson's it is Newcombe's method 10 (1998); Zou and Donner (2008) show that it holds for others.
     """
     change = after.value - before.value
     low = change - math.hypot(after.value - after.low, before.high - before.value)
@@ -110,7 +110,7 @@ def tango_score(gained: int, lost: int, count: int, delta: float, correction: fl
     a = 2 * count
     b = -gained - lost + (2 * count - gained + lost) * delta
     c = -lost * delta * (1 - delta)
-    only_old = (math.sqrt(max(b**2 - 4 * a * c, 0.0)) - b) / (2 * a)  # the most likely share of `lost` at `delta`
+    only_old = (math.sqrt(max(b**2 - 4 * a * c, 0.0)) - b) / (2 * a)  # the most likely fraction of `lost` at `delta`
     variance = count * (2 * only_old + delta * (1 - delta))
     return (gained - lost - count * delta + correction) / math.sqrt(variance) if variance > 0 else 0.0
 

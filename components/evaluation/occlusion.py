@@ -1,7 +1,7 @@
 """Occlusion sensitivity: where a classifier looked, found by hiding one part of the image after the other.
 
 Zeiler and Fergus, Visualizing and Understanding Convolutional Networks (2014), section 4.2. Needs nothing of the model
-but its answers, so it explains the very model that is served.
+but its predictions, so it explains the very model that is served.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW = 2
 PASSES = (CELLS - WINDOW + 1) ** 2 + 1
 """How many images are classified for one map."""
 
-# Colour-blind safe and told apart by lightness too: orange for, blue against.
+# Safe for color-blind people, and different in lightness too: orange for, blue against.
 _FOR, _AGAINST = np.array([255.0, 140.0, 0.0]), np.array([40.0, 120.0, 255.0])
 _FAINTEST = 0.02
 
@@ -33,26 +33,26 @@ def sensitivity(image: np.ndarray, probability: Callable[[Sequence[np.ndarray]],
 
     Returns:
         float [CELLS, CELLS]: by how much the probability falls when the cell is hidden (negative: rises), the mean of
-        all windows that hide it. Hidden means painted over with the image's mean colour.
+        all windows that hide it. Hidden means painted over with the image's mean color.
     """
     edges = np.linspace(0, image.shape[0], CELLS + 1).round().astype(int)
-    colour = image.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    color = image.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     corners = [(row, column) for row in range(CELLS - WINDOW + 1) for column in range(CELLS - WINDOW + 1)]
     hidden = []
     for row, column in corners:
         copy = image.copy()
-        copy[edges[row] : edges[row + WINDOW], edges[column] : edges[column + WINDOW]] = colour
+        copy[edges[row] : edges[row + WINDOW], edges[column] : edges[column + WINDOW]] = color
         hidden.append(copy)
-    answers = probability([image, *hidden])
+    found = probability([image, *hidden])
     total, windows = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
-    for (row, column), drop in zip(corners, answers[0] - answers[1:], strict=True):
+    for (row, column), drop in zip(corners, found[0] - found[1:], strict=True):
         total[row : row + WINDOW, column : column + WINDOW] += drop
         windows[row : row + WINDOW, column : column + WINDOW] += 1
     return total / windows
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> Image.Image:
-    """The image in grey, tinted: orange where it speaks for the class, blue where against.
+    """The image in gray, tinted: orange where it speaks for the class, blue where against.
 
     Args:
         image: uint8 [S, S, 3].
@@ -62,7 +62,7 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> Image.Image:
     side = (image.shape[1], image.shape[0])
     smooth = np.asarray(Image.fromarray(strength).resize(side, Image.Resampling.BICUBIC))
     smooth = np.clip(smooth, -1, 1)[..., None]
-    grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32)[..., None].repeat(3, axis=2)
+    gray = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32)[..., None].repeat(3, axis=2)
     alpha = 0.75 * np.abs(smooth)
     tint = np.where(smooth > 0, _FOR, _AGAINST)
-    return Image.fromarray((grey * (1 - alpha) + tint * alpha).round().astype(np.uint8))
+    return Image.fromarray((gray * (1 - alpha) + tint * alpha).round().astype(np.uint8))

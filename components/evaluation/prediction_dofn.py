@@ -1,4 +1,4 @@
-"""Asks the candidate and the last blessed model about batches of test images: a Beam step, and whether they compare."""
+"""Runs the candidate and the last blessed model on batches of test images: a Beam step, and whether they compare."""
 
 from __future__ import annotations
 
@@ -11,32 +11,27 @@ import tensorflow as tf
 from apache_beam.utils.shared import Shared
 from tfx.dsl.io import fileio
 
-from components.evaluation.measures import score_bins
+from components.evaluation.predictions import score_bins
 from components.serving.served_model import ServedModel, class_names, errors_of, first_line
-from core import signatures, slices
-from core import tfrecords as records
-from core.artifacts.predictions import BASELINE, CANDIDATE, Answer, Prediction
+from core import signatures, slices, tfrecords
+from core.artifacts.predictions import BASELINE, CANDIDATE, TARGET, Classification, Prediction
+from core.examples import PATH, SHA256
 from core.progress import ProgressCounter
 
-_IDENTITY = ("image/path", "image/sha256")
 
-LABEL = "label_xf"
-"""Feature of `answers`: the true class's place in that order, -1 if the candidate does not know it."""
-
-
-def read_scores(answers: str, models: Iterable[str]) -> dict[str, np.ndarray]:
-    """What `SCORES_FILE` holds, from `answers`.
+def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndarray]:
+    """What `core.artifacts.predictions.Scores.bins` holds, from the materialized predictions.
 
     Args:
-        answers: pattern of the files with the examples that `Classify` made.
+        pattern: of the files with the examples that `Predict` made.
         models: names of those that were asked.
     """
     found: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
-    for record in records.read(answers):
-        identity = records.values(record)
+    for record in tfrecords.read(pattern):
+        identity = tfrecords.values(record)
         features = tf.train.Example.FromString(record).features.feature
         bins = {name: score_bins(np.asarray(features[name].float_list.value, float)) for name in models}
-        found.append((tuple(records.text(identity.get(name, b"")) for name in _IDENTITY), bins))
+        found.append((tuple(tfrecords.text(identity.get(name, b"")) for name in (PATH, SHA256)), bins))
     found.sort(key=lambda pair: pair[0])
     return {name: np.stack([bins[name] for _, bins in found]) for name in models} if found else {}
 
@@ -73,8 +68,8 @@ class _Worker:
     progress: ProgressCounter
 
 
-class Classify(beam.DoFn):
-    """In: a batch of raw tf.Examples, serialised. Out: for each a `Prediction`, and a serialised tf.Example."""
+class Predict(beam.DoFn):
+    """In: a batch of serialized raw tf.Examples. Out: for each a `Prediction`, and a serialized tf.Example for TFMA."""
 
     def __init__(self, directories: dict[str, str], shared: Shared, total: int | None) -> None:
         self._directories = directories
@@ -90,60 +85,64 @@ class Classify(beam.DoFn):
 
     def process(self, batch: Sequence[bytes]) -> Iterator[tuple[Prediction, bytes]]:  # noqa: D102
         classes: list[str] = []
-        columns: dict[str, np.ndarray] = {}
+        probabilities: dict[str, np.ndarray] = {}
         for name, model in self._worker.models.items():
-            answer = model.request(signatures.EXAMPLES, batch)
-            names = [records.text(c) for c in answer["classes"][0]]
+            outputs = model.request(signatures.EXAMPLES, batch)
+            names = [tfrecords.text(c) for c in outputs["classes"][0]]
             classes = classes or names  # the candidate's
             order = [names.index(c) for c in classes]
-            columns[name] = np.nan_to_num(answer["probabilities"])[:, order]  # NaN is for ServingCheck to refuse
-            columns[name][[bool(error) for error in errors_of(answer)]] = 0
+            probabilities[name] = np.nan_to_num(outputs["probabilities"])[:, order]  # NaN is for ServingCheck to refuse
+            probabilities[name][[bool(error) for error in errors_of(outputs)]] = 0
         for number, record in enumerate(batch):
-            features = records.values(record)
-            rows = {name: column[number] for name, column in columns.items()}
-            label = records.text(features.get(slices.LABEL, b""))
-            place = classes.index(label) if label in classes else -1
-            yield _prediction(features, label, place, rows, classes), _answers(features, place, rows)
+            features = tfrecords.values(record)
+            rows = {name: column[number] for name, column in probabilities.items()}
+            label = tfrecords.text(features.get(slices.LABEL, b""))
+            target = classes.index(label) if label in classes else -1
+            yield _prediction(features, label, target, rows, classes), _materialized(features, target, rows)
         self._worker.progress.add(len(batch))
 
 
 def _prediction(
-    features: dict[str, bytes], label: str, place: int, rows: dict[str, np.ndarray], classes: list[str]
+    features: dict[str, bytes], label: str, target: int, rows: dict[str, np.ndarray], classes: list[str]
 ) -> Prediction:
-    found = {name: _answer(row, place, classes) for name, row in rows.items()}
-    named = {slices.name_of(n): records.text(v) for n, v in sorted(features.items()) if slices.is_slice(n)}
-    named.pop(slices.LABEL, None)
+    models = {name: _classification(row, target, classes) for name, row in rows.items()}
+    values = {slices.name_of(n): tfrecords.text(v) for n, v in sorted(features.items()) if slices.is_slice(n)}
+    values.pop(slices.LABEL, None)
+    candidate = models[CANDIDATE]
     return Prediction(
-        path=records.text(features.get("image/path", b"")),
-        sha256=records.text(features.get("image/sha256", b"")),
+        path=tfrecords.text(features.get(PATH, b"")),
+        sha256=tfrecords.text(features.get(SHA256, b"")),
         label=label,
-        slices=named,
-        baseline=found.get(BASELINE),
-        **found[CANDIDATE]._asdict(),
+        predicted=candidate.predicted,
+        probability=candidate.probability,
+        label_probability=candidate.label_probability,
+        slices=values,
+        rank=candidate.rank,
+        baseline=models.get(BASELINE),
     )
 
 
-def _answer(row: np.ndarray, place: int, classes: list[str]) -> Answer:
+def _classification(row: np.ndarray, target: int, classes: list[str]) -> Classification:
     best = int(row.argmax())
-    if place < 0 or not row.any():
-        return Answer(classes[best] if row.any() else "", _short(row[best]), 0.0, len(row) + 1)
-    ahead = int((row > row[place]).sum() + (row[:place] == row[place]).sum())
-    return Answer(classes[best], _short(row[best]), _short(row[place]), ahead + 1)
+    if target < 0 or not row.any():
+        return Classification(classes[best] if row.any() else "", _short(row[best]), 0.0, len(row) + 1)
+    ahead = int((row > row[target]).sum() + (row[:target] == row[target]).sum())
+    return Classification(classes[best], _short(row[best]), _short(row[target]), ahead + 1)
 
 
 def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _answers(features: dict[str, bytes], place: int, rows: dict[str, np.ndarray]) -> bytes:
+def _materialized(features: dict[str, bytes], target: int, rows: dict[str, np.ndarray]) -> bytes:
     kept = {
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for name, value in features.items()
-        if slices.is_slice(name) or name in _IDENTITY
+        if slices.is_slice(name) or name in (PATH, SHA256)
     }
-    kept[LABEL] = tf.train.Feature(int64_list=tf.train.Int64List(value=[place]))
+    kept[TARGET] = tf.train.Feature(int64_list=tf.train.Int64List(value=[target]))
     for name, row in rows.items():
-        if not row.any():  # no answer is a wrong one to TFMA too, which takes the first class of equals
-            row[(place + 1) % len(row)] = np.finfo(np.float32).tiny
+        if not row.any():  # no prediction is a wrong one to TFMA too, which takes the first class of equals
+            row[(target + 1) % len(row)] = np.finfo(np.float32).tiny
         kept[name] = tf.train.Feature(float_list=tf.train.FloatList(value=row.tolist()))
     return tf.train.Example(features=tf.train.Features(feature=kept)).SerializeToString()

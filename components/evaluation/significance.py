@@ -1,8 +1,8 @@
 """How surely a bound is broken, or kept: p-values of one-sided tests, and their correction for many tests.
 
-Every test answers two questions: how likely would a model that keeps the bound look this bad by chance (`broken`), and
-how likely would one that breaks it look this good (`kept`). Small means sure. docs/gate.md says in plain words what
-these do, tests/components/evaluation/test_gate_rates.py measures how often they err.
+Every test asks how likely a model that keeps the bound looks this bad by chance (`broken`), and how likely one that
+breaks it looks this good (`kept`). Small means sure. docs/gate.md explains them in plain words,
+tests/components/evaluation/test_gate_rates.py measures how often they err.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ POWER = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
-    """For one bound.
+class PValues:
+    """Of one bound.
 
     Attributes:
         broken: the chance that a model which just keeps the bound looks at least this bad.
@@ -34,24 +34,24 @@ class Evidence:
     kept: float
     error: float
 
-    def reversed(self) -> Evidence:
+    def reversed(self) -> PValues:
         """For the bound from the other side."""
-        return Evidence(self.kept, self.broken, self.error)
+        return PValues(self.kept, self.broken, self.error)
 
-    def cautious(self, *others: Evidence) -> Evidence:
+    def cautious(self, *others: PValues) -> PValues:
         """No surer than any of several tests of the same bound."""
         every = (self, *others)
-        return Evidence(max(e.broken for e in every), max(e.kept for e in every), max(e.error for e in every))
+        return PValues(max(e.broken for e in every), max(e.kept for e in every), max(e.error for e in every))
 
 
-def share_at_least(successes: int, count: int, bound: float) -> Evidence:
-    """Tests that a share is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""
+def fraction_at_least(successes: int, count: int, bound: float) -> PValues:
+    """Tests that a fraction is at least `bound`; exact (Clopper and Pearson 1934), so right for a dozen images too."""
     below, above = _at_most(successes, count, bound), _at_least(successes, count, bound)
-    return Evidence(below, above, math.sqrt(bound * (1 - bound) / count))
+    return PValues(below, above, math.sqrt(bound * (1 - bound) / count))
 
 
-def drop_at_most(gained: int, lost: int, count: int, most: float) -> Evidence:
-    """Tests that the share of right answers drops by at most `most` between two models, on the same images.
+def drop_at_most(gained: int, lost: int, count: int, most: float) -> PValues:
+    """Tests that the fraction of right images drops by at most `most` between two models, on the same images.
 
     Tango's score test (1998) with a correction for continuity, and never surer than two exact ones: the sign test of
     McNemar (1947), which asks for any drop at all, and the binomial test of a model that only loses. With `most` 0 it
@@ -78,15 +78,15 @@ def drop_at_most(gained: int, lost: int, count: int, most: float) -> Evidence:
     else:
         kept.append(_at_least(gained, discordant, 0.5))
     error = math.sqrt(max(discordant + 1 - (gained - lost) ** 2 / count, 1)) / count
-    return Evidence(max(broken), max(kept), error)
+    return PValues(max(broken), max(kept), error)
 
 
-def at_least(value: float, error: float, count: int, bound: float) -> Evidence:
+def at_least(value: float, error: float, count: int, bound: float) -> PValues:
     """Tests that a value known to within a standard error is at least `bound`: Student's t with `count` - 1 degrees."""
     if count < 2:
-        return Evidence(1.0, 1.0, math.inf)
+        return PValues(1.0, 1.0, math.inf)
     score = (value - bound) / max(error, 1e-12)
-    return Evidence(float(stats.t.cdf(score, count - 1)), float(stats.t.sf(score, count - 1)), error)
+    return PValues(float(stats.t.cdf(score, count - 1)), float(stats.t.sf(score, count - 1)), error)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -105,14 +105,14 @@ def _normal(score: float) -> float:
     return float(special.ndtr(score))
 
 
-def _at_most(successes: int, count: int, share: float) -> float:
+def _at_most(successes: int, count: int, chance: float) -> float:
     """The binomial chance of so many or fewer."""
-    return float(special.bdtr(successes, count, share)) if successes >= 0 else 0.0
+    return float(special.bdtr(successes, count, chance)) if successes >= 0 else 0.0
 
 
-def _at_least(successes: int, count: int, share: float) -> float:
+def _at_least(successes: int, count: int, chance: float) -> float:
     """Of so many or more."""
-    return float(special.bdtrc(successes - 1, count, share)) if successes > 0 else 1.0
+    return float(special.bdtrc(successes - 1, count, chance)) if successes > 0 else 1.0
 
 
 def detectable(error: float, risk: float) -> float:

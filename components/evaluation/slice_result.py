@@ -1,24 +1,17 @@
-"""One slice of the test split: what TFMA measured there of both models, and how sure that is by the single answers."""
+"""One slice of the test split: what TFMA measured there of both models, and how sure the single predictions make it."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from components.evaluation import intervals, measures
-from components.evaluation.calibration import Calibration, CalibrationRise, calibration
-from components.evaluation.class_means import ClassMean, change, class_means
+from components.evaluation import intervals
 from components.evaluation.intervals import Interval
-from components.evaluation.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers, Resampled
-from components.evaluation.significance import Evidence, at_least, drop_at_most, share_at_least
-
-OVERALL = "overall"
-"""What the whole split is called."""
+from components.evaluation.metrics import Estimate, Estimates
+from core.artifacts.verdict import OVERALL, ClassMetrics, Confusion, Range, SliceMetrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,172 +34,111 @@ class Measured:
     auc: Sequence[float] = ()
     confusion: np.ndarray | None = None
 
+    def value(self, metric: str) -> float | None:
+        """None where it is not a finite number."""
+        value = self.metrics.get(metric, math.nan)
+        return value if math.isfinite(value) else None
+
 
 @dataclasses.dataclass(frozen=True)
 class SliceResult:
     """Both models on one slice.
 
     Attributes:
-        measured: of the candidate.
-        past: of the baseline, None if there is none.
-        images: places of the slice's images among all answers, int [n].
-        answers: the candidate's.
-        before: the baseline's for the same images.
+        candidate: what was measured of it.
+        baseline: likewise, None if there is none.
+        images: places of the slice's images among all predictions, int [n].
+        estimates: from the predictions of both for these images.
         confidence: of all intervals.
     """
 
-    measured: Measured
-    past: Measured | None
+    candidate: Measured
+    baseline: Measured | None
     images: np.ndarray
-    answers: Answers
-    before: Answers | None
+    estimates: Estimates
     confidence: float
+
+    @property
+    def slice(self) -> str:
+        """Its name."""
+        return self.candidate.slice
 
     @property
     def is_overall(self) -> bool:
         """Whether it is the whole split."""
-        return self.measured.slice == OVERALL
+        return self.slice == OVERALL
 
-    @property
-    def where(self) -> str:
-        """` on the slice …`, nothing for the whole split."""
-        return "" if self.is_overall else f" on the slice {self.measured.slice}"
-
-    @functools.cached_property
-    def _resampled(self) -> list[dict[str, Resampled]]:
-        return measures.resample([a for a in (self.answers, self.before) if a is not None])
-
-    @functools.cached_property
-    def _means(self) -> list[dict[str, ClassMean]]:
-        return [class_means(a) for a in (self.answers, self.before) if a is not None]
-
-    @functools.cached_property
-    def _calibration(self) -> list[Calibration]:
-        return [calibration(a) for a in (self.answers, self.before) if a is not None]
-
-    def can_judge(self, metric: str) -> bool:
-        """Whether the answers can say how sure a metric is; of an area only if there are images of two classes."""
-        return metric in JUDGED and (metric not in MEANS or metric in self._means[0])
-
-    def range(self, metric: str) -> dict[str, float | None]:
+    def range(self, metric: str) -> Range:
         """The candidate's value, and its limits where they are known."""
-        return self._range(self.measured, metric, self.answers, 0)
+        return self._range(self.candidate, metric, self.estimates.of(metric)[:1])
 
-    def past_range(self, metric: str) -> dict[str, float | None] | None:
-        """The baseline's likewise, None if there is none."""
-        if self.past is None or self.before is None:
-            return None
-        return self._range(self.past, metric, self.before, 1)
-
-    def change(self, metric: str) -> dict[str, float | None] | None:
+    def change(self, metric: str) -> Range | None:
         """Candidate minus baseline, on the same images; None if there is no baseline or no interval is known."""
-        if self.before is None or not self.can_judge(metric):
-            return None
-        if metric in MEANS:
-            now, then = self._means
-            return as_range(change(now[metric], then[metric]).interval(self.confidence))
-        if metric in SHARES:
-            gained, lost = measures.discordant(self.answers, self.before, metric)
-            return as_range(intervals.paired_change(gained, lost, self.answers.count, self.confidence))
-        if metric == CALIBRATION:
-            return as_range(CalibrationRise(*self._calibration).interval(self.confidence))
-        after, before = self._resampled
-        return as_range(after[metric].minus(before[metric]).interval(self.confidence))
+        change = self.estimates.change(metric)
+        return _as_range(change.interval(self.confidence)) if change else None
 
-    def evidence(self, metric: str, kind: str, bound: float) -> Evidence:
-        """How surely the candidate breaks, or keeps, `min`, `max` or `max_drop` of one metric it can be judged by."""
-        if kind == "max_drop":
-            return self._drop(metric, bound)
-        count = self.answers.count
-        if metric in SHARES:
-            successes = int(self.answers.successes(metric).sum())
-            if kind == "max":  # as many failures at least
-                return share_at_least(count - successes, count, 1 - bound)
-            return share_at_least(successes, count, bound)
-        if metric in MEANS:
-            found = self._means[0][metric].evidence(bound)
-            return found if kind == "min" else found.reversed()
-        if metric == CALIBRATION:
-            found = self._calibration[0].evidence(bound)
-            return found if kind == "max" else found.reversed()
-        sign = 1 if kind == "min" else -1
-        loss = self._resampled[0][metric]
-        return at_least(sign * loss.corrected, loss.error, count, sign * bound)
+    def metrics(self, classes: Sequence[str]) -> SliceMetrics:
+        """All of it; `classes` are those of the model, none where they are not to be listed."""
+        names, baseline = list(self.candidate.metrics), self.baseline
+        confusions = _confusions(self.candidate, classes)
+        present = {name for pair in confusions for name in (pair.actual, pair.predicted)}
+        return SliceMetrics(
+            slice=self.slice,
+            examples=self.candidate.examples,
+            metrics={m: self.range(m) for m in names},
+            baseline={m: self._range(baseline, m, self.estimates.of(m)[1:]) for m in names} if baseline else None,
+            change={m: self.change(m) for m in names} if baseline else None,
+            classes=[
+                found
+                for found in class_metrics(self.candidate, classes, self.confidence)
+                if self.is_overall or found.class_name in present
+            ],
+            confusions=confusions,
+        )
 
-    def _drop(self, metric: str, bound: float) -> Evidence:
-        assert self.before is not None  # the caller asks only where there is a baseline
-        count = self.answers.count
-        if metric in SHARES:
-            return drop_at_most(*measures.discordant(self.answers, self.before, metric), count, bound)
-        if metric in MEANS:
-            now, then = self._means
-            return change(now[metric], then[metric]).evidence(bound)
-        if metric == CALIBRATION:
-            after, before = self._resampled
-            rise = after[metric].minus(before[metric])
-            score = CalibrationRise(*self._calibration).evidence(bound)
-            # The one forgets that both saw the same images, the other that chance adds to what shows: both must be sure
-            return score.cautious(*(at_least(-v, rise.error, count, -bound) for v in (rise.value, rise.corrected)))
-        more = self.answers.loss - self.before.loss
-        error = float(more.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
-        return at_least(-float(more.mean()), error, count, -bound)
-
-    def _range(self, measured: Measured, metric: str, answers: Answers, model: int) -> dict[str, float | None]:
-        value = measured.metrics.get(metric, math.nan)
-        if metric in SHARES:
-            found = measures.share(answers, metric, self.confidence)
-        elif not self.can_judge(metric):
-            return {"value": finite(value), "low": None, "high": None}
-        elif metric in MEANS:
-            found = self._means[model][metric].interval(self.confidence)
-        elif metric == CALIBRATION:
-            found = self._calibration[model].interval(self.confidence)
-        else:
-            found = self._resampled[model][metric].interval(self.confidence)
-        if not math.isfinite(value):
-            return {"value": None, "low": None, "high": None}
+    def _range(self, measured: Measured, metric: str, estimates: Sequence[Estimate]) -> Range:
+        value = measured.value(metric)
+        if value is None or not estimates:
+            return Range(value)
+        found = estimates[0].interval(self.confidence)
         # TFMA counts in float32: the value may lie beyond its limits by a rounding.
-        return {"value": value, "low": min(found.low, value), "high": max(found.high, value)}
+        return Range(value, min(found.low, value), max(found.high, value))
 
 
-def as_range(interval: Interval) -> dict[str, float | None]:
-    """The three numbers under the names `gate.json` has."""
-    return {"value": finite(interval.value), "low": finite(interval.low), "high": finite(interval.high)}
-
-
-def finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def class_records(measured: Measured, classes: Sequence[str], confidence: float) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and AUC of every class on a slice, as `gate.json` has them."""
+def class_metrics(measured: Measured, classes: Sequence[str], confidence: float) -> list[ClassMetrics]:
+    """Precision, recall, F1 and AUC of every class on a slice."""
     counts = measured.confusion
     if counts is None:
         return []
-    records = []
+    found = []
     for number, name in enumerate(classes):
-        true, told, hits = (int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number]))
+        actual, predicted, hits = (
+            int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number])
+        )
         area = measured.auc[number] if number < len(measured.auc) else math.nan
-        others = int(counts.sum()) - true
-        found = {
-            "precision": intervals.wilson(hits, told, confidence) if told else None,
-            "recall": intervals.wilson(hits, true, confidence) if true else None,
-            "f1": intervals.f1(hits, told, true, confidence) if told + true else None,
-            "auc": intervals.auc(area, true, others, confidence) if math.isfinite(area) and true and others else None,
-        }
-        unknown = {"value": None, "low": None, "high": None}
-        ranges = {metric: as_range(interval) if interval else unknown for metric, interval in found.items()}
-        records.append({"class": name, "examples": true, "metrics": ranges})
-    return records
+        others = int(counts.sum()) - actual
+        has_area = math.isfinite(area) and actual and others
+        found.append(
+            ClassMetrics(
+                class_name=name,
+                examples=actual,
+                precision=_as_range(intervals.wilson(hits, predicted, confidence) if predicted else None),
+                recall=_as_range(intervals.wilson(hits, actual, confidence) if actual else None),
+                f1=_as_range(intervals.f1(hits, predicted, actual, confidence) if predicted + actual else None),
+                auc=_as_range(intervals.auc(area, actual, others, confidence) if has_area else None),
+            )
+        )
+    return found
 
 
-def confusion_records(measured: Measured, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The confusion matrix of a slice as `gate.json` has it, without zeros: no longer than the slice has images."""
-    counts = measured.confusion
-    if counts is None:
+def _confusions(measured: Measured, classes: Sequence[str]) -> list[Confusion]:
+    if measured.confusion is None or not classes:
         return []
     return [
-        {"class": classes[true], "predicted": classes[told], "examples": int(counts[true, told])}
-        for true, told in np.argwhere(counts).tolist()
+        Confusion(classes[actual], classes[predicted], int(measured.confusion[actual, predicted]))
+        for actual, predicted in np.argwhere(measured.confusion).tolist()
     ]
+
+
+def _as_range(interval: Interval | None) -> Range:
+    return Range(interval.value, interval.low, interval.high) if interval else Range(None)

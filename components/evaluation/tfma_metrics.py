@@ -1,7 +1,7 @@
 """Metrics that TFMA lacks, or has at a cost that grows with the number of classes: one combiner each, in NumPy.
 
 TFMA's AUC with `class_id` is a computation of its own for every class, model and slice: with a hundred classes the
-Evaluator would take many minutes for a few thousand answers. It has no calibration error of multi-class models.
+Evaluator would take many minutes for a few thousand predictions. It has no calibration error of multi-class models.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-from components.evaluation.measures import SCORE_BINS, score_bins
-
-BINS = 10
-"""Of equal width, from 0 to 1, for the calibration error (Guo et al. 2017 take 15, Naeini et al. 2015 ten)."""
+from components.evaluation.predictions import CALIBRATION_BINS, SCORE_BINS, calibration_bins, score_bins
 
 
 class ExpectedCalibrationError(metric_types.Metric):
-    """Mean distance of confidence and accuracy over `BINS` bins, weighted by their images (Naeini et al. 2015)."""
+    """Mean distance of confidence and accuracy over bins, weighted by their images (Naeini et al. 2015)."""
 
     def __init__(self, name: str = "expected_calibration_error", code: str = "") -> None:
         """`code` is a hash of this module: part of the config, so that TFX's cache notices when it changes."""
@@ -72,18 +69,18 @@ class _Combiner(beam.CombineFn):
 
 
 class _CalibrationCombiner(_Combiner):
-    """Sums, for every bin, images, confidence and right answers: float [BINS, 3]."""
+    """Sums, for every bin, images, confidence and right predictions: float [bins, 3]."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: Any) -> None:
         super().__init__([key], eval_config)
 
     def create_accumulator(self) -> np.ndarray:
-        return np.zeros((BINS, 3))
+        return np.zeros((CALIBRATION_BINS, 3))
 
     def _add(self, total: np.ndarray, label: int, probabilities: np.ndarray) -> None:
         best = int(probabilities.argmax())
         confidence = probabilities[best]
-        total[min(int(confidence * BINS), BINS - 1)] += (1, confidence, best == label)
+        total[calibration_bins(confidence)] += (1, confidence, best == label)
 
     def extract_output(self, total: np.ndarray) -> dict[metric_types.MetricKey, float]:
         return {self._keys[0]: float(np.abs(total[:, 1] - total[:, 2]).sum() / max(total[:, 0].sum(), 1))}

@@ -1,152 +1,74 @@
-"""The gate's verdict: metrics, answers and bounds in, a decision with a sentence for every failure out. No TFX here.
+"""The gate's verdict: metrics, predictions and bounds in, a decision with a sentence for every failure out; no TFX.
 
-Bounds, as JSON (null or absent demands nothing):
-
-    {"thresholds": {"accuracy": {"min": 0.9, "max": null, "max_drop": 0.01}},
-     "per_slice": {"accuracy": {"min": 0.7, "max": null, "max_drop": null, "min_examples": 30}},
-     "confidence": 0.95, "on_doubt": "pass"}
-
-A bound is broken only where the answers say so with that confidence, corrected for the number of bounds that are judged
-(components/evaluation/bounds.py, docs/gate.md). `gate.json` is `Verdict.to_dict`
-(`not_compared`: why there is no baseline):
-
-    {"blessed": bool, "confidence": 0.95, "on_doubt": "pass" | "refuse", "not_compared": null | why not,
-     "metrics": {name: {"overall": x, "low": x, "high": x, "baseline": x | null, "change": range | null}},
-     "slices": [{"slice": name, "examples": n, "metrics": {name: range}, "baseline": {name: range} | null,
-                 "change": {name: range} | null,
-                 "classes": as below, those only that the slice has or that were told there,
-                 "confusion": [{"class": name, "predicted": name, "examples": n}], without zeros}],
-     "classes": [{"class": name, "examples": n, "metrics": {"precision" | "recall" | "f1" | "auc": range}}],
-     "confusion": {"classes": [name], "counts": [[n]]},
-     "judged": [{"metric", "slice", "kind", "bound", "examples", "value", "low", "high", "p", "state"}],
-     "failures": [as `Failure`], "notes": [sentence]}
-
-A slice has the last two only where a bound is judged. A range is {"value": x, "low": x, "high": x}; limits are null
-where none are known, a value where it is not finite.
+A bound is broken only where the predictions say so with confidence, corrected for the number of bounds that are judged
+(components/evaluation/bounds.py, docs/gate.md).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from components.evaluation import intervals, measures, messages
-from components.evaluation.bounds import PER_SLICE, Judged, judge_bounds, read_bounds
-from components.evaluation.messages import allowed
-from components.evaluation.slice_result import OVERALL, Measured, SliceResult, class_records, confusion_records
-from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction
+from components.evaluation import messages
+from components.evaluation.bounds import Judged, judge_bounds, read_bounds
+from components.evaluation.metrics import Estimates
+from components.evaluation.predictions import columns
+from components.evaluation.slice_result import Measured, SliceResult
+from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
+from core.artifacts.verdict import OVERALL, Failure, JudgedBound, Verdict
 from core.errors import InputError
-from core.slices import LABEL
+from core.examples import LABEL
+from core.settings.evaluation import GateBounds
 
-_PICTURES = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
-
-    Attributes:
-        metric: its name.
-        slice: where, as in `Measured`.
-        value: of the candidate; None where it is not a finite number, which JSON cannot hold.
-        low: its lower confidence limit.
-        high: its upper one.
-        bound: that the value breaks; for a drop the value that was still allowed.
-        kind: `min`, `max`, `max_drop`, or `per_slice_` and one of them.
-        examples: images in the slice.
-        p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
-        mistakes: how many images of the slice are wrong.
-        pictures: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
-        message: all of it in a sentence.
-    """
-
-    metric: str
-    slice: str
-    value: float | None
-    low: float | None
-    high: float | None
-    bound: float
-    kind: str
-    examples: int
-    p: float
-    mistakes: int
-    pictures: list[str]
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """Whether the candidate is blessed, and all it was judged by; see the module's docstring."""
-
-    blessed: bool
-    confidence: float
-    on_doubt: str
-    not_compared: str | None
-    metrics: dict[str, dict[str, Any]]
-    slices: list[dict[str, Any]]
-    classes: list[dict[str, Any]]
-    confusion: dict[str, Any] | None
-    judged: list[dict[str, Any]]
-    failures: list[Failure]
-    notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+_IMAGES = 50
 
 
 def judge(
     candidate: Sequence[Measured],
     baseline: Sequence[Measured] | None,
     predictions: Sequence[Prediction],
-    classes: Sequence[str],
-    bounds: Mapping[str, Any],
+    scores: Scores,
+    bounds: GateBounds,
     not_compared: str | None = None,
-    scores: Mapping[str, np.ndarray] | None = None,
 ) -> Verdict:
     """Judges a candidate.
 
     Args:
         candidate: the whole split (`overall`) and the slices.
         baseline: the same of the last blessed model; None if there is none to compare with.
-        predictions: the answers for all test images.
-        classes: the candidate's, in the order of its outputs.
-        bounds: see the module's docstring.
+        predictions: for all test images.
+        scores: for the same; without bins areas under ROC curves have no intervals and cannot be bounded.
+        bounds: the settings.
         not_compared: why there is no baseline, in a sentence.
-        scores: `SCORES_FILE`'s content; without it areas under ROC curves have no intervals and cannot be bounded.
 
     Raises:
-        InputError: a bounded metric is not measured, or nothing was measured at all.
+        InputError: a bounded metric cannot be judged, or nothing was measured at all.
     """
-    confidence = float(bounds.get("confidence", intervals.CONFIDENCE))
-    results = _results(candidate, baseline, predictions, classes, confidence, scores or {})
+    results = _results(candidate, baseline, predictions, scores, bounds.confidence)
     if OVERALL not in results:
         raise InputError("the evaluation measured nothing: is the test split empty?")
     overall = results.pop(OVERALL)
     slices = [results[name] for name in sorted(results)]
-    thresholds, per_slice = read_bounds(bounds, [m for m in overall.measured.metrics if overall.can_judge(m)])
-    judged = judge_bounds(overall, slices, thresholds, per_slice, overall.confidence)
-    refusing = ("broken", "doubt") if bounds.get("on_doubt") == "refuse" else ("broken",)
-    failures = [_failure(j, predictions) for j in judged if j.state in refusing]
-    compared = overall.before is not None
-    bounded = {j.result.measured.slice for j in judged}
+    thresholds, per_slice = read_bounds(bounds, overall)
+    judged = judge_bounds(overall, slices, thresholds, per_slice, bounds.confidence)
+    if overall.baseline is not None:
+        not_compared = None
+    elif not not_compared:
+        not_compared = "there is no blessed model yet"
+    strict = bounds.on_doubt == "refuse"
+    failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
+    bounded = {j.result.slice for j in judged}
     return Verdict(
         blessed=not failures,
-        confidence=overall.confidence,
-        on_doubt=str(bounds.get("on_doubt", "pass")),
-        not_compared=None if compared else not_compared or "there is no blessed model yet",
-        metrics={name: _overall_record(overall, name) for name in overall.measured.metrics},
-        slices=[_slice_record(result, classes if result.measured.slice in bounded else ()) for result in slices],
-        classes=class_records(overall.measured, classes, overall.confidence),
-        confusion=None
-        if overall.measured.confusion is None
-        else {"classes": list(classes), "counts": overall.measured.confusion.tolist()},
-        judged=[_judged_record(j) for j in judged],
+        confidence=bounds.confidence,
+        on_doubt=bounds.on_doubt,
+        not_compared=not_compared,
+        overall=overall.metrics(scores.classes),
+        slices=[result.metrics(scores.classes if result.slice in bounded else ()) for result in slices],
+        judged=[_judged(j) for j in judged],
         failures=failures,
-        notes=list(messages.notes(overall, slices, thresholds, per_slice, judged, not_compared, "doubt" in refusing)),
+        notes=list(messages.notes(overall, slices, thresholds, per_slice, judged, not_compared, strict)),
     )
 
 
@@ -154,19 +76,16 @@ def _results(
     candidate: Sequence[Measured],
     baseline: Sequence[Measured] | None,
     predictions: Sequence[Prediction],
-    classes: Sequence[str],
+    scores: Scores,
     confidence: float,
-    scores: Mapping[str, np.ndarray],
 ) -> dict[str, SliceResult]:
-    """Every slice with the answers for its images."""
-    before = {m.slice: m for m in baseline or []}
+    """Every slice with the predictions for its images."""
     labels = [p.label for p in predictions]
-    past = [p.baseline for p in predictions if p.baseline is not None]
-    compared = bool(before) and len(past) == len(predictions)
-    names = [*classes, *labels, *(p.predicted for p in predictions), *(a.predicted for a in past)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    answers = measures.columns(labels, [p.answer for p in predictions], numbers, scores.get(CANDIDATE))
-    answers_before = measures.columns(labels, past, numbers, scores.get(BASELINE)) if compared else None
+    by_baseline = [p.baseline for p in predictions if p.baseline is not None]
+    compared = bool(baseline) and len(by_baseline) == len(predictions)
+    measured_before = {m.slice: m for m in baseline or []} if compared else {}
+    now = columns(labels, [p.candidate for p in predictions], scores.classes, scores.bins.get(CANDIDATE))
+    before = columns(labels, by_baseline, scores.classes, scores.bins.get(BASELINE)) if compared else None
     values: dict[str, np.ndarray] = {}
     results = {}
     for measured in candidate:
@@ -176,13 +95,9 @@ def _results(
                 values[name] = np.array([p.label if name == LABEL else p.slices.get(name) for p in predictions], object)
             inside &= values[name] == value
         images = np.flatnonzero(inside)
+        estimates = Estimates(now.of(images), before.of(images) if before else None)
         results[measured.slice] = SliceResult(
-            measured,
-            before.get(measured.slice) if compared else None,
-            images,
-            answers.of(images),
-            answers_before.of(images) if answers_before else None,
-            confidence,
+            measured, measured_before.get(measured.slice), images, estimates, confidence
         )
     return results
 
@@ -190,64 +105,36 @@ def _results(
 def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
     bound, result = judged.bound, judged.result
     found = result.range(bound.metric)
-    inside = [predictions[i] for i in result.images]
-    wrong = sorted((p for p in inside if not p.right), key=lambda p: (p.label_probability, p.path))
+    wrong = sorted(
+        (p for p in (predictions[i] for i in result.images) if not p.right), key=lambda p: (p.label_probability, p.path)
+    )
     if bound.kind == "max_drop":
         wrong.sort(key=lambda p: p.baseline is None or p.baseline.predicted != p.label)  # keeps the order otherwise
     return Failure(
         metric=bound.metric,
-        slice=result.measured.slice,
-        value=found["value"],
-        low=found["low"],
-        high=found["high"],
-        bound=allowed(bound, result),
-        kind=bound.kind if result.is_overall else f"{PER_SLICE}{bound.kind}",
-        examples=result.measured.examples,
+        slice=result.slice,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        bound=messages.allowed(bound, result),
+        kind=bound.kind if result.is_overall else f"per_slice_{bound.kind}",
+        examples=result.candidate.examples,
         p=judged.p,
         mistakes=len(wrong),
-        pictures=[p.path for p in wrong[:_PICTURES]],
+        images=[p.path for p in wrong[:_IMAGES]],
         message=messages.message(judged),
     )
 
 
-def _judged_record(judged: Judged) -> dict[str, Any]:
+def _judged(judged: Judged) -> JudgedBound:
     bound, result = judged.bound, judged.result
-    return {
-        "metric": bound.metric,
-        "slice": result.measured.slice,
-        "kind": bound.kind if result.is_overall else f"{PER_SLICE}{bound.kind}",
-        "bound": bound.value,
-        "examples": result.measured.examples,
-        **result.range(bound.metric),
-        "p": judged.p,
-        "state": judged.state,
-    }
-
-
-def _overall_record(overall: SliceResult, metric: str) -> dict[str, Any]:
-    found, past = overall.range(metric), overall.past_range(metric)
-    return {
-        OVERALL: found["value"],
-        "low": found["low"],
-        "high": found["high"],
-        "baseline": past["value"] if past else None,
-        "change": overall.change(metric),
-    }
-
-
-def _slice_record(result: SliceResult, classes: Sequence[str]) -> dict[str, Any]:
-    """`classes` are those of the model, none where they are not to be recorded."""
-    names = list(result.measured.metrics)
-    compared = result.past is not None
-    confusion = confusion_records(result.measured, classes) if classes else []
-    there = {entry[role] for entry in confusion for role in ("class", "predicted")}
-    by_class = class_records(result.measured, classes, result.confidence) if classes else []
-    return {
-        "slice": result.measured.slice,
-        "examples": result.measured.examples,
-        "metrics": {name: result.range(name) for name in names},
-        "baseline": {name: result.past_range(name) for name in names} if compared else None,
-        "change": {name: result.change(name) for name in names} if compared else None,
-        "classes": [record for record in by_class if record["class"] in there],
-        "confusion": confusion,
-    }
+    return JudgedBound(
+        setting=bound.setting,
+        metric=bound.metric,
+        slice=result.slice,
+        bound=bound.value,
+        examples=result.candidate.examples,
+        found=result.range(bound.metric),
+        p=judged.p,
+        state=judged.state,
+    )

@@ -1,4 +1,4 @@
-"""How large the pictures are that an AVIF's AV1 data hold, whatever its boxes say: read without decoding.
+"""How large the images are that an AVIF's AV1 data hold, whatever its boxes say: read without decoding.
 
 Boxes: ISO/IEC 14496-12, 8.11.3 for `iloc`. Units and sequence headers: AV1 Bitstream & Decoding Process Specification,
 5.3 and 5.5.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_MAX_UNITS = 10_000  # of all AV1 data together; a picture has some three, and one for every group of its tiles
+_MAX_UNITS = 10_000  # of all AV1 data together; an image has some three, and one for every group of its tiles
 _MAX_PARTS = 10_000  # items and what they are put together from
 _MAX_BOXES, _MAX_CONTAINERS = 1000, 50  # in a container; in a file
 _TOO_MUCH = "more boxes or AV1 data than any good file has"
-_MAX_PICTURES = 4  # times the most pixels, for all items together: colour, alpha, a gain map; or a grid's cells
+_MAX_IMAGES = 4  # times the most pixels, for all items together: color, alpha, a gain map; or a grid's cells
 _OVERRIDE = 4  # times the most pixels, for what a frame may say instead of its sequence: bits are rounded up
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf")
 _SEQUENCE_HEADER = 1
@@ -37,11 +37,11 @@ class _Bits:
 
 
 def largest(data: bytes, pixels: int) -> tuple[int, int]:
-    """Width and height of the largest picture, or of the first found that has more than `pixels`.
+    """Width and height of the largest image, or of the first found that has more than `pixels`.
 
     Args:
         data: the whole file.
-        pixels: the most that a picture may have.
+        pixels: the most that an image may have.
 
     Raises:
         ValueError: what leads to the sizes is damaged, or there is more of it than in any good file.
@@ -60,8 +60,8 @@ def largest(data: bytes, pixels: int) -> tuple[int, int]:
         found = max(found, here, key=_area)
         if _area(found) > pixels:
             return found
-        if together > _MAX_PICTURES * pixels:
-            raise ValueError(f"pictures of more than {_MAX_PICTURES} times the pixels allowed")
+        if together > _MAX_IMAGES * pixels:
+            raise ValueError(f"images of more than {_MAX_IMAGES} times the pixels allowed")
     return found
 
 
@@ -88,7 +88,7 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _streams(file: memoryview) -> Iterator[memoryview]:
-    """The data of every item, and of every track's first sample: one picture each."""
+    """The data of every item, and of every track's first sample: one image each."""
     waiting, opened = [file], 0
     while waiting:
         opened += 1
@@ -187,12 +187,12 @@ def _pass_operating_points(header: _Bits) -> None:
         if take(1):  # decoder_model_info
             delay_bits = take(5) + 1
             take(42)
-    delays_are_told = take(1)
+    delays_present = take(1)
     for _ in range(take(5) + 1):
         take(12)
         if take(5) > 7:
             take(1)
         if delay_bits and take(1):
             take(2 * delay_bits + 1)
-        if delays_are_told and take(1):
+        if delays_present and take(1):
             take(4)

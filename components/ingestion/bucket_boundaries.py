@@ -1,26 +1,29 @@
-"""The first look at a data set: the edges of the buckets its pictures' statistics fall into, measured on a sample."""
+"""The boundaries of the buckets of images' statistics, measured on a sample when a data set is first seen."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from components.ingestion import image_records
 from components.ingestion.image_folder import read_file
 from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
-from components.ingestion.slice_features import edges_between
 from core import progress
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 SAMPLE = 1000
 """Images that are looked at, chosen by the hashes of their paths; a third is then known to about three points."""
 
+_DIGITS = 3
 
-def measure_edges(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
-    """Statistic -> edges (`slice_features.Edges`); none where no image can be read, which the run will tell."""
+
+def measure(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
+    """The boundaries for each statistic, as `slice_features.BucketBoundaries`; none where no image can be read."""
     values: dict[str, list[float]] = {name: [] for name in STATISTICS}
     for number, data in enumerate(itertools.islice(_sample(listing, limits), SAMPLE)):
         try:
@@ -29,8 +32,17 @@ def measure_edges(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dic
             continue
         for name, value in found.items():
             values[name].append(value)
-        progress.report(number + 1, None, "images", "looked at")
-    return {name: edges_between(measured) for name, measured in values.items()}
+        progress.report(number + 1, None, "images", "sampled")
+    return {name: between_thirds(measured) for name, measured in values.items()}
+
+
+def between_thirds(values: Sequence[float]) -> list[float]:
+    """Where thirds of the values end, to three digits; fewer boundaries where many values are equal."""
+    if len(values) == 0:
+        return []
+    thirds = np.quantile(values, [1 / 3, 2 / 3], method="higher")
+    rounded = sorted({float(f"{end:.{_DIGITS}g}") for end in thirds})
+    return [end for end in rounded if min(values) < end <= max(values)]
 
 
 def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What makes a small file dear to decode and is not in its header's size: found in its bytes, without decoding."""
+"""What makes a small file expensive to decode though its header claims little: found in its bytes, undecoded."""
 
 from __future__ import annotations
 
@@ -24,19 +24,15 @@ _MAX_GIF_COMMENTS = 2**20  # bytes
 _INTEGERS = {3: "H", 4: "I"}  # types: SHORT and LONG
 
 
-def find(data: bytes, limits: ImageLimits) -> str:
+def excess(data: bytes, limits: ImageLimits) -> str:
     """What is over the limits; empty if nothing is.
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
     of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
     bytes, libtiff makes room for a whole tile, and a decoder of AV1 for the sizes in its own headers.
 
-    Args:
-        data: the whole file, of any format.
-        limits: of a picture's pixels.
-
     Raises:
-        ValueError or IndexError: the file is damaged where this is told.
+        ValueError or IndexError: the file is damaged where it says so.
     """
     most = f"more than {limits.max_megapixels:g} million pixels"
     if data.startswith(b"\xff\xd8\xff"):
@@ -90,12 +86,12 @@ def _png_problem(data: bytes) -> str:
 
 def _gif_problem(data: bytes) -> str:
     """Goes over all up to the second frame, for which Pillow looks (GIF89a specification, 15-27)."""
-    place, frames, extensions, blocks, comments = 13 + _colours(data[10]), 0, 0, 0, 0
+    place, frames, extensions, blocks, comments = 13 + _color_table(data[10]), 0, 0, 0, 0
     while place < len(data) and frames < 2 and data[place] != _GIF_END:
         begin, kind = place, data[place]
         if kind == _GIF_FRAME:
             frames += 1
-            place += 11 + (_colours(data[place + 9]) if place + 9 < len(data) else 0)
+            place += 11 + (_color_table(data[place + 9]) if place + 9 < len(data) else 0)
         else:
             extensions += 1
             place += 2 if kind == _GIF_EXTENSION else 1  # Pillow passes over what is neither
@@ -110,13 +106,13 @@ def _gif_problem(data: bytes) -> str:
     return ""
 
 
-def _colours(flags: int) -> int:
-    """Bytes of a GIF's colour table."""
+def _color_table(flags: int) -> int:
+    """Bytes of a GIF's color table."""
     return 3 * 2 << (flags & 7) if flags & 128 else 0
 
 
 def _tile(data: bytes) -> tuple[int, int]:
-    """Sides of the first page's tiles; 0 if it has strips, which libtiff cuts off at the picture's end (TIFF 6, 2)."""
+    """Sides of the first page's tiles; 0 if it has strips, which libtiff cuts off at the image's end (TIFF 6, 2)."""
     order, big = "<" if data.startswith(b"II") else ">", data[2] == 43
     if data[3] == 43:
         raise ValueError("a BigTIFF with its highest bytes first")  # which Pillow takes for a TIFF

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +17,7 @@ _DONE = ".complete.json"
 
 
 def write_digits(directory: str) -> None:
-    """Writes `<directory>/<digit>/<number>.png`: grey, 32 x 32 pixels, white on black.
+    """Writes `<directory>/<digit>/<number>.png`: gray, 32 x 32 pixels, white on black.
 
     The 8 x 8 originals (UCI's Optical Recognition of Handwritten Digits, Alpaydin and Kaynak 1998) are enlarged
     bilinearly, so that they look like digits in a report. The same bytes every time; the folder appears whole or not
@@ -37,16 +35,14 @@ def write_digits(directory: str) -> None:
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds something else than the digits; give another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _write(unfinished)
-        unfinished.chmod(0o755)
-        unfinished.replace(target)
-    except OSError:
-        if not (target / _DONE).exists():  # Else another process has just written the same.
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        finished = Path(scratch) / "digits"
+        _write(finished)
+        try:
+            finished.replace(target)
+        except OSError:
+            if not (target / _DONE).exists():  # else another process has just written the same
+                raise
 
 
 def _write(folder: Path) -> None:
@@ -55,10 +51,8 @@ def _write(folder: Path) -> None:
 
     digits = load_digits()
     for digit in range(10):
-        (folder / str(digit)).mkdir()
+        (folder / str(digit)).mkdir(parents=True)
     for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        grey = Image.fromarray((pixels * (255 / _INK)).round().astype(np.uint8))
-        encoded = io.BytesIO()
-        grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(encoded, "PNG")
-        (folder / str(digit) / f"{number:04d}.png").write_bytes(encoded.getvalue())
+        gray = Image.fromarray((pixels * (255 / _INK)).round().astype(np.uint8))
+        gray.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(folder / str(digit) / f"{number:04d}.png")
     (folder / _DONE).write_text(json.dumps({"images": COUNT}))

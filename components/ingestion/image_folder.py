@@ -6,10 +6,12 @@ Remote folders (`gs://`, `s3://`) are read through Beam's file systems: one list
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,18 +31,22 @@ _NEEDS = {
 _SHOWN = 5
 
 
-class FoundFile(NamedTuple):
+class ListedFile(NamedTuple):
     """One file below the data folder.
 
     Attributes:
         path: relative to the data folder, with `/`.
         state: size and time of change, for the fingerprint.
         problem: why it cannot be read, known already from where it is or what it is called; else empty.
+        label: its class, as the layout says; empty where there is none, and for files of many images.
+        split: `train`, `eval` or `test` where the layout gives it; else empty.
     """
 
     path: str
-    state: str
+    state: str = ""
     problem: str = ""
+    label: str = ""
+    split: str = ""
 
 
 class Tree(NamedTuple):
@@ -52,7 +58,7 @@ class Tree(NamedTuple):
         ignored: how many hidden files and folders were passed over (and what Windows leaves behind).
     """
 
-    files: list[FoundFile]
+    files: list[ListedFile]
     folders: list[str]
     ignored: int
 
@@ -61,13 +67,10 @@ def walk(folder: str) -> Tree:
     """Lists everything below a folder; nothing is opened.
 
     Links within the folder are followed. Those that lead out of it, or back to a folder they are in, and names that are
-    not UTF-8 are listed with their problem.
-
-    Args:
-        folder: a local path, or a URL of a scheme that Beam has a file system for.
+    not UTF-8 are listed with their problem. A URL must be of a scheme that Beam has a file system for.
 
     Raises:
-        InputError: if there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
+        InputError: there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
     """
     return _walk_remote(folder) if is_remote(folder) else _walk_local(folder)
 
@@ -89,22 +92,23 @@ def _walk_local(folder: str) -> Tree:
                 ignored += 1
                 continue
             path = relative + printable(item.name)
+            named = printable(item.name) == item.name
             try:
                 info = item.stat()
             except OSError as error:  # A broken link; reading it says why.
-                files.append(FoundFile(path, str(error.strerror)))
+                files.append(ListedFile(path, str(error.strerror)))
                 continue
             if not stat.S_ISDIR(info.st_mode):
-                problem = "" if printable(item.name) == item.name else "its name is not UTF-8"
-                files.append(FoundFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
+                problem = "" if named else "its name is not UTF-8"
+                files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
                 continue
-            if printable(item.name) != item.name:
+            if not named:
                 raise InputError(f"The folder {path} in {folder} has a name that is not UTF-8. Rename it.")
             real = os.path.realpath(item.path)
             if not Path(real).is_relative_to(root):
-                files.append(FoundFile(path, "", _OUTSIDE))
+                files.append(ListedFile(path, problem=_OUTSIDE))
             elif real in real_folders:
-                files.append(FoundFile(path, "", "it is a link to a folder it is in"))
+                files.append(ListedFile(path, problem="it is a link to a folder it is in"))
             else:
                 folders.append(path)
                 waiting.append((f"{path}/", (*real_folders, real)))
@@ -120,19 +124,20 @@ def _walk_remote(folder: str) -> Tree:
     except (BeamIOError, ValueError) as error:
         needs = _NEEDS.get(folder.partition("://")[0], "")
         raise InputError(f"The data folder {folder} cannot be listed: {_cause(error)}. {needs}".rstrip()) from error
-    files: list[FoundFile] = []
+    files: list[ListedFile] = []
     folders: set[str] = set()
     hidden: set[str] = set()
     for item in found.metadata_list:
         path = item.path.removeprefix(root)
         parts = path.split("/")
-        first_hidden = next((i for i, part in enumerate(parts) if _is_hidden(part)), None)
-        if first_hidden is not None:
-            hidden.add("/".join(parts[: first_hidden + 1]))
+        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        concealed = next((up for up, part in zip([*parents, path], parts, strict=True) if _is_hidden(part)), None)
+        if concealed is not None:
+            hidden.add(concealed)
             continue
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        folders.update(parents)
         if parts[-1]:  # An object whose name ends in `/` stands for a folder.
-            files.append(FoundFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
+            files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
     if not files:
         raise InputError(f"The data folder {folder} does not exist, or is empty.")
     return Tree(sorted(files), sorted(folders), len(hidden))
@@ -144,60 +149,51 @@ def _cause(error: BaseException) -> str:
     return next((_cause(one) for one in within.values() if isinstance(one, BaseException)), str(error).rstrip("."))
 
 
-def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = ()) -> str:
+def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = ()) -> str:
     """A text that changes when any file is added, removed, renamed, moved to another class or rewritten.
 
-    TFX's own adds up sizes and whole seconds: it does not see an image that moved to another class.
-
-    Args:
-        folder: the data folder.
-        files: what is in it.
-        read: small files, relative to the folder, that count by their content.
+    TFX's own adds up sizes and full seconds: it does not see an image that moved to another class. The files `read`,
+    which describe the data, count by their content.
     """
-    digest, number = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path}\0{file.state}\n".encode())
-        number += 1
     for name in read:
-        digest.update(read_whole(folder, name))
-    return f"files:{number},sha256:{digest.hexdigest()}"
+        digest.update(read_bytes_of(folder, name))
+    return f"files:{len(files)},sha256:{digest.hexdigest()}"
 
 
 def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """The bytes of one file, at most as many as the limits allow and one more.
 
     Raises:
-        RejectedError: if it is a link out of the data folder, not a regular file, too large, or cannot be opened. Of a
-            remote file only the size is a reason: that a store does not answer says nothing about the picture, so
-            such errors are raised as they are, and stop the run once Beam has retried.
+        RejectedError: it is a link out of the data folder, not a regular file, too large, or cannot be opened. Of a
+            remote file only the size is a reason: that a store does not answer says nothing about the image, so such
+            errors are raised as they are, and stop the run once Beam has retried.
     """
     if is_remote(folder):
         with open_remote(f"{folder}/{path}") as file:
             return file.read(limits.file_bytes + 1)
     real = regular_file(folder, path)
-    try:
+    with _opening():
         size = real.stat().st_size
         if size > limits.file_bytes:
             raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
         return real.read_bytes()
-    except OSError as error:
-        raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
 
 
 def regular_file(folder: str, path: str) -> Path:
     """Where a file of a local folder lies, behind all links.
 
     Raises:
-        RejectedError: if it is a link out of the folder or one that is broken, or not a regular file.
+        RejectedError: it is a link out of the folder or one that is broken, or not a regular file.
     """
-    try:
+    with _opening():
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
         if not stat.S_ISREG(real.stat().st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
-    except OSError as error:
-        raise RejectedError("open", f"it cannot be opened: {error.strerror}") from error
     return real
 
 
@@ -207,34 +203,47 @@ def read_local(file: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     Raises:
         RejectedError: it cannot be opened, is no regular file, or is too large.
     """
-    try:
-        real = file.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
-        reason = error.strerror if isinstance(error, OSError) else "a link that leads to itself"
-        raise RejectedError("open", f"it cannot be opened: {reason}") from error
+    with _opening():
+        real = Path(os.path.realpath(file, strict=True))
     return read_file(str(real.parent), real.name, limits)
 
 
-def read_whole(folder: str, name: str) -> bytes:
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "a link that leads to itself" if error.errno == errno.ELOOP else error.strerror
+        raise RejectedError("open", f"it cannot be opened: {reason}") from error
+
+
+def read_bytes_of(folder: str, name: str) -> bytes:
     """The bytes of a file that describes the data, such as metadata.csv.
 
     Raises:
-        InputError: if it is not there, or if it is local, for what `regular_file` rejects or without permission.
+        InputError: it does not exist; or it is local, and `regular_file` rejects it or it cannot be read.
     """
     where = f"{folder}/{name}"
+    if not is_remote(folder) and not os.path.lexists(where):
+        raise InputError(f"There is no {where}.")
     try:
         if is_remote(folder):
             with open_remote(where) as file:
                 return file.read()
-        if not os.path.lexists(where):
-            raise InputError(f"There is no {where}.")
-        return regular_file(folder, name).read_bytes()
+        with _opening():
+            return regular_file(folder, name).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no {where}.") from error
-    except PermissionError as error:
-        raise InputError(f"{where} cannot be read: {error.strerror}.") from error
     except RejectedError as error:
         raise InputError(f"{where} cannot be read: {error.reason}.") from error
+
+
+def read_text(folder: str, name: str) -> str:
+    """The text of such a file. Raises InputError also if it is not UTF-8."""
+    try:
+        return read_bytes_of(folder, name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{folder}/{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
 
 
 def open_remote(url: str):

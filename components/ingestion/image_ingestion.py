@@ -1,7 +1,7 @@
 """The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
 The first reads and decodes each file, once; the second moves its Example to the split that was decided between them,
-when all pictures were known. TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner
+when all images were known. TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner
 holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
 image goes through a pass inside one fused stage, so memory does not grow with the images.
 """
@@ -11,54 +11,44 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar
 
 import apache_beam as beam
+import msgspec
 import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 from tfx.dsl.io import fileio
 
 from components.ingestion import image_records, slice_features
-from components.ingestion.image_folder import read_file
-from components.ingestion.image_layout import TFRECORDS, ListedFile, Listing
+from components.ingestion.image_folder import ListedFile, read_file
+from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import ReadImage, RejectedError, read_image
-from components.ingestion.image_splits import Facts
-from components.ingestion.slice_features import Edges
+from components.ingestion.image_splits import ImageFacts
+from components.ingestion.slice_features import BucketBoundaries
+from core import examples, tfrecords
 from core import slices as slice_names
-from core import tfrecords
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.artifacts.ingest_record import Reject
 from core.progress import ProgressCounter
+from core.settings.data import IngestionConfig
 
 _FACTS, _REJECTED = "facts", "rejected"
 _IMAGES = "images"
+
+T = TypeVar("T")
 
 
 class Ingest(beam.PTransform):
     """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
 
     In: a pipeline. Out: nothing; the files in the scratch folder are its effect: TFRecords (uncompressed: images are
-    compressed already, and gzip would take as long as decoding), and JSON lines of `Facts` and of rejects.
+    compressed already, and gzip would take as long as decoding), and JSON lines of `ImageFacts` and of `Reject`s, for
+    `read_facts`, `read_rejected` and `Distribute`.
     """
 
-    def __init__(
-        self, listing: Listing, group_by: str, scratch: str, edges: Edges, limits: ImageLimits = DEFAULT_LIMITS
-    ) -> None:
-        """Says what to read and where to write.
-
-        Args:
-            listing: what there is.
-            group_by: the column of its metadata whose value goes into the facts, or "".
-            scratch: a folder, for `read_facts`, `read_rejects` and `Distribute`.
-            edges: of the buckets that statistics fall into.
-            limits: what is over them is a reject.
-        """
+    def __init__(self, listing: Listing, config: IngestionConfig, scratch: str) -> None:
         super().__init__()
-        self._limits = limits
-        self._listing = listing
-        self._group_by = group_by
-        self._scratch = scratch
-        self._edges = edges
+        self._listing, self._config, self._scratch = listing, config, scratch
 
     def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
         read = (
@@ -67,15 +57,13 @@ class Ingest(beam.PTransform):
             | "Spread" >> ReshufflePerKey()
             | "WithoutKey" >> beam.Values()
             | "ReadImages"
-            >> beam.ParDo(ReadImages(self._listing, self._group_by, self._edges, self._limits)).with_outputs(
-                _FACTS, _REJECTED, main=_IMAGES
-            )
+            >> beam.ParDo(ReadImages(self._listing, self._config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
         )
         _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{self._scratch}/{_IMAGES}")
         for name in (_FACTS, _REJECTED):
             _ = (
                 read[name]
-                | f"ToJson[{name}]" >> beam.Map(json.dumps, ensure_ascii=False)
+                | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
                 | f"Write[{name}]" >> beam.io.WriteToText(f"{self._scratch}/{name}")
             )
         return beam.pvalue.PDone(pipeline)
@@ -84,15 +72,14 @@ class Ingest(beam.PTransform):
 class ReadImages(beam.DoFn):
     """Reads each file once.
 
-    In: a file and its metadata. Out: tf.Examples, serialised; to the output `facts` an image's `Facts`; to `rejected`
-    what cannot be used: {"path", "label", "stage", "reason"}.
+    In: a file and its metadata. Out: tf.Examples, serialized; to the output `facts` an image's `ImageFacts`; to
+    `rejected` a `Reject` of what cannot be used.
     """
 
-    def __init__(self, listing: Listing, group_by: str, edges: Edges, limits: ImageLimits) -> None:
-        self._edges, self._limits = edges, limits
+    def __init__(self, listing: Listing, config: IngestionConfig) -> None:
+        self._config = config
         self._folder = listing.folder
         self._names = listing.names if listing.layout == TFRECORDS else None
-        self._group_by = group_by
         self._total = None if self._names else len(listing.files)
 
     def setup(self) -> None:  # noqa: D102
@@ -100,19 +87,19 @@ class ReadImages(beam.DoFn):
 
     def process(self, element: tuple[ListedFile, dict[str, str]]) -> Iterator[bytes | TaggedOutput]:  # noqa: D102
         file, extra = element
-        for image_file, data in self._images(file):
+        limits = self._config.limits
+        for found, data in self._images(file):
             try:
-                if image_file.problem:
-                    raise RejectedError("find", image_file.problem)
-                data = read_file(self._folder, file.path, self._limits) if data is None else data
-                image = read_image(data, self._limits)
+                if found.problem:
+                    raise RejectedError("find", found.problem)
+                image = read_image(read_file(self._folder, file.path, limits) if data is None else data, limits)
             except RejectedError as error:
-                reject = {"path": image_file.path, "label": image_file.label}
-                yield TaggedOutput(_REJECTED, reject | {"stage": error.stage, "reason": error.reason})
+                yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
             else:
-                group = extra.get(self._group_by, "")
-                yield TaggedOutput(_FACTS, Facts.of(image_file.path, image_file.label, file.split, group, image))
-                yield make_example(image_file, image, extra, self._edges).SerializeToString()
+                group = extra.get(self._config.group_by or "", "")
+                facts = (found.path, found.label, file.split, group, image.sha256, image.pixels)
+                yield TaggedOutput(_FACTS, ImageFacts(*facts, *(image.likeness or ())))
+                yield make_example(found, image, extra, self._config.bucket_boundaries).SerializeToString()
             self._progress.add(1)
 
     def _images(self, file: ListedFile) -> Iterator[tuple[ListedFile, bytes | None]]:
@@ -121,7 +108,8 @@ class ReadImages(beam.DoFn):
             yield file, None
             return
         for record in image_records.read_records(self._folder, file.path, self._names):
-            yield ListedFile(record.path, record.label, "", record.problem, file.split), record.data
+            found = ListedFile(record.path, problem=record.problem, label=record.label, split=file.split)
+            yield found, record.data
 
 
 class Distribute(beam.PTransform):
@@ -130,20 +118,15 @@ class Distribute(beam.PTransform):
     In: a pipeline. Out: nothing; the splits' TFRecords are its effect.
     """
 
-    def __init__(self, scratch: str, splits_file: str, split_uris: dict[str, str], total: int) -> None:
-        """Says where things are.
-
-        Args:
-            scratch: `Ingest`'s.
-            splits_file: JSON, path -> split.
-            split_uris: name -> folder of the TFRecords.
-            total: number of images, for the progress.
-        """
+    def __init__(self, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
+        """Writes `splits`, path -> split, for the workers; `split_uris` are the folders of the splits' TFRecords."""
         super().__init__()
         self._shards = tfrecords.find(f"{scratch}/{_IMAGES}*")
-        self._splits_file = splits_file
+        self._splits_file = f"{scratch}/splits.json"
+        with fileio.open(self._splits_file, "wb") as file:
+            file.write(msgspec.json.encode(splits))
         self._split_uris = split_uris
-        self._total = total
+        self._total = len(splits)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
         routed = (
@@ -158,7 +141,7 @@ class Distribute(beam.PTransform):
 
 
 class _Route(beam.DoFn):
-    """A serialised tf.Example to the output named like its split."""
+    """A serialized tf.Example to the output named like its split."""
 
     def __init__(self, splits_file: str, total: int) -> None:
         self._splits_file = splits_file
@@ -170,20 +153,14 @@ class _Route(beam.DoFn):
         self._progress = ProgressCounter(self._total, "images", "into their splits")
 
     def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
-        features = tf.train.Example.FromString(serialized).features.feature
-        yield TaggedOutput(self._splits[features["image/path"].bytes_list.value[0].decode()], serialized)
+        yield TaggedOutput(self._splits[tfrecords.values(serialized)[examples.PATH].decode()], serialized)
         self._progress.add(1)
 
 
-def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str], edges: Edges) -> tf.train.Example:
-    """The raw tf.Example of one image; every feature has one value.
-
-    Args:
-        file: where it was found, and its label.
-        image: what was read.
-        extra: the metadata's columns.
-        edges: of the buckets that statistics fall into.
-    """
+def make_example(
+    file: ListedFile, image: ReadImage, extra: dict[str, str], boundaries: BucketBoundaries
+) -> tf.train.Example:
+    """The raw tf.Example of one image, whose metadata's columns are `extra`; every feature has one value."""
 
     def text(value: bytes | str) -> tf.train.Feature:
         encoded = value.encode() if isinstance(value, str) else value
@@ -192,17 +169,17 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str], edge
     def number(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
-    slices = {**slice_features.describe(image, edges), **extra}
+    slices = {**slice_features.describe(image, boundaries), **extra}
     features = {
-        "image/encoded": text(image.encoded),
-        "image/format": text(image.format),
-        "image/width": number(image.width),
-        "image/height": number(image.height),
-        "image/sha256": text(image.sha256),
-        "image/path": text(file.path),
-        "label": text(file.label),
+        examples.IMAGE: text(image.encoded),
+        examples.FORMAT: text(image.format),
+        examples.WIDTH: number(image.width),
+        examples.HEIGHT: number(image.height),
+        examples.SHA256: text(image.sha256),
+        examples.PATH: text(file.path),
+        examples.LABEL: text(file.label),
         **{
-            f"image/{name}": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+            examples.statistic(name): tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
             for name, value in image.statistics.items()
         },
         **{slice_names.feature_of(name): text(value) for name, value in slices.items()},
@@ -210,20 +187,20 @@ def make_example(file: ListedFile, image: ReadImage, extra: dict[str, str], edge
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def read_facts(scratch: str) -> Iterator[Facts]:
-    """What `Ingest` wrote of the images, in no order."""
-    return (Facts(*values) for values in _lines(f"{scratch}/{_FACTS}"))
+def read_facts(scratch: str) -> list[ImageFacts]:
+    """What `Ingest` wrote of the images, by path."""
+    return sorted(_lines(f"{scratch}/{_FACTS}", ImageFacts))
 
 
-def read_rejected(scratch: str) -> Iterator[dict[str, str]]:
-    """What `Ingest` wrote of the files that cannot be used, in no order."""
-    return _lines(f"{scratch}/{_REJECTED}")
+def read_rejected(scratch: str) -> list[Reject]:
+    """What `Ingest` wrote of the files that cannot be used, by path."""
+    return sorted(_lines(f"{scratch}/{_REJECTED}", Reject))
 
 
-def _lines(prefix: str) -> Iterator[Any]:
-    for path in sorted(fileio.glob(f"{prefix}*")):
+def _lines(prefix: str, of: type[T]) -> Iterator[T]:
+    for path in fileio.glob(f"{prefix}*"):
         with fileio.open(path) as file:
-            yield from (json.loads(line) for line in file)
+            yield from (msgspec.json.decode(line, type=of) for line in file)
 
 
 def _shuffled(listing: Listing) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:

@@ -1,24 +1,25 @@
-"""How a data folder says which class and split each image belongs to: the layout, detected or told, and its files."""
+"""How a data folder says which class and split each image belongs to: the layout, detected or given, and its files."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 from components.ingestion import image_folder, image_records
-from components.ingestion.image_folder import METADATA_NAMES, Tree, some
+from components.ingestion.image_folder import METADATA_NAMES, ListedFile, Tree, some
 from components.ingestion.image_metadata import LABEL_COLUMN, Metadata, has_labels, read_metadata
 from components.ingestion.image_records import Names
 from core.errors import InputError
+from core.settings.data import SPLITS
 
 AUTO = "auto"
 CLASS_FOLDERS = "class_folders"
 SPLIT_FOLDERS = "split_folders"
 METADATA = "metadata"
 TFRECORDS = "tfrecords"
-LAYOUTS = (AUTO, CLASS_FOLDERS, SPLIT_FOLDERS, METADATA, TFRECORDS)
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -27,30 +28,7 @@ SPLIT_NAMES = {
 }
 """What people call the splits, in lower case."""
 
-_EXPECTED = {
-    CLASS_FOLDERS: "Expected <data folder>/<class name>/<image files>, two classes or more.",
-    SPLIT_FOLDERS: "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more.",
-    METADATA: f"Expected metadata.csv or metadata.jsonl with file_name and {LABEL_COLUMN}, two labels or more.",
-}
 _OTHERWISE = "docs/data.md shows every layout; data.layout names one."
-
-
-class ListedFile(NamedTuple):
-    """One file that is to be read or rejected; in the layout `tfrecords`, one of many images.
-
-    Attributes:
-        path: relative to the data folder, with `/`.
-        label: its class; empty where there is none, and for files of many images.
-        state: size and time of change, for the fingerprint.
-        problem: why it cannot be read, known already from where it is or what it is called; else empty.
-        split: `train`, `eval` or `test` where the layout gives it; else empty.
-    """
-
-    path: str
-    label: str
-    state: str
-    problem: str = ""
-    split: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +37,8 @@ class Listing:
 
     Attributes:
         folder: the data folder.
-        layout: one of `LAYOUTS`, never `auto`.
-        files: sorted by path.
+        layout: `data.layout`, never `auto`.
+        files: that are to be read or rejected, sorted by path; in the layout `tfrecords` each of many images.
         metadata: further columns, which become slices.
         ignored: how many hidden files and folders, and files that describe the data, were passed over.
         nested: how many files lie in folders within a class folder.
@@ -81,7 +59,7 @@ class Listing:
     def given(self) -> tuple[str, ...]:
         """The splits that the layout gives, of train, eval and test; none if all are to be made."""
         found = {file.split for file in self.files if not file.problem}
-        return tuple(split for split in ("train", "eval", "test") if split in found)
+        return tuple(split for split in SPLITS if split in found)
 
     def classes(self) -> list[str]:
         """The names of the classes, sorted. TFRecords without a list of names are read for it, once."""
@@ -94,8 +72,7 @@ class Listing:
 
     def fingerprint(self) -> str:
         """A text that changes whenever what it would be read as does."""
-        found = (image_folder.FoundFile(file.path, file.state) for file in self.files)
-        return f"{self.layout},{image_folder.fingerprint(self.folder, found, self.described_by)}"
+        return f"{self.layout},{image_folder.fingerprint(self.folder, self.files, self.described_by)}"
 
     def describe(self) -> str:
         """In a line, for the console: the layout and how many files of what it gives."""
@@ -103,153 +80,140 @@ class Listing:
         unit = "TFRecord files" if self.layout == TFRECORDS else "files"
         within = f", {self.nested:,} of them in folders within the class folders" if self.nested else ""
         per_split = collections.Counter(file.split for file in usable)
+        title = _LAYOUTS[self.layout].title
         if self.given:
             counts = ", ".join(f"{split} {per_split[split]:,}" for split in self.given)
-            made = [split for split in ("train", "eval", "test") if split not in self.given]
-            missing = f"; {' and '.join(made)} made from train, by hashing" if made else ""
-            return f"{_SPOKEN[self.layout]}: {counts} {unit}{within}{missing}"
+            made = " and ".join(split for split in SPLITS if split not in self.given)
+            missing = f"; {made} made from train, by hashing" if made else ""
+            return f"{title}: {counts} {unit}{within}{missing}"
         classes = "" if self.layout == TFRECORDS else f" in {len({file.label for file in usable}):,} classes"
-        return f"{_SPOKEN[self.layout]}: {len(usable):,} {unit}{classes}{within}"
+        return f"{title}: {len(usable):,} {unit}{classes}{within}"
 
 
-_SPOKEN = {
-    CLASS_FOLDERS: "class folders",
-    SPLIT_FOLDERS: "pre-split folders",
-    METADATA: "labels in the metadata",
-    TFRECORDS: "TFRecords",
-}
+class _Folder(NamedTuple):
+    """A data folder, and how to read it; `nested`: also folders within a class folder."""
+
+    path: str
+    tree: Tree
+    metadata: str
+    """Name of the metadata file that the settings name, or ""."""
+    described: list[str]
+    """The metadata files in the folder, that one first."""
+    least_classes: int
+    nested: bool
 
 
 def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_classes: int = 2) -> Listing:
     """Lists a data folder. Nothing is opened but the files that describe the data.
 
-    Folders within a class folder are read only if the layout is told: where it is guessed, they may as well mean that
-    the data folder was given one level too high.
-
-    Args:
-        folder: the data folder, local or remote.
-        layout: one of `LAYOUTS`.
-        metadata: name of the metadata file in it, or "".
-        least_classes: how many it must have (TFRecords are not read for it).
+    Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
+    the data folder was given one level too high. For `least_classes` TFRecords are not read.
 
     Raises:
-        InputError: if there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`.
+        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`.
     """
     tree = image_folder.walk(folder)
-    described = [metadata, *(name for name in METADATA_NAMES if name != metadata)]
-    present = [name for name in described if any(file.path == name for file in tree.files)]
-    if metadata and metadata not in present:
+    names = [metadata, *(name for name in METADATA_NAMES if name != metadata)]
+    described = [name for name in names if any(file.path == name for file in tree.files)]
+    if metadata and metadata not in described:
         raise InputError(f"There is no {folder}/{metadata}. Write it, or set data.metadata to null.")
-    nested = layout != AUTO
-    if layout == AUTO:
-        layout = _detect(folder, tree, present)
-    if layout == TFRECORDS:
-        return _list_records(folder, tree)
-    if layout == METADATA:
-        return _list_by_metadata(folder, tree, present, least_classes)
-    return _list_class_folders(folder, tree, layout, metadata, least_classes, nested)
+    source = _Folder(folder, tree, metadata, described, least_classes, nested=layout != AUTO)
+    return _LAYOUTS[_detect(source) if layout == AUTO else layout].read(source)
 
 
-def _detect(folder: str, tree: Tree, described: Sequence[str]) -> str:
-    if any(image_records.is_record_file(file.path) for file in tree.files):
+def _detect(source: _Folder) -> str:
+    if any(image_records.is_record_file(file.path) for file in source.tree.files):
         return TFRECORDS
-    if any(has_labels(folder, name) for name in described):
+    if any(has_labels(source.path, name) for name in source.described):
         return METADATA
-    top = {path.split("/")[0] for path in tree.folders}
-    nested = {path.split("/")[0] for path in tree.folders if "/" in path}
-    if top and {name.lower() for name in top} <= SPLIT_NAMES.keys() and "train" in _splits(top) and nested == top:
-        return SPLIT_FOLDERS
-    return CLASS_FOLDERS
+    top = {path.split("/")[0] for path in source.tree.folders}
+    nested = {path.split("/")[0] for path in source.tree.folders if "/" in path}
+    splits = {SPLIT_NAMES.get(name.lower()) for name in top}
+    return SPLIT_FOLDERS if "train" in splits and None not in splits and nested == top else CLASS_FOLDERS
 
 
-def _splits(names: set[str]) -> dict[str, str]:
-    """Split -> what its folder is called here."""
-    return {SPLIT_NAMES[name.lower()]: name for name in sorted(names) if name.lower() in SPLIT_NAMES}
-
-
-def _list_class_folders(
-    folder: str, tree: Tree, layout: str, metadata: str, least_classes: int, nested: bool
-) -> Listing:
-    """`<class>/<file>`, or with splits `<split>/<class>/<file>`; `nested`: or deeper."""
+def _read_class_folders(source: _Folder, layout: str) -> Listing:
+    """`<class>/<file>`, or with splits `<split>/<class>/<file>`; or deeper, where that is allowed."""
     depth = 2 if layout == SPLIT_FOLDERS else 1
-    _check_folders(folder, tree, layout, depth, least_classes, nested)
-    ignored, deeper = tree.ignored, 0
+    _check_folders(source, layout, depth)
+    ignored, deeper = source.tree.ignored, 0
     files = []
-    beside = "the split folders" if depth == 2 else "the class folders"
-    for file in tree.files:
+    beside = f"it lies beside the {'split' if depth == 2 else 'class'} folders"
+    for file in source.tree.files:
         parts = file.path.split("/")
         split = SPLIT_NAMES[parts[0].lower()] if depth == 2 and len(parts) > 1 else ""
-        if parts[-1] in METADATA_NAMES or file.path == metadata:
+        if parts[-1] in METADATA_NAMES or file.path == source.metadata:
             ignored += 1
         elif len(parts) > depth:
             deeper += len(parts) > depth + 1
-            files.append(ListedFile(file.path, parts[depth - 1], file.state, file.problem, split))
+            files.append(file._replace(label=parts[depth - 1], split=split))
         else:
-            files.append(ListedFile(file.path, "", file.state, file.problem or f"it lies beside {beside}", split))
-    usable = (file.path for file in files)
-    described = (metadata,) if metadata else ()
-    return Listing(folder, layout, files, read_metadata(folder, metadata, usable), ignored, deeper, described)
+            files.append(file._replace(split=split, problem=file.problem or beside))
+    metadata = read_metadata(source.path, source.metadata, (file.path for file in files))
+    described = (source.metadata,) if source.metadata else ()
+    return Listing(source.path, layout, files, metadata, ignored, deeper, described)
 
 
-def _check_folders(folder: str, tree: Tree, layout: str, depth: int, least_classes: int, nested: bool) -> None:
-    expected = f"{_EXPECTED[layout]} {_OTHERWISE}"
-    too_deep = sorted({path for path in tree.folders if path.count("/") == depth})
-    if too_deep and not nested:
-        above = sorted({path.rsplit("/", 1)[0] for path in too_deep})
+def _check_folders(source: _Folder, layout: str, depth: int) -> None:
+    folder, tree = source.path, source.tree
+    expected = _LAYOUTS[layout].expected
+    too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
+    if too_deep and not source.nested:
+        above = too_deep[0].rsplit("/", 1)[0]
         raise InputError(
-            f"The class folder {above[0]} in {folder} holds folders itself ({some(too_deep)}). {expected} If those are "
-            f"the classes, give the folder they are in as the data folder; if all that is below {above[0]} is of that "
+            f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {expected} If those are "
+            f"the classes, give the folder they are in as the data folder; if all that is below {above} is of that "
             f"class, set data.layout to {layout}; else move the images up."
         )
     if depth == 2:
         tops = [path for path in tree.folders if "/" not in path]
-        strange = [name for name in tops if name.lower() not in SPLIT_NAMES]
-        twice = len({SPLIT_NAMES[name.lower()] for name in tops if name not in strange}) < len(tops) - len(strange)
-        if strange or twice or "train" not in _splits(set(tops)):
+        splits = [SPLIT_NAMES.get(name.lower()) for name in tops]
+        if None in splits or len(set(splits)) < len(splits) or "train" not in splits:
             raise InputError(f"{folder} holds the folders {some(tops)}. {expected}")
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
         raise InputError(f"{folder} holds {len(tree.files)} files and no folders of classes. {expected}")
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
-    for path in classes:
-        name = path.rsplit("/", 1)[-1]
+    names = [path.rsplit("/", 1)[-1] for path in classes]
+    for path, name in zip(classes, names, strict=True):
         _check_name(name, f"The class folder {name!r} in {folder}")
         if path not in filled:
             raise InputError(f"The class folder {path} in {folder} holds no files. Fill it or remove it. {expected}")
-    if len({path.rsplit("/", 1)[-1] for path in classes}) < least_classes:
-        raise InputError(f"{folder} holds only one class folder, {classes[0].rsplit('/', 1)[-1]}. {expected}")
+    if len(set(names)) < source.least_classes:
+        raise InputError(f"{folder} holds only one class folder, {names[0]}. {expected}")
 
 
-def _list_by_metadata(folder: str, tree: Tree, described: Sequence[str], least_classes: int) -> Listing:
+def _read_labeled_files(source: _Folder) -> Listing:
     """Files anywhere below the folder; the metadata says which class each is of."""
-    expected = f"{_EXPECTED[METADATA]} {_OTHERWISE}"
-    name = next((name for name in described if has_labels(folder, name)), None)
+    folder, expected = source.path, _LAYOUTS[METADATA].expected
+    name = next((name for name in source.described if has_labels(folder, name)), None)
     if name is None:
         raise InputError(f"{folder} holds no such file. {expected}")
-    others = [file for file in tree.files if file.path not in described]
+    others = [file for file in source.tree.files if file.path not in source.described]
     labels, rest = read_metadata(folder, name, (file.path for file in others)).without_labels()
-    for label in sorted(set(labels.values())):
-        _check_name(label or "x", f"The {LABEL_COLUMN} {label!r} in {folder}/{name}")
-    if len(set(labels.values()) - {""}) < least_classes:
+    distinct = set(labels.values()) - {""}
+    for label in sorted(distinct):
+        _check_name(label, f"The {LABEL_COLUMN} {label!r} in {folder}/{name}")
+    if len(distinct) < source.least_classes:
         raise InputError(f"{folder}/{name} has fewer than two labels. {expected}")
     files = []
     for file in others:
-        missing = f"{name} has no row for it" if file.path not in labels else f"its {LABEL_COLUMN} in {name} is empty"
+        missing = f"its {LABEL_COLUMN} in {name} is empty" if file.path in labels else f"{name} has no row for it"
         label = labels.get(file.path, "")
-        files.append(ListedFile(file.path, label, file.state, file.problem or ("" if label else missing)))
-    return Listing(folder, METADATA, files, rest, tree.ignored + len(described), described_by=(name,))
+        files.append(file._replace(label=label, problem=file.problem or ("" if label else missing)))
+    ignored = source.tree.ignored + len(source.described)
+    return Listing(folder, METADATA, files, rest, ignored, described_by=(name,))
 
 
-def _list_records(folder: str, tree: Tree) -> Listing:
+def _read_tfrecords(source: _Folder) -> Listing:
     """TFRecord files, whose folder or name may say which split they are."""
+    folder, tree = source.path, source.tree
     described = image_records.describing_files([file.path for file in tree.files])
     files = []
-    for file in tree.files:
-        if file.path in described:
-            continue
+    for file in (file for file in tree.files if file.path not in described):
         problem = "" if image_records.is_record_file(file.path) else "it is not a TFRecord file"
         split = image_records.split_in_name(file.path, SPLIT_NAMES)
-        files.append(ListedFile(file.path, "", file.state, file.problem or problem, split))
+        files.append(file._replace(split=split, problem=file.problem or problem))
     usable = [file for file in files if not file.problem]
     if not usable:
         raise InputError(f"{folder} holds no TFRecord files. {_OTHERWISE}")
@@ -270,3 +234,32 @@ def _list_records(folder: str, tree: Tree) -> Listing:
 def _check_name(name: str, what: str) -> None:
     if not name.isprintable() or name != name.strip():
         raise InputError(f"{what} cannot name a class: give it a name without line breaks and blanks at its ends.")
+
+
+class _Layout(NamedTuple):
+    """A layout: what it is called on the console, what a folder must hold, and how it is read."""
+
+    title: str
+    expected: str
+    read: Callable[[_Folder], Listing]
+
+
+_LAYOUTS = {
+    CLASS_FOLDERS: _Layout(
+        "class folders",
+        f"Expected <data folder>/<class name>/<image files>, two classes or more. {_OTHERWISE}",
+        functools.partial(_read_class_folders, layout=CLASS_FOLDERS),
+    ),
+    SPLIT_FOLDERS: _Layout(
+        "pre-split folders",
+        "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. " + _OTHERWISE,
+        functools.partial(_read_class_folders, layout=SPLIT_FOLDERS),
+    ),
+    METADATA: _Layout(
+        "labels in the metadata",
+        f"Expected metadata.csv or metadata.jsonl with file_name and {LABEL_COLUMN}, two labels or more. {_OTHERWISE}",
+        _read_labeled_files,
+    ),
+    TFRECORDS: _Layout("TFRecords", f"Expected TFRecord files. {_OTHERWISE}", _read_tfrecords),
+}
+"""By `data.layout`."""

@@ -11,11 +11,11 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from components.ingestion import slice_features
-from components.ingestion.image_folder import read_whole, some
+from components.ingestion.image_folder import read_bytes_of, read_text, some
 from core.errors import InputError
 
 LABEL_COLUMN = "label"
@@ -29,22 +29,21 @@ class Metadata:
 
     Attributes:
         columns: all but `file_name`, in order.
-        rows: path relative to the data folder -> a value for each column.
+        rows: path relative to the data folder -> column -> value.
     """
 
     columns: tuple[str, ...] = ()
-    rows: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rows: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def values(self, path: str) -> dict[str, str]:
-        """Column -> value for one file; every value is empty if the file has no row."""
-        return dict(zip(self.columns, self.rows.get(path, ("",) * len(self.columns)), strict=True))
+        """Column -> value for one file; empty where the file has no row, or its row not that column."""
+        row = self.rows.get(path, {})
+        return {column: row.get(column, "") for column in self.columns}
 
     def without_labels(self) -> tuple[dict[str, str], Metadata]:
         """The column `label`, as path -> label, and everything else."""
-        at = self.columns.index(LABEL_COLUMN)
-        rest = {path: (*values[:at], *values[at + 1 :]) for path, values in self.rows.items()}
-        labels = {path: values[at] for path, values in self.rows.items()}
-        return labels, Metadata((*self.columns[:at], *self.columns[at + 1 :]), rest)
+        labels = {path: row[LABEL_COLUMN] for path, row in self.rows.items()}
+        return labels, Metadata(tuple(c for c in self.columns if c != LABEL_COLUMN), self.rows)
 
 
 def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
@@ -56,78 +55,64 @@ def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
         known: the paths of all files in the data folder, relative to it.
 
     Raises:
-        InputError: if the file is missing, not UTF-8 or neither, lacks `file_name`, names a file that is not there or
+        InputError: the file is missing, not UTF-8 or neither, lacks `file_name`, names a file that is not there or
             names one twice, or has a column without a name, or one called like another or like one of
             `slice_features.NAMES`.
     """
     if not name:
         return Metadata()
     where = f"{folder}/{name}"
-    text = _text(folder, name)
-    columns, lines = _read_json_lines(where, text) if name.endswith(_JSON_LINES) else _read_csv(where, text)
-    rows: dict[str, tuple[str, ...]] = {}
-    for number, written, values in lines:
-        path = os.path.normpath(written.replace("\\", "/"))
+    read = _read_json_lines if name.endswith(_JSON_LINES) else _read_csv
+    header, lines = read(where, read_text(folder, name))
+    _check_columns(where, header)
+    rows: dict[str, dict[str, str]] = {}
+    for number, values in lines:
+        if len(values) != len(header):
+            raise InputError(f"{where}, line {number}: {len(values)} fields; the first line has {len(header)}.")
+        row = dict(zip(header, values, strict=True))
+        path = os.path.normpath(row.pop(_PATH).replace("\\", "/"))
         if path in rows:
             raise InputError(f"{where}, line {number}: a second row for {path}.")
-        rows[path] = values
+        rows[path] = row
     missing = sorted(rows.keys() - set(known))
     if missing:
         raise InputError(
             f"{where} names {len(missing)} files that are not in the data folder: {some(missing)}. {_PATH} is "
             "relative to the data folder, e.g. <class name>/<file>."
         )
-    return Metadata(columns, rows)
+    return Metadata(tuple(column for column in header if column != _PATH), rows)
 
 
 def has_labels(folder: str, name: str) -> bool:
     """Whether a file that may be metadata has the columns `file_name` and `label`, by its first line."""
-    text = read_whole(folder, name).decode("utf-8-sig", "replace")
+    first = read_bytes_of(folder, name).decode("utf-8-sig", "replace").split("\n", 1)[0]
     try:
-        first = text.split("\n", 1)[0]
         columns = json.loads(first) if name.endswith(_JSON_LINES) else next(csv.reader([first]), [])
-    except ValueError:
+    except (ValueError, RecursionError, csv.Error):
         return False
     return isinstance(columns, dict | list) and {_PATH, LABEL_COLUMN} <= set(columns)
 
 
-def _text(folder: str, name: str) -> str:
-    try:
-        return read_whole(folder, name).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{folder}/{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+_Table = tuple[Sequence[str], Iterable[tuple[int, Sequence[str]]]]
+"""The columns, and of each row its line and its values."""
 
 
-_Rows = Iterator[tuple[int, str, tuple[str, ...]]]
-
-
-def _read_csv(where: str, text: str) -> tuple[tuple[str, ...], _Rows]:
-    """The columns, and for every row its line, its file and its values."""
+def _read_csv(where: str, text: str) -> _Table:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
 
-    def rows() -> _Rows:
+    def rows() -> Iterator[tuple[int, list[str]]]:
         try:
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise InputError(
-                        f"{where}, line {reader.line_num}: {len(row)} fields; the first line has {len(header)}."
-                    )
-                if row:
-                    yield reader.line_num, row[at], (*row[:at], *row[at + 1 :])
+            yield from ((reader.line_num, row) for row in reader if row)
         except csv.Error as error:
             raise InputError(f"{where}, line {reader.line_num}: not CSV: {error}.") from error
 
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise InputError(f"{where}, line 1: not CSV: {error}.") from error
-    _check_columns(where, header)
-    at = header.index(_PATH)
-    return (*header[:at], *header[at + 1 :]), rows()
+    lines = rows()
+    _, header = next(lines, (1, []))
+    return header, lines
 
 
-def _read_json_lines(where: str, text: str) -> tuple[tuple[str, ...], _Rows]:
-    """As `_read_csv`; the columns are the keys of all lines, a key that a line lacks is empty there."""
+def _read_json_lines(where: str, text: str) -> _Table:
+    """The columns are the keys of all lines; a key that a line lacks is empty there."""
     records: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -139,28 +124,19 @@ def _read_json_lines(where: str, text: str) -> tuple[tuple[str, ...], _Rows]:
         if not isinstance(record, dict) or not isinstance(record.get(_PATH), str):
             raise InputError(f"{where}, line {number}: not an object with a text {_PATH}.")
         records.append((number, record))
-    names = list(dict.fromkeys(key for _, record in records for key in record)) or [_PATH]
-    _check_columns(where, names)
-    columns = tuple(name for name in names if name != _PATH)
-
-    def rows() -> _Rows:
-        for number, record in records:
-            yield number, record[_PATH], tuple(_as_text(where, number, record.get(name)) for name in columns)
-
-    return columns, rows()
+    columns = list(dict.fromkeys(key for _, record in records for key in record)) or [_PATH]
+    return columns, ((n, [_as_text(where, n, record.get(name)) for name in columns]) for n, record in records)
 
 
 def _as_text(where: str, number: int, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
+    if value is None or isinstance(value, str):
+        return value or ""
     if isinstance(value, int | float):  # and so bool: written as JSON writes it
         return json.dumps(value)
     raise InputError(f"{where}, line {number}: {json.dumps(value)[:60]} is neither text nor a number.")
 
 
-def _check_columns(where: str, columns: list[str]) -> None:
+def _check_columns(where: str, columns: Sequence[str]) -> None:
     if _PATH not in columns:
         raise InputError(f"{where} has no column {_PATH}; its first line is {','.join(columns)!r}.")
     taken = set(slice_features.NAMES) & set(columns)

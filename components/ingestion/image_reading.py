@@ -1,4 +1,4 @@
-"""One image file's bytes in, a picture TensorFlow is known to read right (or the reason it cannot be used) out.
+"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out.
 
 Pure functions on bytes: no TFX, no Beam, no file system.
 """
@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
 _KEPT_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "GIF": "gif", "BMP": "bmp"}
 _LOSSY_FORMATS = ("JPEG", "MPO")
 
-# libjpeg's fast DCT, which TensorFlow uses, differs from Pillow's slow one by about 1 grey level of 255 on average.
+# libjpeg's fast DCT, which TensorFlow uses, differs from Pillow's slow one by about 1 gray level of 255 on average.
 _LOSSY_TOLERANCE = 3.0
 
 # What Pillow's plug-ins raise for malformed files: it has no common base (damaged files of every format show these).
@@ -63,7 +63,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the turn that makes the picture upright (CIPA DC-008, 4.6.4.A)."""
+"""EXIF orientation -> the turn that makes the image upright (CIPA DC-008, 4.6.4.A)."""
 
 
 class RejectedError(Exception):
@@ -91,7 +91,7 @@ class ReadImage:
         width: pixels, upright.
         height: pixels, upright.
         sha256: of the file's bytes, 64 hexadecimal digits.
-        statistics: what the picture is like, as `image_statistics.measure` says.
+        statistics: what the image is like, as `image_statistics.measure` says.
         pixels: SHA-256 of size and RGB pixels, 64 hexadecimal digits: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
     """
@@ -113,7 +113,7 @@ class _Decoded(NamedTuple):
     data: bytes
     format: str
     """As Pillow calls it."""
-    picture: Image.Image
+    image: Image.Image
     """Upright, as `L` or `RGB`."""
     orientation: int
     """What EXIF says of the pixels as they are stored."""
@@ -124,7 +124,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
     """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
-    their EXIF, makes the same picture of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
+    their EXIF, makes the same image of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
     a PNG of the first frame. So what passes here can be decoded by Transform, the Trainer and the exported model.
 
     Args:
@@ -136,17 +136,17 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
     """
     decoded = _decode(data, limits)
     encoded, stored_format = _as_read_right(decoded, limits)
-    picture = decoded.picture
+    image = decoded.image
     return ReadImage(
         encoded=encoded,
         format=stored_format,
         file_format=decoded.format.lower(),
-        width=picture.width,
-        height=picture.height,
+        width=image.width,
+        height=image.height,
         sha256=hashlib.sha256(data).hexdigest(),
-        statistics=image_statistics.measure(picture),
-        pixels=hashlib.sha256(b"%d %d " % picture.size + picture.convert("RGB").tobytes()).hexdigest(),
-        likeness=near_duplicates.describe(picture),
+        statistics=image_statistics.measure(image),
+        pixels=hashlib.sha256(b"%d %d " % image.size + image.convert("RGB").tobytes()).hexdigest(),
+        likeness=near_duplicates.describe(image),
     )
 
 
@@ -157,18 +157,17 @@ def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 
 def statistics_of(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, float]:
     """`read_image(data, limits).statistics`, for less work."""
-    return image_statistics.measure(_decode(data, limits).picture)
+    return image_statistics.measure(_decode(data, limits).image)
 
 
 def upright(image: Image.Image) -> Image.Image:
     """The image in 8 bits, turned as its EXIF says: as people see it, and the exported model."""
-    turn = _UPRIGHT.get(_orientation(image))
-    picture = in_eight_bits(image)
-    return picture if turn is None else picture.transpose(turn)
+    turn, shown = _UPRIGHT.get(_orientation(image)), in_eight_bits(image)
+    return shown if turn is None else shown.transpose(turn)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
-    """The image as 8-bit grey or RGB; of more bits the upper 8, where Pillow's own conversion clips.
+    """The image as 8-bit gray or RGB; of more bits the upper 8, where Pillow's own conversion clips.
 
     A TIFF's BitsPerSample (12 or 16) and PhotometricInterpretation (0: the lowest value is white) are heeded, as Pillow
     heeds them in 8 bits only (TIFF 6.0, section 8).
@@ -187,41 +186,32 @@ def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
         raise RejectedError("open", "the file is empty")
     if len(data) > limits.file_bytes:
         raise RejectedError("limits", f"more than {limits.max_file_mb:g} MB")
-    _refuse_hidden_costs(data, limits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
         image = _open(data, limits)
         try:
             image.load()
             if image.mode in ("I", "F"):
-                kind = "signed" if _is_signed(image) else "32-bit"
+                signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
                 raise RejectedError(
-                    "decode", f"{kind} pixels have no defined black and white; save it with 8 or 16 bits, unsigned"
+                    "decode",
+                    f"{'signed' if signed else '32-bit'} pixels have no defined black and white; save it with 8 or 16 "
+                    "bits, unsigned",
                 )
             # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
             one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
             return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
         except _MALFORMED as error:
-            raise RejectedError("decode", f"truncated or corrupt: {error}") from error
-
-
-def _is_signed(image: Image.Image) -> bool:
-    return getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
-
-
-def _refuse_hidden_costs(data: bytes, limits: ImageLimits) -> None:
-    try:
-        problem = decode_cost.find(data, limits)
-    except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {error}") from error
-    if problem:
-        raise RejectedError("limits", problem)
+            raise RejectedError("decode", f"truncated or corrupt: {_cause(error)}") from error
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     """Reads the header only."""
     most = f"more than {limits.max_megapixels:g} million pixels"
     try:
+        excess = decode_cost.excess(data, limits)
+        if excess:
+            raise RejectedError("limits", excess)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         names = ", ".join(FORMATS)
@@ -229,13 +219,18 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except Image.DecompressionBombError:
         raise RejectedError("limits", most) from None
     except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {error}") from error
+        raise RejectedError("identify", f"damaged in its header: {_cause(error)}") from error
     size = f"{image.width} x {image.height}"
     if image.width * image.height > limits.pixels:
         raise RejectedError("limits", f"{size} is {most}")
     if max(image.size) > MAX_SIDE:
         raise RejectedError("limits", f"{size} has a side longer than {MAX_SIDE} pixels")
     return image
+
+
+def _cause(error: Exception) -> str:
+    """What Pillow says; some of its errors have no text."""
+    return str(error) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:
@@ -251,14 +246,14 @@ def _as_read_right(decoded: _Decoded, limits: ImageLimits) -> tuple[bytes, str]:
     """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
     if decoded.format in _KEPT_FORMATS and decoded.one_frame and _tensorflow_agrees(decoded, limits):
         return decoded.data, _KEPT_FORMATS[decoded.format]
-    return _encode_png(decoded.picture), "png"
+    return _encode_png(decoded.image), "png"
 
 
 def _tensorflow_agrees(decoded: _Decoded, limits: ImageLimits) -> bool:
-    """Whether TensorFlow sees the same picture: exactly, or for lossy formats but for the decoder's rounding.
+    """Whether TensorFlow sees the same image: exactly, or for lossy formats but for the decoder's rounding.
 
     What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count. Nor does one it
-    turns otherwise, such as a JPEG with its EXIF behind much else: of a plain picture the pixels might not tell.
+    turns otherwise, such as a JPEG with its EXIF behind much else: of a plain image the pixels might not tell.
     """
     import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
 
@@ -266,10 +261,10 @@ def _tensorflow_agrees(decoded: _Decoded, limits: ImageLimits) -> bool:
         problem, orientation, pixels = (value.numpy() for value in _graph(limits)(decoded.data))
     except tf.errors.InvalidArgumentError:
         return False
-    picture = decoded.picture
-    if problem or orientation != decoded.orientation or pixels.shape[:2] != (picture.height, picture.width):
+    image = decoded.image
+    if problem or orientation != decoded.orientation or pixels.shape[:2] != (image.height, image.width):
         return False
-    difference = ImageStat.Stat(ImageChops.difference(Image.fromarray(pixels), picture.convert("RGB")))
+    difference = ImageStat.Stat(ImageChops.difference(Image.fromarray(pixels), image.convert("RGB")))
     if decoded.format in _LOSSY_FORMATS:
         return max(difference.mean) <= _LOSSY_TOLERANCE
     return max(highest for _, highest in difference.extrema) == 0
@@ -292,8 +287,8 @@ def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
     return read
 
 
-def _encode_png(picture: Image.Image) -> bytes:
-    picture.info = {}  # No colour profile or text: nothing downstream reads them.
+def _encode_png(image: Image.Image) -> bytes:
+    image.info = {}  # No color profile or text: nothing downstream reads them.
     target = io.BytesIO()
-    picture.save(target, "PNG", compress_level=1)  # A third of the time of the default, for 1 % more bytes.
+    image.save(target, "PNG", compress_level=1)  # A third of the time of the default, for 1 % more bytes.
     return target.getvalue()

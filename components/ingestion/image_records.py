@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.ingestion.image_folder import is_remote, open_remote, read_whole, regular_file
+from components.ingestion.image_folder import is_remote, open_remote, read_text, regular_file
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 
@@ -78,12 +78,7 @@ def is_record_file(path: str) -> bool:
 
 
 def split_in_name(path: str, splits: Mapping[str, str]) -> str:
-    """The split that the first folder is called after, or the file: `flowers-train.tfrecord-00000-of-00004`; else "".
-
-    Args:
-        path: relative to the data folder.
-        splits: what splits may be called -> the split.
-    """
+    """The split that names the first folder or the file, as `flowers-train.tfrecord-00000-of-00004`; else ""."""
     folder, slash, _ = path.partition("/")
     if slash and folder.lower() in splits:
         return splits[folder.lower()]
@@ -105,15 +100,16 @@ def read_names(folder: str, described: Sequence[str]) -> Names:
     """
     names = Names()
     if _TFDS_INFO in described:
-        info = json.loads(read_whole(folder, _TFDS_INFO))
-        keys = [item.get("featureKey") for item in info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])]
-        if len(keys) != 2 or not all(keys):
-            raise InputError(f"{folder}/{_TFDS_INFO} names no image and label (supervisedKeys): it is no labelled set.")
-        names = Names((keys[0],), keys[1])
+        try:
+            image, label = json.loads(read_text(folder, _TFDS_INFO))["supervisedKeys"]["tuple"]["items"]
+            names = Names((str(image["featureKey"]),), str(label["featureKey"]))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            where = f"{folder}/{_TFDS_INFO}"
+            raise InputError(f"{where} names no image and label (supervisedKeys): it is no labeled set.") from error
     file = next((name for name in (f"{names.label}{_TFDS_LABELS}", LABELS_FILE) if name in described), None)
     if file is None:
         return names
-    labels = read_whole(folder, file).decode("utf-8").splitlines()
+    labels = read_text(folder, file).splitlines()
     if not labels or "" in labels or len(set(labels)) < len(labels):
         raise InputError(f"{folder}/{file} must hold a name a line, no two the same.")
     return dataclasses.replace(names, labels=tuple(labels))
@@ -173,17 +169,17 @@ def _label(feature: tf.train.Feature, names: Names) -> tuple[str, str]:
 
 
 def _records(folder: str, path: str) -> Iterator[bytes]:
-    compression = "GZIP" if path.endswith(".gz") else ""
+    compression, opened = ("GZIP", gzip.open) if path.endswith(".gz") else ("", open)
     with _local(folder, path) as file:
-        whole, damage = _whole_records(file, gzip.open if compression else open)
+        undamaged, damage = _count_records(file, opened)
         records = tf.data.TFRecordDataset(file, compression, buffer_size=2**20)
-        yield from records.take(whole).as_numpy_iterator()
+        yield from records.take(undamaged).as_numpy_iterator()
     if damage:
         raise _DamagedError(damage)
 
 
-def _whole_records(file: str, opened: Callable[..., Any]) -> tuple[int, str]:
-    """How many records are whole by their lengths, and what is wrong behind them.
+def _count_records(file: str, opened: Callable[..., Any]) -> tuple[int, str]:
+    """How many records are undamaged by their lengths, and what is wrong behind them.
 
     TensorFlow makes room for as many bytes as a record claims to have, and ends the process if there are not so many
     (core/lib/io/record_reader.cc). A record is its length, a checksum, its data and another checksum.

@@ -1,29 +1,26 @@
-"""Which split each image goes to, so that no picture is in two: the identical, the near-identical, a group.
+"""Which split each image goes to, so that no image is in two: the identical, the near-identical, a group.
 
 Everything that belongs together is a connected component of images: of the same pixels, of the same group
-(`data.group_by`), or near-duplicates. A component has one split, which the hash of one of its members decides: so a
-picture stays in its split as the data grow, unless something arrives that ties it to another.
+(`data.group_by`), or near-duplicates. A component has one split, which the hash of one of its members decides: so an
+image stays in its split as the data grow, unless something arrives that ties it to another.
 """
 
 from __future__ import annotations
 
-import base64
 import bisect
 import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from components.ingestion import near_duplicates
-from components.ingestion.image_reading import ReadImage
-
-IDENTICAL, NEAR, GROUP = "identical", "near", "group"
+from core.artifacts.ingest_record import DuplicateGroup
 
 
-class Facts(NamedTuple):
+class ImageFacts(NamedTuple):
     """What is kept of an image to find those it belongs with; some 500 bytes.
 
     Attributes:
@@ -32,9 +29,9 @@ class Facts(NamedTuple):
         split: that the layout gives, or "".
         group: its value of `data.group_by`, or "".
         sha256: of the file.
-        pixels: of the pixels.
-        hash: `near_duplicates.describe`'s, 16 hexadecimal digits; "" if it has none.
-        thumbnail: `near_duplicates.describe`'s, in base64.
+        pixels: SHA-256 of the pixels.
+        hash: `near_duplicates.describe`'s; None if it has none.
+        thumbnail: likewise.
     """
 
     path: str
@@ -43,37 +40,8 @@ class Facts(NamedTuple):
     group: str
     sha256: str
     pixels: str
-    hash: str
-    thumbnail: str
-
-    @classmethod
-    def of(cls, path: str, label: str, split: str, group: str, image: ReadImage) -> Facts:
-        """Of an image that was read."""
-        number, thumbnail = image.likeness or (None, b"")
-        digits = "" if number is None else f"{number:016x}"
-        return cls(
-            path, label, split, group, image.sha256, image.pixels, digits, base64.b64encode(thumbnail).decode("ascii")
-        )
-
-
-class Duplicates(NamedTuple):
-    """Images that show the same, or that are one group in several of the splits that the layout gives.
-
-    Attributes:
-        kind: `identical` pixels, `near`-duplicates (of which some may be identical), or `group`.
-        paths: sorted.
-        labels: the class of each.
-        splits: the split of each.
-    """
-
-    kind: str
-    paths: list[str]
-    labels: list[str]
-    splits: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a line of JSON."""
-        return self._asdict()
+    hash: int | None = None
+    thumbnail: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +54,10 @@ class Assignment:
     """
 
     splits: dict[str, str]
-    duplicates: list[Duplicates]
+    duplicates: list[DuplicateGroup]
 
 
-def assign(facts: Iterable[Facts], weights: dict[str, int], distance: int | None) -> Assignment:
+def assign(facts: Iterable[ImageFacts], weights: dict[str, int], distance: int | None) -> Assignment:
     """Decides the splits.
 
     Splits that the layout gives are kept as they are. Those it does not give are made from its training images, in
@@ -130,17 +98,17 @@ def _chains(numbers: np.ndarray) -> np.ndarray:
     return np.stack([order[:-1][same], order[1:][same]], axis=1)
 
 
-def _near(images: Sequence[Facts], identical: np.ndarray, distance: int) -> np.ndarray:
+def _near(images: Sequence[ImageFacts], identical: np.ndarray, distance: int) -> np.ndarray:
     """Edges between near-duplicates; of identical images only the first is looked at."""
     _, first = np.unique(identical, return_index=True)
-    chosen = np.array([place for place in first if images[place].hash], np.int64)
-    hashes = np.array([int(images[place].hash, 16) for place in chosen], np.uint64)
-    encoded = b"".join(base64.b64decode(images[place].thumbnail) for place in chosen)
-    thumbnails = np.frombuffer(encoded, np.uint8).reshape(len(chosen), near_duplicates.THUMBNAIL**2)
-    return chosen[near_duplicates.pairs(hashes, thumbnails, distance)]
+    chosen = np.array([place for place in first if images[place].hash is not None], np.int64)
+    hashes = np.array([images[place].hash for place in chosen], np.uint64)
+    thumbnails = np.frombuffer(b"".join(images[place].thumbnail for place in chosen), np.uint8)
+    shape = len(chosen), near_duplicates.THUMBNAIL**2
+    return chosen[near_duplicates.pairs(hashes, thumbnails.reshape(shape), distance)]
 
 
-def _splits(images: Sequence[Facts], together: np.ndarray, weights: dict[str, int]) -> list[str]:
+def _splits(images: Sequence[ImageFacts], together: np.ndarray, weights: dict[str, int]) -> list[str]:
     given = {image.split for image in images} - {""}
     free = {split: weight for split, weight in weights.items() if split not in given or split == "train"}
     names, ends = list(free), list(itertools.accumulate(free.values()))
@@ -161,27 +129,28 @@ def _splits(images: Sequence[Facts], together: np.ndarray, weights: dict[str, in
 
 
 def _duplicates(
-    images: Sequence[Facts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray, groups: np.ndarray
-) -> list[Duplicates]:
+    images: Sequence[ImageFacts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray, groups: np.ndarray
+) -> list[DuplicateGroup]:
     found = []
-    for kind, numbers in ((IDENTICAL, identical), (NEAR, alike), (GROUP, groups)):
+    kinds: tuple[tuple[Literal["identical", "near", "group"], np.ndarray], ...]
+    kinds = (("identical", identical), ("near", alike), ("group", groups))
+    for kind, numbers in kinds:
         order = np.argsort(numbers, kind="stable")
         order = order[numbers[order] >= 0]
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-2))
         for places in np.split(order, starts[1:]) if len(order) else []:
             members = places.tolist()
-            told = {
-                IDENTICAL: len(members) > 1,
-                NEAR: len(set(identical[places].tolist())) > 1,
-                GROUP: len({splits[m] for m in members}) > 1,
+            group = DuplicateGroup(
+                kind,
+                [images[m].path for m in members],
+                [images[m].label for m in members],
+                [splits[m] for m in members],
+            )
+            worth = {
+                "identical": len(members) > 1,
+                "near": len(set(identical[places].tolist())) > 1,
+                "group": group.leaks,
             }
-            if told[kind]:
-                found.append(
-                    Duplicates(
-                        kind,
-                        [images[m].path for m in members],
-                        [images[m].label for m in members],
-                        [splits[m] for m in members],
-                    )
-                )
-    return sorted(found, key=lambda duplicates: (duplicates.paths[0], duplicates.kind))
+            if worth[kind]:
+                found.append(group)
+    return sorted(found, key=lambda group: (group.paths[0], group.kind))

@@ -1,36 +1,36 @@
-"""What a picture is like, in numbers: computed from the decoded picture, for slices that need no metadata."""
+"""What an image is like, in numbers: computed from the decoded image, for slices that need no metadata."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colourfulness")
+STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colorfulness")
 """Names of what `measure` gives."""
 
-_SIDE = 256  # pixels: sharpness of large and small pictures is compared at the size people look at them
+_SIDE = 256  # pixels: sharpness of large and small images is compared at the size people look at them
 
 
-def measure(picture: Image.Image) -> dict[str, float]:
-    """The statistics of one picture, all but `resolution` at a longer side of at most 256 pixels.
+def measure(image: Image.Image) -> dict[str, float]:
+    """The statistics of one image, all but `resolution` at a longer side of at most 256 pixels.
 
     Args:
-        picture: as `L` or `RGB`.
+        image: as `L` or `RGB`.
 
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R
         601-2), from 0 to 1; `sharpness`, the variance of the Laplacian of luma (Pech-Pacheco et al. 2000), of 0 to 255;
-        `colourfulness` after Hasler and Suesstrunk (2003): 0 is grey, above 80 is vivid.
+        `colorfulness` after Hasler and Suesstrunk (2003): 0 is gray, above 80 is vivid.
     """
-    small = picture.copy()
+    small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     luma = np.asarray(small.convert("L"), np.float64)
     return {
-        "resolution": picture.width * picture.height / 1e6,
+        "resolution": image.width * image.height / 1e6,
         "brightness": float(luma.mean() / 255),
         "contrast": float(luma.std() / 255),
         "sharpness": _sharpness(luma),
-        "colourfulness": _colourfulness(np.asarray(small.convert("RGB"), np.float64)),
+        "colorfulness": _colorfulness(np.asarray(small.convert("RGB"), np.float64)),
     }
 
 
@@ -42,7 +42,7 @@ def _sharpness(luma: np.ndarray) -> float:
     return float((around - 4 * luma[1:-1, 1:-1]).var())
 
 
-def _colourfulness(rgb: np.ndarray) -> float:
+def _colorfulness(rgb: np.ndarray) -> float:
     red, green, blue = np.moveaxis(rgb, -1, 0)
     yellow_blue, red_green = (red + green) / 2 - blue, red - green
     spread = np.hypot(red_green.std(), yellow_blue.std())

@@ -1,7 +1,7 @@
-"""Which pictures show the same: a perceptual hash finds the candidates, a thumbnail confirms them.
+"""Which images show the same: a perceptual hash finds the candidates, a thumbnail confirms them.
 
 The hash is pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"): the signs of the
-lowest 8 x 8 DCT coefficients of the grey picture at 32 x 32, about their median. Pictures that differ in a few bits are
+lowest 8 x 8 DCT coefficients of the gray image at 32 x 32, about their median. Images that differ in a few bits are
 candidates; they count as near-duplicates if also their 16 x 16 thumbnails correlate, which is blind to brightness and
 contrast, but tells two drawings of the same digit apart, where the hash alone does not.
 """
@@ -22,15 +22,15 @@ THUMBNAIL = 16
 
 _SIDE, _LOW, _BITS = 32, 8, 64
 _CORRELATED = 0.994
-_FLAT = 2.0  # grey levels: a picture of one colour has no structure to compare
-_NEIGHBOURS = 100
+_FLAT = 2.0  # gray levels: an image of one color has no structure to compare
+_NEIGHBORS = 100
 _CHUNK = 1 << 14
 
 
-def describe(picture: Image.Image) -> tuple[int, bytes] | None:
-    """The hash, 64 bits, and the thumbnail, `THUMBNAIL`² grey levels; None for a picture of (almost) one colour."""
-    grey = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    pixels = np.asarray(grey, np.float32)
+def describe(image: Image.Image) -> tuple[int, bytes] | None:
+    """The hash, 64 bits, and the thumbnail, `THUMBNAIL`² gray levels; None for an image of (almost) one color."""
+    gray = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    pixels = np.asarray(gray, np.float32)
     if pixels.std() < _FLAT:
         return None
     low = dctn(pixels)[:_LOW, :_LOW]
@@ -43,10 +43,10 @@ def describe(picture: Image.Image) -> tuple[int, bytes] | None:
 def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarray:
     """Pairs of near-duplicates: not all, but enough that whatever is tied by any chain of them is tied by these.
 
-    Hashes that differ in at most d bits agree on at least two of d + 2 bands, so only pictures that share two bands are
+    Hashes that differ in at most d bits agree on at least two of d + 2 bands, so only images that share two bands are
     compared (multi-index hashing, Norouzi et al. 2012): with d = 6 and hashes as if random, one pair in 2340. Where
-    more than `_NEIGHBOURS` share them, as the frames of a film do, each is compared with that many next to it in the
-    order of the hashes, so the work stays in proportion to the pictures.
+    more than `_NEIGHBORS` share them, as the frames of a film do, each is compared with that many next to it in the
+    order of the hashes, so the work stays in proportion to the images.
 
     Args:
         hashes: uint64 [n].
@@ -88,7 +88,7 @@ def components(number: int, edges: np.ndarray) -> np.ndarray:
 def _within_runs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All pairs of places that hold the same key, of sorted keys; `_CHUNK` pairs at a time."""
     ends = np.searchsorted(keys, keys, side="right")
-    partners = np.minimum(ends - np.arange(len(keys)) - 1, _NEIGHBOURS)  # those after each place, in its run
+    partners = np.minimum(ends - np.arange(len(keys)) - 1, _NEIGHBORS)  # those after each place, in its run
     done = np.concatenate([[0], np.cumsum(partners)])
     for start in range(0, int(done[-1]), _CHUNK):
         number = np.arange(start, min(start + _CHUNK, int(done[-1])))
@@ -102,9 +102,9 @@ def _bit_count(values: np.ndarray) -> np.ndarray:
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Of each row with the same row of the other: float32 [m]."""
-    normalised = []
+    normalized = []
     for rows in (first, second):
-        centred = rows.astype(np.float32)
-        centred -= centred.mean(axis=1, keepdims=True)
-        normalised.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1.0))
-    return (normalised[0] * normalised[1]).sum(axis=1)
+        centered = rows.astype(np.float32)
+        centered -= centered.mean(axis=1, keepdims=True)
+        normalized.append(centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1.0))
+    return (normalized[0] * normalized[1]).sum(axis=1)

@@ -1,14 +1,12 @@
 """What an image is like, in a few words each: slices that need no metadata.
 
-Statistics fall into three buckets of as many images each, whose edges are measured when a data set is first seen and
-then kept in its schema: `brightness=dark (<0.31)` means the same in every run.
+Statistics fall into three buckets of as many images each, whose boundaries are measured when a data set is first seen
+and then kept in its schema: `brightness=dark (<0.31)` means the same in every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from components.ingestion.image_reading import ReadImage
 from components.ingestion.image_statistics import STATISTICS
@@ -19,22 +17,21 @@ SQUARE_WITHIN = 1.1
 NAMES = (*STATISTICS, "aspect", "format")
 """The features every image has; columns of metadata.csv must be called something else."""
 
-Edges = Mapping[str, Sequence[float]]
-"""Statistic -> where its buckets end, ascending; at most two numbers."""
+BucketBoundaries = Mapping[str, Sequence[float]]
+"""Statistic -> where its buckets end, ascending; at most two numbers, none where all images are in one bucket."""
 
 _WORDS = {
     "resolution": ("small", "medium", "large"),
     "brightness": ("dark", "medium", "bright"),
     "contrast": ("low", "medium", "high"),
     "sharpness": ("soft", "medium", "sharp"),
-    "colourfulness": ("muted", "medium", "vivid"),
+    "colorfulness": ("muted", "medium", "vivid"),
 }
-_DIGITS = 3
 
 
-def describe(image: ReadImage, edges: Edges) -> dict[str, str]:
+def describe(image: ReadImage, boundaries: BucketBoundaries) -> dict[str, str]:
     """The image's value for each of `NAMES`: all from what was read anyway, nothing is decoded again."""
-    buckets = {name: bucket(name, image.statistics[name], edges.get(name, ())) for name in STATISTICS}
+    buckets = {name: bucket(name, image.statistics[name], boundaries.get(name, ())) for name in STATISTICS}
     return {**buckets, "aspect": aspect(image.width, image.height), "format": image.file_format}
 
 
@@ -45,22 +42,13 @@ def aspect(width: int, height: int) -> str:
     return "portrait" if height > width else "landscape"
 
 
-def bucket(name: str, value: float, edges: Sequence[float]) -> str:
+def bucket(name: str, value: float, boundaries: Sequence[float]) -> str:
     """The bucket of a value: `dark (<0.31)`, `medium (0.31 to 0.52)`, `bright (>=0.52)`; `all` where there is one."""
     low, middle, high = _WORDS[name]
-    if not edges:
+    if not boundaries:
         return "all"
-    if value < edges[0]:
-        return f"{low} (<{edges[0]:g})"
-    if value >= edges[-1]:
-        return f"{high} (>={edges[-1]:g})"
-    return f"{middle} ({edges[0]:g} to {edges[-1]:g})"
-
-
-def edges_between(values: Sequence[float]) -> list[float]:
-    """Where thirds of the values end, to three digits; fewer edges where many values are equal."""
-    if len(values) == 0:
-        return []
-    thirds = np.quantile(values, [1 / 3, 2 / 3], method="higher")
-    rounded = sorted({float(f"{edge:.{_DIGITS}g}") for edge in thirds})
-    return [edge for edge in rounded if min(values) < edge <= max(values)]
+    if value < boundaries[0]:
+        return f"{low} (<{boundaries[0]:g})"
+    if value >= boundaries[-1]:
+        return f"{high} (>={boundaries[-1]:g})"
+    return f"{middle} ({boundaries[0]:g} to {boundaries[-1]:g})"

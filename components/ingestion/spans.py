@@ -11,30 +11,17 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+
+from tfx.dsl.io import fileio
 
 from components.ingestion.image_folder import is_remote
+from components.ingestion.image_layout import TFRECORDS, Listing, read_layout
+from components.ingestion.image_metadata import Metadata
+from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.uris import DATE_SPECS, SPAN_SPEC
 
-if TYPE_CHECKING:
-    from components.ingestion.image_layout import Listing
-
 _EPOCH = datetime.date(1970, 1, 1)
-
-
-class Span(NamedTuple):
-    """One span of the data.
-
-    Attributes:
-        number: of the span, or of its day since 1970.
-        version: None where the pattern has no `{VERSION}`.
-        folder: relative to the folder before the first spec.
-    """
-
-    number: int
-    version: int | None
-    folder: str
 
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
@@ -45,7 +32,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     Args:
         base: the folder that holds them, local or remote.
         pattern: as `split_pattern` returns it.
-        number: the last span; None: the latest there is.
+        number: the last span; None: the latest.
         window: how many.
 
     Raises:
@@ -53,46 +40,31 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     """
     if is_remote(base) and not base.startswith("gs://"):
         raise InputError(f"data.images: {base}/{pattern}: spans are looked for in local and gs:// folders only")
-    from tfx.dsl.io import fileio  # brings TFX, which no one needs who only checks settings
-
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
     for path in fileio.glob(f"{base}/{SPAN_SPEC.sub('*', pattern)}"):
         folder = str(path).rstrip("/")[len(base) + 1 :]
         found = regex.fullmatch(folder)
         span = _span(found.groupdict(), folder) if found and fileio.isdir(f"{base}/{folder}") else None
-        if span and (span.number not in latest or latest[span.number] < span):
-            latest[span.number] = span
-    there = sorted(latest)
-    if not there:
+        if span and (span.span not in latest or latest[span.span] < span):
+            latest[span.span] = span
+    present = sorted(latest)
+    if not present:
         raise InputError(f"data.images: no folder in {base} fits {pattern}; the first span belongs there")
     if number is not None and number not in latest:
-        raise InputError(f"data.span: there is no span {number} in {base}; there are {there[0]} to {there[-1]}")
-    last = there[-1] if number is None else number
-    return [latest[n] for n in there if n <= last][-window:]
+        raise InputError(f"data.span: there is no span {number} in {base}; there are {present[0]} to {present[-1]}")
+    last = present[-1] if number is None else number
+    return [latest[n] for n in present if n <= last][-window:]
 
 
 def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
-    """Lists some folders as one data set; paths are relative to `base`.
+    """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
 
-    Args:
-        base: the folder that holds them; it is the data folder itself where `folders` is just "".
-        folders: relative to it.
-        layout: of each of them, one of `image_layout.LAYOUTS`.
-        metadata: name of the metadata file in each of them, or "".
-
-    Returns:
-        All files; the columns of their metadata are those of any folder.
+    Paths are relative to `base`; the columns of the metadata are those of any folder.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
-    from components.ingestion.image_layout import (  # with TensorFlow, which settings need not wait for
-        TFRECORDS,
-        read_layout,
-    )
-    from components.ingestion.image_metadata import Metadata
-
     if list(folders) == [""]:
         return read_layout(base, layout, metadata)
     found = {folder: read_layout(f"{base}/{folder}", layout, metadata, least_classes=1) for folder in folders}
@@ -105,11 +77,7 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
             f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
         )
     columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
-    rows = {
-        f"{folder}/{path}": tuple(listing.metadata.values(path).get(column, "") for column in columns)
-        for folder, listing in found.items()
-        for path in listing.metadata.rows
-    }
+    rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(
         found[folders[0]],
         folder=base,
@@ -123,13 +91,15 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
 
 def _regex(pattern: str) -> str:
     """Of the folders that fit: specs are digits, of any number unless that is given."""
-    position, parts = 0, []
-    for spec in SPAN_SPEC.finditer(pattern):
+
+    def group(spec: re.Match[str]) -> str:
         name, width = spec.groups()
         width = width or DATE_SPECS.get(name)
-        parts += [re.escape(pattern[position : spec.start()]), rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"]
-        position = spec.end()
-    return "".join(parts) + re.escape(pattern[position:])
+        return rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"
+
+    literals = map(re.escape, re.split(r"\{[^}]*\}", pattern))
+    groups = [*map(group, SPAN_SPEC.finditer(pattern)), ""]
+    return "".join(literal + following for literal, following in zip(literals, groups, strict=True))
 
 
 def _span(found: dict[str, str], folder: str) -> Span | None:

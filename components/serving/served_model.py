@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from core import signatures
 from core.artifacts import exported_model
+from core.examples import IMAGE
 
 
 class AnsweringModel(Protocol):
@@ -125,7 +126,7 @@ def errors_of(answer: Mapping[str, np.ndarray]) -> list[str]:
 def example_of(image: bytes) -> bytes:
     """A serialised tf.Example with nothing but the encoded image, as an unlabelled request has it."""
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    features = tf.train.Features(feature={signatures.IMAGE_FEATURE: feature})
+    features = tf.train.Features(feature={IMAGE: feature})
     return tf.train.Example(features=features).SerializeToString()
 
 

@@ -30,6 +30,7 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions, single
 from components.serving.served_model import AnsweringModel, class_names, first_line
 from core import image_limits, signatures, tfrecords
+from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.server import DEFAULT_LIMITS, ServerLimits
 
@@ -137,7 +138,7 @@ def _ask(
 
 def read_images(examples_dir: str, most: int, most_bytes: int) -> list[bytes]:
     """The first encoded images of at most so many bytes, in a folder of TFRecord files (`.gz`: gzip) of tf.Examples."""
-    images = (tfrecords.values(record)[signatures.IMAGE_FEATURE] for record in tfrecords.read(f"{examples_dir}/*"))
+    images = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
     return list(itertools.islice((image for image in images if len(image) <= most_bytes), most))
 
 

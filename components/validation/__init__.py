@@ -1,1 +1,1 @@
-"""What is wrong with a data set, told to its owner in words; `components.validation_gate` stops the run by it."""
+"""What is wrong with a data set, in words for its owner; `components.validation_gate` stops the run by it."""

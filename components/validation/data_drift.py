@@ -7,16 +7,20 @@ than `_SIGMAS` standard errors of a difference of two proportions. Small splits 
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from components.validation.data_problems import LABEL, TRAIN, Paths, SplitFindings, such_images
+from components.validation.data_problems import TRAIN, Paths, SplitFindings, such_images
+from core.artifacts.ingest_record import ClassCounts
+from core.examples import LABEL
+from core.settings.data import DataBounds
+from core.slices import is_slice, name_of
 
 Counts = Mapping[str, int]
 
 _SIGMAS = 4.0
-_SLICE = "slice/"
 _MOST_VALUES = 100  # more are names or numbers, not kinds
 _SHOWN_CLASSES = 3
 
@@ -34,10 +38,10 @@ class Shift(NamedTuple):
         return abs(self.now - self.before)
 
 
-def largest_shift(before: Counts, now: Counts) -> Shift | None:
-    """The largest change of a value's share that is no chance, of equal ones that of the rarest; None if none is."""
+def largest_shift(before: Counts, now: Counts, bound: float | None = 0.0) -> Shift | None:
+    """The largest change of a value's share that is no chance and above the bound, of equal ones that of the rarest."""
     totals = sum(before.values()), sum(now.values())
-    if not all(totals):
+    if bound is None or not all(totals):
         return None
     shifts = []
     for value in sorted({*before, *now}):
@@ -45,7 +49,7 @@ def largest_shift(before: Counts, now: Counts) -> Shift | None:
         pooled = sum(counts) / sum(totals)
         error = math.sqrt(pooled * (1 - pooled) * (1 / totals[0] + 1 / totals[1]))
         shift = Shift(value, counts[0] / totals[0], counts[1] / totals[1])
-        if shift.distance > _SIGMAS * error:
+        if shift.distance > max(bound, _SIGMAS * error):
             shifts.append(shift)
     return max(shifts, key=lambda shift: (round(shift.distance, 9), -shift.before - shift.now), default=None)
 
@@ -53,44 +57,38 @@ def largest_shift(before: Counts, now: Counts) -> Shift | None:
 def drift(
     splits: Sequence[SplitFindings],
     baseline: Sequence[SplitFindings],
-    bounds: Mapping[str, float | None],
-    apart: Sequence[str],
+    bounds: DataBounds,
+    excluded: Sequence[str],
     paths: Paths,
 ) -> Iterator[str]:
-    """Problems: features whose distribution over all splits moved further than their bound.
+    """Problems: features, but for those excluded, whose distribution over all splits moved further than their bound.
 
     Labels are compared only if the baseline lists them all; `class_changes` says so if it does not.
-
-    Args:
-        splits: this run's.
-        baseline: the last blessed model's data.
-        bounds: `label_drift` and `image_drift`, distances; None allows any.
-        apart: features that are not looked at.
-        paths: finds examples.
     """
-    for feature in _features(splits, apart):
+    names = [split.name for split in splits]
+    for feature in _features(splits, excluded):
         if feature == LABEL and not _lists_all_classes(baseline):
             continue
         name = "label_drift" if feature == LABEL else "image_drift"
-        bound = bounds.get(name)
-        shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
-        if bound is not None and shift is not None and shift.distance > bound:
+        bound = getattr(bounds, name)
+        shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature), bound)
+        if shift is not None:
             yield (
-                f"{_spoken(feature)} drifted since the last blessed model's data: {shift.value!r} was "
+                f"{name_of(feature)} drifted since the last blessed model's data: {shift.value!r} was "
                 f"{shift.before:.1%} of the images and is {shift.now:.1%} (distance {shift.distance:.2f}; "
-                f"data.bounds.{name} allows {bound:g}){_examples(paths, feature, shift, [s.name for s in splits])}"
+                f"data.bounds.{name} allows {bound:g}){_examples(paths, feature, shift, names)}"
             )
 
 
-def skew(splits: Sequence[SplitFindings], bound: float | None, apart: Sequence[str], paths: Paths) -> Iterator[str]:
+def skew(splits: Sequence[SplitFindings], bound: float | None, excluded: Sequence[str], paths: Paths) -> Iterator[str]:
     """Problems: features that are distributed otherwise in eval or test than in train; arguments as for `drift`."""
     train = [split for split in splits if split.name == TRAIN]
     for split in (split for split in splits if split.name != TRAIN):
-        for feature in _features(splits, apart):
-            shift = largest_shift(_pooled(train, feature), _pooled([split], feature))
-            if bound is not None and shift is not None and shift.distance > bound:
+        for feature in _features(splits, excluded):
+            shift = largest_shift(_pooled(train, feature), _pooled([split], feature), bound)
+            if shift is not None:
                 yield (
-                    f"{_spoken(feature)} is skewed between train and {split.name}: {shift.value!r} is "
+                    f"{name_of(feature)} is skewed between train and {split.name}: {shift.value!r} is "
                     f"{shift.before:.1%} of train and {shift.now:.1%} of {split.name} (distance "
                     f"{shift.distance:.2f}; data.bounds.split_skew allows {bound:g})"
                     f"{_examples(paths, feature, shift, [split.name if shift.now > shift.before else TRAIN])}"
@@ -117,27 +115,18 @@ def class_changes(
     names = [split.name for split in splits]
     files = [path for name in sorted(now - before)[:_SHOWN_CLASSES] for path in paths(LABEL, name, names)]
     such = f"; images of those that appeared: {', '.join(files)}" if files else ""
-    told = f"classes changed since the last blessed model's data; {'; '.join(parts)}{such}"
+    message = f"classes changed since the last blessed model's data; {'; '.join(parts)}{such}"
     if most is not None and len(before ^ now) > most:
-        return [f"{told} (data.bounds.class_changes allows {most})"], []
-    return [], [told]
+        return [f"{message} (data.bounds.class_changes allows {most})"], []
+    return [], [message]
 
 
-def balance(
-    classes: Mapping[str, Mapping[str, int]], least: int, least_share: float | None, paths: Paths
-) -> Iterator[str]:
-    """Problems: classes with too few images to train on.
-
-    Args:
-        classes: `ingest_record.COUNTS_FILE`'s.
-        least: images in train.
-        least_share: of the images in train; None demands nothing.
-        paths: finds examples.
-    """
-    total = sum(counts[TRAIN] for counts in classes.values())
-    for name, counts in sorted(classes.items(), key=lambda item: (item[1][TRAIN], item[0])):
-        number = counts[TRAIN]
-        few = 0 < number < least  # none at all is told by `data_problems`
+def balance(classes: Mapping[str, ClassCounts], least: int, least_share: float | None, paths: Paths) -> Iterator[str]:
+    """Problems: classes with fewer than `least` images in train, or a smaller share of these; None demands nothing."""
+    numbers = {name: counts.splits[TRAIN] for name, counts in classes.items()}
+    total = sum(numbers.values())
+    for name, number in sorted(numbers.items(), key=lambda item: (item[1], item[0])):
+        few = 0 < number < least  # none at all is a problem of `data_problems`
         small = least_share is not None and 0 < number < least_share * total
         if few or small:
             allowed = f"min_class_images demands {least}" if few else f"min_class_share demands {least_share:.1%}"
@@ -146,10 +135,10 @@ def balance(
             yield f"the class {name!r} has {part}: {shown}"
 
 
-def _features(splits: Sequence[SplitFindings], apart: Sequence[str]) -> list[str]:
-    """The label, and the slices that have few enough values to be kinds of pictures."""
+def _features(splits: Sequence[SplitFindings], excluded: Sequence[str]) -> list[str]:
+    """The label, and the slices that have few enough values to be kinds of images."""
     found = {".".join(f.path.step) for split in splits for data in split.statistics.datasets for f in data.features}
-    kinds = [f for f in sorted(found) if f.startswith(_SLICE) and f not in apart]
+    kinds = [f for f in sorted(found) if is_slice(f) and f != LABEL and f not in excluded]
     return [LABEL, *(f for f in kinds if len(_pooled(splits, f)) <= _MOST_VALUES)]
 
 
@@ -158,15 +147,10 @@ def _lists_all_classes(splits: Sequence[SplitFindings]) -> bool:
 
 
 def _pooled(splits: Sequence[SplitFindings], feature: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
+    counts: collections.Counter[str] = collections.Counter()
     for split in splits:
-        for value, number in split.values(feature).items():
-            counts[value] = counts.get(value, 0) + number
-    return counts
-
-
-def _spoken(feature: str) -> str:
-    return feature.removeprefix(_SLICE)
+        counts.update(split.values(feature))
+    return dict(counts)
 
 
 def _examples(paths: Paths, feature: str, shift: Shift, splits: Sequence[str]) -> str:

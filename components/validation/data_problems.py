@@ -1,4 +1,4 @@
-"""TFDV's findings about a data set, told to its owner: what was found, in which split, what to do.
+"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do.
 
 No TFX here, and of TFDV only the protos are read: importing it would take ten seconds.
 """
@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-LABEL = "label"
+from core.examples import IMAGE, LABEL
+
 TRAIN = "train"
-UNMEASURED = "image/encoded"
-"""Nobody wants statistics of the images' bytes: StatisticsGen leaves them out, and TFDV then misses the column."""
 
 Paths = Callable[[str, str | None, Sequence[str]], list[str]]
 """Some images that have a value of a feature, or none where it is None, of some splits: (feature, value, splits)."""
@@ -77,16 +76,7 @@ class SplitFindings:
 
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """All that must stop a run, a sentence or two each.
-
-    Args:
-        splits: findings of every split.
-        schema_file: the schema's path, as the user knows it.
-        paths: finds examples.
-
-    Returns:
-        Nothing if the data are fit to train on.
-    """
+    """All that must stop a run, a sentence or two each; none if the data are fit to train on."""
     filled = [split for split in splits if split.examples]
     return [
         *(
@@ -133,30 +123,30 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Pa
 
 
 def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
-    """TFDV's anomalies but for those `_unknown_values` tells better and `UNMEASURED`; one in several splits once.
+    """TFDV's anomalies but for those `_unknown_values` tells better; one in several splits once.
 
-    Files can be named where a value is missing; what else TFDV says is about the column.
+    StatisticsGen leaves out the images' bytes, so that TFDV misses the column. Files can be named where a value is
+    missing; what else TFDV says is about the column.
     """
-    found: dict[tuple[str, str, str, int], list[str]] = {}
+    found: dict[tuple[str, str, int], list[str]] = {}
     for split in splits:
         unknown = {f for f, domain in _domains([split]).items() if set(split.values(f)) - domain.keys()}
-        for key, info in split.anomalies.anomaly_info.items():
-            feature = ".".join(info.path.step) or key
-            for reason in info.reason or [info]:
+        about: list[tuple[str, anomalies_pb2.AnomalyInfo | anomalies_pb2.DatasetAnomalyInfo]] = [
+            (".".join(info.path.step) or key, info) for key, info in split.anomalies.anomaly_info.items()
+        ]
+        if split.anomalies.HasField("dataset_anomaly_info"):
+            about.append(("the data set", split.anomalies.dataset_anomaly_info))
+        for feature, info in about:
+            for reason in getattr(info, "reason", None) or [info]:
                 kind = getattr(reason, "type", _Type.UNKNOWN_TYPE)
-                told = kind == _Type.ENUM_TYPE_UNEXPECTED_STRING_VALUES and feature in unknown
-                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == UNMEASURED
-                if info.severity != severity or told or meant:
-                    continue
-                where = (feature, reason.short_description, reason.description.strip(), kind)
-                found.setdefault(where, []).append(split.name)
-        whole = split.anomalies.dataset_anomaly_info
-        if split.anomalies.HasField("dataset_anomaly_info") and whole.severity == severity:
-            where = ("the data set", whole.short_description, whole.description.strip(), _Type.UNKNOWN_TYPE)
-            found.setdefault(where, []).append(split.name)
-    for (feature, short, long, kind), names in found.items():
+                known = kind == _Type.ENUM_TYPE_UNEXPECTED_STRING_VALUES and feature in unknown
+                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == IMAGE
+                if info.severity == severity and not known and not meant:
+                    short, long = reason.short_description, reason.description.strip()
+                    text = long if short in long else f"{short}: {long}"
+                    found.setdefault((feature, text, kind), []).append(split.name)
+    for (feature, text, kind), names in found.items():
         advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
-        text = long if short in long else f"{short}: {long}"
         files = such_images(paths, feature, None, names) if kind in _WITHOUT_VALUE else ""
         yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}{files}"
 
@@ -170,9 +160,9 @@ def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -
     missing = [name for name in domain if name not in present]
     for name in missing[:_SHOWN]:
         elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
-        there = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
+        others = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
         yield (
-            f"the class {name!r} has no images in {TRAIN}{there}: add images of it, or remove it from the domain of "
+            f"the class {name!r} has no images in {TRAIN}{others}: add images of it, or remove it from the domain of "
             f"{LABEL} in {schema_file}" + (" and its folder" if elsewhere else "")
         )
     if len(missing) > _SHOWN:

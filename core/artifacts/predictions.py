@@ -1,31 +1,42 @@
-"""The models' answers for one test image, as `components.predictor` writes them; readers need no TensorFlow."""
+"""What Predictor leaves: what the candidate and the last blessed model predict for every test image."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core import atomic_io
+from core.artifacts.base import Artifact, JsonLines
+
+PREDICTIONS = Artifact("Predictor", "predictions")
+
+MATERIALIZED_PREDICTIONS = Artifact("Predictor", "materialized_predictions")
+"""tf.Examples without images, for TFMA: slices, `TARGET`, and of each model its probabilities as a feature of its
+name, in the order of the candidate's classes."""
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-"""The models, by TFMA's names; `answers` has features of these names: probabilities, in the order of the candidate's
-classes."""
+"""The models, by TFMA's names."""
 
-PREDICTIONS_FILE = "predictions.jsonl"
-"""A JSON object a line, as `Prediction` has it."""
+TARGET = "label_xf"
+"""Feature of the materialized predictions: the number of the true class, -1 if the candidate does not know it."""
 
-CLASSES_FILE = "classes.json"
-"""A list: the candidate's classes, in the order of its outputs."""
+COMPARED = "compared"
+"""Property of both artifacts: 1 if they hold the baseline's predictions."""
 
-SCORES_FILE = "scores.npz"
-"""Arrays by the models' names: `measures.score_bins` of the probabilities of all classes, int16 [n, k], in the order of
-`in_order`."""
+NOT_COMPARED = "not_compared"
+"""Property of the predictions: why they do not, in a sentence; absent if they do."""
 
-GALLERY_FILE = "gallery.json"
-"""A list, worst first: a `Prediction` and the file names `original`, `seen` and, where there is one, `attribution`."""
+_SCORES_FILE = "scores.npz"
+_CLASSES = "classes"
 
 
-class Answer(NamedTuple):
-    """One model's answer for one image.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Classification:
+    """What one model predicts for one image.
 
     Attributes:
         predicted: the most probable class; empty if the model could not read the image.
@@ -40,19 +51,20 @@ class Answer(NamedTuple):
     rank: int
 
 
-class Prediction(NamedTuple):
-    """The candidate's answer for one image, and the baseline's for the same.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the candidate predicts for one image, and the baseline for the same.
 
     Attributes:
         path: relative to the data folder.
         sha256: of the file.
         label: the true class.
-        predicted: as in `Answer`, like the two that follow: the candidate's.
+        predicted: the candidate's, like the two that follow; see `Classification`.
         probability: of `predicted`.
-        label_probability: of `label`; 0 if the model does not know that class.
+        label_probability: of `label`.
         slices: the values of all slice features, by their names without `slice/`.
-        rank: of `label`, as in `Answer`.
-        baseline: the last blessed model's answer, None where there is none to compare with.
+        rank: of `label`.
+        baseline: the last blessed model's, None where there is none to compare with.
     """
 
     path: str
@@ -63,7 +75,7 @@ class Prediction(NamedTuple):
     label_probability: float
     slices: dict[str, str]
     rank: int = 1
-    baseline: Answer | None = None
+    baseline: Classification | None = None
 
     @property
     def right(self) -> bool:
@@ -71,9 +83,9 @@ class Prediction(NamedTuple):
         return self.predicted == self.label
 
     @property
-    def answer(self) -> Answer:
-        """The candidate's."""
-        return Answer(self.predicted, self.probability, self.label_probability, self.rank)
+    def candidate(self) -> Classification:
+        """The candidate's alone."""
+        return Classification(self.predicted, self.probability, self.label_probability, self.rank)
 
     def is_in(self, name: str) -> bool:
         """Whether the image belongs to a slice of that name: `label=roses`, `label=roses, brightness=dark`."""
@@ -88,23 +100,38 @@ class Prediction(NamedTuple):
 
         return consists_of_parts(name)
 
-    def to_json(self) -> str:
-        """A line of `PREDICTIONS_FILE`, in ASCII."""
-        baseline = self.baseline._asdict() if self.baseline else None
-        return json.dumps({**self._asdict(), "baseline": baseline})
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the models predict for all classes.
+
+    Attributes:
+        classes: the candidate's, in the order of its outputs.
+        bins: by model `score_bins` of all probabilities, int16 [n, k], in the order of `read_predictions`.
+    """
+
+    classes: list[str]
+    bins: Mapping[str, np.ndarray]
 
 
-def read_predictions(lines: Iterable[str]) -> Iterator[Prediction]:
-    """The inverse of `Prediction.to_json`, line by line."""
-    return (prediction_of(json.loads(line)) for line in lines)
+PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)
+"""In no particular order."""
 
 
-def in_order(predictions: Iterable[Prediction]) -> list[Prediction]:
-    """By path, and where that is the same by content: workers write them in any order."""
-    return sorted(predictions, key=lambda p: (p.path, p.sha256))
+def read_predictions(folder: str | Path) -> list[Prediction]:
+    """By path, and where that is the same by content; raises what `JsonLines.read` raises."""
+    return sorted(PREDICTIONS_FILE.read(folder), key=lambda p: (p.path, p.sha256))
 
 
-def prediction_of(values: Mapping[str, Any]) -> Prediction:
-    """A prediction from its plain values."""
-    baseline = values.get("baseline")
-    return Prediction(**{**values, "baseline": Answer(**baseline) if baseline else None})
+def write_scores(folder: str | Path, classes: Sequence[str], bins: Mapping[str, np.ndarray]) -> None:
+    """Writes what `read_scores` reads."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **{_CLASSES: np.array(classes, str), **bins})
+    with atomic_io.open_binary(f"{folder}/{_SCORES_FILE}", "wb") as file:
+        file.write(content.getvalue())
+
+
+def read_scores(folder: str | Path) -> Scores:
+    """The scores beside the predictions."""
+    with atomic_io.open_binary(f"{folder}/{_SCORES_FILE}") as file, np.load(io.BytesIO(file.read())) as arrays:
+        return Scores(arrays[_CLASSES].tolist(), {name: arrays[name] for name in arrays.files if name != _CLASSES})

@@ -57,6 +57,27 @@ class DataBounds(Checked):
     leaked: Fraction = 0.01
 
 
+Layout = Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"]
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestionConfig:
+    """What decides which tf.Examples are made of a data folder; see `DataSettings`.
+
+    Attributes:
+        bucket_boundaries: of each statistic of the images, ascending; kept in the schema.
+    """
+
+    layout: Layout
+    window: int
+    metadata: str | None
+    group_by: str | None
+    splits: dict[str, int]
+    near_duplicates: NearDuplicates | None
+    limits: ImageLimits
+    bucket_boundaries: dict[str, list[float]]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSettings(Checked):
     """Where the images come from and how they are split.
@@ -81,7 +102,7 @@ class DataSettings(Checked):
     """
 
     images: str
-    layout: Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"] = "auto"
+    layout: Layout = "auto"
     span: int | Literal["latest"] = "latest"
     window: AtLeast1 = 1
     metadata: str | None = None
@@ -98,6 +119,11 @@ class DataSettings(Checked):
     def limits(self) -> ImageLimits:
         """How large an image may be."""
         return ImageLimits(self.max_file_mb, self.max_megapixels)
+
+    def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
+        """What of these settings decides the examples: another bound on the data does not make them anew."""
+        names = [field.name for field in dataclasses.fields(IngestionConfig) if field.name != "bucket_boundaries"]
+        return IngestionConfig(**{name: getattr(self, name) for name in names}, bucket_boundaries=bucket_boundaries)
 
     def __post_init__(self) -> None:
         super().__post_init__()

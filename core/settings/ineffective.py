@@ -47,7 +47,7 @@ _RULES = (
             s.training.early_stopping
             and s.training.head_steps + (s.training.early_stopping + 1) * s.training.eval_every >= s.training.steps
         ),
-        "training ends (training.steps) before so many evaluations (training.eval_every) can follow the best one",
+        "training ends (training.steps) before so many evaluations (training.eval_every) could follow a best one",
     ),
     _Rule(
         ("training.learning_rate.boundaries",),

@@ -50,10 +50,15 @@ def explain(error: BaseException, path: str, cls: Any) -> Iterator[str]:
     elif (choices := _choices(cls)) and "literal" in str(error).lower():
         found = str(error).split(" not in ")[0]
         yield f"{path}: expected one of {', '.join(map(str, choices))}, found {found!r}"
+    elif "to structure as" in str(error):
+        yield f"{path}: expected {_describe(cls)}"
     else:
         for line in str(error).split("\n"):
-            of_key = re.match(r"(\w+) is ", line)
-            yield _join(path, line) if of_key and of_key[1] in _keys(cls) else f"{path or 'settings'}: {line}"
+            of_key = re.match(r"(\w+)(\.| is )", line)
+            if of_key and of_key[1] in _keys(cls):
+                yield _join(path, line)
+            else:
+                yield line if not path or line.startswith(f"{path}.") else f"{path}: {line}"
 
 
 def _choices(cls: Any) -> list[Any]:
@@ -80,8 +85,10 @@ def _describe(cls: Any) -> str:
         return " or ".join("null" if arg is type(None) else _describe(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
-    if origin in (tuple, list):
-        return f"a list of {_describe(args[0])}"
+    if origin is tuple and args[-1] is Ellipsis:
+        return f"a list, each item {_describe(args[0])}"
+    if origin is tuple:
+        return f"a list of {len(args)}: {', '.join(map(_describe, args))}"
     if origin is dict or dataclasses.is_dataclass(cls):
         return f"keys and values ({', '.join(_keys(cls))})" if _keys(cls) else "keys and values"
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(cls, str(cls))

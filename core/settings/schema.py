@@ -28,9 +28,8 @@ def _section(cls: Any) -> dict[str, Any]:
     meanings, properties = _meanings(cls), {}
     defaults = {field.name: _default(field) for field in dataclasses.fields(cls)}
     for name, kind in fields(cls):
-        of_kind = _of(kind)
         described = {"description": meanings[name]} if name in meanings else {}
-        properties[yaml_name(name)] = {**of_kind, **described, **defaults[name]}
+        properties[yaml_name(name)] = {**_of(kind), **described, **defaults[name]}
     required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     return {
         "type": "object",
@@ -48,7 +47,9 @@ def _of(kind: Any) -> dict[str, Any]:
         bounds = {word: getattr(args[1], key) for key, word in _BOUNDS.items() if getattr(args[1], key) is not None}
         return {**_of(args[0]), **bounds, **(args[1].extra_json_schema or {})}
     if is_union(kind):
-        return {"anyOf": [_of(arg) for arg in args]}
+        kinds = [_of(arg) for arg in args]
+        description = [{"description": one["description"]} for one in kinds if "description" in one]
+        return {"anyOf": kinds, **(description[0] if description else {})}
     if origin is Literal:
         return {"enum": list(args)}
     if origin is dict:

@@ -19,13 +19,13 @@ import rich.console
 from click.shell_completion import CompletionItem
 
 from core import atomic_io
+from core.artifacts.last_run import BAD_INPUT
 from core.errors import InputError
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
 from pipeline.inference import output as records
-from pipeline.runs import outcome
-from pipeline.runs.run_dir import home_of, push_folder
+from pipeline.runs.run_dir import push_folder, run_dir
 
 
 def _complete_path(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -90,7 +90,7 @@ def _verb(
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
             except InputError as error:
                 click.secho(f"error: {error}", fg="red", err=True)
-                sys.exit(outcome.BAD_INPUT)
+                sys.exit(BAD_INPUT)
             except KeyboardInterrupt:
                 sys.exit(130)
 
@@ -159,7 +159,7 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
     from pipeline.runners.find_lr import find_rate
 
     with progress_line("reading the features"):
-        found = find_rate(settings, home_of(settings, root), lowest, highest, steps)
+        found = find_rate(settings, run_dir(settings, root), lowest, highest, steps)
     click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
 
 
@@ -238,7 +238,7 @@ def report(settings: Settings, root: Path) -> None:
     """Makes the report of the last run again, and prints where it is."""
     from pipeline.report.make import remake_report
 
-    click.echo(remake_report(home_of(settings, root), settings.name))
+    click.echo(remake_report(run_dir(settings, root), settings.name))
 
 
 @_verb("data", root="")
@@ -249,10 +249,10 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
     from pipeline.runners.kubeflow import compile_pipeline
 
     _warn_of_ineffective(settings)
-    compiled = compile_pipeline(settings, "vertex" if target == "vertex" else "cluster", output)
-    click.echo(f"wrote {compiled.path}; its containers run the image {settings.kubeflow.image}")
-    if compiled.open_parameters:
-        click.echo(f"to be given when a run is started: {', '.join(compiled.open_parameters)}")
+    open_parameters = compile_pipeline(settings, "vertex" if target == "vertex" else "cluster", output)
+    click.echo(f"wrote {output}; its containers run the image {settings.kubeflow.image}")
+    if open_parameters:
+        click.echo(f"to be given when a run is started: {', '.join(open_parameters)}")
 
 
 @_verb("data", root="build/airflow")
@@ -274,7 +274,7 @@ def history(settings: Settings, root: Path, as_json: bool) -> None:
     from pipeline.cli import tables
     from pipeline.runs import history as runs
 
-    found = runs.all_runs(runs.open_store(home_of(settings, root)), settings.name)
+    found = runs.all_runs(runs.open_store(run_dir(settings, root)), settings.name)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1))
     else:
@@ -294,9 +294,9 @@ def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> No
     from pipeline.runs import history as runs
     from pipeline.runs.comparison import compare as compare_runs
 
-    found = compare_runs(*(runs.find(reference, home_of(settings, root), settings.name) for reference in (a, b)))
+    found = compare_runs(*(runs.find(reference, run_dir(settings, root), settings.name) for reference in (a, b)))
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+        click.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1))
     else:
         tables.print_comparison(_terminal(), found)
 
@@ -316,7 +316,7 @@ def rollback(settings: Settings, root: Path) -> None:
     from pipeline.runs import push_directory
 
     removed, now = push_directory.rollback(push_folder(settings, root))
-    click.echo(f"now serving {now}\nset aside   {removed}")
+    click.echo(f"now serving {now}\nrolled back {removed}")
 
 
 @_verb()
@@ -346,7 +346,7 @@ def _exit_code(counts: records.Counts) -> int:
     """Says how many images could not be classified, and which exit code stands for that."""
     if counts.errors:
         click.echo(f"{counts.errors} of {counts.records} images could not be classified; see their lines", err=True)
-    return outcome.BAD_INPUT if counts.errors else 0
+    return BAD_INPUT if counts.errors else 0
 
 
 def _terminal() -> rich.console.Console:

@@ -23,7 +23,7 @@ def history(runs: Sequence[Run]) -> Table:
     for heading in ("run", "started", "verdict", *SHOWN, "pushed version", "time"):
         table.add_column(heading, justify="right" if heading in (*SHOWN, "time") else "left", no_wrap=True)
     for run in runs:
-        values = [run.metrics.get(name, {}).get("overall") for name in SHOWN]
+        values = [run.metrics[name].overall if name in run.metrics else None for name in SHOWN]
         table.add_row(
             escape(run.id),
             f"{run.started:%Y-%m-%d %H:%M}",
@@ -39,7 +39,7 @@ def print_comparison(console: rich.console.Console, comparison: Comparison) -> N
     """Settings, metrics and slices that differ."""
     console.print(f"A  {escape(comparison.a)}\nB  {escape(comparison.b)}\n")
     if comparison.settings is None:
-        console.print("the settings of one of them were not recorded\n", style="yellow")
+        console.print("one of them did not end, so its settings were not recorded\n", style="yellow")
     elif not comparison.settings:
         console.print("the settings are the same\n")
     else:

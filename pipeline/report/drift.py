@@ -1,23 +1,61 @@
-"""How the images to train on differ from those of an earlier run, by the statistics that both runs left."""
+"""How the training images differ from those of an earlier run, by the statistics of both."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipeline.report.facts import Drift, Shift
+from core import examples, slices
+from core.artifacts.nodes import STATISTICS_FILE, split_dir
 
-_STATISTICS = "Split-train/FeatureStats.pb"
-_IDENTITIES = ("image/path", "image/sha256")  # other in every image
+_UNIQUE = (examples.PATH, examples.SHA256)  # different for every image
 
 
-def drift(run: str, before: Path, now: Path) -> Drift:
+@dataclasses.dataclass(frozen=True)
+class FeatureDrift:
+    """How much a feature of the train split changed since an earlier run.
+
+    Attributes:
+        feature: its name.
+        distance: the largest change of any value's fraction (the L-infinity distance that TFDV takes for drift); of a
+            numeric feature, the change of the median over the standard deviation before.
+        value: that changed most; None for a numeric feature.
+        before: its fraction then; of a numeric feature, the median.
+        now: likewise.
+    """
+
+    feature: str
+    distance: float
+    value: str | None
+    before: float
+    now: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """The train split against that of the last run with other images.
+
+    Attributes:
+        run: ML Metadata's name of that run.
+        before: how many images it trained on.
+        now: how many this run has.
+        features: that changed: first those with values, then the numeric ones, each the largest change first.
+    """
+
+    run: str
+    before: int
+    now: int
+    features: list[FeatureDrift]
+
+
+def drift(run: str, before: str, now: str) -> Drift:
     """Compares the statistics that StatisticsGen left of two train splits.
 
     Args:
         run: ML Metadata's name of the earlier run.
-        before: its statistics artifact.
+        before: the URI of its statistics.
         now: this run's.
 
     Raises:
@@ -26,13 +64,13 @@ def drift(run: str, before: Path, now: Path) -> Drift:
     then, today = _read(before), _read(now)
     known = {_name(feature): feature for feature in then.features}
     pairs = [(known[_name(feature)], feature) for feature in today.features if _name(feature) in known]
-    shifts = [shift for pair in pairs if (shift := _shift(*pair)) is not None and shift.distance > 0]
-    shifts.sort(key=lambda shift: (shift.value is None, -shift.distance, shift.feature))
-    return Drift(run, int(then.num_examples), int(today.num_examples), shifts)
+    found = [change for pair in pairs if (change := _compare(*pair)) is not None and change.distance > 0]
+    found.sort(key=lambda change: (change.value is None, -change.distance, change.feature))
+    return Drift(run, int(then.num_examples), int(today.num_examples), found)
 
 
-def _read(artifact: Path) -> statistics_pb2.DatasetFeatureStatistics:
-    content = (artifact / _STATISTICS).read_bytes()
+def _read(artifact: str) -> statistics_pb2.DatasetFeatureStatistics:
+    content = Path(split_dir(artifact, "train"), STATISTICS_FILE).read_bytes()
     return statistics_pb2.DatasetFeatureStatisticsList.FromString(content).datasets[0]
 
 
@@ -40,25 +78,27 @@ def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
     return feature.name or ".".join(feature.path.step)
 
 
-def _shift(before: statistics_pb2.FeatureNameStatistics, now: statistics_pb2.FeatureNameStatistics) -> Shift | None:
-    name = _name(now)
-    shown = name.removeprefix("slice/")
+def _compare(
+    before: statistics_pb2.FeatureNameStatistics, now: statistics_pb2.FeatureNameStatistics
+) -> FeatureDrift | None:
+    name = slices.name_of(_name(now))
     if before.HasField("num_stats") and now.HasField("num_stats"):
         then, today = before.num_stats, now.num_stats
         distance = abs(today.median - then.median) / (then.std_dev or 1.0)
-        return Shift(shown, distance, None, then.median, today.median)
-    if name in _IDENTITIES or not (before.HasField("string_stats") and now.HasField("string_stats")):
+        return FeatureDrift(name, distance, None, then.median, today.median)
+    if name in _UNIQUE or not (before.HasField("string_stats") and now.HasField("string_stats")):
         return None
-    shares = _shares(before), _shares(now)
-    values = sorted(shares[0].keys() | shares[1].keys())
-    if not values:
-        return None
-    changes = {value: abs(shares[1].get(value, 0.0) - shares[0].get(value, 0.0)) for value in values}
-    most = max(values, key=lambda value: changes[value])
-    return Shift(shown, changes[most], most, shares[0].get(most, 0.0), shares[1].get(most, 0.0))
+    old, new = _fractions(before), _fractions(now)
+    changes = (
+        FeatureDrift(
+            name, abs(new.get(value, 0.0) - old.get(value, 0.0)), value, old.get(value, 0.0), new.get(value, 0.0)
+        )
+        for value in sorted(old.keys() | new.keys())
+    )
+    return max(changes, key=lambda change: change.distance, default=None)
 
 
-def _shares(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, float]:
+def _fractions(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, float]:
     """Of the values; TFDV lists the thousand most frequent."""
     buckets = feature.string_stats.rank_histogram.buckets
     total = sum(bucket.sample_count for bucket in buckets)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.report.facts import Step
+from pipeline.runs.lineage import NodeRun
 
 _WIDTH, _HEIGHT = 148, 30  # of a box, in the drawing's units
 _GAP, _RISE = 18, 34  # between boxes, between layers
@@ -18,7 +18,7 @@ _PASSES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A node; `x` and `y` are of its centre."""
+    """A node; `x` and `y` are of its center."""
 
     name: str
     state: str
@@ -37,37 +37,48 @@ class Graph:
     box: tuple[int, int] = (_WIDTH, _HEIGHT)
 
 
-def layout(steps: Sequence[Step]) -> Graph:
+def layout(nodes: Sequence[NodeRun]) -> Graph:
     """Places the nodes of a run.
 
     Args:
-        steps: at least one, in the order in which they ran.
+        nodes: at least one, in the order in which they ran.
     """
-    layers = _layers(steps)
+    sources = _sources(nodes)
+    layers = _layers(sources)
     width = max(len(layer) for layer in layers) * (_WIDTH + _GAP)
-    states = {step.node: step.state for step in steps}
+    states = {node.id: node.state for node in nodes}
     boxes = {
         node: Box(node, states[node], width / len(layer) * (place + 0.5), depth * (_HEIGHT + _RISE) + _HEIGHT / 2 + 2)
         for depth, layer in enumerate(layers)
         for place, node in enumerate(layer)
     }
-    lines = [(boxes[source], boxes[step.node]) for step in steps for source in step.sources if source in boxes]
+    lines = [(boxes[source], boxes[node]) for node, read in sources.items() for source in read]
     return Graph(width, len(layers) * (_HEIGHT + _RISE) - _RISE + 4, list(boxes.values()), lines)
 
 
-def _layers(steps: Sequence[Step]) -> list[list[str]]:
+def _sources(nodes: Sequence[NodeRun]) -> dict[str, list[str]]:
+    """For each node, those whose artifacts it read."""
+    made_by = {artifact.id: node.id for node in nodes for made in node.outputs.values() for artifact in made}
+    found = {}
+    for node in nodes:
+        read = sorted({artifact.id for group in node.inputs.values() for artifact in group})
+        found[node.id] = list(dict.fromkeys(made_by[n] for n in read if made_by.get(n, node.id) != node.id))
+    return found
+
+
+def _layers(sources: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Nodes by depth, in an order that puts each near the nodes it is connected to."""
     depth: dict[str, int] = {}
-    for step in steps:  # in the order in which they ran: sources come first
-        depth[step.node] = 1 + max((depth[source] for source in step.sources if source in depth), default=-1)
+    for node, read in sources.items():  # in the order in which they ran: sources come first
+        depth[node] = 1 + max((depth[source] for source in read if source in depth), default=-1)
     layers: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
     for node, at in depth.items():
         layers[at].append(node)
-    near = {step.node: [source for source in step.sources if source in depth] for step in steps}
-    for step in steps:
-        for source in near[step.node]:
-            if depth[source] < depth[step.node]:
-                near[source] = [*near[source], step.node]
+    near = {node: list(read) for node, read in sources.items()}
+    for node, read in sources.items():
+        for source in read:
+            if depth[source] < depth[node]:
+                near[source].append(node)
     for _ in range(_PASSES):
         place = {node: (n + 0.5) / len(layer) for layer in layers for n, node in enumerate(layer)}
         for layer in layers:

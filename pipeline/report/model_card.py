@@ -5,51 +5,29 @@ After Mitchell et al., Model Cards for Model Reporting (2019).
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
-import jinja2
-
-from pipeline.report.facts import Facts
-from pipeline.report.measures import confused_pairs
-from pipeline.report.render import called, flat, number, share, spread, whole
-from pipeline.report.slice_table import overall_metrics, slice_rows
-
-FILE_NAME = "model_card.md"
-"""Beside `saved_model.pb`; model servers do not look at it."""
-
-_TEMPLATES = Path(__file__).parent / "page"
-_SPECIAL = "\\`*_{}[]<>#|~"
+from core.artifacts.verdict import Range
+from pipeline.report.confusions import confused_pairs
+from pipeline.report.formats import flattened
+from pipeline.report.render import template
+from pipeline.report.report_data import ReportData
+from pipeline.report.verdict_tables import MAIN, sorted_slices
 
 
-def model_card(facts: Facts) -> str:
-    """The card of the model that a run pushed, in Markdown; `facts.pushed` must be known."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # for HTML; in Markdown `plain` escapes
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+def model_card(report: ReportData) -> str:
+    """The card of the model that a run pushed, in Markdown; `report.pushed` must be known."""
+    card = template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
+    return card.render(
+        report=report,
+        version=Path(str(report.pushed)).name,
+        card=report.settings.get("card", {}),
+        verdict=report.verdict,
+        main=MAIN,
+        unknown=Range(None),
+        slices=sorted_slices(report.verdict) if report.verdict else [],
+        pairs=confused_pairs(report.predictions)[:5],
+        labels=collections.Counter(p.label for p in report.predictions),
+        settings=flattened(report.settings),
     )
-    environment.filters |= {
-        "called": called,
-        "plain": plain,
-        "share": share,
-        "number": number,
-        "spread": spread,
-        "whole": whole,
-    }
-    return environment.get_template("model_card.md.j2").render(
-        facts=facts,
-        version=Path(str(facts.pushed)).name,
-        card=facts.settings.get("card", {}),
-        slices=slice_rows(facts),
-        pairs=confused_pairs(facts.predictions)[:5],
-        overall=overall_metrics(facts),
-        settings=flat(facts.settings),
-    )
-
-
-def plain(text: object) -> str:
-    """Text without any meaning to Markdown or HTML, on one line: class and file names may hold anything."""
-    line = " ".join(str(text).split())
-    return "".join(f"\\{c}" if c in _SPECIAL else c for c in line).replace("&", "&amp;")

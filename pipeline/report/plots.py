@@ -1,4 +1,4 @@
-"""The report's plots: drawn by matplotlib, then given the page's colours, so that they follow its theme."""
+"""The report's plots: drawn by matplotlib, then given the page's colors, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from components.evaluation.intervals import wilson
-from pipeline.report.facts import PastRun, StepValue
-from pipeline.report.measures import Bin
+from core.artifacts.training_summary import Evaluation
+from pipeline.report.reliability import ReliabilityBin
+from pipeline.report.report_data import StepValue
+from pipeline.report.verdict_tables import MAIN
+from pipeline.runs.history import Run
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -54,14 +57,15 @@ _SIZE = (4.9, 2.7)  # inches of 72 units: about the width of a phone, so that te
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def training_loss(train: Sequence[StepValue], evaluations: Sequence[dict[str, float]], best: int) -> Markup:
+def training_loss(train: Sequence[StepValue], evaluations: Sequence[Evaluation], best: int) -> Markup:
     """Loss of batches and of the eval split by step; a line marks the step that was kept."""
+    losses = [StepValue(e.step, e.loss) for e in evaluations if e.loss is not None]
+    values = [point.value for point in (*train, *losses)]
 
     def draw(axes: Axes) -> None:
         if train:
             axes.plot([p.step for p in train], [p.value for p in train], color=SECOND, alpha=0.75, lw=1, label="train")
-        axes.plot([e["step"] for e in evaluations], [e["loss"] for e in evaluations], "o-", color=FIRST, label="eval")
-        values = [p.value for p in train] + [e["loss"] for e in evaluations]
+        axes.plot([p.step for p in losses], [p.value for p in losses], "o-", color=FIRST, label="eval")
         if values and min(values) > 0 and max(values) > 20 * min(values):
             _logarithmic(axes)
         _mark_best(axes, best)
@@ -70,15 +74,14 @@ def training_loss(train: Sequence[StepValue], evaluations: Sequence[dict[str, fl
     return _plot("training-loss", "Loss", "Loss of the train and eval splits by training step.", draw)
 
 
-def training_accuracy(evaluations: Sequence[dict[str, float]], best: int) -> Markup:
-    """Accuracy on the eval split by step."""
+def training_accuracy(evaluations: Sequence[Evaluation], best: int) -> Markup:
+    """Accuracy on the eval split by step; there is at least one evaluation."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([e["step"] for e in evaluations], [e["accuracy"] for e in evaluations], "o-", color=FIRST)
+        axes.plot([e.step for e in evaluations], [e.accuracy for e in evaluations], "o-", color=FIRST)
         _mark_best(axes, best)
 
-    last = evaluations[-1]["accuracy"] if evaluations else 0
-    words = f"Accuracy on the eval split by training step; {last:.3f} at the end."
+    words = f"Accuracy on the eval split by training step; {evaluations[-1].accuracy:.3f} at the end."
     return _plot("training-accuracy", "Accuracy on eval", words, draw)
 
 
@@ -97,7 +100,7 @@ def learning_rate(values: Sequence[StepValue]) -> Markup:
     return _plot("learning-rate", "Learning rate", words, draw)
 
 
-def reliability(bins: Sequence[Bin]) -> Markup:
+def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
     """Accuracy against confidence, with intervals; on the diagonal, a probability means what it says."""
 
     def draw(axes: Axes) -> None:
@@ -112,31 +115,30 @@ def reliability(bins: Sequence[Bin]) -> Markup:
 
     return _plot(
         "reliability",
-        "How often it is right",
-        "Reliability plot: share of right answers against the probability the model gave; the table has the numbers.",
+        "Fraction correct",
+        "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table.",
         draw,
         (4.9, 3.4),
     )
 
 
-def past_accuracy(runs: Sequence[PastRun]) -> Markup:
-    """Accuracy on the test split run after run, with intervals; colour and shape say how the run ended."""
+def past_accuracy(runs: Sequence[Run]) -> Markup:
+    """Accuracy on the test split run after run, with intervals; color and shape say how the run ended."""
+    measured = [
+        (place, run.status, wilson(round(accuracy * run.examples), run.examples))
+        for place, run in enumerate(runs, 1)
+        if run.examples and MAIN in run.metrics and (accuracy := run.metrics[MAIN].overall) is not None
+    ]
 
     def draw(axes: Axes) -> None:
-        measured = [(n, run) for n, run in enumerate(runs, 1) if run.accuracy is not None]
-        axes.plot([n for n, _ in measured], [run.accuracy or 0 for _, run in measured], color=GRID, lw=1.2)
-        for status, (colour, marker) in _STATUS.items():
-            group = [(n, run) for n, run in measured if run.status == status]
-            if group:
-                x, y = [n for n, _ in group], [run.accuracy or 0 for _, run in group]
-                limits = [
-                    wilson(round(a * (r.examples or 1)), r.examples or 1) for a, (_, r) in zip(y, group, strict=True)
-                ]
-                errors = [
-                    [max(0, a - limit.low) for a, limit in zip(y, limits, strict=True)],
-                    [max(0, limit.high - a) for a, limit in zip(y, limits, strict=True)],
-                ]
-                axes.errorbar(x, y, errors, fmt=marker, color=colour, elinewidth=1, markersize=6, label=status)
+        axes.plot([place for place, _, _ in measured], [found.value for _, _, found in measured], color=GRID, lw=1.2)
+        for status, (color, marker) in _STATUS.items():
+            places = [place for place, ended, _ in measured if ended == status]
+            if places:
+                found = [found for _, ended, found in measured if ended == status]
+                errors = [[f.value - f.low for f in found], [f.high - f.value for f in found]]
+                y = [f.value for f in found]
+                axes.errorbar(places, y, errors, fmt=marker, color=color, elinewidth=1, markersize=6, label=status)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlim(0.5, len(runs) + 0.5)
         axes.set_xlabel("run")
@@ -171,7 +173,7 @@ def _plot(name: str, title: str, words: str, draw: Callable[[Axes], None], size:
 
 
 def themed(svg: str, name: str, words: str) -> Markup:
-    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colours, alt text.
+    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colors, alt text.
 
     Args:
         svg: of matplotlib.

@@ -6,27 +6,30 @@ it calls `create_dag`. This module runs in the environment `.venv-airflow` (`mak
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import json
 import logging
 import pprint
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from core import atomic_io
 from core import settings as pipeline_settings
+from core.artifacts.last_run import Stage
+from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import input_error_behind, message_of
 from core.settings import Settings
+from core.uris import split_pattern
 from pipeline import data_source
-from pipeline.runs import history, outcome, push_directory
-from pipeline.runs.run_dir import ARTIFACTS, check_pushed, home_of, push_folder, push_nonce
+from pipeline.runs.ending import Execution, end_run
+from pipeline.runs.run_dir import local_pipeline, push_folder, push_nonce, run_dir
+from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
 if TYPE_CHECKING:
     from airflow import DAG
-    from tfx.dsl.components.base.base_node import BaseNode
     from tfx.orchestration.pipeline import Pipeline
 
 LAST_TASK = "Report"
@@ -39,39 +42,44 @@ Airflow reads this file in the environment of `make airflow-env`; see docs/airfl
 
 from airflow import DAG
 
-from pipeline.airflow_dag import create_dag
+from pipeline.runners.airflow import Definition, create_dag
 
-SETTINGS = {settings}
+DEFINITION = {definition}
 
-SCHEMA = """\\
-{schema}"""
-
-dag: DAG = create_dag(
-    SETTINGS,
-    SCHEMA,
-    home={home!r},
-    images={images!r},
-    weights_fingerprint={fingerprint!r},
-)
+dag: DAG = create_dag(DEFINITION)
 '''
 
 _DOC = """\
-Images to a pushed model: [{name}]({home}). A run may be triggered with
+Images to a pushed model: [{name}]({folder}). A run may be triggered with
 
 - `images`: the folder of class folders, or the folder above the spans;
 - `span`: the number of the span to take; the latest without it.
 
-The task `Report` fails if nothing was pushed, and says why; the page is in `{home}/reports`.
+The task `Report` fails if nothing was pushed, and says why; the page is in `{folder}/reports`.
 """
 
-# What a run may change, as parts of ImageExampleGen's parameters; all else is in the settings.
-_SPAN = '{"static_range": {"start_span_number": {{ params.span }}, "end_span_number": {{ params.span }}}}'
-_TEMPLATES = {
-    "ImageExampleGen": {
-        "input_base": "{{ params.images }}",
-        "range_config": f"{{% if params.span is not none %}}{_SPAN}{{% endif %}}",
-    }
-}
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What the DAG file says of the pipeline.
+
+    Attributes:
+        settings: as plain values, `core.settings.to_dict`.
+        schema: the reviewed schema, in protobuf's text format.
+        root: the folder of the pipeline's folder.
+        images: the data folder, unless a run is given another.
+        weights_fingerprint: says which content `backbone.weights` stands for.
+    """
+
+    settings: dict[str, Any]
+    schema: str
+    root: str
+    images: str
+    weights_fingerprint: str
+
+    def pipeline(self, settings: Settings, images: str, push_nonce: str = "") -> Pipeline:
+        """The pipeline of one run."""
+        return local_pipeline(settings, Path(self.root), self.schema, images, self.weights_fingerprint, push_nonce)
 
 
 def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
@@ -86,96 +94,64 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     Raises:
         InputError: the images cannot be found, or do not fit the schema's form.
     """
-    home = home_of(settings, root)
     push_folder(settings, root)
-    home.mkdir(parents=True, exist_ok=True)
-    images = data_source.images_folder(settings, home)
-    schema, _ = data_source.reviewed_schema(settings, data_source.list_images(settings, images))
-    text = _FILE.format(
-        name=settings.name,
-        settings=pprint.pformat(pipeline_settings.to_dict(settings), width=110, sort_dicts=False),
-        schema=schema.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
-        home=str(home),
+    folder = run_dir(settings, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = data_source.images_folder(settings, folder)
+    definition = Definition(
+        settings=pipeline_settings.to_dict(settings),
+        schema=data_source.reviewed_schema(settings, data_source.list_images(settings, images))[0],
+        root=str(root.resolve()),
         images=images,
-        fingerprint=sources.fingerprint(settings.backbone.weights),
+        weights_fingerprint=sources.fingerprint(settings.backbone.weights),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_io.write_text(path, text)
+    source = pprint.pformat(definition, width=110, sort_dicts=False)
+    atomic_io.write_text(path, _FILE.format(name=settings.name, definition=source))
 
 
-def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, weights_fingerprint: str) -> DAG:
-    """Builds the DAG; what it needs from elsewhere is looked up when a task runs.
-
-    Args:
-        settings: as plain values, `core.settings.to_dict`.
-        schema: the reviewed schema, in protobuf's text format.
-        home: the pipeline's folder.
-        images: the data folder, unless a run is given another.
-        weights_fingerprint: says which content `backbone.weights` stands for.
-    """
+def create_dag(definition: Definition) -> DAG:
+    """The DAG: a task for each node, and `LAST_TASK`."""
+    import pendulum  # Airflow's
+    from airflow import DAG
     from airflow.models.param import Param
     from airflow.operators.python import PythonOperator
     from airflow.utils.module_loading import import_string
     from airflow.utils.trigger_rule import TriggerRule
-    from tfx.orchestration.airflow.airflow_dag_runner import AirflowDagRunner, AirflowPipelineConfig
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.deployment import Deployment
-    from pipeline.pipeline import create_pipeline
-    from pipeline.runners.airflow_launcher import AirflowLauncher
-
-    loaded = pipeline_settings.from_dict(settings)
-    airflow = loaded.airflow
-    pushed_to = push_folder(loaded, Path(home).parent)
-    deployment = Deployment(
-        pipeline_root=str(Path(home) / ARTIFACTS),
-        images=images,
-        push_directory=str(pushed_to),
-        weights_fingerprint=weights_fingerprint,
-    )
-    connection = sqlite_metadata_connection_config(str(Path(home) / history.METADATA))
-    pipeline = create_pipeline(loaded, deployment, schema, connection)
-    config = {
-        "schedule": airflow.schedule,
-        "start_date": _day(airflow.start_date),
-        "catchup": False,
-        "max_active_runs": 1,
-        "max_active_tasks": airflow.max_active_tasks,
-        "tags": list(airflow.tags),
-        "params": {
-            "images": Param(
-                _component(pipeline, "ImageExampleGen").exec_properties["input_base"], type="string", minLength=1
-            ),
-            "span": Param(
-                None if loaded.data.span == "latest" else loaded.data.span,
-                type=["null", "integer", "string"],
-                pattern=r"^\d+$",
-            ),
+    settings = pipeline_settings.from_dict(definition.settings)
+    airflow = settings.airflow
+    span = None if settings.data.span == "latest" else settings.data.span
+    dag = DAG(
+        settings.name,
+        schedule=airflow.schedule,
+        start_date=pendulum.parse(airflow.start_date, tz="UTC"),
+        catchup=False,
+        max_active_runs=1,
+        max_active_tasks=airflow.max_active_tasks,
+        tags=list(airflow.tags),
+        params={
+            "images": Param(split_pattern(definition.images)[0], type="string", minLength=1),
+            "span": Param(span, type=["null", "integer", "string"], pattern=r"^\d+$"),
         },
-        "doc_md": _DOC.format(name=loaded.name, home=home),
-        "on_failure_callback": import_string(airflow.on_failure) if airflow.on_failure else None,
-        "default_args": {
+        doc_md=_DOC.format(name=settings.name, folder=run_dir(settings, Path(definition.root))),
+        on_failure_callback=import_string(airflow.on_failure) if airflow.on_failure else None,
+        default_args={
             "owner": airflow.owner,
             "retries": airflow.retries,
             "retry_delay": timedelta(minutes=airflow.retry_delay_minutes),
         },
-    }
-    dag = AirflowDagRunner(
-        AirflowPipelineConfig(airflow_dag_config=config, supported_launcher_classes=[AirflowLauncher])
-    ).run(pipeline)
-    push_config = str(_component(pipeline, "Pusher").exec_properties["custom_config"])
-    for task in dag.tasks:
-        late: Callable[[], dict[str, Any]] = dict
-        if task.task_id == "Pusher":
-            late = functools.partial(_push_config, push_config, pushed_to, Path(home))
-        task.python_callable = functools.partial(_run_component, task.python_callable, late)
-        # TFX has Airflow render every parameter as a Jinja template, which eats any `{{` in a setting.
-        task.op_kwargs = {"exec_properties": _TEMPLATES.get(task.task_id, {})}
+    )
+    tasks: dict[str, PythonOperator] = {}
+    for node in definition.pipeline(settings, definition.images).components:
+        run_node = functools.partial(_run_node, definition, node.id)
+        tasks[node.id] = PythonOperator(task_id=node.id, dag=dag, python_callable=run_node)
+        tasks[node.id].set_upstream([tasks[upstream.id] for upstream in node.upstream_nodes])
     leaves = list(dag.leaves)
     report = PythonOperator(
         task_id=LAST_TASK,
         dag=dag,
-        python_callable=functools.partial(_report, settings, home, [c.id for c in pipeline.components]),
+        python_callable=functools.partial(_report, settings, Path(definition.root), list(tasks)),
         trigger_rule=TriggerRule.ALL_DONE,
         retries=0,
     )
@@ -183,78 +159,47 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     return dag
 
 
-def _day(text: str) -> Any:
-    import pendulum  # Airflow's
-
-    return pendulum.parse(text, tz="UTC")
-
-
-def _component(pipeline: Pipeline, component_id: str) -> BaseNode:
-    return next(component for component in pipeline.components if component.id == component_id)
-
-
-def _run_component(
-    launch: Callable[..., None], late: Callable[[], dict[str, Any]], exec_properties: dict[str, Any], **context: Any
-) -> None:
-    """A component's task: bad input fails at once, whatever else fails is tried again.
-
-    Args:
-        launch: TFX's function for the task.
-        late: parameters that are known only when the task runs.
-        exec_properties: the parameters that the run was given, rendered.
-        context: Airflow's.
-    """
+def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
+    """A node's task: bad input fails at once, whatever else fails is tried again."""
     from airflow.exceptions import AirflowFailException
 
+    from pipeline.runners.single_node import SingleNodeRunner
+
+    settings = pipeline_settings.from_dict(definition.settings)
+    params = context["params"]
+    span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, span=span))
+    images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
+    root, run_id = Path(definition.root), _run_id(settings, context)
+    nonce = ""
+    if node_id == PUSHED_MODEL.node:
+        nonce = push_nonce(push_folder(settings, root), run_dir(settings, root), logging.getLogger(__name__).warning)
     try:
-        launch(exec_properties=exec_properties | late(), **context)
+        SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
     except Exception as error:
-        cause = input_error_behind(error)
-        if cause is None:
-            raise
-        raise AirflowFailException(message_of(cause)) from error
+        if cause := input_error_behind(error):
+            raise AirflowFailException(message_of(cause)) from error
+        raise
 
 
-def _push_config(wired: str, pushed_to: Path, home: Path) -> dict[str, Any]:
-    """Pusher's `custom_config` with the nonce that says whether an earlier push is still there."""
-    nonce = push_nonce(pushed_to, home / outcome.RECORD_FILE)
-    return {"custom_config": json.dumps({**json.loads(wired), "nonce": nonce})}
+def _run_id(settings: Settings, context: Mapping[str, Any]) -> str:
+    """ML Metadata's name of the run."""
+    return f"{settings.name}.{context['dag_run'].run_id}"
 
 
-def _report(settings: dict[str, Any], home: str, expected: list[str], **context: Any) -> None:
-    """The last task: writes `last_run.json` and the report, deletes old versions, and fails if nothing was pushed."""
+def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) -> None:
+    """The last task: ends the run, and fails if nothing was pushed."""
     from airflow.exceptions import AirflowFailException
-    from ml_metadata.metadata_store import MetadataStore
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.report.make import make_report
-    from pipeline.runs.lineage import node_runs
-
-    loaded = pipeline_settings.from_dict(settings)
-    folder = Path(home)
-    run = context["dag_run"]
-    store = MetadataStore(sqlite_metadata_connection_config(str(folder / history.METADATA)))
-    run_id = f"{loaded.name}.{run.run_id}"  # as ML Metadata has it
-    nodes = node_runs(store, run_id)
-    ended = outcome.from_nodes(nodes, expected, str(folder / ARTIFACTS))
-    ended.run_id = run_id
-    tasks = {task.task_id: task for task in run.get_task_instances()}
-    ended.stages = [
-        {"id": name, "seconds": round(tasks[name].duration or 0.0, 1), "cached": nodes[name].state == "cached"}
-        for name in expected
-        if name in nodes
-    ]
-    ended.seconds = sum(stage["seconds"] for stage in ended.stages)
-    if ended.pushed_model:
-        pushed_to = push_folder(loaded, folder.parent)
-        push_directory.prune(pushed_to, loaded.push.keep)
-        check_pushed(ended, pushed_to)
-    ended.write(folder / outcome.RECORD_FILE)
-    if nodes:
-        history.record(store, loaded.name, run_id, settings, ended)
-    ended.report = str(make_report(folder, loaded.name, ended, settings))
-    ended.write(folder / outcome.RECORD_FILE)
-    logging.getLogger(__name__).info("%s; report: %s", ended.status, ended.report)
-    if ended.status != "pushed":
-        reasons = "; ".join(entry["message"] for entry in ended.failures)
-        raise AirflowFailException(f"{ended.status}: nothing was pushed: {reasons}")
+    tasks = {task.task_id: task for task in context["dag_run"].get_task_instances()}
+    ran = [name for name in nodes if tasks[name].state in ("success", "failed")]
+    stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
+    seconds = sum(stage.seconds for stage in stages)
+    execution = Execution(lambda: (seconds, 0), run_id=_run_id(settings, context), nodes=nodes, stages=stages)
+    outcome = end_run(settings, root, execution)
+    lines = run_summary(outcome, run_dir(settings, root))
+    logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))
+    if outcome.status != "pushed":
+        pushed = f"the model in service is {outcome.pushed_model}" if outcome.pushed_model else "nothing was pushed"
+        reasons = "; ".join(failure.message for failure in outcome.failures)
+        raise AirflowFailException(f"{outcome.status}: {pushed}: {reasons}")

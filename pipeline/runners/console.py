@@ -1,7 +1,7 @@
-"""The terminal of a run: a line per stage on the screen, everything the stack prints in a log file.
+"""The terminal of a run: a line per stage on the screen, everything the libraries print in a log file.
 
 TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While a `Console` is open
-both file descriptors lead to the log file, and only what is said through the console reaches the screen.
+both file descriptors lead to the log file, and only what is printed through the console reaches the screen.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import sys
 import textwrap
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import absl.logging
 import rich.console
-import rich.status
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from core import progress
+from core.artifacts.last_run import Stage
 
 _HEARTBEAT_SECONDS = 30
-_WIDTH_OF_FILES = 200  # columns; nothing is cut short in a CI log
+_FILE_WIDTH = 200  # columns; nothing is cut short in a CI log
 _LOGGERS = ("absl", progress.LOGGER_NAME)
-_STARTED = "Component %s is running."
-_FINISHED = "Component %s is finished."
+_STARTED, _FINISHED = "Component %s is running.", "Component %s is finished."  # what TFX logs
+_CACHED = "A cached execution %d is used."
 
 
 class Console:
@@ -59,7 +59,7 @@ class Console:
         self._level = root.level
         root.addHandler(self._handler)
         root.setLevel(logging.INFO)
-        wide = None if os.isatty(self._saved[0]) else _WIDTH_OF_FILES
+        wide = None if os.isatty(self._saved[0]) else _FILE_WIDTH
         self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True, width=wide)
         return self
 
@@ -75,16 +75,16 @@ class Console:
             os.close(saved)
         self._screen.close()
 
-    def say(self, text: str = "", style: str | None = None) -> None:
+    def print(self, text: str = "", style: str | None = None) -> None:
         """Prints plain text on the screen, a line as it is: paths and commands can be copied."""
         self.rich.print(text, style=style, markup=False)
 
-    def say_prose(self, head: str, text: str, style: str | None = None) -> None:
-        """Prints sentences, broken between words, what follows the first line as far in as the text after `head`."""
+    def print_prose(self, head: str, text: str, style: str | None = None) -> None:
+        """Prints sentences, wrapped between words; the lines after the first are indented by the width of `head`."""
         width = self.rich.width - len(head)
         for paragraph in text.split("\n"):
             for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False) or [""]:
-                self.say(head + line, style=style)
+                self.print(head + line, style=style)
                 head = " " * len(head)
 
 
@@ -125,7 +125,7 @@ class StageLine:
             self._console.rich.print(self._row("…", ""))
 
     def finish(self, mark: str, style: str, detail: str = "") -> None:
-        """Prints the stage's last word."""
+        """Prints the stage's final line."""
         self._live.stop()
         self._detail = detail or self._detail
         self._console.rich.print(self._row(mark, style))
@@ -147,15 +147,14 @@ class StageLines(logging.Handler):
     Args:
         console: where to draw.
         total: how many nodes the pipeline has.
-        is_cached: node id -> whether it was served from the cache, asked when the node has finished.
     """
 
-    def __init__(self, console: Console, total: int, is_cached: Callable[[str], bool]) -> None:
+    def __init__(self, console: Console, total: int) -> None:
         super().__init__(logging.INFO)
-        self._console, self._total, self._is_cached = console, total, is_cached
+        self._console, self._total = console, total
         self._line: StageLine | None = None
-        self._node = ""
-        self.stages: list[dict[str, object]] = []
+        self._node, self._cached = "", False
+        self.stages: list[Stage] = []
 
     def __enter__(self) -> StageLines:
         # By absl's own verbosity, not by its logger's level: TensorFlow lowers and restores it on the way.
@@ -178,18 +177,18 @@ class StageLines(logging.Handler):
         """Called by logging for every record; only a few concern us."""
         at = getattr(record, "progress", None)
         if at and self._line:
-            self._line.update(_in_words(at))
+            self._line.update(_describe(at))
         elif record.msg == _STARTED and isinstance(record.args, tuple):
-            self._node = str(record.args[0])
+            self._node, self._cached = str(record.args[0]), False
             self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
+        elif record.msg == _CACHED:
+            self._cached = True
         elif record.msg == _FINISHED and self._line:
-            cached = self._is_cached(self._node)
-            self._finish(self._line, "✓", "dim" if cached else "green", "cached" if cached else "", cached)
+            self._finish(self._line, "✓", "dim" if self._cached else "green", "cached" if self._cached else "")
 
-    def _finish(self, line: StageLine, mark: str, style: str, detail: str, cached: bool = False) -> None:
+    def _finish(self, line: StageLine, mark: str, style: str, detail: str) -> None:
         line.finish(mark, style, detail)
-        seconds, cpu_seconds = round(line.seconds, 2), round(line.cpu_seconds, 2)
-        self.stages.append({"id": self._node, "seconds": seconds, "cpu_seconds": cpu_seconds, "cached": cached})
+        self.stages.append(Stage(self._node, round(line.seconds, 2), round(line.cpu_seconds, 2), self._cached))
         self._line = None
 
 
@@ -207,33 +206,23 @@ def progress_line(first: str) -> Iterator[None]:
         first: what is done before the loop begins, such as `loading the model`.
     """
     logger = logging.getLogger(progress.LOGGER_NAME)
-    level, propagate = logger.level, logger.propagate
+    level = logger.level
     with rich.console.Console(stderr=True).status(first) as status:
-        handler = _Status(status)
-        logger.addHandler(handler)
+
+        def show(record: logging.LogRecord) -> bool:
+            status.update(escape(_describe(vars(record)["progress"])))
+            return False  # it goes no further: Beam has the root logger print all it gets
+
+        logger.addFilter(show)
         logger.setLevel(logging.INFO)
-        logger.propagate = False  # Beam has the root logger print all it gets
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            logger.removeFilter(show)
             logger.setLevel(level)
-            logger.propagate = propagate
 
 
-class _Status(logging.Handler):
-    """Draws what `core.progress` reports."""
-
-    def __init__(self, status: rich.status.Status) -> None:
-        super().__init__(logging.INFO)
-        self._status = status
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if at := getattr(record, "progress", None):
-            self._status.update(escape(_in_words(at)))
-
-
-def _in_words(at: dict[str, Any]) -> str:
-    """Of `core.progress`: `600/1,797 images · a note`."""
+def _describe(at: dict[str, Any]) -> str:
+    """Progress as `core.progress` reports it: `600/1,797 images · a note`."""
     count = f"{at['done']:,}" + (f"/{at['total']:,}" if at["total"] else "") + f" {at['unit']}"
     return " · ".join(filter(None, ["" if at["total"] == 1 else count, at["note"]]))

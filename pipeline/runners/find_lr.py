@@ -1,4 +1,4 @@
-"""`find-lr`: sweeps the learning rate over what the last run left in its cache, and draws what came of it."""
+"""`find-lr`: sweeps the learning rate over the features of the last run, and plots the loss."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from core import atomic_io
+from core.artifacts.backbone import BACKBONE
+from core.artifacts.base import Artifact
+from core.artifacts.exported_model import serving_dir
+from core.artifacts.features import EXTRACTED
+from core.artifacts.ingest_record import EXAMPLES
+from core.artifacts.nodes import TRANSFORM_GRAPH
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings import Settings
 from pipeline.runs.history import open_store
-from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs
+from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
 from trainer.training import lr_finder
 
 _HEADER = ("learning_rate", "loss", "smoothed_loss")
@@ -27,12 +33,12 @@ class Found:
     plot: Path
 
 
-def find_rate(settings: Settings, home: Path, lowest: float, highest: float, steps: int) -> Found:
+def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, steps: int) -> Found:
     """Sweeps the rate from `lowest` to `highest`, with these settings and the last run's data.
 
     Args:
         settings: of the pipeline; those of head and training may differ from the last run's.
-        home: the pipeline's folder; gets `find_lr.csv` and `find_lr.png`.
+        run_dir: the pipeline's folder; gets `find_lr.csv` and `find_lr.png`.
         lowest: the first rate.
         highest: the last.
         steps: of training, one a rate.
@@ -40,23 +46,22 @@ def find_rate(settings: Settings, home: Path, lowest: float, highest: float, ste
     Raises:
         InputError: there is no run to take features from, or its features are of another cut.
     """
-    nodes = _last_run(home, settings.name)
-    cut = features_cut(settings.trainer)
-    examples = (
-        _uri(nodes, "ImageExampleGen", "examples") if cut is None else _uri(nodes, "FeatureExtractor", "features")
-    )
+    store = open_store(run_dir)
+    run_id = latest_run_id(store, settings.name)
+    nodes = node_runs(store, run_id) if run_id else {}
+    examples = _uri(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)
     fn_args = SimpleNamespace(
         train_files=[f"{examples}/Split-train/*"],
         eval_files=[f"{examples}/Split-eval/*"],
-        transform_graph_path=_uri(nodes, "Transform", "transform_graph"),
-        base_model=f"{_uri(nodes, 'BackboneImporter', 'backbone')}/Format-Serving",
-        model_run_dir=str(home / "find_lr"),  # never made: nothing is written there
+        transform_graph_path=_uri(nodes, TRANSFORM_GRAPH),
+        base_model=serving_dir(_uri(nodes, BACKBONE)),
+        model_run_dir=str(run_dir / "find_lr"),  # never made: nothing is written there
     )
     try:
         sweep = lr_finder.sweep(settings.trainer, fn_args, lowest, highest, steps)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"{error}: run the pipeline with these settings first") from error
-    found = Found(sweep.suggested, home / "find_lr.csv", home / "find_lr.png")
+    found = Found(sweep.suggested, run_dir / "find_lr.csv", run_dir / "find_lr.png")
     with atomic_io.replacing(found.table) as file:
         writer = csv.writer(file)
         writer.writerow(_HEADER)
@@ -65,17 +70,13 @@ def find_rate(settings: Settings, home: Path, lowest: float, highest: float, ste
     return found
 
 
-def _last_run(home: Path, name: str) -> dict[str, NodeRun]:
-    store = open_store(home)
-    run_id = latest_run_id(store, name)
-    return node_runs(store, run_id) if run_id else {}
-
-
-def _uri(nodes: dict[str, NodeRun], node: str, output: str) -> str:
-    run = nodes.get(node)
-    if run is None or run.state not in ("complete", "cached") or not run.outputs.get(output):
-        raise InputError(f"the last run has no {output} of {node}; run the pipeline with these settings first")
-    return run.outputs[output][0].uri
+def _uri(nodes: dict[str, NodeRun], artifact: Artifact) -> str:
+    found = output(nodes, artifact)
+    if found is None:
+        raise InputError(
+            f"the last run has no {artifact.output} of {artifact.node}; run the pipeline with these settings first"
+        )
+    return found.uri
 
 
 def _draw(sweep: lr_finder.Sweep, path: Path) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 import difflib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,6 @@ import yaml
 from google.protobuf import json_format
 from kfp import dsl, onprem
 from kubernetes.client import V1EnvVar
-from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
@@ -34,6 +33,10 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from components import vertex_gate
+from core.artifacts.exported_model import MODEL
+from core.artifacts.features import EXTRACTED
+from core.artifacts.predictions import PREDICTIONS
+from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings import Settings
 from core.settings.kubeflow import KubeflowSettings, ResourceSettings
@@ -49,9 +52,9 @@ DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-dest
 """Names of the parameters a run is started with. Vertex AI has its own field for the last."""
 
 RESOURCES = {
-    "FeatureExtractor": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
-    "Trainer": ResourceSettings(cpu=4, memory_gb=8, gpus=0),
-    "Predictor": ResourceSettings(cpu=2, memory_gb=8, gpus=0),
+    EXTRACTED.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    MODEL.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    PREDICTIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 
@@ -67,26 +70,16 @@ _UI_METADATA = "/tmp/mlpipeline-ui-metadata.json"  # the image's user may not wr
 _NONE = str(None)  # what TFX writes for a parameter without a default
 
 
-@dataclasses.dataclass(frozen=True)
-class Compiled:
-    """A spec that has been written.
-
-    Attributes:
-        path: of the file.
-        open_parameters: names of the parameters without a default: they must be given when a run is started.
-    """
-
-    path: Path
-    open_parameters: tuple[str, ...]
-
-
-def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compiled:
+def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[str]:
     """Writes the spec.
 
     Args:
         settings: checked settings; `kubeflow` is the part that matters here.
         target: `cluster` for an Argo workflow, `vertex` for a KFP v2 spec.
         output: `.yaml`, or, for Vertex, also `.json`, a PipelineJob.
+
+    Returns:
+        Names of the parameters without a default: they must be given when a run is started.
 
     Raises:
         InputError: the schema is missing, or the settings name a folder that no container sees, a stage that there is
@@ -101,37 +94,33 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> Compil
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
     if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
-    deployment = _deployment(settings, target)
-    pipeline = create_pipeline(settings, deployment, schemas.load(settings.schema_file))
+    pipeline = create_pipeline(settings, _deployment(settings, target), schemas.load(settings.schema_file))
     resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])
     output.parent.mkdir(parents=True, exist_ok=True)
-    if target == "cluster":
-        return _compile_for_cluster(settings.kubeflow, pipeline, resources, output)
-    return _compile_for_vertex(settings.kubeflow, pipeline, resources, output)
+    compile_for = _compile_for_cluster if target == "cluster" else _compile_for_vertex
+    return compile_for(settings.kubeflow, pipeline, resources, output)
 
 
 def _deployment(settings: Settings, target: Target) -> Deployment:
     """The parameters of a run, with defaults where containers can see them."""
-    kubeflow = settings.kubeflow
-    visible = _visibility(kubeflow)
+    kubeflow, images = settings.kubeflow, settings.data.images
     root = kubeflow.pipeline_root
-    if root is not None and not visible(root):
-        raise InputError(f"kubeflow.pipeline_root is {root}, which no container sees. {_say_visible(kubeflow)}")
-    if settings.backbone.weights not in ("imagenet", "random") and not visible(settings.backbone.weights):
-        raise InputError(
-            f"backbone.weights is {settings.backbone.weights}, which no container sees. {_say_visible(kubeflow)}"
-        )
-    home = root and f"{root.rstrip('/')}/{settings.name}"
+    if root is not None:
+        _require_visible(kubeflow, "kubeflow.pipeline_root", root)
+    if settings.backbone.weights not in ("imagenet", "random"):
+        _require_visible(kubeflow, "backbone.weights", settings.backbone.weights)
+    run_dir = root and f"{root.rstrip('/')}/{settings.name}"
     push = settings.push.directory.rstrip("/")
-    if home and "://" not in push and not push.startswith("/"):
-        push = f"{home}/{push}"
-    destination = json_format.MessageToJson(push_to(push), indent=None) if visible(push) else None
-    images = settings.data.images if visible(settings.data.images) else f"/{split_pattern(settings.data.images)[1]}"
+    if run_dir and "://" not in push and not push.startswith("/"):
+        push = f"{run_dir}/{push}"
+    destination = json_format.MessageToJson(push_to(push), indent=None) if _visible(kubeflow, push) else None
+    if not _visible(kubeflow, images):
+        images = f"/{split_pattern(images)[1]}"
     arguments = json_format.MessageToJson(
         train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
     )
     return Deployment(
-        pipeline_root=home or "",
+        pipeline_root=run_dir or "",
         images=RuntimeParameter(DATA_ROOT, str, images),
         push_directory=RuntimeParameter(PUSH_DESTINATION, str, destination),
         train_args=RuntimeParameter(TRAIN_ARGS, str, arguments),
@@ -139,15 +128,17 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
     )
 
 
-def _visibility(kubeflow: KubeflowSettings) -> Callable[[str], bool]:
-    """Tells whether containers see a path: one in a bucket, or below the mounted volume."""
-    mounted = f"{kubeflow.volume.path.rstrip('/')}/" if kubeflow.volume else None
-    return lambda path: "://" in path or (mounted is not None and f"{path}/".startswith(mounted))
+def _visible(kubeflow: KubeflowSettings, path: str) -> bool:
+    """Whether containers see a path: one in a bucket, or below the mounted volume."""
+    volume = kubeflow.volume
+    return "://" in path or (volume is not None and f"{path}/".startswith(f"{volume.path.rstrip('/')}/"))
 
 
-def _say_visible(kubeflow: KubeflowSettings) -> str:
-    where = f"a folder below {kubeflow.volume.path}" if kubeflow.volume else "kubeflow.volume to mount a volume claim"
-    return f"Give a bucket's folder (gs://…), or {where}."
+def _require_visible(kubeflow: KubeflowSettings, setting: str, path: str) -> None:
+    if not _visible(kubeflow, path):
+        volume = kubeflow.volume
+        where = f"a folder below {volume.path}" if volume else "kubeflow.volume to mount a volume claim"
+        raise InputError(f"{setting} is {path}, which no container sees. Give a bucket's folder (gs://…), or {where}.")
 
 
 def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, ResourceSettings]:
@@ -168,7 +159,7 @@ def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, Reso
 
 def _compile_for_cluster(
     kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
-) -> Compiled:
+) -> list[str]:
     def configure(container: dsl.ContainerOp) -> dsl.ContainerOp:
         stage = container.human_name
         asked = resources[stage]
@@ -200,10 +191,10 @@ def _compile_for_cluster(
         workflow = yaml.safe_load((Path(folder) / "workflow.yaml").read_text(encoding="utf-8"))
     open_parameters = _open_workflow_parameters(workflow)
     output.write_text(yaml.safe_dump(workflow, sort_keys=False), encoding="utf-8")
-    return Compiled(output, open_parameters)
+    return open_parameters
 
 
-def _open_workflow_parameters(workflow: dict[str, Any]) -> tuple[str, ...]:
+def _open_workflow_parameters(workflow: dict[str, Any]) -> list[str]:
     """Takes the defaults that are none out of an Argo workflow, so that Argo starts no run without these parameters."""
     names = []
     for parameter in workflow["spec"]["arguments"]["parameters"]:
@@ -216,14 +207,14 @@ def _open_workflow_parameters(workflow: dict[str, Any]) -> tuple[str, ...]:
         if parameter["name"] in names:
             parameter.pop("default", None)
     annotations["pipelines.kubeflow.org/pipeline_spec"] = json.dumps(described, sort_keys=True)
-    return tuple(names)
+    return names
 
 
 def _compile_for_vertex(
     kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
-) -> Compiled:
+) -> list[str]:
     for component in pipeline.components:
-        if component.id == "ModelGate":
+        if component.id == BLESSING.node:
             component.executor_spec = BeamExecutorSpec(vertex_gate.Executor)
         if isinstance(component.executor_spec, BeamExecutorSpec):  # whose entry point takes its name for a Beam option
             component.executor_spec.beam_pipeline_args.insert(0, SEND_NOTHING.format(kubeflow.image))
@@ -236,7 +227,10 @@ def _compile_for_vertex(
         if container is None:
             continue  # a resolver: the service's own work
         # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
-        container["resources"] = _vertex_resources(resources[name], kubeflow.accelerator)
+        asked = resources[name]
+        container["resources"] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}  # a ResourceSpec as JSON
+        if asked.gpus:
+            container["resources"]["accelerator"] = {"type": kubeflow.accelerator, "count": str(asked.gpus)}
         variables = kubeflow.environment.get(name, {})
         container["env"] = [{"name": variable, "value": value} for variable, value in variables.items()]
         if kubeflow.retries:
@@ -246,27 +240,14 @@ def _compile_for_vertex(
                 "backoffFactor": _BACKOFF_FACTOR,
                 "backoffMaxDuration": f"{_MAX_BACKOFF_SECONDS}s",
             }
+    values = [value for component in pipeline.components for value in component.exec_properties.values()]
+    defaults = {value.name: value.default for value in values if isinstance(value, RuntimeParameter)}
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    defaults = _defaults(pipeline.components)
     for name, parameter in parameters.items():
         if defaults[name] is not None:
             parameter["defaultValue"] = defaults[name]
-    document = job if output.suffix == ".json" else spec
-    text = json.dumps(document, indent=2) if output.suffix == ".json" else yaml.safe_dump(document, sort_keys=True)
+    as_json = output.suffix == ".json"
+    text = json.dumps(job, indent=2) if as_json else yaml.safe_dump(spec, sort_keys=True)
     output.write_text(text + "\n", encoding="utf-8")
     open_parameters = [name for name in parameters if defaults[name] is None]
-    return Compiled(output, (*open_parameters, *([] if kubeflow.pipeline_root else [PIPELINE_ROOT])))
-
-
-def _vertex_resources(asked: ResourceSettings, accelerator: str) -> dict[str, Any]:
-    """A ResourceSpec as JSON; Vertex AI chooses a machine that has all of it."""
-    found: dict[str, Any] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}
-    if asked.gpus:
-        found["accelerator"] = {"type": accelerator, "count": str(asked.gpus)}
-    return found
-
-
-def _defaults(components: Sequence[BaseNode]) -> dict[str, str | None]:
-    """The default of every runtime parameter."""
-    values = [value for component in components for value in component.exec_properties.values()]
-    return {value.name: value.default for value in values if isinstance(value, RuntimeParameter)}
+    return open_parameters + ([] if kubeflow.pipeline_root else [PIPELINE_ROOT])

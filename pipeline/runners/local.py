@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import functools
 import logging
 import resource
 import time
-import traceback
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from core import atomic_io
-from core.errors import InputError, input_error_behind, message_of
+from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
+from core.errors import InputError
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import Console, StageLine, StageLines
-from pipeline.runs import history, push_directory
-from pipeline.runs import outcome as outcomes
-from pipeline.runs.lineage import RESOLVERS, latest_run_id, node_runs
-from pipeline.runs.outcome import Outcome
-from pipeline.runs.run_dir import ARTIFACTS, check_pushed, home_of, only_run, push_folder, push_nonce
-from pipeline.runs.run_summary import say_outcome
+from pipeline.runs.ending import Execution, end_run, record
+from pipeline.runs.lineage import latest_run_id
+from pipeline.runs.run_dir import ARTIFACTS, local_pipeline, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
-
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
 
 
 def run(settings: Settings, root: Path) -> Outcome:
-    """Runs the whole pipeline, writes `last_run.json` in its folder, and returns what stands there.
+    """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
         InputError: another run holds the folder, the push directory is not local, or Beam's engine cannot see local
@@ -42,133 +34,70 @@ def run(settings: Settings, root: Path) -> Outcome:
             f"runtime.beam is dataflow, whose workers cannot see {root}; it is for runs on Kubeflow or Airflow with a "
             "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
         )
-    home = home_of(settings, root)
-    home.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    log = home / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
-    record = home / outcomes.RECORD_FILE
     pushed_to = push_folder(settings, root)
-    with only_run(home), Console(log) as console:
-        console.say(f"{settings.name}: images to a pushed model, in {home}", style="bold")
-        nonce = push_nonce(pushed_to, record)
-        failed = Outcome("failed", outcomes.FAULT, str(home / ARTIFACTS), log=str(log))
-        unfinished = dataclasses.replace(failed, failures=[outcomes.failure("the run was interrupted")])
-        atomic_io.write_text(home / outcomes.SETTINGS_FILE, json.dumps(to_dict(settings), indent=1, ensure_ascii=False))
-        unfinished.write(record)  # so that no record of an earlier run is taken for this one's
+    folder = run_dir(settings, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
+    with only_run(folder), Console(log) as console:
+        console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
+        nonce = push_nonce(pushed_to, folder, execution.notes.append)
+        unfinished = Failure("the run was interrupted")
+        started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
+        record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
         try:
-            outcome = _run_stages(settings, home, pushed_to, nonce, console)
+            _run_stages(settings, root, nonce, execution, console)
         except KeyboardInterrupt:
-            console.say(f"interrupted; what is finished is kept and reused. Log: {log}")
+            console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
             raise
-        except Exception as error:  # before the first stage or after the last
+        except Exception as error:  # whatever a component raised: its cause is looked for at the end
             logging.getLogger(__name__).exception("the run failed")
-            outcome = failed
-            _blame(outcome, error)
-        outcome.log = str(log)
-        _measure(outcome, began)
-        outcome.write(record)  # before the report, which must not cost a finished push its record
-        outcome.report = _make_report(home, settings, outcome, console)
-        _measure(outcome, began)
-        outcome.write(record)
-        if outcome.run_id:
-            history.record(history.open_store(home), settings.name, outcome.run_id, to_dict(settings), outcome)
-        say_outcome(outcome, console, home)
+            execution.error = error
+        line = StageLine(console, "report")
+        outcome = end_run(settings, root, execution)
+        line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
+        console.print()
+        for text, head, style in run_summary(outcome, folder):
+            if head:
+                console.print_prose(head, text, style)
+            else:
+                console.print(text, style)
     return outcome
 
 
-def _run_stages(settings: Settings, home: Path, pushed_to: Path, nonce: str, console: Console) -> Outcome:
-    images = images_folder(settings, home)
+def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution, console: Console) -> None:
+    """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
+    folder = run_dir(settings, root)
+    images = images_folder(settings, folder)
     fingerprint = sources.fingerprint(settings.backbone.weights)
-    loading = StageLine(console, "load the stack")
-    from ml_metadata.metadata_store import MetadataStore  # the imports below take ten seconds or more
+    loading = StageLine(console, "load libraries")
+    from ml_metadata.metadata_store import MetadataStore  # ten seconds or more, with those of create_pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-    from pipeline.deployment import Deployment
-    from pipeline.pipeline import create_pipeline
+    import pipeline.pipeline  # noqa: F401
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     listing = list_images(settings, images)
-    console.say(f"  {listing.describe()}")
+    console.print(f"  {listing.describe()}")
     schema, inferred = reviewed_schema(settings, listing)
     if inferred:
-        console.say(
-            f"  wrote {settings.schema_file}: the classes found, and where slices begin; review and commit it",
-            style="yellow",
-        )
-    deployment = Deployment(
-        pipeline_root=str(home / ARTIFACTS),
-        images=images,
-        push_directory=str(pushed_to),
-        push_nonce=nonce,
-        weights_fingerprint=fingerprint,
-    )
-    connection = sqlite_metadata_connection_config(str(home / history.METADATA))
-    pipeline = create_pipeline(settings, deployment, schema, connection)
-    ids = [component.id for component in pipeline.components]
-    store = MetadataStore(connection)
+        written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
+        console.print(f"{written}; review and commit it", style="yellow")
+    composed = local_pipeline(settings, root, schema, images, fingerprint, nonce)
+    execution.nodes = [node.id for node in composed.components]
+    store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
-
-    error: Exception | None = None
-    with StageLines(console, len(ids), lambda node: _is_cached(store, settings.name, node)) as stages:
-        try:
-            LocalDagRunner().run(pipeline)
-        except Exception as caught:  # whatever a component raised: it is told apart below, and logged whole
-            logging.getLogger(__name__).exception("the run failed")
-            error = caught
-    run_id = latest_run_id(store, settings.name)
-    run_id = run_id if run_id != before else None
-    outcome = outcomes.from_nodes(node_runs(store, run_id) if run_id else {}, ids, deployment.pipeline_root)
-    outcome.run_id = run_id
-    outcome.stages = stages.stages
-    if error is not None:
-        _blame(outcome, error)
-    elif outcome.pushed_model:
-        push_directory.prune(pushed_to, settings.push.keep)
-        check_pushed(outcome, pushed_to)
-    return outcome
-
-
-def _make_report(home: Path, settings: Settings, outcome: Outcome, console: Console) -> str | None:
-    """The report's path; one that cannot be made fails no run."""
-    line = StageLine(console, "report")
+    lines = StageLines(console, len(execution.nodes))
+    execution.stages = lines.stages
     try:
-        from pipeline.report.make import make_report  # brings matplotlib
-
-        path = make_report(home, settings.name, outcome, to_dict(settings))
-    except Exception as error:  # whatever it is, the run has ended as it did
-        logging.getLogger(__name__).exception("the report was not made")
-        outcome.notes.append(f"the report could not be made: {error}; the log has the details")
-        line.finish("✗", "yellow", "not made")
-        return None
-    line.finish("✓", "green", str(path))
-    return str(path)
+        with lines:
+            LocalDagRunner().run(composed)
+    finally:
+        run_id = latest_run_id(store, settings.name)
+        execution.run_id = run_id if run_id != before else None
 
 
-def _is_cached(store: MetadataStore, name: str, node: str) -> bool:
-    """Whether the node that has just finished was served from the cache; a resolver never is."""
-    run_id = latest_run_id(store, name)
-    found = node_runs(store, run_id).get(node) if run_id else None
-    return found is not None and found.state == "cached" and node not in RESOLVERS
-
-
-def _blame(outcome: Outcome, error: Exception) -> None:
-    """Puts the cause of a failed run first among its failures, and the exit code right."""
-    outcome.status = "failed"
-    stage = outcome.stages[-1]["id"] if outcome.stages else None
-    cause = input_error_behind(error)
-    if cause is not None:
-        outcome.exit_code = outcomes.BAD_INPUT
-        message = message_of(cause)
-    else:
-        outcome.exit_code = outcomes.FAULT
-        message = "".join(traceback.format_exception_only(type(error), error)).strip()
-    others = [entry for entry in outcome.failures if stage is None or entry.get("stage") != stage]  # says less
-    outcome.failures = [outcomes.failure(message, stage=stage), *others]
-
-
-def _measure(outcome: Outcome, began: float) -> None:
-    """Time since `began`, and the most memory that this process or its largest child took (Linux counts KiB)."""
-    outcome.seconds = round(time.monotonic() - began, 1)
+def _usage(began: float) -> tuple[float, int]:
+    """Seconds since `began`, and the MB that this process or its largest child took at most (Linux counts KiB)."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    outcome.peak_rss_mb = max(usage.ru_maxrss for usage in usages) // 1024
+    return round(time.monotonic() - began, 1), max(usage.ru_maxrss for usage in usages) // 1024

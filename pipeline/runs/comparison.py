@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from components.evaluation import intervals, measures
-from components.evaluation.calibration import calibration
-from components.evaluation.class_means import change, class_means
-from components.evaluation.intervals import CONFIDENCE, Interval
-from components.evaluation.measures import CALIBRATION, JUDGED, MEANS, SHARES, Answers
-from components.evaluation.significance import drop_at_most, holm
-from core.artifacts.predictions import Prediction
-from core.slices import LABEL, title
+from components.evaluation.intervals import CONFIDENCE, Interval, unpaired_change
+from components.evaluation.metrics import Estimates, Fraction
+from components.evaluation.predictions import Predictions, columns
+from components.evaluation.significance import holm
+from core.artifacts.predictions import CANDIDATE, Prediction
+from core.examples import LABEL
+from core.slices import title
 from pipeline.runs.history import Run
 
 _RISK = 1 - CONFIDENCE
@@ -52,7 +49,7 @@ class Comparison:
     Attributes:
         a: the id of the one.
         b: of the other.
-        settings: path -> its values in A and in B, where they differ; None where a run's were not recorded.
+        settings: path -> its values in A and in B, where they differ; None where a run did not end.
         same_images: whether both were measured on the same test images, so that image is compared with image.
         metrics: all that both have.
         slices: where accuracy differs by more than chance, the surest first; only where the images are the same.
@@ -65,10 +62,6 @@ class Comparison:
     metrics: list[Change]
     slices: list[SliceChange]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 def compare(a: Run, b: Run) -> Comparison:
     """Compares two runs.
@@ -79,16 +72,16 @@ def compare(a: Run, b: Run) -> Comparison:
     """
     now, then = b.predictions(), a.predictions()
     same = bool(now) and [(p.path, p.sha256, p.label) for p in now] == [(p.path, p.sha256, p.label) for p in then]
-    answers = _columns(a, then), _columns(b, now)
-    known = [name for name in a.metrics if name in b.metrics]
-    changes = [_change_of(name, a, b, answers if then and now else None, same) for name in known]
+    after, before = _columns(b, now), _columns(a, then)
+    interval = _paired(after, before) if same else _unpaired(after, before) if now and then else lambda _: None
+    changes = [_change_of(name, a, b, interval(name)) for name in a.metrics if name in b.metrics]
     return Comparison(
         a.id,
         b.id,
         None if a.settings is None or b.settings is None else differing(a.settings, b.settings),
         same,
         [one for one in changes if one is not None],
-        _slices(then, *answers) if same else [],
+        _slices(then, before, after) if same else [],
     )
 
 
@@ -107,50 +100,44 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
     return lines
 
 
-def _columns(run: Run, predictions: Sequence[Prediction]) -> Answers:
-    classes, scores = run.scores() or ([], None)
-    names = dict.fromkeys([*classes, *(name for p in predictions for name in (p.label, p.predicted))])
-    numbers = {name: number for number, name in enumerate(names)}
-    return measures.columns([p.label for p in predictions], [p.answer for p in predictions], numbers, scores)
+def _columns(run: Run, predictions: Sequence[Prediction]) -> Predictions:
+    scores = run.scores()
+    classes, bins = (scores.classes, scores.bins.get(CANDIDATE)) if scores else ([], None)
+    return columns([p.label for p in predictions], [p.candidate for p in predictions], classes, bins)
 
 
-def _change_of(name: str, a: Run, b: Run, answers: tuple[Answers, Answers] | None, same: bool) -> Change | None:
-    before, after = a.metrics[name]["overall"], b.metrics[name]["overall"]
+def _change_of(name: str, a: Run, b: Run, found: Interval | None) -> Change | None:
+    before, after = a.metrics[name].overall, b.metrics[name].overall
     if before is None or after is None:
         return None
-    found = _interval(name, *answers, same) if answers and name in JUDGED else None
     if found is None:
         return Change(name, before, after, None, None, None)
     return Change(name, before, after, found.low, found.high, not found.low <= 0 <= found.high)
 
 
-def _interval(name: str, then: Answers, now: Answers, same: bool) -> Interval | None:
-    """Of B minus A: image by image where they are the same, else of two samples that know nothing of each other."""
-    if not same:
-        before, after = _alone(name, then), _alone(name, now)
-        return intervals.unpaired_change(before, after) if before and after else None
-    if name in SHARES:
-        return intervals.paired_change(*measures.discordant(now, then, name), now.count)
-    if name in MEANS:
-        means = class_means(then).get(name), class_means(now).get(name)
-        return change(means[1], means[0]).interval(CONFIDENCE) if means[0] and means[1] else None
-    resampled = measures.resample([then, now])
-    return resampled[1][name].minus(resampled[0][name]).interval(CONFIDENCE)
+def _paired(after: Predictions, before: Predictions) -> Callable[[str], Interval | None]:
+    """B minus A, image by image."""
+    both = Estimates(after, before)
+
+    def interval(metric: str) -> Interval | None:
+        change = both.change(metric)
+        return change.interval(CONFIDENCE) if change else None
+
+    return interval
 
 
-def _alone(name: str, answers: Answers) -> Interval | None:
-    """Of one run; None for an area of a run that kept no scores."""
-    if name in SHARES:
-        return measures.share(answers, name, CONFIDENCE)
-    if name in MEANS:
-        mean = class_means(answers).get(name)
-        return mean.interval(CONFIDENCE) if mean else None
-    if name == CALIBRATION:
-        return calibration(answers).interval(CONFIDENCE)
-    return measures.resample([answers])[0][name].interval(CONFIDENCE)
+def _unpaired(after: Predictions, before: Predictions) -> Callable[[str], Interval | None]:
+    """B minus A, of two samples that know nothing of each other."""
+    each = Estimates(before), Estimates(after)
+
+    def interval(metric: str) -> Interval | None:
+        found = [estimate.interval(CONFIDENCE) for estimates in each for estimate in estimates.of(metric)]
+        return unpaired_change(*found) if len(found) == 2 else None
+
+    return interval
 
 
-def _slices(predictions: Sequence[Prediction], then: Answers, now: Answers) -> list[SliceChange]:
+def _slices(predictions: Sequence[Prediction], then: Predictions, now: Predictions) -> list[SliceChange]:
     """By every feature's every value; two-sided sign tests."""
     members: dict[str, list[int]] = {}
     for number, prediction in enumerate(predictions):
@@ -160,12 +147,10 @@ def _slices(predictions: Sequence[Prediction], then: Answers, now: Answers) -> l
     for name, numbers in members.items():
         if len(numbers) == len(predictions):
             continue  # no part of the split
-        before, after = then.of(np.array(numbers)), now.of(np.array(numbers))
-        gained, lost = measures.discordant(after, before, "accuracy")
-        evidence = drop_at_most(gained, lost, after.count, 0.0)
-        p = min(1.0, 2 * min(evidence.broken, evidence.kept))
-        a, b = (float(side.successes("accuracy").mean()) for side in (before, after))
-        found.append(SliceChange(name, after.count, a, b, p))
+        before, after = (Fraction(side.right[numbers]) for side in (then, now))
+        drop = after.change_from(before).worse_by_at_most(0.0)
+        p = min(1.0, 2 * min(drop.broken, drop.kept))
+        found.append(SliceChange(name, len(numbers), before.value, after.value, p))
     corrected = holm([change.p for change in found])
     surest = [dataclasses.replace(c, p=p) for c, p in zip(found, corrected, strict=True) if p <= _RISK]
     return sorted(surest, key=lambda change: change.p)

@@ -1,7 +1,7 @@
 """Every run of a pipeline, from ML Metadata: how it ended, what it measured, and the settings it had.
 
 ML Metadata knows stages and artifacts; what a run was started with and how it ended as a whole is added to its context
-when it ends (`record`). A run without that was interrupted, or ran elsewhere: its stages then tell what they can.
+when it ends (`record`). A run without that was interrupted: its stages say what they can.
 """
 
 from __future__ import annotations
@@ -11,31 +11,27 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
 from core.artifacts.predictions import (
-    CANDIDATE,
-    CLASSES_FILE,
+    PREDICTIONS,
     PREDICTIONS_FILE,
-    SCORES_FILE,
     Prediction,
-    in_order,
+    Scores,
     read_predictions,
+    read_scores,
 )
+from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import InputError
 from pipeline.runs import lineage
-from pipeline.runs.outcome import RECORD_FILE, Outcome
+from pipeline.runs.outcome import from_nodes
+from pipeline.runs.run_dir import METADATA
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as pb
 
-METADATA = "metadata.sqlite"
-"""ML Metadata's store, in the pipeline's folder."""
-
-_LAST_STAGE = "Pusher"
 _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 
 
@@ -48,58 +44,52 @@ class Run:
         started: local time.
         status: pushed, refused, failed, or unfinished.
         seconds: that it took; None if it did not end.
-        settings: that it had, as plain values; None where they were not recorded.
-        metrics: of the whole test split, as `gate.json` has them; empty if the gate was not reached.
-        examples: test images.
+        settings: that it had, as plain values; None if it did not end.
+        metrics: of the whole test split; empty if the gate was not reached.
+        examples: test images; None if there are none yet.
         version: that was pushed.
-        answers: folder of `PREDICTIONS_FILE`; None if there is none, or it was deleted.
+        predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
     id: str
     started: datetime
-    status: str
+    status: Status | Literal["unfinished"]
     seconds: float | None
     settings: dict[str, Any] | None
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Metric]
     examples: int | None
     version: str | None
-    answers: Path | None
+    predicted: Path | None
 
     def predictions(self) -> list[Prediction]:
-        """The answers for the test images, sorted by path; none where they are gone."""
-        if self.answers is None:
-            return []
-        with (self.answers / PREDICTIONS_FILE).open(encoding="utf-8") as file:
-            return in_order(read_predictions(file))
+        """Of all test images, by path; none where they are gone."""
+        return read_predictions(self.predicted) if self.predicted else []
 
-    def scores(self) -> tuple[list[str], np.ndarray] | None:
-        """The model's classes, and for each a column as of `measures.Answers.scores`; rows as of `predictions`."""
-        if self.answers is None or not (self.answers / SCORES_FILE).is_file():  # an older run
-            return None
-        with np.load(self.answers / SCORES_FILE) as arrays:
-            return json.loads((self.answers / CLASSES_FILE).read_text(encoding="utf-8")), arrays[CANDIDATE]
+    def scores(self) -> Scores | None:
+        """Of the same images; None where they are gone."""
+        return read_scores(self.predicted) if self.predicted else None
 
 
-def open_store(home: Path) -> MetadataStore:
+def open_store(run_dir: Path) -> MetadataStore:
     """ML Metadata of the pipeline whose folder this is.
 
     Raises:
         InputError: nothing was ever run there.
     """
-    if not (home / METADATA).is_file():
-        raise InputError(f"there are no runs in {home}: run the pipeline first, or give its CONFIG and ROOT")
+    if not (run_dir / METADATA).is_file():
+        raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
     from ml_metadata.metadata_store import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as pb
 
     config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = str(home / METADATA)
+    config.sqlite.filename_uri = str(run_dir / METADATA)
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE  # READONLY fails on a locked file
     return MetadataStore(config)
 
 
-def record(store: MetadataStore, name: str, run_id: str, settings: Mapping[str, Any], outcome: Outcome) -> None:
-    """Adds to a run's context what its stages do not know."""
-    context = next(c for c in lineage.run_contexts(store, name) if c.name == run_id)
+def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome: Outcome) -> None:
+    """Adds to the context of a run of the pipeline of that name what its stages do not know."""
+    context = next(c for c in lineage.run_contexts(store, name) if c.name == outcome.run_id)
     context.custom_properties[_SETTINGS].string_value = json.dumps(settings, ensure_ascii=False)
     context.custom_properties[_STATUS].string_value = outcome.status
     context.custom_properties[_SECONDS].double_value = outcome.seconds
@@ -125,75 +115,50 @@ def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb
     return contexts[: ids.index(last) + 1] if last in ids else contexts
 
 
-def find(reference: str, home: Path, name: str) -> Run:
+def find(reference: str, run_dir: Path, name: str) -> Run:
     """The run somebody means.
 
     Args:
         reference: a run's id or the beginning of one; or a path: of a pipeline's folder, or of its `last_run.json`.
-        home: the pipeline's folder in which ids are looked for.
+        run_dir: the pipeline's folder in which ids are looked for.
         name: of that pipeline.
 
     Raises:
         InputError: there is no such run, or there are several.
     """
     path = Path(reference)
-    folder = path.parent if path.name == RECORD_FILE else path
-    if (folder / RECORD_FILE).is_file():
-        last = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")).get("run_id")
+    folder = path.parent if path.name == LAST_RUN.name else path
+    if Path(LAST_RUN.path(folder)).is_file():
+        last = LAST_RUN.read(folder).run_id
         if not last:
-            raise InputError(f"{folder / RECORD_FILE} names no run: it failed before its first stage")
+            raise InputError(f"{LAST_RUN.path(folder)} names no run: it failed before its first stage")
         return find(last, folder.resolve(), folder.resolve().name)
-    store = open_store(home)
+    store = open_store(run_dir)
     contexts = [c for c in lineage.run_contexts(store, name) if c.name.startswith(reference)]
     exact = [c for c in contexts if c.name == reference]
     if len(exact or contexts) != 1:
         last = ", ".join(sorted(c.name for c in contexts)[-5:])
         found = f"{len(contexts)} begin so, the last of them {last}" if contexts else "there is none"
-        raise InputError(f"no single run {reference!r} in {home} ({found}); `make history` lists them all")
+        raise InputError(f"no single run {reference!r} in {run_dir} ({found}); `make history` lists them all")
     return _run(store, (exact or contexts)[0])
 
 
 def _run(store: MetadataStore, context: pb.Context) -> Run:
     nodes = lineage.node_runs(store, context.name)
+    found = from_nodes(nodes, [PUSHED_MODEL.node], "")
     recorded = context.custom_properties
-    status, version = _status_of(nodes)
-    if _STATUS in recorded:
-        status = recorded[_STATUS].string_value
-    elif status == "failed" and not any(node.state == "failed" for node in nodes.values()):
-        status = "unfinished"
-    gate, answers = _folder(nodes, "ModelGate", "blessing"), _folder(nodes, "Predictor", "predictions")
-    verdict = gate / "gate.json" if gate else None
-    examples = _first(nodes, "ImageExampleGen", "examples")
-    count = examples.properties.get("examples_test") if examples else None
+    ended = _STATUS in recorded
+    interrupted = found.status == "failed" and not any(node.state == "failed" for node in nodes.values())
+    predictions = lineage.output(nodes, PREDICTIONS)
+    folder = Path(predictions.uri) if predictions else None
     return Run(
         id=context.name,
         started=datetime.fromtimestamp(context.create_time_since_epoch / 1000),
-        status=status,
-        seconds=recorded[_SECONDS].double_value if _SECONDS in recorded else None,
-        settings=json.loads(recorded[_SETTINGS].string_value) if _SETTINGS in recorded else None,
-        metrics=json.loads(verdict.read_text(encoding="utf-8"))["metrics"] if verdict and verdict.is_file() else {},
-        examples=int(count) if count is not None else None,
-        version=version,
-        answers=answers if answers and (answers / PREDICTIONS_FILE).is_file() else None,
+        status=recorded[_STATUS].string_value if ended else "unfinished" if interrupted else found.status,
+        seconds=recorded[_SECONDS].double_value if ended else None,
+        settings=json.loads(recorded[_SETTINGS].string_value) if ended else None,
+        metrics=found.metrics,
+        examples=found.images.test if found.images else None,
+        version=Path(found.pushed_model).name if found.pushed_model else None,
+        predicted=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
     )
-
-
-def _status_of(nodes: Mapping[str, lineage.NodeRun]) -> tuple[str, str | None]:
-    """`pushed`, `refused` or `failed`, as far as the stages tell, and the version that was pushed."""
-    pushed = _first(nodes, _LAST_STAGE, "pushed_model")
-    if pushed is None:
-        return "failed", None
-    if pushed.properties.get("pushed") != 1:
-        return "refused", None
-    return "pushed", str(pushed.properties["pushed_version"])
-
-
-def _first(nodes: Mapping[str, lineage.NodeRun], node: str, output: str) -> lineage.Output | None:
-    run = nodes.get(node)
-    outputs = run.outputs.get(output) if run and run.state in ("complete", "cached") else None
-    return outputs[0] if outputs else None
-
-
-def _folder(nodes: Mapping[str, lineage.NodeRun], node: str, output: str) -> Path | None:
-    found = _first(nodes, node, output)
-    return Path(found.uri) if found else None

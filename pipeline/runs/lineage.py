@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
-_RUN, _AIRFLOW_RUN = "pipeline_run", "run"
-"""Types of context that stand for a run; the name of Airflow's begins with the pipeline's and a dot."""
+from core.artifacts.base import Artifact
+from core.artifacts.nodes import RESOLVERS
+
+_RUN = "pipeline_run"  # type of the contexts that stand for a run
 
 _STATES = {
     pb.Execution.COMPLETE: "complete",
@@ -20,9 +23,6 @@ _STATES = {
 _INPUTS = (pb.Event.INPUT, pb.Event.DECLARED_INPUT)
 _OUTPUTS = (pb.Event.OUTPUT, pb.Event.DECLARED_OUTPUT)
 
-RESOLVERS = ("Baseline", "DataBaseline", "EarlierFeatures", "LastBlessed")
-"""Nodes that only choose among what there is; ML Metadata calls them cached."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Output:
@@ -30,7 +30,7 @@ class Output:
 
     id: int
     uri: str
-    properties: dict[str, int | float | str]
+    properties: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +51,28 @@ class NodeRun:
     inputs: dict[str, list[Output]] = dataclasses.field(default_factory=dict)
     execution: int = 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether what it left is whole."""
+        return self.state in ("complete", "cached")
+
+    @property
+    def cached(self) -> bool:
+        """Whether it was served from the cache; a resolver never is, though ML Metadata says so."""
+        return self.state == "cached" and self.id not in RESOLVERS
+
+
+def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
+    """The first artifact of an output; None where the node did not finish, or has none."""
+    run = nodes.get(artifact.node)
+    return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
+
 
 def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
     """The contexts of the pipeline's runs, oldest first; their names are the runs' ids."""
     pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
     children = store.get_children_contexts_by_context(pipeline.id) if pipeline else []
-    runs = [context for context in children if context.type == _RUN]
-    for context in store.get_contexts_by_type(_AIRFLOW_RUN):
-        if context.properties["pipeline_name"].string_value == pipeline_name:
-            runs.append(context)
-    return sorted(runs, key=lambda context: context.id)
+    return sorted((context for context in children if context.type == _RUN), key=lambda context: context.id)
 
 
 def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
@@ -71,8 +83,7 @@ def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
 
 def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     """All nodes of a run that were started, by node id."""
-    found = [store.get_context_by_type_and_name(kind, run_id) for kind in (_RUN, _AIRFLOW_RUN)]
-    context = next((context for context in found if context), None)
+    context = store.get_context_by_type_and_name(_RUN, run_id)
     if context is None:
         return {}
     executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
@@ -100,17 +111,13 @@ def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {
-        execution: next(
-            (c.name for c in store.get_contexts_by_execution(execution) if c.type in (_RUN, _AIRFLOW_RUN)), ""
-        )
+        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == _RUN), "")
         for execution in set(made.values())
     }
     return {artifact: (execution, runs[execution]) for artifact, execution in made.items()}
 
 
 def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
-    if "component_id" in execution.properties:  # Airflow's
-        return execution.properties["component_id"].string_value
     for context in store.get_contexts_by_execution(execution.id):
         if context.type == "node":
             return context.name.split(".", 1)[1]
@@ -118,10 +125,6 @@ def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
 
 
 def _output(artifact: pb.Artifact) -> Output:
-    properties: dict[str, int | float | str] = {}
-    for source in (artifact.properties, artifact.custom_properties):
-        for name, value in source.items():
-            kind = value.WhichOneof("value")
-            if kind in ("int_value", "double_value", "string_value"):
-                properties[name] = getattr(value, kind)
-    return Output(artifact.id, artifact.uri, properties)
+    sources = (artifact.properties, artifact.custom_properties)
+    values = [(name, value, value.WhichOneof("value")) for source in sources for name, value in source.items()]
+    return Output(artifact.id, artifact.uri, {name: getattr(value, kind) for name, value, kind in values if kind})

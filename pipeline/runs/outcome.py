@@ -1,65 +1,49 @@
-"""How a run ended, read from what its nodes left: the content of `last_run.json` and the last words on the screen."""
+"""How a run ended, read from what its nodes left: the content of `last_run.json`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from core import atomic_io
-from pipeline.runs.lineage import NodeRun, Output
+from core.artifacts import (
+    backbone,
+    exported_model,
+    features,
+    ingest_record,
+    search,
+    serving_check,
+    training_summary,
+    validation,
+    verdict,
+)
+from core.artifacts.base import Artifact
+from core.artifacts.last_run import (
+    BAD_INPUT,
+    INTERNAL_ERROR,
+    PUSHED,
+    REFUSED,
+    Backbone,
+    Failure,
+    Images,
+    Metric,
+    Outcome,
+    Tuning,
+)
+from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
+from core.errors import input_error_behind, message_of
+from pipeline.runs.lineage import NodeRun, output
 from trainer.training import search_space
 
-RECORD_FILE = "last_run.json"
+T = TypeVar("T")
 
-SETTINGS_FILE = "last_run_settings.json"
-"""Every setting that run had."""
-
-PUSHED, FAULT, BAD_INPUT, REFUSED = 0, 1, 2, 3
-"""Exit codes: pushed; a fault of ours; bad input or settings; the gate refused."""
-
-
-_COUNTS = ("found", "ignored", "rejected", "read", "train", "eval", "test", "duplicates")
-
-
-@dataclasses.dataclass
-class Outcome:
-    """See docs/operating.md for every key; `last_run.json` holds them under the same names."""
-
-    status: str
-    exit_code: int
-    pipeline_root: str
-    run_id: str | None = None
-    pushed_model: str | None = None
-    model: str | None = None
-    report: str | None = None
-    seconds: float = 0.0
-    peak_rss_mb: int = 0
-    images: dict[str, int] = dataclasses.field(default_factory=dict)
-    spans: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    backbone: dict[str, Any] = dataclasses.field(default_factory=dict)
-    warm_start: dict[str, Any] | None = None
-    tuning: dict[str, Any] | None = None
-    metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
-    failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    notes: list[str] = dataclasses.field(default_factory=list)
-    stages: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    log: str | None = None
-
-    def write(self, path: Path) -> None:
-        """Replaces `path` with this outcome in one step."""
-        atomic_io.write_text(path, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
-
-
-def failure(message: str, **details: Any) -> dict[str, Any]:
-    """An entry of `failures`; every one has at least a message."""
-    return {"message": message, **details}
+_NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
 
 
 def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
-    """Reads the outcome of a run.
+    """Reads the outcome of a run; what cannot be read becomes a note.
 
     Args:
         nodes: the nodes that were started, from ML Metadata.
@@ -70,90 +54,98 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         status `failed` if any expected node did not complete, `refused` if the gate or the serving check
         did not bless the model, else `pushed`.
     """
-    outcome = Outcome("failed", FAULT, pipeline_root)
-    _read_details(outcome, nodes)
-    pushed = _output(nodes, "Pusher", "pushed_model")
-    if pushed and pushed.properties.get("pushed") == 1:
-        outcome.pushed_model = str(pushed.properties["pushed_destination"])
-    unfinished = [n for n in expected if n not in nodes or nodes[n].state not in ("complete", "cached")]
+    outcome = Outcome("failed", INTERNAL_ERROR, pipeline_root)
+    if pushed := output(nodes, PUSHED_MODEL):
+        outcome.pushed_model = pushed_to(pushed.properties)
+    _read_data(outcome, nodes)
+    _read_training(outcome, nodes)
+    _read_verdicts(outcome, nodes)
+    unfinished = [n for n in expected if n not in nodes or not nodes[n].finished]
     if unfinished:
         started = [n for n in unfinished if n in nodes]
-        outcome.failures.append(
-            failure(f"{', '.join(started) or unfinished[0]} did not complete", stage=(started or unfinished)[0])
-        )
-        return outcome
-    if outcome.pushed_model:
+        message = f"{', '.join(started) or unfinished[0]} did not complete"
+        outcome.failures.append(Failure(message, stage=(started or unfinished)[0]))
+    elif outcome.pushed_model:
         outcome.status, outcome.exit_code = "pushed", PUSHED
     else:
         outcome.status, outcome.exit_code = "refused", REFUSED
     return outcome
 
 
-def _read_details(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
-    """Fills in all that the nodes which completed have to say."""
-    rejects = _output(nodes, "ImageExampleGen", "rejects")
-    if rejects:
-        counts = _json(rejects.uri, "counts.json")
-        outcome.images = {key: counts[key] for key in _COUNTS}
-    examples = _output(nodes, "ImageExampleGen", "examples")
-    if examples:
-        outcome.spans = json.loads(str(examples.properties.get("spans", "[]")))
-    verdict = _output(nodes, "ValidationGate", "verdict")
-    if verdict:
-        outcome.notes += _json(verdict.uri, "data_gate.json")["notes"]
-    backbone = _output(nodes, "BackboneImporter", "backbone")
-    if backbone:
-        record = _json(backbone.uri, "Format-Serving/backbone.json")
-        outcome.backbone = {"weights": record["source"], "sha256": record["sha256"], "cut": None}
-        if record["random"] and record["weights"] != "random":
+def mark_failed(outcome: Outcome, error: Exception) -> None:
+    """Puts the cause of a failed run first among its failures, and the exit code right."""
+    stage = outcome.stages[-1].id if outcome.stages else None
+    cause = input_error_behind(error)
+    message = message_of(cause) if cause else "".join(traceback.format_exception_only(type(error), error)).strip()
+    others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
+    outcome.status, outcome.exit_code = "failed", BAD_INPUT if cause else INTERNAL_ERROR
+    outcome.failures = [Failure(message, stage=stage), *others]
+
+
+def _read(outcome: Outcome, nodes: Mapping[str, NodeRun], artifact: Artifact, read: Callable[[str], T]) -> T | None:
+    """What `read` makes of the artifact's URI; None where there is no artifact, or it is damaged, which is noted."""
+    found = output(nodes, artifact)
+    try:
+        return read(found.uri) if found else None
+    except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
+        logging.getLogger(__name__).info("cannot read what %s left", artifact.node, exc_info=True)
+        outcome.notes.append(f"cannot read what {artifact.node} left: {error}")
+        return None
+
+
+def _read_data(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    """Images, spans, the network and its features."""
+    counts = _read(outcome, nodes, ingest_record.RECORD, ingest_record.COUNTS.read)
+    computed = reused = None
+    if extracted := output(nodes, features.EXTRACTED):
+        computed, reused = (int(extracted.properties.get(name, 0)) for name in (features.COMPUTED, features.REUSED))
+        if nodes[features.EXTRACTED.node].cached:
+            computed, reused = 0, computed + reused
+    if counts:
+        files = counts.found, counts.ignored, counts.rejected, counts.read
+        outcome.images = Images(*files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused)
+    if examples := output(nodes, ingest_record.EXAMPLES):
+        outcome.spans = ingest_record.spans_of(examples.properties)
+    if validated := _read(outcome, nodes, validation.VERDICT, validation.DATA_VERDICT.read):
+        outcome.notes += validated.notes
+    record = _read(outcome, nodes, backbone.BACKBONE, lambda uri: backbone.RECORD.read(exported_model.serving_dir(uri)))
+    found = _read(outcome, nodes, features.EXTRACTED, features.FEATURES_FILE.read)
+    if record:
+        outcome.backbone = Backbone(record.source, record.sha256, found.cut if found else None)
+        if record.random and record.weights != "random":
             outcome.notes.append(
-                f"the base is RANDOM: the weights {record['weights']!r} could not be reached, and "
+                f"the base is RANDOM: the weights {record.weights!r} could not be reached, and "
                 "backbone.if_unreachable allows it; a pre-trained base does better"
             )
-    features = _output(nodes, "FeatureExtractor", "features")
-    if features:
-        outcome.backbone["cut"] = _json(features.uri, "features.json")["cut"]
-        computed, known = (int(features.properties.get(f"images_{what}", 0)) for what in ("computed", "reused"))
-        ran = nodes["FeatureExtractor"].state == "complete"
-        outcome.images |= {"computed": computed if ran else 0, "reused": known if ran else computed + known}
-    best, trials = _output(nodes, "Tuner", "best_hyperparameters"), _output(nodes, "Tuner", "tuner_results")
+
+
+def _read_training(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    best = _read(outcome, nodes, search.BEST, search.read_best)
+    trials = _read(outcome, nodes, search.TRIALS, search.read_trials)
     if best and trials:
-        values = _json(best.uri, "best_hyperparameters.txt")["values"]
-        outcome.tuning = {
-            "trials": len(_json(trials.uri, "tuner_results.json")),
-            "best": search_space.as_settings(values),
-        }
-    model = _output(nodes, "Trainer", "model")
-    if model:
-        outcome.model = f"{model.uri}/Format-Serving"
-    run = _output(nodes, "Trainer", "model_run")
-    if run:
-        training = _json(run.uri, "training_summary.json")
-        outcome.warm_start = training.get("warm_start")
-        outcome.notes += training.get("notes", [])
-    if outcome.warm_start and outcome.warm_start["why_not"]:
-        what = "its head" if outcome.warm_start["head"] else "it"
-        model = outcome.warm_start["model"]
-        outcome.notes.append(f"warm start from {model}: {what} was not taken, {outcome.warm_start['why_not']}")
-    gate = _output(nodes, "ModelGate", "blessing")
-    if gate:
-        judged = _json(gate.uri, "gate.json")
-        outcome.metrics = judged["metrics"]
-        outcome.failures += judged["failures"]
-        outcome.notes += judged["notes"]
-    check = _output(nodes, "ServingCheck", "blessing")
-    if check and check.properties.get("blessed") != 1:
-        outcome.failures.append(failure(f"serving check: {check.properties.get('reason')}", stage="ServingCheck"))
-    infra = _output(nodes, "InfraValidator", "blessing")
-    if infra and infra.properties.get("blessed") != 1:
-        message = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
-        outcome.failures.append(failure(message, stage="InfraValidator"))
+        outcome.tuning = Tuning(len(trials), search_space.as_settings(best))
+    if model := output(nodes, exported_model.MODEL):
+        outcome.model = exported_model.serving_dir(model.uri)
+    if training := _read(outcome, nodes, training_summary.MODEL_RUN, training_summary.SUMMARY.read):
+        outcome.warm_start = began = training.warm_start
+        outcome.notes += training.notes
+        if began and began.why_not:
+            what = "its head" if began.head else "it"
+            outcome.notes.append(f"warm start from {began.model}: {what} was not taken, {began.why_not}")
 
 
-def _output(nodes: Mapping[str, NodeRun], node: str, key: str) -> Output | None:
-    outputs = nodes[node].outputs.get(key) if node in nodes and nodes[node].state in ("complete", "cached") else None
-    return outputs[0] if outputs else None
-
-
-def _json(directory: str, name: str) -> Any:
-    return json.loads((Path(directory) / name).read_text(encoding="utf-8"))
+def _read_verdicts(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
+    """What the gate and the serving check say of the model."""
+    if judged := _read(outcome, nodes, verdict.BLESSING, verdict.VERDICT.read):
+        baseline, change = judged.overall.baseline or {}, judged.overall.change or {}
+        for name, now in judged.overall.metrics.items():
+            then = baseline[name].value if name in baseline else None
+            outcome.metrics[name] = Metric(now.value, now.low, now.high, then, change.get(name))
+        outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
+        outcome.notes += judged.notes
+    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
+        found = output(nodes, blessing)
+        if found and found.properties.get(serving_check.BLESSED) != 1:
+            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
+            message = f"serving check: {reason}" if reason else _NOT_SERVED
+            outcome.failures.append(Failure(message, stage=blessing.node))

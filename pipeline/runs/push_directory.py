@@ -1,7 +1,6 @@
 """The push directory: a folder per version, named by a number; a model server serves the highest.
 
-Pusher names a version by the second of its push and writes `saved_model.pb` last, so a version without that file is
-still being pushed, or was never finished. Only complete versions count here.
+Pusher names a version by the second of its push. Only complete versions count here.
 """
 
 from __future__ import annotations
@@ -9,17 +8,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from core.artifacts.pushed_model import is_complete, withdraw
 from core.errors import InputError
 
 ROLLED_BACK = ".rolled_back"
 """Subfolder of versions taken out of service; not a number, so no server looks into it."""
 
-_LAST_FILE = "saved_model.pb"
-
 
 def versions(directory: Path) -> list[Path]:
     """Folders of the complete versions, newest last; none if there is no such directory."""
-    return [version for version in _numbered(directory) if _complete(version)]
+    return [version for version in _numbered(directory) if is_complete(version)]
 
 
 def latest(directory: Path) -> Path:
@@ -55,13 +53,13 @@ def prune(directory: Path, keep: int) -> list[Path]:
     # A version newer than the latest complete one may be in the middle of its push.
     doomed = [v for v in _numbered(directory) if v not in kept and int(v.name) < int(kept[-1].name)]
     for version in doomed:
-        (version / _LAST_FILE).unlink(missing_ok=True)  # first, so that an interrupted deletion leaves no version
+        withdraw(version)  # first, so that an interrupted deletion leaves no version
         shutil.rmtree(version)
     return doomed
 
 
 def rollback(directory: Path) -> tuple[Path, Path]:
-    """Moves the newest version aside, in one step, so that a server falls back to the one before.
+    """Takes the newest version out of service in one step, so that a server falls back to the one before.
 
     Args:
         directory: the push directory.
@@ -79,7 +77,7 @@ def rollback(directory: Path) -> tuple[Path, Path]:
             f"{directory} holds only version {newest.name}: there is no earlier one to fall back to; "
             "push another model first, or stop the server"
         )
-    target = aside(newest)
+    target = rolled_back_path(newest)
     if target.exists():
         raise InputError(f"{target} is already there: delete it or move it away, then roll back again")
     target.parent.mkdir(exist_ok=True)
@@ -87,8 +85,8 @@ def rollback(directory: Path) -> tuple[Path, Path]:
     return target, earlier[-1]
 
 
-def aside(version: Path) -> Path:
-    """Where `rollback` puts a version's folder."""
+def rolled_back_path(version: Path) -> Path:
+    """Where `rollback` moves a version's folder."""
     return version.parent / ROLLED_BACK / version.name
 
 
@@ -98,7 +96,3 @@ def _numbered(directory: Path) -> list[Path]:
         return []
     found = [e for e in directory.iterdir() if e.name.isascii() and e.name.isdigit() and e.is_dir()]
     return sorted(found, key=lambda e: int(e.name))
-
-
-def _complete(version: Path) -> bool:
-    return (version / _LAST_FILE).is_file()

@@ -1,26 +1,32 @@
-"""A pipeline's own folder on this machine: what lies where in it, who may use it, and what of it is in service."""
+"""A pipeline's own folder on this machine: where things are, who may use it, and whether the last push is there."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from core.artifacts.last_run import LAST_RUN
 from core.errors import InputError
 from core.settings import Settings
 from pipeline.runs import push_directory
-from pipeline.runs.outcome import Outcome
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
 
 ARTIFACTS = "artifacts"
 """Folder of all artifacts in the pipeline's folder."""
 
+METADATA = "metadata.sqlite"
+"""ML Metadata's store, in the pipeline's folder."""
+
 _NONCE = ".nonce"
 
 
-def home_of(settings: Settings, root: Path) -> Path:
+def run_dir(settings: Settings, root: Path) -> Path:
     """Where everything of this pipeline is kept."""
     return root.resolve() / settings.name
 
@@ -33,43 +39,62 @@ def push_folder(settings: Settings, root: Path) -> Path:
     """
     if "://" in settings.push.directory:
         raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
-    return home_of(settings, root) / Path(settings.push.directory).expanduser()
+    return run_dir(settings, root) / Path(settings.push.directory).expanduser()
+
+
+def local_pipeline(
+    settings: Settings, root: Path, schema: str, images: str, weights_fingerprint: str, push_nonce: str
+) -> Pipeline:
+    """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config  # ten seconds or more
+
+    from pipeline.deployment import Deployment
+    from pipeline.pipeline import create_pipeline
+
+    folder = run_dir(settings, root)
+    deployment = Deployment(
+        pipeline_root=str(folder / ARTIFACTS),
+        images=images,
+        push_directory=str(push_folder(settings, root)),
+        push_nonce=push_nonce,
+        weights_fingerprint=weights_fingerprint,
+    )
+    return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
 
 
 @contextlib.contextmanager
-def only_run(home: Path) -> Iterator[None]:
-    """Keeps other runs out of the folder for as long as the block lasts. Raises InputError where one is in it."""
-    with (home / ".lock").open("w") as lock:
+def only_run(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the pipeline's folder while the block lasts. Raises InputError where one is in it."""
+    with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"another run is going on in {home}; wait for it, or give another ROOT") from None
+            raise InputError(f"another run is going on in {folder}; wait for it, or give another ROOT") from None
         yield
 
 
-def push_nonce(directory: Path, last_run: Path) -> str:
+def push_nonce(directory: Path, folder: Path, warn: Callable[[str], None]) -> str:
     """A name for the push directory's present content, part of Pusher's cache key.
 
     A cached push is as good as a new one only while the version is still there. Where the last run's version was
-    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that `rollback`
-    set aside stays aside.
+    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that was rolled back
+    stays so.
+
+    Args:
+        directory: the push directory, which is made.
+        folder: the pipeline's, with the record of its last run.
+        warn: gets a sentence if that record cannot be read, and is taken for none.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _NONCE
-    pushed = json.loads(last_run.read_text(encoding="utf-8")).get("pushed_model") if last_run.exists() else None
-    lost = pushed and not Path(pushed).exists() and not push_directory.aside(Path(pushed)).exists()
+    pushed = None
+    try:
+        pushed = LAST_RUN.read(folder).pushed_model
+    except FileNotFoundError:
+        pass  # the first run
+    except (InputError, OSError) as error:
+        warn(f"the record of the last run was not used: {error}")
+    lost = pushed and not Path(pushed).exists() and not push_directory.rolled_back_path(Path(pushed)).exists()
     if lost or not path.exists():
         path.write_text(uuid.uuid4().hex)
     return path.read_text()
-
-
-def check_pushed(outcome: Outcome, pushed_to: Path) -> None:
-    """A cached push may name a version that is no longer in service: then says what is."""
-    version = Path(str(outcome.pushed_model))
-    if (version / "saved_model.pb").is_file():
-        return
-    gone = "was rolled back since" if push_directory.aside(version).exists() else "was deleted since"
-    serving = push_directory.versions(pushed_to)
-    outcome.pushed_model = str(serving[-1]) if serving else None
-    now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    outcome.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")

@@ -26,11 +26,11 @@ from tfx.utils import proto_utils
 
 from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
-from components.ingestion.image_splits import Duplicates
-from components.ingestion.ingest_record import read_counts, read_duplicates, read_rejects
 from core import progress
+from core.artifacts import ingest_record
+from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.errors import InputError
-from core.image_limits import ImageLimits
+from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
@@ -40,9 +40,9 @@ Folders = Callable[..., Path]
 class Ingested(NamedTuple):
     examples: dict[str, list[dict[str, Any]]]
     artifact: standard_artifacts.Examples
-    rejects: list[dict[str, str]]
-    counts: dict[str, Any]
-    duplicates: list[Duplicates]
+    rejects: list[Reject]
+    counts: IngestCounts
+    duplicates: list[DuplicateGroup]
 
     def all(self) -> list[dict[str, Any]]:
         return [example for split in self.examples.values() for example in split]
@@ -63,14 +63,21 @@ def plain(example: bytes) -> dict[str, Any]:
     return {name: value[0] for name, value in values.items()}
 
 
+def generator(folder: Path | str, boundaries: dict[str, list[float]] | None = None, **options: Any) -> ImageExampleGen:
+    """The component, as the pipeline makes it of the settings `data`; near-duplicates are not looked for."""
+    data = DataSettings(**{"images": str(folder), "near_duplicates": None, **options})
+    span = None if data.span == "latest" else data.span
+    return ImageExampleGen(str(folder), data.ingestion(boundaries or {}), "code", span)
+
+
 @pytest.fixture
 def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, simple_artifacts.File]]:
     """Runs the component's driver and executor on a folder, on Beam's DirectRunner."""
 
     def run(
-        folder: Path | str, metadata: str | None = None, **options: Any
+        folder: Path | str, boundaries: dict[str, list[float]] | None = None, **options: Any
     ) -> tuple[standard_artifacts.Examples, simple_artifacts.File]:
-        component = ImageExampleGen(str(folder), SPLITS, metadata, "code", **options)
+        component = generator(folder, boundaries, **options)
         properties = {
             name: value if isinstance(value, str | int) else proto_utils.proto_to_json(value)
             for name, value in component.exec_properties.items()
@@ -101,7 +108,13 @@ def ingest(
             read[split] = [plain(record) for record in tf.data.TFRecordDataset(files).as_numpy_iterator()]
         assert not list(Path(examples.uri).glob(".*")), "the scratch folder is removed"
         uri = rejects.uri
-        return Ingested(read, examples, read_rejects(uri), read_counts(uri), read_duplicates(uri))
+        return Ingested(
+            read,
+            examples,
+            list(ingest_record.REJECTS.read(uri)),
+            ingest_record.COUNTS.read(uri),
+            list(ingest_record.DUPLICATES.read(uri)),
+        )
 
     return run
 
@@ -131,7 +144,7 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
     assert Counter(example["image/path"].decode() for example in done.all()) == Counter(
         {str(path.relative_to(folder)): 1 for path in [*folder.glob("*/0*.png"), folder / "dog" / "UPPER.JPG"]}
     )
-    assert [(reject["path"], reject["stage"]) for reject in done.rejects] == [
+    assert [(reject.path, reject.stage) for reject in done.rejects] == [
         ("README", "find"),
         ("cat/\\xff.png", "find"),
         ("cat/broken.png", "open"),
@@ -144,14 +157,14 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
         ("cat/pipe.png", "open"),
     ]
     sizes = {split: len(examples) for split, examples in done.examples.items()}
-    classes = done.counts.pop("classes")
-    about = {"duplicates": 0, "layout": "class_folders", "given": []}
-    assert done.counts == {"found": 64, "ignored": 3, "rejected": 10, "read": 51, **sizes, **about}
+    counts, classes = done.counts, done.counts.classes
+    assert (counts.found, counts.ignored, counts.rejected, counts.read) == (64, 3, 10, 51)
+    assert (counts.splits, counts.duplicates, counts.layout, counts.given) == (sizes, 0, "class_folders", [])
     on_disk = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    assert done.counts["found"] == len(on_disk)
-    assert done.counts["found"] == done.counts["ignored"] + done.counts["rejected"] + sum(sizes.values())
-    assert {name: sum(numbers.values()) for name, numbers in classes.items()} == {"cat": 39, "dog": 21}
-    assert classes["cat"]["rejected"] == 9
+    assert counts.found == len(on_disk)
+    assert counts.found == counts.ignored + counts.rejected + sum(sizes.values())
+    assert {name: sum(of.splits.values()) + of.rejected for name, of in classes.items()} == {"cat": 39, "dog": 21}
+    assert classes["cat"].rejected == 9
     assert {split: done.artifact.get_int_custom_property(f"examples_{split}") for split in SPLITS} == sizes
 
 
@@ -159,14 +172,14 @@ def test_the_features_of_an_example(image_folder: Folders, ingest: Callable[...,
     folder = image_folder(cat=2, dog=2)
     data = encoded(picture(5, 400, 300), "WEBP", lossless=True)
     (folder / "dog" / "übung.webp").write_bytes(data)
-    edges = {"brightness": [0.1, 0.9], "resolution": [0.2]}
+    boundaries = {"brightness": [0.1, 0.9], "resolution": [0.2]}
     (example,) = (
-        e for e in ingest(folder, edges=edges).all() if e["image/format"] == b"png" and e["image/width"] == 400
+        e for e in ingest(folder, boundaries).all() if e["image/format"] == b"png" and e["image/width"] == 400
     )
     pixels = tf.io.decode_image(example.pop("image/encoded")).numpy()
     np.testing.assert_array_equal(pixels, np.asarray(picture(5, 400, 300)))
     assert len(example.pop("image/sha256")) == 64
-    for name in ("contrast", "sharpness", "colourfulness"):
+    for name in ("contrast", "sharpness", "colorfulness"):
         assert example.pop(f"image/{name}") > 0 and example.pop(f"slice/{name}") == b"all"
     assert 0.1 <= example.pop("image/brightness") < 0.9
     assert example == {
@@ -210,11 +223,11 @@ def test_a_copy_of_the_data_has_the_same_hash(
     folder = image_folder(cat=5, dog=5)
     copy = shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)  # other times of change
     first, second = (
-        ingest(place).artifact.get_string_custom_property(image_example_gen.CONTENT) for place in (folder, copy)
+        ingest(place).artifact.get_string_custom_property(ingest_record.CONTENT_SHA256) for place in (folder, copy)
     )
     assert first == second and len(first) == 64
     (copy / "cat" / "0000.png").rename(copy / "dog" / "moved.png")
-    assert ingest(copy).artifact.get_string_custom_property(image_example_gen.CONTENT) != first
+    assert ingest(copy).artifact.get_string_custom_property(ingest_record.CONTENT_SHA256) != first
 
 
 def test_a_folder_without_one_usable_image_leaves_its_record(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
@@ -222,8 +235,8 @@ def test_a_folder_without_one_usable_image_leaves_its_record(tmp_path: Path, ing
         (tmp_path / "images" / label).mkdir(parents=True)
         (tmp_path / "images" / label / "a.jpg").touch()
     done = ingest(tmp_path / "images")
-    assert [reject["reason"] for reject in done.rejects] == ["the file is empty"] * 2
-    assert (done.all(), done.counts["read"], done.counts["rejected"]) == ([], 0, 2)
+    assert [reject.reason for reject in done.rejects] == ["the file is empty"] * 2
+    assert (done.all(), done.counts.read, done.counts.rejected) == ([], 0, 2)
 
 
 def test_identical_and_near_identical_pictures_share_a_split_and_are_listed(
@@ -235,7 +248,7 @@ def test_identical_and_near_identical_pictures_share_a_split_and_are_listed(
         original.save(folder / "cat" / f"{i:04d}.png")
         original.save(folder / "cat" / f"{i:04d}-again.bmp")  # the same pixels in other bytes
         original.resize((60, 40), Image.Resampling.BICUBIC).save(folder / "cat" / f"{i:04d}-small.jpg", quality=70)
-    done = ingest(folder, near_duplicates=6)
+    done = ingest(folder, near_duplicates=NearDuplicates(6))
     split_of = {e["image/path"].decode(): split for split, of in done.examples.items() for e in of}
     for i in range(40):
         stem = f"cat/{i:04d}"
@@ -243,7 +256,7 @@ def test_identical_and_near_identical_pictures_share_a_split_and_are_listed(
     identical = [group for group in done.duplicates if group.kind == "identical"]
     assert [group.paths for group in identical] == [[f"cat/{i:04d}-again.bmp", f"cat/{i:04d}.png"] for i in range(40)]
     assert sum(len(group.paths) for group in done.duplicates if group.kind == "near") == 120
-    assert done.counts["duplicates"] == 80
+    assert done.counts.duplicates == 80
 
     exact = ingest(folder)
     assert {group.kind for group in exact.duplicates} == {"identical"}
@@ -265,7 +278,7 @@ def test_given_splits_are_kept_and_a_missing_one_is_made_from_train(
     made = {e["image/path"].decode().split("/")[0] for split in ("train", "test") for e in done.examples[split]}
     assert made == {"train"} and len(done.examples["train"]) + len(done.examples["test"]) == 80
     assert 1 <= len(done.examples["test"]) <= 25
-    assert (done.counts["layout"], done.counts["given"]) == ("split_folders", ["train", "eval"])
+    assert (done.counts.layout, done.counts.given) == ("split_folders", ["train", "eval"])
 
 
 def test_metadata_columns_are_slices(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
@@ -307,7 +320,7 @@ def test_the_spans_of_the_window_are_read_into_the_same_splits(
         {"span": 12, "version": None, "folder": "span-12"}
     ]
     window = ingest(images, span=9, window=2)
-    assert window.counts["read"] == 11
+    assert window.counts.read == 11
     assert [s["span"] for s in json.loads(window.artifact.get_string_custom_property("spans"))] == [7, 9]
     window.split_of()  # a picture that came again is in the split it was in
     with pytest.raises(InputError, match=r"no folder in .* fits day"):
@@ -356,7 +369,7 @@ def test_memory_does_not_grow_with_the_data(
             most = max(most, resident())
             time.sleep(0.005)
     _, rejects = done.result()
-    assert read_counts(rejects.uri)["read"] == 60
+    assert ingest_record.COUNTS.read(rejects.uri).read == 60
     assert megabytes > 150
     assert most - before < megabytes / 2  # measured: 25 MB more; with a shuffle of the images, all of them and more
 
@@ -366,23 +379,13 @@ def test_limits_are_those_of_the_settings(image_folder: Folders, ingest: Callabl
     (folder / "dog" / "large.png").write_bytes(encoded(picture(77, 60, 40)))
     (folder / "cat" / "long.bmp").write_bytes(encoded(picture(78), "BMP") + bytes(20_000))
 
-    found = ingest(folder, limits=ImageLimits(max_file_mb=0.01, max_megapixels=0.002))
+    found = ingest(folder, max_file_mb=0.01, max_megapixels=0.002)
 
     assert found.rejects == [
-        {
-            "path": "cat/long.bmp",
-            "label": "cat",
-            "stage": "limits",
-            "reason": "21,206 bytes are more than 0.01 MB",
-        },
-        {
-            "path": "dog/large.png",
-            "label": "dog",
-            "stage": "limits",
-            "reason": "60 x 40 is more than 0.002 million pixels",
-        },
+        Reject("cat/long.bmp", "cat", "limits", "21,206 bytes are more than 0.01 MB"),
+        Reject("dog/large.png", "dog", "limits", "60 x 40 is more than 0.002 million pixels"),
     ]
-    assert found.counts["found"] == 52 and found.counts["read"] == 50
+    assert found.counts.found == 52 and found.counts.read == 50
 
 
 def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_limit_changes(
@@ -392,7 +395,7 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_
 
     def run(**options: Any) -> int:
         """Runs the pipeline as users do; returns how many results there are by now."""
-        component = ImageExampleGen(f"{tmp_path}/day-{{SPAN}}", SPLITS, None, "code", window=2, **options)
+        component = generator(f"{tmp_path}/day-{{SPAN}}", window=2, **options)
         metadata = sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
         LocalDagRunner().run(
             Pipeline(
@@ -410,6 +413,7 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_
     assert run() == 2
     image_folder("day-2", cat=1, dog=1)
     assert [run(), run()] == [3, 3]
-    counts = [json.loads(path.read_text()) for path in tmp_path.glob("root/*/rejects/*/counts.json")]
-    assert sorted(sum(count["classes"]["dog"].values()) for count in counts) == [2, 3, 4]
-    assert run(limits=ImageLimits(max_megapixels=1)) == 4
+    counts = [ingest_record.COUNTS.read(folder) for folder in tmp_path.glob("root/*/rejects/*")]
+    assert sorted(sum(count.classes["dog"].splits.values()) for count in counts) == [2, 3, 4]
+    assert run(bounds=DataBounds(leaked=1), max_rejected=1) == 3, "only what decides the examples makes them anew"
+    assert run(max_megapixels=1) == 4

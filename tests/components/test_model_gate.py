@@ -9,16 +9,19 @@ import pytest
 from google.protobuf import json_format
 from sklearn import metrics as sklearn_metrics
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components import predictor
-from components.evaluation.calibration import calibration
-from components.evaluation.class_means import class_means
-from components.evaluation.eval_config import METRICS, eval_config
-from components.evaluation.measures import MEANS, columns, resample
+from components.evaluation.eval_config import eval_config
+from components.evaluation.metrics import Estimates
+from components.evaluation.predictions import columns
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
-from core.artifacts.predictions import BASELINE, CANDIDATE, PREDICTIONS_FILE, SCORES_FILE, in_order, read_predictions
+from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
+from core.artifacts.verdict import VERDICT, Verdict
+from core.metrics import FRACTIONS, METRICS
+from core.settings.converter import from_json, to_json
+from core.settings.evaluation import GateBounds
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -59,36 +62,36 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def measure(folder: Path, inputs: dict, model: str, baseline: str | None, slices: list[str]) -> dict:
     """Runs Predictor and the Evaluator's executor as the pipeline would."""
     folder.mkdir()
-    predictions = artifact(predictor.Predictions, folder / "predictions", 18)
-    answers = artifact(Examples, folder / "answers", 19)
+    predictions = artifact(InferenceResult, folder / "predictions", 18)
+    materialized = artifact(Examples, folder / "materialized_predictions", 19)
     evaluation = artifact(ModelEvaluation, folder / "evaluation", 20)
     predictor.Predictor.test_call(
         model=inputs[model],
         baseline_model=inputs[baseline] if baseline else None,
         examples=inputs["examples"],
         predictions=predictions,
-        answers=answers,
+        materialized_predictions=materialized,
         beam_pipeline=beam.Pipeline(),
     )
     config = json_format.MessageToJson(eval_config(slices, 3), preserving_proto_field_name=True)
     Executor().Do(
-        {"model": [inputs[model]], "examples": [answers], "baseline_model": [inputs["right"]]},
+        {"model": [inputs[model]], "examples": [materialized], "baseline_model": [inputs["right"]]},
         {"evaluation": [evaluation], "blessing": [artifact(ModelBlessing, folder / "unused", 21)]},
         {"eval_config": config, "example_splits": '["test"]', "fairness_indicator_thresholds": "null"},
     )
     return {"predictions": predictions, "evaluation": evaluation}
 
 
-def gate(folder: Path, inputs: dict, bounds: dict, **models: Model) -> tuple[ModelBlessing, dict]:
+def gate(folder: Path, inputs: dict, bounds: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
     blessing = artifact(ModelBlessing, folder / "blessing", 30)
     ModelGate.test_call(
         evaluation=inputs["evaluation"],
         predictions=inputs["predictions"],
         blessing=blessing,
-        bounds=json.dumps(bounds),
+        bounds=to_json(from_json(json.dumps(bounds), GateBounds)),
         **models,
     )
-    return blessing, json.loads((folder / "blessing" / "gate.json").read_text())
+    return blessing, VERDICT.read(folder / "blessing")
 
 
 @pytest.mark.slow
@@ -111,20 +114,20 @@ def test_tfma_measures_every_slice_of_both_models_as_scikit_learn_does(inputs: d
     }
     assert all(set(METRICS) <= set(m.metrics) for m in (*candidate, *baseline))
 
-    with (Path(inputs["predictions"].uri) / PREDICTIONS_FILE).open() as file:
-        answers = [(p.label, p.predicted, p.baseline.predicted) for p in read_predictions(file) if p.baseline]
-    labels, now, before = zip(*answers, strict=True)
-    for measured, told in ((candidates["overall"], now), (baselines["overall"], before)):
+    found = read_predictions(inputs["predictions"].uri)
+    predictions = [(p.label, p.predicted, p.baseline.predicted) for p in found if p.baseline]
+    labels, now, before = zip(*predictions, strict=True)
+    for measured, predicted in ((candidates["overall"], now), (baselines["overall"], before)):
         np.testing.assert_array_equal(
-            measured.confusion, sklearn_metrics.confusion_matrix(labels, told, labels=list(COLOURS))
+            measured.confusion, sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS))
         )
         for kind in ("macro", "weighted"):
             precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-                labels, told, average=kind, zero_division=0
+                labels, predicted, average=kind, zero_division=0
             )
             found = [measured.metrics[f"{kind}_{name}"] for name in ("precision", "recall", "f1")]
             assert found == pytest.approx([precision, recall, f1])
-        assert measured.metrics["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, told))
+        assert measured.metrics["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
 
 
 @pytest.mark.slow
@@ -142,29 +145,25 @@ def test_means_of_areas_are_over_the_classes_of_a_slice(inputs: dict) -> None:
 def test_what_intervals_are_drawn_around_are_the_values_tfma_measured(inputs: dict) -> None:
     """Two programs must agree about them, on every slice."""
     candidate, baseline = read_evaluation(inputs["evaluation"].uri)
-    with (Path(inputs["predictions"].uri) / PREDICTIONS_FILE).open() as file:
-        predictions = in_order(read_predictions(file))
-    with np.load(Path(inputs["predictions"].uri) / SCORES_FILE) as arrays:
-        scores = dict(arrays)
+    predictions, scores = read_predictions(inputs["predictions"].uri), read_scores(inputs["predictions"].uri)
     for models, baseline_too in ((candidate, False), (baseline or [], True)):
         for measured in models:
             places = [n for n, p in enumerate(predictions) if measured.slice == "overall" or p.is_in(measured.slice)]
             inside = [predictions[n] for n in places]
-            answers = [p.baseline if baseline_too and p.baseline else p.answer for p in inside]
-            bins = scores[BASELINE if baseline_too else CANDIDATE][places]
-            found = columns([p.label for p in inside], answers, {name: i for i, name in enumerate(COLOURS)}, bins)
-            means = class_means(found)
-            assert set(means) == set(MEANS) or len(np.unique(found.label)) == 1  # areas take two classes
-            values = {name: r.value for name, r in (resample([found])[0] | means).items()}
-            values["expected_calibration_error"] = calibration(found).value
+            classified = [p.baseline if baseline_too and p.baseline else p.candidate for p in inside]
+            bins = scores.bins[BASELINE if baseline_too else CANDIDATE][places]
+            found = columns([p.label for p in inside], classified, COLOURS, bins)
+            estimates = Estimates(found)
+            values = {name: estimate.value for name in METRICS for estimate in estimates.of(name)}
+            assert set(values) == set(METRICS) or len(np.unique(found.label)) == 1  # areas take two classes
             assert values == pytest.approx({name: measured.metrics[name] for name in values}, abs=1e-5), measured.slice
-            for name in ("accuracy", "top_3_accuracy"):
-                assert found.successes(name).mean() == pytest.approx(measured.metrics[name], abs=1e-6)
+            for name in FRACTIONS:
+                assert values[name] == pytest.approx(measured.metrics[name], abs=1e-6)
 
 
 @pytest.mark.slow
 def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path) -> None:
-    blessing, report = gate(
+    blessing, verdict = gate(
         tmp_path,
         inputs,
         {"thresholds": {"accuracy": {"max_drop": 0.01}}, "per_slice": {"accuracy": {"min": 0.7, "min_examples": 12}}},
@@ -172,20 +171,19 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
         baseline_model=inputs["right"],
     )
 
-    assert not report["blessed"]
-    assert [(f["slice"], f["kind"]) for f in report["failures"]] == [
+    assert not verdict.blessed
+    assert [(f.slice, f.kind) for f in verdict.failures] == [
         ("overall", "max_drop"),
         ("label=red", "per_slice_min"),
     ]
-    accuracy = report["metrics"]["accuracy"]
-    assert accuracy["overall"] < 0.3 and accuracy["baseline"] == pytest.approx(0.85)
-    red = next(s for s in report["slices"] if s["slice"] == "label=red")
-    assert {"slice", "examples", "metrics", "baseline", "change", "classes", "confusion"} == set(red)
-    assert sum(entry["examples"] for entry in red["confusion"]) == red["examples"]
-    assert {entry["class"] for entry in red["confusion"]} == {"red"}
-    assert [c["class"] for c in report["classes"]] == list(COLOURS)
-    assert {"precision", "recall", "f1", "auc"} == set(report["classes"][0]["metrics"])
-    assert report["confusion"]["classes"] == list(COLOURS) and np.sum(report["confusion"]["counts"]) == 20
+    overall = verdict.overall
+    assert overall.metrics["accuracy"].value < 0.3 and overall.baseline["accuracy"].value == pytest.approx(0.85)
+    red = next(s for s in verdict.slices if s.slice == "label=red")
+    assert red.baseline is not None and red.change is not None
+    assert sum(pair.examples for pair in red.confusions) == red.examples
+    assert {pair.actual for pair in red.confusions} == {"red"}
+    assert [c.class_name for c in overall.classes] == list(COLOURS)
+    assert sum(pair.examples for pair in overall.confusions) == overall.examples == 20
     assert blessing.get_int_custom_property("blessed") == 0
     assert blessing.get_string_custom_property("current_model") == inputs["wrong"].uri
     assert blessing.get_int_custom_property("current_model_id") == 12
@@ -195,23 +193,22 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_where_the_baseline_gave_no_answers_the_model_is_judged_by_itself(inputs: dict, tmp_path: Path) -> None:
+def test_without_predictions_of_the_baseline_the_model_is_judged_by_itself(inputs: dict, tmp_path: Path) -> None:
     """TFX would hand the baseline to TFMA whatever became of it."""
     alone = measure(tmp_path / "alone", inputs, "right", None, ["label"])
 
-    blessing, report = gate(
+    blessing, verdict = gate(
         tmp_path, alone, {"thresholds": {"accuracy": {"min": 0.5, "max_drop": 0.01}}}, model=inputs["right"]
     )
 
-    assert report["blessed"], report
-    accuracy = report["metrics"]["accuracy"]
-    assert accuracy["overall"] == pytest.approx(0.85) and accuracy["baseline"] is None
-    assert [(s["slice"], s["examples"], s["baseline"]) for s in report["slices"]] == [
+    assert verdict.blessed, verdict
+    assert verdict.overall.metrics["accuracy"].value == pytest.approx(0.85) and verdict.overall.baseline is None
+    assert [(s.slice, s.examples, s.baseline) for s in verdict.slices] == [
         ("label=blue", 2, None),
         ("label=green", 6, None),
         ("label=red", 12, None),
     ]
-    assert report["notes"] == ["max_drop of accuracy does not apply: there is no blessed model yet"]
+    assert verdict.notes == ["max_drop of accuracy was not checked: there is no blessed model yet"]
     assert blessing.get_int_custom_property("blessed") == 1
     assert blessing.get_int_custom_property("current_model_id") == 11
     assert not blessing.has_custom_property("baseline_model_id")

@@ -1,6 +1,5 @@
-"""Predictor: both models' answers for every test image, and why there may be none of the last blessed one."""
+"""Predictor: both models' predictions for every test image, and why there may be none of the last blessed one."""
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -10,16 +9,16 @@ import apache_beam as beam
 import pytest
 import tensorflow as tf
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model
+from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
 from components import predictor
 from core import tfrecords
-from core.artifacts.predictions import CLASSES_FILE, PREDICTIONS_FILE, Prediction, read_predictions
+from core.artifacts.predictions import COMPARED, NOT_COMPARED, Prediction, read_predictions, read_scores
 from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
 
 
 def labelled(colour: int, label: str, number: int, **slices: str) -> tf.train.Example:
-    """An example whose picture is of one colour and whose label may be another."""
+    """An example whose image is of one colour and whose label may be another."""
     made = example(image_bytes(colour, seed=number), label, **slices)
     made.features.feature["image/path"].bytes_list.value.append(f"{label}/{number:02d}.jpg".encode())
     made.features.feature["image/sha256"].bytes_list.value.append(b"ab")
@@ -41,10 +40,11 @@ def run(
     faults: Sequence[Fault] = (),
     counted: int | None = None,
     **parameters: object,
-) -> tuple[list[Prediction], list[tf.train.Example], predictor.Predictions]:
+) -> tuple[list[Prediction], list[tf.train.Example], InferenceResult]:
     """Runs the component on these examples and reads what it wrote, by path."""
-    raw, answers, predictions = Examples(), Examples(), predictor.Predictions()
-    raw.uri, answers.uri, predictions.uri = (str(folder / name) for name in ("examples", "answers", "predictions"))
+    raw, materialized, predictions = Examples(), Examples(), InferenceResult()
+    for artifact, name in ((raw, "examples"), (materialized, "materialized"), (predictions, "predictions")):
+        artifact.uri = str(folder / name)
     raw.split_names = artifact_utils.encode_split_names(["train", "test"])
     write_examples(folder / "examples", "test", examples)
     raw.set_int_custom_property("examples_test", len(examples) if counted is None else counted)
@@ -53,19 +53,17 @@ def run(
         baseline_model=baseline,
         examples=raw,
         predictions=predictions,
-        answers=answers,
+        materialized_predictions=materialized,
         beam_pipeline=beam.Pipeline(),
         **parameters,
     )
-    with (folder / "predictions" / PREDICTIONS_FILE).open() as file:
-        found = sorted(read_predictions(file), key=lambda p: p.path)
-    kept = [tf.train.Example.FromString(r) for r in tfrecords.read(f"{folder}/answers/Split-test/*")]
-    return found, kept, predictions
+    kept = [tf.train.Example.FromString(r) for r in tfrecords.read(f"{folder}/materialized/Split-test/*")]
+    return read_predictions(folder / "predictions"), kept, predictions
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory):
-    """Seven right answers and two wrong labels, asked for in batches of four, beside a model that is mostly wrong."""
+    """Seven right labels and two wrong ones, predicted in batches of four, beside a model that is mostly wrong."""
     right = [labelled(i % 3, COLOURS[i % 3], i, brightness="dark") for i in range(7)]
     wrong = [labelled(0, "blue", 7), labelled(1, "no such class é", 8)]
     folder = tmp_path_factory.mktemp("mixed")
@@ -73,14 +71,14 @@ def mixed(tmp_path_factory: pytest.TempPathFactory):
     return run(folder, right + wrong, baseline, batch_size=4)
 
 
-def test_every_image_has_an_answer(mixed) -> None:
+def test_every_image_has_a_prediction(mixed) -> None:
     predictions, _, artifact = mixed
 
     assert len(predictions) == 9 and sum(p.right for p in predictions) == 7
     assert all(0 <= p.label_probability <= p.probability <= 1 for p in predictions)
     (first,) = (p for p in predictions if p.path == "red/00.jpg")
     assert first.slices == {"brightness": "dark"} and first.sha256 == "ab" and first.rank == 1
-    assert json.loads((Path(artifact.uri) / CLASSES_FILE).read_text()) == list(COLOURS)
+    assert read_scores(artifact.uri).classes == list(COLOURS)
     assert artifact.get_int_custom_property("examples") == 9
     assert artifact.get_int_custom_property("mistakes") == 2
 
@@ -91,7 +89,7 @@ def test_a_class_the_model_does_not_know_has_no_probability(mixed) -> None:
     assert (unknown.predicted, unknown.label_probability, unknown.rank) == ("green", 0, 4)
 
 
-def test_the_baseline_answers_for_the_same_image_in_its_own_order_of_classes(mixed) -> None:
+def test_the_baseline_predicts_for_the_same_image_in_its_own_order_of_classes(mixed) -> None:
     """The factory's network calls its first output by the first name: "blue" is red's, and it is wrong about it."""
     for prediction in mixed[0]:
         assert prediction.baseline is not None
@@ -103,7 +101,7 @@ def test_the_baseline_answers_for_the_same_image_in_its_own_order_of_classes(mix
 def test_what_tfma_reads_holds_no_image_and_both_models_probabilities_in_one_order(mixed) -> None:
     predictions, kept, artifact = mixed
 
-    assert artifact.get_int_custom_property(predictor.COMPARED) == 1
+    assert artifact.get_int_custom_property(COMPARED) == 1
     assert len(kept) == len(predictions)
     for one in kept:
         names = set(one.features.feature)
@@ -114,25 +112,25 @@ def test_what_tfma_reads_holds_no_image_and_both_models_probabilities_in_one_ord
         assert sum(one.features.feature["baseline"].float_list.value) == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_without_an_answer_is_a_fault_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="3 images were written to test; 2 have an answer"):
+def test_an_image_without_a_prediction_is_an_internal_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 images were written to test; 2 have a prediction"):
         run(tmp_path, [labelled(0, "red", 0), labelled(1, "green", 1)], counted=3)
 
 
-def test_a_split_without_images_gives_no_answers(tmp_path: Path) -> None:
+def test_a_split_without_images_gives_no_predictions(tmp_path: Path) -> None:
     predictions, kept, artifact = run(tmp_path, [])
 
     assert predictions == [] and kept == []
     assert artifact.get_int_custom_property("examples") == 0
 
 
-def test_a_model_that_answers_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:
+def test_a_model_that_predicts_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:
     predictions, _, _ = run(tmp_path, [labelled(1, "green", 0)], faults=["nan"])
 
     assert [(p.probability, p.right) for p in predictions] == [(0, False)]
 
 
-def test_a_picture_the_model_cannot_read_is_a_mistake_without_a_class_and_ends_no_run(tmp_path: Path) -> None:
+def test_an_image_the_model_cannot_read_is_a_mistake_without_a_class_and_ends_no_run(tmp_path: Path) -> None:
     good, bad = labelled(1, "green", 0), labelled(0, "red", 1)
     bad.features.feature["image/encoded"].bytes_list.value[0] = image_bytes(0, format="PNG")[:300]
 
@@ -166,8 +164,8 @@ def test_a_last_blessed_model_that_cannot_be_compared_with_ends_no_run(
     predictions, kept, artifact = run(tmp_path, [labelled(1, "green", 0)], before)
 
     assert predictions[0].baseline is None and "baseline" not in kept[0].features.feature
-    assert artifact.get_int_custom_property(predictor.COMPARED) == 0
-    reason = artifact.get_string_custom_property(predictor.NOT_COMPARED)
+    assert artifact.get_int_custom_property(COMPARED) == 0
+    reason = artifact.get_string_custom_property(NOT_COMPARED)
     assert re.search(said, reason), reason
 
 

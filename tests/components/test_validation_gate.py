@@ -1,5 +1,6 @@
 """ValidationGate on what StatisticsGen and ExampleValidator really write: fit data pass, all else is told in words."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,16 @@ from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 
-from components.ingestion import ingest_record
-from components.ingestion.image_splits import Duplicates, Facts
+from components.ingestion import ingest_counts
+from components.ingestion.image_folder import ListedFile
+from components.ingestion.image_layout import Listing
+from components.ingestion.image_splits import Assignment, ImageFacts
 from components.validation_gate import ValidationGate
+from core.artifacts import ingest_record
+from core.artifacts.ingest_record import DuplicateGroup, Reject
 from core.errors import InputError
+from core.settings.converter import to_json
+from core.settings.data import DataBounds
 
 SCHEMA = """
 feature { name: "label" type: BYTES domain: "classes" presence { min_fraction: 1 } shape { dim { size: 1 } } }
@@ -29,6 +36,7 @@ string_domain { name: "classes" value: "daisy" value: "roses" value: "tulips" }
 FILE = "schemas/flowers.pbtxt"
 FIRST = "the data were compared with none before: no blessed model was trained on others"
 Row = dict[str, str | int]
+NO_BOUNDS = DataBounds(label_drift=None, image_drift=None, split_skew=None)
 
 
 def rows(*labels: str, **features: str | int) -> list[Row]:
@@ -46,8 +54,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         schema: str = SCHEMA,
         as_files: bool = False,
         rejected: int = 0,
-        duplicates: Sequence[Duplicates] = (),
-        given: Sequence[str] = (),
+        duplicates: Sequence[DuplicateGroup] = (),
         before: dict[str, list[Row]] | None = None,
         bounds: dict[str, float] | None = None,
         listed_before: int = 1000,
@@ -73,7 +80,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
         baseline = _earlier_statistics(before, listed_before, tmp_path / "before") if before else None
         written = {name: data + data[:unseen] if name == "train" else data for name, data in splits.items()}
-        _record(rejects.uri, written, rejected, duplicates, given)
+        _record(rejects.uri, written, rejected, duplicates)
         ValidationGate.test_call(
             anomalies=anomalies,
             statistics=statistics,
@@ -83,7 +90,8 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
             baseline=baseline,
             schema_file=FILE,
             max_rejected=0.2,
-            bounds=json.dumps({"leaked": 0.01} | (bounds or {})),
+            bounds=to_json(dataclasses.replace(NO_BOUNDS, **(bounds or {}))),
+            code="",
         )
         return json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"]
 
@@ -117,15 +125,16 @@ def _examples(splits: dict[str, list[Row]], folder: Path) -> Examples:
     return made
 
 
-def _record(
-    uri: str, splits: dict[str, list[Row]], rejected: int, duplicates: Sequence[Duplicates], given: Sequence[str]
-) -> None:
+def _record(uri: str, splits: dict[str, list[Row]], rejected: int, duplicates: Sequence[DuplicateGroup]) -> None:
     """What ingestion would have left."""
     images = [(f"{split}/{i}.png", split, row) for split, data in splits.items() for i, row in enumerate(data)]
-    bad = [{"path": f"bad{i:02d}.jpg", "label": "daisy", "stage": "open", "reason": "empty"} for i in range(rejected)]
-    about = {"ignored": 0, "layout": "class_folders", "given": given, "listed": len(images) + len(bad)}
-    facts = [Facts(path, str(row["label"]), "", "", "", "", "", "") for path, _, row in images]
-    ingest_record.write(uri, facts, {path: split for path, split, _ in images}, bad, duplicates, list(splits), about)
+    bad = [Reject(f"bad{i:02d}.jpg", "daisy", "open", "empty") for i in range(rejected)]
+    listing = Listing("photos", "class_folders", [ListedFile(str(i)) for i in range(len(images) + len(bad))])
+    facts = [ImageFacts(path, str(row["label"]), "", "", "", "") for path, _, row in images]
+    assignment = Assignment({path: split for path, split, _ in images}, list(duplicates))
+    ingest_record.COUNTS.write(uri, ingest_counts.count(listing, facts, bad, assignment))
+    ingest_record.REJECTS.write(uri, bad)
+    ingest_record.DUPLICATES.write(uri, duplicates)
 
 
 def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
@@ -275,7 +284,15 @@ def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_
     rejects = File()
     rejects.uri = str(tmp_path)
 
-    ValidationGate.test_call(**artifacts, examples=Examples(), rejects=rejects, schema_file=FILE)
+    ValidationGate.test_call(
+        **artifacts,
+        examples=Examples(),
+        rejects=rejects,
+        schema_file=FILE,
+        max_rejected=0.2,
+        bounds=to_json(NO_BOUNDS),
+        code="",
+    )
 
     assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"][:1] == [
         "label (in test): High L-infinity distance: It is 0.4; "
@@ -292,7 +309,7 @@ def test_too_many_rejects_stop_the_run_and_are_all_kept(gate: Callable[..., list
     assert lines[1] == "- 12 of 50 files (24.0%) cannot be used as images; data.max_rejected allows 20.0%:"
     assert lines[2] == "    bad00.jpg: empty" and lines[11:13] == ["    bad09.jpg: empty", "    and 2 more"]
     assert lines[13].endswith(f"All are listed in {tmp_path}/rejects.jsonl")
-    assert len(ingest_record.read_rejects(str(tmp_path))) == 12
+    assert len(list(ingest_record.REJECTS.read(tmp_path))) == 12
 
 
 def test_data_without_one_usable_image_stop_whatever_is_allowed(gate: Callable[..., list[str]]) -> None:
@@ -302,55 +319,55 @@ def test_data_without_one_usable_image_stop_whatever_is_allowed(gate: Callable[.
 
 
 def test_one_picture_under_two_labels_stops_and_names_both_files(gate: Callable[..., list[str]]) -> None:
-    twice = Duplicates("identical", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
+    twice = DuplicateGroup("identical", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
     with pytest.raises(InputError) as caught:
         gate(duplicates=[twice], train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
     assert str(caught.value).splitlines()[1:] == [
-        "- the same picture has 2 labels: daisy/1.png (daisy) and roses/7.bmp (roses); keep the right one"
+        "- the same image has 2 labels: daisy/1.png (daisy) and roses/7.bmp (roses); keep the right one"
     ]
 
 
 def test_near_duplicates_of_two_labels_are_only_told(gate: Callable[..., list[str]]) -> None:
-    near = Duplicates("near", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
+    near = DuplicateGroup("near", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
     notes = gate(duplicates=[near], train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
-    assert notes[0].startswith("1 pictures show the same as another, exactly or nearly")
+    assert notes[0].startswith("1 images show the same as another, exactly or nearly")
     assert notes[1].startswith("near-duplicates of different classes: daisy/1.png (daisy) and roses/7.bmp (roses)")
 
 
 def test_a_leak_between_given_splits_stops_beyond_its_bound(gate: Callable[..., list[str]]) -> None:
-    across = Duplicates("identical", ["test/a/1.png", "train/a/9.png"], ["a", "a"], ["test", "train"])
-    splits = {"train": rows(*ALL), "eval": rows("daisy"), "given": ["train", "eval", "test"]}
+    across = DuplicateGroup("identical", ["test/a/1.png", "train/a/9.png"], ["a", "a"], ["test", "train"])
+    splits = {"train": rows(*ALL), "eval": rows("daisy")}
     with pytest.raises(InputError) as caught:
         gate(duplicates=[across], test=rows(*["daisy"] * 98), **splits)
-    assert "1 of 99 pictures of eval and test (1.0%) are in another split too" in str(caught.value)
-    assert "    the same picture: test/a/1.png (test) and train/a/9.png (train)" in str(caught.value)
+    assert "1 of 99 images of eval and test (1.0%) are in another split too" in str(caught.value)
+    assert "    the same image: test/a/1.png (test) and train/a/9.png (train)" in str(caught.value)
     notes = gate(duplicates=[across], test=rows(*["daisy"] * 99), **splits)
-    assert notes[0].startswith("1 of 100 pictures of eval and test (1.0%) are in another split too")
+    assert notes[0].startswith("1 of 100 images of eval and test (1.0%) are in another split too")
 
 
 def test_a_group_in_several_given_splits_is_a_leak(gate: Callable[..., list[str]]) -> None:
     paths = ["eval/a/1.png", "test/b/2.png", "train/a/9.png"]
-    patient = Duplicates("group", paths, ["a", "b", "a"], ["eval", "test", "train"])
-    splits = {"train": rows(*ALL), "eval": rows("daisy"), "given": ["train", "eval", "test"]}
+    patient = DuplicateGroup("group", paths, ["a", "b", "a"], ["eval", "test", "train"])
+    splits = {"train": rows(*ALL), "eval": rows("daisy")}
     with pytest.raises(InputError) as caught:
         gate(duplicates=[patient], test=rows(*["daisy"] * 9), **splits)
-    assert "2 of 10 pictures of eval and test (20.0%) are in another split too, or their group is" in str(caught.value)
+    assert "2 of 10 images of eval and test (20.0%) are in another split too, or their group is" in str(caught.value)
     shown = "eval/a/1.png (eval) and test/b/2.png (test) and train/a/9.png (train)"
     assert f"    one group of data.group_by: {shown}" in str(caught.value)
     notes = gate(duplicates=[patient], test=rows(*["daisy"] * 9), bounds={"leaked": 0.2}, **splits)
     assert len(notes) == 2, "a group is no duplicate and no near-duplicate of two labels"
 
 
-def test_an_image_that_statisticsgen_did_not_see_is_a_fault_of_ours(gate: Callable[..., list[str]]) -> None:
+def test_an_image_that_statisticsgen_did_not_see_is_an_internal_error(gate: Callable[..., list[str]]) -> None:
     data = {"train": rows(*ALL), "eval": rows("daisy"), "test": rows("daisy")}
     with pytest.raises(ValueError, match="4 images were written to train; StatisticsGen saw 3"):
         gate(unseen=1, **data)
 
 
 def test_a_large_group_of_near_duplicates_is_told(gate: Callable[..., list[str]]) -> None:
-    group = Duplicates("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
+    group = DuplicateGroup("near", [f"a/{i}.png" for i in range(12)], ["a"] * 12, ["train"] * 12)
     notes = gate(duplicates=[group], train=rows(*ALL * 30), eval=rows("daisy"), test=rows("daisy"))
-    assert notes[1].startswith("12 of 92 pictures are one group of near-duplicates, e.g. a/0.png, a/1.png, a/2.png")
+    assert notes[1].startswith("12 of 92 images are one group of near-duplicates, e.g. a/0.png, a/1.png, a/2.png")
 
 
 def test_drift_against_the_last_blessed_data_names_the_images(gate: Callable[..., list[str]]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFilter
 
-from core.artifacts.predictions import PREDICTIONS_FILE, read_predictions
+from core.artifacts.predictions import read_predictions
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(900)]
@@ -75,7 +75,7 @@ def test_a_slice_that_is_broken_on_purpose_is_refused_by_name_with_its_pictures(
     )  # fmt: skip
 
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "on the slice source=scanner" in done.stdout and "on the slice source=camera" not in done.stdout
+    assert "test images of source=scanner" in done.stdout and "test images of source=camera" not in done.stdout
     (failure,) = (f for f in record["failures"] if f.get("slice") == "source=scanner")
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.5
     metadata = (tmp_path / "photos" / "metadata.csv").read_text()
@@ -116,9 +116,8 @@ def blur(source: Path, data: Path, tested: set[str]) -> None:
 def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have_in_common(
     shared: Path, pushed: tuple[Path, dict], tmp_path: Path
 ) -> None:
-    answers = next((pushed[0] / "flowers").glob(f"artifacts/Predictor/predictions/*/{PREDICTIONS_FILE}"))
-    with answers.open() as file:
-        tested = {prediction.path for prediction in read_predictions(file)}
+    predictions = next((pushed[0] / "flowers").glob("artifacts/Predictor/predictions/*"))
+    tested = {prediction.path for prediction in read_predictions(predictions)}
     blur(shared / "data" / "flowers_500", tmp_path / "photos", tested)
     (tmp_path / "schema.pbtxt").write_text((ROOT / "schemas" / "flowers.pbtxt").read_text() + LENS)
 
@@ -129,7 +128,7 @@ def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have
     )  # fmt: skip
 
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "on the slice lens=dirty" in done.stdout and "on the slice lens=clean" not in done.stdout
+    assert "test images of lens=dirty" in done.stdout and "test images of lens=clean" not in done.stdout
     assert record["images"]["computed"] == 0 and record["images"]["reused"] == 500 - len(tested)  # all as they were
     (failure,) = (f for f in record["failures"] if f.get("slice") == "lens=dirty")
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.8

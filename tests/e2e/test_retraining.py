@@ -29,8 +29,8 @@ evaluation:
 RUNS = """
 import json, shutil, sys
 from pathlib import Path
-from pipeline.local_runner import run
-from pipeline.settings import load
+from pipeline.runners.local import run
+from core.settings.loading import load
 folder = Path(sys.argv[1])
 for name in ("first", "new span", "again"):
     if name == "new span":
@@ -86,5 +86,5 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
     assert damaged["status"] == "pushed" and damaged["pushed_model"] != again["pushed_model"]
     assert damaged["metrics"]["accuracy"]["baseline"] is None
     assert damaged["warm_start"]["why_not"] == "its variables are damaged"
-    reason = "max_drop of accuracy does not apply: the last blessed model no longer loads: "
+    reason = "max_drop of accuracy was not checked: the last blessed model no longer loads: "
     assert any(note.startswith(reason) for note in damaged["notes"]) and reason in done.stdout

@@ -63,27 +63,27 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
         load_or_infer(path, folders(tmp_path, "daisy", "roses"))
 
 
-def test_the_edges_of_buckets_are_measured_at_first_sight_and_kept(tmp_path, image_folder):
+def test_bucket_boundaries_are_measured_once_and_kept(tmp_path, image_folder):
     images, path = image_folder(cat=20, dog=20), tmp_path / "s.pbtxt"
     text, inferred = load_or_infer(path, images)
-    edges = schema.bucket_edges(text)
-    assert inferred and set(edges) == {"resolution", "brightness", "contrast", "sharpness", "colourfulness"}
-    assert edges["resolution"] == [] and len(edges["brightness"]) == 2  # all pictures have one size
-    assert 0 < edges["brightness"][0] < edges["brightness"][1] < 1
+    boundaries = schema.bucket_boundaries(text)
+    assert inferred and set(boundaries) == {"resolution", "brightness", "contrast", "sharpness", "colorfulness"}
+    assert boundaries["resolution"] == [] and len(boundaries["brightness"]) == 2  # all pictures have one size
+    assert 0 < boundaries["brightness"][0] < boundaries["brightness"][1] < 1
 
     for file in (images / "dog").iterdir():
         file.unlink()
     picture(99).save(images / "dog" / "other.png")
     again, inferred = load_or_infer(path, images)
-    assert not inferred and schema.bucket_edges(again) == edges
+    assert not inferred and schema.bucket_boundaries(again) == boundaries
 
 
-def test_a_schema_without_edges_is_refused(tmp_path, image_folder):
+def test_a_schema_without_boundaries_is_refused(tmp_path, image_folder):
     images, path = image_folder(cat=2, dog=2), tmp_path / "s.pbtxt"
     text, _ = load_or_infer(path, images)
-    path.write_text(text.replace("buckets end at", "edges"))
+    path.write_text(text.replace("bucket boundaries", "edges"))
     with pytest.raises(
-        InputError, match=r"s\.pbtxt has no edges of resolution; delete the file to have it inferred anew"
+        InputError, match=r"s\.pbtxt has no bucket boundaries of resolution; delete the file to have it inferred anew"
     ):
         load_or_infer(path, images)
 

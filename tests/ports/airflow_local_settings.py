@@ -6,7 +6,8 @@ from typing import Any
 __all__ = ("task_policy",)
 
 if sys.argv[1:2] == ["scheduler"]:  # its tasks are forked from it, and find TensorFlow and TFX imported
-    pass
+    import pipeline.pipeline
+    import pipeline.runners.single_node  # noqa: F401
 
 
 def task_policy(task: Any) -> None:

@@ -30,9 +30,9 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.types import Artifact
 
-from components.ingestion.ingest_record import read_counts, read_rejects
 from components.model_gate import read_evaluation
-from core.artifacts.predictions import PREDICTIONS_FILE, read_predictions
+from core.artifacts import ingest_record
+from core.artifacts.predictions import read_predictions
 from core.settings import loading
 from core.settings.beam import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline import schema
@@ -195,7 +195,8 @@ def _read_examples(uris: dict[str, str]) -> dict[str, Any]:
         split: sorted(repr(sorted(_plain(record).items())) for record in _records(f"{uris['examples']}/Split-{split}"))
         for split in ("train", "eval", "test")
     }
-    return {"splits": splits, "rejects": read_rejects(uris["rejects"]), "counts": read_counts(uris["rejects"])}
+    counts, rejects = ingest_record.COUNTS.read(uris["rejects"]), ingest_record.REJECTS.read(uris["rejects"])
+    return {"splits": splits, "rejects": list(map(dataclasses.asdict, rejects)), "counts": counts.splits}
 
 
 def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
@@ -220,13 +221,11 @@ def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
 
 
 def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
-    lines = Path(uris["predictions"], PREDICTIONS_FILE).read_text().splitlines()
-    predictions = sorted(read_predictions(lines), key=lambda prediction: prediction.path)
-    answers = sorted(_records(f"{uris['answers']}/Split-test"))
+    predictions = read_predictions(uris["predictions"])
     return {
         "predicted": [(p.path, p.label, p.predicted, p.rank, p.slices) for p in predictions],
         "numbers": [p.probability for p in predictions],
-        "answers": len(answers),
+        "materialized": len(list(_records(f"{uris['materialized_predictions']}/Split-test"))),
     }
 
 

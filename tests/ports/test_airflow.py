@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.artifacts.nodes import RESOLVERS
 from tests.conftest import ROOT
 from tests.ports.airflow_home import STAGES, AirflowHome, last_run, needs_airflow, pushed
 from tests.ports.few_digits import write_few_digits
@@ -68,6 +69,21 @@ def test_nothing_in_the_settings_is_taken_for_a_template(home: AirflowHome, test
     (written,) = (tested / "digits" / "artifacts" / "ImportSchemaGen" / "schema").glob("*/schema.pbtxt")
     assert written.read_text() == (home.folder / "schema.pbtxt").read_text()
     assert written.read_text().startswith(BRACES)
+
+
+def test_a_report_that_cannot_be_made_fails_no_run_whose_model_was_pushed(home: AirflowHome, tested: Path) -> None:
+    reports = tested / "digits" / "reports"
+    reports.rename(tested / "reports")
+    reports.touch()
+    done = home.airflow("dags", "test", "digits", "--conf", json.dumps({"span": 1}))
+    reports.unlink()
+    (tested / "reports").rename(reports)
+    assert done.returncode == 0, done.stdout[-8000:]
+    record = last_run(tested)
+    assert (record["status"], record["exit_code"], record["report"]) == ("pushed", 0, None)
+    assert any(note.startswith("the report could not be made: ") for note in record["notes"])
+    assert record["pushed_model"].endswith(pushed(tested)[0])
+    assert {stage["id"] for stage in record["stages"] if not stage["cached"]} == RESOLVERS - {"LastBlessed"}
 
 
 def test_a_model_that_misses_a_bound_is_refused_though_airflow_knows_no_conditions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from google.protobuf import json_format
 from ml_metadata.metadata_store import MetadataStore
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
+from core.artifacts.verdict import VERDICT, Verdict
 from core.settings import loading
 from pipeline.pipeline import push_to, train_args
 from pipeline.runners.kubeflow import compile_pipeline
@@ -58,7 +58,7 @@ class VertexRuns(NamedTuple):
     pushed: list[Path]
     executed: list[str]
     cached: list[str]
-    verdict: dict
+    verdict: Verdict
     pushed_then: list[Path]
 
 
@@ -69,7 +69,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compile_for(target: str, file: Path, *overrides: str) -> Path:
     loaded = loading.load(ROOT / "configs" / "digits.yaml", [*SMALL, *overrides])
-    return compile_pipeline(loaded, target, file).path
+    compile_pipeline(loaded, target, file)
+    return file
 
 
 def places(images: Path, push: Path) -> dict[str, str]:
@@ -98,7 +99,7 @@ def run_vertex(folder: Path, images: Path, node: Node) -> VertexRuns:
     more = {"train-args": json_format.MessageToJson(train_args(81), preserving_proto_field_name=True)}
     vertex.run(compile_for("vertex", folder / "strict.yaml", IMPOSSIBLE), folder / "root", parameters | more)
     (blessing,) = vertex.outputs["ModelGate"]["blessing"]
-    verdict = json.loads((Path(blessing.uri) / "gate.json").read_text())
+    verdict = VERDICT.read(blessing.uri)
     return VertexRuns(first, pushed, vertex.executed, vertex.cached, verdict, versions(folder / "serving"))
 
 
@@ -137,8 +138,8 @@ def test_on_vertex_a_model_is_judged_against_the_last_blessed_one_and_not_pushed
     runs: dict[str, Future],
 ) -> None:
     vertex: VertexRuns = runs["vertex"].result()
-    assert vertex.verdict["metrics"]["accuracy"]["baseline"] is not None
-    assert [failure["metric"] for failure in vertex.verdict["failures"]] == ["cross_entropy"]
+    assert vertex.verdict.overall.baseline is not None
+    assert [failure.metric for failure in vertex.verdict.failures] == ["cross_entropy"]
     assert vertex.pushed_then == vertex.pushed
 
 

@@ -11,7 +11,7 @@ document.querySelectorAll("table[data-sortable]").forEach((table) => {
       const falling = head.getAttribute("aria-sort") === "ascending";
       const value = (row) => {
         const text = row.cells[column].textContent.trim();
-        const shown = (row.cells[column].dataset.v ?? text).replace(/[\s%]/g, "");
+        const shown = (row.cells[column].dataset.v ?? text).replace(/[\s,%]/g, "");
         return { number: shown === "" ? NaN : Number(shown), text };
       };
       const order = (a, b) => {

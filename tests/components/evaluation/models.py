@@ -6,15 +6,15 @@ import dataclasses
 
 import numpy as np
 
-from components.evaluation.measures import Answers, score_bins
+from components.evaluation.predictions import Predictions, score_bins
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model on images whose classes come in the given shares.
+    """A model on images whose classes come in the given fractions.
 
     Attributes:
-        classes: shares; a class that is rarer than others makes means over classes unsure.
+        classes: fractions; a class that is rarer than others makes means over classes unsure.
         signal: how far the true class's logit is above the others, in standard deviations.
         sharpness: what the logits are multiplied by, as a multiple of what makes the probabilities true.
     """
@@ -24,21 +24,21 @@ class Model:
     sharpness: float = 1.0
 
 
-def answer(
+def predict(
     generator: np.random.Generator, model: Model, count: int, label: np.ndarray | None = None
-) -> tuple[Answers, np.ndarray]:
-    """Its answers for images drawn at random, of the classes `label` if given; and the probabilities [n, k]."""
-    shares = np.array(model.classes)
+) -> tuple[Predictions, np.ndarray]:
+    """Its predictions for images drawn at random, of the classes `label` if given; and the probabilities [n, k]."""
+    fractions = np.array(model.classes)
     if label is None:
-        label = generator.choice(len(shares), count, p=shares)
-    logits = generator.normal(size=(count, len(shares)))
+        label = generator.choice(len(fractions), count, p=fractions)
+    logits = generator.normal(size=(count, len(fractions)))
     logits[np.arange(count), label] += model.signal
-    logits = model.sharpness * (model.signal * logits + np.log(shares))  # Bayes's rule, where sharpness is 1
+    logits = model.sharpness * (model.signal * logits + np.log(fractions))  # Bayes's rule, where sharpness is 1
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     own = probabilities[np.arange(count), label]
     return (
-        Answers(
+        Predictions(
             label=label,
             predicted=probabilities.argmax(axis=1),
             rank=1 + (probabilities > own[:, None]).sum(axis=1),

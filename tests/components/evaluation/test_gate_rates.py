@@ -5,6 +5,7 @@ the outcomes can be counted, they are counted and not drawn.
 """
 
 import functools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ import yaml
 from scipy import stats
 
 from components.evaluation.bounds import judge_bounds, read_bounds
-from components.evaluation.calibration import CalibrationRise, calibration
-from components.evaluation.class_means import change, class_means
-from components.evaluation.measures import AREA, CALIBRATION, LOSS, Answers
-from components.evaluation.significance import Evidence, at_least, drop_at_most, share_at_least
-from components.evaluation.slice_result import OVERALL, Measured, SliceResult
-from tests.components.evaluation.models import Model, answer
+from components.evaluation.calibration import CalibrationError
+from components.evaluation.class_means import class_means
+from components.evaluation.metrics import Estimates
+from components.evaluation.predictions import Predictions
+from components.evaluation.significance import PValues, at_least, drop_at_most, fraction_at_least
+from components.evaluation.slice_result import Measured, SliceResult
+from core.artifacts.verdict import OVERALL
+from core.metrics import AUC, CALIBRATION, LOSS
+from core.settings.converter import from_json
+from core.settings.evaluation import GateBounds
+from tests.components.evaluation.models import Model, predict
 
 RISK = 0.05
 DRAWS = 400
@@ -29,23 +35,23 @@ drop_test = functools.lru_cache(maxsize=None)(drop_at_most)
 
 @pytest.mark.parametrize("count", [12, 30, 100, 500])
 @pytest.mark.parametrize("bound", [0.5, 0.7, 0.9, 0.97])
-def test_a_share_at_its_bound_is_refused_and_passed_as_proven_at_most_at_the_risk(count: int, bound: float) -> None:
-    """Counted: every number of right answers, by its probability."""
+def test_a_fraction_at_its_bound_is_refused_and_passed_as_proven_at_most_at_the_risk(count: int, bound: float) -> None:
+    """Counted: every number of right images, by its probability."""
     successes = np.arange(count + 1)
     chances = stats.binom.pmf(successes, count, bound)
-    evidence = [share_at_least(int(s), count, bound) for s in successes]
+    found = [fraction_at_least(int(s), count, bound) for s in successes]
 
-    assert chances[[e.broken <= RISK for e in evidence]].sum() <= RISK + 1e-9
-    assert chances[[e.kept <= RISK for e in evidence]].sum() <= RISK + 1e-9
+    assert chances[[e.broken <= RISK for e in found]].sum() <= RISK + 1e-9
+    assert chances[[e.kept <= RISK for e in found]].sum() <= RISK + 1e-9
 
 
 def sure(rate: float, draws: int) -> float:
-    """Two standard errors of a share of `draws` that is truly `rate`."""
+    """Two standard errors of a fraction of `draws` that is truly `rate`."""
     return 2 * math.sqrt(rate * (1 - rate) / draws)
 
 
 def drop_rates(count: int, most: float, drop: float, gained: float) -> tuple[float, float]:
-    """Counted: the chances to be refused, and to be passed as proven, for a true drop and share of gained images."""
+    """Counted: the chances to be refused, and to be passed as proven, for a true drop and fraction of gained images."""
     lost = drop + gained
     refused = proven = 0.0
     for changed in range(count + 1):  # images on which the models differ
@@ -54,9 +60,9 @@ def drop_rates(count: int, most: float, drop: float, gained: float) -> tuple[flo
             continue
         losses = np.arange(changed + 1)
         chances = chance * stats.binom.pmf(losses, changed, lost / (lost + gained) if lost + gained else 0.5)
-        evidence = [drop_test(changed - int(n), int(n), count, most) for n in losses]
-        refused += chances[[e.broken <= RISK for e in evidence]].sum()
-        proven += chances[[e.kept <= RISK for e in evidence]].sum()
+        found = [drop_test(changed - int(n), int(n), count, most) for n in losses]
+        refused += chances[[e.broken <= RISK for e in found]].sum()
+        proven += chances[[e.kept <= RISK for e in found]].sum()
     return refused, proven
 
 
@@ -95,13 +101,16 @@ def test_the_shipped_settings_bound_what_is_measured_here(config: str) -> None:
 def result(name: str, right: np.ndarray, before: np.ndarray | None = None) -> SliceResult:
     """What the gate judges, of a slice on which the model and the last blessed one are right or not, bool [n]."""
 
-    def measured(right: np.ndarray) -> tuple[Measured, Answers]:
+    def measured(right: np.ndarray) -> tuple[Measured, Predictions]:
         zeros = np.zeros(len(right))
-        answers = Answers(label=zeros, predicted=~right, rank=zeros, loss=zeros, confidence=zeros)
-        return Measured((), name, len(right), {"accuracy": np.count_nonzero(right) / len(right)}), answers
+        predictions = Predictions(label=zeros, predicted=~right, rank=zeros, loss=zeros, confidence=zeros)
+        return Measured((), name, len(right), {"accuracy": np.count_nonzero(right) / len(right)}), predictions
 
-    (now, answers), (past, answers_before) = measured(right), measured(before) if before is not None else (None, None)
-    return SliceResult(now, past, np.arange(len(right)), answers, answers_before, 1 - RISK)
+    (now, predictions), (past, predictions_before) = (
+        measured(right),
+        measured(before) if before is not None else (None, None),
+    )
+    return SliceResult(now, past, np.arange(len(right)), Estimates(predictions, predictions_before), 1 - RISK)
 
 
 def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) -> list[set[str]]:
@@ -114,13 +123,14 @@ def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) ->
         before: how often the last blessed one is, everywhere; neither knows of the other.
     """
     generator, ends = np.random.default_rng(seed), np.cumsum(counts)[:-1]
-    demands, found = read_bounds(DEMANDS, ["accuracy"]), []
+    bounds, found = from_json(json.dumps(DEMANDS), GateBounds), []
     for _ in range(DRAWS):
         right = generator.random(counts.sum()) < np.repeat(quality, counts)
         past = generator.random(counts.sum()) < before
         slices = [result(f"part={n}", part) for n, part in enumerate(np.split(right, ends))]
-        judged = judge_bounds(result(OVERALL, right, past), slices, *demands, 1 - RISK)
-        found.append({j.result.measured.slice for j in judged if j.state == "broken"})
+        overall = result(OVERALL, right, past)
+        judged = judge_bounds(overall, slices, *read_bounds(bounds, overall), 1 - RISK)
+        found.append({j.result.slice for j in judged if j.state == "broken"})
     return found
 
 
@@ -178,20 +188,21 @@ FEW_DRAWS = 300
 
 @functools.cache
 def truth(model: Model) -> dict[str, float]:
-    answers, _ = answer(np.random.default_rng(0), model, 50_000)
-    return {name: m.value for name, m in class_means(answers).items()} | {CALIBRATION: calibration(answers).value}
+    predictions, _ = predict(np.random.default_rng(0), model, 50_000)
+    means = {name: mean.value for name, mean in class_means(predictions).items()}
+    return means | {CALIBRATION: CalibrationError(predictions).value}
 
 
-def shares_below_risk(found: list[dict[str, float]]) -> dict[str, float]:
+def fractions_below_risk(found: list[dict[str, float]]) -> dict[str, float]:
     """By metric, how many of the p-values call the bound broken, or kept."""
     return {name: float(np.mean([p.get(name, 1.0) <= RISK for p in found])) for name in found[0]}
 
 
-def check_rates(found: list[dict[str, Evidence]], rate: float, rate_of_areas: float = 0.02) -> None:
-    refused = shares_below_risk([{name: e.broken for name, e in one.items()} for one in found])
-    proven = shares_below_risk([{name: e.kept for name, e in one.items()} for one in found])
+def check_rates(found: list[dict[str, PValues]], rate: float, rate_of_areas: float = 0.02) -> None:
+    refused = fractions_below_risk([{name: e.broken for name, e in one.items()} for one in found])
+    proven = fractions_below_risk([{name: e.kept for name, e in one.items()} for one in found])
     for name in refused:
-        most = rate_of_areas if name.endswith(AREA) else rate
+        most = rate_of_areas if name.endswith(AUC) else rate
         assert refused[name] <= most + sure(most, len(found)), (name, refused)
         assert proven[name] <= most + sure(most, len(found)), (name, proven)
 
@@ -205,8 +216,8 @@ def test_means_over_classes_at_their_bounds_are_refused_and_proven_at_most_at_th
     generator, bounds = np.random.default_rng(5), truth(model)
     found = []
     for _ in range(FEW_DRAWS):
-        means = class_means(answer(generator, model, count)[0])
-        found.append({name: mean.evidence(bounds[name]) for name, mean in means.items()})
+        means = class_means(predict(generator, model, count)[0])
+        found.append({name: mean.at_least(bounds[name]) for name, mean in means.items()})
 
     check_rates(found, 0.05)
 
@@ -218,7 +229,7 @@ def test_a_calibration_error_at_its_bound_is_refused_and_proven_at_most_at_the_r
     generator, bound = np.random.default_rng(9), truth(model)[CALIBRATION]
 
     check_rates(
-        [{CALIBRATION: calibration(answer(generator, model, count)[0]).evidence(bound)} for _ in range(FEW_DRAWS)],
+        [{CALIBRATION: CalibrationError(predict(generator, model, count)[0]).at_most(bound)} for _ in range(FEW_DRAWS)],
         0.04,
     )
 
@@ -230,23 +241,24 @@ def test_means_over_classes_that_do_not_drop_are_refused_at_most_at_the_risk(mod
     generator = np.random.default_rng(6)
     found = []
     for _ in range(FEW_DRAWS):
-        before, _ = answer(generator, model, count)
-        now, _ = answer(generator, model, count, before.label)
+        before, _ = predict(generator, model, count)
+        now, _ = predict(generator, model, count, before.label)
         then = class_means(before)
-        found.append({name: change(m, then[name]).evidence(0.0).broken for name, m in class_means(now).items()})
+        found.append(
+            {name: m.change_from(then[name]).worse_by_at_most(0.0).broken for name, m in class_means(now).items()}
+        )
 
-    refused = shares_below_risk(found)
+    refused = fractions_below_risk(found)
     assert max(refused.values()) <= 0.04 + sure(0.04, FEW_DRAWS), refused
 
 
-def rises(seed: int, now: Model, before: Model, count: int, draws: int) -> list[dict[str, Evidence]]:
+def rises(seed: int, now: Model, before: Model, count: int, draws: int) -> list[dict[str, PValues]]:
     """What the gate finds of the rises from one model to another that knows nothing of it; none is allowed."""
     generator, found = np.random.default_rng(seed), []
     for _ in range(draws):
-        past, _ = answer(generator, before, count)
-        answers, _ = answer(generator, now, count, past.label)
-        compared = SliceResult(Measured((), OVERALL, count, {}), None, np.arange(count), answers, past, 1 - RISK)
-        found.append({name: compared.evidence(name, "max_drop", 0.0) for name in (LOSS, CALIBRATION)})
+        past, _ = predict(generator, before, count)
+        compared = Estimates(predict(generator, now, count, past.label)[0], past)
+        found.append({name: compared.change(name).worse_by_at_most(0.0) for name in (LOSS, CALIBRATION)})
     return found
 
 
@@ -257,7 +269,7 @@ def test_losses_and_calibration_errors_that_do_not_rise_are_refused_at_most_at_t
 ) -> None:
     found = [{name: e.broken for name, e in one.items()} for one in rises(10, model, model, count, draws=150)]
 
-    assert max(shares_below_risk(found).values()) <= RISK + sure(RISK, len(found)), shares_below_risk(found)
+    assert max(fractions_below_risk(found).values()) <= RISK + sure(RISK, len(found)), fractions_below_risk(found)
 
 
 def test_a_model_whose_calibration_error_only_shows_more_by_chance_is_not_taken_for_a_worse_one() -> None:
@@ -279,9 +291,9 @@ def test_the_interval_of_a_rise_holds_95_percent_where_one_model_shows_more_by_c
     """Both are calibrated: nothing rises."""
     generator, held = np.random.default_rng(13), []
     for _ in range(60):
-        before, _ = answer(generator, GOOD, 60)
-        now, _ = answer(generator, RARE, 60, before.label)
-        found = CalibrationRise(calibration(now), calibration(before)).interval(0.95)
+        before, _ = predict(generator, GOOD, 60)
+        now, _ = predict(generator, RARE, 60, before.label)
+        found = CalibrationError(now).change_from(CalibrationError(before)).interval(0.95)
         assert found.low <= found.value <= found.high
         held.append(found.low <= 0 <= found.high)
 
@@ -303,7 +315,7 @@ def test_a_model_that_is_worse_than_its_macro_f1_must_be_is_found_the_surer_the_
     generator = np.random.default_rng(7)
     bound = truth(RARE)["macro_f1"] + 0.15
 
-    found = [class_means(answer(generator, RARE, count)[0])["macro_f1"].evidence(bound).broken for _ in range(200)]
+    found = [class_means(predict(generator, RARE, count)[0])["macro_f1"].at_least(bound).broken for _ in range(200)]
 
     assert np.mean(np.array(found) <= RISK) >= rate - sure(rate, 200)
 
@@ -313,6 +325,6 @@ def test_a_model_that_promises_too_much_is_found() -> None:
     generator = np.random.default_rng(8)
     assert truth(BOASTFUL)[CALIBRATION] == pytest.approx(0.18, abs=0.01)
 
-    found = [calibration(answer(generator, BOASTFUL, 200)[0]).evidence(0.1).broken for _ in range(200)]
+    found = [CalibrationError(predict(generator, BOASTFUL, 200)[0]).at_most(0.1).broken for _ in range(200)]
 
     assert np.mean(np.array(found) <= RISK) >= 0.75 - sure(0.75, 200)

@@ -24,7 +24,7 @@ def holds(interval: Interval, truth: float) -> bool:
 
 
 def coverage_of_wilson(count: int) -> np.ndarray:
-    """Counted, of shares from 0.01 to 0.99."""
+    """Counted, of fractions from 0.01 to 0.99."""
     shares = np.linspace(0.01, 0.99, 197)
     found = [wilson(successes, count) for successes in range(count + 1)]
     inside = np.array([[holds(interval, share) for share in shares] for interval in found])
@@ -49,8 +49,8 @@ def test_wilsons_limits_are_those_of_scipy(confidence: float) -> None:
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 0), (13, 12), (-1, 12)])
-def test_what_is_no_share_has_no_interval(successes: int, count: int) -> None:
-    with pytest.raises(ValueError, match=f"{successes} of {count} is no share"):
+def test_what_is_no_fraction_has_no_interval(successes: int, count: int) -> None:
+    with pytest.raises(ValueError, match=f"{successes} of {count} is not a fraction"):
         wilson(successes, count)
 
 

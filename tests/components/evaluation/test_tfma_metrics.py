@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tensorflow_model_analysis.metrics import metric_types
 
-from components.evaluation.calibration import calibration
-from components.evaluation.measures import CALIBRATION, Answers, resample
+from components.evaluation.calibration import CalibrationError
+from components.evaluation.predictions import Predictions
 from components.evaluation.tfma_metrics import ExpectedCalibrationError, OneVsRestAUC
 
 
@@ -25,15 +25,15 @@ def measure(metric: metric_types.Metric, labels: np.ndarray, probabilities: np.n
 
 
 @pytest.fixture
-def answers() -> tuple[np.ndarray, np.ndarray]:
+def predictions() -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, 600)
     logits = generator.normal(0, 2, (600, 4)) + 2 * np.eye(4)[labels]
     return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def test_the_area_of_every_class_against_the_rest(answers) -> None:
-    labels, probabilities = answers
+def test_the_area_of_every_class_against_the_rest(predictions) -> None:
+    labels, probabilities = predictions
 
     found = measure(OneVsRestAUC(classes=4), labels, probabilities)
 
@@ -42,7 +42,7 @@ def test_the_area_of_every_class_against_the_rest(answers) -> None:
     )
 
 
-def test_certain_answers_are_told_apart_and_one_sided_slices_have_no_area() -> None:
+def test_certain_predictions_are_distinguished_and_one_sided_slices_have_no_area() -> None:
     found = measure(OneVsRestAUC(classes=3), np.array([0, 1]), np.array([[1.0, 0, 0], [0, 1.0, 0]]))
 
     assert [found[key] for key in sorted(found)][:2] == [1.0, 1.0]
@@ -57,13 +57,12 @@ def test_the_calibration_error_by_hand() -> None:
     assert error == pytest.approx((2 * abs(0.5 - 0.95) + abs(2 - 0.62 - 0.61)) / 4)
 
 
-def test_the_calibration_error_is_that_of_what_is_resampled(answers) -> None:
-    labels, probabilities = answers
+def test_the_calibration_error_is_the_one_that_is_judged(predictions) -> None:
+    labels, probabilities = predictions
     label_probability = probabilities[np.arange(600), labels]
     predicted = probabilities.argmax(axis=1)
-    columns = Answers(labels, predicted, predicted, -np.log(label_probability), probabilities.max(axis=1))
+    columns = Predictions(labels, predicted, predicted, -np.log(label_probability), probabilities.max(axis=1))
 
     (error,) = measure(ExpectedCalibrationError(), labels, probabilities).values()
 
-    assert resample([columns])[0][CALIBRATION].value == pytest.approx(error)
-    assert calibration(columns).value == pytest.approx(error)
+    assert CalibrationError(columns).value == pytest.approx(error)

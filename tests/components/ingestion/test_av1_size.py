@@ -59,13 +59,13 @@ def test_where_frames_may_be_larger_than_their_sequence_that_counts() -> None:
     assert av1_size.largest(avif(sequence(300, 200, *NO_TIMING, bits=16)), 10**6) == (65536, 65536)
 
 
-def test_of_several_pictures_the_largest_counts_and_all_together() -> None:
+def test_of_several_images_the_largest_counts_and_all_together() -> None:
     streams = [sequence(1000, height) for height in (996, 997, 998, 999, 1000)]
 
     assert av1_size.largest(avif(*streams[:4]), 10**6) == (1000, 999)
     assert av1_size.largest(avif(streams[0], streams[4]), 999_000) == (1000, 1000)
     assert av1_size.largest(avif(streams[0] + streams[4]), 10**6) == (1000, 1000)
-    with pytest.raises(ValueError, match="pictures of more than 4 times the pixels allowed"):
+    with pytest.raises(ValueError, match="images of more than 4 times the pixels allowed"):
         av1_size.largest(avif(*streams), 10**6)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.ingestion.image_layout import LAYOUTS, Listing, read_layout
+from components.ingestion.image_layout import Listing, read_layout
 from core.errors import InputError
 
 Folders = Callable[..., Path]
@@ -113,7 +113,6 @@ def test_a_layout_can_be_told(tmp_path: Path) -> None:
     assert read_layout(str(tmp_path), "class_folders").classes() == ["test", "train"]
     with pytest.raises(InputError, match="holds 3 files and no folders of classes"):
         read_layout(str(tmp_path), "split_folders")
-    assert "auto" in LAYOUTS
 
 
 @pytest.mark.parametrize(

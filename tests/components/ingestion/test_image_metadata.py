@@ -33,7 +33,7 @@ def test_no_name_means_no_metadata(tmp_path: Path) -> None:
         ("file_name,camera\ncat/1.png\n", "line 2: 1 fields; the first line has 2"),
         (
             "file_name,brightness\n",
-            "none of resolution, brightness, contrast, sharpness, colourfulness, aspect, format",
+            "none of resolution, brightness, contrast, sharpness, colorfulness, aspect, format",
         ),
         ("file_name,a,a\n", "no two the same"),
         ("file_name,\n", "must have a name each"),

@@ -183,6 +183,9 @@ def test_packed_records_and_a_list_of_names(tmp_path: Path) -> None:
         ({"a-test.tfrecord": b""}, "give the splits test, and no train"),
         ({"a.tfrecord": b"", "labels.txt": b"x\nx\n"}, "must hold a name a line, no two the same"),
         ({"a.tfrecord": b"", "dataset_info.json": b"{}"}, "names no image and label"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"[1"}, "dataset_info.json names no image and label"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"[" * 100_000}, "dataset_info.json names no image and label"),
+        ({"a.tfrecord": b"", "labels.txt": b"\xff"}, r"labels.txt is not UTF-8 text \(byte 0\)"),
     ],
 )
 def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, bytes], words: str) -> None:

@@ -1,10 +1,9 @@
-import base64
 import hashlib
 import random
 
 import pytest
 
-from components.ingestion.image_splits import Assignment, Facts, assign
+from components.ingestion.image_splits import Assignment, ImageFacts, assign
 from components.ingestion.near_duplicates import describe
 from tests.components.conftest import detailed
 
@@ -14,9 +13,8 @@ WEIGHTS = {"train": 8, "eval": 1, "test": 1}
 def image(path: str, pixels: str = "", label: str = "a", split: str = "", group: str = "", picture: int | None = None):
     """Facts; of what is not said, the file's name decides."""
     sha256 = hashlib.sha256(path.encode()).hexdigest()
-    number, thumbnail = describe(detailed(picture)) or (0, b"") if picture is not None else (0, b"")
-    digits = f"{number:016x}" if thumbnail else ""
-    return Facts(path, label, split, group, sha256, pixels or sha256, digits, base64.b64encode(thumbnail).decode())
+    likeness = describe(detailed(picture)) if picture is not None else None
+    return ImageFacts(path, label, split, group, sha256, pixels or sha256, *(likeness or ()))
 
 
 def together(found: Assignment, *paths: str) -> bool:
@@ -101,6 +99,6 @@ def test_a_split_made_from_train_takes_nothing_that_is_in_a_given_one() -> None:
 
 
 @pytest.mark.parametrize("images", [[], [image("1.png")]])
-def test_no_images_or_one_are_no_special_case(images: list[Facts]) -> None:
+def test_no_images_or_one_are_no_special_case(images: list[ImageFacts]) -> None:
     found = assign(images, WEIGHTS, 6)
     assert len(found.splits) == len(images) and found.duplicates == []

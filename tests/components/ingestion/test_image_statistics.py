@@ -17,7 +17,7 @@ def test_a_plain_picture_has_no_contrast_nor_sharpness() -> None:
 
     assert set(found) == set(STATISTICS)
     assert found == pytest.approx(
-        {"resolution": 0.005, "brightness": 1, "contrast": 0, "sharpness": 0, "colourfulness": 0}
+        {"resolution": 0.005, "brightness": 1, "contrast": 0, "sharpness": 0, "colorfulness": 0}
     )
 
 
@@ -40,9 +40,9 @@ def test_sharpness_is_that_of_the_laplacian() -> None:
 def test_colours_count_and_grey_has_none() -> None:
     coloured = picture(3, 200, 160)
 
-    assert measure(coloured)["colourfulness"] > 10
-    assert measure(coloured.convert("L"))["colourfulness"] == 0
-    assert measure(plain((255, 0, 0)))["colourfulness"] == pytest.approx(0.3 * np.hypot(255, 127.5))
+    assert measure(coloured)["colorfulness"] > 10
+    assert measure(coloured.convert("L"))["colorfulness"] == 0
+    assert measure(plain((255, 0, 0)))["colorfulness"] == pytest.approx(0.3 * np.hypot(255, 127.5))
 
 
 def test_the_size_of_a_picture_changes_its_resolution_alone() -> None:

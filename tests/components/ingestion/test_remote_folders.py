@@ -12,7 +12,8 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.image_limits import ImageLimits
+from core.settings.data import DataSettings
 from tests.components.conftest import encoded, picture
 from tests.components.ingestion.test_image_records import example, write
 
@@ -87,7 +88,7 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
     url, put = store
     put({"set/cat/1.png": encoded(picture(1)), "set/dog/2.webp": encoded(picture(2), "WEBP"), "set/dog/3.txt": b"no"})
     listing = read_layout(f"{url}/set")
-    reader = ReadImages(listing, "", {}, DEFAULT_LIMITS)
+    reader = ReadImages(listing, DataSettings(url).ingestion({}))
     reader.setup()
 
     outputs = [output for file in listing.files for output in reader.process((file, {}))]
@@ -97,7 +98,7 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
         ("facts", "cat/1.png"),
         ("facts", "dog/2.webp"),
     ]
-    assert [output.value["path"] for output in tagged if output.tag == "rejected"] == ["dog/3.txt"]
+    assert [output.value.path for output in tagged if output.tag == "rejected"] == ["dog/3.txt"]
     assert len(outputs) - len(tagged) == 2, "examples"
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from components.ingestion import slice_features
+from components.ingestion.bucket_boundaries import between_thirds
 
 
 @pytest.mark.parametrize(
@@ -11,7 +12,7 @@ def test_aspect_is_square_within_ten_percent(size: tuple[int, int], words: str) 
 
 
 @pytest.mark.parametrize(
-    ("value", "edges", "words"),
+    ("value", "boundaries", "words"),
     [
         (0.3, [0.31, 0.5], "dark (<0.31)"),
         (0.31, [0.31, 0.5], "medium (0.31 to 0.5)"),
@@ -21,12 +22,12 @@ def test_aspect_is_square_within_ten_percent(size: tuple[int, int], words: str) 
         (0.3, [], "all"),
     ],
 )
-def test_a_bucket_says_where_it_begins_and_ends(value: float, edges: list[float], words: str) -> None:
-    assert slice_features.bucket("brightness", value, edges) == words
+def test_a_bucket_says_where_it_begins_and_ends(value: float, boundaries: list[float], words: str) -> None:
+    assert slice_features.bucket("brightness", value, boundaries) == words
 
 
 @pytest.mark.parametrize(
-    ("values", "edges"),
+    ("values", "boundaries"),
     [
         (list(range(1, 10)), [4, 7]),
         ([1, 1, 1, 1, 1, 9], []),  # a bucket without images would have no meaning
@@ -35,5 +36,5 @@ def test_a_bucket_says_where_it_begins_and_ends(value: float, edges: list[float]
         ([], []),
     ],
 )
-def test_buckets_end_where_thirds_of_the_values_do(values: list[float], edges: list[float]) -> None:
-    assert slice_features.edges_between(values) == edges
+def test_buckets_end_where_thirds_of_the_values_do(values: list[float], boundaries: list[float]) -> None:
+    assert between_thirds(values) == boundaries

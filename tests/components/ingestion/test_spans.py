@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.ingestion.spans import Span, read_spans, resolve
+from components.ingestion.spans import read_spans, resolve
+from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.uris import split_pattern
 
@@ -23,7 +24,7 @@ def folders(tmp_path: Path) -> Callable[..., str]:
 
 
 def numbers(found: list[Span]) -> list[int]:
-    return [span.number for span in found]
+    return [span.span for span in found]
 
 
 @pytest.mark.parametrize(

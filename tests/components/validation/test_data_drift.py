@@ -5,8 +5,10 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from components.validation.data_drift import balance, class_changes, drift, largest_shift, skew
 from components.validation.data_problems import SplitFindings
+from core.artifacts.ingest_record import ClassCounts
+from core.settings.data import DataBounds
 
-BOUNDS = {"label_drift": 0.3, "image_drift": 0.2}
+BOUNDS = DataBounds(label_drift=0.3, image_drift=0.2)
 
 
 def split(name: str, **features: dict[str, int]) -> SplitFindings:
@@ -43,7 +45,7 @@ def test_what_chance_brings_about_is_no_shift() -> None:
     assert largest_shift({"a": 5}, {"b": 0}) is None and largest_shift({}, {"a": 3}) is None
 
 
-def test_drift_of_labels_and_of_pictures_is_told_with_its_images() -> None:
+def test_drift_of_labels_and_of_images_is_told_with_its_images() -> None:
     before = [split("train", label={"cat": 80, "dog": 80}, slice__light={"dark": 20, "bright": 140})]
     now = [
         split("train", label={"cat": 140, "dog": 20}, slice__light={"dark": 70, "bright": 70}),
@@ -56,7 +58,7 @@ def test_drift_of_labels_and_of_pictures_is_told_with_its_images() -> None:
         "light drifted since the last blessed model's data: 'dark' was 12.5% of the images and is 56.2% (distance "
         "0.44; data.bounds.image_drift allows 0.2); such images: slice/light-dark-train+test.png",
     ]
-    assert list(drift(now, before, {"label_drift": 0.4, "image_drift": None}, [], paths)) == []
+    assert list(drift(now, before, DataBounds(label_drift=0.4, image_drift=None), [], paths)) == []
     assert list(drift(before, before, BOUNDS, [], paths)) == []
 
 
@@ -67,7 +69,7 @@ def test_a_kind_that_is_gone_is_told_as_such() -> None:
     assert "'gone' was 60.0% of the images and is 0.0%" in told and told.endswith("; no image has it now")
 
 
-def test_skew_between_splits_is_told_and_grouped_columns_are_apart() -> None:
+def test_skew_between_splits_is_told_and_grouped_columns_are_excluded() -> None:
     made = [
         split("train", label={"cat": 400}, slice__camera={"phone": 400}, slice__patient={"p1": 400}),
         split("eval", label={"cat": 50}, slice__camera={"phone": 50}, slice__patient={"p2": 50}),
@@ -81,7 +83,7 @@ def test_skew_between_splits_is_told_and_grouped_columns_are_apart() -> None:
     assert list(skew(made, None, [], paths)) == []
 
 
-def test_columns_of_names_are_no_kinds_of_pictures() -> None:
+def test_columns_of_names_are_no_kinds_of_images() -> None:
     names = [
         split(name, label={"cat": 300}, slice__file={f"{name}{i}": 2 for i in range(150)}) for name in ("train", "test")
     ]
@@ -111,7 +113,8 @@ def test_classes_of_a_baseline_that_lists_only_some_are_not_compared() -> None:
 
 
 def test_small_classes_are_told_smallest_first() -> None:
-    classes = {"cat": {"train": 90}, "dog": {"train": 8}, "owl": {"train": 2}, "gone": {"train": 0}}
+    numbers = {"cat": 90, "dog": 8, "owl": 2, "gone": 0}
+    classes = {name: ClassCounts({"train": number}, 0) for name, number in numbers.items()}
     assert list(balance(classes, 5, None, paths)) == [
         "the class 'owl' has 2 images in train (2.0%; data.bounds.min_class_images demands 5): label-owl-train.png"
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +16,19 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from core.artifacts.predictions import Answer, Prediction
-from pipeline.runs.outcome import Outcome
+from core.artifacts import backbone, gallery, ingest_record, search, serving_check, training_summary, verdict
+from core.artifacts.backbone import BackboneRecord
+from core.artifacts.base import Artifact
+from core.artifacts.exported_model import MODEL, serving_dir
+from core.artifacts.gallery import Gallery, GalleryImage
+from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCounts, Reject, Span
+from core.artifacts.last_run import Failure, Images, Outcome, Stage, Status
+from core.artifacts.nodes import STATISTICS
+from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Classification, Prediction
+from core.artifacts.pushed_model import PUSHED_MODEL
+from core.artifacts.serving_check import Check, ServingReport
+from core.artifacts.training_summary import Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
+from core.artifacts.verdict import ClassMetrics, Confusion, JudgedBound, Range, SliceMetrics, Verdict
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'
 CLASSES = ("cat", EVIL)
@@ -31,14 +44,14 @@ SETTINGS = {
 }
 
 
-def picture(seed: int, kind: str = "PNG") -> bytes:
+def encoded_image(seed: int, kind: str = "PNG") -> bytes:
     target = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(target, kind)
     return target.getvalue()
 
 
 def predictions() -> list[Prediction]:
-    """Twenty cats, two of them wrong, and ten of the other class, four of them wrong: the six pictures that are dark.
+    """Twenty cats, two of them wrong, and ten of the other class, four of them wrong: the six images that are dark.
 
     The model before had all right but the first.
     """
@@ -47,7 +60,7 @@ def predictions() -> list[Prediction]:
         label = CLASSES[number >= 20]
         right = number not in (0, 1, 20, 21, 22, 23)
         predicted = label if right else CLASSES[number < 20]
-        before = Answer(label if number != 0 else predicted, 0.8, 0.8, 1)
+        before = Classification(label if number != 0 else predicted, 0.8, 0.8, 1)
         slices = {"format": "png", "brightness": "bright" if right else "dark"}
         probability = 0.95 if right else 0.05
         path = f"{label}/{number}.png"
@@ -55,75 +68,61 @@ def predictions() -> list[Prediction]:
     return made
 
 
-def write_run(home: Path, status: str = "refused", stages: int = 99) -> Outcome:
+def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Outcome:
     """Writes artifacts and ML Metadata of one more run.
 
     Args:
-        home: the pipeline's folder.
+        run_dir: the pipeline's folder.
         status: pushed, refused or failed.
         stages: how many stages ended; the next one has failed.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
     config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = str(home / "metadata.sqlite")
+    config.sqlite.filename_uri = str(run_dir / "metadata.sqlite")
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    ledger = _Ledger(MetadataStore(config), home)
+    ledger = _Ledger(MetadataStore(config), run_dir)
     blessed = status == "pushed"
-    pushed = home / "serving" / "17"
-    done = [
-        ("ImageExampleGen", {"examples": {"examples_test": 30, "content_sha256": "5ad0"}, "rejects": {}}),
-        ("StatisticsGen", {"statistics": {}}),
-        ("BackboneImporter", {"backbone": {}}),
-        ("Tuner", {"tuner_results": {}}),
-        ("Trainer", {"model": {}, "model_run": {}}),
-        ("Predictor", {"predictions": {}}),
-        ("ModelGate", {"blessing": {"blessed": int(blessed)}}),
-        ("ServingCheck", {"blessing": {"blessed": 1}}),
-        (
-            "Pusher",
-            {"pushed_model": {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)}},
-        ),
-        ("WorstMistakes", {"gallery": {}}),
-    ][:stages]
-    for node, outputs in done:
-        folders = ledger.execute(node, outputs)
-        _WRITERS.get(node, lambda folders: None)(folders)
+    pushed = run_dir / "serving" / "17"
+    properties = {
+        ingest_record.EXAMPLES: {ingest_record.count_property("test"): 30, ingest_record.CONTENT_SHA256: "5ad0"},
+        verdict.BLESSING: {"blessed": int(blessed)},
+        serving_check.BLESSING: {"blessed": 1},
+        PUSHED_MODEL: {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)},
+    }
+    done = _STAGES[:stages]
+    for outputs, write in done:
+        folders = ledger.execute(outputs[0].node, {a.output: properties.get(a, {}) for a in outputs})
+        if write:
+            write(*folders)
     if status == "failed":
         ledger.execute("Broken", {}, pb.Execution.FAILED)
     if blessed:
         pushed.mkdir(parents=True, exist_ok=True)
-    ended = [{"id": node, "seconds": 1.5, "cached": node == "BackboneImporter"} for node, _ in done]
     return Outcome(
         status=status,
         exit_code={"pushed": 0, "refused": 3, "failed": 2}[status],
-        pipeline_root=str(home / "artifacts"),
+        pipeline_root=str(run_dir / "artifacts"),
         run_id=ledger.run_id if done or status == "failed" else None,
         pushed_model=str(pushed) if blessed else None,
         seconds=83.0,
         peak_rss_mb=1234,
-        images={"read": 60, "rejected": 1, "train": 20, "eval": 10, "test": 30, "computed": 7, "reused": 23}
-        if done
-        else {},
-        spans=[{"span": 8, "version": None, "folder": "day-8"}, {"span": 9, "version": None, "folder": "day-9"}],
-        warm_start={
-            "model": "/models/7",
-            "head": "rebuilt",
-            "base_layers": 4,
-            "why_not": f"the classes {EVIL} changed",
-        },
-        failures={"refused": _FAILURES, "failed": [{"message": f"no {EVIL}\nsecond line", "stage": "Broken"}]}.get(
-            status, []
-        ),
-        stages=ended,
-        log=str(home / "logs" / "20260102-030405.log"),
+        images=Images(61, 0, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
+        spans=[Span(8, None, "day-8"), Span(9, None, "day-9")],
+        warm_start=WarmStart("/models/7", "rebuilt", 4, f"the classes {EVIL} changed", None),
+        failures={
+            "refused": [Failure(**dataclasses.asdict(FAILURE))],
+            "failed": [Failure(f"no {EVIL}\nsecond line", stage="Broken")],
+        }.get(status, []),
+        stages=[Stage(outputs[0].node, 1.5, None, cached=outputs[0] == backbone.BACKBONE) for outputs, _ in done],
+        log=str(run_dir / "logs" / "20260102-030405.log"),
     )
 
 
 class _Ledger:
     """Writes one run into ML Metadata the way TFX's launcher does."""
 
-    def __init__(self, store: MetadataStore, home: Path) -> None:
-        self._store, self._home = store, home
+    def __init__(self, store: MetadataStore, run_dir: Path) -> None:
+        self._store, self._run_dir = store, run_dir
         number = len(store.get_contexts_by_type("pipeline_run")) if "pipeline_run" in _type_names(store) else 0
         self._last: pb.Artifact | None = None
         self._pipeline = self._context("pipeline", NAME)
@@ -131,15 +130,14 @@ class _Ledger:
         self._run = self._context("pipeline_run", self.run_id)
         store.put_parent_contexts([pb.ParentContext(parent_id=self._pipeline, child_id=self._run)])
 
-    def execute(
-        self, node: str, outputs: dict[str, dict[str, Any]], state: int = pb.Execution.COMPLETE
-    ) -> dict[str, Path]:
+    def execute(self, node: str, outputs: dict[str, dict[str, Any]], state: int = pb.Execution.COMPLETE) -> list[Path]:
+        """The folders of the outputs, in order."""
         kind = self._store.put_execution_type(pb.ExecutionType(name=node))
         contexts = [pb.Context(id=c) for c in (self._pipeline, self._run, self._context("node", f"{NAME}.{node}"))]
         contexts = self._store.get_contexts_by_id([c.id for c in contexts])
-        pairs, folders = [], {}
+        pairs, folders = [], []
         for key, properties in outputs.items():
-            folder = self._home / "artifacts" / node / key / str(self._run)
+            folder = self._run_dir / "artifacts" / node / key / str(self._run)
             folder.mkdir(parents=True)
             artifact = pb.Artifact(type_id=self._store.put_artifact_type(pb.ArtifactType(name=f"{node}.{key}")))
             artifact.uri = str(folder)
@@ -149,7 +147,7 @@ class _Ledger:
             event = pb.Event(type=pb.Event.OUTPUT)
             event.path.steps.add().key = key
             pairs.append((artifact, event))
-            folders[key] = folder
+            folders.append(folder)
         if self._last is not None:  # every node reads what the one before it left
             read = pb.Event(type=pb.Event.INPUT)
             read.path.steps.add().key = "input"
@@ -172,30 +170,40 @@ def _type_names(store: MetadataStore) -> set[str]:
     return {kind.name for kind in store.get_context_types()}
 
 
-def _write_images(folders: dict[str, Path]) -> None:
-    classes = {name: {"train": 10, "eval": 5, "test": 10 if name == EVIL else 20, "rejected": 0} for name in CLASSES}
-    counts = {"found": 61, "read": 60, "rejected": 1, "train": 20, "eval": 10, "test": 30, "classes": classes}
-    (folders["rejects"] / "counts.json").write_text(json.dumps(counts))
-    reject = {"path": f"cat/{EVIL}.png", "stage": "decode", "reason": "truncated"}
-    (folders["rejects"] / "rejects.jsonl").write_text(json.dumps(reject) + "\n")
-    same = [
-        {"kind": "near", "paths": ["cat/1.png", "cat/2.png"], "labels": ["cat", "cat"], "splits": ["train", "train"]},
-        {"kind": "identical", "paths": ["cat/3.png", "b.png"], "labels": ["cat", EVIL], "splits": ["train", "test"]},
+def _write_images(examples: Path, record: Path) -> None:
+    counts = IngestCounts(
+        found=61,
+        ignored=0,
+        rejected=1,
+        read=60,
+        splits={"train": 20, "eval": 10, "test": 30},
+        duplicates=2,
+        layout="class folders",
+        given=[],
+        classes={
+            name: ClassCounts({"train": 10, "eval": 5, "test": 10 if name == EVIL else 20}, 0) for name in CLASSES
+        },
+    )
+    ingest_record.COUNTS.write(record, counts)
+    ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
+    groups = [
+        DuplicateGroup("near", ["cat/1.png", "cat/2.png"], ["cat", "cat"], ["train", "train"]),
+        DuplicateGroup("identical", ["cat/3.png", "b.png"], ["cat", EVIL], ["train", "test"]),
     ]
-    (folders["rejects"] / "duplicates.jsonl").write_text("".join(json.dumps(group) + "\n" for group in same))
+    ingest_record.DUPLICATES.write(record, groups)
     train = [(f"{CLASSES[n % 2]}/{100 + n}.png", CLASSES[n % 2]) for n in range(20)]
     for split, images in (("train", train), ("test", [(p.path, p.label) for p in predictions()])):
-        (folders["examples"] / f"Split-{split}").mkdir()
-        with tf.io.TFRecordWriter(str(folders["examples"] / f"Split-{split}" / "data-00000-of-00001")) as writer:
+        (examples / f"Split-{split}").mkdir()
+        with tf.io.TFRecordWriter(str(examples / f"Split-{split}" / "data-00000-of-00001")) as writer:
             for number, (path, label) in enumerate(images):
-                values = {"image/encoded": picture(number), "image/path": path.encode(), "label": label.encode()}
+                values = {"image/encoded": encoded_image(number), "image/path": path.encode(), "label": label.encode()}
                 features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 
 
-def _write_statistics(folders: dict[str, Path]) -> None:
+def _write_statistics(folder: Path) -> None:
     """Of a train split that grows with every run, and gets darker."""
-    run = int(folders["statistics"].name)
+    run = int(folder.name)
     listed = statistics_pb2.DatasetFeatureStatisticsList()
     dataset = listed.datasets.add(num_examples=20 + run)
     for name, counts in (("label", {"cat": 10, EVIL: 10}), ("slice/brightness", {"dark": run, "bright": 20})):
@@ -204,37 +212,46 @@ def _write_statistics(folders: dict[str, Path]) -> None:
             feature.string_stats.rank_histogram.buckets.add(label=value, sample_count=count)
     width = statistics_pb2.NumericStatistics(median=40 + run, std_dev=10)
     dataset.features.add(name="image/width").num_stats.CopyFrom(width)
-    (folders["statistics"] / "Split-train").mkdir()
-    (folders["statistics"] / "Split-train" / "FeatureStats.pb").write_bytes(listed.SerializeToString())
+    (folder / "Split-train").mkdir()
+    (folder / "Split-train" / "FeatureStats.pb").write_bytes(listed.SerializeToString())
 
 
-def _write_trials(folders: dict[str, Path]) -> None:
+def _write_trials(folder: Path) -> None:
     trials = [{"trial_id": str(n), "score": 0.5 + n, "hidden_units": "64" if n else "", "dropout": 0.2} for n in (0, 1)]
-    (folders["tuner_results"] / "tuner_results.json").write_text(json.dumps(trials))
+    (folder / "tuner_results.json").write_text(json.dumps(trials))  # as TFX writes it
 
 
-def _write_backbone(folders: dict[str, Path]) -> None:
-    record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
-    (folders["backbone"] / "Format-Serving").mkdir()
-    (folders["backbone"] / "Format-Serving" / "backbone.json").write_text(json.dumps(record))
+BACKBONE = BackboneRecord("imagenet", "random", True, "ab", 75)
 
 
-def _write_training(folders: dict[str, Path]) -> None:
-    evaluations = [{"step": n, "loss": 1 / n, "accuracy": 0.8} for n in (1, 2)]
-    summary = {
-        "steps": 2,
-        "max_steps": 2,
-        "stopped_early": False,
-        "seconds": 3.0,
-        "best": evaluations[1],
-        "evaluations": evaluations,
-        "classes": list(CLASSES),
-        "rules": [{"first": "a", "last": "b", "layers": 2, "multiplier": 0.0, "rule": "<.*>", "parameters": 5}],
-        "parameters": {"trained": 7, "head": 7, "frozen": 5},
-    }
-    (folders["model_run"] / "training_summary.json").write_text(json.dumps(summary))
+def _write_backbone(folder: Path) -> None:
+    directory = Path(serving_dir(str(folder)))
+    directory.mkdir()
+    backbone.RECORD.write(directory, BACKBONE)
+
+
+def _write_training(_: Path, folder: Path) -> None:
+    evaluations = [Evaluation(n, 1 / n, 0.8) for n in (1, 2)]
+    summary = TrainingSummary(
+        steps=2,
+        max_steps=2,
+        stopped_early=False,
+        seconds=3.0,
+        best=evaluations[1],
+        evaluations=evaluations,
+        classes=list(CLASSES),
+        class_weights=None,
+        cut="pooled",
+        rules=[LayerRange("a", "b", 2, 0.0, "<.*>", 5)],
+        trained_layers={},
+        parameters=Parameters(7, 7, 5),
+        backbone=BACKBONE,
+        warm_start=None,
+        notes=[],
+    )
+    training_summary.SUMMARY.write(folder, summary)
     with tf.Graph().as_default():
-        writer = tf.compat.v1.summary.FileWriter(str(folders["model_run"]))
+        writer = tf.compat.v1.summary.FileWriter(str(folder))
         for step in (1, 2):
             values = {"loss": 5.0 / step, "average_loss": 2.0 / step, "learning_rate": 0.01 / step}
             value = [tf.compat.v1.Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
@@ -242,112 +259,112 @@ def _write_training(folders: dict[str, Path]) -> None:
         writer.close()
 
 
-def _write_predictions(folders: dict[str, Path]) -> None:
-    (folders["predictions"] / "predictions.jsonl").write_text("".join(f"{p.to_json()}\n" for p in predictions()))
+def _write_predictions(folder: Path) -> None:
+    PREDICTIONS_FILE.write(folder, predictions())
 
 
-def _write_gallery(folders: dict[str, Path]) -> None:
-    folder = folders["gallery"]
-    entries = []
+def _write_gallery(folder: Path) -> None:
+    images = []
     for number, prediction in enumerate(p for p in predictions() if not p.right):
-        names = {what: f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")[: 3 if number < 2 else 2]}
-        for name in names.values():
-            (folder / name).write_bytes(picture(number, "JPEG"))
-        entries.append(json.loads(prediction.to_json()) | names)
-    (folder / "gallery.json").write_text(json.dumps(entries))
+        names = [f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")[: 3 if number < 2 else 2]]
+        for name in names:
+            (folder / name).write_bytes(encoded_image(number, "JPEG"))
+        images.append(GalleryImage(prediction, *names))
+    gallery.GALLERY_FILE.write(folder, Gallery(images))
 
 
-_FAILURES = [
-    {
-        "metric": "accuracy",
-        "slice": f"label={EVIL}",
-        "value": 0.6,
-        "low": 0.313,
-        "high": 0.832,
-        "bound": 0.7,
-        "kind": "per_slice_min",
-        "examples": 10,
-        "p": 0.01,
-        "mistakes": 4,
-        "pictures": [f"{EVIL}/{n}.png" for n in (23, 22, 21, 20)],
-        "message": f"accuracy is 0.6000 on the slice label={EVIL} (10 test images); at least 0.7 is demanded",
-    }
-]
+FAILURE = verdict.Failure(
+    metric="accuracy",
+    slice=f"label={EVIL}",
+    value=0.6,
+    low=0.313,
+    high=0.832,
+    bound=0.7,
+    kind="per_slice_min",
+    examples=10,
+    p=0.01,
+    mistakes=4,
+    images=[f"{EVIL}/{n}.png" for n in (23, 22, 21, 20)],
+    message=f"accuracy is 0.6000 on the slice label={EVIL} (10 test images); at least 0.7 is demanded",
+)
 
 
-def spread(value: float | None, around: float = 0.1) -> dict[str, float | None]:
+def spread(value: float | None, around: float = 0.1) -> Range:
     """A value with its limits, as the gate writes it."""
-    return {"value": value, "low": value and value - around, "high": value and value + around}
+    return Range(value, value and value - around, value and value + around)
 
 
-def measured(name: str, examples: int, accuracy: float) -> dict[str, Any]:
+def measured(name: str, examples: int, accuracy: float) -> SliceMetrics:
     """A slice, as the gate writes it."""
-    then = {"accuracy": spread(0.8), "cross_entropy": spread(0.4)}
-    now = {"accuracy": spread(accuracy), "cross_entropy": spread(None)}
-    change = {"accuracy": spread(round(accuracy - 0.8, 3), 0.15), "cross_entropy": None}
     right = round(accuracy * examples)
-    counts = {CLASSES[-1]: right, CLASSES[0]: examples - right}
-    return {
-        "slice": name,
-        "examples": examples,
-        "metrics": now,
-        "baseline": then,
-        "change": change,
-        "classes": [
-            {"class": CLASSES[-1], "examples": examples, "metrics": _per_class()},
-            {"class": CLASSES[0], "examples": 0, "metrics": _per_class()},
+    return SliceMetrics(
+        slice=name,
+        examples=examples,
+        metrics={"accuracy": spread(accuracy), "cross_entropy": spread(None)},
+        baseline={"accuracy": spread(0.8), "cross_entropy": spread(0.4)},
+        change={"accuracy": spread(round(accuracy - 0.8, 3), 0.15), "cross_entropy": None},
+        classes=[_class_metrics(EVIL, examples), _class_metrics("cat", 0)],
+        confusions=[Confusion(EVIL, EVIL, right), Confusion(EVIL, "cat", examples - right)],
+    )
+
+
+def _class_metrics(name: str, examples: int) -> ClassMetrics:
+    return ClassMetrics(name, examples, spread(0.5), spread(0.5), spread(0.5), spread(None))
+
+
+def judged(group: str, name: str, state: Literal["broken", "doubt", "kept"], value: float) -> JudgedBound:
+    """A lower bound of accuracy, as the gate writes it."""
+    return JudgedBound(f"{group}.accuracy.min", "accuracy", name, 0.7, 10, spread(value), 0.01, state)
+
+
+def _write_verdict(folder: Path) -> None:
+    overall = SliceMetrics(
+        slice=verdict.OVERALL,
+        examples=30,
+        metrics={"accuracy": Range(0.8, 0.627, 0.905), "cross_entropy": Range(None)},
+        baseline={"accuracy": Range(0.9), "cross_entropy": Range(0.1)},
+        change={"accuracy": spread(-0.1, 0.05), "cross_entropy": None},
+        classes=[_class_metrics(name, 10) for name in CLASSES],
+        confusions=[
+            Confusion("cat", "cat", 18),
+            Confusion("cat", EVIL, 2),
+            Confusion(EVIL, "cat", 4),
+            Confusion(EVIL, EVIL, 6),
         ],
-        "confusion": [{"class": CLASSES[-1], "predicted": told, "examples": n} for told, n in counts.items()],
-    }
-
-
-def _per_class() -> dict[str, Any]:
-    return {metric: spread(None if metric == "auc" else 0.5) for metric in ("precision", "recall", "f1", "auc")}
-
-
-def judged(where: str, kind: str, state: str, value: float) -> dict[str, Any]:
-    """A bound of accuracy, as the gate writes it."""
-    found = {"metric": "accuracy", "slice": where, "kind": kind, "bound": 0.7, "examples": 10, "p": 0.01}
-    return found | spread(value) | {"state": state}
-
-
-def _write_gate(folders: dict[str, Path]) -> None:
-    verdict = {
-        "blessed": False,
-        "confidence": 0.95,
-        "on_doubt": "pass",
-        "not_compared": None,
-        "metrics": {
-            "accuracy": {"overall": 0.8, "low": 0.627, "high": 0.905, "baseline": 0.9, "change": spread(-0.1, 0.05)},
-            "cross_entropy": {"overall": None, "low": None, "high": None, "baseline": 0.1, "change": None},
-        },
-        "slices": [measured("label=cat", 20, 0.9), measured(f"label={EVIL}", 10, 0.6)],
-        "classes": [{"class": name, "examples": 10, "metrics": _per_class()} for name in CLASSES],
-        "confusion": {"classes": list(CLASSES), "counts": [[18, 2], [4, 6]]},
-        "judged": [
-            judged("overall", "min", "doubt", 0.8),
-            judged("label=cat", "per_slice_min", "kept", 0.9),
-            judged(f"label={EVIL}", "per_slice_min", "broken", 0.6),
+    )
+    found = Verdict(
+        blessed=False,
+        confidence=0.95,
+        on_doubt="pass",
+        not_compared=None,
+        overall=overall,
+        slices=[measured("label=cat", 20, 0.9), measured(f"label={EVIL}", 10, 0.6)],
+        judged=[
+            judged("thresholds", verdict.OVERALL, "doubt", 0.8),
+            judged("per_slice", "label=cat", "kept", 0.9),
+            judged("per_slice", f"label={EVIL}", "broken", 0.6),
         ],
-        "failures": _FAILURES,
-        "notes": [],
-    }
-    (folders["blessing"] / "gate.json").write_text(json.dumps(verdict))
+        failures=[FAILURE],
+        notes=[],
+    )
+    verdict.VERDICT.write(folder, found)
 
 
-def _write_serving(folders: dict[str, Path]) -> None:
-    report = {"blessed": True, "reason": None, "checks": [{"name": "load", "passed": True, "detail": ""}]}
-    (folders["blessing"] / "serving_check.json").write_text(json.dumps(report))
+def _write_serving(folder: Path) -> None:
+    checks = [Check("load", True, "")]
+    serving_check.SERVING_CHECK.write(folder, ServingReport(True, None, checks, process_seconds=1.0))
 
 
-_WRITERS = {
-    "ImageExampleGen": _write_images,
-    "StatisticsGen": _write_statistics,
-    "Tuner": _write_trials,
-    "BackboneImporter": _write_backbone,
-    "Trainer": _write_training,
-    "Predictor": _write_predictions,
-    "WorstMistakes": _write_gallery,
-    "ModelGate": _write_gate,
-    "ServingCheck": _write_serving,
-}
+_STAGES: list[tuple[tuple[Artifact, ...], Callable[..., None] | None]] = [
+    ((ingest_record.EXAMPLES, ingest_record.RECORD), _write_images),
+    ((STATISTICS,), _write_statistics),
+    ((backbone.BACKBONE,), _write_backbone),
+    ((search.TRIALS,), _write_trials),
+    ((MODEL, training_summary.MODEL_RUN), _write_training),
+    ((PREDICTIONS,), _write_predictions),
+    ((verdict.BLESSING,), _write_verdict),
+    ((serving_check.BLESSING,), _write_serving),
+    ((PUSHED_MODEL,), None),
+    ((gallery.GALLERY,), _write_gallery),
+]
+"""The outputs of each stage, of which all are of one node, and what writes them."""

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import itertools
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,13 +13,22 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from core.artifacts.ingest_record import ClassCounts
+from core.artifacts.last_run import LAST_RUN, Failure, Outcome, RunSettings, Stage
+from core.artifacts.last_run import SETTINGS as SETTINGS_FILE
 from core.artifacts.predictions import Prediction
+from core.artifacts.training_summary import Evaluation
+from core.artifacts.verdict import Confusion
 from core.errors import InputError
-from pipeline.report import evidence, graph, measures, pictures, plots
+from pipeline.report import failure_analysis, graph, plots, thumbnails
 from pipeline.report.collect import collect
-from pipeline.report.facts import ClassCounts, Made, Step, Trait
+from pipeline.report.confusions import confused_pairs, confusion_matrix
+from pipeline.report.failure_analysis import Trait
+from pipeline.report.formats import flattened, integer, seconds
 from pipeline.report.make import make_report, remake_report
-from pipeline.report.render import flat, render, seconds, whole
+from pipeline.report.reliability import reliability
+from pipeline.report.render import render
+from pipeline.runs.lineage import NodeRun, Output
 from tests.pipeline.report import report_run
 from tests.pipeline.report.report_run import EVIL, NAME, SETTINGS, write_run
 
@@ -60,9 +68,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a pipeline with a pushed and then a refused run, and the latter's report."""
-    home = tmp_path_factory.mktemp("build") / NAME
-    make_report(home, NAME, write_run(home, "pushed"), SETTINGS)
-    return home, make_report(home, NAME, write_run(home, "refused"), SETTINGS).read_text(encoding="utf-8")
+    run_dir = tmp_path_factory.mktemp("build") / NAME
+    make_report(run_dir, NAME, write_run(run_dir, "pushed"), SETTINGS)
+    return run_dir, make_report(run_dir, NAME, write_run(run_dir, "refused"), SETTINGS).read_text(encoding="utf-8")
 
 
 def words(html: str, first: str = "", end: str = "") -> str:
@@ -80,14 +88,14 @@ def test_the_verdict_and_why_stand_at_the_top(refused) -> None:
     )
 
 
-def test_a_failure_shows_the_pictures_behind_it(refused) -> None:
+def test_a_failure_shows_the_images_behind_it(refused) -> None:
     html = refused[1][refused[1].index('id="failures"') : refused[1].index('id="data"')]
 
-    assert "4 of 10 images are wrong; the last blessed model had 4 of these right." in words(
+    assert "4 of 10 images are wrong; the last blessed model got 4 of these right." in words(
         refused[1], "failures", "data"
     )
-    assert "sure of these mistakes" in html
-    assert html.count("<img") == 4 + 2 * 6  # the mistakes, and what was learned as the two classes
+    assert "confident in these mistakes" in html
+    assert html.count("<img") == 4 + 2 * 6  # the mistakes, and training images of the two classes
     assert html.index("23.png") < html.index("20.png")  # as the gate ordered them
     assert "(<code>per_slice.accuracy.min</code>)" in html
 
@@ -132,27 +140,27 @@ def test_slices_stand_beside_the_baseline_with_their_intervals(refused) -> None:
     text = words(refused[1], "metrics", "confusions")
 
     slices = text[text.index("The whole split and every slice") :]
-    assert "overall 30 80.0 % 62.7 to 90.5" in slices
-    assert "broken 10 60.0 % 50.0 to 70.0" in slices
+    assert "overall 30 80.0% 62.7 to 90.5" in slices
+    assert "broken 10 60.0% 50.0 to 70.0" in slices
     assert slices.index("broken 10") < slices.index("label=cat")  # what failed comes first
-    assert "80.0 % \N{MINUS SIGN}20.0 \N{MINUS SIGN}35.0 to \N{MINUS SIGN}5.0" in slices
-    assert "80.0 % +10.0 \N{MINUS SIGN}5.0 to 25.0" in slices
+    assert "80.0% \N{MINUS SIGN}20.0 \N{MINUS SIGN}35.0 to \N{MINUS SIGN}5.0" in slices
+    assert "80.0% +10.0 \N{MINUS SIGN}5.0 to 25.0" in slices
 
 
-def test_the_whole_split_is_compared_and_what_was_demanded_is_told(refused) -> None:
+def test_the_whole_split_is_compared_and_every_bound_is_listed(refused) -> None:
     text = words(refused[1], "metrics", "confusions")
 
     assert re.search(r"accuracy 0.800 0.627 to 0.905 0.900 .0.100 .0.150 to .0.050 worse cross entropy", text)
     assert text.index("per_slice.accuracy.min label=<") < text.index("thresholds.accuracy.min overall")
-    assert "0.500 to 0.700 0.01 broken" in text and "0.700 to 0.900 0.01 not sure" in text
+    assert "0.500 to 0.700 0.01 broken" in text and "0.700 to 0.900 0.01 doubt" in text
 
 
-def test_the_classes_of_a_slice_whose_bound_is_broken_are_told(refused) -> None:
+def test_the_classes_of_a_slice_whose_bound_is_broken_are_listed(refused) -> None:
     text = words(refused[1], "metrics", "confusions")
 
-    told = text[text.index("where a bound is broken") :]
-    assert "50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0 50.0 % 40.0 to 60.0" in told
-    assert told.index(" 4 wrong") < told.index(" 6 right")
+    classes = text[text.index("where a bound is broken") :]
+    assert "50.0% 40.0 to 60.0 50.0% 40.0 to 60.0 50.0% 40.0 to 60.0" in classes
+    assert classes.index(" 4 wrong") < classes.index(" 6 correct")
     assert text.count("where a bound is broken") == 1  # none is on label=cat
 
 
@@ -160,20 +168,20 @@ def test_a_random_base_is_loud(refused) -> None:
     assert "The base network is RANDOM." in words(refused[1])
 
 
-def test_what_a_run_of_a_series_read_computed_and_began_with_is_there(refused) -> None:
+def test_what_a_run_of_a_series_read_computed_and_started_from_is_there(refused) -> None:
     text = words(refused[1])
     assert "Spans: day-8, day-9." in text
-    assert "7 images computed in this run, 23 taken over from earlier ones" in text
+    assert "7 images computed in this run, 23 reused from earlier runs" in text
     assert "/models/7: head rebuilt, 4 layers of the base (the classes " in text
 
 
-def test_the_history_tells_each_run_and_links_its_report(refused) -> None:
-    home, html = refused
+def test_the_history_lists_each_run_and_links_its_report(refused) -> None:
+    run_dir, html = refused
     text = words(html, "history", "versions")
 
-    assert re.search(r"1 20\d\d-.{14} pushed 80.0 % 17 open 2 20\d\d-.{14} refused 80.0 % - this one", text)
+    assert re.search(r"1 20\d\d-.{14} pushed 80.0% 17 open 2 20\d\d-.{14} refused 80.0% - this one", text)
     (link,) = (a["href"] for a in Page(html).all("a") if a["href"].endswith(".html"))
-    assert (home / "reports" / link).is_file()
+    assert (run_dir / "reports" / link).is_file()
 
 
 def test_settings_and_lineage_are_there(refused) -> None:
@@ -187,18 +195,18 @@ def test_settings_and_lineage_are_there(refused) -> None:
 def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path) -> None:
     outcome = write_run(tmp_path / NAME, "failed", stages)
 
-    facts = collect(tmp_path / NAME, NAME, outcome, SETTINGS)
-    text = words(render(facts))
+    report = collect(tmp_path / NAME, NAME, outcome, SETTINGS)
+    text = words(render(report))
 
-    assert facts.missing == []
-    assert "Failed The input is unfit: the run stopped in Broken" in text
+    assert report.missing == []
+    assert "Failed Bad input or settings stopped the run in Broken" in text
     assert f"no {EVIL}" in text and "second line" in text
 
 
 def test_rejected_files_are_listed_with_their_reasons(refused) -> None:
     text = words(refused[1], "data", "training")
 
-    assert re.search(r"Rejected files \(1\).* File Found when Reason .*decode truncated", text)
+    assert re.search(r"Rejected files \(1\).* File Step Reason .*decode truncated", text)
 
 
 def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
@@ -207,11 +215,11 @@ def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
     assert re.search(r"cat/3.png, b.png identical cat, .* contradict train, test 2 cat/1.png, cat/2.png near cat", text)
 
 
-def test_drift_is_told_against_the_last_run_with_other_images(refused) -> None:
+def test_drift_is_shown_against_the_last_run_with_other_images(refused) -> None:
     text = words(refused[1], "data", "training")
 
-    assert "22 images to train on in run 2026-01-01 03:04:05" in text and "33 now" in text
-    assert re.search(r"brightness bright 90.9 % 60.6 % 0.303 image/width median 42 53 1.100", text)
+    assert "33 training images; run 2026-01-01 03:04:05, the last one with different images, had 22." in text
+    assert re.search(r"brightness bright 90.9% 60.6% 0.303 image/width median 42 53 1.100", text)
     assert "label" not in text[text.index("What changed") : text.index("Distance:")]  # its shares are the same
 
 
@@ -222,22 +230,30 @@ def test_the_search_and_the_learning_rate_are_there(refused) -> None:
     assert 'aria-label="Learning rate by step, from 0.01 to 0.005."' in refused[1]
 
 
-def test_what_a_cached_stage_took_over_is_told_by_its_maker(tmp_path: Path) -> None:
-    mine, theirs = Made("model", 1, "u", 4, ""), Made("model", 2, "u", 3, "2026-01-01T03:04:05.678")
-    steps = [Step("A", "cached", 7, [], [], [theirs]), Step("B", "complete", 8, ["A"], [2], [mine])]
+def test_what_a_cached_stage_reused_is_listed_with_its_maker(tmp_path: Path) -> None:
     outcome = write_run(tmp_path / NAME, "failed", 0)
-    facts = dataclasses.replace(collect(tmp_path / NAME, NAME, outcome, SETTINGS), run_id="now", lineage=steps)
+    theirs, mine = Output(2, "u", {}), Output(1, "u", {})
+    nodes = [
+        NodeRun("A", "cached", {"model": [theirs]}, {}, 7),
+        NodeRun("B", "complete", {"model": [mine]}, {"in": [theirs]}, 8),
+    ]
+    makers = {2: (3, "2025-12-31T03:04:05.678"), 1: (8, outcome.run_id)}
+    report = collect(tmp_path / NAME, NAME, outcome, SETTINGS)
+    report = dataclasses.replace(report, lineage=nodes, makers=makers)
 
-    text = words(render(facts), "lineage", "history")
+    text = words(render(report), "lineage", "history")
 
-    assert "A cached 7 - model 2 execution 3 of run 2026-01-01 03:04:05 u" in text
+    assert "A cached 7 - model 2 execution 3 of run 2025-12-31 03:04:05 u" in text
     assert "B complete 8 2 model 1 this run u" in text
 
 
 def test_a_node_is_drawn_below_all_that_it_read() -> None:
-    steps = [Step(n, "complete", 1, list(sources), [], []) for n, sources in (("a", ""), ("b", "a"), ("c", "ab"))]
+    nodes = [
+        NodeRun(name, "complete", {"out": [Output(ord(name), "", {})]}, {"in": [Output(ord(n), "", {}) for n in read]})
+        for name, read in (("a", ""), ("b", "a"), ("c", "ab"))
+    ]
 
-    drawn = graph.layout(steps)
+    drawn = graph.layout(nodes)
 
     height = {box.name: box.y for box in drawn.boxes}
     assert height["a"] < height["b"] < height["c"]
@@ -245,47 +261,44 @@ def test_a_node_is_drawn_below_all_that_it_read() -> None:
     assert all(0 < box.x < drawn.width and 0 < box.y < drawn.height for box in drawn.boxes)
 
 
-def test_what_mistakes_share_is_told_only_beyond_chance() -> None:
-    def answer(number: int, right: bool, brightness: str) -> Prediction:
+def test_what_mistakes_share_is_shown_only_beyond_chance() -> None:
+    def predicted(number: int, right: bool, brightness: str) -> Prediction:
         slices = {"brightness": brightness, "odd": str(number % 2)}
         return Prediction(str(number), "", "a", "a" if right else "b", 0.5, 0.5, slices)
 
-    right = [answer(n, True, "dark" if n < 5 else "bright") for n in range(40)]
-    wrong = [answer(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
+    right = [predicted(n, True, "dark" if n < 5 else "bright") for n in range(40)]
+    wrong = [predicted(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
 
-    assert evidence.traits(wrong, right) == [Trait("brightness=dark", 8, 5)]
-    assert evidence.traits(wrong[:2], right[:3]) == []
+    assert failure_analysis.traits(wrong, right) == [Trait("brightness=dark", 8, 5)]
+    assert failure_analysis.traits(wrong[:2], right[:3]) == []
 
 
-def test_what_sets_a_slice_apart_from_other_images_is_told() -> None:
-    """The slice is called by a column that says nothing; that its pictures are soft says why."""
-    answers = [
+def test_what_makes_a_slice_different_from_other_images_is_shown() -> None:
+    """The slice's name says nothing; that its images are soft says why."""
+    predictions = [
         Prediction(f"{n}", "", "a", "b" if n < 9 else "a", 0.5, 0.5, {"lens": str(n < 10), "sharpness": sharpness})
         for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
     ]
 
-    found = evidence.behind({"slice": "lens=True"}, answers, {}, None)
+    found = failure_analysis.analyze(Failure("", slice="lens=True"), predictions, {}, {}, {})
 
     assert found is not None
-    assert (found.apart, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
+    assert (found.slice_traits, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
     assert found.traits == []
 
 
 def test_hundreds_of_classes_stay_readable(refused) -> None:
-    home, _ = refused
+    run_dir, _ = refused
     names = [f"class {n:03d}" for n in range(150)]
-    answers = [prediction(name, names[(n + (k == 0)) % 150]) for n, name in enumerate(names) for k in range(4)]
-    answers += [prediction(names[7], names[70])] * 9
-    facts = collect(
-        home,
-        NAME,
-        report_run.Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"),
-        SETTINGS,
-    )
-    data = dataclasses.replace(facts.data, classes=[ClassCounts(name, {"train": 8, "test": 4}, 0) for name in names])
-    gate = {**facts.gate, "slices": [report_run.measured(f"label={name}", 4, 0.75) for name in names]}
+    predictions = [prediction(name, names[(n + (k == 0)) % 150]) for n, name in enumerate(names) for k in range(4)]
+    predictions += [prediction(names[7], names[70])] * 9
+    report = collect(run_dir, NAME, Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
+    classes = {name: ClassCounts({"train": 8, "test": 4}, 0) for name in names}
+    data = dataclasses.replace(report.data, counts=dataclasses.replace(report.data.counts, classes=classes))
+    slices = [report_run.measured(f"label={name}", 4, 0.75) for name in names]
+    verdict = dataclasses.replace(report.verdict, slices=slices)
 
-    html = render(dataclasses.replace(facts, predictions=answers, data=data, gate=gate, training=None))
+    html = render(dataclasses.replace(report, predictions=predictions, data=data, verdict=verdict, training=None))
 
     matrix = re.search(r'<table class="matrix crowded">.*?</table>', html, re.DOTALL)
     assert matrix and matrix[0].count("<tr>") == 31 and "class 007" in matrix[0] and "class 070" in matrix[0]
@@ -295,16 +308,20 @@ def test_hundreds_of_classes_stay_readable(refused) -> None:
 
 
 def test_without_a_baseline_nothing_is_compared(refused) -> None:
-    home, _ = refused
-    facts = collect(home, NAME, report_run.Outcome("pushed", 0, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
-    metrics = {name: {**m, "baseline": None, "change": None} for name, m in facts.gate["metrics"].items()}
-    slices = [{**s, "baseline": None, "change": None} for s in facts.gate["slices"]]
-    gate = {**facts.gate, "metrics": metrics, "slices": slices, "judged": [], "not_compared": "its files are gone"}
+    run_dir, _ = refused
+    report = collect(run_dir, NAME, Outcome("pushed", 0, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
+    overall, *slices = (
+        dataclasses.replace(found, baseline=None, change=None)
+        for found in (report.verdict.overall, *report.verdict.slices)
+    )
+    verdict = dataclasses.replace(
+        report.verdict, overall=overall, slices=slices, judged=[], not_compared="its files are gone"
+    )
 
-    text = words(render(dataclasses.replace(facts, gate=gate)))
+    text = words(render(dataclasses.replace(report, verdict=verdict)))
 
     assert "Last blessed modelnoneits files are gone" in text
-    assert "Nothing was demanded of the model's quality." in text
+    assert "No bounds were set on the model's quality." in text
     assert "Before" not in text[text.index("Metrics on the test split") : text.index("Confusion matrix")]
 
 
@@ -315,19 +332,20 @@ def test_the_losses_that_are_plotted_together_are_both_without_penalties(tmp_pat
 
 
 def test_a_training_without_curves_has_its_numbers(tmp_path: Path) -> None:
-    home = tmp_path / NAME
-    outcome = write_run(home, "refused")
-    for events in (home / "artifacts/Trainer/model_run").rglob("events*"):
+    run_dir = tmp_path / NAME
+    outcome = write_run(run_dir, "refused")
+    for events in (run_dir / "artifacts/Trainer/model_run").rglob("events*"):
         events.unlink()
 
-    facts = collect(home, NAME, outcome, SETTINGS)
+    report = collect(run_dir, NAME, outcome, SETTINGS)
 
-    assert facts.missing == [] and "Learning rate by step" not in render(facts)
-    bare = dataclasses.replace(facts.training, summary=facts.training.summary | {"evaluations": []})
-    assert "Kept: step 2" in words(render(dataclasses.replace(facts, training=bare)))
+    assert report.missing == [] and "Learning rate by step" not in render(report)
+    summary = dataclasses.replace(report.training.summary, evaluations=[])
+    bare = dataclasses.replace(report.training, summary=summary)
+    assert "Kept: step 2" in words(render(dataclasses.replace(report, training=bare)))
 
 
-def test_pictures_of_16_bits_show_what_is_on_them(tmp_path: Path) -> None:
+def test_thumbnails_of_16_bit_images_are_not_black_or_white(tmp_path: Path) -> None:
     target = io.BytesIO()
     Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(target, "PNG")
     (tmp_path / "Split-train").mkdir()
@@ -336,40 +354,39 @@ def test_pictures_of_16_bits_show_what_is_on_them(tmp_path: Path) -> None:
         example = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
         writer.write(tf.train.Example(features=tf.train.Features(feature=example)).SerializeToString())
 
-    shown = pictures.samples(tmp_path / "Split-train", ["a"])["a"][0]
+    shown = thumbnails.samples(f"{tmp_path}/Split-train", ["a"])["a"][0]
 
     with Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))) as image:
         assert abs(np.asarray(image).mean() - 40_000 / 257) < 2
 
 
 def test_a_run_that_failed_before_its_first_stage_has_a_report(tmp_path: Path) -> None:
-    outcome = report_run.Outcome("failed", 2, "", failures=[{"message": "no folder"}], log="logs/20260102-030405.log")
+    outcome = Outcome("failed", 2, "", failures=[Failure("no folder")], log="logs/20260102-030405.log")
 
     path = make_report(tmp_path, NAME, outcome, SETTINGS)
 
     assert path == tmp_path / "reports" / "20260102-030405.html"
-    assert "the run stopped before the first stage" in words(path.read_text())
+    assert "stopped the run before the first stage" in words(path.read_text())
 
 
-def test_a_damaged_artifact_costs_its_part_alone_and_is_told(tmp_path: Path) -> None:
-    home = tmp_path / NAME
-    outcome = write_run(home, "refused")
-    (next((home / "artifacts/Trainer/model_run").iterdir()) / "training_summary.json").write_text('{"steps": ')
+def test_a_damaged_artifact_costs_its_part_alone_and_is_named(tmp_path: Path) -> None:
+    run_dir = tmp_path / NAME
+    outcome = write_run(run_dir, "refused")
+    (next((run_dir / "artifacts/Trainer/model_run").iterdir()) / "training_summary.json").write_text('{"steps": ')
 
-    facts = collect(home, NAME, outcome, SETTINGS)
+    report = collect(run_dir, NAME, outcome, SETTINGS)
 
-    assert facts.training is None and facts.gate is not None and facts.predictions
-    assert len(facts.missing) == 1 and "training_summary.json" in facts.missing[0]
-    assert "Parts of this report could not be made" in words(render(facts))
+    assert report.training is None and report.verdict is not None and report.predictions
+    assert len(report.missing) == 1 and "training_summary.json" in report.missing[0]
+    assert "Parts of this report could not be made" in words(render(report))
 
 
 def test_the_report_can_be_made_again_with_the_settings_of_the_run(refused, tmp_path: Path) -> None:
-    home, _ = refused
-    stage = {"id": "x", "seconds": 1.0, "cached": False}
-    record = {"status": "refused", "exit_code": 3, "pipeline_root": "", "stages": [stage], "later": 1}
-    (home / "last_run.json").write_text(json.dumps(record))
+    run_dir, _ = refused
+    LAST_RUN.write(run_dir, Outcome("refused", 3, "", stages=[Stage("x", 1.0, None, cached=False)]))
+    SETTINGS_FILE.write(run_dir, RunSettings(SETTINGS))
 
-    path = remake_report(home, NAME)
+    path = remake_report(run_dir, NAME)
 
     assert "training.early_stopping null" in words(path.read_text())
     with pytest.raises(InputError, match="run the pipeline first"):
@@ -381,30 +398,30 @@ def prediction(label: str, predicted: str, probability: float = 1.0) -> Predicti
 
 
 def test_calibration_error_is_the_weighted_distance() -> None:
-    answers = [prediction("a", "a", 0.95)] * 3 + [prediction("a", "b", 0.95)] + [prediction("a", "a", 0.5)] * 4
+    predictions = [prediction("a", "a", 0.95)] * 3 + [prediction("a", "b", 0.95)] + [prediction("a", "a", 0.5)] * 4
 
-    found = measures.calibration(answers)
+    found = reliability(predictions)
 
     assert found is not None
     assert [(b.low, b.accuracy.count, b.accuracy.value) for b in found.bins] == [(0.5, 4, 1.0), (0.9, 4, 0.75)]
     assert found.error == pytest.approx((4 * 0.5 + 4 * 0.2) / 8)
     assert found.excess == pytest.approx((4 * -0.5 + 4 * 0.2) / 8)
-    assert measures.calibration([]) is None
-    top = measures.calibration([prediction("a", "a", 1.0)])
+    assert reliability([]) is None
+    top = reliability([prediction("a", "a", 1.0)])
     assert top is not None and top.bins[0].high == 1.0
 
 
 def test_confusions() -> None:
-    answers = [prediction("a", "a"), prediction("a", "b"), prediction("a", "b"), prediction("b", "b")]
+    predictions = [prediction("a", "a"), prediction("a", "b"), prediction("a", "b"), prediction("b", "b")]
 
-    assert measures.confusion(answers, ["a", "b"]) == [[1, 2], [0, 1]]
-    assert measures.confused_pairs(answers) == [measures.Pair("a", "b", 2, 2 / 3)]
+    assert confusion_matrix(predictions, ["a", "b"]).counts == [[1, 2], [0, 1]]
+    assert confused_pairs(predictions) == [Confusion("a", "b", 2)]
 
 
 def test_numbers_in_words() -> None:
     assert [seconds(s) for s in (0.21, 9.96, 42.4, 227)] == ["0.2 s", "10.0 s", "42 s", "3 min 47 s"]
-    assert whole(1234567) == "1\u202f234\u202f567"
-    assert flat({"a": {"b": [1, "x"], "c": {}}, "d": 1, "e": True}) == [
+    assert integer(1234567) == "1,234,567"
+    assert flattened({"a": {"b": [1, "x"], "c": {}}, "d": 1, "e": True}) == [
         ("a.b", '[1, "x"]'),
         ("a.c", "{}"),
         ("d", "1"),
@@ -413,11 +430,11 @@ def test_numbers_in_words() -> None:
 
 
 def test_plots_follow_the_theme_and_are_the_same_every_time() -> None:
-    evaluations = [{"step": 1, "loss": 100.0, "accuracy": 0.1}, {"step": 2, "loss": 0.1, "accuracy": 0.9}]
+    evaluations = [Evaluation(1, 100.0, 0.1), Evaluation(2, 0.1, 0.9)]
 
     svg = plots.training_loss([], evaluations, best=2)
 
     assert svg == plots.training_loss([], evaluations, best=2)
     assert "var(--first)" in svg and "#0000" not in svg and "mathdefault" not in svg
     assert "style=" not in svg and "<style" not in svg and "<metadata" not in svg
-    assert plots.training_loss([], [{"step": 1, "loss": float("nan"), "accuracy": 0.0}], best=1).startswith("<svg")
+    assert plots.training_loss([], [Evaluation(1, None, 0.0)], best=1).startswith("<svg")

@@ -1,4 +1,4 @@
-"""The report in a real browser: no error, no request, pictures show, tables sort, it fits a phone, all can use it."""
+"""The report in a real browser: no error, no request, images show, tables sort, it fits a phone, all can use it."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,9 +20,11 @@ _DESKTOP = {"width": 1280, "height": 900}
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a refused run, with a settings table long enough to be searched."""
-    home = tmp_path_factory.mktemp("build") / NAME
-    make_report(home, NAME, write_run(home, "pushed"), SETTINGS)
-    return make_report(home, NAME, write_run(home, "refused"), SETTINGS | {"many": {f"s{n}": n for n in range(30)}})
+    run_dir = tmp_path_factory.mktemp("build") / NAME
+    make_report(run_dir, NAME, write_run(run_dir, "pushed"), SETTINGS)
+    return make_report(
+        run_dir, NAME, write_run(run_dir, "refused"), SETTINGS | {"many": {f"s{n}": n for n in range(30)}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
     assert said == [report.as_uri()]
 
 
-def test_all_pictures_show(page: Page) -> None:
+def test_all_images_show(page: Page) -> None:
     page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
 

@@ -14,18 +14,20 @@ from pipeline.runners.console import Console, StageLine, StageLines, progress_li
 PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
-from pipeline.console import Console, StageLines
-from trainer import progress
+from pipeline.runners.console import Console, StageLines
+from core import progress
 with Console(Path(sys.argv[1])) as console:
     os.write(2, b"noise from C++\\n")
     print("noise from Python", flush=True)
-    with StageLines(console, 2, lambda node: node == "Second") as stages:
+    with StageLines(console, 2) as stages:
         for node in ("First", "Second"):
             logging.getLogger("absl").info("Component %s is running.", node)
             logging.getLogger("absl").warning("a warning of the stack")
             progress.report(3, 4, "images", "[bold] is text")
+            if node == "Second":
+                logging.getLogger("absl").info("A cached execution %d is used.", 7)
             logging.getLogger("absl").info("Component %s is finished.", node)
-    console.say("the end")
+    console.print("the end")
 print("after")
 """
 
@@ -48,15 +50,15 @@ def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
         Console(tmp_path / "log") as console,
         pytest.raises(RuntimeError),
-        StageLines(console, 1, lambda _: False) as stages,
+        StageLines(console, 1) as stages,
     ):
         logging.getLogger("absl").info("Component %s is running.", "Broken")
         raise RuntimeError
-    assert [(s["id"], s["cached"]) for s in stages.stages] == [("Broken", False)]
+    assert [(s.id, s.cached) for s in stages.stages] == [("Broken", False)]
 
 
 def test_progress_reaches_only_the_stage_that_runs(tmp_path):
-    with Console(tmp_path / "log") as console, StageLines(console, 1, lambda _: False):
+    with Console(tmp_path / "log") as console, StageLines(console, 1):
         progress.report(1, None, "images")
     assert "1 images" in Path(tmp_path / "log").read_text()
 
@@ -96,7 +98,7 @@ def test_a_progress_line_is_drawn_on_a_terminal_alone(
 def test_prose_is_broken_between_words_and_paths_are_not(tmp_path, monkeypatch):
     with Console(tmp_path / "log") as console:
         console.rich = rich.console.Console(file=(out := io.StringIO()), width=30, soft_wrap=True)
-        console.say_prose(
+        console.print_prose(
             "  note: ", "the base is random, see /a/very/long/path/that/is-wider/than/the/screen for why\nand more"
         )
     assert out.getvalue().splitlines() == [

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from core import settings
 from core.errors import InputError
-from core.settings import loading
 from pipeline.runners.find_lr import find_rate
 from tests.conftest import ROOT
 from tests.pipeline.report import report_run
 
-DIGITS = loading.load(ROOT / "configs" / "digits.yaml", [f"name={report_run.NAME}"])
+DIGITS = settings.load(ROOT / "configs" / "digits.yaml", [f"name={report_run.NAME}"])
 
 
 def test_without_a_run_it_says_what_to_do_first(tmp_path: Path) -> None:

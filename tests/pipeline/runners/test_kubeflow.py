@@ -12,8 +12,8 @@ import yaml
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 
+from core import settings
 from core.errors import InputError
-from core.settings import loading
 from pipeline.runners.kubeflow import compile_pipeline
 from tests.conftest import ROOT
 
@@ -53,10 +53,10 @@ IN_A_BUCKET = (
 )
 
 
-def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, tuple[str, ...]]:
-    loaded = loading.load(ROOT / "configs" / "digits.yaml", overrides)
-    made = compile_pipeline(loaded, target, tmp_path / "made" / "spec.yaml")
-    return yaml.safe_load(made.path.read_text()), made.open_parameters
+def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, list[str]]:
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", overrides)
+    open_parameters = compile_pipeline(loaded, target, tmp_path / "made" / "spec.yaml")
+    return yaml.safe_load((tmp_path / "made" / "spec.yaml").read_text()), open_parameters
 
 
 def containers(workflow: dict) -> dict[str, dict]:
@@ -87,7 +87,7 @@ def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_o
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
     defaults = {p["name"]: p["value"] for p in workflow["spec"]["arguments"]["parameters"]}
     assert defaults["pipeline-root"] == "gs://bucket/pipelines/digits" and defaults["data-root"] == "gs://bucket/digits"
-    assert "gs://bucket/pipelines/digits/serving" in defaults["push-destination"] and still_open == ()
+    assert "gs://bucket/pipelines/digits/serving" in defaults["push-destination"] and still_open == []
 
 
 def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
@@ -106,16 +106,16 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert {task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name in STAGES} == {3}
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["data-root"]["defaultValue"] == "gs://bucket/digits"
-    assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == ()
+    assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == []
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", spec["pipelineInfo"]["name"])
 
 
 def test_googles_own_client_takes_the_spec_and_its_parameters(tmp_path):
-    made = compile_pipeline(loading.load(ROOT / "configs" / "digits.yaml"), "vertex", tmp_path / "spec.yaml")
+    compile_pipeline(settings.load(ROOT / "configs" / "digits.yaml"), "vertex", tmp_path / "spec.yaml")
     aiplatform.init(project="project", location="us-central1", credentials=AnonymousCredentials())
     job = aiplatform.PipelineJob(
         display_name="digits",
-        template_path=str(made.path),
+        template_path=str(tmp_path / "spec.yaml"),
         pipeline_root="gs://bucket/root",
         parameter_values={"data-root": "gs://bucket/digits", "push-destination": "{}"},
     )
@@ -151,7 +151,7 @@ def test_a_volume_claim_is_mounted_in_every_container_and_folders_below_it_are_s
     for step in containers(workflow).values():
         assert step["container"]["volumeMounts"] == [{"mountPath": "/data", "name": "pipeline"}]
         assert step["volumes"] == [{"name": "pipeline", "persistentVolumeClaim": {"claimName": "photos"}}]
-    assert still_open == ()
+    assert still_open == []
 
 
 def test_the_span_of_a_data_folder_is_fixed_and_the_folder_before_it_a_parameter(tmp_path):
@@ -179,18 +179,19 @@ def test_the_settings_that_the_page_shows_compile(tmp_path, target):
     training, environment = distributed.split("kubeflow:\n")
     path = tmp_path / "birds.yaml"
     path.write_text(f"name: birds\n{training}{given}{environment}")
-    loaded = loading.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
-    made = compile_pipeline(loaded, target, tmp_path / "spec.yaml")
-    spec = yaml.safe_load(made.path.read_text())
+    loaded = settings.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
+    open_parameters = compile_pipeline(loaded, target, tmp_path / "spec.yaml")
+    spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
     steps = containers(spec) if target == "cluster" else vertex_containers(spec)
     env = (steps["Trainer"].get("container") or steps["Trainer"])["env"]
     (value,) = [variable["value"] for variable in env if variable["name"] == "TF_CONFIG"]
-    assert json.loads(value)["task"] == {"type": "chief", "index": 0} and made.open_parameters == ()
+    assert json.loads(value)["task"] == {"type": "chief", "index": 0} and open_parameters == []
 
 
 def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
-    loaded = loading.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
-    job = json.loads(compile_pipeline(loaded, "vertex", tmp_path / "job.json").path.read_text())
+    loaded = settings.load(ROOT / "configs" / "digits.yaml", IN_A_BUCKET)
+    compile_pipeline(loaded, "vertex", tmp_path / "job.json")
+    job = json.loads((tmp_path / "job.json").read_text())
     assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/pipelines/digits"
     assert set(vertex_containers(job["pipelineSpec"])) == STAGES
 
@@ -215,7 +216,7 @@ def test_what_cannot_work_is_refused(tmp_path, target, override, said):
 
 
 def test_the_name_of_the_file_must_fit_the_target(tmp_path):
-    loaded = loading.load(ROOT / "configs" / "digits.yaml")
+    loaded = settings.load(ROOT / "configs" / "digits.yaml")
     with pytest.raises(InputError, match=r"must end in \.yaml or \.yml"):
         compile_pipeline(loaded, "cluster", tmp_path / "spec.json")
 

@@ -1,93 +1,118 @@
-import json
+import dataclasses
 
 import pytest
 
+from core.artifacts import backbone, features, ingest_record, last_run, search, training_summary, validation, verdict
+from core.artifacts.ingest_record import Span
+from core.artifacts.last_run import LAST_RUN, Outcome
+from core.artifacts.verdict import Range
+from core.errors import InputError
 from pipeline.runs import outcome
 from pipeline.runs.lineage import NodeRun, Output
 
 EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
-COUNTED = ("found", "ignored", "rejected", "read", "train", "eval", "test", "duplicates")
-FAILURE = {
-    "metric": "accuracy",
-    "slice": "label=roses",
-    "value": 0.4,
-    "bound": 0.7,
-    "kind": "min",
-    "message": "too low",
-}
+COUNTS = ingest_record.IngestCounts(
+    12, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
+)
+BACKBONE = backbone.BackboneRecord("imagenet", "random", True, "ab", 75)
+OVERALL = verdict.SliceMetrics("overall", 10, {"accuracy": Range(0.9, 0.8, 0.95)}, None, None, [], [])
+VERDICT = verdict.Verdict(True, 0.95, "pass", "no baseline", OVERALL, [], [], [], ["no baseline"])
+FAILURE = verdict.Failure(
+    "accuracy", "label=roses", 0.4, 0.3, 0.5, 0.7, "min", 10, 0.01, 6, ["roses/1.png"], "too low"
+)  # fmt: skip
+FEATURES = features.Features("pooled", (), (8,), "float32", 75, "ab", False, "", None, {})
+SUMMARY = training_summary.TrainingSummary(
+    steps=2,
+    max_steps=2,
+    stopped_early=False,
+    seconds=1.0,
+    best=training_summary.Evaluation(2, 0.1, 0.9),
+    evaluations=[],
+    classes=["a", "b"],
+    class_weights=None,
+    cut=None,
+    rules=[],
+    trained_layers={},
+    parameters=training_summary.Parameters(1, 1, 1),
+    backbone=BACKBONE,
+    warm_start=None,
+    notes=[],
+)
 
 
 @pytest.fixture
 def nodes(tmp_path):
     """A run that pushed, as its nodes left it."""
 
-    def node(name, key, properties=None, **files):
-        uri = tmp_path / name
-        for path, content in files.items():
-            target = uri / path.replace("__", "/").replace("_json", ".json")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(content))
-        return NodeRun(name, "complete", {key: [Output(1, str(uri), properties or {})]})
+    def node(name, key, file=None, content=None, **properties):
+        folder = tmp_path / name
+        (folder / "Format-Serving").mkdir(parents=True)
+        if file:
+            file.write(folder / "Format-Serving" if name == "BackboneImporter" else folder, content)
+        return NodeRun(name, "complete", {key: [Output(1, str(folder), properties)]})
 
-    counts = dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
-    record = {"weights": "imagenet", "source": "random", "random": True, "sha256": "ab", "image_size": 75}
-    verdict = {"metrics": {"accuracy": {"overall": 0.9, "baseline": None}}, "failures": [], "notes": ["no baseline"]}
     runs = [
-        node("ImageExampleGen", "rejects", counts_json=counts | {"layout": "class_folders"}),
-        node("ValidationGate", "verdict", data_gate_json={"notes": ["2 pictures show the same as another"]}),
-        node("BackboneImporter", "backbone", **{"Format-Serving__backbone_json": record}),
-        node("ModelGate", "blessing", {"blessed": 1}, gate_json=verdict),
-        node("ServingCheck", "blessing", {"blessed": 1}),
-        node("Pusher", "pushed_model", {"pushed": 1, "pushed_destination": "/serving/7"}),
+        node("ImageExampleGen", "rejects", ingest_record.COUNTS, COUNTS),
+        node("ValidationGate", "verdict", validation.DATA_VERDICT, validation.DataVerdict(["2 images are the same"])),
+        node("BackboneImporter", "backbone", backbone.RECORD, BACKBONE),
+        node("ModelGate", "blessing", verdict.VERDICT, VERDICT, blessed=1),
+        node("ServingCheck", "blessing", blessed=1),
+        node("Pusher", "pushed_model", pushed=1, pushed_destination="/serving/7"),
     ]
     return {run.id: run for run in runs}
+
+
+def trained(nodes, folder, **changes):
+    """Adds a Trainer with that summary."""
+    training_summary.SUMMARY.write(folder, dataclasses.replace(SUMMARY, **changes))
+    nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(4, str(folder), {})]})
 
 
 def test_a_run_whose_model_was_pushed(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
-    assert found.images == dict(zip(COUNTED, (12, 1, 1, 10, 8, 1, 1, 2), strict=True))
-    assert "2 pictures show the same as another" in found.notes
-    assert found.metrics["accuracy"]["overall"] == 0.9
+    assert found.images == last_run.Images(12, 1, 1, 10, 8, 1, 1, 2)
+    assert "2 images are the same" in found.notes
+    assert found.metrics == {"accuracy": last_run.Metric(0.9, 0.8, 0.95, None, None)}
+    assert (found.backbone.weights, found.backbone.sha256, found.backbone.cut) == ("random", "ab", None)
 
 
-def test_a_base_that_fell_back_to_random_weights_is_told(nodes):
+def test_metrics_of_a_model_that_was_compared(nodes, tmp_path):
+    change = {"accuracy": Range(0.1, 0.05, 0.15), "loss": None}
+    metrics = {"accuracy": Range(0.9, 0.8, 0.95), "loss": Range(0.3)}
+    overall = dataclasses.replace(OVERALL, metrics=metrics, baseline=metrics, change=change)
+    verdict.VERDICT.write(tmp_path / "ModelGate", dataclasses.replace(VERDICT, overall=overall))
+    found = outcome.from_nodes(nodes, EXPECTED, "/root").metrics
+    assert found["accuracy"] == last_run.Metric(0.9, 0.8, 0.95, 0.9, Range(0.1, 0.05, 0.15))
+    assert found["loss"] == last_run.Metric(0.3, None, None, 0.3, None)
+
+
+def test_a_base_that_fell_back_to_random_weights_is_noted(nodes):
     notes = outcome.from_nodes(nodes, EXPECTED, "/root").notes
     assert any("the base is RANDOM" in note and "'imagenet'" in note for note in notes)
 
 
-def test_what_training_has_to_say_of_the_data_is_told(nodes, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "training_summary.json").write_text('{"notes": ["few training images: rose 3"]}')
-    nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(1, str(tmp_path / "run"), {})]})
+def test_what_training_has_to_say_of_the_data_is_noted(nodes, tmp_path):
+    trained(nodes, tmp_path, notes=["few training images: rose 3"])
     assert "few training images: rose 3" in outcome.from_nodes(nodes, EXPECTED, "/root").notes
 
 
-def test_what_a_search_found_is_told_by_the_settings_it_belongs_in(nodes, tmp_path):
+def test_what_a_search_found_is_given_by_the_settings_it_belongs_in(nodes, tmp_path):
     assert outcome.from_nodes(nodes, EXPECTED, "/root").tuning is None
-    files = {
-        "best_hyperparameters": ("best_hyperparameters.txt", {"values": {"hidden_units": "64-32", "l2": 0.1}}),
-        "tuner_results": ("tuner_results.json", [{"score": 0.5}, {"score": 0.6}]),
-    }
-    outputs = {}
-    for key, (name, content) in files.items():
-        (tmp_path / key).mkdir()
-        (tmp_path / key / name).write_text(json.dumps(content))
-        outputs[key] = [Output(1, str(tmp_path / key), {})]
-    nodes["Tuner"] = NodeRun("Tuner", "complete", outputs)
-    assert outcome.from_nodes(nodes, EXPECTED, "/root").tuning == {
-        "trials": 2,
-        "best": {"head.hidden_units": [64, 32], "head.l2": 0.1},
-    }
+    (tmp_path / "best_hyperparameters.txt").write_text('{"values": {"hidden_units": "64-32", "l2": 0.1}}')
+    (tmp_path / "tuner_results.json").write_text('[{"score": 0.5}, {"score": 0.6}]')
+    left = [Output(1, str(tmp_path), {})]
+    nodes["Tuner"] = NodeRun("Tuner", "complete", {search.BEST.output: left, search.TRIALS.output: left})
+    found = outcome.from_nodes(nodes, EXPECTED, "/root").tuning
+    assert found == last_run.Tuning(2, {"head.hidden_units": [64, 32], "head.l2": 0.1})
 
 
 def test_a_model_that_the_gate_refused(nodes, tmp_path):
-    gate = tmp_path / "ModelGate" / "gate.json"
-    gate.write_text(json.dumps({**json.loads(gate.read_text()), "failures": [FAILURE]}))
+    verdict.VERDICT.write(tmp_path / "ModelGate", dataclasses.replace(VERDICT, failures=[FAILURE]))
     nodes["Pusher"].outputs["pushed_model"][0].properties.update(pushed=0)
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("refused", 3, None)
-    assert found.failures == [FAILURE]
+    assert found.failures == [last_run.Failure(**dataclasses.asdict(FAILURE))]
 
 
 def test_a_model_that_the_serving_check_refused(nodes):
@@ -95,7 +120,7 @@ def test_a_model_that_the_serving_check_refused(nodes):
     nodes["ServingCheck"].outputs["blessing"][0].properties.update(blessed=0, reason="it crashed")
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert found.exit_code == 3
-    assert found.failures == [{"message": "serving check: it crashed", "stage": "ServingCheck"}]
+    assert found.failures == [last_run.Failure("serving check: it crashed", stage="ServingCheck")]
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
@@ -103,7 +128,7 @@ def test_a_component_that_failed_in_the_metadata_is_a_failure_though_the_runner_
     nodes["ServingCheck"] = NodeRun("ServingCheck", state, {})
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("failed", 1, "/serving/7")
-    assert found.failures[-1]["stage"] == "ServingCheck"
+    assert found.failures[-1].stage == "ServingCheck"
 
 
 def test_a_run_that_never_reached_a_node_is_a_failure(nodes):
@@ -111,33 +136,66 @@ def test_a_run_that_never_reached_a_node_is_a_failure(nodes):
     assert outcome.from_nodes(nodes, EXPECTED, "/root").status == "failed"
 
 
-def test_the_record_is_replaced_in_one_step(nodes, tmp_path):
-    path = tmp_path / "last_run.json"
-    path.write_text("old")
-    outcome.from_nodes(nodes, EXPECTED, "/root").write(path)
-    assert json.loads(path.read_text())["status"] == "pushed"
+def test_what_cannot_be_read_is_noted_and_hides_neither_the_push_nor_the_rest(nodes, tmp_path):
+    (tmp_path / "ModelGate" / "gate.json").write_text("{")
+    (tmp_path / "ImageExampleGen" / "counts.json").unlink()
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
+    assert found.metrics == {} and found.images is None and found.backbone is not None
+    for node, file in (("ModelGate", "gate.json"), ("ImageExampleGen", "counts.json")):
+        assert any(note.startswith(f"cannot read what {node} left: ") and file in note for note in found.notes)
+
+
+def test_the_record_is_replaced_in_one_step_and_read_as_it_was_written(nodes, tmp_path):
+    (tmp_path / "last_run.json").write_text("old")
+    trained(nodes, tmp_path, warm_start=training_summary.WarmStart("/models/7", "kept", 4, None, None))
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    found.stages.append(last_run.Stage("Trainer", 1.5, None, cached=False))
+    LAST_RUN.write(tmp_path, found)
+    assert LAST_RUN.read(tmp_path) == found
     assert [p.name for p in tmp_path.glob("last_run*")] == ["last_run.json"]
 
 
 def test_which_spans_were_read(nodes):
-    read = [{"span": 3, "version": None, "folder": "day-3"}]
-    nodes["ImageExampleGen"].outputs["examples"] = [Output(2, "/examples", {"spans": json.dumps(read)})]
+    read = [Span(3, None, "day-3")]
+    properties = {"spans": ingest_record.spans_property(read)}
+    nodes["ImageExampleGen"].outputs["examples"] = [Output(2, "/examples", properties)]
     assert outcome.from_nodes(nodes, EXPECTED, "/root").spans == read
 
 
 @pytest.mark.parametrize(("state", "counts"), [("complete", (4, 5)), ("cached", (0, 9))])
 def test_how_many_images_went_through_the_network_in_this_run(nodes, tmp_path, state, counts):
-    (tmp_path / "features.json").write_text('{"cut": "pooled"}')
+    features.FEATURES_FILE.write(tmp_path, FEATURES)
     output = Output(3, str(tmp_path), {"images_computed": 4, "images_reused": 5})
     nodes["FeatureExtractor"] = NodeRun("FeatureExtractor", state, {"features": [output]})
-    images = outcome.from_nodes(nodes, EXPECTED, "/root").images
-    assert (images["computed"], images["reused"]) == counts
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.images.computed, found.images.reused) == counts
+    assert found.backbone.cut == "pooled"
 
 
-def test_what_was_not_warm_started_is_told(nodes, tmp_path):
-    began = {"model": "/models/7", "head": "rebuilt", "base_layers": 4, "why_not": "the classes changed"}
-    (tmp_path / "training_summary.json").write_text(json.dumps({"warm_start": began}))
-    nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(4, str(tmp_path), {})]})
+def test_what_was_not_warm_started_is_noted(nodes, tmp_path):
+    began = training_summary.WarmStart("/models/7", "rebuilt", 4, "the classes changed", None)
+    trained(nodes, tmp_path, warm_start=began)
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert found.warm_start == began
     assert "warm start from /models/7: its head was not taken, the classes changed" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("3 files cannot be read [while running 'Read']"), 2, "3 files cannot be read"),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_why_a_run_failed(error, code, said):
+    try:
+        raise RuntimeError("the runner's own words") from error
+    except RuntimeError as wrapped:
+        caught = wrapped if code == 2 else error
+    stage = last_run.Stage("ImageExampleGen", 1.0, 1.0, cached=False)
+    less = last_run.Failure("ImageExampleGen did not complete", stage="ImageExampleGen")
+    found = Outcome("failed", 1, "/root", stages=[stage], failures=[less])
+    outcome.mark_failed(found, caught)
+    assert found.exit_code == code
+    assert found.failures == [last_run.Failure(said, stage="ImageExampleGen")]

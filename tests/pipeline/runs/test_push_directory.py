@@ -73,14 +73,14 @@ def test_prune_never_deletes_the_version_in_service(tmp_path: Path) -> None:
     assert push_directory.latest(tmp_path).name == "7"
 
 
-def test_rollback_moves_the_newest_aside_whole(tmp_path: Path) -> None:
+def test_rollback_moves_the_newest_out_of_service_in_one_piece(tmp_path: Path) -> None:
     push(tmp_path, 1, 2, 3)
 
-    aside, serving = push_directory.rollback(tmp_path)
+    moved, serving = push_directory.rollback(tmp_path)
 
-    assert (aside, serving) == (tmp_path / ".rolled_back" / "3", tmp_path / "2")
-    assert (aside / "saved_model.pb").read_text() == "3"
-    assert (aside / "variables" / "variables.index").read_text() == "3"
+    assert (moved, serving) == (tmp_path / ".rolled_back" / "3", tmp_path / "2")
+    assert (moved / "saved_model.pb").read_text() == "3"
+    assert (moved / "variables" / "variables.index").read_text() == "3"
     assert push_directory.latest(tmp_path) == serving
     push(tmp_path, 4)
     assert push_directory.rollback(tmp_path) == (tmp_path / ".rolled_back" / "4", tmp_path / "2")

@@ -1,0 +1,139 @@
+"""Metrics as the gate and `compare` see them: a value, how sure it is, and how it changes between two models.
+
+TFMA measures the values; the predictions for single images say how sure these are, and what changed between two models
+on the same images. A new metric needs its name in `core.metrics` and an `Estimate` in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from components.evaluation import intervals, significance
+from components.evaluation.calibration import CalibrationError
+from components.evaluation.class_means import class_means
+from components.evaluation.intervals import Interval
+from components.evaluation.mean_loss import mean_losses
+from components.evaluation.predictions import Predictions
+from components.evaluation.significance import PValues
+from core.metrics import CALIBRATION, FRACTIONS, LOSS, MEANS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Change(Protocol):
+    """By how much a metric of one model differs from another's, on the same images.
+
+    `worse_by_at_most` tests that it is lower by at most so much, or higher where lower is better. `detail` is what else
+    a sentence may say, such as `3 images lost and 2 gained`.
+    """
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def detail(self) -> str: ...  # noqa: D102
+    def interval(self, confidence: float) -> Interval: ...  # noqa: D102
+    def worse_by_at_most(self, bound: float) -> PValues: ...  # noqa: D102
+
+
+class Estimate(Protocol):
+    """A metric of one model, by its predictions for single images; `at_least` tests that it is truly so much."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    def interval(self, confidence: float) -> Interval: ...  # noqa: D102
+    def at_least(self, bound: float) -> PValues: ...  # noqa: D102
+    def change_from(self, before: Self) -> Change: ...  # noqa: D102
+
+
+@dataclasses.dataclass(frozen=True)
+class Fraction:
+    """The fraction of images that count, bool [n]."""
+
+    counts: np.ndarray
+
+    @property
+    def value(self) -> float:  # noqa: D102
+        return float(self.counts.mean())
+
+    def interval(self, confidence: float) -> Interval:  # noqa: D102
+        return intervals.wilson(int(self.counts.sum()), len(self.counts), confidence)
+
+    def at_least(self, bound: float) -> PValues:  # noqa: D102
+        return significance.fraction_at_least(int(self.counts.sum()), len(self.counts), bound)
+
+    def change_from(self, before: Fraction) -> FractionChange:  # noqa: D102
+        gained, lost = self.counts & ~before.counts, before.counts & ~self.counts
+        return FractionChange(int(gained.sum()), int(lost.sum()), len(self.counts))
+
+
+@dataclasses.dataclass(frozen=True)
+class FractionChange:
+    """Of `count` images, how many count only for the new model, and only for the old one."""
+
+    gained: int
+    lost: int
+    count: int
+
+    @property
+    def value(self) -> float:  # noqa: D102
+        return (self.gained - self.lost) / self.count
+
+    @property
+    def detail(self) -> str:  # noqa: D102
+        return f"{self.lost} images lost and {self.gained} gained"
+
+    def interval(self, confidence: float) -> Interval:  # noqa: D102
+        return intervals.paired_change(self.gained, self.lost, self.count, confidence)
+
+    def worse_by_at_most(self, bound: float) -> PValues:  # noqa: D102
+        return significance.drop_at_most(self.gained, self.lost, self.count, bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Metrics that are estimated alike: for each model, its estimates by name, as far as there are any."""
+
+    names: tuple[str, ...]
+    estimate: Callable[[Sequence[Predictions]], Sequence[Mapping[str, Estimate]]]
+
+
+KINDS = (
+    Kind(
+        FRACTIONS,
+        lambda models: [{"accuracy": Fraction(m.right), "top_3_accuracy": Fraction(m.rank <= 3)} for m in models],
+    ),
+    Kind((LOSS,), lambda models: [{LOSS: loss} for loss in mean_losses(models)]),
+    Kind((CALIBRATION,), lambda models: [{CALIBRATION: CalibrationError(m)} for m in models]),
+    Kind(MEANS, lambda models: [class_means(m) for m in models]),
+)
+"""All of `core.metrics.METRICS`."""
+
+_KIND_OF = {name: kind for kind in KINDS for name in kind.names}
+
+
+class Estimates:
+    """Every metric of one or two models, from predictions for the same images; computed when asked for."""
+
+    def __init__(self, candidate: Predictions, baseline: Predictions | None = None) -> None:
+        self._models = [candidate] if baseline is None else [candidate, baseline]
+        self._found: dict[Kind, Sequence[Mapping[str, Estimate]]] = {}
+
+    def of(self, metric: str) -> list[Estimate]:
+        """The candidate's and, if there is one, the baseline's; none where the predictions cannot say."""
+        kind = _KIND_OF.get(metric)
+        if kind is None:
+            return []
+        if kind not in self._found:
+            self._found[kind] = kind.estimate(self._models)
+        found = [estimates[metric] for estimates in self._found[kind] if metric in estimates]
+        return found if len(found) == len(self._models) else []
+
+    def change(self, metric: str) -> Change | None:
+        """Candidate minus baseline; None without a baseline, or where the predictions cannot say."""
+        found = self.of(metric)
+        return found[0].change_from(found[1]) if len(found) > 1 else None

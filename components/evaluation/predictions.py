@@ -1,0 +1,104 @@
+"""One model's predictions for many images as columns, and the bins that metrics count them in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.artifacts.predictions import Classification
+
+_LEAST_PROBABILITY = 1e-7  # as Keras clips
+
+CALIBRATION_BINS = 10
+"""Of equal width, from 0 to 1, for the calibration error (Guo et al. 2017 take 15, Naeini et al. 2015 ten)."""
+
+SCORE_BINS = 1024
+"""Of the logit, from -16 to 16: 1/32 wide. Probabilities of a float32 softmax reach about 1e-7."""
+
+_MOST_LOGIT = 16.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """One model's predictions for n images, as columns [n].
+
+    Attributes:
+        label: number of the true class.
+        predicted: of the most probable class.
+        rank: of the true class, 1 being the most probable.
+        loss: minus the logarithm of the true class's probability.
+        confidence: the highest probability.
+        scores: `score_bins` of the probability of every class that the model knows, [n, k]; None where not kept.
+    """
+
+    label: np.ndarray
+    predicted: np.ndarray
+    rank: np.ndarray
+    loss: np.ndarray
+    confidence: np.ndarray
+    scores: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """How many images."""
+        return len(self.label)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which images are classified rightly, bool [n]."""
+        return self.predicted == self.label
+
+    def of(self, images: np.ndarray) -> Predictions:
+        """Those for some of the images; bool or int [m]."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Predictions(**{name: column[images] for name, column in given.items() if column is not None})
+
+
+def columns(
+    labels: Sequence[str],
+    predictions: Sequence[Classification],
+    classes: Sequence[str],
+    scores: np.ndarray | None = None,
+) -> Predictions:
+    """Predictions as columns.
+
+    Args:
+        labels: the true classes.
+        predictions: of one model, for the same images.
+        classes: those of `scores`, in that order; labels and predicted classes may be others.
+        scores: `score_bins` of all probabilities, for the same images.
+    """
+    names = dict.fromkeys([*classes, *labels, *(p.predicted for p in predictions)])
+    numbers = {name: number for number, name in enumerate(names)}
+    probability = np.array([p.label_probability for p in predictions], float)
+    return Predictions(
+        label=np.array([numbers[label] for label in labels], int),
+        predicted=np.array([numbers[p.predicted] for p in predictions], int),
+        rank=np.array([p.rank for p in predictions], int),
+        loss=-np.log(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)),
+        confidence=np.array([p.probability for p in predictions], float),
+        scores=scores,
+    )
+
+
+def calibration_bins(confidence: np.ndarray | float) -> np.ndarray:
+    """The bin of the calibration error that each probability is in, from 0; int of the same shape."""
+    return np.minimum((np.asarray(confidence) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
+def score_bins(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities by the bin of their logit, int16 of the same shape; areas under ROC curves are made from these."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1))
+    return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
+
+
+def averages(hits: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 from counts of any shape; 0 where there is nothing to divide by, as in scikit-learn."""
+
+    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return np.divide(part, total, out=np.zeros_like(part, dtype=float), where=total > 0)
+
+    return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)

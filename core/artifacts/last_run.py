@@ -1,0 +1,146 @@
+"""`last_run.json`: how the last run of a pipeline ended; beside it, the settings it ran with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from core.artifacts.base import JsonFile
+from core.artifacts.ingest_record import Span
+from core.artifacts.training_summary import WarmStart
+from core.artifacts.verdict import Range
+
+PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED = 0, 1, 2, 3
+"""Exit codes; a refused model was judged, and is not pushed."""
+
+Status = Literal["pushed", "refused", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """How many images went where: found = ignored + rejected + read, and read = train + eval + test.
+
+    Attributes:
+        duplicates: how many show the same as another.
+        computed: of how many of train and eval this run computed the features; None if it has no features.
+        reused: of how many earlier runs had.
+    """
+
+    found: int
+    ignored: int
+    rejected: int
+    read: int
+    train: int
+    eval: int
+    test: int
+    duplicates: int
+    computed: int | None = None
+    reused: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """The pre-trained network; `cut` is None where no features were cached."""
+
+    weights: str
+    sha256: str
+    cut: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """A search for settings: how many trials, and the best values by the settings' paths."""
+
+    trials: int
+    best: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A metric of the whole test split.
+
+    Attributes:
+        overall: its value; None where it is not finite.
+        low: its lower confidence limit.
+        high: its upper one.
+        baseline: of the last blessed model on the same images.
+        change: candidate minus baseline.
+    """
+
+    overall: float | None
+    low: float | None
+    high: float | None
+    baseline: float | None
+    change: Range | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a run failed or was refused: the message and, as far as it is known, the stage.
+
+    Of a bound that the candidate breaks the rest is as in `core.artifacts.verdict.Failure`.
+    """
+
+    message: str
+    stage: str | None = None
+    metric: str | None = None
+    slice: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+    kind: str | None = None
+    examples: int | None = None
+    p: float | None = None
+    mistakes: int | None = None
+    images: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A node of the pipeline that ran; `cpu_seconds` are of all cores, None where nobody measured them."""
+
+    id: str
+    seconds: float
+    cpu_seconds: float | None
+    cached: bool
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a run ended; docs/operating.md describes every key, null and none stand for what the run did not get to."""
+
+    status: Status
+    exit_code: int
+    pipeline_root: str
+    run_id: str | None = None
+    pushed_model: str | None = None
+    model: str | None = None
+    report: str | None = None
+    seconds: float = 0.0
+    peak_rss_mb: int = 0
+    images: Images | None = None
+    spans: list[Span] = dataclasses.field(default_factory=list)
+    backbone: Backbone | None = None
+    warm_start: WarmStart | None = None
+    tuning: Tuning | None = None
+    metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    stages: list[Stage] = dataclasses.field(default_factory=list)
+    log: str | None = None
+
+
+LAST_RUN = JsonFile("last_run.json", Outcome)
+"""Lies in the pipeline's folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Every setting of the last run, as plain values."""
+
+    settings: dict[str, Any]
+
+
+SETTINGS = JsonFile("last_run_settings.json", RunSettings)
+"""Lies beside `LAST_RUN`."""

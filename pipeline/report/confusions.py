@@ -1,0 +1,52 @@
+"""Which classes the model mistakes for which: the confusion matrix, and the pairs by how often they are confused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from core.artifacts.predictions import Prediction
+from core.artifacts.verdict import Confusion
+
+_MATRIX_CLASSES = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfusionMatrix:
+    """Counts: a row for each true class, a column for each predicted one.
+
+    Attributes:
+        classes: all; of more than thirty, those with the most mistakes.
+        counts: rows in the order of `classes`.
+        totals: test images of each of `classes`.
+        of: how many classes there are.
+    """
+
+    classes: list[str]
+    counts: list[list[int]]
+    totals: list[int]
+    of: int
+
+
+def confusion_matrix(predictions: Sequence[Prediction], classes: Iterable[str]) -> ConfusionMatrix:
+    """Of the test split; `classes` are the model's."""
+    labels = collections.Counter(p.label for p in predictions)
+    names = shown = sorted({*classes, *labels})
+    if len(names) > _MATRIX_CLASSES:
+        wrong = collections.Counter(name for p in predictions if not p.right for name in (p.label, p.predicted))
+        shown = sorted(sorted(names, key=lambda name: (-wrong[name], name))[:_MATRIX_CLASSES])
+    counts = collections.Counter((p.label, p.predicted) for p in predictions)
+    rows = [[counts[actual, predicted] for predicted in shown] for actual in shown]
+    return ConfusionMatrix(shown, rows, [labels[name] for name in shown], len(names))
+
+
+def confused_pairs(predictions: Iterable[Prediction]) -> list[Confusion]:
+    """The mistakes by true and predicted class."""
+    counts = collections.Counter((p.label, p.predicted) for p in predictions if not p.right)
+    return mistakes_first(Confusion(*pair, count) for pair, count in counts.items())
+
+
+def mistakes_first(confusions: Iterable[Confusion]) -> list[Confusion]:
+    """Mistakes before correct predictions, each of them the most frequent first."""
+    return sorted(confusions, key=lambda c: (c.actual == c.predicted, -c.examples, c.actual, c.predicted))

@@ -1,0 +1,61 @@
+"""Whether the model's probabilities can be trusted, bin by bin: the gate's calibration error, in detail."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.evaluation.calibration import CalibrationBins
+from components.evaluation.intervals import Interval, wilson
+from components.evaluation.predictions import CALIBRATION_BINS
+from core.artifacts.predictions import Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class ReliabilityBin:
+    """Test images whose predicted class got a probability between `low` and `high`; `confidence` is its mean."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """How far probabilities can be trusted.
+
+    Attributes:
+        bins: of equal width, without the empty ones.
+        error: the expected calibration error: the mean distance of confidence and accuracy, weighted by the images in
+            the bin (Naeini et al. 2015, Guo et al. 2017).
+        excess: mean confidence minus accuracy: above 0 the model is overconfident.
+    """
+
+    bins: list[ReliabilityBin]
+    error: float
+    excess: float
+
+
+def reliability(predictions: Sequence[Prediction]) -> Reliability | None:
+    """Of the candidate on the test split; None if there are no predictions."""
+    if not predictions:
+        return None
+    found = CalibrationBins.of(
+        np.array([p.probability for p in predictions]), np.array([p.right for p in predictions], bool)
+    )
+    correct = np.rint(found.images * (found.confidence - found.gap)).astype(int)
+    bins = [
+        ReliabilityBin(
+            int(number) / CALIBRATION_BINS,
+            int(number + 1) / CALIBRATION_BINS,
+            float(confidence),
+            wilson(hits, int(images)),
+        )
+        for number, images, confidence, hits in zip(
+            found.number, found.images, found.confidence, correct.tolist(), strict=True
+        )
+    ]
+    return Reliability(bins, found.error, float(found.images @ found.gap / found.images.sum()))

@@ -1,0 +1,123 @@
+"""What a report is made of; every part may be missing, since a run can fail early."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from core.artifacts.backbone import BackboneRecord
+from core.artifacts.features import Features
+from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
+from core.artifacts.last_run import Outcome
+from core.artifacts.predictions import Prediction
+from core.artifacts.serving_check import ServingReport
+from core.artifacts.training_summary import TrainingSummary
+from core.artifacts.verdict import Verdict
+from pipeline.report.drift import Drift
+from pipeline.report.failure_analysis import FailureAnalysis
+from pipeline.report.thumbnails import Thumbnail
+from pipeline.runs.history import Run
+from pipeline.runs.lineage import NodeRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images of the run.
+
+    Attributes:
+        counts: what became of the files found.
+        rejects: the first files that cannot be used.
+        duplicates: images that show the same, and groups across splits; those that contradict each other first.
+        content_sha256: of all images' paths, contents and classes.
+        samples: training images by class.
+        drift: since an earlier run; None if there is none with other images.
+    """
+
+    counts: IngestCounts
+    rejects: list[Reject]
+    duplicates: list[DuplicateGroup]
+    content_sha256: str | None
+    samples: dict[str, list[Thumbnail]]
+    drift: Drift | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepValue:
+    """A value that the Estimator wrote at a step."""
+
+    step: int
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The training, its curves, and the trials of the search before it, the best first."""
+
+    summary: TrainingSummary
+    loss: list[StepValue]
+    learning_rate: list[StepValue]
+    trials: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """One of the worst mistakes: the image, what the network saw, and where it looked."""
+
+    prediction: Prediction
+    original: Thumbnail
+    seen: Thumbnail
+    attribution: Thumbnail | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """All that a report shows of one run.
+
+    Attributes:
+        name: of the pipeline.
+        run_dir: its folder.
+        outcome: how the run ended.
+        made: when the report was made.
+        settings: as plain values, every default written out.
+        versions: of the software that made the report.
+        hashes: of code and lock.
+        pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
+        analyses: of each failure in `outcome`; None where it is not about a slice.
+        lineage: the stages in the order in which they started.
+        makers: which execution, of which run, made each artifact that the stages left.
+        history: this run and those before it, oldest first.
+        pages: links to the reports of earlier runs, by their ids.
+        missing: parts that should be there and could not be read, in words.
+    """
+
+    name: str
+    run_dir: Path
+    outcome: Outcome
+    made: datetime
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    hashes: dict[str, str]
+    pushed: str | None = None
+    data: Data | None = None
+    training: Training | None = None
+    verdict: Verdict | None = None
+    serving: ServingReport | None = None
+    backbone: BackboneRecord | None = None
+    features: Features | None = None
+    predictions: list[Prediction] = dataclasses.field(default_factory=list)
+    gallery: list[Mistake] = dataclasses.field(default_factory=list)
+    analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
+    lineage: list[NodeRun] = dataclasses.field(default_factory=list)
+    makers: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    history: list[Run] = dataclasses.field(default_factory=list)
+    pages: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """Of the model; else of the data."""
+        if self.training:
+            return self.training.summary.classes
+        return list(self.data.counts.classes) if self.data else []

@@ -1,0 +1,64 @@
+"""Runs one node of a pipeline in this process, as LocalDagRunner does: where the orchestrator starts a task a node."""
+
+from __future__ import annotations
+
+from tfx.dsl.compiler import constants
+from tfx.dsl.io import fileio
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.metadata import Metadata
+from tfx.orchestration.portable import data_types, launcher, runtime_parameter_utils, tfx_runner
+from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
+
+from pipeline.runs.lineage import node_runs
+
+
+class SingleNodeRunner(tfx_runner.IrBasedRunner):
+    """Runs a node of a run whose earlier nodes have finished; can be tried again, whatever became of the first try.
+
+    Args:
+        node_id: of the node.
+        run_id: the same for all nodes of the run.
+    """
+
+    def __init__(self, node_id: str, run_id: str) -> None:
+        self._node_id = node_id
+        self._run_id = run_id
+
+    def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
+        """Called by `run`.
+
+        Raises:
+            RuntimeError: the node's inputs are not there; else what its executor raises.
+        """
+        run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        runtime_parameter_utils.substitute_runtime_parameter(pipeline, run_id)
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
+        config = deployment.metadata_connection_config
+        metadata = Metadata(getattr(config, config.WhichOneof("connection_config")))
+        if self._finished(metadata):
+            return  # by a task that was lost before the orchestrator heard of it
+        nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in pipeline.nodes}
+        _Launcher(
+            pipeline_node=nodes[self._node_id],
+            mlmd_connection=metadata,
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(deployment, self._node_id),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, self._node_id),
+        ).launch()
+        if not self._finished(metadata):  # TFX's launcher only logs that
+            raise RuntimeError(f"the inputs of {self._node_id} could not be resolved; the log says why")
+
+    def _finished(self, metadata: Metadata) -> bool:
+        with metadata:
+            node = node_runs(metadata.store, self._run_id).get(self._node_id)
+        return node is not None and node.finished
+
+
+class _Launcher(launcher.Launcher):
+    def _run_executor(self, execution_info: data_types.ExecutionInfo) -> execution_result_pb2.ExecutorOutput:
+        for artifacts in execution_info.output_dict.values():
+            for artifact in artifacts:  # a try that was killed may have left files; they would be taken for this one's
+                if fileio.exists(artifact.uri):
+                    fileio.rmtree(artifact.uri)
+        return super()._run_executor(execution_info)

@@ -1,0 +1,117 @@
+"""The end of a run, the same on every orchestrator: what came of it is found out, tidied up after, and recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
+from core.artifacts.pushed_model import is_complete
+from core.settings import Settings, to_dict
+from pipeline.runs import history, push_directory
+from pipeline.runs.lineage import node_runs
+from pipeline.runs.outcome import from_nodes, mark_failed
+from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Execution:
+    """A run as its orchestrator saw it.
+
+    Attributes:
+        usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
+        log: path of the log file, if it has one.
+        run_id: ML Metadata's name of the run; None if it failed before its first stage.
+        nodes: ids of all nodes of the pipeline; none if it failed before these were known.
+        stages: those that ran, in order; ML Metadata knows which were cached.
+        error: that stopped it; None if there was none, or the orchestrator does not know it.
+        notes: what the user should know.
+    """
+
+    usage: Callable[[], tuple[float, int]]
+    log: str | None = None
+    run_id: str | None = None
+    nodes: list[str] = dataclasses.field(default_factory=list)
+    stages: list[Stage] = dataclasses.field(default_factory=list)
+    error: Exception | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def record(folder: Path, settings: dict[str, Any], ended: Outcome) -> None:
+    """Replaces `last_run.json` in the pipeline's folder, and the settings beside it."""
+    SETTINGS.write(folder, RunSettings(settings))
+    LAST_RUN.write(folder, ended)
+
+
+def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
+    """Finds out how a run ended, deletes old versions, writes record and report, and completes ML Metadata.
+
+    Whatever fails in here becomes a note: it hides no push, and changes no exit code.
+
+    Args:
+        settings: that the run had.
+        root: the folder of the pipelines' folders.
+        execution: what its orchestrator knows of it.
+    """
+    folder = run_dir(settings, root)
+    plain = to_dict(settings)
+    notes = list(execution.notes)
+
+    def attempt(failure: str, action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except Exception as error:  # whatever it is, the run has ended as it did
+            logging.getLogger(__name__).exception(failure)
+            notes.append(f"{failure}: {error}; the log has the details")
+            return None
+
+    store = nodes = None
+    if run_id := execution.run_id:
+        store = attempt("ML Metadata could not be opened", lambda: history.open_store(folder))
+    if run_id and store:
+        nodes = attempt("ML Metadata could not be read", lambda: node_runs(store, run_id))
+    ended = from_nodes(nodes or {}, execution.nodes, str(folder / ARTIFACTS))
+    notes += ended.notes
+    ended.notes, ended.run_id, ended.log = notes, run_id, execution.log
+    for stage in execution.stages:
+        node = nodes.get(stage.id) if nodes else None
+        ended.stages.append(dataclasses.replace(stage, cached=node is not None and node.cached))
+    if execution.error:
+        mark_failed(ended, execution.error)
+    if ended.pushed_model:
+        pushed_to = push_folder(settings, root)
+        attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))
+        attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
+    ended.seconds, ended.peak_rss_mb = execution.usage()
+    # Before the report, which must not cost a finished push its record.
+    attempt("the record could not be written", lambda: record(folder, plain, ended))
+    ended.report = attempt("the report could not be made", lambda: _make_report(folder, settings.name, ended, plain))
+    ended.seconds, ended.peak_rss_mb = execution.usage()
+    if store and nodes:
+        unrecorded = "the run could not be recorded in ML Metadata"
+        attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
+    attempt("the record could not be written", lambda: record(folder, plain, ended))
+    return ended
+
+
+def _make_report(folder: Path, name: str, ended: Outcome, settings: dict[str, Any]) -> str:
+    from pipeline.report.make import make_report  # brings matplotlib
+
+    return str(make_report(folder, name, ended, settings))
+
+
+def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
+    """A cached push may name a version that is no longer in service: then says what is."""
+    version = Path(str(ended.pushed_model))
+    if is_complete(version):
+        return
+    gone = "was rolled back since" if push_directory.rolled_back_path(version).exists() else "was deleted since"
+    serving = push_directory.versions(pushed_to)
+    ended.pushed_model = str(serving[-1]) if serving else None
+    now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
+    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")

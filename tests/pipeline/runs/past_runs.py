@@ -1,0 +1,22 @@
+"""A pipeline with three runs, for the tests of history and comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.artifacts.last_run import LAST_RUN
+from pipeline.runs import history
+from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
+
+
+def write_past_runs(root: Path) -> Path:
+    """A pipeline that pushed, was refused with another setting, and was interrupted after three stages."""
+    run_dir = root / NAME
+    for status, steps in (("pushed", 1), ("refused", 7)):
+        outcome = write_run(run_dir, status)  # type: ignore[arg-type]
+        assert outcome.run_id
+        settings = {**SETTINGS, "training": {**SETTINGS["training"], "steps": steps}}
+        history.record(history.open_store(run_dir), NAME, settings, outcome)
+        LAST_RUN.write(run_dir, outcome)
+    write_run(run_dir, "pushed", stages=3)
+    return run_dir

@@ -1,0 +1,142 @@
+"""The end of a run: on every orchestrator the same, and never worse than what came before it."""
+
+from pathlib import Path
+
+import pytest
+
+from core import settings
+from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
+from pipeline.report import make
+from pipeline.runs import history, push_directory
+from pipeline.runs.ending import Execution, end_run
+from pipeline.runs.run_summary import run_summary
+from tests.conftest import ROOT
+from tests.pipeline.report.report_run import NAME, write_run
+
+DIGITS = settings.load(ROOT / "configs" / "digits.yaml", [f"name={NAME}", "push.keep=1"])
+NODES = ["ImageExampleGen", "Trainer", "Pusher"]
+STAGES = [Stage(node, 1.5, 1.0, cached=False) for node in NODES]
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """The outcomes that a report was made of; the page itself has tests of its own."""
+    made: list[Outcome] = []
+
+    def make_report(folder: Path, name: str, outcome: Outcome, settings: object) -> Path:
+        assert LAST_RUN.read(folder).status == outcome.status  # the record is there before the report
+        made.append(outcome)
+        return folder / "reports" / "page.html"
+
+    monkeypatch.setattr(make, "make_report", make_report)
+    return made
+
+
+def pushed_run(root: Path) -> str:
+    """A run that pushed version 17, beside an older one; returns its id."""
+    run_id = write_run(root / NAME, "pushed").run_id
+    for version in ("16", "17"):
+        (root / NAME / "serving" / version).mkdir(parents=True, exist_ok=True)
+        (root / NAME / "serving" / version / "saved_model.pb").touch()
+    assert run_id
+    return run_id
+
+
+def ended(root: Path, run_id: str | None, **known: object) -> Outcome:
+    return end_run(DIGITS, root, Execution(lambda: (83.0, 1234), run_id=run_id, nodes=NODES, **known))  # type: ignore[arg-type]
+
+
+def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
+    tmp_path: Path, report: list[Outcome]
+) -> None:
+    outcome = ended(tmp_path, pushed_run(tmp_path), stages=STAGES, log="run.log", notes=["a note"])
+
+    home = tmp_path / NAME
+    assert (outcome.status, outcome.exit_code) == ("pushed", 0)
+    assert outcome.pushed_model == str(home / "serving" / "17")
+    assert [v.name for v in push_directory.versions(home / "serving")] == ["17"]
+    assert LAST_RUN.read(home) == outcome and SETTINGS.read(home).settings["push"]["keep"] == 1
+    assert (outcome.seconds, outcome.peak_rss_mb, outcome.log) == (83.0, 1234, "run.log")
+    assert outcome.notes[0] == "a note" and outcome.report == str(home / "reports" / "page.html")
+    assert [(stage.id, stage.seconds) for stage in outcome.stages] == [(node, 1.5) for node in NODES]
+    (run,) = history.all_runs(history.open_store(home), NAME)
+    assert (run.status, run.seconds) == ("pushed", 83.0) and run.settings and run.settings["push"]["keep"] == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        (make, "make_report"),
+        (push_directory, "prune"),
+        (push_directory, "versions"),
+        (history, "record"),
+    ],
+)
+def test_what_fails_at_the_end_of_a_run_is_a_note_and_hides_no_push(
+    tmp_path: Path, report: list[Outcome], monkeypatch: pytest.MonkeyPatch, module: object, function: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("the disk is full")
+
+    run_id = pushed_run(tmp_path)
+    monkeypatch.setattr(module, function, fail)
+    outcome = ended(tmp_path, run_id)
+
+    assert (outcome.status, outcome.exit_code) == ("pushed", 0)
+    assert outcome.pushed_model == str(tmp_path / NAME / "serving" / "17")
+    assert any("the disk is full; the log has the details" in note for note in outcome.notes)
+    assert LAST_RUN.read(tmp_path / NAME) == outcome
+    assert (outcome.report is None) is (function == "make_report")
+
+
+def test_a_record_that_cannot_be_written_is_a_note_too(tmp_path: Path, report: list[Outcome]) -> None:
+    run_id = pushed_run(tmp_path)
+    (tmp_path / NAME / LAST_RUN.name).mkdir()
+
+    outcome = ended(tmp_path, run_id)
+
+    assert outcome.status == "pushed"
+    assert any(note.startswith("the record could not be written: ") for note in outcome.notes)
+
+
+def test_a_cached_push_of_a_version_that_was_rolled_back_says_what_serves(
+    tmp_path: Path, report: list[Outcome]
+) -> None:
+    run_id = pushed_run(tmp_path)
+    push_directory.rollback(tmp_path / NAME / "serving")
+
+    outcome = ended(tmp_path, run_id)
+
+    assert outcome.status == "pushed" and outcome.pushed_model == str(tmp_path / NAME / "serving" / "16")
+    assert any("version 17, which was rolled back since; what serves is " in note for note in outcome.notes)
+
+
+def test_a_refused_run_prunes_nothing(tmp_path: Path, report: list[Outcome]) -> None:
+    pushed_run(tmp_path)
+
+    outcome = ended(tmp_path, write_run(tmp_path / NAME, "refused").run_id)
+
+    assert (outcome.status, outcome.exit_code, outcome.pushed_model) == ("refused", 3, None)
+    assert len(push_directory.versions(tmp_path / NAME / "serving")) == 2
+
+
+def test_a_stage_that_failed_after_the_push_does_not_hide_it(tmp_path: Path, report: list[Outcome]) -> None:
+    error = ValueError("no images to show")
+
+    outcome = ended(tmp_path, pushed_run(tmp_path), error=error, stages=[Stage("WorstMistakes", 1, 1, cached=False)])
+
+    assert (outcome.status, outcome.exit_code) == ("failed", 1)
+    assert outcome.failures[0].message == "ValueError: no images to show"
+    said = [line.text for line in run_summary(outcome, tmp_path)]
+    assert said[0] == "failed: internal error" and f"  the model in service: {outcome.pushed_model}" in said
+
+
+def test_a_run_that_failed_before_its_first_stage_has_a_record_too(tmp_path: Path, report: list[Outcome]) -> None:
+    (tmp_path / NAME).mkdir()
+    execution = Execution(lambda: (1.0, 10), error=ZeroDivisionError("division by zero"))
+
+    outcome = end_run(DIGITS, tmp_path, execution)
+
+    assert (outcome.status, outcome.exit_code, outcome.run_id) == ("failed", 1, None)
+    assert [failure.message for failure in outcome.failures] == ["ZeroDivisionError: division by zero"]
+    assert LAST_RUN.read(tmp_path / NAME) == outcome
