@@ -14,6 +14,3 @@ LABELS = "transform_features"
 
 ERROR = "error"
 """Output, string [n]: why a picture got no answer; empty where it got one."""
-
-CLASSES_ASSET = "classes.txt"
-"""Asset: the class names, one a line, in the order of the columns of `probabilities`."""

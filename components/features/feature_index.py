@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
+from core.artifacts.features import FEATURES
 from core.examples import SHA256
-from trainer.training.inputs import FEATURES
 
 
 class FeatureIndex:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
+from core.artifacts import exported_model
 from core.examples import IMAGE
 
 
@@ -112,8 +113,7 @@ def class_names(directory: str) -> list[str]:
     Raises:
         tf.errors.OpError: the asset is missing or cannot be read.
     """
-    with tf.io.gfile.GFile(f"{directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
-        return file.read().removesuffix("\n").split("\n")
+    return exported_model.read_classes(exported_model.classes_path(directory))
 
 
 def errors_of(answer: Mapping[str, np.ndarray]) -> list[str]:

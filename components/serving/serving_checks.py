@@ -21,6 +21,7 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import AnsweringModel, errors_of, example_of, first_line
 from core import signatures
+from core.artifacts.exported_model import CLASSES_ASSET
 from core.image_limits import ImageLimits
 from core.settings.server import ServerLimits
 from trainer.export import checksums
@@ -115,9 +116,7 @@ def class_names_fit(model: AnsweringModel, asset: Sequence[str], image: bytes) -
     if len(set(served)) != len(served):
         raise UnfitError(f"names are repeated: {', '.join(sorted({n for n in served if served.count(n) > 1}))}")
     if served != list(asset):
-        raise UnfitError(
-            f"the model answers {', '.join(served)}; its asset {signatures.CLASSES_ASSET} has {', '.join(asset)}"
-        )
+        raise UnfitError(f"the model answers {', '.join(served)}; its asset {CLASSES_ASSET} has {', '.join(asset)}")
     return f"{len(served)} classes"
 
 

@@ -10,8 +10,6 @@ from typing import Any, Literal, TypeVar
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from core.settings.training import TrainerConfig
-
 T = TypeVar("T")
 
 
@@ -84,13 +82,8 @@ def to_dict(value: Any) -> dict[str, Any]:
     return _CONVERTER.unstructure(value)
 
 
-def from_dict(values: dict[str, Any]) -> TrainerConfig:
-    """The Trainer's config from `to_dict`'s values. Raises what cattrs raises where they do not fit."""
-    return _CONVERTER.structure(values, TrainerConfig)
-
-
 def to_json(value: Any) -> str:
-    """A settings dataclass as JSON, for a component's parameter: equal values give equal text."""
+    """A settings dataclass as JSON, for a component's parameter or `custom_config`: equal values give equal text."""
     return json.dumps(to_dict(value), sort_keys=True)
 
 

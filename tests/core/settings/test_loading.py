@@ -60,7 +60,7 @@ def test_a_search_can_be_asked_for():
 def test_the_limits_of_images_reach_the_exported_model():
     loaded = load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
     assert loaded.trainer.limits == ImageLimits(1.5, 20)
-    assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
+    assert converter.from_json(converter.to_json(loaded.trainer), type(loaded.trainer)) == loaded.trainer
     assert load(DIGITS).trainer.limits == ImageLimits(64, 64)
 
 

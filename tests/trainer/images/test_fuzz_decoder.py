@@ -1,4 +1,4 @@
-"""The served decoder meets damaged pictures by the thousand: no crash, no hang, no gigabytes."""
+"""The served decoder meets damaged images by the thousand: no crash, no hang, no gigabytes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ INPUTS = 1_500
 
 
 @pytest.mark.slow
-def test_damaged_pictures_of_every_format_neither_stop_nor_spoil_nor_exhaust_the_model(frozen_run: Path) -> None:
+def test_damaged_images_of_every_format_neither_stop_nor_spoil_nor_exhaust_the_model(frozen_run: Path) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/fuzz_serving.py", frozen_run / "Format-Serving", f"--inputs={INPUTS}"],
         cwd=ROOT,
