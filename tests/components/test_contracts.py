@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tfx.types import Artifact, artifact_utils
-from tfx.types.standard_artifacts import Examples, Model, TransformGraph
+from tfx.types.experimental.simple_artifacts import File
+from tfx.types.standard_artifacts import (
+    ExampleAnomalies,
+    Examples,
+    ExampleStatistics,
+    InferenceResult,
+    Model,
+    ModelEvaluation,
+    TransformGraph,
+)
 
 from components.backbone_importer import BackboneImporter
 from components.feature_extractor import FeatureExtractor
 from components.image_example_gen import ImageExampleGen
+from components.model_gate import ModelGate
 from components.predictor import Predictor
 from components.schema_importer import SchemaImporter
+from components.serving_check import ServingCheck
+from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
+from components.worst_mistakes import WorstMistakes
 from core.artifacts.features import FeatureConfig
 from core.settings import converter
 from core.settings.backbone import BackboneConfig
-from tests.components.component_contract import Case, ComponentContract
+from tests.components.component_contract import Case, ComponentContract, any_parameters
 from tests.components.ram_files import ram  # noqa: F401 - a fixture
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 from tests.trainer import training_data
@@ -132,3 +146,47 @@ class TestImageExampleGen(ComponentContract):
             other={"splits": {"train": 3, "eval": 1, "test": 1}, "metadata": "m.csv"},
             broken={"metadata": "absent.csv"},
         )
+
+
+class TestModelGate(ComponentContract):
+    @pytest.fixture
+    def case(self, model: Artifact, tmp_path: Path) -> Case:
+        inputs = {
+            "evaluation": artifact(ModelEvaluation, tmp_path, 5),
+            "predictions": artifact(InferenceResult, tmp_path, 6),
+            "model": model,
+        }
+        reason = "TFMA, which reads the evaluation, takes 20 s to import; test_model_gate runs it"
+        return Case(ModelGate, inputs, any_parameters(ModelGate), not_run=reason)
+
+
+class TestValidationGate(ComponentContract):
+    @pytest.fixture
+    def case(self, examples: Artifact, tmp_path: Path) -> Case:
+        inputs = {
+            "anomalies": artifact(ExampleAnomalies, tmp_path, 5),
+            "statistics": artifact(ExampleStatistics, tmp_path, 6),
+            "examples": examples,
+            "rejects": artifact(File, tmp_path, 7),
+        }
+        reason = "its inputs are TFDV's; test_validation_gate runs it"
+        return Case(ValidationGate, inputs, any_parameters(ValidationGate), not_run=reason)
+
+
+class TestServingCheck(ComponentContract):
+    @pytest.fixture
+    def case(self, examples: Artifact, model: Artifact) -> Case:
+        reason = "the process in which it serves cannot read the memory of this one"
+        return Case(ServingCheck, {"examples": examples, "model": model}, any_parameters(ServingCheck), not_run=reason)
+
+
+class TestWorstMistakes(ComponentContract):
+    @pytest.fixture
+    def case(self, examples: Artifact, model: Artifact, tmp_path: Path) -> Case:
+        predictions = artifact(InferenceResult, tmp_path / "predictions", 5)
+        Path(predictions.uri).mkdir()
+        wrong = {"path": "test0.jpg", "sha256": "test0", "label": "red", "predicted": "blue", "probability": 0.9}
+        more = {"label_probability": 0.1, "slices": {}, "rank": 3, "baseline": None}
+        Path(predictions.uri, "predictions.jsonl").write_text(json.dumps(wrong | more) + "\n")
+        inputs = {"model": model, "examples": examples, "predictions": predictions}
+        return Case(WorstMistakes, inputs, {"image_size": 8, "split": "test", "worst": 2, "code": "1"})
