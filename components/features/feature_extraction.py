@@ -42,51 +42,42 @@ class SharedFeatureIndex:
         return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
 
 
+@dataclasses.dataclass(eq=False)
 class ExtractFeatures(beam.DoFn):
-    """In: batches of raw tf.Examples, serialised. Out: for each of them a tf.Example with its features.
+    """In: batches of raw tf.Examples, serialized. Out: for each of them a tf.Example with its features.
 
     Images that are known take theirs from the index; the others are gathered into full batches again.
+
+    Attributes:
+        prefix: which features.
+        bfloat16: how to compute them.
+        batch_size: images that are computed at a time.
+        shared: holds what a process has one of.
+        total: images of all splits, for the progress.
+        views: how many variants of each image to compute; 0: the image itself.
+        known: features to look an image up in.
     """
 
-    def __init__(
-        self,
-        prefix: Prefix,
-        bfloat16: bool,
-        batch_size: int,
-        shared: Shared,
-        total: int | None,
-        views: int,
-        known: SharedFeatureIndex,
-    ) -> None:
-        """Says what to compute.
+    prefix: Prefix
+    bfloat16: bool
+    batch_size: int
+    shared: Shared
+    total: int | None
+    views: int
+    known: SharedFeatureIndex
 
-        Args:
-            prefix: which features.
-            bfloat16: how to compute them.
-            batch_size: images that are computed at a time.
-            shared: holds what a process has one of.
-            total: images of all splits, for the progress.
-            views: how many variants of each image to compute; 0: the image itself.
-            known: features to look an image up in.
-        """
-        self._prefix = prefix
-        self._bfloat16 = bfloat16
-        self._batch_size = batch_size
-        self._shared = shared
-        self._total = total
-        self._views = views
-        self._known = known
+    def __post_init__(self) -> None:
         self._computed = Metrics.counter(self.__class__, COMPUTED)
         self._reused = Metrics.counter(self.__class__, REUSED)
 
     def setup(self) -> None:  # noqa: D102
-        self._worker = self.acquire(lambda: FeatureSession(self._prefix, fold(self._prefix), self._bfloat16))
-        self._index = self._known.open()
+        self._worker = self.acquire(lambda: FeatureSession(self.prefix, fold(self.prefix), self.bfloat16))
+        self._index = self.known.open()
 
     def acquire(self, open_session: Callable[[], FeatureSession]) -> _Worker:
         """This process's worker; the first caller's function opens its session."""
-        note = "bfloat16" if self._bfloat16 else "float32"
-        return self._shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self._total, "images", note)))
+        note = "bfloat16" if self.bfloat16 else "float32"
+        return self.shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self.total, "images", note)))
 
     def start_bundle(self) -> None:  # noqa: D102
         self._new: list[bytes] = []
@@ -105,8 +96,8 @@ class ExtractFeatures(beam.DoFn):
                 yield _example(values, label, sha256)
         self._reused.inc(known)
         self._worker.progress.add(known)
-        while len(self._new) >= self._batch_size:
-            waiting, self._new = self._new[: self._batch_size], self._new[self._batch_size :]
+        while len(self._new) >= self.batch_size:
+            waiting, self._new = self._new[: self.batch_size], self._new[self.batch_size :]
             yield from self._compute(waiting)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:  # noqa: D102
@@ -115,7 +106,7 @@ class ExtractFeatures(beam.DoFn):
 
     def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
         session = self._worker.session
-        views = [session.view(batch, number) for number in range(self._views)] or [session.features(batch)]
+        views = [session.view(batch, number) for number in range(self.views)] or [session.features(batch)]
         for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
             yield _example([features.tobytes() for features in of_image], label, sha256)
         self._computed.inc(len(batch))

@@ -60,18 +60,6 @@ class Prefix:
         return np.dtype("<f4" if self.cut == backbone.POOLED else "<f2")
 
 
-class Identity(NamedTuple):
-    """What is known of n images without decoding them.
-
-    Attributes:
-        labels: `label_xf`, int64 [n].
-        hashes: `image/sha256`, bytes [n].
-    """
-
-    labels: np.ndarray
-    hashes: np.ndarray
-
-
 class Folded(NamedTuple):
     """The prefix without BatchNorm.
 
@@ -154,7 +142,7 @@ class FeatureSession:
                 images = tf.where(self._view >= 0, varied, images)
             (features,) = tf.import_graph_def(folded.graph, {"images": images}, ["features:0"], name="")
             self._features = tf.cast(features, prefix.dtype.type)
-            self._identity = Identity(transformed[preprocessing.LABEL], hashes)
+            self._identity = transformed[preprocessing.LABEL], hashes
             self.shape = tuple(int(side) for side in features.shape[1:])
             self.image_size = int(images.shape[1])
             feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in folded.values.items()}
@@ -174,8 +162,8 @@ class FeatureSession:
         """The features of a variant of each image, of the form of `features`; another number, another variant."""
         return self._session.run(self._features, {self._serialized: serialized, self._view: number})
 
-    def identify(self, serialized: Sequence[bytes]) -> Identity:
-        """Labels and hashes of raw tf.Examples; decodes no image."""
+    def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """`label_xf` (int64 [n]) and hashes (bytes [n]) of n raw tf.Examples; decodes no image."""
         return self._session.run(self._identity, {self._serialized: serialized})
 
     def close(self) -> None:
@@ -220,20 +208,22 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
         probe(exact.image_size, exact.features),
         probe(exact.image_size, lambda records: exact.view(records, 1)) if prefix.variants.views else b"",
     )
+    error = None
     if setting == "off":
-        return Choice(exact, False, None, "runtime.bfloat16 is off", *probes)
-    if not cpu_has_bfloat16() or not sample:
-        reason = "this CPU has neither AVX512_BF16 nor AMX" if sample else "there are no images to try it on"
-        if setting == "on":
-            raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
-        return Choice(exact, False, None, reason, *probes)
-    fast = FeatureSession(prefix, folded, bfloat16=True)
-    error = relative_error(fast.features(sample), exact.features(sample))
-    if error <= MAX_BFLOAT16_ERROR:
-        exact.close()
-        return Choice(fast, True, error, f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}", *probes)
-    fast.close()
-    reason = f"it is {error:.1%} off float32 on {len(sample)} images, more than {MAX_BFLOAT16_ERROR:.0%}"
+        reason = "runtime.bfloat16 is off"
+    elif not sample:
+        reason = "there are no images to try it on"
+    elif not cpu_has_bfloat16():
+        reason = "this CPU has neither AVX512_BF16 nor AMX"
+    else:
+        fast = FeatureSession(prefix, folded, bfloat16=True)
+        error = relative_error(fast.features(sample), exact.features(sample))
+        if error <= MAX_BFLOAT16_ERROR:
+            exact.close()
+            reason = f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}"
+            return Choice(fast, True, error, reason, *probes)
+        fast.close()
+        reason = f"it is {error:.1%} off float32 on {len(sample)} images, more than {MAX_BFLOAT16_ERROR:.0%}"
     if setting == "on":
         raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
     return Choice(exact, False, error, reason, *probes)
