@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core import slices
-from core.settings.checks import AtLeast1, Checked, NotNegative, nearest, require
+from core.settings.checks import AtLeast1, NotNegative, nearest, require
 
 METRICS = (
     "accuracy",
@@ -30,7 +30,7 @@ Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
 
 
 @dataclasses.dataclass(frozen=True)
-class MetricBounds(Checked):
+class MetricBounds:
     """Bounds of one metric on the entire test split.
 
     Attributes:
@@ -44,7 +44,6 @@ class MetricBounds(Checked):
     max_drop: NotNegative | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.min is None or self.max is None or self.min <= self.max,
             f"min is {self.min}, above max, which is {self.max}",
@@ -63,7 +62,7 @@ class SliceBounds(MetricBounds):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings(Checked):
+class EvaluationSettings:
     """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
 
     Attributes:
@@ -81,7 +80,6 @@ class EvaluationSettings(Checked):
     on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         slices.feature_keys(self.slices)
         for group in ("thresholds", "per_slice"):
             for metric, bounds in getattr(self, group).items():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from core.settings.checks import AtLeast1, Checked, Positive
+from core.settings.checks import AtLeast1, Positive
 
 HIGHEST_MESSAGE_MB = 1024
 """A message of protobuf ends at 2 GB."""
@@ -17,7 +17,7 @@ _AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerLimits(Checked):
+class ServerLimits:
     """Bounds of one server; what is over them is refused, and the server goes on.
 
     Attributes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from core.settings.checks import AtLeast1, Checked, Positive, require
+from core.settings.checks import AtLeast1, Positive, require
 from core.settings.server import ServerLimits
 
 
 @dataclasses.dataclass(frozen=True)
-class InfraValidatorSettings(Checked):
+class InfraValidatorSettings:
     """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
 
     Attributes:
@@ -31,7 +31,7 @@ class InfraValidatorSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingSettings(Checked):
+class ServingSettings:
     """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
 
     Attributes:
@@ -56,7 +56,6 @@ class ServingSettings(Checked):
     infra_validator: InfraValidatorSettings = InfraValidatorSettings()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.validator == "serving_check"
             or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,

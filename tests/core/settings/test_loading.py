@@ -13,6 +13,7 @@ from core.image_limits import ImageLimits
 from core.settings import Settings, converter, from_dict, load, split_overrides, to_dict
 from core.settings.data import DataBounds, DataSettings
 from core.settings.reference import paths
+from core.settings.training import TrainerConfig
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "configs" / "digits.yaml"
@@ -50,7 +51,7 @@ def test_settings_survive_the_way_through_plain_values():
     loaded = load(DIGITS, ["fine_tune.from=mixed9"])
     text = json.dumps(to_dict(loaded))
     assert '"from": "mixed9"' in text
-    assert from_dict(json.loads(text)) == loaded
+    assert from_dict(json.loads(text), Settings) == loaded
 
 
 def test_a_search_can_be_asked_for():
@@ -60,7 +61,7 @@ def test_a_search_can_be_asked_for():
 def test_the_limits_of_images_reach_the_exported_model():
     loaded = load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
     assert loaded.trainer.limits == ImageLimits(1.5, 20)
-    assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
+    assert converter.from_dict(converter.to_dict(loaded.trainer), TrainerConfig) == loaded.trainer
     assert load(DIGITS).trainer.limits == ImageLimits(64, 64)
 
 
