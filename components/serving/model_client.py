@@ -1,16 +1,8 @@
-"""A model behind a server that speaks TensorFlow Serving's gRPC API, asked as if it were in this process.
-
-    python -m components.serving.model_client 127.0.0.1:8500 NAME IMAGE...
-
-prints a JSON line per image file. A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
-"""
+"""A model behind a server that speaks TensorFlow Serving's gRPC API, asked as if it were in this process."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -25,9 +17,6 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-
-from components.serving.served_model import errors_of
-from core import signatures
 
 
 class RemoteModel:
@@ -80,7 +69,7 @@ class RemoteModel:
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
     def classify(self, signature: str, examples: Sequence[bytes]) -> list[dict[str, float]]:
-        """Sends one Classify request: serialised tf.Examples in, for each the score of every class out."""
+        """Sends one Classify request: serialized tf.Examples in, for each the score of every class out."""
         request = classification_pb2.ClassificationRequest(model_spec=self._spec(signature))
         request.input.example_list.examples.extend(map(tf.train.Example.FromString, examples))
         response = self._call(self._predictions.Classify, request)
@@ -102,41 +91,3 @@ class RemoteModel:
         except grpc.RpcError as error:
             kind = tf.compat.v1.errors.exception_type_from_error_code(error.code().value[0])
             raise kind(None, None, error.details()) from error
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; `arguments` are the process's if not given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="host:port of the server")
-    parser.add_argument("name", help="of the model")
-    parser.add_argument("images", nargs="+", type=Path, help="image files")
-    given = parser.parse_args(arguments)
-    read = {path: _read(path) for path in given.images}
-    images = [image for image in read.values() if isinstance(image, bytes)]
-    answers: Iterator[dict[str, Any]] = iter(())
-    if images:
-        with RemoteModel(given.address, given.name) as model:
-            answers = _told(model.request(signatures.IMAGES, images))
-    for path, image in read.items():
-        found = next(answers) if isinstance(image, bytes) else {"error": image}
-        print(json.dumps({"path": str(path), **found}, ensure_ascii=False))
-
-
-def _read(path: Path) -> bytes | str:
-    """What to send for a file, or why it cannot be read."""
-    from components.ingestion.image_folder import read_local  # with Pillow and SciPy, which ServingCheck does without
-    from components.ingestion.image_reading import RejectedError, for_model
-
-    try:
-        return for_model(read_local(path))
-    except RejectedError as error:
-        return error.reason
-
-
-def _told(answer: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    for label, probability, error in zip(answer["label"], answer["probability"], errors_of(answer), strict=True):
-        yield {"error": error} if error else {"class": label.decode(), "probability": round(float(probability), 6)}
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,8 @@
 
 Predict, Classify, GetModelMetadata and GetModelStatus, with the status codes and messages of TensorFlow Serving 2.x
 (tensorflow_serving/servables/tensorflow/{predict_util,classifier,get_model_metadata_impl}.cc and
-model_servers/{server_core,get_model_status_impl}.cc), so that its clients cannot tell the difference; it only has
-bounds that TensorFlow Serving has not. It listens on 127.0.0.1 alone and encrypts nothing.
+model_servers/{server_core,get_model_status_impl}.cc), so that its clients cannot tell the difference; only its
+limits are its own. It listens on 127.0.0.1 alone and encrypts nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tensorflow_serving.apis import (
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from components.serving.served_model import ServedModel, first_line
 from core.errors import InputError
-from core.settings.server import ServerLimits
+from core.settings.serving import ServerLimits
 
 HOST = "127.0.0.1"
 
@@ -49,63 +49,59 @@ _METHODS = (
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 """TensorFlow's error codes are gRPC's."""
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
-class RefusedError(Exception):
-    """A request that is not answered, with gRPC's status code and the reason in words."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+def _invalid(reason: str) -> tf.errors.InvalidArgumentError:
+    return tf.errors.InvalidArgumentError(None, None, reason)
 
 
-def _invalid(reason: str) -> RefusedError:
-    return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+def _not_found(reason: str) -> tf.errors.NotFoundError:
+    return tf.errors.NotFoundError(None, None, reason)
 
 
-def _answering(method: Callable[[Any, Any, grpc.ServicerContext], Answer]) -> Callable[..., Answer]:
-    """Turns what a method raises into a gRPC status."""
+def _rpc(method: Callable[[Any, Any, grpc.ServicerContext], Response]) -> Callable[..., Response]:
+    """A method of the API: turns what it raises into a gRPC status."""
 
     @functools.wraps(method)
-    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Answer:
+    def respond(self: Any, request: Any, context: grpc.ServicerContext) -> Response:
         try:
+            if not request.HasField("model_spec"):
+                raise _invalid("Missing ModelSpec")
             return method(self, request, context)
-        except RefusedError as refused:
-            code, reason = refused.code, str(refused)
         except tf.errors.OpError as error:
             code, reason = _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error)
         except UnicodeDecodeError:  # TensorFlow cannot raise its error when that quotes such bytes
             code, reason = grpc.StatusCode.INVALID_ARGUMENT, "the model refused what it was sent"
         except ValueError as error:
             code, reason = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except Exception as error:  # a fault of ours, which must not end the server
+        except Exception as error:  # an internal error, which must not end the server
             _LOG.exception("%s failed", method.__name__)
             code, reason = grpc.StatusCode.INTERNAL, f"{type(error).__name__} in {method.__name__}"
         context.abort(code, reason)
         raise AssertionError("abort raises")
 
-    return answer
+    return respond
 
 
 class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """Serves the versions of one model until it is stopped."""
 
-    def __init__(self, name: str, versions: ModelVersions, port: int = 0, limits: ServerLimits | None = None) -> None:
+    def __init__(self, name: str, versions: ModelVersions, limits: ServerLimits, port: int = 0) -> None:
         """Starts listening.
 
         Args:
             name: what clients call the model.
-            versions: which answer; they are the caller's to close.
+            versions: of the model; the caller closes them.
+            limits: of requests.
             port: 0 takes a free one.
-            limits: what may be asked for; the defaults if None.
 
         Raises:
             InputError: the port is taken.
         """
         self.name = name
         self._versions = versions
-        self._limits = limits = limits or ServerLimits()
+        self._limits = limits
         self._running = threading.BoundedSemaphore(limits.concurrent)
         threads = limits.concurrent + limits.waiting
         self._server = grpc.server(
@@ -122,7 +118,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
         try:
             self.port = self._server.add_insecure_port(f"{HOST}:{port}")
         except RuntimeError as error:
-            raise InputError(f"port {port} of {HOST} cannot be used, most likely another server has it") from error
+            raise InputError(f"port {port} of {HOST} cannot be used; another server probably has it") from error
         self._server.start()
 
     @property
@@ -134,7 +130,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
         """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
         self._server.stop(self._limits.drain_seconds).wait(self._limits.drain_seconds + _CANCEL_SECONDS)
 
-    @_answering
+    @_rpc
     def Predict(  # noqa: N802 - gRPC's name, as those below
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
@@ -142,13 +138,12 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
         with self._use(request) as (version, model):
             signature = _signature_name(request)
             if signature not in model.signatures:
-                raise RefusedError(
-                    grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.'
-                )
+                raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{signature}" not found.')
             definition = model.signatures[signature]
             if definition.method_name not in _METHODS:
-                raise RefusedError(
-                    grpc.StatusCode.INTERNAL,
+                raise tf.errors.InternalError(
+                    None,
+                    None,
                     f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
                     f"Was: {definition.method_name}",
                 )
@@ -159,7 +154,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
             return response
 
-    @_answering
+    @_rpc
     def Classify(  # noqa: N802
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
@@ -177,7 +172,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
             kind = request.input.WhichOneof("kind")
             examples = getattr(request.input, kind).examples if kind else ()
             if kind == "example_list_with_context":
-                raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "example_list_with_context is not supported")
+                raise tf.errors.UnimplementedError(None, None, "example_list_with_context is not supported")
             if not examples:
                 raise _invalid("Input is empty")
             self._check_batch(len(examples))
@@ -191,14 +186,12 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
                     classifications.classes.add(label=label, score=score)
             return response
 
-    @_answering
+    @_rpc
     def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Gives the signatures."""
         del context
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         if not request.metadata_field:
             raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -210,22 +203,20 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
             response.metadata[_SIGNATURE_DEF].Pack(signatures)
             return response
 
-    @_answering
+    @_rpc
     def GetModelStatus(  # noqa: N802
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Gives the state of the version asked for, or of all."""
         del context
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         name, number = request.model_spec.name, _version_number(request.model_spec)
         states = self._versions.states() if name == self.name else []
         if number is not None:
             states = [state for state in states if state.number == number]
             if not states:
-                raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {name}")
+                raise _not_found(f"Could not find version {number} of model {name}")
         if not states:
-            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+            raise _not_found(f"Could not find any versions of model {name}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for state in states:
             status = response.model_version_status.add(
@@ -238,20 +229,16 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
     @contextlib.contextmanager
     def _use(self, request: Any) -> Iterator[tuple[int, ServedModel]]:
         """The version a request is for."""
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         name, number = request.model_spec.name, _version_number(request.model_spec)
         asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-        not_found = RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
+        not_found = _not_found(f"Servable not found for request: {asked}")
         if name != self.name:
             raise not_found
         try:
-            in_use = contextlib.ExitStack()
-            version = in_use.enter_context(self._versions.use(number))
+            with self._versions.use(number) as used:
+                yield used
         except NoSuchVersionError:
             raise not_found from None
-        with in_use:
-            yield version
 
     def _spec(self, version: int, signature: str = "") -> model_pb2.ModelSpec:
         spec = model_pb2.ModelSpec(name=self.name, signature_name=signature)
@@ -289,7 +276,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
 
     def _check_batch(self, images: int) -> None:
         if images > self._limits.max_batch:
-            raise _invalid(f"the request has {images} images; {self._limits.max_batch} at most are answered at a time")
+            raise _invalid(f"the request has {images} images; it may have at most {self._limits.max_batch}")
 
     def _run(
         self,
@@ -304,7 +291,7 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
         seconds = min(self._limits.request_seconds, self._limits.request_seconds if remaining is None else remaining)
         end = time.monotonic() + seconds
         if not self._running.acquire(timeout=max(0.0, seconds)):
-            raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the server was busy for {seconds:.1f} s")
+            raise tf.errors.DeadlineExceededError(None, None, f"the server was busy for {seconds:.1f} s")
         try:
             return model.run(signature, inputs, outputs, timeout_seconds=end - time.monotonic())
         finally:

@@ -1,4 +1,4 @@
-"""The settings `evaluation`, `serving`, `push` and `card`: what a model must be to be pushed, and what it claims."""
+"""The settings `evaluation`, `push` and `card`: what a model must be to be pushed, and what it claims."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 from typing import Literal
 
 from core import slices
-from core.settings.server import ServerLimits
 from core.settings.training import require
 
 METRICS = (
@@ -93,69 +92,6 @@ class EvaluationSettings:
                 require(
                     all(b is None or 0 <= b <= 1 for b in shares), f"{group}.{metric}: bounds are parts, from 0 to 1"
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class InfraValidatorSettings:
-    """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
-
-    Attributes:
-        image: of TensorFlow Serving.
-        tag: its version; that of TensorFlow which exported the model, or newer.
-        platform: what starts the container.
-        service_account: of the pod, on Kubernetes.
-        tries: how often a server that does not load the model is started again.
-        requests: images of the test split that it is asked for.
-    """
-
-    image: str = "tensorflow/serving"
-    tag: str = "2.15.1"
-    platform: Literal["docker", "kubernetes"] = "docker"
-    service_account: str | None = None
-    tries: int = 3
-    requests: int = 5
-
-    def __post_init__(self) -> None:
-        require(self.tries >= 1 and self.requests >= 1, "tries and requests must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class ServingSettings:
-    """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
-
-    Attributes:
-        max_median_latency_ms: of requests with one image, in milliseconds.
-        max_latency_ms: of 99 % of these requests.
-        max_load_seconds: from the start of loading to the first request.
-        max_memory_mb: of the serving process after good requests, TensorFlow included.
-        timeout_seconds: after this long the serving process counts as hung.
-        server: what `serve` may be asked for.
-        validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
-            which knows neither latency nor memory.
-        infra_validator: how that one starts the container.
-    """
-
-    max_median_latency_ms: float | None = None
-    max_latency_ms: float | None = None
-    max_load_seconds: float | None = None
-    max_memory_mb: float | None = None
-    timeout_seconds: int = 300
-    server: ServerLimits = ServerLimits()
-    validator: Literal["serving_check", "infra_validator"] = "serving_check"
-    infra_validator: InfraValidatorSettings = InfraValidatorSettings()
-
-    def __post_init__(self) -> None:
-        require(self.timeout_seconds > 0, "timeout_seconds must be positive")
-        for name in ("max_median_latency_ms", "max_latency_ms", "max_load_seconds", "max_memory_mb"):
-            most = getattr(self, name)
-            require(
-                most is None or 0 < most < math.inf, f"{name} is {most}; it must be a positive, finite number, or null"
-            )
-        require(
-            self.validator == "serving_check"
-            or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,
-            "latency and memory are measured by validator: serving_check only",
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,10 @@ from core.errors import InputError
 from core.settings import beam
 from core.settings.converter import make_converter
 from core.settings.data import DataSettings
-from core.settings.evaluation import CardSettings, EvaluationSettings, PushSettings, ServingSettings
+from core.settings.evaluation import CardSettings, EvaluationSettings, PushSettings
 from core.settings.messages import explain, kind
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
+from core.settings.serving import ServingSettings
 from core.settings.training import BackboneConfig, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig, require
 from core.settings.tuner import TunerConfig
 

@@ -20,7 +20,7 @@ from core import atomic_io
 from core.errors import InputError
 from core.settings import loading
 from core.settings.tuner import TunerConfig
-from pipeline.inference import output as records
+from pipeline.inference import records
 from pipeline.runs import outcome
 from pipeline.runs.run_dir import home_of, push_folder
 
