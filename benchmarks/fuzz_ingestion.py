@@ -27,10 +27,10 @@ from PIL import Image
 
 from components.ingestion.image_reading import RejectedError, read_image
 from components.serving.serving_checks import peak_rss_mb
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from trainer.images import decoding
 
-LIMITS = PictureLimits(max_megapixels=4)
+LIMITS = ImageLimits(max_megapixels=4)
 """Low, so that an input that gets round them shows."""
 
 MAX_SECONDS = 3.0

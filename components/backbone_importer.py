@@ -6,7 +6,7 @@ from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
 from core import progress
-from core.settings.training import BackboneConfig
+from core.settings.backbone import BackboneConfig
 
 
 @component
@@ -23,7 +23,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
 
     Args:
         backbone: `Format-Serving/` gets the checkpoint and `backbone.json`; its properties get what the latter says.
-        weights: as in `core.settings.training.BackboneConfig`.
+        weights: as in `core.settings.backbone.BackboneConfig`.
         if_unreachable: `error` or `random`.
         image_size: side of the images, in pixels.
         output: the last block that is needed: a model that was trained without the ones after it has no weights there.

@@ -27,7 +27,7 @@ from components.ingestion.slice_features import Edges
 from components.ingestion.spans import read_spans, resolve
 from core import progress
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.uris import split_pattern
 
 REJECTS = "rejects"
@@ -153,7 +153,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         try:
             edges, limits = (json.loads(exec_properties[name]) for name in ("edges", "limits"))
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, edges, PictureLimits(**limits))
+                _ = pipeline | "Ingest" >> Ingest(listing, group_by, scratch, edges, ImageLimits(**limits))
             facts = sorted(read_facts(scratch))
             assignment = assign(facts, weights, exec_properties.get("near_duplicates"))
             with fileio.open(f"{scratch}/splits.json", "w") as file:
@@ -255,7 +255,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         span: int | None = None,
         window: int = 1,
         edges: Edges | None = None,
-        limits: PictureLimits = DEFAULT_LIMITS,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         """Wires the component.
 

@@ -1,12 +1,12 @@
-"""How large a picture may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
+"""How large an image may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-LIMITS_FILE = "assets.extra/picture_limits.json"
-"""In an exported model: its `PictureLimits`."""
+LIMITS_FILE = "assets.extra/image_limits.json"
+"""In an exported model: its `ImageLimits`."""
 
 HIGHEST_FILE_MB = 512
 """Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
@@ -23,12 +23,12 @@ MAX_JPEG_SCANS = 64
 MAX_PNG_TEXTS = 16
 """Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
 
-_PNG_BYTES_A_PIXEL = 4  # colour noise takes a little more than 3
+_PNG_BYTES_A_PIXEL = 4  # color noise takes a little more than 3
 _PNG_BYTES = 2**16  # whatever its size
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """What is refused unread or by its header, before anything is decoded.
 
     Attributes:
@@ -52,7 +52,7 @@ class PictureLimits:
 
     @property
     def pixels(self) -> int:
-        """The most pixels of a picture."""
+        """The most pixels of an image."""
         return int(self.max_megapixels * 1_000_000)
 
     @property
@@ -61,10 +61,10 @@ class PictureLimits:
         return max(self.file_bytes, _PNG_BYTES_A_PIXEL * self.pixels + _PNG_BYTES)
 
 
-DEFAULT_LIMITS = PictureLimits()
+DEFAULT_LIMITS = ImageLimits()
 
 
-def write(limits: PictureLimits, model_dir: str) -> None:
+def write(limits: ImageLimits, model_dir: str) -> None:
     """Puts the limits beside a SavedModel; any path TensorFlow's file system writes."""
     import tensorflow as tf  # ten seconds, which settings, who hold the limits, need not wait for
 
@@ -73,11 +73,11 @@ def write(limits: PictureLimits, model_dir: str) -> None:
         file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
 
 
-def read(model_dir: str) -> PictureLimits:
-    """The limits of a SavedModel; models of old, which say nothing of them, have the defaults."""
+def read(model_dir: str) -> ImageLimits:
+    """The limits of a SavedModel; legacy models, which have no such file, have the defaults."""
     import tensorflow as tf
 
     if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
         return DEFAULT_LIMITS
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return PictureLimits(**json.loads(file.read()))
+        return ImageLimits(**json.loads(file.read()))

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 from core import inception_v3
 from core.errors import InputError
-from core.settings.training import BLOCKS, FineTuneConfig, TrainerConfig
+from core.settings.backbone import BLOCKS
+from core.settings.fine_tune import FineTuneConfig
+from core.settings.training import TrainerConfig
 
 _BEFORE_BLOCKS = "max_pooling2d_1"
 """The last layer of the stem."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from components.ingestion import spans
 from core import slices
 from core.errors import InputError
+from core.settings import Settings
 from core.settings.data import DIGITS, TFDS
-from core.settings.loading import Settings
 from core.uris import split_pattern
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
 from core.errors import InputError
-from core.settings.loading import Settings
+from core.settings import Settings
 
 
 class Resolvers:

@@ -28,11 +28,11 @@ from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core import rules
-from core.settings import converter
-from core.settings.loading import Settings
-from core.settings.training import BLOCKS
+from core.settings import Settings, converter
+from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
+from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_edges, class_names, feature_names
 from pipeline.serving_validator import serving_validator
 
@@ -66,7 +66,7 @@ def create_pipeline(
     components = [*data.nodes, *features.nodes, *training.nodes, *judging.nodes, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(settings.runtime.beam.options_for(component.id))
+            component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=deployment.pipeline_root,

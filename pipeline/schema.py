@@ -17,7 +17,7 @@ from components.validation import data_problems
 from core import slices
 from core.atomic_io import write_text
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 _BYTES = ("image/encoded", "image/format", "image/path", "image/sha256", "label")
 _INTS = ("image/height", "image/width")
@@ -31,7 +31,7 @@ _HEADER = """\
 """
 
 
-def load_or_infer(path: Path, name: str, listing: Listing, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
+def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
     """Returns the schema as text, and whether it had to be inferred and was written for review.
 
     Args:
@@ -108,7 +108,7 @@ def bucket_edges(text: str, where: str = "the schema") -> dict[str, list[float]]
     return edges
 
 
-def _infer(listing: Listing, limits: PictureLimits) -> schema_pb2.Schema:
+def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
     classes = listing.classes()
     if len(classes) < 2:
         raise InputError(f"The images in {listing.folder} have fewer than two classes: {', '.join(classes) or 'none'}.")

@@ -19,8 +19,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from components.features.feature_index import SHA256, FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, fold
 from core.progress import ProgressCounter
+from core.settings.augmentation import AugmentationConfig
 from core.settings.converter import make_converter
-from core.settings.training import AugmentationConfig
 from trainer.preprocessing import LABEL
 from trainer.training.inputs import FEATURES
 

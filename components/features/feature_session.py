@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from components.features.feature_index import SHA256
 from core.errors import InputError
-from core.settings.training import AugmentationConfig
+from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
 from trainer.network import backbone

@@ -13,13 +13,13 @@ from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
 from components.ingestion.slice_features import edges_between
 from core import progress
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 SAMPLE = 1000
 """Images that are looked at, chosen by the hashes of their paths; a third is then known to about three points."""
 
 
-def measure_edges(listing: Listing, limits: PictureLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
+def measure_edges(listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[float]]:
     """Statistic -> edges (`slice_features.Edges`); none where no image can be read, which the run will tell."""
     values: dict[str, list[float]] = {name: [] for name in STATISTICS}
     for number, data in enumerate(itertools.islice(_sample(listing, limits), SAMPLE)):
@@ -33,7 +33,7 @@ def measure_edges(listing: Listing, limits: PictureLimits = DEFAULT_LIMITS) -> d
     return {name: edges_between(measured) for name, measured in values.items()}
 
 
-def _sample(listing: Listing, limits: PictureLimits) -> Iterator[bytes]:
+def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
     files = [file for file in listing.files if not file.problem]
     for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
         if listing.layout == TFRECORDS:

@@ -7,7 +7,7 @@ import struct
 from PIL import JpegImagePlugin
 
 from components.ingestion import av1_size
-from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -24,7 +24,7 @@ _MAX_GIF_COMMENTS = 2**20  # bytes
 _INTEGERS = {3: "H", 4: "I"}  # types: SHORT and LONG
 
 
-def find(data: bytes, limits: PictureLimits) -> str:
+def find(data: bytes, limits: ImageLimits) -> str:
     """What is over the limits; empty if nothing is.
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB

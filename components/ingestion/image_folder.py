@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 """Ignored in the data folder even where they are not asked for: the image-folder convention's names."""
@@ -163,7 +163,7 @@ def fingerprint(folder: str, files: Iterable[FoundFile], read: Iterable[str] = (
     return f"files:{number},sha256:{digest.hexdigest()}"
 
 
-def read_file(folder: str, path: str, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """The bytes of one file, at most as many as the limits allow and one more.
 
     Raises:
@@ -201,7 +201,7 @@ def regular_file(folder: str, path: str) -> Path:
     return real
 
 
-def read_local(file: Path, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+def read_local(file: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """The bytes of a regular file, wherever it or a link to it lies.
 
     Raises:

@@ -27,7 +27,7 @@ from components.ingestion.image_splits import Facts
 from components.ingestion.slice_features import Edges
 from core import slices as slice_names
 from core import tfrecords
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.progress import ProgressCounter
 
 _FACTS, _REJECTED = "facts", "rejected"
@@ -42,7 +42,7 @@ class Ingest(beam.PTransform):
     """
 
     def __init__(
-        self, listing: Listing, group_by: str, scratch: str, edges: Edges, limits: PictureLimits = DEFAULT_LIMITS
+        self, listing: Listing, group_by: str, scratch: str, edges: Edges, limits: ImageLimits = DEFAULT_LIMITS
     ) -> None:
         """Says what to read and where to write.
 
@@ -88,7 +88,7 @@ class ReadImages(beam.DoFn):
     what cannot be used: {"path", "label", "stage", "reason"}.
     """
 
-    def __init__(self, listing: Listing, group_by: str, edges: Edges, limits: PictureLimits) -> None:
+    def __init__(self, listing: Listing, group_by: str, edges: Edges, limits: ImageLimits) -> None:
         self._edges, self._limits = edges, limits
         self._folder = listing.folder
         self._names = listing.names if listing.layout == TFRECORDS else None

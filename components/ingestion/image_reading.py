@@ -19,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
 from components.ingestion import decode_cost, image_statistics, near_duplicates
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
@@ -120,7 +120,7 @@ class _Decoded(NamedTuple):
     one_frame: bool
 
 
-def read_image(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> ReadImage:
+def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
     """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
@@ -150,12 +150,12 @@ def read_image(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> ReadImage
     )
 
 
-def for_model(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
+def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """`read_image(data, limits).encoded`, for less work: what to send to the exported model for a file."""
     return _as_read_right(_decode(data, limits), limits)[0]
 
 
-def statistics_of(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> dict[str, float]:
+def statistics_of(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, float]:
     """`read_image(data, limits).statistics`, for less work."""
     return image_statistics.measure(_decode(data, limits).picture)
 
@@ -182,7 +182,7 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _decode(data: bytes, limits: PictureLimits) -> _Decoded:
+def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
     if not data:
         raise RejectedError("open", "the file is empty")
     if len(data) > limits.file_bytes:
@@ -209,7 +209,7 @@ def _is_signed(image: Image.Image) -> bool:
     return getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
 
 
-def _refuse_hidden_costs(data: bytes, limits: PictureLimits) -> None:
+def _refuse_hidden_costs(data: bytes, limits: ImageLimits) -> None:
     try:
         problem = decode_cost.find(data, limits)
     except _MALFORMED as error:
@@ -218,7 +218,7 @@ def _refuse_hidden_costs(data: bytes, limits: PictureLimits) -> None:
         raise RejectedError("limits", problem)
 
 
-def _open(data: bytes, limits: PictureLimits) -> Image.Image:
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     """Reads the header only."""
     most = f"more than {limits.max_megapixels:g} million pixels"
     try:
@@ -247,14 +247,14 @@ def _orientation(image: Image.Image) -> int:
     return int(found) if found in _UPRIGHT else _UPRIGHT_ALREADY
 
 
-def _as_read_right(decoded: _Decoded, limits: PictureLimits) -> tuple[bytes, str]:
+def _as_read_right(decoded: _Decoded, limits: ImageLimits) -> tuple[bytes, str]:
     """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
     if decoded.format in _KEPT_FORMATS and decoded.one_frame and _tensorflow_agrees(decoded, limits):
         return decoded.data, _KEPT_FORMATS[decoded.format]
     return _encode_png(decoded.picture), "png"
 
 
-def _tensorflow_agrees(decoded: _Decoded, limits: PictureLimits) -> bool:
+def _tensorflow_agrees(decoded: _Decoded, limits: ImageLimits) -> bool:
     """Whether TensorFlow sees the same picture: exactly, or for lossy formats but for the decoder's rounding.
 
     What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count. Nor does one it
@@ -276,7 +276,7 @@ def _tensorflow_agrees(decoded: _Decoded, limits: PictureLimits) -> bool:
 
 
 @functools.cache
-def _graph(limits: PictureLimits) -> Callable[[bytes], Any]:
+def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
     """An image file, string scalar, to what the exported model would say against it, its orientation and its pixels."""
     import tensorflow as tf
 

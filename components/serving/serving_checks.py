@@ -20,7 +20,7 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import errors_of, example_of, first_line
 from core import signatures
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
 from trainer.export import checksums
 
@@ -101,7 +101,7 @@ class ServingChecks:
     model: RemoteModel
     images: Sequence[bytes]
     limits: ServerLimits
-    image_limits: PictureLimits
+    image_limits: ImageLimits
 
     def batch(self, most: int) -> list[bytes]:
         """Of the images `most`, or as many as a request may have, by their number or by their bytes."""

@@ -64,14 +64,14 @@ def drift(
     Args:
         splits: this run's.
         baseline: the last blessed model's data.
-        bounds: `label_drift` and `picture_drift`, distances; None allows any.
+        bounds: `label_drift` and `image_drift`, distances; None allows any.
         apart: features that are not looked at.
         paths: finds examples.
     """
     for feature in _features(splits, apart):
         if feature == LABEL and not _lists_all_classes(baseline):
             continue
-        name = "label_drift" if feature == LABEL else "picture_drift"
+        name = "label_drift" if feature == LABEL else "image_drift"
         bound = bounds.get(name)
         shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature))
         if bound is not None and shift is not None and shift.distance > bound:

@@ -1,34 +1,22 @@
-"""Where Apache Beam's steps run: a named engine and a few settings, turned into Beam's pipeline options.
+"""The settings `runtime.beam`: where Apache Beam's steps run, as a named engine and a few settings.
 
     runtime: {beam: {engine: flink, flink_master: "flink:8081", job_server_jar: …, image: …, parallelism: 4}}
 
-Two kinds of steps want different workers. Those that run TensorFlow graphs want few large ones, with one Python process
-each: a process holds the network once, shares it between its threads, and TensorFlow uses all cores from there. Those
-that read files or count want many small ones, with a Python process per core.
+`pipeline.runners.beam_engines` turns them into Beam's pipeline options.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any, ClassVar
 
 import cattrs
 
-from core.settings.training import require
-
-SMALL_STEPS = frozenset({"ImageExampleGen", "StatisticsGen"})
-"""Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
-
-SEND_NOTHING = "--sdk_container_image={}"
-"""Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
-that has any Beam option at all (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment."""
-
-_THIS_ENVIRONMENT = "workers-have-the-environment"
+from core.settings.checks import AtLeast1, Checked, Positive, nearest, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BeamEngine:
+class BeamEngine(Checked):
     """What all engines have.
 
     Attributes:
@@ -39,23 +27,6 @@ class BeamEngine:
     """The value of `runtime.beam.engine`."""
 
     options: tuple[str, ...] = ()
-
-    def options_for(self, component_id: str) -> list[str]:
-        """All of Beam's pipeline options for one component."""
-        own = self.small_step_options() if component_id in SMALL_STEPS else self.large_step_options()
-        return [*self.shared_options(), *own, *self.options]
-
-    def shared_options(self) -> list[str]:
-        """Those of all steps."""
-        return []
-
-    def small_step_options(self) -> list[str]:
-        """Those of steps that read and count."""
-        return []
-
-    def large_step_options(self) -> list[str]:
-        """Those of steps that run TensorFlow graphs."""
-        return []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,19 +45,7 @@ class LocalParallelEngine(BeamEngine):
 
     name = "local-parallel"
 
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        require(self.workers >= 1, "workers must be at least 1")
-
-    def shared_options(self) -> list[str]:  # noqa: D102
-        return ["--runner=DirectRunner", SEND_NOTHING.format(_THIS_ENVIRONMENT)]
-
-    def small_step_options(self) -> list[str]:  # noqa: D102
-        return ["--direct_running_mode=multi_processing", f"--direct_num_workers={self.workers}"]
-
-    def large_step_options(self) -> list[str]:  # noqa: D102
-        return ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+    workers: AtLeast1 = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,9 +67,10 @@ class PortableEngine(BeamEngine):
     job_endpoint: str | None = None
     image: str | None = None
     worker_pool: str | None = None
-    timeout_hours: float = 24.0
+    timeout_hours: Positive = 24.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.job_server_jar is None or self.job_endpoint is None,
             "job_server_jar starts a job server and job_endpoint names one that runs: give one of them",
@@ -119,31 +79,6 @@ class PortableEngine(BeamEngine):
             self.image is None or self.worker_pool is None,
             "image has Docker start the workers and worker_pool names workers that run: give one of them",
         )
-        require(self.timeout_hours > 0, f"timeout_hours is {self.timeout_hours}; it must be positive")
-
-    def shared_options(self) -> list[str]:  # noqa: D102
-        if self.job_endpoint:
-            runner = ["--runner=PortableRunner", f"--job_endpoint={self.job_endpoint}"]
-        else:
-            runner = self.own_runner()
-        if self.image:
-            where = ["--environment_type=DOCKER", f"--environment_config={self.image}"]
-        elif self.worker_pool:
-            where = ["--environment_type=EXTERNAL", f"--environment_config={self.worker_pool}"]
-        else:
-            where = ["--environment_type=LOOPBACK"]
-        timeout = f"--job_server_timeout={round(self.timeout_hours * 3600)}"
-        return [*runner, *where, timeout, SEND_NOTHING.format(self.image or _THIS_ENVIRONMENT)]
-
-    def own_runner(self) -> list[str]:
-        """The options of the runner that starts the job server itself."""
-        raise NotImplementedError
-
-    def small_step_options(self) -> list[str]:  # noqa: D102
-        return ["--sdk_worker_parallelism=0"]  # the runner's choice: a process per core
-
-    def large_step_options(self) -> list[str]:  # noqa: D102
-        return ["--sdk_worker_parallelism=1"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,28 +96,8 @@ class FlinkEngine(PortableEngine):
 
     flink_master: str = "[local]"
     flink_version: str = "1.16"
-    parallelism: int | None = None
-    tensorflow_parallelism: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for number in (self.parallelism, self.tensorflow_parallelism):
-            require(number is None or number >= 1, "parallelism and tensorflow_parallelism must be at least 1")
-
-    def own_runner(self) -> list[str]:  # noqa: D102
-        jar = [f"--flink_job_server_jar={self.job_server_jar}"] if self.job_server_jar else []
-        return [
-            "--runner=FlinkRunner",
-            f"--flink_master={self.flink_master}",
-            f"--flink_version={self.flink_version}",
-            *jar,
-        ]
-
-    def small_step_options(self) -> list[str]:  # noqa: D102
-        return [*super().small_step_options(), *_number("parallelism", self.parallelism)]
-
-    def large_step_options(self) -> list[str]:  # noqa: D102
-        return [*super().large_step_options(), *_number("parallelism", self.tensorflow_parallelism)]
+    parallelism: AtLeast1 | None = None
+    tensorflow_parallelism: AtLeast1 | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,10 +111,6 @@ class SparkEngine(PortableEngine):
     name = "spark"
 
     spark_master_url: str = "local[4]"
-
-    def own_runner(self) -> list[str]:  # noqa: D102
-        jar = [f"--spark_job_server_jar={self.job_server_jar}"] if self.job_server_jar else []
-        return ["--runner=SparkRunner", f"--spark_master_url={self.spark_master_url}", "--spark_version=3", *jar]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,42 +136,18 @@ class DataflowEngine(BeamEngine):
     image: str
     machine_type: str = "n1-standard-2"
     tensorflow_machine_type: str = "n1-highmem-4"
-    tensorflow_threads: int = 2
-    max_workers: int = 10
+    tensorflow_threads: AtLeast1 = 2
+    max_workers: AtLeast1 = 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.temp_location.startswith("gs://"),
             f"temp_location is {self.temp_location!r}; it is a folder of Google Cloud Storage, gs://bucket/folder",
         )
-        require(
-            self.tensorflow_threads >= 1 and self.max_workers >= 1,
-            "tensorflow_threads and max_workers must be at least 1",
-        )
-
-    def shared_options(self) -> list[str]:  # noqa: D102
-        return [
-            "--runner=DataflowRunner",
-            f"--project={self.project}",
-            f"--region={self.region}",
-            f"--temp_location={self.temp_location}",
-            SEND_NOTHING.format(self.image),
-            f"--max_num_workers={self.max_workers}",
-            "--experiments=use_runner_v2",
-        ]
-
-    def small_step_options(self) -> list[str]:  # noqa: D102
-        return [f"--worker_machine_type={self.machine_type}"]
-
-    def large_step_options(self) -> list[str]:  # noqa: D102
-        return [
-            f"--worker_machine_type={self.tensorflow_machine_type}",
-            "--experiments=no_use_multiple_sdk_containers",
-            f"--number_of_worker_harness_threads={self.tensorflow_threads}",
-        ]
 
 
-_ENGINES: dict[str, type[BeamEngine]] = {
+ENGINES: dict[str, type[BeamEngine]] = {
     engine.name: engine for engine in (LocalEngine, LocalParallelEngine, FlinkEngine, SparkEngine, DataflowEngine)
 }
 
@@ -281,18 +168,12 @@ def register(converter: cattrs.Converter) -> None:
                 f"expected an engine's name, its keys and values, or a list of Beam's options, found {value!r}"
             )
         name = value.get("engine", LocalEngine.name)
-        if name not in _ENGINES:
-            near = difflib.get_close_matches(str(name), _ENGINES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_ENGINES)}"
-            raise ValueError(f"there is no engine {name!r}; {hint}")
-        return converter.structure({k: v for k, v in value.items() if k != "engine"}, _ENGINES[name])
+        if name not in ENGINES:
+            raise ValueError(f"there is no engine {name!r}; {nearest(str(name), ENGINES)}")
+        return converter.structure({k: v for k, v in value.items() if k != "engine"}, ENGINES[name])
 
     def unstructure(engine: BeamEngine) -> dict[str, Any]:
         return {"engine": engine.name, **converter.unstructure(engine, type(engine))}
 
     converter.register_structure_hook_func(lambda kind: kind is BeamEngine, structure)
     converter.register_unstructure_hook_func(lambda kind: kind is BeamEngine, unstructure)
-
-
-def _number(option: str, value: int | None) -> list[str]:
-    return [f"--{option}={value}"] if value is not None else []

@@ -1,22 +1,30 @@
-"""The Trainer's config from plain values and back: strict, for YAML and for the JSON of `custom_config`."""
+"""Settings from plain values and back: strict, for YAML and for the JSON that components get."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from core.settings.training import FineTuneConfig, LearningRateConfig, TrainerConfig
+from core.settings.training import TrainerConfig
 
 T = TypeVar("T")
 
 
-def make_converter() -> cattrs.Converter:
-    """A strict converter between these classes and plain YAML/JSON values.
+def yaml_name(field: str) -> str:
+    """What a field of a class of settings is called in YAML."""
+    return "from" if field == "from_layer" else field
 
-    Unknown keys and wrong types are errors; nothing is coerced but int to float.
+
+def make_converter() -> cattrs.Converter:
+    """A strict converter between classes of settings and plain YAML/JSON values.
+
+    Unknown keys and wrong types are errors; nothing is coerced but int to float. A class that has a method
+    `from_shorthand` is also read from what is no mapping.
     """
     converter = cattrs.Converter(forbid_extra_keys=True)
 
@@ -38,45 +46,54 @@ def make_converter() -> cattrs.Converter:
             raise TypeError(f"expected a list of text, found {value!r}")
         return tuple(converter.structure(item, str) for item in value)
 
+    def span(value: Any, _: type) -> int | str:
+        if value == "latest" or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise TypeError(f"expected a whole number or latest, found {value!r}")
+
+    def section(cls: Any) -> Callable[[Any, Any], Any]:
+        structure = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **_renamed(cls))
+
+        def read(value: Any, _: type) -> Any:
+            if not isinstance(value, dict) and hasattr(cls, "from_shorthand"):
+                value = cls.from_shorthand(value)
+            if not isinstance(value, dict):
+                raise TypeError
+            return structure(value, cls)
+
+        return read
+
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], texts)
-
-    renamed = override(rename="from")
-    converter.register_structure_hook(
-        FineTuneConfig,
-        make_dict_structure_fn(FineTuneConfig, converter, _cattrs_forbid_extra_keys=True, from_layer=renamed),
+    converter.register_structure_hook_func(lambda kind: kind == int | Literal["latest"], span)
+    converter.register_structure_hook_factory(dataclasses.is_dataclass, section)
+    converter.register_unstructure_hook_factory(
+        dataclasses.is_dataclass, lambda cls: make_dict_unstructure_fn(cls, converter, **_renamed(cls))
     )
-    converter.register_unstructure_hook(
-        FineTuneConfig, make_dict_unstructure_fn(FineTuneConfig, converter, from_layer=renamed)
-    )
-
-    structure_schedule = make_dict_structure_fn(LearningRateConfig, converter, _cattrs_forbid_extra_keys=True)
-
-    def learning_rate(value: Any, _: type) -> LearningRateConfig:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return LearningRateConfig(values=(float(value),))
-        if not isinstance(value, dict):
-            raise TypeError(f"expected a number, or boundaries and values, found {value!r}")
-        return structure_schedule(value, LearningRateConfig)
-
-    converter.register_structure_hook(LearningRateConfig, learning_rate)
     return converter
 
 
-def to_dict(config: TrainerConfig) -> dict[str, Any]:
-    """The config as plain values, for JSON."""
-    return make_converter().unstructure(config)
+def _renamed(cls: Any) -> dict[str, Any]:
+    return {f.name: override(rename=yaml_name(f.name)) for f in dataclasses.fields(cls) if f.name != yaml_name(f.name)}
+
+
+_CONVERTER = make_converter()
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """A settings dataclass as plain values."""
+    return _CONVERTER.unstructure(value)
 
 
 def from_dict(values: dict[str, Any]) -> TrainerConfig:
-    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
-    return make_converter().structure(values, TrainerConfig)
+    """The Trainer's config from `to_dict`'s values. Raises what cattrs raises where they do not fit."""
+    return _CONVERTER.structure(values, TrainerConfig)
 
 
 def to_json(value: Any) -> str:
     """A settings dataclass as JSON, for a component's parameter: equal values give equal text."""
-    return json.dumps(make_converter().unstructure(value), sort_keys=True)
+    return json.dumps(to_dict(value), sort_keys=True)
 
 
 def from_json(text: str, cls: type[T]) -> T:
     """The inverse of `to_json`. Raises what cattrs raises where the text does not fit."""
-    return make_converter().structure(json.loads(text), cls)
+    return _CONVERTER.structure(json.loads(text), cls)

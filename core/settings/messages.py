@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
+import re
 import typing
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
+from core.settings.checks import is_union, nearest
+from core.settings.converter import yaml_name
 
-def explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
+
+def explain(error: BaseException, path: str, cls: Any) -> Iterator[str]:
     """A line for every mistake under `error`, with the path of the setting, in the user's words.
 
     Args:
@@ -22,8 +25,7 @@ def explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
     if isinstance(error, ForbiddenExtraKeysError):
         for key in sorted(map(str, error.extra_fields)):
             known = sorted(_keys(error.cl))
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {_join(path, near[0])}?" if near else f"known here: {', '.join(known)}"
+            hint = nearest(key, known, _join(path, ""), "known here:")
             yield f"{_join(path, key)}: there is no such setting; {hint}"
     elif isinstance(error, ClassValidationError):
         with_notes, without = error.group_exceptions()
@@ -42,35 +44,27 @@ def explain(error: BaseException, path: str, cls: Any) -> typing.Iterator[str]:
             yield from explain(inner, path, cls)
     elif isinstance(error, KeyError):
         yield f"{_join(path, yaml_name(str(error.args[0])))}: missing; this setting has no default"
-    elif isinstance(error, TypeError) and str(error).startswith("expected "):
-        yield f"{path}: {error}"
     elif isinstance(error, TypeError):
-        yield f"{path or 'settings'}: expected {_describe(cls)}"
-    else:
         text = str(error)
-        choices = _choices(cls)
-        if choices and "literal" in text.lower():
-            yield f"{path}: expected one of {', '.join(map(str, choices))}, found {text.split(' not in ')[0]!r}"
-        else:
-            yield f"{path or 'settings'}: {text}"
+        yield f"{path or 'settings'}: {text if text.startswith('expected ') else f'expected {_describe(cls)}'}"
+    elif (choices := _choices(cls)) and "literal" in str(error).lower():
+        found = str(error).split(" not in ")[0]
+        yield f"{path}: expected one of {', '.join(map(str, choices))}, found {found!r}"
+    else:
+        for line in str(error).split("\n"):
+            of_key = re.match(r"(\w+) is ", line)
+            yield _join(path, line) if of_key and of_key[1] in _keys(cls) else f"{path or 'settings'}: {line}"
 
 
 def _choices(cls: Any) -> list[Any]:
     """The values of a Literal, or of the Literals in a Union."""
     if typing.get_origin(cls) is Literal:
         return list(typing.get_args(cls))
-    if typing.get_origin(cls) in (typing.Union, types.UnionType):
-        return [choice for arg in typing.get_args(cls) for choice in _choices(arg)]
-    return []
+    return [choice for arg in typing.get_args(cls) for choice in _choices(arg)] if is_union(cls) else []
 
 
 def _keys(cls: Any) -> list[str]:
-    return [yaml_name(f.name) for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
-
-
-def yaml_name(field: str) -> str:
-    """What a field of a class of settings is called in YAML."""
-    return "from" if field == "from_layer" else field
+    return [yaml_name(f.name) for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
 
 
 def _join(path: str, key: str) -> str:
@@ -80,8 +74,10 @@ def _join(path: str, key: str) -> str:
 def _describe(cls: Any) -> str:
     """The type of a setting in words."""
     origin, args = typing.get_origin(cls), typing.get_args(cls)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
+    if origin is Annotated:
+        return _describe(args[0])
+    if is_union(cls):
+        return " or ".join("null" if arg is type(None) else _describe(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
     if origin in (tuple, list):

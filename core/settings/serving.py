@@ -1,24 +1,24 @@
-"""The settings `serving`: what the serving check demands of a model, and what a model server takes."""
+"""The settings `serving`: what the exported model must show before it is pushed, and what a model server takes."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from core.settings.training import require
+from msgspec import Meta
 
-_MAX_MESSAGE_MB = 1024  # a message of protobuf ends at 2 GB
+from core.settings.checks import AtLeast1, Checked, Positive, require
+
 _AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerLimits:
+class ServerLimits(Checked):
     """Limits of one server; it refuses requests beyond them, and keeps serving.
 
     Attributes:
-        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024. (gRPC's own
-            default is 4, TensorFlow Serving has none.)
+        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
+            protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
         max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
         request_seconds: a request that has waited and computed for this long is canceled.
         concurrent: requests that are computed at the same time.
@@ -27,21 +27,13 @@ class ServerLimits:
         drain_seconds: after a signal to stop, the time that running requests have to finish.
     """
 
-    max_message_mb: int = 64
-    max_batch: int = 64
-    request_seconds: float = 60.0
-    concurrent: int = 2
-    waiting: int = 16
-    poll_seconds: float = 1.0
-    drain_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            require(0 < value < math.inf, f"{name} is {value}; it must be a positive, finite number")
-        require(
-            self.max_message_mb <= _MAX_MESSAGE_MB,
-            f"max_message_mb is {self.max_message_mb}; it must be at most {_MAX_MESSAGE_MB}",
-        )
+    max_message_mb: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_batch: AtLeast1 = 64
+    request_seconds: Positive = 60.0
+    concurrent: AtLeast1 = 2
+    waiting: AtLeast1 = 16
+    poll_seconds: Positive = 1.0
+    drain_seconds: Positive = 10.0
 
     @property
     def image_bytes(self) -> int:
@@ -55,7 +47,7 @@ class ServerLimits:
 
 
 @dataclasses.dataclass(frozen=True)
-class InfraValidatorSettings:
+class InfraValidatorSettings(Checked):
     """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
 
     Attributes:
@@ -71,16 +63,13 @@ class InfraValidatorSettings:
     tag: str = "2.15.1"
     platform: Literal["docker", "kubernetes"] = "docker"
     service_account: str | None = None
-    tries: int = 3
-    requests: int = 5
-
-    def __post_init__(self) -> None:
-        require(self.tries >= 1 and self.requests >= 1, "tries and requests must be at least 1")
+    tries: AtLeast1 = 3
+    requests: AtLeast1 = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingSettings:
-    """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
+class ServingSettings(Checked):
+    """What the serving check demands of the exported model, null demanding nothing; and the limits of `serve`.
 
     Attributes:
         max_median_latency_ms: of requests with one image, in milliseconds.
@@ -88,28 +77,23 @@ class ServingSettings:
         max_load_seconds: from the start of loading to the first request.
         max_memory_mb: of the serving process after good requests, TensorFlow included.
         timeout_seconds: after this long the serving process counts as hung.
-        server: what `serve` may be asked for.
+        server: the limits of `serve`, and of the server that the serving check asks.
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
             which knows neither latency nor memory.
         infra_validator: how that one starts the container.
     """
 
-    max_median_latency_ms: float | None = None
-    max_latency_ms: float | None = None
-    max_load_seconds: float | None = None
-    max_memory_mb: float | None = None
-    timeout_seconds: int = 300
+    max_median_latency_ms: Positive | None = None
+    max_latency_ms: Positive | None = None
+    max_load_seconds: Positive | None = None
+    max_memory_mb: Positive | None = None
+    timeout_seconds: AtLeast1 = 300
     server: ServerLimits = ServerLimits()
     validator: Literal["serving_check", "infra_validator"] = "serving_check"
     infra_validator: InfraValidatorSettings = InfraValidatorSettings()
 
     def __post_init__(self) -> None:
-        require(self.timeout_seconds > 0, "timeout_seconds must be positive")
-        for name in ("max_median_latency_ms", "max_latency_ms", "max_load_seconds", "max_memory_mb"):
-            most = getattr(self, name)
-            require(
-                most is None or 0 < most < math.inf, f"{name} is {most}; it must be a positive, finite number, or null"
-            )
+        super().__post_init__()
         require(
             self.validator == "serving_check"
             or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Literal
 
-from core.settings.training import BackboneConfig, HeadConfig, require
+from core.settings.backbone import Block
+from core.settings.checks import AtLeast1, Checked, FractionBelow1, NotNegative, Positive, require
 
 
 @dataclasses.dataclass(frozen=True)
-class TunerConfig:
+class TunerConfig(Checked):
     """What the search for better settings tries: every list holds the values that one setting may take.
 
     Attributes:
@@ -21,27 +21,21 @@ class TunerConfig:
         dropout: of `head.dropout`.
         l2: of `head.l2`.
         learning_rate: the rate a schedule starts with; the rest of the schedule keeps its proportions.
-        output: of `backbone.output`, for a base that is frozen whole; empty: not searched.
+        output: of `backbone.output`, for a base that is entirely frozen; empty: not searched.
     """
 
-    trials: int = 20
+    trials: AtLeast1 = 20
     algorithm: Literal["bayesian", "random"] = "bayesian"
-    steps: int | None = None
-    hidden_units: tuple[tuple[int, ...], ...] = ((), (256,), (1024,))
-    dropout: tuple[float, ...] = (0.0, 0.2, 0.5)
-    l2: tuple[float, ...] = (0.0, 0.001, 0.03, 0.3)
-    learning_rate: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
-    output: tuple[str, ...] = ()
+    steps: AtLeast1 | None = None
+    hidden_units: tuple[tuple[AtLeast1, ...], ...] = ((), (256,), (1024,))
+    dropout: tuple[FractionBelow1, ...] = (0.0, 0.2, 0.5)
+    l2: tuple[NotNegative, ...] = (0.0, 0.001, 0.03, 0.3)
+    learning_rate: tuple[Positive, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    output: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.trials > 0, "trials must be positive")
-        require(self.steps is None or self.steps > 0, "steps must be positive or null")
+        super().__post_init__()
         for name in ("hidden_units", "dropout", "l2", "learning_rate"):
             values = getattr(self, name)
             require(len(values) > 0, f"{name} must name at least one value")
             require(len(set(values)) == len(values), f"{name} names a value twice")
-        require(all(rate > 0 for rate in self.learning_rate), "learning_rate must hold positive numbers")
-        for units, dropout, l2 in itertools.product(self.hidden_units, self.dropout, self.l2):
-            HeadConfig(hidden_units=units, dropout=dropout, l2=l2)
-        for output in self.output:
-            BackboneConfig(output=output)

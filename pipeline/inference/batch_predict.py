@@ -20,7 +20,7 @@ from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
 from core import image_limits
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
 from pipeline.inference import records
 from pipeline.inference.classifier import BATCH_SIZE, ImageFile, check_positive, classify, find_model, load, read
@@ -163,7 +163,7 @@ def _absolute(folder: str) -> str:
     return folder if is_remote(folder) else str(Path(folder).resolve())
 
 
-def _read(file: bytes, folder: str, root: str, limits: PictureLimits) -> ImageFile:
+def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> ImageFile:
     location = os.fsdecode(file)
     inside = os.path.relpath(location, root)
     return read(location, limits, f"{folder}/{inside}" if is_remote(folder) else str(Path(folder) / inside))

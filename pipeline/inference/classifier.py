@@ -18,7 +18,7 @@ from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
 from core import signatures
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
 
 BATCH_SIZE = 32
@@ -42,7 +42,7 @@ class ImageFile(NamedTuple):
     error: str = ""
 
 
-def read(location: str, limits: PictureLimits, shown: str | None = None) -> ImageFile:
+def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:
     """Reads one file as ingestion does, and converts it likewise: what the model cannot decode becomes a PNG.
 
     Args:
@@ -58,7 +58,7 @@ def read(location: str, limits: PictureLimits, shown: str | None = None) -> Imag
         return ImageFile(path, b"", error.reason)
 
 
-def _read_remote(url: str, limits: PictureLimits) -> bytes:
+def _read_remote(url: str, limits: ImageLimits) -> bytes:
     try:
         with open_remote(url) as file:
             return file.read(limits.file_bytes + 1)

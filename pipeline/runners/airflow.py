@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import atomic_io
+from core import settings as pipeline_settings
 from core.errors import input_error_behind, message_of
-from core.settings import loading as pipeline_settings
-from core.settings.loading import Settings
+from core.settings import Settings
 from pipeline import data_source
 from pipeline.runs import history, outcome, push_directory
 from pipeline.runs.run_dir import ARTIFACTS, check_pushed, home_of, push_folder, push_nonce
@@ -107,7 +107,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     """Builds the DAG; what it needs from elsewhere is looked up when a task runs.
 
     Args:
-        settings: as plain values, `core.settings.loading.to_dict`.
+        settings: as plain values, `core.settings.to_dict`.
         schema: the reviewed schema, in protobuf's text format.
         home: the pipeline's folder.
         images: the data folder, unless a run is given another.

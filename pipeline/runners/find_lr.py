@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from core import atomic_io
 from core.errors import InputError
 from core.rules import features_cut
-from core.settings.loading import Settings
+from core.settings import Settings
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs
 from trainer.training import lr_finder

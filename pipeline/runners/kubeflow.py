@@ -35,13 +35,13 @@ from tfx.orchestration.pipeline import Pipeline
 
 from components import vertex_gate
 from core.errors import InputError
-from core.settings.beam import SEND_NOTHING
-from core.settings.loading import Settings
-from core.settings.runtime import KubeflowSettings, ResourceSettings
+from core.settings import Settings
+from core.settings.kubeflow import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
 from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, train_args
 from pipeline.pipeline import create_pipeline
+from pipeline.runners.beam_engines import SEND_NOTHING
 
 Target = Literal["cluster", "vertex"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from core import atomic_io
 from core.errors import InputError, input_error_behind, message_of
+from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
-from core.settings.loading import Settings, to_dict
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import Console, StageLine, StageLines
 from pipeline.runs import history, push_directory

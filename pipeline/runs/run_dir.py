@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import InputError
-from core.settings.loading import Settings
+from core.settings import Settings
 from pipeline.runs import push_directory
 from pipeline.runs.outcome import Outcome
 

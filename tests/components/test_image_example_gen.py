@@ -30,7 +30,7 @@ from components.ingestion.image_splits import Duplicates
 from components.ingestion.ingest_record import read_counts, read_duplicates, read_rejects
 from core import progress
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from tests.components.conftest import detailed, encoded, picture
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
@@ -366,7 +366,7 @@ def test_limits_are_those_of_the_settings(image_folder: Folders, ingest: Callabl
     (folder / "dog" / "large.png").write_bytes(encoded(picture(77, 60, 40)))
     (folder / "cat" / "long.bmp").write_bytes(encoded(picture(78), "BMP") + bytes(20_000))
 
-    found = ingest(folder, limits=PictureLimits(max_file_mb=0.01, max_megapixels=0.002))
+    found = ingest(folder, limits=ImageLimits(max_file_mb=0.01, max_megapixels=0.002))
 
     assert found.rejects == [
         {
@@ -412,4 +412,4 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_
     assert [run(), run()] == [3, 3]
     counts = [json.loads(path.read_text()) for path in tmp_path.glob("root/*/rejects/*/counts.json")]
     assert sorted(sum(count["classes"]["dog"].values()) for count in counts) == [2, 3, 4]
-    assert run(limits=PictureLimits(max_megapixels=1)) == 4
+    assert run(limits=ImageLimits(max_megapixels=1)) == 4

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorflow import keras
 
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.training import (
     BackboneConfig,
     FineTuneConfig,
@@ -151,7 +151,7 @@ def train(
 def frozen_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
     out = tmp_path_factory.mktemp("frozen")
-    train(dataclasses.replace(settings(), limits=PictureLimits(max_megapixels=1)), backbone.POOLED, out)
+    train(dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1)), backbone.POOLED, out)
     return out
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from core import atomic_io, image_limits, signatures
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from trainer import preprocessing
 from trainer.export import checksums
 from trainer.images import tolerant_decoding
@@ -31,7 +31,7 @@ def export_model(
     backbone_directory: str,
     transform_directory: str,
     destination: str,
-    limits: PictureLimits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> None:
     """Writes the SavedModel, with nothing else beside it, and all of it or none.
 
@@ -65,7 +65,7 @@ def export_model(
 
 
 def serving_input_receiver_fn(
-    transform_directory: str, limits: PictureLimits = DEFAULT_LIMITS
+    transform_directory: str, limits: ImageLimits = DEFAULT_LIMITS
 ) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
     """Makes what receives requests: tf.Examples, or in their place the encoded images parsed from them."""
 

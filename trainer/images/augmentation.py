@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from core.settings.training import AugmentationConfig
+from core.settings.augmentation import AugmentationConfig
 
 _DRAWS = 10
 """Random numbers an image; each transform has its own, so that turning one on leaves what the others do."""
@@ -36,8 +36,8 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> 
         images = tf.where(draws[:, 0, None, None, None] < 0.5, tf.reverse(images, [2]), images)
     if config.crop:
         images = _crop(images, config.crop, draws[:, 1:4])
-    if config.colour:
-        gains = 1.0 + config.colour * _symmetric(draws[:, 4:7])
+    if config.color:
+        gains = 1.0 + config.color * _symmetric(draws[:, 4:7])
         images = (images + 1.0) * gains[:, None, None, :] - 1.0
     if config.brightness:  # of the range, which is 2
         images += 2.0 * config.brightness * _symmetric(draws[:, 7])[:, None, None, None]

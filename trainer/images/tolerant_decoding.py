@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from core.image_limits import DEFAULT_LIMITS, MAX_GIF_BYTES, MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, MAX_GIF_BYTES, MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
 EMPTY = "the image is empty"
 TOO_LARGE = "the image has too many bytes"
@@ -26,7 +26,7 @@ _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
 
 
-def too_many_pixels(limits: PictureLimits) -> str:
+def too_many_pixels(limits: ImageLimits) -> str:
     """The reason of a picture with more pixels than that."""
     return f"the image has more than {limits.max_megapixels:g} million pixels"
 
@@ -35,7 +35,7 @@ def decode(
     encoded: tf.Tensor,
     image_size: int,
     transform: Callable[[tf.Tensor], tf.Tensor],
-    limits: PictureLimits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Applies `transform` to every picture it can read.
 
@@ -68,7 +68,7 @@ def decode(
     return images, tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), positions[:, None], errors)[:-1]
 
 
-def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
+def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds in a file what must not reach a decoder, without decoding.
 
     Args:
@@ -101,19 +101,19 @@ def inspect(file: tf.Tensor, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[tf
     )
 
 
-def _too_many(width: tf.Tensor, height: tf.Tensor, limits: PictureLimits) -> dict[str, tf.Tensor]:
+def _too_many(width: tf.Tensor, height: tf.Tensor, limits: ImageLimits) -> dict[str, tf.Tensor]:
     """Of 32-bit numbers, whose product fits into 64 bits, or turns negative."""
     pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
     return {too_many_pixels(limits): (pixels > limits.pixels) | (pixels < 0)}
 
 
-def _jpeg_problem(file: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+def _jpeg_problem(file: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(file)
     scans = _occurrences(file, b"\xff\xda\x00")  # start of scan, whose header is shorter than 256 bytes
     return _first_of({**_too_many(shape[1], shape[0], limits), TOO_MANY_PARTS: scans > MAX_JPEG_SCANS})
 
 
-def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     """TensorFlow takes the numbers of a palette's colours for grey, which they are only if the palette says so."""
 
     def number(place: int) -> tf.Tensor:
@@ -126,14 +126,14 @@ def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.
     return _first_of({**_too_many(width, height, limits), PALETTE: coloured})
 
 
-def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
+def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     powers = tf.constant([2**24, 2**16, 2**8, 1], tf.int64)
     width, height = (tf.reduce_sum(tf.cast(head[i : i + 4], tf.int64) * powers) for i in (16, 20))
     texts = tf.add_n([_occurrences(file, kind) for kind in (b"zTXt", b"iTXt", b"iCCP")])
     return _first_of({**_too_many(width, height, limits), TOO_MANY_PARTS: texts > MAX_PNG_TEXTS})
 
 
-def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
+def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a GIF off behind its first frame: giflib would decode, and hold, all of them (GIF89a specification, 15-27).
 
     Data come in blocks that begin with their length, and end with one of length 0. Where the chain of blocks ends that

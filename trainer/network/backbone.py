@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from core import atomic_io, inception_v3
-from core.settings.training import BLOCKS, BackboneConfig
+from core.settings.backbone import BLOCKS, BackboneConfig
 from trainer.training import checkpoints
 from trainer.weights import sources as weights
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from core import inception_v3
 from core.errors import InputError
-from core.settings.training import BackboneConfig
+from core.settings.backbone import BackboneConfig
 from trainer.weights import download
 from trainer.weights.h5 import Arrays, read_h5
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from components.ingestion import image_statistics, near_duplicates
 from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image
-from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, PictureLimits
+from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 from tests.components.conftest import detailed, encoded, picture
 from tests.conftest import ROOT
 from tests.trainer.images import bad_images
@@ -170,10 +170,10 @@ def test_limits_can_be_lowered_and_raised() -> None:
     data = encoded(Image.new("1", (9000, 9000)))
     image = encoded(PHOTO)
 
-    assert read_image(data, PictureLimits(max_megapixels=81)).width == 9000
+    assert read_image(data, ImageLimits(max_megapixels=81)).width == 9000
     for limits, words in (
-        (PictureLimits(max_megapixels=0.001), "limits: 40 x 30 is more than 0.001 million pixels"),
-        (PictureLimits(max_file_mb=0.001), "limits: more than 0.001 MB"),
+        (ImageLimits(max_megapixels=0.001), "limits: 40 x 30 is more than 0.001 million pixels"),
+        (ImageLimits(max_file_mb=0.001), "limits: more than 0.001 MB"),
     ):
         with pytest.raises(RejectedError, match=words):
             read_image(image, limits)
@@ -181,7 +181,7 @@ def test_limits_can_be_lowered_and_raised() -> None:
 
 def test_what_is_read_is_within_what_the_model_takes() -> None:
     """Noise, of which PNG makes the most bytes."""
-    limits = PictureLimits(max_file_mb=0.05, max_megapixels=0.04)
+    limits = ImageLimits(max_file_mb=0.05, max_megapixels=0.04)
     noise = Image.effect_noise((200, 200), 100)
     data = encoded(Image.merge("RGB", [noise] * 3), "WEBP", quality=1)
 
@@ -497,6 +497,6 @@ def test_a_tiff_may_have_fewer_rows_than_its_strip_or_tile_and_no_tag_twice() ->
 def test_an_avif_may_have_the_pixels_allowed_and_no_more(kind: dict[str, object]) -> None:
     data = encoded(PHOTO.convert("RGBA"), "AVIF", **kind)
 
-    assert read_image(data, PictureLimits(max_megapixels=0.0012)).width == 40
+    assert read_image(data, ImageLimits(max_megapixels=0.0012)).width == 40
     with pytest.raises(RejectedError, match="limits: 40 x 30, as its AV1 data say, is more than"):
-        read_image(data, PictureLimits(max_megapixels=0.00119))
+        read_image(data, ImageLimits(max_megapixels=0.00119))

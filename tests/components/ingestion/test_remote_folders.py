@@ -12,7 +12,7 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
 from core.errors import InputError
-from core.image_limits import DEFAULT_LIMITS, PictureLimits
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from tests.components.conftest import encoded, picture
 from tests.components.ingestion.test_image_records import example, write
 
@@ -104,7 +104,7 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
 def test_no_more_is_read_of_a_file_than_the_limit_needs(store: tuple[str, Put]) -> None:
     url, put = store
     put({"set/cat/1.png": bytes(100_000)})
-    limits = PictureLimits(max_file_mb=0.01)
+    limits = ImageLimits(max_file_mb=0.01)
     assert len(read_file(f"{url}/set", "cat/1.png", limits)) == limits.file_bytes + 1
 
 

@@ -6,7 +6,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from components.validation.data_drift import balance, class_changes, drift, largest_shift, skew
 from components.validation.data_problems import SplitFindings
 
-BOUNDS = {"label_drift": 0.3, "picture_drift": 0.2}
+BOUNDS = {"label_drift": 0.3, "image_drift": 0.2}
 
 
 def split(name: str, **features: dict[str, int]) -> SplitFindings:
@@ -54,9 +54,9 @@ def test_drift_of_labels_and_of_pictures_is_told_with_its_images() -> None:
         "label drifted since the last blessed model's data: 'dog' was 50.0% of the images and is 11.1% (distance 0.39; "
         "data.bounds.label_drift allows 0.3); such images: label-dog-train+test.png",
         "light drifted since the last blessed model's data: 'dark' was 12.5% of the images and is 56.2% (distance "
-        "0.44; data.bounds.picture_drift allows 0.2); such images: slice/light-dark-train+test.png",
+        "0.44; data.bounds.image_drift allows 0.2); such images: slice/light-dark-train+test.png",
     ]
-    assert list(drift(now, before, {"label_drift": 0.4, "picture_drift": None}, [], paths)) == []
+    assert list(drift(now, before, {"label_drift": 0.4, "image_drift": None}, [], paths)) == []
     assert list(drift(before, before, BOUNDS, [], paths)) == []
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings import converter, loading
 from core.settings.data import DataBounds, DataSettings
 from tests.conftest import ROOT
@@ -62,9 +62,9 @@ def test_a_search_needs_what_its_trials_can_share():
 
 def test_the_limits_of_pictures_reach_the_exported_model():
     loaded = loading.load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
-    assert loaded.trainer.limits == PictureLimits(1.5, 20)
+    assert loaded.trainer.limits == ImageLimits(1.5, 20)
     assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
-    assert loading.load(DIGITS).trainer.limits == PictureLimits(64, 64)
+    assert loading.load(DIGITS).trainer.limits == ImageLimits(64, 64)
 
 
 def test_settings_cannot_be_changed():

@@ -14,7 +14,7 @@ CARD = {
     "intended_use": "Counting *cats*\nin shelters",
     "limits": ["no kittens | none", "daylight only"],
     "owner": "Zoë <zoe@example.org>",
-    "licence": None,
+    "license": None,
 }
 
 
@@ -40,7 +40,7 @@ def test_it_tells_what_people_have_to_say(card: str) -> None:
     assert "\n## Intended use\n\nCounting \\*cats\\* in shelters\n" in card
     assert "\n- no kittens \\| none\n- daylight only\n" in card
     assert "| owner | Zoë \\<zoe@example.org\\> |" in card
-    assert "| licence | not given (setting card.licence) |" in card
+    assert "| license | not given (setting card.license) |" in card
 
 
 def test_it_tells_how_to_make_the_model_again(card: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from core import image_limits
-from core.image_limits import PictureLimits
+from core.image_limits import ImageLimits
 from core.settings.training import HeadConfig
 from tests.trainer import training_data
 from tests.trainer.images import bad_images
@@ -70,7 +70,7 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
     directory = frozen_run / "Format-Serving"
     assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
         "assets.extra/SHA256SUMS",
-        "assets.extra/picture_limits.json",
+        "assets.extra/image_limits.json",
         "assets/classes.txt",
         "saved_model.pb",
         "variables/variables.data-00000-of-00001",
@@ -128,7 +128,7 @@ def test_the_limit_of_the_settings_is_that_of_the_model(served: Served, frozen_r
     answer = served.ask("serving_images", [within, over])
 
     assert answer["error"].tolist() == [b"", b"the image has more than 1 million pixels"]
-    assert image_limits.read(str(frozen_run / "Format-Serving")) == PictureLimits(max_megapixels=1)
+    assert image_limits.read(str(frozen_run / "Format-Serving")) == ImageLimits(max_megapixels=1)
 
 
 def test_classification_gives_the_probabilities_as_scores(served: Served) -> None:

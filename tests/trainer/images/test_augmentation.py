@@ -46,7 +46,7 @@ def test_crop_shows_a_part_of_the_image_at_most_that_much_smaller() -> None:
 
 def test_colour_multiplies_each_channel_by_its_own_factor() -> None:
     dim = IMAGES * 0.25 - 0.5  # so that nothing reaches white
-    gains = (varied(dim, colour=0.2) + 1) / (dim + 1)
+    gains = (varied(dim, color=0.2) + 1) / (dim + 1)
     assert np.ptp(gains, axis=(1, 2)).max() < 1e-4
     gains = gains[:, 0, 0]
     assert (np.abs(gains - 1) <= 0.2 + 1e-5).all()
@@ -76,13 +76,13 @@ def test_cutout_greys_one_square_of_at_most_that_size() -> None:
 
 
 def test_pixels_stay_in_range() -> None:
-    found = varied(flip=True, crop=0.3, colour=0.5, brightness=0.5, cutout=0.3)
+    found = varied(flip=True, crop=0.3, color=0.5, brightness=0.5, cutout=0.3)
     assert found.shape == IMAGES.shape and found.dtype == np.float32
     assert found.min() == -1 and found.max() == 1
 
 
 def test_a_variant_follows_from_its_seed_alone() -> None:
-    config = {"flip": True, "crop": 0.3, "colour": 0.2, "brightness": 0.2, "cutout": 0.2}
+    config = {"flip": True, "crop": 0.3, "color": 0.2, "brightness": 0.2, "cutout": 0.2}
     whole = varied(**config)
     np.testing.assert_array_equal(varied(IMAGES[5:9], SEEDS[5:9], **config), whole[5:9])
     assert not np.isclose(varied(seeds=SEEDS + np.array([1, 0]), **config), whole).all((1, 2, 3)).any()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from core.image_limits import MAX_GIF_BYTES, PictureLimits
+from core.image_limits import MAX_GIF_BYTES, ImageLimits
 from tests.trainer.images import bad_images
 from tests.trainer.images.bad_images import encoded, png
 from trainer.images import decoding, tolerant_decoding
@@ -125,7 +125,7 @@ def test_a_bad_picture_gets_its_reason_and_spoils_no_other(name: str, decode: De
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
 def test_a_lowered_limit_of_pixels_holds_for_every_format(kind: str) -> None:
-    least = PictureLimits(max_megapixels=0.0015)
+    least = ImageLimits(max_megapixels=0.0015)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         files = tf.constant([encoded(kind, seed=1), encoded(kind, seed=1, side=38)])  # 1600 and 1444 pixels
         outputs = tolerant_decoding.decode(files, SIZE, lambda file: decoding.decode(file, SIZE), least)
@@ -136,7 +136,7 @@ def test_a_lowered_limit_of_pixels_holds_for_every_format(kind: str) -> None:
 
 
 def test_files_over_the_limit_of_bytes_are_not_decoded() -> None:
-    least = PictureLimits(max_file_mb=0.1, max_megapixels=0.01)
+    least = ImageLimits(max_file_mb=0.1, max_megapixels=0.01)
     long = GOOD[2] + bytes(least.encoded_bytes - len(GOOD[2]))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         files = tf.constant([GOOD[2], long, long + b"0"])

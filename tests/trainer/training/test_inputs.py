@@ -112,7 +112,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         inputs.find([f"{tmp_path}/Split-train/*"], "")
 
 
-AUGMENTED = AugmentationConfig(flip=True, crop=0.2, colour=0.1, brightness=0.1, cutout=0.2)
+AUGMENTED = AugmentationConfig(flip=True, crop=0.2, color=0.1, brightness=0.1, cutout=0.2)
 
 
 def test_live_training_images_are_varied_anew_in_every_epoch_and_reproducibly(

@@ -1,0 +1,31 @@
+"""What is generated from our classes: the JSON Schemas of files that people and programs read, and docs/settings.md.
+
+`python -m core.schemas` writes them anew; a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from core import atomic_io
+from core.artifacts.base import JsonFile
+from core.artifacts.verdict import VERDICT
+from core.settings import reference, schema
+
+FILES: tuple[JsonFile, ...] = (VERDICT,)
+"""The JSON files whose schema is published as `schemas/<name>.schema.json`."""
+
+
+def generated() -> Mapping[str, str]:
+    """All generated files: path in the project -> content."""
+    schemas = {"settings": schema.schema(), **{Path(file.name).stem: file.schema() for file in FILES}}
+    texts = {f"schemas/{name}.schema.json": json.dumps(one, indent=1) + "\n" for name, one in schemas.items()}
+    return {"docs/settings.md": reference.reference(), **texts}
+
+
+if __name__ == "__main__":
+    root = Path(__file__).resolve().parent.parent
+    for path, text in generated().items():
+        atomic_io.write_text(root / path, text)

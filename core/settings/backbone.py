@@ -1,0 +1,35 @@
+"""The settings `backbone`: the pre-trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from core.settings.checks import Checked
+
+BLOCKS = tuple(f"mixed{i}" for i in range(11))
+"""The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
+
+MIN_IMAGE_SIZE = 75
+"""Pixels; InceptionV3 without its top refuses smaller images."""
+
+Block = Annotated[str, Meta(extra_json_schema={"enum": list(BLOCKS)})]
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig(Checked):
+    """The pre-trained network.
+
+    Attributes:
+        weights: `imagenet`, `random`, or the path or TF-Hub handle of any of what docs/fine-tuning.md lists.
+        if_unreachable: what to do when `imagenet` or a TF-Hub handle can be neither downloaded nor found in its cache.
+        image_size: side of the square the images are resized to, in pixels; InceptionV3 needs at least 75.
+        output: the block whose pooled output the head sees.
+    """
+
+    weights: str = "imagenet"
+    if_unreachable: Literal["error", "random"] = "error"
+    image_size: Annotated[int, Meta(ge=MIN_IMAGE_SIZE)] = 299
+    output: Block = "mixed10"

@@ -1,0 +1,20 @@
+"""The settings `push`: where blessed models go."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from core.settings.checks import AtLeast1, Checked
+
+
+@dataclasses.dataclass(frozen=True)
+class PushSettings(Checked):
+    """Where blessed models go, and how many versions stay there.
+
+    Attributes:
+        directory: where a folder per version is written; a relative path lies in `<ROOT>/<name>/`.
+        keep: versions that stay; the oldest beyond that are deleted.
+    """
+
+    directory: str = "serving/"
+    keep: AtLeast1 = 5

@@ -1,0 +1,98 @@
+"""All settings of one pipeline, and what must hold between their sections."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from core import rules
+from core.settings.airflow import AirflowSettings
+from core.settings.backbone import BackboneConfig
+from core.settings.card import CardSettings
+from core.settings.checks import Checked, require
+from core.settings.data import DataSettings
+from core.settings.evaluation import EvaluationSettings
+from core.settings.fine_tune import FineTuneConfig
+from core.settings.head import HeadConfig
+from core.settings.kubeflow import KubeflowSettings
+from core.settings.push import PushSettings
+from core.settings.runtime import RuntimeSettings
+from core.settings.serving import ServingSettings
+from core.settings.training import TrainerConfig, TrainingConfig
+from core.settings.tuner import TunerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Checked):
+    """All settings of one pipeline.
+
+    Attributes:
+        name: names folders and cluster objects: lower-case letters, digits and dashes.
+        given: not a setting: the paths of those that the user gave; the others have their defaults.
+    """
+
+    name: str
+    data: DataSettings
+    backbone: BackboneConfig = BackboneConfig()
+    fine_tune: FineTuneConfig = FineTuneConfig()
+    head: HeadConfig = HeadConfig()
+    training: TrainingConfig = TrainingConfig()
+    tuner: TunerConfig | None = None
+    evaluation: EvaluationSettings = EvaluationSettings()
+    serving: ServingSettings = ServingSettings()
+    push: PushSettings = PushSettings()
+    card: CardSettings = CardSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    airflow: AirflowSettings = AirflowSettings()
+    kubeflow: KubeflowSettings = KubeflowSettings()
+    given: frozenset[str] = dataclasses.field(default=frozenset(), init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        cut = rules.features_cut(self.trainer)
+        if self.tuner:
+            require(
+                cut is not None,
+                "tuner: a trial needs cached features, but fine_tune trains from the first block on, or "
+                "training.augmentation has no views",
+            )
+            require(
+                not self.tuner.output or cut == "pooled",
+                "tuner.output needs a base that is entirely frozen (no fine_tune)",
+            )
+            require(
+                self.training.distribution != "parameter_server",
+                "tuner: trials are trained in one process; set training.distribution to none or mirrored",
+            )
+        for name, first in (
+            ("head_steps", self.training.head_steps),
+            ("learning_rate.warmup_steps", self.training.learning_rate.warmup_steps),
+        ):
+            require(
+                first < self.training.steps,
+                f"training.{name} is {first}, and training ends after {self.training.steps} steps (training.steps)",
+            )
+        require(
+            self.data.max_file_mb <= self.serving.server.max_message_mb,
+            f"serving.server.max_message_mb is {self.serving.server.max_message_mb}, below data.max_file_mb, which is "
+            f"{self.data.max_file_mb:g}: an image of that size could not be sent; raise the one or lower the other",
+        )
+        require(
+            self.training.head_steps == 0 or cut != "pooled",
+            "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",
+        )
+        require(
+            re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name) is not None,
+            f"name is {self.name!r}; use lower-case letters, digits and dashes (it names folders and cluster objects)",
+        )
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The part the Trainer needs."""
+        return TrainerConfig(self.backbone, self.fine_tune, self.head, self.training, self.data.limits)
+
+    @property
+    def schema_file(self) -> Path:
+        """The reviewed schema's path."""
+        return Path(self.data.schema or f"schemas/{self.name}.pbtxt")

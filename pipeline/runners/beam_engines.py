@@ -1,0 +1,90 @@
+"""Beam's pipeline options for an engine of the settings (`runtime.beam`).
+
+Two kinds of steps want different workers. Those that run TensorFlow graphs want few large ones, with one Python process
+each: a process holds the network once, shares it between its threads, and TensorFlow uses all cores from there. Those
+that read files or count want many small ones, with a Python process per core.
+"""
+
+from __future__ import annotations
+
+from core.settings import beam
+
+SMALL_STEPS = frozenset({"ImageExampleGen", "StatisticsGen"})
+"""Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
+
+SEND_NOTHING = "--sdk_container_image={}"
+"""Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
+that has any Beam option at all (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment."""
+
+_THIS_ENVIRONMENT = "workers-have-the-environment"
+
+
+def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
+    """All of Beam's pipeline options for one component; those of the settings come last, and so win."""
+    small = component_id in SMALL_STEPS
+    if isinstance(engine, beam.LocalParallelEngine):
+        own = _local_parallel(engine, small)
+    elif isinstance(engine, beam.PortableEngine):
+        own = _portable(engine, small)
+    elif isinstance(engine, beam.DataflowEngine):
+        own = _dataflow(engine, small)
+    else:
+        own = []
+    return [*own, *engine.options]
+
+
+def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:
+    mode, workers = ("multi_processing", engine.workers) if small else ("in_memory", 1)
+    return [
+        "--runner=DirectRunner",
+        SEND_NOTHING.format(_THIS_ENVIRONMENT),
+        f"--direct_running_mode={mode}",
+        f"--direct_num_workers={workers}",
+    ]
+
+
+def _portable(engine: beam.PortableEngine, small: bool) -> list[str]:
+    parallelism = None
+    if isinstance(engine, beam.FlinkEngine):
+        runner = ["--runner=FlinkRunner", f"--flink_master={engine.flink_master}"]
+        runner += [f"--flink_version={engine.flink_version}", *_given("flink_job_server_jar", engine.job_server_jar)]
+        parallelism = engine.parallelism if small else engine.tensorflow_parallelism
+    elif isinstance(engine, beam.SparkEngine):
+        runner = ["--runner=SparkRunner", f"--spark_master_url={engine.spark_master_url}", "--spark_version=3"]
+        runner += _given("spark_job_server_jar", engine.job_server_jar)
+    if engine.job_endpoint:
+        runner = ["--runner=PortableRunner", f"--job_endpoint={engine.job_endpoint}"]
+    kind = "DOCKER" if engine.image else "EXTERNAL" if engine.worker_pool else "LOOPBACK"
+    return [
+        *runner,
+        f"--environment_type={kind}",
+        *_given("environment_config", engine.image or engine.worker_pool),
+        f"--job_server_timeout={round(engine.timeout_hours * 3600)}",
+        SEND_NOTHING.format(engine.image or _THIS_ENVIRONMENT),
+        f"--sdk_worker_parallelism={0 if small else 1}",  # 0: the runner's choice, a process per core
+        *_given("parallelism", parallelism),
+    ]
+
+
+def _dataflow(engine: beam.DataflowEngine, small: bool) -> list[str]:
+    shared = [
+        "--runner=DataflowRunner",
+        f"--project={engine.project}",
+        f"--region={engine.region}",
+        f"--temp_location={engine.temp_location}",
+        SEND_NOTHING.format(engine.image),
+        f"--max_num_workers={engine.max_workers}",
+        "--experiments=use_runner_v2",
+    ]
+    if small:
+        return [*shared, f"--worker_machine_type={engine.machine_type}"]
+    return [
+        *shared,
+        f"--worker_machine_type={engine.tensorflow_machine_type}",
+        "--experiments=no_use_multiple_sdk_containers",
+        f"--number_of_worker_harness_threads={engine.tensorflow_threads}",
+    ]
+
+
+def _given(option: str, value: object) -> list[str]:
+    return [f"--{option}={value}"] if value else []
