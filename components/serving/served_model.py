@@ -13,16 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
+from core.examples import IMAGE
 
 
 class ServedModel:
     """A loaded SavedModel, which several threads may ask at a time, until it is closed."""
 
     def __init__(self, directory: str) -> None:
-        """Loads the model.
-
-        Args:
-            directory: holds `saved_model.pb`; any path TensorFlow's file system reads.
+        """Loads the model in a directory, local or remote.
 
         Raises:
             OSError: there is no SavedModel with the tag `serve`, or it has lost files.
@@ -77,30 +75,9 @@ class ServedModel:
         return self._session.run(fetches, feeds, options=options)
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """Sends one request.
-
-        Args:
-            signature: name of a signature with a single string input of shape [n].
-            values: n strings, n may be 0.
-
-        Returns:
-            The signature's outputs by name.
-
-        Raises:
-            tf.errors.OpError: the model refused the request or failed.
-        """
+        """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
-
-
-def class_names(directory: str) -> list[str]:
-    """Names of a SavedModel's classes, in the order of the columns of `probabilities`; read from its assets.
-
-    Raises:
-        tf.errors.OpError: the asset is missing or cannot be read.
-    """
-    with tf.io.gfile.GFile(f"{directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
-        return file.read().removesuffix("\n").split("\n")
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
@@ -110,9 +87,9 @@ def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
 
 def example_of(image: bytes) -> bytes:
     """A serialized tf.Example with nothing but the encoded image, as an unlabeled request has it."""
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    features = tf.train.Features(feature={signatures.IMAGE_FEATURE: feature})
-    return tf.train.Example(features=features).SerializeToString()
+    example = tf.train.Example()
+    example.features.feature[IMAGE].bytes_list.value.append(image)
+    return example.SerializeToString()
 
 
 def first_line(error: Exception) -> str:

@@ -28,9 +28,11 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from components.serving.served_model import class_names, first_line
-from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, peak_rss_mb
+from components.serving.served_model import first_line
+from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, fitting, peak_rss_mb
 from core import image_limits, signatures, tfrecords
+from core.artifacts.exported_model import classes_path, read_classes
+from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
 
@@ -98,7 +100,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
             checks = ServingChecks(clients[0], images, limits, image_limits.read(model_dir))
-            _check_served(checks, class_names(model_dir), journal)
+            _check_served(checks, read_classes(classes_path(model_dir)), journal)
 
 
 def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal) -> None:
@@ -126,7 +128,7 @@ def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal)
 
 def read_images(examples_dir: str, most: int, most_bytes: int) -> list[bytes]:
     """The first encoded images of at most so many bytes, in a folder of TFRecord files (`.gz`: gzip) of tf.Examples."""
-    images = (tfrecords.values(record)[signatures.IMAGE_FEATURE] for record in tfrecords.read(f"{examples_dir}/*"))
+    images = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
     return list(itertools.islice((image for image in images if len(image) <= most_bytes), most))
 
 
@@ -138,7 +140,7 @@ def _latency(checks: ServingChecks) -> dict[str, dict[str, float]]:
     """
     result = {}
     for size, (fewest, most) in LATENCY_BATCHES.items():
-        batch = checks.batch(size)
+        batch = fitting(checks.images, min(size, checks.limits.max_batch), checks.limits)
         for _ in range(_WARM_UP):
             checks.model.request(signatures.IMAGES, batch)
         times: list[float] = []

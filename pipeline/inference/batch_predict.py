@@ -47,9 +47,8 @@ def batch_predict(
         output: the file to write, which appears when the job has ended well.
         file_format: of the output.
         top_k: how many classes to list, at most as many as there are.
-        shards: files to write; more than one are called `name-00000-of-00004.jsonl` and so on. On a cluster one file
-            is written by one worker.
-        beam_arguments: Beam's pipeline options; none runs in this process.
+        shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
+        beam_arguments: Beam's pipeline options; without any the job runs in this process.
 
     Raises:
         InputError: there is no such folder or nothing in it, no such model, or a number is less than 1.
@@ -62,9 +61,7 @@ def batch_predict(
         raise InputError(f"there are no files in {images}: give a folder of images")
     directory = _absolute(find_model(model_dir))
     load(directory).close()  # a model that cannot be loaded is reported before a job starts
-    stem, dot, suffix = output.rpartition(".")
-    if not dot or "/" in suffix:
-        stem, suffix = output, ""
+    name, suffix = (output, "") if shards == 1 else os.path.splitext(output)
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (
         pipeline
@@ -72,8 +69,8 @@ def batch_predict(
         | "ToLines" >> beam.ParDo(_ToLines(file_format, top_k))
         | "Write"
         >> beam.io.WriteToText(
-            output if shards == 1 else stem,
-            "" if shards == 1 else dot + suffix,
+            name,
+            suffix,
             num_shards=shards,
             shard_name_template="" if shards == 1 else None,
             header=records.header(file_format, top_k),
@@ -165,5 +162,5 @@ def _absolute(folder: str) -> str:
 
 def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> ImageFile:
     location = os.fsdecode(file)
-    inside = os.path.relpath(location, root)
-    return read(location, limits, f"{folder}/{inside}" if is_remote(folder) else str(Path(folder) / inside))
+    shown = location if is_remote(folder) else str(Path(folder) / Path(location).relative_to(root))
+    return read(location, limits, shown)
