@@ -12,14 +12,22 @@ from core.errors import InputError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A local UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
+def replacing(path: str | Path) -> Iterator[TextIO]:
+    """A UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
 
-    Lone surrogates, which file names may hold, are written as escapes; line ends are written as they are.
+    Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are.
+
+    Args:
+        path: local, or any that TensorFlow's file system writes.
 
     Raises:
         InputError: `path` is something else than a regular file, such as a device or a folder.
     """
+    if "://" in str(path):
+        with _replacing_remote(str(path)) as remote:
+            yield remote
+        return
+    path = Path(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a regular file: give another name to write to")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
@@ -31,31 +39,42 @@ def replacing(path: Path) -> Iterator[TextIO]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Replaces a file's content in one step; `path` is local or any that TensorFlow's file system writes."""
-    if "://" not in str(path):
-        with replacing(Path(path)) as file:
-            file.write(text)
-        return
+@contextlib.contextmanager
+def _replacing_remote(path: str) -> Iterator[TextIO]:
     import tensorflow as tf
 
     partial = f"{path}.partial-{uuid.uuid4().hex}"
-    with tf.io.gfile.GFile(partial, "w") as file:
+    try:
+        with tf.io.gfile.GFile(partial, "w") as file:
+            yield file
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    finally:
+        if tf.io.gfile.exists(partial):
+            tf.io.gfile.remove(partial)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replaces a file's content in one step; see `replacing`."""
+    with replacing(path) as file:
         file.write(text)
-    tf.io.gfile.rename(partial, str(path), overwrite=True)
 
 
-def read_text(path: str | Path) -> str:
-    """A UTF-8 file's content, local or remote.
+def open_text(path: str | Path) -> TextIO:
+    """A UTF-8 file, local or remote, open for reading.
 
     Raises:
         OSError: a local file cannot be read; tf.errors.OpError for a remote one.
     """
     if "://" not in str(path):
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).open(encoding="utf-8")
     import tensorflow as tf
 
-    with tf.io.gfile.GFile(str(path)) as file:
+    return tf.io.gfile.GFile(str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """All that `open_text` gives."""
+    with open_text(path) as file:
         return file.read()
 
 

@@ -1,7 +1,7 @@
-"""Which version of a model answers: loads what appears, unloads what goes, and always has one to answer with.
+"""Which version of a model serves: loads versions that appear, unloads those that go, and always keeps one.
 
 As TensorFlow Serving does it by default: the highest number serves, and a version is not unloaded before its successor
-has loaded and the last request it is answering has ended.
+has loaded and its last request has ended.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ModelVersions:
 
         Args:
             find: the versions there are: number -> folder.
-            say: is told in words whenever something changes.
+            say: gets a sentence whenever something changes.
         """
         self._find = find
         self._say = say
@@ -91,7 +91,7 @@ class ModelVersions:
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:
-        """Keeps a version loaded while a request is answered.
+        """Keeps a version loaded for the time of a request.
 
         Args:
             number: of the version; the highest if None.
@@ -159,8 +159,3 @@ class ModelVersions:
             if model:
                 model.close()
             self._say(f"version {version.number} is unloaded")
-
-
-def single(directory: str, number: int = 1) -> Callable[[], Mapping[int, str]]:
-    """For `ModelVersions`: one folder, as the only version there will ever be."""
-    return lambda: {number: directory}

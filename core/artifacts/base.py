@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -70,3 +71,37 @@ class JsonFile(Generic[T]):
         described["properties"] = {"schema_version": {"const": self.schema_version}, **described["properties"]}
         described["required"] = ["schema_version", *described.get("required", [])]
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": self.name, **schema}
+
+
+class JsonLines(Generic[T]):
+    """A file with a JSON object a line, all of one dataclass; written and read line by line, whatever its length."""
+
+    def __init__(self, name: str, entry: type[T]) -> None:
+        """`name` is the file's, relative to the folder it lies in."""
+        self.name = name
+        self.entry = entry
+
+    def path(self, folder: str | Path) -> str:
+        """The file's path in a folder, local or remote."""
+        return f"{str(folder).rstrip('/')}/{self.name}"
+
+    def write(self, folder: str | Path, entries: Iterable[T]) -> None:
+        """Replaces the file in one step."""
+        with atomic_io.replacing(self.path(folder)) as file:
+            for entry in entries:
+                file.write(msgspec.json.encode(entry).decode() + "\n")
+
+    def read(self, folder: str | Path) -> Iterator[T]:
+        """The entries, one at a time.
+
+        Raises:
+            InputError: the file is damaged.
+            OSError: there is no such file; tf.errors.OpError for a remote one.
+        """
+        path = self.path(folder)
+        decoder = msgspec.json.Decoder(self.entry)
+        with atomic_io.open_text(path) as file:
+            try:
+                yield from (decoder.decode(line) for line in file)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise InputError(f"{path} is damaged: {error}; delete it and run the pipeline again") from error

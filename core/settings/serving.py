@@ -1,12 +1,49 @@
-"""The settings `serving`: what the exported model must show before it is pushed."""
+"""The settings `serving`: what the exported model must show before it is pushed, and what a model server takes."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from core.settings.checks import AtLeast1, Positive, require
-from core.settings.server import ServerLimits
+
+_AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerLimits:
+    """Limits of one server; it refuses requests beyond them, and keeps serving.
+
+    Attributes:
+        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
+            protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
+        max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
+        request_seconds: a request that has waited and computed for this long is canceled.
+        concurrent: requests that are computed at the same time.
+        waiting: requests that may wait for that; the server refuses more at once, as busy.
+        poll_seconds: how often it looks for versions that were pushed or rolled back.
+        drain_seconds: after a signal to stop, the time that running requests have to finish.
+    """
+
+    max_message_mb: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_batch: AtLeast1 = 64
+    request_seconds: Positive = 60.0
+    concurrent: AtLeast1 = 2
+    waiting: AtLeast1 = 16
+    poll_seconds: Positive = 1.0
+    drain_seconds: Positive = 10.0
+
+    @property
+    def image_bytes(self) -> int:
+        """The most bytes that a request's images have together."""
+        return self.max_message_mb * 2**20
+
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of a request."""
+        return self.image_bytes + _AROUND_IMAGES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +69,7 @@ class InfraValidatorSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ServingSettings:
-    """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
+    """What the serving check demands of the exported model, null demanding nothing; and the limits of `serve`.
 
     Attributes:
         max_median_latency_ms: of requests with one image, in milliseconds.
@@ -40,7 +77,7 @@ class ServingSettings:
         max_load_seconds: from the start of loading to the first request.
         max_memory_mb: of the serving process after good requests, TensorFlow included.
         timeout_seconds: after this long the serving process counts as hung.
-        server: what `serve` may be asked for.
+        server: the limits of `serve`, and of the server that the serving check asks.
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
             which knows neither latency nor memory.
         infra_validator: how that one starts the container.

@@ -23,7 +23,7 @@ from core.errors import InputError
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
-from pipeline.inference import output as records
+from pipeline.inference import records
 from pipeline.runs import outcome
 from pipeline.runs.run_dir import home_of, push_folder
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core.artifacts import serving_check
 from core.artifacts.predictions import GALLERY_FILE, PREDICTIONS_FILE, Prediction, prediction_of, read_predictions
 from pipeline.report import evidence, past_runs, pictures, provenance
 from pipeline.report.drift import drift
@@ -64,7 +65,10 @@ def collect(home: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -
             artifacts.file("Trainer", "model_run", "training_summary.json"), lambda path: _training(path, artifacts)
         ),
         gate=reader.optional(artifacts.file("ModelGate", "blessing", "gate.json"), _gate),
-        serving=reader.json(artifacts.file("ServingCheck", "blessing", "serving_check.json")),
+        serving=reader.optional(
+            artifacts.file(*serving_check.BLESSING, serving_check.SERVING_CHECK.name),
+            lambda path: serving_check.SERVING_CHECK.read(path.parent),
+        ),
         backbone=reader.json(artifacts.file("BackboneImporter", "backbone", "Format-Serving/backbone.json")),
         features=reader.json(artifacts.file("FeatureExtractor", "features", "features.json")),
         predictions=predictions,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.artifacts.predictions import Prediction
+from core.artifacts.serving_check import ServingReport
 from pipeline.runs.outcome import Outcome
 
 
@@ -259,7 +260,7 @@ class Facts:
         pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         settings: as plain values, every default written out.
         gate: `gate.json` of ModelGate.
-        serving: `serving_check.json` of ServingCheck.
+        serving: of ServingCheck.
         backbone: `backbone.json`.
         features: `features.json` of FeatureExtractor.
         evidence: for each of the failures in `outcome`; None where no images are behind it.
@@ -281,7 +282,7 @@ class Facts:
     data: Data | None = None
     training: Training | None = None
     gate: dict[str, Any] | None = None
-    serving: dict[str, Any] | None = None
+    serving: ServingReport | None = None
     backbone: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
     predictions: list[Prediction] = dataclasses.field(default_factory=list)

@@ -190,7 +190,7 @@ def test_counts_must_be_positive(argument: str, model: Path) -> None:
 
 
 def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "_BATCH_BYTES", 10)
+    monkeypatch.setattr(classifier, "BATCH_BYTES", 10)
     files = [classifier.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
 
     assert [[f.path for f in batch] for batch in classifier.batches(files, 2)] == [

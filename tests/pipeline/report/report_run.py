@@ -15,6 +15,7 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from core.artifacts.predictions import Answer, Prediction
+from core.artifacts.serving_check import SERVING_CHECK, Check, ServingReport
 from pipeline.runs.outcome import Outcome
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'
@@ -336,8 +337,7 @@ def _write_gate(folders: dict[str, Path]) -> None:
 
 
 def _write_serving(folders: dict[str, Path]) -> None:
-    report = {"blessed": True, "reason": None, "checks": [{"name": "load", "passed": True, "detail": ""}]}
-    (folders["blessing"] / "serving_check.json").write_text(json.dumps(report))
+    SERVING_CHECK.write(folders["blessing"], ServingReport(True, None, [Check("load", True, "", 2.5)], 3.5))
 
 
 _WRITERS = {

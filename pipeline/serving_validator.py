@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tfx.components import InfraValidator
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.proto import infra_validator_pb2
@@ -9,7 +11,8 @@ from tfx.types import BaseChannel
 
 from components.serving_check import ServingCheck
 from core import signatures
-from core.settings.serving import ServingSettings
+from core.settings.converter import to_json
+from core.settings.serving import InfraValidatorSettings, ServingSettings
 from pipeline.code_hash import code_hash
 
 _SPLIT = "test"
@@ -22,12 +25,8 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
             model=model,
             examples=examples,
             split=_SPLIT,
-            max_median_latency_ms=serving.max_median_latency_ms,
-            max_latency_ms=serving.max_latency_ms,
-            max_load_seconds=serving.max_load_seconds,
-            max_memory_mb=serving.max_memory_mb,
-            timeout_seconds=serving.timeout_seconds,
-            server=serving.server.to_json(),
+            # What the other validator is given does not count here: editing it must not run the check again.
+            settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings())),
             code=code_hash("components.serving_check"),
         )
     infra = serving.infra_validator

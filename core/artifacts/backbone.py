@@ -1,0 +1,67 @@
+"""The pre-trained network: a checkpoint, `backbone.json`, and for a warm start what an earlier model had learned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from core.artifacts.base import Artifact, JsonFile
+from core.artifacts.exported_model import CLASSES_ASSET, serving_dir
+
+BACKBONE = Artifact("BackboneImporter", "backbone")
+
+WARM_START = Artifact("WarmStart", "base")
+"""The same network, with the last blessed model packed beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneRecord:
+    """What a backbone directory holds.
+
+    Attributes:
+        weights: the setting: `imagenet`, `random`, a path or a TF-Hub handle.
+        source: what was really used: `imagenet`, `random`, a handle, or the name of a file or folder.
+        random: whether the network is untrained.
+        sha256: hex; of the weights' file or files, or of the tensors where they are random.
+        image_size: side of the images, in pixels.
+    """
+
+    weights: str
+    source: str
+    random: bool
+    sha256: str
+    image_size: int
+
+
+RECORD = JsonFile("backbone.json", BackboneRecord)
+"""Lies in `directory`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedModel:
+    """Which model is packed for a warm start."""
+
+    uri: str
+
+
+PACKED = JsonFile("warm_start/origin.json", PackedModel)
+"""Lies in `directory`, where a model is packed."""
+
+
+def directory(uri: str) -> str:
+    """The backbone directory under an artifact's URI."""
+    return serving_dir(uri)
+
+
+def checkpoint(directory: str) -> str:
+    """The prefix of the pre-trained weights' checkpoint in a backbone directory."""
+    return f"{directory.rstrip('/')}/backbone.ckpt"
+
+
+def packed_checkpoint(directory: str) -> str:
+    """The prefix of the packed model's checkpoint."""
+    return f"{directory.rstrip('/')}/warm_start/variables"
+
+
+def packed_classes(directory: str) -> str:
+    """The path of the packed model's class names, one a line."""
+    return f"{directory.rstrip('/')}/warm_start/{CLASSES_ASSET}"

@@ -1,0 +1,26 @@
+"""The exported model: where the Trainer's artifact holds it, and the files in it that others read."""
+
+from __future__ import annotations
+
+from core import atomic_io
+from core.artifacts.base import Artifact
+
+MODEL = Artifact("Trainer", "model")
+
+CLASSES_ASSET = "classes.txt"
+"""Asset: the class names, one a line, in the order of the columns of `probabilities`."""
+
+
+def serving_dir(uri: str) -> str:
+    """The SavedModel's directory under the URI of a Model artifact, as TFX lays it out."""
+    return f"{uri.rstrip('/')}/Format-Serving"
+
+
+def classes_path(directory: str) -> str:
+    """The path of the class names in a SavedModel's directory."""
+    return f"{directory.rstrip('/')}/assets/{CLASSES_ASSET}"
+
+
+def read_classes(directory: str) -> list[str]:
+    """The class names of a SavedModel, in the order of its outputs."""
+    return atomic_io.read_text(classes_path(directory)).splitlines()

@@ -1,0 +1,144 @@
+"""What ImageExampleGen leaves: properties of its examples, and a record of what it used, what not, and what is double.
+
+The record is an artifact of its own, published whatever comes of the run: ValidationGate judges it later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from core.artifacts.base import Artifact, JsonFile, JsonLines
+
+EXAMPLES = Artifact("ImageExampleGen", "examples")
+
+RECORD = Artifact("ImageExampleGen", "rejects")
+"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `REJECTS` and `DUPLICATES`."""
+
+CONTENT_SHA256 = "content_sha256"
+"""Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
+
+SPANS = "spans"
+"""Property of the examples: JSON, a `Span` for each that was read."""
+
+
+def count_property(split: str) -> str:
+    """Property of the examples: how many a split has, for later stages to tell how far they are."""
+    return f"examples_{split}"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Span:
+    """A span of the data.
+
+    Attributes:
+        span: its number, or that of its day since 1970.
+        version: None where the pattern of the folders has no `{VERSION}`.
+        folder: relative to the folder before the first spec.
+    """
+
+    span: int
+    version: int | None
+    folder: str
+
+
+def spans_of(properties: Mapping[str, Any]) -> list[Span]:
+    """The spans that the examples with these properties were read from, oldest first; none where there are no spans."""
+    return msgspec.json.decode(str(properties.get(SPANS, "[]")), type=list[Span])
+
+
+def spans_property(spans: Iterable[Span]) -> str:
+    """What `SPANS` holds."""
+    return msgspec.json.encode(list(spans)).decode()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassCounts:
+    """Images of one class by split, and how many files of it could not be used."""
+
+    splits: dict[str, int]
+    rejected: int
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestCounts:
+    """What became of the files found: `ignored`, `rejected` or `read`. Files of many images count as these.
+
+    Attributes:
+        found: the sum of the next three.
+        ignored: hidden files and folders, and those that describe the data.
+        rejected: that cannot be used.
+        read: images; the sum of the splits.
+        splits: images by split, in order.
+        duplicates: images that show the same as another, exactly or nearly.
+        layout: of the data folder.
+        given: the splits that the layout gives.
+        classes: by name, sorted.
+    """
+
+    found: int
+    ignored: int
+    rejected: int
+    read: int
+    splits: dict[str, int]
+    duplicates: int
+    layout: str
+    given: list[str]
+    classes: dict[str, ClassCounts]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Reject:
+    """A file, or one image of a TFRecord file, that cannot be used.
+
+    Attributes:
+        path: relative to the data folder; with `#` and the record's number for one of many images.
+        label: its class; empty where that is not known.
+        stage: where it failed: `find`, `open`, `identify`, `limits` or `decode`.
+        reason: why, in words for the owner of the file.
+    """
+
+    path: str
+    label: str
+    stage: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DuplicateGroup:
+    """Images that show the same, or that are one group in several of the splits that the layout gives.
+
+    Attributes:
+        kind: `identical` pixels, `near`-duplicates (of which some may be identical), or `group`: the same value of
+            `data.group_by`.
+        paths: sorted.
+        labels: the class of each.
+        splits: the split of each.
+    """
+
+    kind: Literal["identical", "near", "group"]
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the same image has several labels; a group may."""
+        return self.kind != "group" and len(set(self.labels)) > 1
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it is in several splits."""
+        return len(set(self.splits)) > 1
+
+
+COUNTS = JsonFile("counts.json", IngestCounts)
+
+REJECTS = JsonLines("rejects.jsonl", Reject)
+"""Sorted by path."""
+
+DUPLICATES = JsonLines("duplicates.jsonl", DuplicateGroup)
+"""In the order of their first paths."""

@@ -1,0 +1,68 @@
+"""`serving_check.json`, in the blessing of ServingCheck: what a fresh server process made of the exported model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from core.artifacts.base import Artifact, JsonFile
+
+BLESSING = Artifact("ServingCheck", "blessing")
+"""An InfraBlessing with the custom properties `BLESSED` and, if that is 0, `REASON`."""
+
+INFRA_VALIDATOR_BLESSING = Artifact("InfraValidator", "blessing")
+"""That of TFX's own validator, where the settings choose it; it has `BLESSED` only."""
+
+BLESSED, REASON = "blessed", "reason"
+
+BLESSED_FILE, NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
+"""Empty files, as in tfx/components/infra_validator/executor.py, which takes 16 s to import."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One check of the served model; `seconds` is None where nothing was run for it."""
+
+    name: str
+    passed: bool
+    detail: str
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Milliseconds from request to response: median, 95th and 99th percentile of so many requests."""
+
+    median: float
+    p95: float
+    p99: float
+    requests: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingReport:
+    """Whether the model serves, and what was measured; None where the process did not get that far.
+
+    Attributes:
+        blessed: whether all checks passed.
+        reason: the first checks that failed, in words; None if all passed.
+        checks: in the order they ran; last, those of the limits in the settings.
+        process_seconds: from the start of the process to its end.
+        tensorflow: its version.
+        load_seconds: to load the model.
+        latency_ms: by the number of images in a request.
+        peak_rss_mb: the most memory the process had after all good requests, TensorFlow included.
+        output: the end of what the process printed, if it died.
+    """
+
+    blessed: bool
+    reason: str | None
+    checks: list[Check]
+    process_seconds: float
+    tensorflow: str | None = None
+    load_seconds: float | None = None
+    latency_ms: dict[str, Latency] | None = None
+    peak_rss_mb: float | None = None
+    output: str | None = None
+
+
+SERVING_CHECK = JsonFile("serving_check.json", ServingReport)

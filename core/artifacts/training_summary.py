@@ -1,0 +1,112 @@
+"""`training_summary.json`: what was trained, from what, how far, and how well; for the report and for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from core.artifacts.backbone import BackboneRecord
+from core.artifacts.base import Artifact, JsonFile
+
+MODEL_RUN = Artifact("Trainer", "model_run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the eval split said of the network after a step; `loss` is None where it is not finite."""
+
+    step: int
+    loss: float | None
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRange:
+    """What the rules decided for a run of neighboring layers.
+
+    Attributes:
+        first: its first layer.
+        last: its last layer.
+        layers: how many.
+        multiplier: of the learning rate; 0: frozen.
+        rule: the pattern that decided, or the shorthand it was expanded from.
+        parameters: trainable numbers; BatchNorm statistics not counted.
+    """
+
+    first: str
+    last: str
+    layers: int
+    multiplier: float
+    rule: str
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """How many numbers the network has; `trained` includes the `head`."""
+
+    trained: int
+    head: int
+    frozen: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """What a training began with of an earlier model.
+
+    Attributes:
+        model: the earlier model's URI.
+        head: `kept`, `reordered` or `rebuilt`; None if nothing of the model was taken.
+        base_layers: how many layers of the base began with the model's values instead of the pre-trained ones.
+        why_not: why nothing of the model was taken, or why the head was not.
+        checkpoint: prefix of a checkpoint of the variables to begin with; None if there are none.
+    """
+
+    model: str
+    head: Literal["kept", "reordered", "rebuilt"] | None
+    base_layers: int
+    why_not: str | None
+    checkpoint: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSummary:
+    """What a training did.
+
+    Attributes:
+        steps: done in all, with those before a restart.
+        max_steps: the setting `training.steps`.
+        stopped_early: whether the loss no longer fell.
+        seconds: that this process took.
+        best: the evaluation whose weights are exported.
+        evaluations: all, in order.
+        classes: names, in the order of the model's outputs.
+        class_weights: a factor of the loss for each class; None: all 1.
+        cut: where features entered the network; None: it was fed images.
+        rules: what the rules of `fine_tune` decided, from the first layer to the last.
+        trained_layers: the layers that trained, with the multipliers of their rates.
+        parameters: how many trained, and how many did not.
+        backbone: the pre-trained weights it started from.
+        warm_start: None if it began with no earlier model.
+        notes: what the user should know, in sentences.
+    """
+
+    steps: int
+    max_steps: int
+    stopped_early: bool
+    seconds: float
+    best: Evaluation
+    evaluations: list[Evaluation]
+    classes: list[str]
+    class_weights: list[float] | None
+    cut: str | None
+    rules: list[LayerRange]
+    trained_layers: dict[str, float]
+    parameters: Parameters
+    backbone: BackboneRecord
+    warm_start: WarmStart | None
+    notes: list[str]
+
+
+SUMMARY = JsonFile("training_summary.json", TrainingSummary)
+"""Lies in the artifact; only of a training that came to its end."""
