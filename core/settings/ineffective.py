@@ -24,7 +24,7 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
             s.training.early_stopping
             and s.training.head_steps + (s.training.early_stopping + 1) * s.training.eval_every >= s.training.steps
         ),
-        "training.steps leaves no room for that many evaluations, one every training.eval_every steps, after a best one",
+        "training.steps leaves no room for that many evaluations (training.eval_every) after a best one",
     ),
     (
         "training.learning_rate.boundaries",

@@ -1,40 +1,43 @@
-"""What is wrong with settings, in the user's words: a line for every place where they do not fit their JSON Schema."""
+"""What is wrong with settings, in the user's words: a line for every place where they do not fit their JSON Schema.
+
+Only for what `core.settings.schema` makes. Importing the library jsonschema takes three seconds beside TFX, and it
+names no nearest key.
+"""
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
-
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.validators import extend
 
 from core.settings.checks import nearest
 from core.settings.schema import ENGINE
 
-_TYPES = {
+_WORDS = {
     "integer": ("a whole number", "whole numbers"),
     "number": ("a number", "numbers"),
     "string": ("text", "text"),
     "boolean": ("true or false", "true or false"),
     "null": ("null", "null"),
 }
+_TYPES: dict[str, Any] = {
+    "integer": int,
+    "number": (int, float),
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+    "array": list,
+    "object": dict,
+}
 _OTHERS = "additionalProperties"
-_KINDS = ("type", "enum", "const")
-_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-
-
-def _is_number(_checker: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-_Validator = extend(
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_number).redefine(
-        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
-    ),
-)
+_BOUNDS = {
+    "minimum": ("at least", operator.ge),
+    "exclusiveMinimum": ("above", operator.gt),
+    "maximum": ("at most", operator.le),
+    "exclusiveMaximum": ("below", operator.lt),
+}
 
 
 def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
@@ -45,8 +48,58 @@ def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         value: as YAML has it.
         path: of the setting that has it; "" for all of them.
     """
-    for error in _Validator(schema).iter_errors(value):
-        yield from _lines(error, path)
+    fitting = [one for one in schema.get("anyOf", [schema]) if _is_a(one, value)]
+    if schema.get("title") == ENGINE and isinstance(value, str | dict):
+        given = {"engine": value} if isinstance(value, str) else value
+        engines = {one["properties"]["engine"]["const"]: one for one in schema["anyOf"] if "properties" in one}
+        name = given.get("engine", next(iter(engines)))
+        if isinstance(name, str) and name in engines:
+            yield from mistakes(engines[name], given, path)
+        else:
+            yield f"{path}: there is no engine {name!r}; {nearest(str(name), engines)}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{path} is {value}; it must be a finite number"
+    elif len(fitting) != 1:
+        keys = f" ({', '.join(schema['properties'])})" if "properties" in schema else ""
+        yield f"{path or 'settings'}: expected {words(schema)}{keys}, found {value!r}"
+    elif isinstance(value, dict):
+        yield from _in_mapping(fitting[0], value, path)
+    elif isinstance(value, list):
+        kinds = fitting[0].get("prefixItems") or itertools.repeat(fitting[0]["items"])
+        for index, (kind, item) in enumerate(zip(kinds, value, strict=False)):
+            yield from mistakes(kind, item, f"{path}[{index}]")
+    elif not all(_BOUNDS[key][1](value, fitting[0][key]) for key in fitting[0].keys() & _BOUNDS.keys()):
+        yield f"{path} is {value}; it must be {_bounds(fitting[0])}"
+
+
+def _in_mapping(schema: dict[str, Any], value: dict[Any, Any], path: str) -> Iterator[str]:
+    known = schema.get("properties", {})
+    for key in schema.get("required", []):
+        if key not in value:
+            yield f"{_join(path, key)}: missing; this setting has no default"
+    for key, item in value.items():
+        if key in known or (not known and _is_a(schema["propertyNames"], key)):
+            yield from mistakes(known.get(key, schema[_OTHERS]), item, _join(path, key))
+        elif known:
+            hint = nearest(str(key), sorted(known), _join(path, ""), "known here:")
+            yield f"{_join(path, key)}: there is no such setting; {hint}"
+        else:
+            names = schema["propertyNames"].get("enum", ["text"])
+            yield f"{_join(path, key)}: there is no such metric; {nearest(str(key), names)}"
+
+
+def _is_a(schema: dict[str, Any], value: Any) -> bool:
+    """Whether a value is of the type, or among the values, of a schema."""
+    if "anyOf" in schema:
+        return any(_is_a(one, value) for one in schema["anyOf"])
+    if "type" not in schema:
+        return value in schema.get("enum", [schema.get("const")])
+    return (
+        isinstance(value, _TYPES[schema["type"]])
+        and isinstance(value, bool) == (schema["type"] == "boolean")
+        and value in schema.get("enum", [value])
+        and ("prefixItems" not in schema or len(value) == len(schema["prefixItems"]))
+    )
 
 
 def words(schema: dict[str, Any], many: bool = False) -> str:
@@ -65,62 +118,17 @@ def words(schema: dict[str, Any], many: bool = False) -> str:
     if schema["type"] == "object":
         mapping = f"{'mappings' if many else 'a mapping'} of names to "
         return "keys and values" if "properties" in schema else mapping + words(schema[_OTHERS], many=True)
-    return _TYPES[schema["type"]][many]
+    return _WORDS[schema["type"]][many]
 
 
-def _lines(error: ValidationError, prefix: str) -> Iterator[str]:
-    path = functools.reduce(_join, error.absolute_path, prefix)
-    schema, found, rule = error.schema, error.instance, error.validator
-    if rule == _OTHERS:
-        known = schema["properties"]
-        for key in sorted(str(key) for key in found if key not in known):
-            yield f"{_join(path, key)}: there is no such setting; {nearest(key, known, _join(path, ''), 'known here:')}"
-    elif rule == "required":
-        yield f"{_join(path, error.message.split(chr(39))[1])}: missing; this setting has no default"
-    elif "propertyNames" in error.schema_path:
-        what = (
-            f"there is no such metric; {nearest(str(found), schema['enum'])}" if "enum" in schema else "names are text"
-        )
-        yield f"{_join(path, found)}: {what}"
-    elif rule in _BOUNDS:
-        yield f"{path} is {found}; it must be {_bounds(schema)}"
-    elif isinstance(found, float) and not math.isfinite(found):
-        yield f"{path} is {found}; it must be a finite number"
-    elif rule == "anyOf" and schema.get("title") == ENGINE and isinstance(found, str | dict):
-        given = {"engine": found} if isinstance(found, str) else found
-        engines = {one["properties"]["engine"]["const"]: one for one in schema["anyOf"] if "properties" in one}
-        name = given.get("engine", next(iter(engines)))
-        if isinstance(name, str) and name in engines:
-            yield from mistakes(engines[name], given, path)
-        else:
-            yield f"{path}: there is no engine {name!r}; {nearest(str(name), engines)}"
-    elif rule == "anyOf" and (inner := _of_its_type(error)):
-        for one in inner:
-            yield from _lines(one, prefix)
-    else:
-        keys = f" ({', '.join(schema['properties'])})" if "properties" in schema else ""
-        yield f"{path}: expected {words(schema)}{keys}, found {found!r}"
-
-
-def _of_its_type(error: ValidationError) -> list[ValidationError]:
-    """The errors of the one alternative of an `anyOf` that is of the value's type; none if there is no such."""
-    groups: dict[Any, list[ValidationError]] = {}
-    for one in error.context or ():
-        groups.setdefault(one.relative_schema_path[0], []).append(one)
-    fitting = [
-        group for group in groups.values() if all(one.relative_path or one.validator not in _KINDS for one in group)
-    ]
-    return fitting[0] if len(fitting) == 1 else []
-
-
-def _join(path: str, part: Any) -> str:
-    return f"{path}[{part}]" if isinstance(part, int) else f"{path}.{part}" if path else str(part)
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
 
 
 def _bounds(schema: dict[str, Any]) -> str:
     """Such as `a fraction, from 0 to below 1`."""
     bounds = {key: schema[key] for key in _BOUNDS if key in schema}
-    said = " and ".join(f"{_BOUNDS[key]} {bound}" for key, bound in bounds.items())
+    said = " and ".join(f"{_BOUNDS[key][0]} {bound}" for key, bound in bounds.items())
     if "minimum" in bounds and len(bounds) == 2:
         said = said.replace("at least", "from").replace("and at most", "to").replace("and below", "to below")
     return f"a fraction, {said}" if 1 in (bounds.get("maximum"), bounds.get("exclusiveMaximum")) else said

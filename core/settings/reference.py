@@ -18,7 +18,7 @@ value of the wrong type and a combination that cannot work are refused before an
 has no effect beside the others is noted when a run starts.
 
 This page and `schemas/settings.schema.json`, with which editors complete and check a settings file, are made from the
-classes that hold the settings: `python -m core.schemas`.
+classes that hold the settings: `make schemas`, or `python -m core.schemas`.
 """
 
 
