@@ -1,7 +1,5 @@
 """The settings `airflow`: when and how Airflow runs the DAG."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import re

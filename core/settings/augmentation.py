@@ -1,7 +1,5 @@
 """The settings `training.augmentation`: how training images are varied."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The settings `backbone`: the pre-trained network."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 

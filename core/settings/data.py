@@ -1,7 +1,5 @@
 """The settings `data`: where the images come from, how they are split, and what they must keep to."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 

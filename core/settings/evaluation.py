@@ -1,7 +1,5 @@
 """The settings `evaluation`: what is measured, and what a model must reach to be pushed."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The settings `fine_tune`: which layers of the pre-trained network train."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The settings `head`: what sits on the pre-trained network."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The settings `kubeflow`: the containers of a cluster."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from core.settings.checks import AtLeast0, Positive, require

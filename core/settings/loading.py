@@ -50,7 +50,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
         raise InputError(f"cannot read the settings {path}: not UTF-8 text ({error.reason})") from error
     in_file = _parse_yaml(text, str(path))
     if not isinstance(in_file, dict):
-        raise InputError(f"{path}: settings are a mapping of keys to values, found {_kind(in_file)}")
+        found = "nothing" if in_file is None else "a list" if isinstance(in_file, list) else "a single value"
+        raise InputError(f"{path}: settings are a mapping of keys to values, found {found}")
     values = copy.deepcopy(in_file)
     for override in overrides:
         _apply(values, override)
@@ -79,7 +80,11 @@ def split_overrides(given: Iterable[str]) -> list[str]:
             bare = hidden
         cuts = [0, *(place for match in _NEXT.finditer(bare) for place in match.span()), len(text)]
         parts = (text[start:end].strip() for start, end in zip(cuts[::2], cuts[1::2], strict=True))
-        found += [" ".join(shlex.split(part)) if _WHOLE.match(part) else part for part in parts if part]
+        found += [
+            " ".join(shlex.split(part)) if _WHOLE.match(part) and _QUOTED.fullmatch(part) else part
+            for part in parts
+            if part
+        ]
     return found
 
 
@@ -88,13 +93,9 @@ def _check(values: dict[str, Any]) -> tuple[Any, list[str]]:
     problems = list(mistakes(schema(), values))
     if not problems:
         return build(Settings, values, "", problems), problems
-    sound = {
-        key: kind
-        for key, (_, kind) in fields(Settings).items()
-        if not re.search(rf"^{key}\b", "\n".join(problems), re.M)
-    }
-    for key in sound.keys() & values.keys():
-        build(sound[key], values[key], key, problems)
+    broken = {line[: len(key)] for line in problems for key in fields(Settings) if re.match(rf"{key}\b", line)}
+    for key in fields(Settings).keys() & values.keys() - broken:
+        build(fields(Settings)[key][1], values[key], key, problems)
     return None, problems
 
 
@@ -135,8 +136,3 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise InputError(f"SET: {override!r}: {here} is {child!r}, it has no keys of its own")
         node = child
     node[parts[-1]] = _parse_yaml(text, f"SET {key}")
-
-
-def _kind(value: Any) -> str:
-    names = {list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
-    return names.get(type(value), "a number")

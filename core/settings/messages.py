@@ -15,21 +15,14 @@ from typing import Any
 from core.settings.checks import nearest
 from core.settings.schema import ENGINE
 
-_WORDS = {
-    "integer": ("a whole number", "whole numbers"),
-    "number": ("a number", "numbers"),
-    "string": ("text", "text"),
-    "boolean": ("true or false", "true or false"),
-    "null": ("null", "null"),
-}
-_TYPES: dict[str, Any] = {
-    "integer": int,
-    "number": (int, float),
-    "string": str,
-    "boolean": bool,
-    "null": type(None),
-    "array": list,
-    "object": dict,
+_TYPES: dict[str, tuple[Any, str, str]] = {
+    "integer": (int, "a whole number", "whole numbers"),
+    "number": ((int, float), "a number", "numbers"),
+    "string": (str, "text", "text"),
+    "boolean": (bool, "true or false", "true or false"),
+    "null": (type(None), "null", "null"),
+    "array": (list, "a list of", "lists of"),
+    "object": (dict, "a mapping of names to", "mappings of names to"),
 }
 _OTHERS = "additionalProperties"
 _BOUNDS = {
@@ -95,7 +88,7 @@ def _is_a(schema: dict[str, Any], value: Any) -> bool:
     if "type" not in schema:
         return value in schema.get("enum", [schema.get("const")])
     return (
-        isinstance(value, _TYPES[schema["type"]])
+        isinstance(value, _TYPES[schema["type"]][0])
         and isinstance(value, bool) == (schema["type"] == "boolean")
         and value in schema.get("enum", [value])
         and ("prefixItems" not in schema or len(value) == len(schema["prefixItems"]))
@@ -110,15 +103,13 @@ def words(schema: dict[str, Any], many: bool = False) -> str:
         return " or ".join(words(one, many) for one in schema["anyOf"])
     if "enum" in schema:
         return f"{'one of ' if len(schema['enum']) > 1 else ''}{', '.join(schema['enum'])}"
+    if "properties" in schema:
+        return "keys and values"
+    noun = _TYPES[schema["type"]][1 + many]
     if "prefixItems" in schema:
-        parts = " and ".join(map(words, schema["prefixItems"]))
-        return f"lists of {parts}" if many else f"a list of {parts}"
-    if schema["type"] == "array":
-        return f"{'lists' if many else 'a list'} of {words(schema['items'], many=True)}"
-    if schema["type"] == "object":
-        mapping = f"{'mappings' if many else 'a mapping'} of names to "
-        return "keys and values" if "properties" in schema else mapping + words(schema[_OTHERS], many=True)
-    return _WORDS[schema["type"]][many]
+        return f"{noun} {' and '.join(map(words, schema['prefixItems']))}"
+    inner = schema.get("items") or schema.get(_OTHERS)
+    return f"{noun} {words(inner, many=True)}" if inner else noun
 
 
 def _join(path: str, key: Any) -> str:

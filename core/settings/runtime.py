@@ -1,7 +1,5 @@
 """The settings `runtime`: how the pipeline is executed, which changes nothing of the model."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 

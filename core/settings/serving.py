@@ -1,7 +1,5 @@
 """The settings `serving`: what the exported model must show before it is pushed, and what a model server takes."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The settings `tuner`: what the search for better settings tries."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 
