@@ -31,7 +31,6 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         lambda s: any(boundary >= s.training.steps for boundary in s.training.learning_rate.boundaries),
         "a boundary at or above training.steps is never reached",
     ),
-    ("backbone.if_unreachable", lambda s: s.backbone.weights == "random", "random weights are not downloaded"),
     (
         "runtime.feature_batch_size runtime.bfloat16",
         lambda s: rules.features_cut(s.trainer) is None,
