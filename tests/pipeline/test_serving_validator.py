@@ -122,7 +122,7 @@ def test_where_no_container_can_be_started_nothing_is_blessed(
             "serving={validator: infra_validator, max_latency_ms: 5}",
             "latency and memory are measured by validator: serving_check only",
         ),
-        ("serving.infra_validator={tries: 0}", "tries and requests must be at least 1"),
+        ("serving.infra_validator={tries: 0}", "serving.infra_validator.tries is 0; it must be at least 1"),
         ("serving.validator=docker", "serving.validator: expected one of serving_check, infra_validator"),
     ],
 )
