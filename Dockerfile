@@ -16,7 +16,7 @@ RUN python3.10 -m venv /uv && /uv/bin/python -m pip install -qq --no-cache-dir u
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
 WORKDIR /app
 # Two layers: the environment changes with the lock, the project with every commit.
-COPY pyproject.toml uv.lock README.md ./
+COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN /uv/bin/uv sync --frozen --no-dev --extra kubeflow --no-install-project --no-python-downloads --python python3.10
 COPY pipeline pipeline
 COPY components components

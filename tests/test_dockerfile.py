@@ -35,7 +35,8 @@ def test_all_that_the_wheel_needs_is_copied(instructions):
     project = (ROOT / "pyproject.toml").read_text()
     packages = re.findall(r'"(\w+)"', re.search(r"packages = \[(.*)\]", project[project.index("wheel") :]).group(1))
     readme = re.search(r'readme = "(.*)"', project).group(1)
-    assert {*packages, readme, "pyproject.toml", "uv.lock"} == set(copied(instructions))
+    (license_file,) = re.findall(r'license-files = \["(.*)"\]', project)
+    assert {*packages, readme, license_file, "pyproject.toml", "uv.lock"} == set(copied(instructions))
 
 
 def test_the_environment_comes_from_the_lock_by_the_version_of_uv_that_make_uses(instructions):

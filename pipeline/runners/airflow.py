@@ -39,7 +39,7 @@ Airflow reads this file in the environment of `make airflow-env`; see docs/airfl
 
 from airflow import DAG
 
-from pipeline.airflow_dag import create_dag
+from pipeline.runners.airflow import create_dag
 
 SETTINGS = {settings}
 

@@ -29,8 +29,8 @@ evaluation:
 RUNS = """
 import json, shutil, sys
 from pathlib import Path
-from pipeline.local_runner import run
-from pipeline.settings import load
+from pipeline.runners.local import run
+from core.settings.loading import load
 folder = Path(sys.argv[1])
 for name in ("first", "new span", "again"):
     if name == "new span":

@@ -44,7 +44,7 @@ def test_it_tells_what_people_have_to_say(card: str) -> None:
 
 
 def test_it_tells_how_to_make_the_model_again(card: str) -> None:
-    lock = hashlib.sha256((Path(__file__).parents[2] / "uv.lock").read_bytes()).hexdigest()[:16]
+    lock = hashlib.sha256((Path(__file__).parents[3] / "uv.lock").read_bytes()).hexdigest()[:16]
 
     assert f"| lock hash (uv.lock) | {lock} |" in card
     assert "| data hash (paths, contents, classes) | 5ad0 |" in card and "| code hash | " in card

@@ -14,8 +14,8 @@ from pipeline.runners.console import Console, StageLine, StageLines, progress_li
 PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
-from pipeline.console import Console, StageLines
-from trainer import progress
+from pipeline.runners.console import Console, StageLines
+from core import progress
 with Console(Path(sys.argv[1])) as console:
     os.write(2, b"noise from C++\\n")
     print("noise from Python", flush=True)

@@ -55,8 +55,8 @@ def test_random_weights_are_keras_initial_values() -> None:
 
 def test_random_weights_are_the_same_in_every_process_and_need_no_tensorflow() -> None:
     program = (
-        "import sys; from trainer import weights; from core.settings.training import BackboneConfig;"
-        "print(weights.load(BackboneConfig(weights='random'))[2]);"
+        "import sys; from trainer.weights import sources; from core.settings.training import BackboneConfig;"
+        "print(sources.load(BackboneConfig(weights='random'))[2]);"
         "assert 'tensorflow' not in sys.modules"
     )
     other = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
