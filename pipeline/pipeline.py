@@ -196,7 +196,7 @@ class _Training(NamedTuple):
 
 def _training(settings: Settings, deployment: Deployment, data: _Data, features: _Features) -> _Training:
     trainer_settings = converter.to_dict(settings.trainer)
-    search = converter.make_converter().unstructure(settings.tuner)
+    search = converter.to_dict(settings.tuner)
     inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
     base_model = features.backbone
     last_blessed = warm_start = tuner = None

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from core import progress
 from core.settings import converter
+from core.settings.training import TrainerConfig
 from trainer.export import saved_model
 from trainer.network import backbone, head
 from trainer.training import checkpoints, resume, search_space, summary, train_loop, warm_start
@@ -33,7 +34,7 @@ def run_fn(fn_args: FnArgs) -> None:
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
-    settings = converter.from_dict(fn_args.custom_config["trainer"])
+    settings = converter.from_dict(fn_args.custom_config["trainer"], TrainerConfig)
     training = dataclasses.replace(settings.training, steps=fn_args.train_steps)
     settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:

@@ -19,7 +19,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 
 from core import progress
 from core.errors import InputError
-from core.settings import converter as config_values
+from core.settings import converter
 from core.settings.training import TrainerConfig
 from core.settings.tuner import TunerConfig
 from trainer.training import search_space, train_loop
@@ -40,10 +40,9 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """
     from tfx.components.tuner.component import TunerFnResult
 
-    converter = config_values.make_converter()
     tuner = EstimatorTuner(
-        converter.structure(fn_args.custom_config["tuner"], TunerConfig),
-        config_values.from_dict(fn_args.custom_config["trainer"]),
+        converter.from_dict(fn_args.custom_config["tuner"], TunerConfig),
+        converter.from_dict(fn_args.custom_config["trainer"], TrainerConfig),
         fn_args,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})

@@ -6,7 +6,6 @@ The session that computes is one for all threads of a process, and so is the ind
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import apache_beam as beam
@@ -19,8 +18,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from components.features.feature_index import SHA256, FeatureIndex
 from components.features.feature_session import FeatureSession, Prefix, fold
 from core.progress import ProgressCounter
+from core.settings import converter
 from core.settings.augmentation import AugmentationConfig
-from core.settings.converter import make_converter
 from trainer.preprocessing import LABEL
 from trainer.training.inputs import FEATURES
 
@@ -42,12 +41,12 @@ class Variants:
 
     def to_json(self) -> str:
         """For TFX's properties; the same variants give the same text."""
-        return json.dumps(make_converter().unstructure(self), sort_keys=True)
+        return converter.to_json(self)
 
     @staticmethod
     def from_json(text: str) -> Variants:
         """The inverse of `to_json`."""
-        return make_converter().structure(json.loads(text), Variants)
+        return converter.from_json(text, Variants)
 
 
 UNVARIED = Variants()

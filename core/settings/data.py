@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core.image_limits import DEFAULT_LIMITS, HIGHEST_FILE_MB, HIGHEST_MEGAPIXELS, ImageLimits
-from core.settings.checks import AtLeast0, AtLeast1, Checked, Fraction, require
+from core.settings.checks import AtLeast0, AtLeast1, Fraction, require
 from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
@@ -24,7 +24,7 @@ SPLITS = ("train", "eval", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class NearDuplicates(Checked):
+class NearDuplicates:
     """Which images count as the same.
 
     Attributes:
@@ -35,7 +35,7 @@ class NearDuplicates(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataBounds(Checked):
+class DataBounds:
     """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
 
     Attributes:
@@ -58,7 +58,7 @@ class DataBounds(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSettings(Checked):
+class DataSettings:
     """Where the images come from and how they are split.
 
     Attributes:
@@ -100,7 +100,6 @@ class DataSettings(Checked):
         return ImageLimits(self.max_file_mb, self.max_megapixels)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"

@@ -8,29 +8,14 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core import slices
-from core.settings.checks import AtLeast1, Checked, NotNegative, nearest, require
-
-METRICS = (
-    "accuracy",
-    "top_3_accuracy",
-    "cross_entropy",
-    "expected_calibration_error",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_auc",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "weighted_auc",
-)
-"""Names of the metrics that settings may bound; those of classes are measured too."""
+from core.metrics import LOSS, METRICS
+from core.settings.checks import AtLeast1, NotNegative, require
 
 Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
 
 
 @dataclasses.dataclass(frozen=True)
-class MetricBounds(Checked):
+class MetricBounds:
     """Bounds of one metric on the entire test split.
 
     Attributes:
@@ -44,7 +29,6 @@ class MetricBounds(Checked):
     max_drop: NotNegative | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.min is None or self.max is None or self.min <= self.max,
             f"min is {self.min}, above max, which is {self.max}",
@@ -63,30 +47,45 @@ class SliceBounds(MetricBounds):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings(Checked):
-    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
+class GateBounds:
+    """What a model must reach to be pushed.
 
     Attributes:
-        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
         thresholds: bounds on the entire test split, by metric.
         per_slice: bounds on every slice, by metric.
         confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
         on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
     """
 
-    slices: tuple[str, ...] = ("label", "resolution", "brightness")
     thresholds: dict[Metric, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[Metric, SliceBounds] = dataclasses.field(default_factory=dict)
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        slices.feature_keys(self.slices)
         for group in ("thresholds", "per_slice"):
             for metric, bounds in getattr(self, group).items():
-                require(metric in METRICS, f"{group}.{metric}: there is no such metric; {nearest(metric, METRICS)}")
                 require(
-                    metric == "cross_entropy" or all(b is None or 0 <= b <= 1 for b in (bounds.min, bounds.max)),
+                    metric == LOSS or all(b is None or 0 <= b <= 1 for b in (bounds.min, bounds.max)),
                     f"{group}.{metric}: bounds are fractions, from 0 to 1",
                 )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings(GateBounds):
+    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
+
+    Attributes:
+        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
+    """
+
+    slices: tuple[str, ...] = ("label", "resolution", "brightness")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        slices.feature_keys(self.slices)
+
+    @property
+    def bounds(self) -> GateBounds:
+        """What the gate needs to know: other slices alone do not run it again."""
+        return GateBounds(**{field.name: getattr(self, field.name) for field in dataclasses.fields(GateBounds)})

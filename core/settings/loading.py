@@ -19,13 +19,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from core.errors import InputError
-from core.settings import beam
-from core.settings.converter import make_converter
-from core.settings.messages import explain, kind
+from core.settings.checks import fields
+from core.settings.converter import build
+from core.settings.messages import mistakes
+from core.settings.schema import schema
 from core.settings.settings import Settings
-
-_CONVERTER = make_converter()
-beam.register(_CONVERTER)
 
 _QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'[^']*')""")
 _BRACKETS = re.compile(r"[\[{][^\[\]{}]*[\]}]")
@@ -52,20 +50,18 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
         raise InputError(f"cannot read the settings {path}: not UTF-8 text ({error.reason})") from error
     in_file = _parse_yaml(text, str(path))
     if not isinstance(in_file, dict):
-        raise InputError(f"{path}: settings are a mapping of keys to values, found {kind(in_file)}")
+        raise InputError(f"{path}: settings are a mapping of keys to values, found {_kind(in_file)}")
     values = copy.deepcopy(in_file)
     for override in overrides:
         _apply(values, override)
-    try:
-        settings = from_dict(values)
-    except Exception as error:  # cattrs raises groups of whatever the hooks and __post_init__ raised
-        mistakes = list(explain(error, "", Settings))
-        of_file = set(_mistakes(in_file))
+    settings, problems = _check(values)
+    if problems:
+        of_file = _check(in_file)[1]
         parts = (
-            ("SET", [line for line in mistakes if line not in of_file]),
-            (path, [line for line in mistakes if line in of_file]),
+            ("SET", [line for line in problems if line not in of_file]),
+            (path, [line for line in problems if line in of_file]),
         )
-        raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines)) from error
+        raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines))
     object.__setattr__(settings, "given", frozenset(_paths(values)))
     return settings
 
@@ -87,21 +83,19 @@ def split_overrides(given: Iterable[str]) -> list[str]:
     return found
 
 
-def to_dict(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values, every default written out."""
-    return _CONVERTER.unstructure(settings)
-
-
-def from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
-    return _CONVERTER.structure(values, Settings)
-
-
-def _mistakes(values: dict[str, Any]) -> Iterator[str]:
-    try:
-        from_dict(values)
-    except Exception as error:
-        yield from explain(error, "", Settings)
+def _check(values: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The settings, or None, and a line for every mistake in them."""
+    problems = list(mistakes(schema(), values))
+    if not problems:
+        return build(Settings, values, "", problems), problems
+    sound = {
+        key: kind
+        for key, (_, kind) in fields(Settings).items()
+        if not re.search(rf"^{key}\b", "\n".join(problems), re.M)
+    }
+    for key in sound.keys() & values.keys():
+        build(sound[key], values[key], key, problems)
+    return None, problems
 
 
 def _paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -141,3 +135,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise InputError(f"SET: {override!r}: {here} is {child!r}, it has no keys of its own")
         node = child
     node[parts[-1]] = _parse_yaml(text, f"SET {key}")
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
+    return names.get(type(value), "a number")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from core.settings.checks import AtLeast1, Checked
+from core.settings.checks import AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
-class PushSettings(Checked):
+class PushSettings:
     """Where blessed models go, and how many versions stay there.
 
     Attributes:

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Literal
 
 from core.settings.beam import BeamEngine, LocalEngine
-from core.settings.checks import AtLeast1, Checked
+from core.settings.checks import AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
-class RuntimeSettings(Checked):
+class RuntimeSettings:
     """How the pipeline is executed; none of it changes what the model is.
 
     Attributes:

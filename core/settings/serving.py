@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from core.settings.checks import AtLeast1, Checked, Positive, require
+from core.settings.checks import AtLeast1, Positive, require
 
 _AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerLimits(Checked):
+class ServerLimits:
     """Limits of one server; it refuses requests beyond them, and keeps serving.
 
     Attributes:
@@ -47,7 +47,7 @@ class ServerLimits(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class InfraValidatorSettings(Checked):
+class InfraValidatorSettings:
     """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
 
     Attributes:
@@ -68,7 +68,7 @@ class InfraValidatorSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingSettings(Checked):
+class ServingSettings:
     """What the serving check demands of the exported model, null demanding nothing; and the limits of `serve`.
 
     Attributes:
@@ -93,7 +93,6 @@ class ServingSettings(Checked):
     infra_validator: InfraValidatorSettings = InfraValidatorSettings()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.validator == "serving_check"
             or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,

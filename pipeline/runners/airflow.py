@@ -124,7 +124,7 @@ def create_dag(settings: dict[str, Any], schema: str, home: str, images: str, we
     from pipeline.pipeline import create_pipeline
     from pipeline.runners.airflow_launcher import AirflowLauncher
 
-    loaded = pipeline_settings.from_dict(settings)
+    loaded = pipeline_settings.from_dict(settings, Settings)
     airflow = loaded.airflow
     pushed_to = push_folder(loaded, Path(home).parent)
     deployment = Deployment(
@@ -230,7 +230,7 @@ def _report(settings: dict[str, Any], home: str, expected: list[str], **context:
     from pipeline.report.make import make_report
     from pipeline.runs.lineage import node_runs
 
-    loaded = pipeline_settings.from_dict(settings)
+    loaded = pipeline_settings.from_dict(settings, Settings)
     folder = Path(home)
     run = context["dag_run"]
     store = MetadataStore(sqlite_metadata_connection_config(str(folder / history.METADATA)))

@@ -28,7 +28,7 @@ def tuner_args(
 ) -> Callable[[TunerConfig, TrainerConfig], SimpleNamespace]:
     def make(space: TunerConfig, trained: TrainerConfig) -> SimpleNamespace:
         args = training_data.fn_args(trained, features_at("pooled"), transform_directory, backbone_directory, tmp_path)
-        args.custom_config["tuner"] = converter.make_converter().unstructure(space)
+        args.custom_config["tuner"] = converter.to_dict(space)
         return args
 
     return make

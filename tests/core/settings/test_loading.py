@@ -1,6 +1,6 @@
-import contextlib
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from core.errors import InputError
 from core.image_limits import ImageLimits
-from core.settings import converter, loading
+from core.settings import Settings, converter, from_dict, load, split_overrides, to_dict
 from core.settings.data import DataBounds, DataSettings
+from core.settings.reference import paths
+from core.settings.training import TrainerConfig
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "configs" / "digits.yaml"
@@ -25,11 +27,11 @@ def write(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_config_of_the_project_is_valid(path):
-    assert loading.load(path).name == path.stem
+    assert load(path).name == path.stem
 
 
 def test_what_is_not_said_has_its_default(tmp_path):
-    loaded = loading.load(write(tmp_path, "name: birds\ndata: {images: photos}\n"))
+    loaded = load(write(tmp_path, "name: birds\ndata: {images: photos}\n"))
     assert loaded.backbone.image_size == 299
     assert loaded.head.hidden_units == (1024,)
     assert loaded.data.splits == {"train": 8, "eval": 1, "test": 1}
@@ -37,7 +39,7 @@ def test_what_is_not_said_has_its_default(tmp_path):
 
 def test_overrides_win_and_the_last_of_them_most(tmp_path):
     path = write(tmp_path, "name: birds\ndata: {images: photos}\ntraining: {steps: 5}\n")
-    loaded = loading.load(
+    loaded = load(
         path, ["training.steps=6", "training.steps=7", "training.learning_rate=1e-4", "head.hidden_units=[8, 4]"]
     )
     assert loaded.training.steps == 7
@@ -46,168 +48,70 @@ def test_overrides_win_and_the_last_of_them_most(tmp_path):
 
 
 def test_settings_survive_the_way_through_plain_values():
-    loaded = loading.load(DIGITS, ["fine_tune.from=mixed9"])
-    text = json.dumps(loading.to_dict(loaded))
+    loaded = load(DIGITS, ["fine_tune.from=mixed9"])
+    text = json.dumps(to_dict(loaded))
     assert '"from": "mixed9"' in text
-    assert loading.from_dict(json.loads(text)) == loaded
+    assert from_dict(json.loads(text), Settings) == loaded
 
 
-def test_a_search_needs_what_its_trials_can_share():
-    assert loading.load(DIGITS, ["tuner.trials=3"]).tuner.trials == 3
-    with pytest.raises(InputError, match=r"tuner\.output needs a base that is frozen whole"):
-        loading.load(DIGITS, ["tuner.output=[mixed8, mixed9]", "fine_tune.from=mixed9"])
-    with pytest.raises(InputError, match="tuner: a trial needs cached features"):
-        loading.load(DIGITS, ["tuner.trials=3", "fine_tune.from=conv2d"])
+def test_a_search_can_be_asked_for():
+    assert load(DIGITS, ["tuner.trials=3"]).tuner.trials == 3
 
 
-def test_the_limits_of_pictures_reach_the_exported_model():
-    loaded = loading.load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
+def test_the_limits_of_images_reach_the_exported_model():
+    loaded = load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
     assert loaded.trainer.limits == ImageLimits(1.5, 20)
-    assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
-    assert loading.load(DIGITS).trainer.limits == ImageLimits(64, 64)
+    assert converter.from_dict(converter.to_dict(loaded.trainer), TrainerConfig) == loaded.trainer
+    assert load(DIGITS).trainer.limits == ImageLimits(64, 64)
 
 
 def test_settings_cannot_be_changed():
-    loaded = loading.load(DIGITS)
+    loaded = load(DIGITS)
     with pytest.raises(dataclasses.FrozenInstanceError):
         loaded.name = "other"
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("training.batch_sise=3", "training.batch_sise: there is no such setting; did you mean training.batch_size?"),
-        ("trainings={}", "trainings: there is no such setting; did you mean training?"),
-        ("training.steps='5'", "training.steps: expected a whole number, found '5'"),
-        ("training.steps=2.5", "training.steps: expected a whole number, found 2.5"),
-        ("training.steps=0", "steps must be positive"),
-        ("data.max_megapixels=200", "max_megapixels is 200; it must be above 0 and at most 178"),
-        ("data.max_file_mb=0", "max_file_mb is 0; it must be above 0 and at most 512"),
-        ("data.max_file_mb=.nan", "max_file_mb is nan; it must be above 0"),
-        ("runtime.cache=1", "runtime.cache: expected true or false, found 1"),
-        ("runtime.bfloat16=maybe", "runtime.bfloat16: expected one of auto, on, off, found 'maybe'"),
-        ("head.class_weights=some", "head.class_weights: expected one of balanced, found 'some'"),
-        ("head.hidden_units=5", "head.hidden_units: expected a list of a whole number"),
-        ("head.dropout=1", "dropout is 1.0; it must be in [0, 1)"),
-        ("data=3", "data: expected keys and values (images, layout, span"),
-        ("backbone.output=mixed11", "it must be one of mixed0, mixed1"),
-        ("backbone.image_size=32", "image_size is 32; InceptionV3 needs at least 75 pixels"),
-        ("fine_tune={from: mixed9, last_layers: 3}", "give only one of from, last_layers and rules"),
-        ("fine_tune.rules=[[mixed9, 1], [mixed]]", "fine_tune.rules[1]"),
-        ("training.learning_rate={boundaries: [10], values: [1]}", "1 boundaries need 2 values, not 1"),
-        (
-            "training.learning_rate={schedule: cosine, decay_rate: 0.5}",
-            "decay_rate means nothing to the schedule cosine",
-        ),
-        ("training.momentum=0.5", "adam takes no momentum"),
-        ("training.head_steps=10", "without fine_tune nothing but the head ever trains"),
-        (
-            "training.head_steps=600",
-            "training.head_steps is 600, and training ends after 600 steps (training.steps)",
-        ),
-        (
-            "training.learning_rate={values: [1.0e-3], warmup_steps: 900}",
-            "training.learning_rate.warmup_steps is 900, and training ends after",
-        ),
-        (
-            "training={head_steps: 10, distribution: parameter_server}",
-            "does not go with distribution: parameter_server",
-        ),
-        ("fine_tune={decay: 0.5}", "decay needs from or last_layers"),
-        ("fine_tune={l2_sp: 0.5}", "l2_sp needs from, last_layers or rules"),
-        (
-            "training.learning_rate=fast",
-            "training.learning_rate: expected a number, or boundaries and values, found 'fast'",
-        ),
-        ("data.splits={train: 1}", "splits must give a positive number for each of train, eval, test"),
-        ("name=My Birds", "name is 'My Birds'; use lower-case letters"),
-        ("evaluation.thresholds={accuracy: {mim: 3}}", "did you mean evaluation.thresholds.accuracy.min?"),
-        (
-            "evaluation.per_slice={acuracy: {min: 1}}",
-            "per_slice.acuracy: there is no such metric; did you mean accuracy?",
-        ),
-        ("evaluation.thresholds={accuracy: {min: 90}}", "thresholds.accuracy: bounds are parts, from 0 to 1"),
-        ("evaluation.thresholds={accuracy: {min: .nan}}", "min is nan; it must be a finite number"),
-        ("evaluation.thresholds={accuracy: {min: 0.9, max: 0.1}}", "min is 0.9, above max, which is 0.1"),
-        ("evaluation.thresholds={accuracy: {max_drop: -1}}", "max_drop is -1.0; it must not be negative"),
-        ("evaluation.slices=label", "evaluation.slices: expected a list of text, found 'label'"),
-        ("fine_tune.from=mixed12", "fine_tune.from is 'mixed12', which is not a layer"),
-        ("serving.timeout_seconds=0", "timeout_seconds must be positive"),
-        *(
-            (f"serving.{name}={value}", f"{name} is {value.strip('.')}; it must be a positive, finite number, or null")
-            for name in ("max_median_latency_ms", "max_latency_ms", "max_load_seconds", "max_memory_mb")
-            for value in (".nan", ".inf", "-1.0", "0.0")
-        ),
-        ("serving.server.request_seconds=.nan", "request_seconds is nan; it must be a positive, finite number"),
-        ("serving.server.max_batch=0", "max_batch is 0; it must be a positive, finite number"),
-        ("serving.server.max_message_mb=1025", "max_message_mb is 1025; it must be at most 1024"),
-        (
-            "data.max_file_mb=64.5",
-            "serving.server.max_message_mb is 64, below data.max_file_mb, which is 64.5: a picture of that size could "
-            "not be sent",
-        ),
-        ("tuner.trials=0", "trials must be positive"),
-        ("tuner.dropout=[]", "dropout must name at least one value"),
-        ("tuner.hidden_units=[[8], [8]]", "hidden_units names a value twice"),
-        ("tuner.dropout=[0.2, 1]", "dropout is 1.0; it must be in [0, 1)"),
-        ("tuner.output=[mixed11]", "it must be one of mixed0, mixed1"),
-        ("evaluation.slices=[label, label]", "'label' is given twice"),
-        ("training.steps.x=3", "training.steps is 600, it has no keys of its own"),
-        ("training.steps", "'training.steps' is not of the form path.of.setting=value"),
-        ("data.images='p/{SPAN}/{VERSON}'", "data: '{SPAN}/{VERSON}' is no pattern of spans"),
-        ("data.window=2", "data: span and window choose among the folders of a pattern"),
-        ("data.span=newest", "data.span: expected a whole number or latest, found 'newest'"),
-        ("data.images={", "SET data.images, line 1, column 2: not valid YAML"),
-    ],
-)
-def test_a_mistake_is_told_with_the_path_of_the_setting(override, said):
-    with pytest.raises(InputError) as error:
-        loading.load(DIGITS, [override])
-    assert said in str(error.value)
-
-
-def test_all_mistakes_are_told_at_once():
-    with pytest.raises(InputError) as error:
-        loading.load(DIGITS, ["training.batch_sise=3", "data.imags=x", "head.dropout=no"])
-    assert len(str(error.value).splitlines()) == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("data: {images: x}\n", "name: missing; this setting has no default"),
-        ("- a\n", "settings are a mapping of keys to values, found a list"),
-        ("", "settings are a mapping of keys to values, found nothing"),
-        ("name: a\nname: b\n", "line 2, column 1: not valid YAML: found duplicate key"),
-        ("name: [\n", "not valid YAML"),
-    ],
-)
-def test_a_file_that_is_no_settings_is_refused(tmp_path, text, said):
-    with pytest.raises(InputError) as error:
-        loading.load(write(tmp_path, text))
-    assert said in str(error.value)
-
-
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match=r"cannot read the settings .*nothing\.yaml"):
-        loading.load(tmp_path / "nothing.yaml")
+        load(tmp_path / "nothing.yaml")
 
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path):
-    loaded = loading.load(write(tmp_path, "name: birds\ndata: {images: no}\ntraining: {learning_rate: 1e-3}\n"))
+    loaded = load(write(tmp_path, "name: birds\ndata: {images: no}\ntraining: {learning_rate: 1e-3}\n"))
     assert loaded.data.images == "no"
     assert loaded.training.learning_rate.values == (0.001,)
 
 
+KNOWN = "|".join(sorted({path.split(".")[0] for path in paths()}))
+NAMED = re.compile(rf"\b({KNOWN})\b|there is no such setting|settings are a mapping|not valid YAML|not of the form")
+EXPLAINED = re.compile(
+    "expected |there is no such|: missing;|not valid YAML: .|must |is not (of the form|a |a layer)|; use |no pattern|"
+    "has no keys|choose among|is given twice|settings are a mapping of keys to values, found |cannot read .*: .|names a"
+)
+
+
+def assert_helps(error: InputError, *places: str) -> None:
+    """The message says where the mistake is, names the setting, and says what is wrong."""
+    assert str(error).startswith(places), error
+    assert NAMED.search(str(error)) or str(error).startswith("cannot read"), error
+    assert EXPLAINED.search(str(error)), error
+
+
+def test_all_mistakes_are_said_at_once():
+    with pytest.raises(InputError) as error:
+        load(DIGITS, ["training.batch_sise=3", "data.imags=x", "head.dropout=no"])
+    assert len(str(error.value).splitlines()) == 3
+
+
 @given(st.text(max_size=60))
-def test_no_override_ends_in_anything_but_settings_or_a_message(text):
+def test_an_override_ends_in_settings_or_in_a_message_that_helps(text):
     try:
-        loading.load(DIGITS, [text])
+        load(DIGITS, [text])
     except InputError as error:
-        assert str(error)
+        assert_helps(error, "SET")
 
 
-_KEYS = [field.name for cls in (loading.Settings, DataSettings, DataBounds) for field in dataclasses.fields(cls)]
+_KEYS = [field.name for cls in (Settings, DataSettings, DataBounds) for field in dataclasses.fields(cls)]
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -235,8 +139,10 @@ _VALUES = st.recursive(
 def test_whatever_values_settings_have_they_are_read_or_refused_in_words(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("fuzz") / "s.yaml"
     path.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
-    with contextlib.suppress(InputError):
-        loading.load(path)
+    try:
+        load(path)
+    except InputError as error:
+        assert_helps(error, str(path))
 
 
 @given(
@@ -248,10 +154,11 @@ def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_fact
     path = tmp_path_factory.mktemp("fuzz") / "s.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     for overrides in ([], [f"{key}={text}"], [f"data.images={text}"]):
-        with contextlib.suppress(InputError):
-            loading.load(path, overrides)
-        with contextlib.suppress(InputError):
-            loading.load(DIGITS, overrides)
+        for file in (path, DIGITS):
+            try:
+                load(file, overrides)
+            except InputError as error:
+                assert_helps(error, str(file), "SET", f"cannot read the settings {file}")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +170,29 @@ def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_fact
         (("a={x: [1, 2], y: 3} b=4",), ["a={x: [1, 2], y: 3}", "b=4"]),
         (("data.images=my photos name=birds",), ["data.images=my photos", "name=birds"]),
         ((), []),
+        (('card.owner="A = B" training.steps=3',), ['card.owner="A = B"', "training.steps=3"]),
+        (("card.owner='a b=c' training.steps=3",), ["card.owner='a b=c'", "training.steps=3"]),
+        (('"card.owner=A b=c" training.steps=3',), ["card.owner=A b=c", "training.steps=3"]),
+        (('card.owner="say \\"a b=c\\"" training.steps=3',), ['card.owner="say \\"a b=c\\""', "training.steps=3"]),
+        (("card.owner=Ann's team training.steps=3",), ["card.owner=Ann's team", "training.steps=3"]),
+        (
+            ('runtime.beam={engine: flink, job_endpoint: "h:1", options: ["--a=b c=d"]} name=x',),
+            ['runtime.beam={engine: flink, job_endpoint: "h:1", options: ["--a=b c=d"]}', "name=x"],
+        ),
+        (("data={images: x, bounds: {leaked: 0}} name=x",), ["data={images: x, bounds: {leaked: 0}}", "name=x"]),
     ],
 )
-def test_overrides_stand_apart_by_spaces_and_brackets_hold_together(given, split):
-    assert loading.split_overrides(given) == split
+def test_overrides_are_split_at_blanks_but_not_in_brackets_or_quotes(given, split):
+    assert split_overrides(given) == split
+
+
+def test_a_value_in_quotes_may_hold_what_looks_like_an_override():
+    loaded = load(DIGITS, split_overrides(['card.owner="A = B training.steps=4" training.steps=3']))
+    assert (loaded.card.owner, loaded.training.steps) == ("A = B training.steps=4", 3)
+
+
+def test_what_the_user_gave_is_known_and_changes_nothing_else(tmp_path):
+    loaded = load(write(tmp_path, "name: birds\ndata: {images: photos}\n"), ["head.dropout=0.2"])
+    assert loaded.given == {"name", "data", "data.images", "head", "head.dropout"}
+    assert loaded == load(write(tmp_path, "name: birds\ndata: {images: photos}\n"))
+    assert "given" not in to_dict(loaded)

@@ -140,7 +140,7 @@ def test_a_trial_of_a_search_that_only_spoils_the_earlier_model_counts_as_that_m
     """As the Trainer would export it: of such trials none is better than another."""
     space = TunerConfig(trials=2, steps=10, hidden_units=((16,),), dropout=(0.0,), l2=(0.0,), learning_rate=(1.0, 30.0))
     args = misled(settings(), "pooled")
-    args.custom_config["tuner"] = converter.make_converter().unstructure(space)
+    args.custom_config["tuner"] = converter.to_dict(space)
     tuner, _ = tuning.tuner_fn(args)
     tuner.search()
     trials = tuner.oracle.get_best_trials(2)
