@@ -35,6 +35,7 @@ from core.artifacts.exported_model import classes_path, read_classes
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
+from trainer.export.checksums import DamagedModelError
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -64,7 +65,7 @@ class Journal:
         start = time.perf_counter()
         try:
             detail, passed = action(*arguments) or "", True
-        except UnfitError as finding:
+        except (UnfitError, DamagedModelError) as finding:
             detail, passed = str(finding), False
         except Exception as error:  # whatever a broken model makes TensorFlow raise is the finding
             detail, passed = f"{type(error).__name__}: {first_line(error)}", False
