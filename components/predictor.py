@@ -21,8 +21,8 @@ from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 from tfx.utils import path_utils
 
 from components.evaluation.prediction_dofn import Classify, read_scores, why_not_comparable
+from components.serving.served_model import class_names
 from core import progress, tfrecords
-from core.artifacts.exported_model import classes_path, read_classes
 from core.artifacts.predictions import (
     BASELINE,
     CANDIDATE,
@@ -87,7 +87,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
             logging.getLogger(__name__).warning("%s: %s", baseline_model.uri, problem)
     fileio.makedirs(predictions.uri)
     with fileio.open(f"{predictions.uri}/{CLASSES_FILE}", "w") as file:
-        file.write(json.dumps(read_classes(classes_path(directories[CANDIDATE]))))
+        file.write(json.dumps(class_names(directories[CANDIDATE])))
     answers.split_names = artifact_utils.encode_split_names([split])
     examples_utils.set_payload_format(answers, example_gen_pb2.FORMAT_TF_EXAMPLE)
     written = f"{artifact_utils.get_split_uri([answers], split)}/answers"

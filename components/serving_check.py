@@ -83,13 +83,9 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
 def check(
     model_dir: str, examples_dir: str, settings: ServingSettings, command: Sequence[str] = PROBE
 ) -> ServingReport:
-    """Runs the probe on a SavedModel and judges what it found.
+    """Runs the probe on a SavedModel with raw tf.Examples, and judges what it found.
 
-    Args:
-        model_dir: the SavedModel's folder.
-        examples_dir: a folder of TFRecord files of raw tf.Examples.
-        settings: limits on what the probe measures, and of the server that it asks.
-        command: starts the probe; it gets the two folders, the file to report to and the settings as JSON.
+    `command` starts the probe; its arguments are the two folders, a file for its journal and the settings as JSON.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -97,12 +93,10 @@ def check(
         arguments = (model_dir, examples_dir, str(journal), converter.to_json(settings))
         ending, output = _run([*command, *arguments], settings.timeout_seconds)
         text = journal.read_text(encoding="utf-8") if journal.exists() else ""
-    seconds = time.perf_counter() - start
+    seconds = round(time.perf_counter() - start, 1)
     records = [json.loads(line) for line in text.split("\n")[:-1]]  # a killed process may leave half a line
     checks = [record["check"] for record in records if "check" in record]
-    measured: dict[str, Any] = {}
-    for record in records:
-        measured |= record.get("measured", {})
+    measured = dict(item for record in records for item in record.get("measured", {}).items())
     if not any("finished" in record for record in records):
         started = [record["started"] for record in records if "started" in record]
         during = f" during the check {started[-1]!r}" if len(started) > len(checks) else ""
@@ -111,7 +105,7 @@ def check(
     checks.extend(_within_limits(settings, measured))
     failed = [f"{c['name']}: {c['detail']}" for c in checks if not c["passed"]]
     reason = "; ".join(failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
-    judged = {"blessed": not failed, "reason": reason or None, "checks": checks, "process_seconds": round(seconds, 1)}
+    judged = {"blessed": not failed, "reason": reason or None, "checks": checks, "process_seconds": seconds}
     return msgspec.convert(measured | judged, ServingReport)
 
 

@@ -1,19 +1,19 @@
 """Names by which clients, TFMA and our own code ask the exported model; importing them loads nothing."""
 
 EXAMPLES = "serving_default"
-"""Signature that takes `examples`, serialised tf.Examples of which only `image/encoded` is needed."""
+"""Signature that takes `examples`, serialized tf.Examples of which only `image/encoded` is needed."""
 
 IMAGES = "serving_images"
 """Signature that takes `images`, encoded image files."""
 
 CLASSIFY = "classify"
-"""Signature for TensorFlow Serving's Classify; takes `inputs`, serialised tf.Examples, and gives classes and scores."""
+"""Signature for TensorFlow Serving's Classify; takes `inputs`, serialized tf.Examples, and gives classes and scores."""
 
 LABELS = "transform_features"
 """Signature that takes `examples` and gives the label as the model counts it; TFMA needs it."""
 
 ERROR = "error"
-"""Output, string [n]: why a picture got no answer; empty where it got one."""
+"""Output, string [n]: why an image got no prediction; empty where it got one."""
 
 IMAGE_FEATURE = "image/encoded"
 """Feature of a tf.Example: the image file's bytes."""

@@ -15,8 +15,6 @@ from core.settings.converter import to_json
 from core.settings.serving import InfraValidatorSettings, ServingSettings
 from pipeline.code_hash import code_hash
 
-_SPLIT = "test"
-
 
 def serving_validator(serving: ServingSettings, model: BaseChannel, examples: BaseChannel) -> BaseComponent:
     """The component whose output `blessing`, an InfraBlessing, says whether the model serves."""
@@ -24,7 +22,6 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         return ServingCheck(
             model=model,
             examples=examples,
-            split=_SPLIT,
             # What the other validator is given does not count here: editing it must not run the check again.
             settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings())),
             code=code_hash("components.serving_check"),
@@ -49,7 +46,7 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         ),
         request_spec=infra_validator_pb2.RequestSpec(
             tensorflow_serving=infra_validator_pb2.TensorFlowServingRequestSpec(signature_names=[signatures.EXAMPLES]),
-            split_name=_SPLIT,
+            split_name="test",
             num_examples=infra.requests,
         ),
     )

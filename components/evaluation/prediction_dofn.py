@@ -12,10 +12,9 @@ from apache_beam.utils.shared import Shared
 from tfx.dsl.io import fileio
 
 from components.evaluation.measures import score_bins
-from components.serving.served_model import ServedModel, errors_of, first_line
+from components.serving.served_model import ServedModel, class_names, errors_of, first_line
 from core import signatures, slices
 from core import tfrecords as records
-from core.artifacts.exported_model import classes_path, read_classes
 from core.artifacts.predictions import BASELINE, CANDIDATE, Answer, Prediction
 from core.progress import ProgressCounter
 
@@ -54,12 +53,12 @@ def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) 
         return "the last blessed model's files are gone"
     try:
         with ServedModel(baseline) as model:
-            classes = read_classes(classes_path(baseline))
+            classes = class_names(baseline)
             if records:
                 model.request(signatures.EXAMPLES, records)
     except (OSError, tf.errors.OpError, KeyError, ValueError) as error:
         return f"the last blessed model no longer loads: {first_line(error) or type(error).__name__}"
-    known = read_classes(classes_path(candidate))
+    known = class_names(candidate)
     if set(classes) == set(known):
         return ""
     differing = ", ".join(sorted(set(classes) ^ set(known))[:5])

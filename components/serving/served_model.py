@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
+from core.artifacts.exported_model import classes_path
 from core.examples import IMAGE
 
 
@@ -78,6 +79,12 @@ class ServedModel:
         """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
+
+
+def class_names(directory: str) -> list[str]:
+    """The class names of a SavedModel, in the order of the columns of `probabilities`. Raises tf.errors.OpError."""
+    with tf.io.gfile.GFile(classes_path(directory)) as file:
+        return file.read().removesuffix("\n").split("\n")
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import errors_of, example_of, first_line
 from core import signatures
-from core.artifacts.exported_model import CLASSES_ASSET
+from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
 from trainer.export import checksums
@@ -76,12 +76,9 @@ def fit_three(images: Sequence[bytes], limits: ServerLimits) -> list[bytes]:
 
 def files_are_sound(model_dir: str) -> str:
     """Reads every byte, compares it with the checksums of the export, and finds no variable that is not finite."""
-    try:
-        verified = checksums.verify(model_dir)
-    except checksums.DamagedModelError as damage:
-        raise UnfitError(str(damage)) from damage
+    verified = checksums.verify(model_dir)
     if tf.io.gfile.exists(f"{model_dir}/variables"):
-        variables = tf.train.load_checkpoint(f"{model_dir}/variables/variables")
+        variables = tf.train.load_checkpoint(checkpoint(model_dir))
         for name in variables.get_variable_to_shape_map():
             value = variables.get_tensor(name)
             _require(value.dtype.kind != "f" or np.isfinite(value).all(), f"the variable {name} is not finite")

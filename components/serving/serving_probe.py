@@ -18,7 +18,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,13 +28,13 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from components.serving.served_model import first_line
+from components.serving.served_model import class_names, first_line
 from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, fitting, peak_rss_mb
 from core import image_limits, signatures, tfrecords
-from core.artifacts.exported_model import classes_path, read_classes
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
+from trainer.export.checksums import DamagedModelError
 
 IMAGES = 4
 """Real images that are sent, at most."""
@@ -64,7 +64,7 @@ class Journal:
         start = time.perf_counter()
         try:
             detail, passed = action(*arguments) or "", True
-        except UnfitError as finding:
+        except (UnfitError, DamagedModelError) as finding:
             detail, passed = str(finding), False
         except Exception as error:  # whatever a broken model makes TensorFlow raise is the finding
             detail, passed = f"{type(error).__name__}: {first_line(error)}", False
@@ -74,14 +74,7 @@ class Journal:
 
 
 def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: ServerLimits) -> None:
-    """Runs all checks on one model.
-
-    Args:
-        model_dir: a SavedModel's folder.
-        images: real encoded images, at least one; each fits in one request.
-        journal: gets a record for every check and measurement.
-        limits: of the server.
-    """
+    """Runs all checks on the SavedModel in a folder, with real encoded images, of which each fits in one request."""
     with contextlib.ExitStack() as running:
         clients: list[RemoteModel] = []
 
@@ -100,7 +93,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
             checks = ServingChecks(clients[0], images, limits, image_limits.read(model_dir))
-            _check_served(checks, read_classes(classes_path(model_dir)), journal)
+            _check_served(checks, class_names(model_dir), journal)
 
 
 def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal) -> None:
@@ -126,10 +119,10 @@ def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal)
     journal.check("good requests after bad ones", checks.predicts_single_images, checks.images[:1])
 
 
-def read_images(examples_dir: str, most: int, most_bytes: int) -> list[bytes]:
-    """The first encoded images of at most so many bytes, in a folder of TFRecord files (`.gz`: gzip) of tf.Examples."""
+def _read_images(examples_dir: str, limits: ServerLimits) -> Iterator[bytes]:
+    """The first encoded images that fit in one request, of TFRecord files (`.gz`: gzip) of tf.Examples."""
     images = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
-    return list(itertools.islice((image for image in images if len(image) <= most_bytes), most))
+    return itertools.islice((image for image in images if len(image) <= limits.image_bytes), IMAGES)
 
 
 def _latency(checks: ServingChecks) -> dict[str, dict[str, float]]:
@@ -162,7 +155,7 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
         images: list[bytes] = []
 
         def read() -> str:
-            images.extend(read_images(examples_dir, IMAGES, limits.image_bytes))
+            images.extend(_read_images(examples_dir, limits))
             if not images:
                 raise UnfitError(
                     f"there are no examples in {examples_dir} whose images fit in one request: "

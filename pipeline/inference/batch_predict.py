@@ -61,7 +61,7 @@ def batch_predict(
         raise InputError(f"there are no files in {images}: give a folder of images")
     directory = _absolute(find_model(model_dir))
     load(directory).close()  # a model that cannot be loaded is reported before a job starts
-    name, suffix = (output, "") if shards == 1 else os.path.splitext(output)
+    suffix = Path(output).suffix if shards > 1 else ""
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (
         pipeline
@@ -69,7 +69,7 @@ def batch_predict(
         | "ToLines" >> beam.ParDo(_ToLines(file_format, top_k))
         | "Write"
         >> beam.io.WriteToText(
-            name,
+            output.removesuffix(suffix),
             suffix,
             num_shards=shards,
             shard_name_template="" if shards == 1 else None,

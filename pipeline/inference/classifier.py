@@ -43,12 +43,9 @@ class ImageFile(NamedTuple):
 
 
 def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:
-    """Reads one file as ingestion does, and converts it likewise: what the model cannot decode becomes a PNG.
+    """Reads one file, local or any that Beam reads, as ingestion does: what the model cannot decode becomes a PNG.
 
-    Args:
-        location: a path, or the URL of a file that Beam reads.
-        limits: of the model that it is for.
-        shown: the path in records, if another one.
+    `shown` is its path in records, if another one.
     """
     path = printable(shown or location)
     try:
@@ -81,10 +78,7 @@ def batches(files: Iterable[ImageFile], size: int = BATCH_SIZE) -> Iterator[list
 
 
 def find_model(directory: str) -> str:
-    """The folder of a SavedModel: this one, or the latest version if it is a push directory.
-
-    Args:
-        directory: local, or of any file system that TensorFlow reads.
+    """The folder of a SavedModel, local or remote: this one, or the latest version if it is a push directory.
 
     Raises:
         InputError: there is none.

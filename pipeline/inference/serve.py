@@ -18,11 +18,10 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
     """Serves until SIGINT or SIGTERM; must be called in the main thread.
 
     Args:
-        directory: a push directory, of which the highest version is served, looked up again every
-            `limits.poll_seconds`; or a SavedModel's folder.
+        directory: a SavedModel's folder, or a push directory, whose highest version is served.
         name: what clients call the model.
         port: of 127.0.0.1; 0 takes a free one.
-        limits: of requests.
+        limits: of the server.
         say: gets a sentence whenever something happens.
 
     Raises:

@@ -87,8 +87,8 @@ def artifacts(tmp_path: Path) -> dict[str, list]:
     raw.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     (tmp_path / "model").mkdir()
     save_model(tmp_path / "model" / "Format-Serving")
-    pictures = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(8)]
-    write_examples(tmp_path / "examples", "test", pictures)
+    examples = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(8)]
+    write_examples(tmp_path / "examples", "test", examples)
     return {"model": [model], "examples": [raw], "blessing": [blessing]}
 
 

@@ -163,7 +163,7 @@ def test_what_cannot_work_is_said_before_a_job_starts(model: str, tmp_path: Path
 
 
 def test_the_command_says_what_could_not_be_classified(model: str, photos: Path, tmp_path: Path) -> None:
-    output = tmp_path / "answers.csv"
+    output = tmp_path / "predictions.csv"
     options = ["--model", model, "--format", "csv", "--top", "1", "--output", str(output)]
 
     done = CliRunner().invoke(main, ["batch-predict", *options, str(photos)])

@@ -43,7 +43,7 @@ def exit_code(process: subprocess.Popen) -> int:
 
 
 @pytest.mark.slow
-def test_serve_answers_follows_the_push_directory_and_ends_when_told(
+def test_serve_follows_the_push_directory_and_stops_at_a_signal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushed, photo = tmp_path / "serving", tmp_path / "photo.jpg"
@@ -132,8 +132,8 @@ def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
     client.main([address, "digits", *paths])
 
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [answer["path"] for answer in found] == paths
-    assert [answer.get("class") for answer in found] == [None, "red", "green", "blue", "red", None]
+    assert [record["path"] for record in found] == paths
+    assert [record.get("class") for record in found] == [None, "red", "green", "blue", "red", None]
     assert found[0]["error"].startswith("not an image, damaged in its header, or none of JPEG, PNG, GIF, BMP, WEBP")
     assert found[-1]["error"] == "it cannot be opened: No such file or directory"
 
