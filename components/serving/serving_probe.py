@@ -7,7 +7,7 @@ that a crash or a hang shows in which check it happened: {"started": name}, then
 `core.artifacts.serving_check.Check`; between them {"measured": {...}}, fields of its `ServingReport`; and at the end
 {"finished": true}. The exit code is 0 whatever the model does. The process is a server, asked over gRPC by a client in
 a thread of its own. It has neither TFX nor Beam nor their libraries: our modules import TensorFlow, NumPy, gRPC,
-TensorFlow Serving's messages, msgspec and ruamel.yaml, and whatever else is loaded, TensorFlow itself asks for (its Keras
+TensorFlow Serving's messages, msgspec and ruamel.yaml, and whatever else is loaded, TensorFlow asks for (its Keras
 takes pandas, SciPy and Pillow where it finds them).
 """
 
