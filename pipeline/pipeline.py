@@ -32,9 +32,9 @@ from core.settings import Settings, converter
 from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
-from pipeline.infra import serving_validator
 from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_boundaries, class_names, feature_names
+from pipeline.serving_validator import serving_validator
 
 _LISTED_VALUES = 1000
 """Of each feature, in the statistics: TFDV's default."""

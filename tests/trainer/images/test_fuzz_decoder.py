@@ -8,9 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from core.image_limits import DEFAULT_LIMITS
 from tests.conftest import ROOT
+from trainer.images import tolerant_decoding as decoding
 
 INPUTS = 1_500
+
+MESSAGES = {
+    decoding.EMPTY,
+    decoding.TOO_LARGE,
+    decoding.UNKNOWN,
+    decoding.TOO_MANY_PARTS,
+    decoding.PALETTE,
+    decoding.DAMAGED,
+    decoding.too_many_pixels(DEFAULT_LIMITS),
+}
+"""What docs/serving.md explains."""
 
 
 @pytest.mark.slow
@@ -29,5 +42,6 @@ def test_damaged_images_of_every_format_neither_stop_nor_spoil_nor_exhaust_the_m
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["inputs"] >= INPUTS
     assert min(found["answered"], sum(found["errors"].values())) > INPUTS / 10  # some are read, some are not
+    assert set(found["errors"]) <= MESSAGES
     assert found["slowest"] < 20
     assert found["grown_mb"] < 1_500
