@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback test test-ports lint format bench clean
+.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench clean
 
 CONFIG ?= configs/digits.yaml
 ROOT ?= build
@@ -81,6 +81,9 @@ test: setup ## all tests but those of test-ports
 
 test-ports: setup airflow-env ## the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
 	@$(PYTHON) -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
+
+schemas: setup ## write docs/settings.md and schemas/*.schema.json anew, from the classes that they describe
+	@$(PYTHON) -m core.schemas
 
 lint: setup ## format check, lint, types
 	@.venv/bin/ruff format --check .

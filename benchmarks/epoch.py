@@ -1,32 +1,41 @@
-"""What an epoch of training costs from the cut on, beside epochs through the whole network.
+"""What an epoch of training costs from the cut on, beside epochs through the complete network.
 
     .venv/bin/python benchmarks/epoch.py
 
-An epoch as the Trainer has it, input included: stored features are read and decoded; for the whole network, JPEG
+An epoch as the Trainer has it, input included: stored features are read and decoded; for the complete network, JPEG
 photos are read, decoded, resized and scaled by Transform's graph. By the pipeline's own input_fn, model_fn and session,
-at 299 pixels; a random InceptionV3, for what it costs does not depend on the weights. CPU seconds of all cores; several
-rounds in turn, of which the median ratio counts. Exits with 1 if a ratio is over its bar.
+at 299 pixels; InceptionV3 and the stored features are random, for the cost does not depend on the values. CPU seconds
+of all cores; several rounds in turn, of which the median ratio counts. Exits with 1 if a ratio is over its bar.
 """
 
+import functools
 import io
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import tensorflow as tf
+import tensorflow_transform.beam as tft_beam
 from PIL import Image
+from tensorflow_transform.tf_metadata.dataset_metadata import DatasetMetadata
 
-from core.settings.training import BackboneConfig, FineTuneConfig, TrainerConfig, TrainingConfig
-from tests.trainer import training_data
+from core.artifacts.features import FEATURES, FEATURES_FILE, LABEL, UNVARIED, Features, SplitFeatures
+from core.settings.backbone import BackboneConfig
+from core.settings.training import FineTuneConfig, TrainerConfig, TrainingConfig
+from trainer import preprocessing
 from trainer.network import backbone, head
 from trainer.network.model import Model, make_model_fn
 from trainer.training import distribution, inputs
+from trainer.weights.importing import import_weights
 
 SIZE, PHOTO, PHOTOS, BATCH, ROUNDS = 299, (375, 500), 48, 16, 3
 STEPS = PHOTOS // BATCH  # of an epoch
+CLASSES = ("blue", "green", "red")
 
 EVERYTHING = FineTuneConfig(rules=((".*", 1.0),))
 CASES = {
@@ -37,7 +46,7 @@ CASES = {
 """What trains: the cut its features are read at, and the setting."""
 
 BARS = {"nothing of the base": (0.05, 0.02), "from mixed10": (0.3, 0.1), "from mixed9": (0.4, 0.15)}
-"""The highest ratios: beside the whole network with the same layers training, and with all of them."""
+"""The highest ratios: beside the complete network with the same layers training, and with all of them."""
 
 
 class Clock(tf.estimator.SessionRunHook):
@@ -64,20 +73,52 @@ def photo(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def write_records(split: Path, records: Iterable[dict[str, bytes | int]]) -> None:
+    """Writes tf.Examples of bytes and of numbers."""
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data-00000-of-00001")) as writer:
+        for record in records:
+            example = tf.train.Example()
+            for name, value in record.items():
+                feature = example.features.feature[name]
+                (feature.bytes_list if isinstance(value, bytes) else feature.int64_list).value.append(value)
+            writer.write(example.SerializeToString())
+
+
+def run_transform(photos: Sequence[dict[str, bytes]], folder: Path) -> None:
+    """What Transform does with `preprocessing_fn`."""
+    metadata = DatasetMetadata.from_feature_spec({name: tf.io.FixedLenFeature([1], tf.string) for name in photos[0]})
+    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"image_size": SIZE})
+    with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
+        rows = pipeline | beam.Create([{name: [value] for name, value in row.items()} for row in photos])
+        transform = (rows, metadata) | tft_beam.AnalyzeDataset(function)
+        transform | tft_beam.WriteTransformFn(str(folder / "transform"))
+
+
 def write_data(folder: Path) -> dict[str | None, Path]:
-    """Raw photos, Transform's graph, a base, and features as FeatureExtractor writes them; by cut, None for raw."""
+    """Raw photos, Transform's graph, a base, and random features as FeatureExtractor writes them.
+
+    Returns:
+        Folders of training data, by the cut; None for raw photos.
+    """
+    raw = [{preprocessing.ENCODED: photo(i), preprocessing.RAW_LABEL: CLASSES[i % 3].encode()} for i in range(PHOTOS)]
     artifacts: dict[str | None, Path] = {None: folder / "raw"}
-    for split, count in (("train", PHOTOS), ("eval", 1)):
-        records = [training_data.raw_example(photo(i), training_data.CLASSES[i % 3]) for i in range(count)]
-        training_data.write_split(artifacts[None], split, records)
-    records = training_data.read_split(artifacts[None], "train")
-    training_data.run_transform(records[:3], folder / "transform", SIZE)
-    backbone.import_weights(BackboneConfig(weights="random"), str(folder / "base"))
+    write_records(folder / "raw" / "Split-train", raw)
+    run_transform(raw[:3], folder)
+    import_weights(BackboneConfig(weights="random"), str(folder / "base"))
+    random = np.random.default_rng(1)
     for cut, _ in CASES.values():
         artifacts[cut] = folder / cut
-        training_data.write_features(
-            artifacts[None], folder / "transform", folder / "base", cut, ["mixed10"], artifacts[cut]
-        )
+        dtype = np.float32 if cut == backbone.POOLED else np.float16
+        with tf.Graph().as_default():
+            images = tf.compat.v1.placeholder(tf.float32, [None, SIZE, SIZE, 3])
+            shape = backbone.frozen_prefix(images, cut, "mixed10").shape.as_list()[1:]
+        features = ({FEATURES: random.random(shape).astype(dtype).tobytes(), LABEL: i % 3} for i in range(PHOTOS))
+        write_records(artifacts[cut] / "Split-train", features)
+        splits = {"train": SplitFeatures(UNVARIED)}
+        name = np.dtype(dtype).name
+        described = Features(cut, ("mixed10",), tuple(shape), name, SIZE, "", False, "", None, splits)
+        FEATURES_FILE.write(artifacts[cut], described)
     return artifacts
 
 
@@ -86,7 +127,7 @@ def epoch(cut: str | None, fine_tune: FineTuneConfig, examples: Path, folder: Pa
     training = TrainingConfig(batch_size=BATCH, eval_every=10 * STEPS)
     config = TrainerConfig(BackboneConfig(weights="random"), fine_tune, training=training)
     moments = head.Moments(np.zeros(2048, np.float32), np.ones(2048, np.float32))
-    model = Model(config, training_data.CLASSES, cut, str(folder / "base"), moments)
+    model = Model(config, CLASSES, cut, str(folder / "base"), moments)
     source = inputs.find([f"{examples}/Split-train/*"], str(folder / "transform"))
     clock = Clock()
     with tempfile.TemporaryDirectory() as model_dir:
@@ -105,21 +146,21 @@ def main() -> int:
         for number in range(1, ROUNDS + 1):
             everything = epoch(None, EVERYTHING, artifacts[None], folder)
             print(
-                f"round {number}, CPU s for {PHOTOS} photos: {everything:.1f} where the whole network trains",
+                f"round {number}, CPU s for {PHOTOS} photos: {everything:.1f} where the complete network trains",
                 flush=True,
             )
             for name, (cut, fine_tune) in CASES.items():
                 at_cut = epoch(cut, fine_tune, artifacts[cut], folder)
-                whole = epoch(None, fine_tune, artifacts[None], folder)
-                ratios[name].append((at_cut / whole, at_cut / everything))
-                print(f"  {name} trains: {at_cut:.2f} from {cut} on, {whole:.1f} from the photos on", flush=True)
+                complete = epoch(None, fine_tune, artifacts[None], folder)
+                ratios[name].append((at_cut / complete, at_cut / everything))
+                print(f"  {name} trains: {at_cut:.2f} from {cut} on, {complete:.1f} from the photos on", flush=True)
     over = False
     for name, found in ratios.items():
         same, everything = (statistics.median(column) for column in zip(*found, strict=True))
         bars = BARS[name]
         over |= same > bars[0] or everything > bars[1]
         print(f"{name} trains: {same:.3f} of an epoch from the photos on (bar {bars[0]}), ", end="")
-        print(f"{everything:.3f} of one that trains the whole network (bar {bars[1]})")
+        print(f"{everything:.3f} of one that trains the complete network (bar {bars[1]})")
     return int(over)
 
 

@@ -1,9 +1,9 @@
-"""Fuzzes the decoder of an exported model: real pictures of every format, truncated, spliced and with flipped bits.
+"""Fuzzes the decoder of an exported model: real images of every format, truncated, spliced and with flipped bits.
 
     python benchmarks/fuzz_serving.py MODEL_DIR --inputs 20000 --seed 1
 
-Every request holds one good picture among the mutated ones; its answer must be the one it gets among good ones, but for
-rounding (1e-6), and no request may be refused. A crash or a hang ends this process, so run it as one. Prints a JSON
+Every request holds one good image among the mutated ones; its prediction must be the one it gets among good ones, but
+for rounding (1e-6), and no request may be refused. A crash or a hang ends this process, so run it as one. Prints a JSON
 object: `inputs`, how many were `answered` and how many got which `errors`, `seconds`, the `slowest` request in seconds,
 and by how many MB memory has grown.
 """
@@ -28,10 +28,10 @@ from components.serving.serving_checks import peak_rss_mb
 from core import signatures
 
 BATCH = 32
-"""Pictures in a request, the good one included."""
+"""Images in a request, the good one included."""
 
 COMPARED = 8
-"""The answers of one request in so many are compared; of the others only the errors are asked for, which is faster."""
+"""The predictions of one request in so many are compared; of the others only the errors are asked for: faster."""
 
 FORMATS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("RGB", "JPEG", {}),
@@ -52,7 +52,7 @@ FORMATS: tuple[tuple[str, str, dict[str, object]], ...] = (
 """Mode, format and options of Pillow."""
 
 
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """Crops of scikit-learn's two photos in every format; animations among them."""
     found = []
     for name in ("china.jpg", "flower.jpg"):
@@ -104,14 +104,14 @@ def mutated(seeds: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
 
 
 def fuzz(model_dir: str, inputs: int, seed: int) -> dict[str, object]:
-    """Sends so many mutated pictures to a model.
+    """Sends so many mutated images to a model.
 
     Raises:
-        AssertionError: a good picture's answer was not the one it gets among good ones.
+        AssertionError: a good image's prediction was not the one it gets among good ones.
         tf.errors.OpError: a request was refused.
     """
     chance = random.Random(seed)
-    seeds = pictures()
+    seeds = images()
     damaged = mutated(seeds, chance)
     errors: collections.Counter[str] = collections.Counter()
     with ServedModel(model_dir) as model:
@@ -127,14 +127,14 @@ def fuzz(model_dir: str, inputs: int, seed: int) -> dict[str, object]:
             place = chance.randrange(BATCH)
             files.insert(place, seeds[0])
             start = time.monotonic()
-            answer = ask(files) if number % COMPARED == 0 else ask(files, signatures.ERROR)
+            response = ask(files) if number % COMPARED == 0 else ask(files, signatures.ERROR)
             slowest = max(slowest, time.monotonic() - start)
-            found = errors_of(answer)
-            if "probabilities" in answer:
+            found = errors_of(response)
+            if "probabilities" in response:
                 # But for rounding: a matrix's last rows may go through other kernels than its first.
-                np.testing.assert_allclose(answer["probabilities"][place], wanted, rtol=0, atol=1e-6)
-                assert np.isfinite(answer["probabilities"]).all()
-            assert found.pop(place) == "", "the good picture was not read"
+                np.testing.assert_allclose(response["probabilities"][place], wanted, rtol=0, atol=1e-6)
+                assert np.isfinite(response["probabilities"]).all()
+            assert found.pop(place) == "", "the good image was not read"
             errors.update(found)
         answered = errors.pop("", 0)
         return {

@@ -1,11 +1,11 @@
-"""What each way of transfer learning reaches on a folder of photos, and what it costs: the table of docs/results.md.
+"""What each kind of transfer learning reaches on a folder of photos, and what it costs: the table of docs/results.md.
 
     .venv/bin/python benchmarks/transfer_learning.py --data ../shared/data/flowers_500 \
         --weights ../shared/weights/inception_v3_imagenet_partial_notop.h5
 
 Every figure comes from whole runs of the pipeline, one a seed. They share one folder, so that features are computed
-once for all that need the same; a run that ended is not made again, so that a benchmark that was stopped goes on. Rows
-of which nothing was run stay as they are on the page.
+once for all that need the same; a run that ended is not made again, so a benchmark that was stopped resumes. Rows
+without a run stay as they are on the page.
 """
 
 import argparse
@@ -26,7 +26,7 @@ HEADER = """\
 
 ALL = (
     "evaluation.thresholds={} evaluation.per_slice={} evaluation.slices=[label] training.early_stopping=null "
-    "serving.timeout_seconds=1800"  # other work may go on beside
+    "serving.timeout_seconds=1800"  # other work may share the machine
 )
 SUFFIX = "training.steps=80 training.eval_every=20 training.batch_size=32"
 NORMS_FROZEN = "[['batch_normalization.*', 0], ['conv2d_(7[6-9]|8.|9.)', 1], ['.*', 0]]"
@@ -44,7 +44,7 @@ VARIANTS = {
 
 
 def run(root: Path, data: str, weights: str, overrides: str, seed: int) -> dict[str, Any]:
-    """The record of one run of the pipeline, whatever came of it."""
+    """The record of one run of the pipeline, pushed or not."""
     command = [sys.executable, "-m", "pipeline", "run", "--config", "configs/flowers.yaml", "--root", str(root)]
     settings = [f"backbone.weights={weights}", ALL, overrides, f"training.seed={seed}"]
     command += ["--data", data, *(option for one in settings for option in ("--set", one))]
@@ -62,8 +62,8 @@ def row(name: str, records: list[dict[str, Any]]) -> str:
     accuracy = [record["metrics"]["accuracy"]["overall"] for record in records]
     spread = f"{min(accuracy):.1%} to {max(accuracy):.1%}"
     computed = max(cost(record, "FeatureExtractor") for record in records)  # by the run that was not cached
-    lives_on_photos = all(stage["id"] != "FeatureExtractor" for stage in records[0]["stages"])
-    features = f"{computed:.0f}" if computed >= 1 else "none" if lives_on_photos else "none: shared"
+    reads_images = all(stage["id"] != "FeatureExtractor" for stage in records[0]["stages"])
+    features = f"{computed:.0f}" if computed >= 1 else "none" if reads_images else "none: shared"
     training = statistics.median(cost(record, "Trainer") for record in records)
     mean = f"{statistics.mean(accuracy):.1%}"
     return f"| {name} | {len(records)} | {mean} | {spread} | {features} | {training:.0f} |"

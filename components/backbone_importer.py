@@ -3,30 +3,25 @@
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
-from tfx.utils import path_utils
 
 from core import progress
+from core.artifacts.exported_model import serving_dir
+from core.settings import converter
 from core.settings.backbone import BackboneConfig
 
 
 @component
 def BackboneImporter(  # noqa: N802 - a component is a class to its users
     backbone: OutputArtifact[Model],
-    weights: Parameter[str],
-    if_unreachable: Parameter[str],
-    image_size: Parameter[int],
-    output: Parameter[str] = "mixed10",
+    settings: Parameter[str],
     fingerprint: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
     """Writes InceptionV3's weights as a name-based checkpoint where TFX looks for a model.
 
     Args:
-        backbone: `Format-Serving/` gets the checkpoint and `backbone.json`; its properties get what the latter says.
-        weights: as in `core.settings.backbone.BackboneConfig`.
-        if_unreachable: `error` or `random`.
-        image_size: side of the images, in pixels.
-        output: the last block that is needed: a model that was trained without the ones after it has no weights there.
+        backbone: what `core.artifacts.backbone` describes; its properties say what was really imported.
+        settings: a BackboneConfig as JSON; `output` is the last block that any part of the run needs.
         fingerprint: `trainer.weights.sources.fingerprint`, so that TFX's cache notices a changed file.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
@@ -34,11 +29,11 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
         InputError: the weights cannot be had or do not fit.
     """
     del fingerprint, code
-    from trainer.network.backbone import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
+    from trainer.weights.importing import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
 
-    progress.report(0, 1, "networks", f"weights: {weights}")
-    config = BackboneConfig(weights, if_unreachable, image_size, output)  # type: ignore[arg-type]
-    record = import_weights(config, path_utils.serving_model_dir(backbone.uri))
+    config = converter.from_json(settings, BackboneConfig)
+    progress.report(0, 1, "networks", f"weights: {config.weights}")
+    record = import_weights(config, serving_dir(backbone.uri))
     backbone.set_string_custom_property("source", record.source)
     backbone.set_string_custom_property("sha256", record.sha256)
     backbone.set_int_custom_property("random", int(record.random))

@@ -3,120 +3,114 @@
 What an earlier run computed of an image is taken from there: the cost of a run follows the images that are new.
 """
 
-from __future__ import annotations
-
-import json
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
 from apache_beam.utils.shared import Shared
-from tfx import types
 from tfx.components.util import examples_utils
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import path_utils
+from tfx.types import Artifact, artifact_utils
+from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
-from components.earlier_features import EXAMPLES_ID, PARAMETERS
-from components.features.feature_extraction import COMPUTED, REUSED, UNVARIED, Earlier, ExtractFeatures, Variants
+from components.executions import EXECUTION, execution_key
+from components.features import probe
+from components.features.feature_extraction import ExtractFeatures, SharedFeatureIndex
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
+from core.artifacts import exported_model
+from core.artifacts.backbone import RECORD
+from core.artifacts.features import (
+    COMPUTED,
+    FEATURES_FILE,
+    REUSED,
+    UNVARIED,
+    FeatureConfig,
+    Features,
+    SplitFeatures,
+)
 from core.artifacts.ingest_record import count_property
-from trainer.network.backbone import read_record
-from trainer.training.inputs import FORMAT_FILE
+from core.errors import InputError
+from core.settings import converter
 
-_PROBE_IMAGES = 16
-_TRAIN = "train"  # the one split whose images are varied
-
-
-class FeatureExtractorSpec(ComponentSpec):
-    """Inputs, outputs and parameters; see `FeatureExtractor`."""
-
-    PARAMETERS = {  # noqa: RUF012 (TFX's interface, as below)
-        "cut": ExecutionParameter(type=str),
-        "outputs": ExecutionParameter(type=str),
-        "batch_size": ExecutionParameter(type=int),
-        "bfloat16": ExecutionParameter(type=str),
-        "augmentation": ExecutionParameter(type=str),
-        "splits": ExecutionParameter(type=str),
-        "parameters": ExecutionParameter(type=str),
-        "code": ExecutionParameter(type=str),
-    }
-    INPUTS = {  # noqa: RUF012
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
-        "backbone": ChannelParameter(type=standard_artifacts.Model),
-        "earlier": ChannelParameter(type=standard_artifacts.Examples, optional=True),
-    }
-    OUTPUTS = {"features": ChannelParameter(type=standard_artifacts.Examples)}  # noqa: RUF012
+_SAMPLE = 16  # images that bfloat16 is tried on
+_TRAIN, _EVAL = "train", "eval"  # the test split is read as raw images
 
 
-class Executor(base_beam_executor.BaseBeamExecutor):
-    """Chooses how to compute, then streams every split once through the network: read, batch, compute, write."""
+@component(use_beam=True)
+def FeatureExtractor(  # noqa: N802 - a component is a class to its users
+    examples: InputArtifact[Examples],
+    transform_graph: InputArtifact[TransformGraph],
+    backbone: InputArtifact[Model],
+    features: OutputArtifact[Examples],
+    config: Parameter[str],
+    earlier: InputArtifact[list[Examples]] = None,
+    code: Parameter[str] = "",
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Bottleneck features of every image, at the place where the network's trainable part begins.
 
-    def Do(  # noqa: N802 (TFX's interface)
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes the artifact.
+    Args:
+        examples: raw images.
+        transform_graph: how they are preprocessed.
+        backbone: of BackboneImporter.
+        features: gets Examples as `core.artifacts.features` describes them.
+        config: JSON of a `FeatureConfig`.
+        earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
+        code: hash of this component's source. A new one runs it again, and what it does then decides whether features
+            are computed again: see `components.features.probe`.
+        beam_pipeline: what TFX makes of the runner's arguments.
 
-        Raises:
-            InputError: `bfloat16` is `on` and cannot be had (`choose_session`).
-            ValueError: there are not as many features as images, a fault of ours.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        examples = artifact_utils.get_single_instance(input_dict["examples"])
-        features = artifact_utils.get_single_instance(output_dict["features"])
-        splits: list[str] = json.loads(exec_properties["splits"])
-        variants = Variants.from_json(exec_properties["augmentation"])
-        views = {split: variants.views if split == _TRAIN else 0 for split in splits}
-        patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits}
-        prefix = Prefix(
-            transform_directory=artifact_utils.get_single_uri(input_dict["transform_graph"]),
-            backbone_directory=path_utils.serving_model_dir(artifact_utils.get_single_uri(input_dict["backbone"])),
-            cut=exec_properties["cut"],
-            outputs=tuple(json.loads(exec_properties["outputs"])),
+    Raises:
+        InputError: `bfloat16` is `on` and cannot be had (`choose_session`).
+        ValueError: there are not as many features as images, an internal error.
+    """
+    wanted = converter.from_json(config, FeatureConfig)
+    directory = exported_model.serving_dir(backbone.uri)
+    prefix = Prefix(transform_graph.uri, directory, wanted.cut, wanted.outputs, wanted.variants)
+    patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in (_TRAIN, _EVAL)}
+    sample = list(tfrecords.read(*patterns.values(), most=_SAMPLE))
+    choice = choose_session(prefix, wanted.bfloat16, sample)
+    logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
+    plain = SplitFeatures(UNVARIED, choice.probe)
+    description = Features(
+        cut=prefix.cut,
+        outputs=prefix.outputs,
+        shape=choice.session.shape,
+        dtype=prefix.dtype.name,
+        image_size=choice.session.image_size,
+        weights_sha256=RECORD.read(directory).sha256,
+        bfloat16=choice.bfloat16,
+        bfloat16_reason=choice.reason,
+        bfloat16_error=choice.error,
+        splits={
+            _TRAIN: SplitFeatures(wanted.variants, choice.probe_of_views) if wanted.variants.views else plain,
+            _EVAL: plain,
+        },
+    )
+    indexes = _index(earlier or [], description)
+    shared, total = Shared(), _total(examples)
+    extract = {
+        name: ExtractFeatures(
+            prefix, choice.bfloat16, wanted.batch_size, shared, total, split.variants.views, indexes[split]
         )
-        sample = list(tfrecords.read(*patterns.values(), most=_PROBE_IMAGES))
-        choice = choose_session(prefix, exec_properties["bfloat16"], sample, variants.augmentation, variants.seed)
-        logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
-        plain = {
-            "cut": prefix.cut,
-            "outputs": list(prefix.outputs),
-            "image_size": choice.session.image_size,
-            "dtype": prefix.dtype.name,
-            "bfloat16": choice.bfloat16,
-            "backbone_sha256": read_record(prefix.backbone_directory).sha256,
-            "code": exec_properties["code"],
-        }
-        ways = {split: {**plain, "variants": variants.to_json() if views[split] else None} for split in splits}
-        earlier = _earlier(input_dict.get("earlier", []), ways)
-        shared, total = Shared(), _total(examples, splits)
-        batch_size = exec_properties["batch_size"]
-        extract = {
-            split: ExtractFeatures(
-                prefix, choice.bfloat16, variants, batch_size, shared, total, views[split], earlier[split]
-            )
-            for split in splits
-        }
-        # So that a runner in this process uses the session that was tried.
-        worker = extract[splits[0]].acquire(lambda: choice.session)
-        features.split_names = artifact_utils.encode_split_names(splits)
-        examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        numbers = f"{features.uri}/.numbers"
-        with self._make_beam_pipeline() as pipeline:
+        for name, split in description.splits.items()
+    }
+    worker = extract[_TRAIN].acquire(lambda: choice.session)  # so that a runner in this process uses it
+    features.split_names = artifact_utils.encode_split_names(list(patterns))
+    examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    numbers = f"{features.uri}/.numbers"
+    try:
+        with beam_pipeline as pipeline:
             for split, pattern in patterns.items():
                 extracted = (
                     pipeline
                     | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
-                    | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
+                    | f"Batch[{split}]" >> beam.BatchElements(wanted.batch_size, wanted.batch_size)
                     | f"Extract[{split}]" >> beam.ParDo(extract[split])
                 )
                 uri = artifact_utils.get_split_uri([features], split)
@@ -126,47 +120,41 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | f"Count[{split}]" >> beam.combiners.Count.Globally()
                     | f"WriteCount[{split}]" >> beam.io.WriteToText(f"{numbers}/{split}")
                 )
-        worker.session.close()
         _check_total(numbers, total)
-        counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
-        for name, number in counts.items():
-            features.set_int_custom_property(name, number)
-        if counts[REUSED]:
-            done = sum(counts.values())
-            note = f"{'bfloat16' if choice.bfloat16 else 'float32'}, {counts[REUSED]:,} known from earlier runs"
-            progress.report(done, done, "images", note)
-        features.set_int_custom_property(EXAMPLES_ID, examples.id)
-        features.set_string_custom_property(PARAMETERS, exec_properties["parameters"])
-        description = {
-            **plain,
-            "shape": choice.session.shape,
-            "bfloat16_error": choice.error,
-            "bfloat16_reason": choice.reason,
-            "views": {split: number for split, number in views.items() if number},
-            "ways": ways,
-            **counts,
-        }
-        with fileio.open(f"{features.uri}/{FORMAT_FILE}", "w") as file:
-            file.write(json.dumps(description, indent=1))
+    finally:
+        worker.session.close()
+        if fileio.exists(numbers):
+            fileio.rmtree(numbers)
+    counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
+    for name, number in counts.items():
+        features.set_int_custom_property(name, number)
+    if counts[REUSED]:
+        done = sum(counts.values())
+        note = f"{'bfloat16' if choice.bfloat16 else 'float32'}, {counts[REUSED]:,} known from earlier runs"
+        progress.report(done, done, "images", note)
+    features.set_string_custom_property(EXECUTION, execution_key([config, code], [examples, transform_graph, backbone]))
+    FEATURES_FILE.write(features.uri, description)
 
 
-def _earlier(artifacts: Sequence[types.Artifact], ways: dict[str, dict[str, Any]]) -> dict[str, Earlier]:
-    """For each split, the splits of earlier artifacts whose features were computed in the same way.
+def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeatures, SharedFeatureIndex]:
+    """For each kind of split, the splits of earlier artifacts whose features would come out the same now.
 
-    Artifacts whose files are gone are passed over. Splits that want the same share an index.
+    Artifacts whose files are gone, or that another version wrote, are passed over.
     """
-    found: dict[str, list[str]] = {json.dumps(way): [] for way in ways.values()}
+    files: dict[SplitFeatures, list[str]] = {split: [] for split in wanted.splits.values()}
     for artifact in artifacts:
-        path = f"{artifact.uri}/{FORMAT_FILE}"
-        if not fileio.exists(path):
+        if not fileio.exists(FEATURES_FILE.path(artifact.uri)):
             continue
-        with fileio.open(path) as file:
-            theirs = json.loads(file.read())["ways"]
-        for split, way in theirs.items():
-            if json.dumps(way) in found:
-                found[json.dumps(way)] += tfrecords.find(f"{artifact_utils.get_split_uri([artifact], split)}/*")
-    indexes = {way: Earlier(files) for way, files in found.items()}
-    return {split: indexes[json.dumps(way)] for split, way in ways.items()}
+        try:
+            stored = FEATURES_FILE.read(artifact.uri)
+        except InputError as error:
+            logging.getLogger(__name__).warning("features are not reused: %s", error)
+            continue
+        for name, split in stored.splits.items() if stored.computation == wanted.computation else ():
+            for now, found in files.items():
+                if split.variants == now.variants and probe.agree(now.probe, split.probe):
+                    found += tfrecords.find(f"{artifact_utils.get_split_uri([artifact], name)}/*")
+    return {split: SharedFeatureIndex(found) for split, found in files.items()}
 
 
 def _check_total(folder: str, total: int | None) -> None:
@@ -175,7 +163,6 @@ def _check_total(folder: str, total: int | None) -> None:
     for path in fileio.glob(f"{folder}/*-of-*"):
         with fileio.open(path) as file:
             written += sum(map(int, file.read().split()))
-    fileio.rmtree(folder)
     if total is not None and written != total:
         raise ValueError(f"{total} images were to be read; features of {written} were written")
 
@@ -186,75 +173,9 @@ def _count(pipeline: beam.Pipeline, name: str) -> int:
     return sum(counter.result for counter in counters)
 
 
-def _total(examples: types.Artifact, splits: list[str]) -> int | None:
+def _total(examples: Artifact) -> int | None:
     """How many images there are, if ImageExampleGen counted them."""
-    names = [count_property(split) for split in splits]
+    names = [count_property(split) for split in (_TRAIN, _EVAL)]
     if not all(examples.has_custom_property(name) for name in names):
         return None
     return sum(examples.get_int_custom_property(name) for name in names)
-
-
-class FeatureExtractor(base_beam_component.BaseBeamComponent):
-    """Bottleneck features of every image, at the place where the network's trainable part begins.
-
-    Inputs:
-        examples: raw images.
-        transform_graph: how they are preprocessed.
-        backbone: a Model that holds what `trainer.network.backbone.import_weights` writes.
-        earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
-
-    Outputs:
-        features: Examples with `features` (little-endian arrays: one, or one for each view), `label_xf` and
-            `image/sha256`; shape and dtype of the arrays are in `features.json`.
-    """
-
-    SPEC_CLASS = FeatureExtractorSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-    def __init__(
-        self,
-        examples: types.BaseChannel,
-        transform_graph: types.BaseChannel,
-        backbone: types.BaseChannel,
-        cut: str,
-        outputs: Sequence[str],
-        batch_size: int,
-        bfloat16: str,
-        code: str,
-        earlier: types.BaseChannel | None = None,
-        variants: Variants = UNVARIED,
-        parameters: str = "",
-        splits: Sequence[str] = (_TRAIN, "eval"),
-    ) -> None:
-        """Wires the component.
-
-        Args:
-            examples: channel of the raw images.
-            transform_graph: channel of Transform's graph.
-            backbone: channel of the pre-trained network.
-            cut: `pooled` or a block; see `core.rules.features_cut`.
-            outputs: the blocks that `pooled` holds the averages of, in the network's order.
-            batch_size: images that are computed at a time; bounds the memory.
-            bfloat16: `auto`, `on` or `off`; see `feature_session.choose_session`.
-            code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
-            earlier: channel of earlier features.
-            variants: of the training images.
-            parameters: for `EarlierFeaturesStrategy`: stands for all that is asked of this component but its inputs.
-            splits: those that are trained or evaluated on; a test split is read by the Evaluator as raw images.
-        """
-        spec = FeatureExtractorSpec(
-            examples=examples,
-            transform_graph=transform_graph,
-            backbone=backbone,
-            earlier=earlier,
-            features=types.Channel(type=standard_artifacts.Examples),
-            cut=cut,
-            outputs=json.dumps(list(outputs)),
-            batch_size=batch_size,
-            bfloat16=bfloat16,
-            augmentation=variants.to_json(),
-            parameters=parameters,
-            splits=json.dumps(list(splits)),
-            code=code,
-        )
-        super().__init__(spec=spec)

@@ -3,31 +3,27 @@
 The Trainer's `base_model` is one artifact, so both are packed into one (tensorflow/tfx#3423 asks for more).
 """
 
-import hashlib
-import json
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
-from tfx.utils import io_utils, path_utils
+from tfx.utils import io_utils
 
 from components.baseline import blessed_models
-from core import progress, signatures
-from trainer.training.warm_start import CLASSES, ORIGIN, PACKED, VARIABLES
+from components.executions import EXECUTION, execution_key, made_by
+from core import progress
+from core.artifacts import backbone as backbone_artifact
+from core.artifacts import exported_model
 
-_KEY = "training_key"
 _MODEL_ID = "warm_start_model_id"
 
 
 class LastBlessedStrategy(ResolverStrategy):
     """Resolves `model` to the last blessed model; for a training that was done before, to the one it began with.
 
-    TFX's LatestBlessedModelStrategy would hand a run that is repeated unchanged the model it has made itself, and the
-    Trainer would never be cached (`BaselineStrategy` has the same trouble). A training is known by its inputs and
-    settings, which `WarmStart` leaves on what it packs.
+    A training is known by its inputs and settings, as `WarmStart` notes them on what it packs; see `executions`.
     Channels: `examples`, `transform_graph`, `backbone` (those of the training), `model` and `model_blessing` (all).
     """
 
@@ -39,24 +35,15 @@ class LastBlessedStrategy(ResolverStrategy):
         """Returns the same channels, `model` with one artifact or none."""
         del store
         inputs = (input_dict[name][0] for name in ("examples", "transform_graph", "backbone"))
-        key = training_key(self._training, *inputs)
+        key = execution_key([self._training], list(inputs))
         models = {artifact.id: artifact for artifact in input_dict["model"]}
-        before = [
-            a for a in models.values() if a.has_custom_property(_KEY) and a.get_string_custom_property(_KEY) == key
-        ]
-        if before:
+        if before := made_by(key, input_dict["model"]):
             chosen = max(before, key=lambda a: a.id).get_int_custom_property(_MODEL_ID)
         else:
             blessings = blessed_models(input_dict)
             chosen = max(blessings, key=lambda model: blessings[model].id, default=0)
-        there = chosen in models and all(fileio.exists(name) for name in _needed(models[chosen]))
-        return {**input_dict, "model": [models[chosen]] if there else []}
-
-
-def training_key(training: str, examples: Artifact, transform_graph: Artifact, backbone: Artifact) -> str:
-    """Stands for a training: what it reads and all its settings."""
-    ids = [artifact.id for artifact in (examples, transform_graph, backbone)]
-    return hashlib.sha256(json.dumps([training, ids]).encode()).hexdigest()
+        present = chosen in models and all(fileio.exists(name) for name in _needed(models[chosen]))
+        return {**input_dict, "model": [models[chosen]] if present else []}
 
 
 @component
@@ -75,38 +62,28 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         examples: what the Trainer is to read.
         transform_graph: likewise.
         backbone: of BackboneImporter.
-        base: gets a backbone directory with `trainer.training.warm_start.PACKED` in it, if there is a model.
+        base: gets a backbone directory, with what `core.artifacts.backbone` packs for a warm start if there is a model.
         model: to start from; none leaves the pre-trained weights alone.
         training: stands for all settings of the training.
         code: hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
-    target = path_utils.serving_model_dir(base.uri)
-    io_utils.copy_dir(path_utils.serving_model_dir(backbone.uri), target)
+    target = exported_model.serving_dir(base.uri)
+    io_utils.copy_dir(exported_model.serving_dir(backbone.uri), target)
     if model is not None:
-        packed = f"{target}/{PACKED}"
-        fileio.makedirs(packed)
-        variables = _variables(model)
+        serving = exported_model.serving_dir(model.uri)
+        variables, packed = exported_model.checkpoint(serving), backbone_artifact.packed_checkpoint(target)
+        fileio.makedirs(packed.rpartition("/")[0])
         for file in fileio.glob(f"{variables}.*"):
-            name = str(file)
-            fileio.copy(name, f"{packed}/{VARIABLES}{name.removeprefix(variables)}")
-        fileio.copy(_classes(model), f"{packed}/{CLASSES}")
-        with fileio.open(f"{packed}/{ORIGIN}", "w") as file:
-            file.write(json.dumps({"uri": model.uri, "id": model.id}))
-    base.set_string_custom_property(_KEY, training_key(training, examples, transform_graph, backbone))
+            fileio.copy(str(file), packed + str(file).removeprefix(variables))
+        fileio.copy(exported_model.classes_path(serving), backbone_artifact.packed_classes(target))
+        backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
+    base.set_string_custom_property(EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)
     progress.report(1, 1, "networks", "from the last blessed model" if model is not None else "no blessed model yet")
 
 
-def _variables(model: Artifact) -> str:
-    """The prefix of an exported model's checkpoint."""
-    return f"{path_utils.serving_model_dir(model.uri)}/variables/variables"
-
-
-def _classes(model: Artifact) -> str:
-    return f"{path_utils.serving_model_dir(model.uri)}/assets/{signatures.CLASSES_ASSET}"
-
-
 def _needed(model: Artifact) -> tuple[str, str]:
-    """What must be there for a model to be started from; whether it is whole is seen when it is read."""
-    return f"{_variables(model)}.index", _classes(model)
+    """What must exist for a model to be started from; whether it is intact is seen when it is read."""
+    serving = exported_model.serving_dir(model.uri)
+    return f"{exported_model.checkpoint(serving)}.index", exported_model.classes_path(serving)

@@ -1,7 +1,7 @@
 """InceptionV3 as data: its layers in Keras's order, how they are joined, and the shape of every weight.
 
 `inception_v3.json` is `keras.applications.InceptionV3(include_top=False)` written down, so that the network can be cut
-at a block, rules can be checked, and a graph can be built without making the whole Keras model first (seconds each
+at a block, rules can be checked, and a graph can be built without making the entire Keras model first (seconds each
 time) or importing TensorFlow at all. A test compares it with the installed Keras, layer by layer.
 """
 
@@ -30,7 +30,7 @@ class Layer:
         inputs: names of the layers it reads; `INPUT` is the images.
         arguments: of its class, beyond those that all layers of its kind share.
         weights: (name, shape) of its variables, in Keras's order.
-        channels: of the map it puts out.
+        channels: of its output.
     """
 
     name: str
@@ -62,8 +62,7 @@ def layers() -> tuple[Layer, ...]:
 def between(start: str | None, stop: str) -> tuple[Layer, ...]:
     """The layers after block `start` (None: from the images) up to and including block `stop`.
 
-    Everything between two blocks is one contiguous run of `layers()`, because Keras orders layers by their depth and
-    every path through the network passes through every block.
+    They are one contiguous run of `layers()`: Keras orders layers by depth, and every path passes through every block.
     """
     names = [layer.name for layer in layers()]
     first = 0 if start is None else names.index(start) + 1

@@ -27,14 +27,7 @@ Rule = tuple[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What was decided for one layer.
-
-    Attributes:
-        layer: canonical name.
-        multiplier: of the learning rate; 0: frozen.
-        rule: the pattern that decided, or the shorthand it was expanded from.
-        parameters: how many numbers the layer could train (BatchNorm statistics not counted).
-    """
+    """What was decided for one layer; the fields are as in `core.artifacts.training_summary.LayerRange`."""
 
     layer: str
     multiplier: float
@@ -137,10 +130,6 @@ def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
     Layers without weights (activations, pooling, the `mixed*` concatenations) have nothing to train: a rule that
     trains only such layers leaves the whole base frozen.
 
-    Args:
-        fine_tune: which layers train.
-        output: the block whose pooled output the head sees.
-
     Returns:
         `pooled` where nothing in the base trains; else the last block before the first layer that does; None where
         there is none, so that images must be read live.
@@ -157,7 +146,7 @@ def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
 
 
 def features_cut(config: TrainerConfig) -> str | None:
-    """The cut that training reads features at; None where it reads images, through the whole network.
+    """The cut that training reads features at; None where it reads images, through the complete network.
 
     That is so where the base has no cut, and where every step is to see its images varied anew.
     """
@@ -168,7 +157,7 @@ def features_cut(config: TrainerConfig) -> str | None:
 
 
 def _shorthand(fine_tune: FineTuneConfig) -> str | None:
-    """The user's words, where there is no pattern of theirs to show."""
+    """The setting as the user wrote it, where it has no pattern to show."""
     decay = "" if fine_tune.decay is None else f", decay: {fine_tune.decay}"
     if fine_tune.last_layers is not None:
         return f"last_layers: {fine_tune.last_layers}{decay}"

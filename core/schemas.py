@@ -11,10 +11,11 @@ from pathlib import Path
 
 from core import atomic_io
 from core.artifacts.base import JsonFile
+from core.artifacts.last_run import LAST_RUN
 from core.artifacts.verdict import VERDICT
 from core.settings import reference, schema
 
-FILES: tuple[JsonFile, ...] = (VERDICT,)
+FILES: tuple[JsonFile, ...] = (LAST_RUN, VERDICT)
 """The JSON files whose schema is published as `schemas/<name>.schema.json`."""
 
 

@@ -13,7 +13,4 @@ LABELS = "transform_features"
 """Signature that takes `examples` and gives the label as the model counts it; TFMA needs it."""
 
 ERROR = "error"
-"""Output, string [n]: why a picture got no answer; empty where it got one."""
-
-CLASSES_ASSET = "classes.txt"
-"""Asset: the class names, one a line, in the order of the columns of `probabilities`."""
+"""Output, string [n]: why an image got no prediction; empty where it got one."""

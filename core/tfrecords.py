@@ -11,20 +11,12 @@ import tensorflow as tf
 
 
 def find(*patterns: str) -> list[str]:
-    """The files that match any of the patterns, sorted by path: the order in which they are read.
-
-    Args:
-        patterns: `<artifact>/Split-<name>/*`, local or of any file system TensorFlow reads.
-    """
+    """The files that match any of the patterns, local or remote, sorted by path: the order in which they are read."""
     return sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
 
 
 def dataset(files: Sequence[str]) -> tf.data.Dataset:
-    """The serialized records of the files, string scalars, in order.
-
-    Args:
-        files: of one artifact, at least one. They are all unpacked or none: `.gz` at the end of a name means gzip.
-    """
+    """The serialized records, string scalars, of at least one file; all are compressed (`.gz`), or none."""
     compression = "GZIP" if files[0].endswith(".gz") else None
     return tf.data.TFRecordDataset(list(files), compression_type=compression)
 

@@ -1,30 +1,39 @@
-"""A hash of our own code that a stage runs, so that TFX's cache notices when it changes.
+"""A hash of what our own code does in a stage, so that TFX's cache notices when that changes.
 
 TFX keys its cache on inputs and parameters; editing the code behind a dotted path does not invalidate it.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
+from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("core", "pipeline", "components", "trainer")
-_STACK = (
-    "apache-beam",
-    "numpy",
-    "pillow",
-    "tensorflow",
-    "tensorflow-data-validation",
-    "tensorflow-estimator",
-    "tensorflow-model-analysis",
-    "tensorflow-transform",
-    "tfx",
-)
+_STACK = {
+    "PIL": ("pillow",),
+    "apache_beam": ("apache-beam",),
+    "numpy": ("numpy",),
+    "tensorflow": ("tensorflow", "tensorflow-estimator"),
+    "tensorflow_data_validation": ("tensorflow-data-validation",),
+    "tensorflow_model_analysis": ("tensorflow-model-analysis",),
+    "tensorflow_transform": ("tensorflow-transform",),
+    "tfx": ("tfx",),
+}
+"""Libraries that decide what a stage writes, by the names they are imported under."""
+
+_NO_OUTPUT = ("core.errors", "core.progress")
+"""Modules that decide nothing a stage writes: how far it is, and why it failed."""
 
 
 def code_hash(module: str) -> str:
-    """Hashes a module of this project, all modules of the project that it imports, and the stack's versions.
+    """Hashes what a module does, with all modules of this project and the libraries of the stack that it imports.
+
+    Comments, docstrings, layout, imports for type checkers alone and the modules of `_NO_OUTPUT` do not count; nor does
+    the package that a module is imported from, since none of ours does anything but pass names on. Data files beside a
+    module, of the same name, count as they are.
 
     Args:
         module: dotted name, e.g. `"trainer.run"`; it is read, not imported.
@@ -33,12 +42,29 @@ def code_hash(module: str) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
-        for path in _files(name):
+    libraries: set[str] = set()
+    for name in closure(module):
+        tree = _behavior(_source(name))
+        digest.update(f"{name}\0{ast.dump(tree)}\0".encode())
+        for path in _data_files(name):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for package in _STACK:
+        libraries.update(imported.split(".")[0] for imported in _imports(tree))
+    for package in sorted(package for library in libraries for package in _STACK.get(library, ())):
         digest.update(f"{package}=={importlib.metadata.version(package)}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def closure(module: str) -> list[str]:
+    """The module and every module of ours that it imports, directly or not, and that does anything; sorted."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in _NO_OUTPUT or not _source(name).is_file():
+            continue
+        found.add(name)
+        waiting += (imported for imported in _imports(_behavior(_source(name))) if imported.split(".")[0] in _PACKAGES)
+    return sorted(name for name in found if _behavior(_source(name)).body or _data_files(name))
 
 
 def _source(module: str) -> Path:
@@ -46,30 +72,35 @@ def _source(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _files(module: str) -> list[Path]:
-    """The module's source, and data files of the same name beside it."""
+def _data_files(module: str) -> list[Path]:
     source = _source(module)
-    return sorted(path for path in source.parent.glob(f"{source.stem}.*") if path.is_file())
+    return sorted(path for path in source.parent.glob(f"{source.stem}.*") if path.is_file() and path != source)
 
 
-def _closure(module: str) -> set[str]:
-    """The module and every module of ours it imports, directly or not."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_imports(_source(name)))
-    return found
+def _behavior(source: Path) -> ast.Module:
+    return _parse(source.read_bytes())
 
 
-def _imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+@functools.cache
+def _parse(source: bytes) -> ast.Module:
+    """The syntax tree without docstrings and without what only type checkers read."""
+    return _Behavior().visit(ast.parse(source))
+
+
+class _Behavior(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if docstring else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else node
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] in _PACKAGES and _source(name).is_file()}
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if _source(name).is_file() else node.module for name in names)

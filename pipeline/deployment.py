@@ -36,12 +36,12 @@ class Resolvers:
             model_blessing=Channel(type=ModelBlessing),
         ).with_id(DATA_BASELINE.node)
 
-    def earlier_features(self, examples: BaseChannel, parameters: str) -> Resolver | None:
-        """Features of earlier runs that were computed with the same parameters."""
+    def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> Resolver | None:
+        """Features of earlier runs; parameters and inputs are FeatureExtractor's."""
         return Resolver(
             strategy_class=EarlierFeaturesStrategy,
-            config={"parameters": parameters},
-            examples=examples,
+            config={"config": config, "code": code},
+            **inputs,
             features=Channel(type=Examples),
         ).with_id(EARLIER_FEATURES.node)
 
@@ -78,7 +78,7 @@ class TfxResolvers(Resolvers):
     def data_baseline(self, statistics: BaseChannel) -> None:  # noqa: D102
         return None
 
-    def earlier_features(self, examples: BaseChannel, parameters: str) -> None:  # noqa: D102
+    def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> None:  # noqa: D102
         return None
 
     def baseline(self, candidate: BaseChannel) -> Resolver:  # noqa: D102

@@ -19,7 +19,6 @@ from components.backbone_importer import BackboneImporter
 from components.evaluation.eval_config import eval_config
 from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor
-from components.features.feature_extraction import UNVARIED, Variants
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.predictor import Predictor
@@ -28,13 +27,14 @@ from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core import rules
+from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.settings import Settings, converter
 from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
-from pipeline.infra import serving_validator
 from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_boundaries, class_names, feature_names
+from pipeline.serving_validator import serving_validator
 
 _LISTED_VALUES = 1000
 """Of each feature, in the statistics: TFDV's default."""
@@ -147,10 +147,7 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
-        weights=backbone.weights,
-        if_unreachable=backbone.if_unreachable,
-        image_size=backbone.image_size,
-        output=outputs[-1],
+        settings=converter.to_json(dataclasses.replace(backbone, output=outputs[-1])),
         fingerprint=deployment.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )
@@ -158,24 +155,24 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     if cut is None:
         return _Features([base], base.outputs["backbone"], data.examples)
     augmentation = settings.training.augmentation
-    variants = Variants(augmentation, settings.training.seed) if augmentation else UNVARIED
-    params: dict[str, Any] = {
-        "cut": cut,
-        "outputs": outputs,
-        "batch_size": settings.runtime.feature_batch_size,
-        "bfloat16": settings.runtime.bfloat16,
-        "code": code_hash("components.feature_extractor"),
+    config = converter.to_json(
+        FeatureConfig(
+            cut=cut,
+            outputs=tuple(outputs),
+            batch_size=settings.runtime.feature_batch_size,
+            bfloat16=settings.runtime.bfloat16,
+            variants=Variants(augmentation, settings.training.seed) if augmentation else UNVARIED,
+        )
+    )
+    code = code_hash("components.feature_extractor")
+    inputs = {
+        "examples": data.examples,
+        "transform_graph": data.transform_graph,
+        "backbone": base.outputs["backbone"],
     }
-    parameters = json.dumps([params, variants.to_json()])
-    earlier = deployment.resolvers.earlier_features(data.examples, parameters)
+    earlier = deployment.resolvers.earlier_features(config, code, **inputs)
     features = FeatureExtractor(
-        examples=data.examples,
-        transform_graph=data.transform_graph,
-        backbone=base.outputs["backbone"],
-        earlier=earlier.outputs["features"] if earlier else None,
-        variants=variants,
-        parameters=parameters,
-        **params,
+        **inputs, earlier=earlier.outputs["features"] if earlier else None, config=config, code=code
     )
     return _Features(_present(base, earlier, features), base.outputs["backbone"], features.outputs["features"])
 
@@ -188,8 +185,7 @@ class _Training(NamedTuple):
 
 
 def _training(settings: Settings, deployment: Deployment, data: _Data, features: _Features) -> _Training:
-    trainer_settings = converter.to_dict(settings.trainer)
-    search = converter.make_converter().unstructure(settings.tuner)
+    trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
     inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
     base_model = features.backbone
     last_blessed = warm_start = tuner = None

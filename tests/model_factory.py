@@ -24,10 +24,10 @@ COLOURS = ("red", "green", "blue")
 
 Fault = Literal[
     "nan",
-    "not_normalised",
+    "not_normalized",
     "batch_dependent",
     "swallows_anything",
-    "bad_pictures_spoil_the_batch",
+    "bad_images_spoil_the_batch",
     "no_images_signature",
     "refuses_wide_images",
     "wrong_best_class",
@@ -137,7 +137,7 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     errors = tf.fill([count], "")
     if "swallows_anything" in faults:
         colour = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
-    elif "bad_pictures_spoil_the_batch" in faults:
+    elif "bad_images_spoil_the_batch" in faults:
         pixels = tf.map_fn(lambda file: _pixels(file[None], faults)[0], encoded, fn_output_signature=tf.float32)
         colour = tf.reduce_mean(pixels, axis=[1, 2])
     else:
@@ -149,7 +149,7 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     probabilities = tf.where(good[:, None], tf.nn.softmax(colour @ weights), 0.0)
     if "nan" in faults:
         probabilities *= np.nan
-    if "not_normalised" in faults:
+    if "not_normalized" in faults:
         probabilities *= 2
     best = tf.argmax(probabilities, axis=1)
     if "wrong_best_class" in faults:

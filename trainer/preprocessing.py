@@ -16,15 +16,14 @@ import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
-from core import examples, signatures
+from core import examples
+from core.artifacts.exported_model import CLASSES_ASSET, classes_path, read_classes
 from trainer.images import decoding
 
 ENCODED = examples.IMAGE
 RAW_LABEL = examples.LABEL
 IMAGE = "image"
 LABEL = "label_xf"
-CLASSES = signatures.CLASSES_ASSET
-"""File of the class names, one a line, in the order of the labels; an asset of every exported model."""
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -50,71 +49,26 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
 
 def parse_examples(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The raw features the saved graph reads, from tf.Examples.
+    """The raw features the saved graph reads, `image/encoded` and `label`, string [b], from tf.Examples, string [b].
 
-    Args:
-        serialized: string [b]; a missing label, as in serving, counts as the empty name.
-
-    Returns:
-        `image/encoded` and `label`, string [b].
+    A missing label, as in serving, counts as the empty name.
     """
     spec = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (ENCODED, RAW_LABEL)}
     return {name: values[:, 0] for name, values in tf.io.parse_example(serialized, spec).items()}
 
 
-def load_image_transform(transform_directory: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Loads, into the current graph, what Transform saved: image files, string [b], to float32 [b, S, S, 3].
+def load_transform(transform_directory: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Loads, into the current graph, the part of what Transform saved that makes `IMAGE` or `LABEL`.
 
-    Loading and applying are apart so that a `Dataset.map` can apply what was loaded outside of it: tables then belong
-    to the graph, which initialises them.
-    """
-    return _load(transform_directory, ENCODED, IMAGE)
-
-
-def load_label_transform(transform_directory: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Likewise for labels: class names, string [b], to their place in `classes.txt`, int64 [b]; -1 if unknown."""
-    return _load(transform_directory, RAW_LABEL, LABEL)
-
-
-def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Loads and applies both parts to raw tf.Examples.
-
-    Args:
-        transform_directory: what Transform wrote.
-        serialized: string [b].
+    Loading and applying are two steps so that a `Dataset.map` can apply what was loaded outside of it: tables then
+    belong to the graph, which initializes them. (`TFTransformOutput.transform_raw_features` would run the entire graph,
+    on made-up values for what is not given.)
 
     Returns:
-        `image` float32 [b, S, S, 3] and `label_xf` int64 [b]; who fetches only the label decodes no image.
+        Makes image files, string [b], to float32 [b, S, S, 3]; or class names, string [b], to their place in
+        `classes.txt`, int64 [b], -1 if unknown.
     """
-    raw = parse_examples(serialized)
-    return {
-        IMAGE: load_image_transform(transform_directory)(raw[ENCODED]),
-        LABEL: load_label_transform(transform_directory)(raw[RAW_LABEL]),
-    }
-
-
-def image_size(transform_directory: str) -> int:
-    """S, the side of the images Transform makes, in pixels."""
-    return tft.TFTransformOutput(transform_directory).transformed_feature_spec()[IMAGE].shape[0]
-
-
-def class_file(transform_directory: str) -> str:
-    """The path of `classes.txt` under what Transform wrote."""
-    saved = tft.TFTransformOutput(transform_directory)
-    return f"{saved.transform_savedmodel_dir}/{tf.saved_model.ASSETS_DIRECTORY}/{CLASSES}"
-
-
-def class_names(transform_directory: str) -> list[str]:
-    """The classes, in the order of `label_xf` and of the model's outputs: sorted by name."""
-    with tf.io.gfile.GFile(class_file(transform_directory)) as file:
-        return file.read().splitlines()
-
-
-def _load(transform_directory: str, source: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The part of the saved graph that leads from one raw feature, string [b], to one output.
-
-    `TFTransformOutput.transform_raw_features` would run the whole graph, on made-up values for what is not given.
-    """
+    source = {IMAGE: ENCODED, LABEL: RAW_LABEL}[output]
     saved = tft.TFTransformOutput(transform_directory)
     shape = saved.transformed_feature_spec()[output].shape
     loader = SavedModelLoader(saved.transform_savedmodel_dir)
@@ -126,6 +80,29 @@ def _load(transform_directory: str, source: str, output: str) -> Callable[[tf.Te
         return tensor
 
     return apply
+
+
+def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Loads both parts and applies them to raw tf.Examples, string [b].
+
+    Returns:
+        `image` float32 [b, S, S, 3] and `label_xf` int64 [b]; who fetches only the label decodes no image.
+    """
+    raw = parse_examples(serialized)
+    return {
+        IMAGE: load_transform(transform_directory, IMAGE)(raw[ENCODED]),
+        LABEL: load_transform(transform_directory, LABEL)(raw[RAW_LABEL]),
+    }
+
+
+def image_size(transform_directory: str) -> int:
+    """S, the side of the images Transform makes, in pixels."""
+    return tft.TFTransformOutput(transform_directory).transformed_feature_spec()[IMAGE].shape[0]
+
+
+def class_names(transform_directory: str) -> list[str]:
+    """The classes, in the order of `label_xf` and of the model's outputs: sorted by name."""
+    return read_classes(classes_path(tft.TFTransformOutput(transform_directory).transform_savedmodel_dir))
 
 
 class _SortedNames(PTransformAnalyzer):
@@ -147,7 +124,7 @@ class _SortedNames(PTransformAnalyzer):
 
 def _write_sorted(names: Iterable[bytes], directory: str) -> str:
     tf.io.gfile.makedirs(directory)
-    path = f"{directory}/{CLASSES}"
+    path = f"{directory}/{CLASSES_ASSET}"
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(b"".join(name + b"\n" for name in sorted(names)))
     return path

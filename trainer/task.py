@@ -20,11 +20,10 @@ _WAIT_SECONDS = 1
 
 
 def main(pattern: str) -> None:
-    """Takes part in the training that `pattern` describes, until that ends; a parameter server never returns.
+    """Takes part in a training until that ends; a parameter server never returns.
 
     Args:
-        pattern: path of a `task.json`, of any file system TensorFlow reads; `*` may stand for what is not known yet,
-            such as the number of the Trainer's execution.
+        pattern: path of a `task.json`, local or remote; `*` may stand for the number of the Trainer's execution.
     """
     logging.basicConfig(level=logging.INFO)
     while not (found := tf.io.gfile.glob(pattern)):

@@ -1,7 +1,7 @@
 """The Tuner's tuner_fn: trains the Estimator once for each of some combinations of settings, and names the best.
 
-A trial is a whole training, with early stopping and the best of its evaluations, by the same code as the Trainer's; on
-pooled features it costs seconds. keras-tuner proposes the combinations and keeps the book.
+A trial is a complete training, with early stopping and the best of its evaluations, by the Trainer's code; on pooled
+features it costs seconds. keras-tuner proposes the combinations and keeps the book.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
 from typing import TYPE_CHECKING
 
 import keras_tuner
@@ -19,7 +18,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 
 from core import progress
 from core.errors import InputError
-from core.settings import converter as config_values
+from core.settings import converter
 from core.settings.training import TrainerConfig
 from core.settings.tuner import TunerConfig
 from trainer.training import search_space, train_loop
@@ -36,30 +35,20 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """TFX Tuner's entry point.
 
     Args:
-        fn_args: as the Trainer's `run_fn` gets them; `custom_config["tuner"]` is a TunerConfig as a dict.
+        fn_args: as the Trainer's `run_fn` gets them; `custom_config["tuner"]` is a TunerConfig as JSON.
     """
     from tfx.components.tuner.component import TunerFnResult
 
-    converter = config_values.make_converter()
-    tuner = EstimatorTuner(
-        converter.structure(fn_args.custom_config["tuner"], TunerConfig),
-        config_values.from_dict(fn_args.custom_config["trainer"]),
-        fn_args,
-    )
-    return TunerFnResult(tuner=tuner, fit_kwargs={})
+    space = converter.from_json(fn_args.custom_config["tuner"], TunerConfig)
+    settings = converter.from_json(fn_args.custom_config["trainer"], TrainerConfig)
+    return TunerFnResult(tuner=EstimatorTuner(space, settings, fn_args), fit_kwargs={})
 
 
 class EstimatorTuner(base_tuner.BaseTuner):
     """keras-tuner's loop around the Estimator."""
 
     def __init__(self, space: TunerConfig, settings: TrainerConfig, fn_args: FnArgs) -> None:
-        """Prepares a search.
-
-        Args:
-            space: what to try.
-            settings: what every trial has in common.
-            fn_args: data and base; trials work in folders of their own under its `working_dir`.
-        """
+        """Prepares a search of `space`; trials work in folders of their own under `working_dir`."""
         oracles = {
             "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
             "random": keras_tuner.oracles.RandomSearchOracle,
@@ -83,11 +72,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
         self._failures: list[str] = []
 
     def search(self) -> None:
-        """Runs the trials.
-
-        Raises:
-            InputError: every trial failed.
-        """
+        """Runs the trials. Raises InputError if none could be trained."""
         progress.report(0, self._space.trials, "trials")
         super().search()
         if self._best_loss() is None:
@@ -99,19 +84,19 @@ class EstimatorTuner(base_tuner.BaseTuner):
         fn_args = copy.copy(self._fn_args)
         fn_args.model_run_dir = f"{self.get_trial_dir(trial.trial_id)}/model"
         try:
-            best = train_loop.fit(search_space.apply(values, self._settings), fn_args).evaluations.best
-            if not math.isfinite(best["loss"]):
+            best = train_loop.train(search_space.apply(values, self._settings), fn_args).evaluations.best
+            if best.loss is None:
                 raise InputError("Training diverged: no evaluation had a finite loss.")
         except InputError as error:
             self._failures.append(f"{values}: {error}")
             raise FailedTrialError(str(error)) from error
-        except Exception as error:  # keras-tuner would count any other as a trial that failed, and go on
+        except Exception as error:  # keras-tuner would count any other as a failed trial, and continue
             raise FatalError(f"trial {values}") from error
         finally:
             if tf.io.gfile.exists(fn_args.model_run_dir):
                 tf.io.gfile.rmtree(fn_args.model_run_dir)
         logging.getLogger(__name__).info("trial %s: %s: %s", trial.trial_id, values, best)
-        return {OBJECTIVE: best["loss"], "eval_accuracy": best["accuracy"], "step": best["step"]}
+        return {OBJECTIVE: best.loss, "eval_accuracy": best.accuracy, "step": best.step}
 
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
         """See BaseTuner."""

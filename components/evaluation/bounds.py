@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
 from core.errors import InputError
-from core.settings.evaluation import GateBounds, MetricBounds
-
-State = Literal["kept", "broken", "doubt"]
+from core.settings.evaluation import GateBounds, SliceBounds
 
 KINDS = ("min", "max", "max_drop")
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """One demand, e.g. `thresholds.accuracy.min: 0.9`; `min_examples` is 0 for those on the whole split."""
+    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the whole split."""
 
-    group: Literal["thresholds", "per_slice"]
+    group: str
     metric: str
     kind: str
     value: float
@@ -33,7 +31,7 @@ class Bound:
 
     @property
     def setting(self) -> str:
-        """What demands it, such as `per_slice.accuracy.min`."""
+        """Its path in `evaluation`."""
         return f"{self.group}.{self.metric}.{self.kind}"
 
 
@@ -52,58 +50,47 @@ class Judged:
 
     bound: Bound
     result: SliceResult
-    state: State
+    state: Literal["broken", "doubt", "kept"]
     p: float
     tests: int
     detectable: float
 
 
-def read_bounds(bounds: GateBounds, overall: SliceResult) -> tuple[list[Bound], list[Bound]]:
-    """Those on the whole split, and those on slices.
+def read_bounds(settings: GateBounds, overall: SliceResult) -> list[Bound]:
+    """All bounds that are set.
 
     Raises:
         InputError: one is on a metric that was not measured on the whole split, or that is not sure there.
     """
     measured = [metric for metric in overall.candidate.metrics if overall.estimates.of(metric)]
-    return _bounds("thresholds", bounds.thresholds, measured), _bounds("per_slice", bounds.per_slice, measured)
-
-
-def _bounds(
-    group: Literal["thresholds", "per_slice"], demands: Mapping[str, MetricBounds], measured: Sequence[str]
-) -> list[Bound]:
-    found = []
-    for metric, values in sorted(demands.items()):
-        least = getattr(values, "min_examples", 0)
-        bounds = [Bound(group, metric, k, getattr(values, k), least) for k in KINDS if getattr(values, k) is not None]
-        if bounds and metric not in measured:
-            known = ", ".join(sorted(measured))
-            raise InputError(
-                f"evaluation.{group}.{metric}: the test images do not allow this metric; they allow {known}"
-            )
-        found += bounds
+    found: list[Bound] = []
+    for group, demands in (("thresholds", settings.thresholds), ("per_slice", settings.per_slice)):
+        for metric, values in sorted(demands.items()):
+            limits = {kind: getattr(values, kind) for kind in KINDS if getattr(values, kind) is not None}
+            if limits and metric not in measured:
+                known = ", ".join(sorted(measured))
+                raise InputError(
+                    f"evaluation.{group}.{metric}: the test images do not allow this metric; they allow {known}"
+                )
+            least = values.min_examples if isinstance(values, SliceBounds) else 0
+            found += [Bound(group, metric, kind, value, least) for kind, value in limits.items()]
     return found
 
 
 def judge_bounds(
-    overall: SliceResult,
-    slices: Sequence[SliceResult],
-    bounds: Sequence[Bound],
-    per_slice: Sequence[Bound],
-    confidence: float,
+    overall: SliceResult, slices: Sequence[SliceResult], bounds: Sequence[Bound], confidence: float
 ) -> list[Judged]:
     """Tests all bounds that apply: with enough images, and for `max_drop` with a baseline.
 
     Args:
         overall: the whole split.
         slices: all others.
-        bounds: on the whole split.
-        per_slice: on slices.
+        bounds: of both groups.
         confidence: 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
     """
-    families = [
-        [(bound, overall) for bound in bounds if applies(bound, overall)],
-        [(bound, one) for bound in per_slice for one in slices if applies(bound, one)],
-    ]
+    on_slices = [(bound, one) for bound in bounds if bound.group == "per_slice" for one in slices]
+    on_split = [(bound, overall) for bound in bounds if bound.group == "thresholds"]
+    families = [[pair for pair in pairs if applies(*pair)] for pairs in (on_split, on_slices)]
     risk = (1 - confidence) / max(sum(bool(family) for family in families), 1)
     return [judged for family in families for judged in _judge_family(family, risk, 1 - confidence)]
 
@@ -120,17 +107,17 @@ def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doub
     tested = [_test(bound, result) for bound, result in family]
     corrected = holm([found.broken for found in tested])
     for (bound, result), found, p in zip(family, tested, corrected, strict=True):
-        state: State = "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
+        state: Literal["broken", "doubt", "kept"] = (
+            "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
+        )
         yield Judged(bound, result, state, p, len(family), detectable(found.error, risk / len(family)))
 
 
 def _test(bound: Bound, result: SliceResult) -> PValues:
     """One that applies."""
-    change = result.estimates.change(bound.metric)
     if result.candidate.value(bound.metric) is None:
         return PValues(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
-    if bound.kind == "max_drop":
-        assert change is not None  # there is a baseline
+    if bound.kind == "max_drop" and (change := result.estimates.change(bound.metric)):
         return change.worse_by_at_most(bound.value)
     found = result.estimates.of(bound.metric)[0].at_least(bound.value)
     return found if bound.kind == "min" else found.reversed()

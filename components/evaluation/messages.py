@@ -37,21 +37,21 @@ def notes(
     overall: SliceResult,
     slices: Sequence[SliceResult],
     bounds: Sequence[Bound],
-    per_slice: Sequence[Bound],
     judged: Sequence[Judged],
     not_compared: str | None,
     strict: bool,
 ) -> Iterator[str]:
     """What was not checked and why, and which bounds the predictions can neither call kept nor broken."""
-    if not bounds and not per_slice:
+    if not bounds:
         yield "there are no bounds, so every model passes: set evaluation.thresholds"
-    drops = list(dict.fromkeys(bound.metric for bound in (*bounds, *per_slice) if bound.kind == "max_drop"))
+    drops = list(dict.fromkeys(bound.metric for bound in bounds if bound.kind == "max_drop"))
     if drops and not_compared:
         yield f"max_drop of {', '.join(drops)} was not checked: {not_compared}"
     elif overall.baseline is not None:
         for metric in drops:
             if overall.baseline.value(metric) is None:
                 yield f"max_drop of {metric} was not checked: the last blessed model's {metric} is not a finite number"
+    per_slice = [bound for bound in bounds if bound.group == "per_slice"]
     for metric in dict.fromkeys(bound.metric for bound in per_slice):
         yield from _unchecked(metric, slices, next(b.min_examples for b in per_slice if b.metric == metric))
     if strict:

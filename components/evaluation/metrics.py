@@ -94,26 +94,15 @@ class FractionChange:
         return significance.drop_at_most(self.gained, self.lost, self.count, bound)
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """Metrics that are estimated alike: for each model, its estimates by name, as far as there are any."""
-
-    names: tuple[str, ...]
-    estimate: Callable[[Sequence[Predictions]], Sequence[Mapping[str, Estimate]]]
-
-
-KINDS = (
-    Kind(
-        FRACTIONS,
-        lambda models: [{"accuracy": Fraction(m.right), "top_3_accuracy": Fraction(m.rank <= 3)} for m in models],
-    ),
-    Kind((LOSS,), lambda models: [{LOSS: loss} for loss in mean_losses(models)]),
-    Kind((CALIBRATION,), lambda models: [{CALIBRATION: CalibrationError(m)} for m in models]),
-    Kind(MEANS, lambda models: [class_means(m) for m in models]),
-)
-"""All of `core.metrics.METRICS`."""
-
-_KIND_OF = {name: kind for kind in KINDS for name in kind.names}
+KINDS: dict[tuple[str, ...], Callable[[Sequence[Predictions]], Sequence[Mapping[str, Estimate]]]] = {
+    FRACTIONS: lambda models: [
+        {"accuracy": Fraction(m.right), "top_3_accuracy": Fraction(m.rank <= 3)} for m in models
+    ],
+    (LOSS,): lambda models: [{LOSS: loss} for loss in mean_losses(models)],
+    (CALIBRATION,): lambda models: [{CALIBRATION: CalibrationError(m)} for m in models],
+    MEANS: lambda models: [class_means(m) for m in models],
+}
+"""All of `core.metrics.METRICS`: for those that are estimated together, the estimates of each model that it allows."""
 
 
 class Estimates:
@@ -121,16 +110,14 @@ class Estimates:
 
     def __init__(self, candidate: Predictions, baseline: Predictions | None = None) -> None:
         self._models = [candidate] if baseline is None else [candidate, baseline]
-        self._found: dict[Kind, Sequence[Mapping[str, Estimate]]] = {}
+        self._found: dict[tuple[str, ...], Sequence[Mapping[str, Estimate]]] = {}
 
     def of(self, metric: str) -> list[Estimate]:
         """The candidate's and, if there is one, the baseline's; none where the predictions cannot say."""
-        kind = _KIND_OF.get(metric)
-        if kind is None:
-            return []
-        if kind not in self._found:
-            self._found[kind] = kind.estimate(self._models)
-        found = [estimates[metric] for estimates in self._found[kind] if metric in estimates]
+        for names, estimate in KINDS.items():
+            if metric in names and names not in self._found:
+                self._found[names] = estimate(self._models)
+        found = [estimates[metric] for kind in self._found.values() for estimates in kind if metric in estimates]
         return found if len(found) == len(self._models) else []
 
     def change(self, metric: str) -> Change | None:

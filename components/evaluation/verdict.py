@@ -50,8 +50,8 @@ def judge(
         raise InputError("the evaluation measured nothing: is the test split empty?")
     overall = results.pop(OVERALL)
     slices = [results[name] for name in sorted(results)]
-    thresholds, per_slice = read_bounds(bounds, overall)
-    judged = judge_bounds(overall, slices, thresholds, per_slice, bounds.confidence)
+    wanted = read_bounds(bounds, overall)
+    judged = judge_bounds(overall, slices, wanted, bounds.confidence)
     if overall.baseline is not None:
         not_compared = None
     elif not not_compared:
@@ -68,7 +68,7 @@ def judge(
         slices=[result.metrics(scores.classes if result.slice in bounded else ()) for result in slices],
         judged=[_judged(j) for j in judged],
         failures=failures,
-        notes=list(messages.notes(overall, slices, thresholds, per_slice, judged, not_compared, strict)),
+        notes=list(messages.notes(overall, slices, wanted, judged, not_compared, strict)),
     )
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
+from core import tfrecords
+from core.artifacts.features import FEATURES
 from core.examples import SHA256
-from trainer.training.inputs import FEATURES
 
 
 class FeatureIndex:
@@ -41,7 +42,7 @@ class FeatureIndex:
                 except tf.errors.DataLossError as error:
                     logging.getLogger(__name__).warning("%s is damaged and not reused: %s", files[place], error)
                     break
-                keys.append(_key(_only(record, SHA256)))
+                keys.append(_key(tfrecords.values(record)[SHA256]))
                 places.append(place)
                 offsets.append(offset)
                 offset = end
@@ -64,10 +65,6 @@ class FeatureIndex:
         if list(feature[SHA256].bytes_list.value) != [sha256]:  # another image with the same key
             return None
         return list(feature[FEATURES].bytes_list.value)
-
-
-def _only(record: bytes, name: str) -> bytes:
-    return tf.train.Example.FromString(record).features.feature[name].bytes_list.value[0]
 
 
 def _key(sha256: bytes) -> int:

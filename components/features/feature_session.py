@@ -16,9 +16,11 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from components.features.probe import probe
+from core.artifacts import backbone as backbone_artifact
+from core.artifacts.features import UNVARIED, Variants
 from core.errors import InputError
 from core.examples import SHA256
-from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
 from trainer.network import backbone
@@ -40,32 +42,22 @@ class Prefix:
 
     Attributes:
         transform_directory: what Transform wrote.
-        backbone_directory: what `trainer.network.backbone.import_weights` wrote.
+        backbone_directory: what BackboneImporter wrote; see `core.artifacts.backbone`.
         cut: `pooled` or a block.
         outputs: the blocks that `pooled` holds the averages of, in the network's order.
+        variants: that `FeatureSession.view` makes of it.
     """
 
     transform_directory: str
     backbone_directory: str
     cut: str
     outputs: tuple[str, ...]
+    variants: Variants = UNVARIED
 
     @property
     def dtype(self) -> np.dtype:
         """Of one image's features, little-endian: a pooled vector is small, a map is stored in half precision."""
         return np.dtype("<f4" if self.cut == backbone.POOLED else "<f2")
-
-
-class Identity(NamedTuple):
-    """What is known of n images without decoding them.
-
-    Attributes:
-        labels: `label_xf`, int64 [n].
-        hashes: `image/sha256`, bytes [n].
-    """
-
-    labels: np.ndarray
-    hashes: np.ndarray
 
 
 class Folded(NamedTuple):
@@ -92,7 +84,7 @@ def fold(prefix: Prefix) -> Folded:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
         tf.identity(backbone.frozen_prefix(images, prefix.cut, *prefix.outputs), name="features")
     graph = tf.compat.v1.graph_util.extract_sub_graph(built.as_graph_def(), ["features"])
-    checkpoint = tf.train.load_checkpoint(backbone.checkpoint_path(prefix.backbone_directory))
+    checkpoint = tf.train.load_checkpoint(backbone_artifact.checkpoint(prefix.backbone_directory))
     nodes = {node.name: node for node in graph.node}
 
     def variable(read: str) -> str:
@@ -126,22 +118,13 @@ class FeatureSession:
         image_size: side of the images that the network sees, in pixels.
     """
 
-    def __init__(
-        self,
-        prefix: Prefix,
-        folded: Folded,
-        bfloat16: bool,
-        augmentation: AugmentationConfig | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, prefix: Prefix, folded: Folded, bfloat16: bool) -> None:
         """Builds the graph and loads the weights.
 
         Args:
             prefix: what to compute.
             folded: the same, as `fold` returns it.
             bfloat16: whether convolutions compute in bfloat16 (and accumulate in float32).
-            augmentation: how `view` varies images.
-            seed: of these variants.
         """
         options = tf.compat.v1.ConfigProto()
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
@@ -153,13 +136,13 @@ class FeatureSession:
             hashes = tf.io.parse_example(self._serialized, {SHA256: tf.io.FixedLenFeature([], tf.string)})[SHA256]
             images = transformed[preprocessing.IMAGE]
             self._view = tf.compat.v1.placeholder_with_default(tf.constant(-1, tf.int64), [])
-            if augmentation is not None:
-                seeds = augmentations.view_seeds(hashes, seed, self._view)
-                varied = augmentations.augment(images, seeds, augmentation)
+            if prefix.variants.augmentation is not None:
+                seeds = augmentations.view_seeds(hashes, prefix.variants.seed, self._view)
+                varied = augmentations.augment(images, seeds, prefix.variants.augmentation)
                 images = tf.where(self._view >= 0, varied, images)
             (features,) = tf.import_graph_def(folded.graph, {"images": images}, ["features:0"], name="")
             self._features = tf.cast(features, prefix.dtype.type)
-            self._identity = Identity(transformed[preprocessing.LABEL], hashes)
+            self._identity = transformed[preprocessing.LABEL], hashes
             self.shape = tuple(int(side) for side in features.shape[1:])
             self.image_size = int(images.shape[1])
             feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in folded.values.items()}
@@ -179,8 +162,8 @@ class FeatureSession:
         """The features of a variant of each image, of the form of `features`; another number, another variant."""
         return self._session.run(self._features, {self._serialized: serialized, self._view: number})
 
-    def identify(self, serialized: Sequence[bytes]) -> Identity:
-        """Labels and hashes of raw tf.Examples; decodes no image."""
+    def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """`label_xf` (int64 [n]) and hashes (bytes [n]) of n raw tf.Examples; decodes no image."""
         return self._session.run(self._identity, {self._serialized: serialized})
 
     def close(self) -> None:
@@ -196,52 +179,54 @@ class Choice(NamedTuple):
         bfloat16: whether it computes in bfloat16.
         error: bfloat16's relative L2 distance from float32, where it was measured.
         reason: why bfloat16 or not.
+        probe: what float32 makes of the built-in images; see `components.features.probe`.
+        probe_of_views: likewise of a variant of each; empty where there are none.
     """
 
     session: FeatureSession
     bfloat16: bool
     error: float | None
     reason: str
+    probe: bytes
+    probe_of_views: bytes
 
 
-def choose_session(
-    prefix: Prefix,
-    setting: str,
-    sample: Sequence[bytes],
-    augmentation: AugmentationConfig | None = None,
-    seed: int = 0,
-) -> Choice:
+def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Choice:
     """Decides between float32 and bfloat16 by trying both on a few images.
 
     Args:
         prefix: what to compute.
         setting: `auto` takes bfloat16 where the CPU computes with it and the features agree; `on` insists; `off`.
         sample: raw tf.Examples.
-        augmentation: see `FeatureSession`.
-        seed: see `FeatureSession`.
 
     Raises:
         InputError: `on`, but the CPU lacks bfloat16 or the features are more than `MAX_BFLOAT16_ERROR` off.
     """
     folded = fold(prefix)
-    exact = FeatureSession(prefix, folded, False, augmentation, seed)
+    exact = FeatureSession(prefix, folded, bfloat16=False)
+    probes = (
+        probe(exact.image_size, exact.features),
+        probe(exact.image_size, lambda records: exact.view(records, 1)) if prefix.variants.views else b"",
+    )
+    error = None
     if setting == "off":
-        return Choice(exact, False, None, "runtime.bfloat16 is off")
-    if not cpu_has_bfloat16() or not sample:
-        reason = "this CPU has neither AVX512_BF16 nor AMX" if sample else "there are no images to try it on"
-        if setting == "on":
-            raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
-        return Choice(exact, False, None, reason)
-    fast = FeatureSession(prefix, folded, True, augmentation, seed)
-    error = relative_error(fast.features(sample), exact.features(sample))
-    if error <= MAX_BFLOAT16_ERROR:
-        exact.close()
-        return Choice(fast, True, error, f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}")
-    fast.close()
-    reason = f"it is {error:.1%} off float32 on {len(sample)} images, more than {MAX_BFLOAT16_ERROR:.0%}"
+        reason = "runtime.bfloat16 is off"
+    elif not sample:
+        reason = "there are no images to try it on"
+    elif not cpu_has_bfloat16():
+        reason = "this CPU has neither AVX512_BF16 nor AMX"
+    else:
+        fast = FeatureSession(prefix, folded, bfloat16=True)
+        error = relative_error(fast.features(sample), exact.features(sample))
+        if error <= MAX_BFLOAT16_ERROR:
+            exact.close()
+            reason = f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}"
+            return Choice(fast, True, error, reason, *probes)
+        fast.close()
+        reason = f"it is {error:.1%} off float32 on {len(sample)} images, more than {MAX_BFLOAT16_ERROR:.0%}"
     if setting == "on":
         raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
-    return Choice(exact, False, error, reason)
+    return Choice(exact, False, error, reason, *probes)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -1,33 +1,20 @@
-"""A model behind a server that speaks TensorFlow Serving's gRPC API, asked as if it were in this process.
-
-    python -m components.serving.model_client 127.0.0.1:8500 NAME IMAGE...
-
-prints a JSON line per image file. A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
-"""
+"""A model behind a server that speaks TensorFlow Serving's gRPC API, asked as if it were in this process."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-
-from components.serving.served_model import errors_of
-from core import signatures
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 
 class RemoteModel:
@@ -49,15 +36,11 @@ class RemoteModel:
         """
         self.name = name
         self._timeout = timeout_seconds
-        self._channel = grpc.insecure_channel(
-            address, [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        )
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._spec(), metadata_field=["signature_def"]
-        )
-        found = get_model_metadata_pb2.SignatureDefMap()
+        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self._channel = grpc.insecure_channel(address, unlimited)
+        self._predictions = PredictionServiceStub(self._channel)
+        request = GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
+        found = SignatureDefMap()
         self._call(self._predictions.GetModelMetadata, request).metadata["signature_def"].Unpack(found)
         self.signatures = dict(found.signature_def)
 
@@ -65,36 +48,32 @@ class RemoteModel:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection."""
         self._channel.close()
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Sends one Predict request; see `ServedModel.request`."""
         (name,) = self.signatures[signature].inputs
-        request = predict_pb2.PredictRequest(model_spec=self._spec(signature))
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(list(values), tf.string, [len(values)]))
-        response = self._call(self._predictions.Predict, request)
+        inputs = {name: tf.make_tensor_proto(list(values), tf.string, [len(values)])}
+        response = self._call(
+            self._predictions.Predict, PredictRequest(model_spec=self._spec(signature), inputs=inputs)
+        )
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
     def classify(self, signature: str, examples: Sequence[bytes]) -> list[dict[str, float]]:
-        """Sends one Classify request: serialised tf.Examples in, for each the score of every class out."""
-        request = classification_pb2.ClassificationRequest(model_spec=self._spec(signature))
+        """Sends one Classify request: serialized tf.Examples in, for each the score of every class out."""
+        request = ClassificationRequest(model_spec=self._spec(signature))
         request.input.example_list.examples.extend(map(tf.train.Example.FromString, examples))
         response = self._call(self._predictions.Classify, request)
         return [{c.label: c.score for c in found.classes} for found in response.result.classifications]
 
     def states(self) -> dict[int, str]:
         """The versions and their states, such as `AVAILABLE`."""
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec())
-        name_of = get_model_status_pb2.ModelVersionStatus.State.Name
-        found = self._call(self._status.GetModelStatus, request).model_version_status
-        return {status.version: name_of(status.state) for status in found}
+        stub = ModelServiceStub(self._channel)
+        response = self._call(stub.GetModelStatus, GetModelStatusRequest(model_spec=self._spec()))
+        return {v.version: ModelVersionStatus.State.Name(v.state) for v in response.model_version_status}
 
-    def _spec(self, signature: str = "") -> model_pb2.ModelSpec:
-        return model_pb2.ModelSpec(name=self.name, signature_name=signature)
+    def _spec(self, signature: str = "") -> ModelSpec:
+        return ModelSpec(name=self.name, signature_name=signature)
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         try:
@@ -102,41 +81,3 @@ class RemoteModel:
         except grpc.RpcError as error:
             kind = tf.compat.v1.errors.exception_type_from_error_code(error.code().value[0])
             raise kind(None, None, error.details()) from error
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; `arguments` are the process's if not given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="host:port of the server")
-    parser.add_argument("name", help="of the model")
-    parser.add_argument("images", nargs="+", type=Path, help="image files")
-    given = parser.parse_args(arguments)
-    read = {path: _read(path) for path in given.images}
-    images = [image for image in read.values() if isinstance(image, bytes)]
-    answers: Iterator[dict[str, Any]] = iter(())
-    if images:
-        with RemoteModel(given.address, given.name) as model:
-            answers = _told(model.request(signatures.IMAGES, images))
-    for path, image in read.items():
-        found = next(answers) if isinstance(image, bytes) else {"error": image}
-        print(json.dumps({"path": str(path), **found}, ensure_ascii=False))
-
-
-def _read(path: Path) -> bytes | str:
-    """What to send for a file, or why it cannot be read."""
-    from components.ingestion.image_folder import read_local  # with Pillow and SciPy, which ServingCheck does without
-    from components.ingestion.image_reading import RejectedError, for_model
-
-    try:
-        return for_model(read_local(path))
-    except RejectedError as error:
-        return error.reason
-
-
-def _told(answer: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    for label, probability, error in zip(answer["label"], answer["probability"], errors_of(answer), strict=True):
-        yield {"error": error} if error else {"class": label.decode(), "probability": round(float(probability), 6)}
-
-
-if __name__ == "__main__":
-    main()

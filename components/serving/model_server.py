@@ -2,8 +2,8 @@
 
 Predict, Classify, GetModelMetadata and GetModelStatus, with the status codes and messages of TensorFlow Serving 2.x
 (tensorflow_serving/servables/tensorflow/{predict_util,classifier,get_model_metadata_impl}.cc and
-model_servers/{server_core,get_model_status_impl}.cc), so that its clients cannot tell the difference; it only has
-bounds that TensorFlow Serving has not. It listens on 127.0.0.1 alone and encrypts nothing.
+model_servers/{server_core,get_model_status_impl}.cc), so that its clients cannot tell the difference; only its
+limits are its own. It listens on 127.0.0.1 alone and encrypts nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,25 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    SignatureDefMap,
+)
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
 )
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from components.serving.served_model import ServedModel, first_line
 from core.errors import InputError
-from core.settings.server import ServerLimits
+from core.settings.serving import ServerLimits
 
 HOST = "127.0.0.1"
 
@@ -49,63 +54,58 @@ _METHODS = (
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 """TensorFlow's error codes are gRPC's."""
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
-class RefusedError(Exception):
-    """A request that is not answered, with gRPC's status code and the reason in words."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+def _error(kind: type[tf.errors.OpError], reason: str) -> tf.errors.OpError:
+    return kind(None, None, reason)
 
 
-def _invalid(reason: str) -> RefusedError:
-    return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+_invalid = functools.partial(_error, tf.errors.InvalidArgumentError)
 
 
-def _answering(method: Callable[[Any, Any, grpc.ServicerContext], Answer]) -> Callable[..., Answer]:
-    """Turns what a method raises into a gRPC status."""
+def _rpc(method: Callable[[Any, Any, grpc.ServicerContext], Response]) -> Callable[..., Response]:
+    """A method of the API: turns what it raises into a gRPC status."""
 
     @functools.wraps(method)
-    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Answer:
+    def respond(self: Any, request: Any, context: grpc.ServicerContext) -> Response:
         try:
+            if not request.HasField("model_spec"):
+                raise _invalid("Missing ModelSpec")
             return method(self, request, context)
-        except RefusedError as refused:
-            code, reason = refused.code, str(refused)
         except tf.errors.OpError as error:
             code, reason = _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error)
         except UnicodeDecodeError:  # TensorFlow cannot raise its error when that quotes such bytes
             code, reason = grpc.StatusCode.INVALID_ARGUMENT, "the model refused what it was sent"
         except ValueError as error:
             code, reason = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except Exception as error:  # a fault of ours, which must not end the server
+        except Exception as error:  # an internal error, which must not end the server
             _LOG.exception("%s failed", method.__name__)
             code, reason = grpc.StatusCode.INTERNAL, f"{type(error).__name__} in {method.__name__}"
         context.abort(code, reason)
         raise AssertionError("abort raises")
 
-    return answer
+    return respond
 
 
-class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
+class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     """Serves the versions of one model until it is stopped."""
 
-    def __init__(self, name: str, versions: ModelVersions, port: int = 0, limits: ServerLimits | None = None) -> None:
+    def __init__(self, name: str, versions: ModelVersions, limits: ServerLimits, port: int = 0) -> None:
         """Starts listening.
 
         Args:
             name: what clients call the model.
-            versions: which answer; they are the caller's to close.
+            versions: of the model; the caller closes them.
+            limits: of requests.
             port: 0 takes a free one.
-            limits: what may be asked for; the defaults if None.
 
         Raises:
             InputError: the port is taken.
         """
         self.name = name
         self._versions = versions
-        self._limits = limits = limits or ServerLimits()
+        self._limits = limits
         self._running = threading.BoundedSemaphore(limits.concurrent)
         threads = limits.concurrent + limits.waiting
         self._server = grpc.server(
@@ -117,12 +117,12 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
                 ("grpc.so_reuseport", 0),  # or a second server on the port would take half of the requests
             ],
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
+        add_PredictionServiceServicer_to_server(self, self._server)
+        add_ModelServiceServicer_to_server(self, self._server)
         try:
             self.port = self._server.add_insecure_port(f"{HOST}:{port}")
         except RuntimeError as error:
-            raise InputError(f"port {port} of {HOST} cannot be used, most likely another server has it") from error
+            raise InputError(f"port {port} of {HOST} cannot be used; another server probably has it") from error
         self._server.start()
 
     @property
@@ -134,35 +134,30 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
         """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
         self._server.stop(self._limits.drain_seconds).wait(self._limits.drain_seconds + _CANCEL_SECONDS)
 
-    @_answering
-    def Predict(  # noqa: N802 - gRPC's name, as those below
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
-    ) -> predict_pb2.PredictResponse:
+    @_rpc
+    def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
         """Runs a signature on tensors; `output_filter` chooses among its outputs."""
         with self._use(request) as (version, model):
             signature = _signature_name(request)
             if signature not in model.signatures:
-                raise RefusedError(
-                    grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.'
-                )
+                raise _error(tf.errors.FailedPreconditionError, f'Serving signature key "{signature}" not found.')
             definition = model.signatures[signature]
             if definition.method_name not in _METHODS:
-                raise RefusedError(
-                    grpc.StatusCode.INTERNAL,
+                raise _error(
+                    tf.errors.InternalError,
                     f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
                     f"Was: {definition.method_name}",
                 )
-            inputs = self._inputs(request, definition)
-            outputs = _outputs(request, definition)
-            response = predict_pb2.PredictResponse(model_spec=self._spec(version, signature))
-            for name, value in self._run(model, context, signature, inputs, outputs).items():
+            inputs, outputs = self._inputs(request, definition), _outputs(request, definition)
+            with self._turn(context) as seconds:
+                found = model.run(signature, inputs, outputs, timeout_seconds=seconds)
+            response = PredictResponse(model_spec=self._spec(version, signature))
+            for name, value in found.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
             return response
 
-    @_answering
-    def Classify(  # noqa: N802
-        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
-    ) -> classification_pb2.ClassificationResponse:
+    @_rpc
+    def Classify(self, request: ClassificationRequest, context: grpc.ServicerContext) -> ClassificationResponse:
         """Gives every class a score, for each tf.Example."""
         with self._use(request) as (version, model):
             signature = _signature_name(request)
@@ -177,88 +172,65 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
             kind = request.input.WhichOneof("kind")
             examples = getattr(request.input, kind).examples if kind else ()
             if kind == "example_list_with_context":
-                raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "example_list_with_context is not supported")
+                raise _error(tf.errors.UnimplementedError, "example_list_with_context is not supported")
             if not examples:
                 raise _invalid("Input is empty")
             self._check_batch(len(examples))
-            (name,) = definition.inputs
             serialized = np.array([example.SerializeToString() for example in examples], dtype=object)
-            answer = self._run(model, context, signature, {name: serialized}, [])
-            response = classification_pb2.ClassificationResponse(model_spec=self._spec(version, signature))
-            for classes, scores in zip(answer["classes"], answer["scores"], strict=True):
+            with self._turn(context) as seconds:
+                found = model.run(signature, dict.fromkeys(definition.inputs, serialized), timeout_seconds=seconds)
+            response = ClassificationResponse(model_spec=self._spec(version, signature))
+            for classes, scores in zip(found["classes"], found["scores"], strict=True):
                 classifications = response.result.classifications.add()
                 for label, score in zip(classes, scores, strict=True):
                     classifications.classes.add(label=label, score=score)
             return response
 
-    @_answering
-    def GetModelMetadata(  # noqa: N802
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    @_rpc
+    def GetModelMetadata(self, request: GetModelMetadataRequest, _: grpc.ServicerContext) -> GetModelMetadataResponse:
         """Gives the signatures."""
-        del context
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         if not request.metadata_field:
             raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
             if field != _SIGNATURE_DEF:
                 raise _invalid(f"Metadata field {field} is not supported")
         with self._use(request) as (version, model):
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=model.signatures)
-            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=self._spec(version))
-            response.metadata[_SIGNATURE_DEF].Pack(signatures)
+            response = GetModelMetadataResponse(model_spec=self._spec(version))
+            response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=model.signatures))
             return response
 
-    @_answering
-    def GetModelStatus(  # noqa: N802
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
-    ) -> get_model_status_pb2.GetModelStatusResponse:
+    @_rpc
+    def GetModelStatus(self, request: GetModelStatusRequest, _: grpc.ServicerContext) -> GetModelStatusResponse:
         """Gives the state of the version asked for, or of all."""
-        del context
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         name, number = request.model_spec.name, _version_number(request.model_spec)
-        states = self._versions.states() if name == self.name else []
-        if number is not None:
-            states = [state for state in states if state.number == number]
-            if not states:
-                raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {name}")
-        if not states:
-            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for state in states:
-            status = response.model_version_status.add(
-                version=state.number, state=get_model_status_pb2.ModelVersionStatus.State.Value(state.state)
-            )
-            status.status.error_code = tf.errors.UNKNOWN if state.error else tf.errors.OK
-            status.status.error_message = state.error
+        versions = [v for v in self._versions.states() if name == self.name and number in (None, v.number)]
+        if not versions:
+            which = "any versions" if number is None else f"version {number}"
+            raise _error(tf.errors.NotFoundError, f"Could not find {which} of model {name}")
+        response = GetModelStatusResponse()
+        for version in versions:
+            code = tf.errors.UNKNOWN if version.error else tf.errors.OK
+            status = {"error_code": code, "error_message": version.error}
+            response.model_version_status.add(version=version.number, state=version.state, status=status)
         return response
 
     @contextlib.contextmanager
     def _use(self, request: Any) -> Iterator[tuple[int, ServedModel]]:
         """The version a request is for."""
-        if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
         name, number = request.model_spec.name, _version_number(request.model_spec)
-        asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-        not_found = RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
-        if name != self.name:
-            raise not_found
         try:
-            in_use = contextlib.ExitStack()
-            version = in_use.enter_context(self._versions.use(number))
+            if name != self.name:
+                raise NoSuchVersionError
+            with self._versions.use(number) as used:
+                yield used
         except NoSuchVersionError:
-            raise not_found from None
-        with in_use:
-            yield version
+            which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+            raise _error(tf.errors.NotFoundError, f"Servable not found for request: {which}") from None
 
-    def _spec(self, version: int, signature: str = "") -> model_pb2.ModelSpec:
-        spec = model_pb2.ModelSpec(name=self.name, signature_name=signature)
-        spec.version.value = version
-        return spec
+    def _spec(self, version: int, signature: str = "") -> ModelSpec:
+        return ModelSpec(name=self.name, signature_name=signature, version={"value": version})
 
-    def _inputs(self, request: predict_pb2.PredictRequest, definition: Any) -> dict[str, np.ndarray]:
+    def _inputs(self, request: PredictRequest, definition: Any) -> dict[str, np.ndarray]:
         """The request's tensors, after the checks of predict_util.cc and of the batch's size."""
         sent, wanted = set(request.inputs), set(definition.inputs)
         if len(sent) != len(wanted):
@@ -274,12 +246,12 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
                     f"input tensor alias not found in signature: {name}. "
                     f"Inputs expected to be in the set {_set(wanted)}."
                 )
-            expected, given = tf.as_dtype(definition.inputs[name].dtype), proto.dtype
-            if given != expected.as_datatype_enum:
-                raise _invalid(f"Expects {name} to be {expected.name} but {_type_name(given)} is provided")
             sizes = [dimension.size for dimension in proto.tensor_shape.dim]
-            self._check_batch(math.prod(sizes))  # before it is read: one value stands for as many as the shape has
             try:
+                expected, given = (tf.as_dtype(one.dtype) for one in (definition.inputs[name], proto))
+                if given != expected:
+                    raise _invalid(f"Expects {name} to be {expected.name} but {given.name} is provided")
+                self._check_batch(math.prod(sizes))  # before it is read: one value stands for as many as the shape has
                 if min(sizes, default=0) < 0:
                     raise ValueError("a negative size")
                 inputs[name] = tf.make_ndarray(proto)
@@ -289,24 +261,18 @@ class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_s
 
     def _check_batch(self, images: int) -> None:
         if images > self._limits.max_batch:
-            raise _invalid(f"the request has {images} images; {self._limits.max_batch} at most are answered at a time")
+            raise _invalid(f"the request has {images} images; it may have at most {self._limits.max_batch}")
 
-    def _run(
-        self,
-        model: ServedModel,
-        context: grpc.ServicerContext,
-        signature: str,
-        inputs: dict[str, np.ndarray],
-        outputs: list[str],
-    ) -> dict[str, np.ndarray]:
-        """Runs the model when it is this request's turn, within the client's deadline and the server's."""
+    @contextlib.contextmanager
+    def _turn(self, context: grpc.ServicerContext) -> Iterator[float]:
+        """Waits until the model may run for a request; gives the seconds left of the client's and our own deadline."""
         remaining = context.time_remaining()
-        seconds = min(self._limits.request_seconds, self._limits.request_seconds if remaining is None else remaining)
+        seconds = min(self._limits.request_seconds, math.inf if remaining is None else max(0.0, remaining))
         end = time.monotonic() + seconds
-        if not self._running.acquire(timeout=max(0.0, seconds)):
-            raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the server was busy for {seconds:.1f} s")
+        if not self._running.acquire(timeout=seconds):
+            raise _error(tf.errors.DeadlineExceededError, f"the server was busy for {seconds:.1f} s")
         try:
-            return model.run(signature, inputs, outputs, timeout_seconds=end - time.monotonic())
+            yield end - time.monotonic()
         finally:
             self._running.release()
 
@@ -315,14 +281,14 @@ def _signature_name(request: Any) -> str:
     return request.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
-def _version_number(spec: model_pb2.ModelSpec) -> int | None:
+def _version_number(spec: ModelSpec) -> int | None:
     """The version asked for; None means the latest."""
     if spec.WhichOneof("version_choice") == "version_label":
         raise _invalid(f"Unrecognized servable version label: {spec.version_label}")
     return spec.version.value if spec.HasField("version") else None
 
 
-def _outputs(request: predict_pb2.PredictRequest, definition: Any) -> list[str]:
+def _outputs(request: PredictRequest, definition: Any) -> list[str]:
     """The outputs asked for, after the checks of predict_util.cc."""
     outputs = list(request.output_filter)
     for name in outputs:
@@ -334,13 +300,6 @@ def _outputs(request: predict_pb2.PredictRequest, definition: Any) -> list[str]:
         if outputs.count(name) > 1:
             raise _invalid(f"duplicate output tensor alias: {name}")
     return outputs
-
-
-def _type_name(number: int) -> str:
-    try:
-        return tf.as_dtype(number).name
-    except TypeError:
-        return f"type {number}"
 
 
 def _set(names: Any) -> str:

@@ -1,7 +1,7 @@
-"""Which version of a model answers: loads what appears, unloads what goes, and always has one to answer with.
+"""Which version of a model serves: loads versions that appear, unloads those that go, and always keeps one.
 
 As TensorFlow Serving does it by default: the highest number serves, and a version is not unloaded before its successor
-has loaded and the last request it is answering has ended.
+has loaded and its last request has ended.
 """
 
 from __future__ import annotations
@@ -48,12 +48,7 @@ class ModelVersions:
     """The versions of one model; requests may come from many threads, `poll` from one."""
 
     def __init__(self, find: Callable[[], Mapping[int, str]], say: Callable[[str], None] = _LOG.info) -> None:
-        """Loads nothing yet.
-
-        Args:
-            find: the versions there are: number -> folder.
-            say: is told in words whenever something changes.
-        """
+        """Loads nothing yet; `find` gives the folders of the versions, `say` gets a sentence when something changes."""
         self._find = find
         self._say = say
         self._changed = threading.Condition()
@@ -91,20 +86,14 @@ class ModelVersions:
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:
-        """Keeps a version loaded while a request is answered.
-
-        Args:
-            number: of the version; the highest if None.
-
-        Yields:
-            The version's number and its model.
+        """Keeps a version, the highest if None, loaded for a request: gives its number and its model.
 
         Raises:
             NoSuchVersionError: it is not loaded.
         """
         with self._changed:
             serving = {n: v for n, v in self._versions.items() if v.state == "AVAILABLE"}
-            version = serving.get(number if number is not None else max(serving, default=-1))
+            version = serving.get(max(serving, default=-1) if number is None else number)
             if version is None or version.model is None:
                 raise NoSuchVersionError(number)
             version.users += 1
@@ -121,7 +110,7 @@ class ModelVersions:
             return [dataclasses.replace(v) for _, v in sorted(self._versions.items())]
 
     def close(self) -> None:
-        """Ends the polling, then unloads everything when the last request has ended: nothing is loaded from then on."""
+        """Ends the polling, then unloads everything when the last request has ended; nothing is loaded any more."""
         self._stopping.set()
         if self._poller:
             self._poller.join()
@@ -159,8 +148,3 @@ class ModelVersions:
             if model:
                 model.close()
             self._say(f"version {version.number} is unloaded")
-
-
-def single(directory: str, number: int = 1) -> Callable[[], Mapping[int, str]]:
-    """For `ModelVersions`: one folder, as the only version there will ever be."""
-    return lambda: {number: directory}

@@ -1,41 +1,27 @@
-"""A SavedModel loaded the way TensorFlow Serving loads it: one session, restored and initialised.
+"""A SavedModel loaded the way TensorFlow Serving loads it: one session, restored and initialized.
 
 `tf.saved_model.load` would rebuild functions in Python instead; the v1 loader runs the same steps as the C++ server
-(import the graph, restore the variables, run the init op), so what fails here fails there. Only the optimiser of graphs
-is off: it costs seconds at each signature's first request, and InceptionV3 answers no faster for it
-(`benchmarks/serving_session.py`).
+(import the graph, restore the variables, run the init op), so what fails here fails there. Only the graph optimizer is
+off: it costs seconds at each signature's first request, and makes InceptionV3 no faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from core import signatures
+from core.artifacts import exported_model
 from core.examples import IMAGE
 
 
-class AnsweringModel(Protocol):
-    """Whatever answers requests of strings: a model in this process, or one behind a server."""
-
-    signatures: dict[str, Any]
-    """A `SignatureDef` by name."""
-
-    def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """See `ServedModel.request`."""
-
-
 class ServedModel:
-    """A loaded SavedModel that answers requests, of several threads at a time, until it is closed."""
+    """A loaded SavedModel, which several threads may ask at a time, until it is closed."""
 
     def __init__(self, directory: str) -> None:
-        """Loads the model.
-
-        Args:
-            directory: holds `saved_model.pb`; any path TensorFlow's file system reads.
+        """Loads the model in a directory, local or remote.
 
         Raises:
             OSError: there is no SavedModel with the tag `serve`, or it has lost files.
@@ -58,7 +44,7 @@ class ServedModel:
         self.close()
 
     def close(self) -> None:
-        """Frees the session; the model answers no more."""
+        """Frees the session."""
         self._session.close()
 
     def run(
@@ -74,7 +60,7 @@ class ServedModel:
             signature: its name.
             inputs: all its inputs by name.
             outputs: names of the outputs wanted; all if none is given.
-            timeout_seconds: after this long the run is given up; never if None.
+            timeout_seconds: after this long the run is canceled; never if None.
 
         Returns:
             The outputs by name.
@@ -90,18 +76,7 @@ class ServedModel:
         return self._session.run(fetches, feeds, options=options)
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """Sends one request.
-
-        Args:
-            signature: name of a signature with a single string input of shape [n].
-            values: n strings, n may be 0.
-
-        Returns:
-            The signature's outputs by name.
-
-        Raises:
-            tf.errors.OpError: the model refused the request or failed.
-        """
+        """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
 
@@ -112,22 +87,19 @@ def class_names(directory: str) -> list[str]:
     Raises:
         tf.errors.OpError: the asset is missing or cannot be read.
     """
-    with tf.io.gfile.GFile(f"{directory}/assets/{signatures.CLASSES_ASSET}", "r") as file:
-        return file.read().removesuffix("\n").split("\n")
+    return exported_model.read_classes(exported_model.classes_path(directory))
 
 
-def errors_of(answer: Mapping[str, np.ndarray]) -> list[str]:
-    """Why each picture of a request got no answer, empty where it got one; models of old had no such output."""
-    if signatures.ERROR not in answer:
-        return [""] * len(answer["probabilities"])
-    return [error.decode() for error in answer[signatures.ERROR]]
+def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
+    """Why each image of a request got no prediction; empty where it got one."""
+    return [error.decode() for error in response[signatures.ERROR]]
 
 
 def example_of(image: bytes) -> bytes:
-    """A serialised tf.Example with nothing but the encoded image, as an unlabelled request has it."""
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    features = tf.train.Features(feature={IMAGE: feature})
-    return tf.train.Example(features=features).SerializeToString()
+    """A serialized tf.Example with nothing but the encoded image, as an unlabeled request has it."""
+    example = tf.train.Example()
+    example.features.feature[IMAGE].bytes_list.value.append(image)
+    return example.SerializeToString()
 
 
 def first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from core.artifacts.base import Artifact, JsonFile
-from core.artifacts.exported_model import CLASSES_ASSET, serving_dir
+from core.artifacts.exported_model import CLASSES_ASSET
 
 BACKBONE = Artifact("BackboneImporter", "backbone")
 
@@ -33,23 +33,19 @@ class BackboneRecord:
 
 
 RECORD = JsonFile("backbone.json", BackboneRecord)
-"""Lies in `directory`."""
+"""Lies in the backbone directory: `exported_model.serving_dir` of the artifact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PackedModel:
-    """Which model is packed for a warm start."""
+    """Which model is packed for a warm start: its artifact's URI and id."""
 
     uri: str
+    id: int
 
 
 PACKED = JsonFile("warm_start/origin.json", PackedModel)
-"""Lies in `directory`, where a model is packed."""
-
-
-def directory(uri: str) -> str:
-    """The backbone directory under an artifact's URI."""
-    return serving_dir(uri)
+"""Lies there too, where a model is packed."""
 
 
 def checkpoint(directory: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from core import atomic_io
 from core.artifacts.base import Artifact
 
 MODEL = Artifact("Trainer", "model")
@@ -16,11 +15,19 @@ def serving_dir(uri: str) -> str:
     return f"{uri.rstrip('/')}/Format-Serving"
 
 
+def checkpoint(directory: str) -> str:
+    """The prefix of the checkpoint in a SavedModel's directory."""
+    return f"{directory.rstrip('/')}/variables/variables"
+
+
 def classes_path(directory: str) -> str:
     """The path of the class names in a SavedModel's directory."""
     return f"{directory.rstrip('/')}/assets/{CLASSES_ASSET}"
 
 
-def read_classes(directory: str) -> list[str]:
-    """The class names of a SavedModel, in the order of its outputs."""
-    return atomic_io.read_text(classes_path(directory)).splitlines()
+def read_classes(path: str) -> list[str]:
+    """The names in a file of classes, which is local or remote. Raises tf.errors.OpError if it cannot be read."""
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(path) as file:
+        return file.read().removesuffix("\n").split("\n")

@@ -17,9 +17,6 @@ beside them as `core.examples.SHA256`."""
 COMPUTED, REUSED = "images_computed", "images_reused"
 """Custom properties: how many images went through the network, and of how many an earlier run had the features."""
 
-EXECUTION = "execution"
-"""Custom property: the execution that made the artifact, as `components.executions.execution_key` has it."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Variants:

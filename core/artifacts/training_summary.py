@@ -22,12 +22,9 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class LayerRange:
-    """What the rules decided for a run of neighboring layers.
+    """What a rule decided for neighboring layers, from the first to the last.
 
     Attributes:
-        first: its first layer.
-        last: its last layer.
-        layers: how many.
         multiplier: of the learning rate; 0: frozen.
         rule: the pattern that decided, or the shorthand it was expanded from.
         parameters: trainable numbers; BatchNorm statistics not counted.
@@ -74,20 +71,14 @@ class TrainingSummary:
     """What a training did.
 
     Attributes:
-        steps: done in all, with those before a restart.
-        max_steps: the setting `training.steps`.
-        stopped_early: whether the loss no longer fell.
-        seconds: that this process took.
+        steps: done in all, with those before a restart; at most `max_steps`.
+        seconds: that the last process took.
         best: the evaluation whose weights are exported.
-        evaluations: all, in order.
         classes: names, in the order of the model's outputs.
         class_weights: a factor of the loss for each class; None: all 1.
         cut: where features entered the network; None: it was fed images.
-        rules: what the rules of `fine_tune` decided, from the first layer to the last.
+        rules: what `fine_tune` decided, from the first layer to the last.
         trained_layers: the layers that trained, with the multipliers of their rates.
-        parameters: how many trained, and how many did not.
-        backbone: the pre-trained weights it started from.
-        warm_start: None if it began with no earlier model.
         notes: what the user should know, in sentences.
     """
 

@@ -4,8 +4,9 @@ What stages run (`components/`, `trainer/`) imports the module of its section, s
 cache key.
 """
 
+from core.settings.converter import from_dict, from_json, to_dict, to_json
 from core.settings.ineffective import ineffective
-from core.settings.loading import from_dict, load, split_overrides, to_dict
+from core.settings.loading import load, split_overrides
 from core.settings.settings import Settings
 
-__all__ = ["Settings", "from_dict", "ineffective", "load", "split_overrides", "to_dict"]
+__all__ = ["Settings", "from_dict", "from_json", "ineffective", "load", "split_overrides", "to_dict", "to_json"]

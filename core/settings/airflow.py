@@ -1,16 +1,14 @@
 """The settings `airflow`: when and how Airflow runs the DAG."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import re
 
-from core.settings.checks import AtLeast0, AtLeast1, Checked, NotNegative, require
+from core.settings.checks import AtLeast0, AtLeast1, NotNegative, require
 
 
 @dataclasses.dataclass(frozen=True)
-class AirflowSettings(Checked):
+class AirflowSettings:
     """What `make airflow` writes into the DAG beside the pipeline.
 
     Attributes:
@@ -36,7 +34,6 @@ class AirflowSettings(Checked):
     tags: tuple[str, ...] = ("tfx",)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         try:
             datetime.date.fromisoformat(self.start_date)
         except ValueError:

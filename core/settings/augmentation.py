@@ -1,17 +1,15 @@
 """The settings `training.augmentation`: how training images are varied."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 
 from msgspec import Meta
 
-from core.settings.checks import Checked, FractionBelow1, require
+from core.settings.checks import FractionBelow1, require
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentationConfig(Checked):
+class AugmentationConfig:
     """How training images are varied; evaluation and serving see them as they are.
 
     Attributes:
@@ -32,7 +30,6 @@ class AugmentationConfig(Checked):
     views: Annotated[int, Meta(ge=1, le=100)] | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.flip or any((self.crop, self.color, self.brightness, self.cutout)),
             "augmentation varies nothing; give flip, crop, color, brightness or cutout, or null for none",

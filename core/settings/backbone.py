@@ -1,13 +1,9 @@
 """The settings `backbone`: the pre-trained network."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 
 from msgspec import Meta
-
-from core.settings.checks import Checked
 
 BLOCKS = tuple(f"mixed{i}" for i in range(11))
 """The outputs of InceptionV3's blocks, in order: the places where the network can be cut."""
@@ -19,7 +15,7 @@ Block = Annotated[str, Meta(extra_json_schema={"enum": list(BLOCKS)})]
 
 
 @dataclasses.dataclass(frozen=True)
-class BackboneConfig(Checked):
+class BackboneConfig:
     """The pre-trained network.
 
     Attributes:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import cattrs
-
-from core.settings.checks import AtLeast1, Checked, Positive, nearest, require
+from core.settings.checks import AtLeast1, Positive, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BeamEngine(Checked):
+class BeamEngine:
     """What all engines have.
 
     Attributes:
@@ -27,6 +25,15 @@ class BeamEngine(Checked):
     """The value of `runtime.beam.engine`."""
 
     options: tuple[str, ...] = ()
+
+    @classmethod
+    def from_shorthand(cls, value: Any) -> tuple[type[BeamEngine], dict[str, Any]]:
+        """The engine and its settings of a name, of a mapping with a name, or of a list of Beam's options."""
+        if cls is not BeamEngine:
+            return cls, value
+        if not isinstance(value, dict):
+            value = {"engine": value} if isinstance(value, str) else {"options": value}
+        return ENGINES[value.get("engine", LocalEngine.name)], value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +77,6 @@ class PortableEngine(BeamEngine):
     timeout_hours: Positive = 24.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.job_server_jar is None or self.job_endpoint is None,
             "job_server_jar starts a job server and job_endpoint names one that runs: give one of them",
@@ -140,7 +146,6 @@ class DataflowEngine(BeamEngine):
     max_workers: AtLeast1 = 10
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.temp_location.startswith("gs://"),
             f"temp_location is {self.temp_location!r}; it is a folder of Google Cloud Storage, gs://bucket/folder",
@@ -150,30 +155,3 @@ class DataflowEngine(BeamEngine):
 ENGINES: dict[str, type[BeamEngine]] = {
     engine.name: engine for engine in (LocalEngine, LocalParallelEngine, FlinkEngine, SparkEngine, DataflowEngine)
 }
-
-
-def register(converter: cattrs.Converter) -> None:
-    """Teaches a converter the three ways to write an engine.
-
-    A name (`flink`), a mapping whose `engine` is a name, or a list of Beam's options, which are taken as they are.
-    """
-
-    def structure(value: Any, _: type) -> BeamEngine:
-        if isinstance(value, list | tuple):
-            value = {"engine": LocalEngine.name, "options": value}
-        elif isinstance(value, str):
-            value = {"engine": value}
-        elif not isinstance(value, dict):
-            raise TypeError(
-                f"expected an engine's name, its keys and values, or a list of Beam's options, found {value!r}"
-            )
-        name = value.get("engine", LocalEngine.name)
-        if name not in ENGINES:
-            raise ValueError(f"there is no engine {name!r}; {nearest(str(name), ENGINES)}")
-        return converter.structure({k: v for k, v in value.items() if k != "engine"}, ENGINES[name])
-
-    def unstructure(engine: BeamEngine) -> dict[str, Any]:
-        return {"engine": engine.name, **converter.unstructure(engine, type(engine))}
-
-    converter.register_structure_hook_func(lambda kind: kind is BeamEngine, structure)
-    converter.register_unstructure_hook_func(lambda kind: kind is BeamEngine, unstructure)

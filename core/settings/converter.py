@@ -1,99 +1,82 @@
-"""Settings from plain values and back: strict, for YAML and for the JSON that components get."""
+"""Settings from plain values that fit the JSON Schema, and back: for YAML, and for the JSON that components get."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+import re
+import typing
+from typing import Annotated, Any, TypeVar
 
-import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
-
-from core.settings.training import TrainerConfig
+from core.errors import InputError
+from core.settings.checks import fields, is_union, require
 
 T = TypeVar("T")
 
 
-def yaml_name(field: str) -> str:
-    """What a field of a class of settings is called in YAML."""
-    return "from" if field == "from_layer" else field
+def build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """An object of any type that a setting may have.
 
-
-def make_converter() -> cattrs.Converter:
-    """A strict converter between classes of settings and plain YAML/JSON values.
-
-    Unknown keys and wrong types are errors; nothing is coerced but int to float. A class that has a method
-    `from_shorthand` is also read from what is no mapping.
+    Args:
+        kind: the type; a class that has a method `from_shorthand` says itself what a value stands for.
+        value: plain, of the right form.
+        path: of the setting.
+        problems: is given a line for whatever the classes refuse, with its path; what is returned then is None.
     """
-    converter = cattrs.Converter(forbid_extra_keys=True)
-
-    def strict(kind: type, accepted: tuple[type, ...], words: str) -> None:
-        def structure(value: Any, _: type) -> Any:
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
-                raise TypeError(f"expected {words}, found {value!r}")
-            return kind(value)
-
-        converter.register_structure_hook(kind, structure)
-
-    strict(bool, (bool,), "true or false")
-    strict(int, (int,), "a whole number")
-    strict(float, (int, float), "a number")
-    strict(str, (str,), "text")
-
-    def texts(value: Any, _: type) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"expected a list of text, found {value!r}")
-        return tuple(converter.structure(item, str) for item in value)
-
-    def span(value: Any, _: type) -> int | str:
-        if value == "latest" or (isinstance(value, int) and not isinstance(value, bool)):
-            return value
-        raise TypeError(f"expected a whole number or latest, found {value!r}")
-
-    def section(cls: Any) -> Callable[[Any, Any], Any]:
-        structure = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **_renamed(cls))
-
-        def read(value: Any, _: type) -> Any:
-            if not isinstance(value, dict) and hasattr(cls, "from_shorthand"):
-                value = cls.from_shorthand(value)
-            if not isinstance(value, dict):
-                raise TypeError
-            return structure(value, cls)
-
-        return read
-
-    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], texts)
-    converter.register_structure_hook_func(lambda kind: kind == int | Literal["latest"], span)
-    converter.register_structure_hook_factory(dataclasses.is_dataclass, section)
-    converter.register_unstructure_hook_factory(
-        dataclasses.is_dataclass, lambda cls: make_dict_unstructure_fn(cls, converter, **_renamed(cls))
-    )
-    return converter
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated or is_union(kind):
+        return None if value is None else build(args[0], value, path, problems)
+    if origin in (tuple, list):
+        kinds = itertools.repeat(args[0]) if args[-1] is Ellipsis or origin is list else args
+        return origin(build(one, item, path, problems) for one, item in zip(kinds, value, strict=False))
+    if origin is dict:
+        return {key: build(args[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+    if hasattr(kind, "from_shorthand"):
+        kind, value = kind.from_shorthand(value)
+    if kind is float:
+        return float(value)
+    cls: Any = kind
+    if not dataclasses.is_dataclass(kind):
+        return value
+    before, parts = len(problems), {}
+    for key, (field, type_) in fields(cls).items():
+        if key in value:
+            parts[field.name] = build(type_, value[key], f"{path}.{key}".lstrip("."), problems)
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**parts)
+    except (ValueError, InputError) as error:
+        named = re.match(r"(\w+)(\.| is )", str(error))
+        dotted = f"{path}." if named and named[1] in fields(cls) else f"{path}: "
+        problems.append(str(error) if not path or str(error).startswith(f"{path}.") else f"{dotted}{error}")
 
 
-def _renamed(cls: Any) -> dict[str, Any]:
-    return {f.name: override(rename=yaml_name(f.name)) for f in dataclasses.fields(cls) if f.name != yaml_name(f.name)}
+def to_dict(value: Any) -> Any:
+    """A settings dataclass as plain values, every default written out."""
+    if dataclasses.is_dataclass(value):
+        cls: Any = type(value)
+        tag = {"engine": cls.name} if hasattr(cls, "from_shorthand") and hasattr(cls, "name") else {}
+        return {**tag, **{key: to_dict(getattr(value, field.name)) for key, (field, _) in fields(cls).items()}}
+    if isinstance(value, dict):
+        return {key: to_dict(item) for key, item in value.items()}
+    return [to_dict(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-_CONVERTER = make_converter()
-
-
-def to_dict(value: Any) -> dict[str, Any]:
-    """A settings dataclass as plain values."""
-    return _CONVERTER.unstructure(value)
-
-
-def from_dict(values: dict[str, Any]) -> TrainerConfig:
-    """The Trainer's config from `to_dict`'s values. Raises what cattrs raises where they do not fit."""
-    return _CONVERTER.structure(values, TrainerConfig)
+def from_dict(values: Any, cls: type[T]) -> T:
+    """The inverse of `to_dict`. Raises ValueError where a class refuses the values."""
+    problems: list[str] = []
+    built = build(cls, values, "", problems)
+    require(not problems, "\n".join(problems))
+    return built
 
 
 def to_json(value: Any) -> str:
-    """A settings dataclass as JSON, for a component's parameter: equal values give equal text."""
+    """A settings dataclass as JSON, for a component's parameter or `custom_config`: equal values give equal text."""
     return json.dumps(to_dict(value), sort_keys=True)
 
 
 def from_json(text: str, cls: type[T]) -> T:
-    """The inverse of `to_json`. Raises what cattrs raises where the text does not fit."""
-    return _CONVERTER.structure(json.loads(text), cls)
+    """The inverse of `to_json`."""
+    return from_dict(json.loads(text), cls)

@@ -1,14 +1,12 @@
 """The settings `data`: where the images come from, how they are split, and what they must keep to."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from core.image_limits import DEFAULT_LIMITS, HIGHEST_FILE_MB, HIGHEST_MEGAPIXELS, ImageLimits
-from core.settings.checks import AtLeast0, AtLeast1, Checked, Fraction, require
+from core.settings.checks import AtLeast0, AtLeast1, Fraction, require
 from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
@@ -24,7 +22,7 @@ SPLITS = ("train", "eval", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class NearDuplicates(Checked):
+class NearDuplicates:
     """Which images count as the same.
 
     Attributes:
@@ -35,7 +33,7 @@ class NearDuplicates(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataBounds(Checked):
+class DataBounds:
     """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
 
     Attributes:
@@ -79,7 +77,7 @@ class IngestionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSettings(Checked):
+class DataSettings:
     """Where the images come from and how they are split.
 
     Attributes:
@@ -126,7 +124,6 @@ class DataSettings(Checked):
         return IngestionConfig(**{name: getattr(self, name) for name in names}, bucket_boundaries=bucket_boundaries)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"

@@ -1,7 +1,5 @@
 """The settings `evaluation`: what is measured, and what a model must reach to be pushed."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 
@@ -9,13 +7,13 @@ from msgspec import Meta
 
 from core import slices
 from core.metrics import LOSS, METRICS
-from core.settings.checks import AtLeast1, Checked, NotNegative, nearest, require
+from core.settings.checks import AtLeast1, NotNegative, require
 
 Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
 
 
 @dataclasses.dataclass(frozen=True)
-class MetricBounds(Checked):
+class MetricBounds:
     """Bounds of one metric on the entire test split.
 
     Attributes:
@@ -29,7 +27,6 @@ class MetricBounds(Checked):
     max_drop: NotNegative | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.min is None or self.max is None or self.min <= self.max,
             f"min is {self.min}, above max, which is {self.max}",
@@ -48,7 +45,7 @@ class SliceBounds(MetricBounds):
 
 
 @dataclasses.dataclass(frozen=True)
-class GateBounds(Checked):
+class GateBounds:
     """What a model must reach to be pushed.
 
     Attributes:
@@ -64,10 +61,8 @@ class GateBounds(Checked):
     on_doubt: Literal["pass", "refuse"] = "pass"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for group in ("thresholds", "per_slice"):
             for metric, bounds in getattr(self, group).items():
-                require(metric in METRICS, f"{group}.{metric}: there is no such metric; {nearest(metric, METRICS)}")
                 require(
                     metric == LOSS or all(b is None or 0 <= b <= 1 for b in (bounds.min, bounds.max)),
                     f"{group}.{metric}: bounds are fractions, from 0 to 1",

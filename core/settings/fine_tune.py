@@ -1,17 +1,15 @@
 """The settings `fine_tune`: which layers of the pre-trained network train."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 
 from msgspec import Meta
 
-from core.settings.checks import AtLeast0, Checked, NotNegative, require
+from core.settings.checks import AtLeast0, NotNegative, require
 
 
 @dataclasses.dataclass(frozen=True)
-class FineTuneConfig(Checked):
+class FineTuneConfig:
     """Which layers of the base train: at most one of the first three keys; none of them freezes the whole base.
 
     Attributes:
@@ -31,7 +29,6 @@ class FineTuneConfig(Checked):
     l2_sp: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         given = [n for n in ("from_layer", "last_layers", "rules") if getattr(self, n) is not None]
         require(len(given) <= 1, "give only one of from, last_layers and rules")
         require(self.decay is None or given in (["from_layer"], ["last_layers"]), "decay needs from or last_layers")

@@ -1,15 +1,13 @@
 """The settings `head`: what sits on the pre-trained network."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 
-from core.settings.checks import AtLeast1, Checked, FractionBelow1, NotNegative
+from core.settings.checks import AtLeast1, FractionBelow1, NotNegative
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadConfig(Checked):
+class HeadConfig:
     """What sits on the pooled features: standardization, Dense(relu) layers with dropout, Dense(classes).
 
     Attributes:

@@ -1,14 +1,12 @@
 """The settings `kubeflow`: the containers of a cluster."""
 
-from __future__ import annotations
-
 import dataclasses
 
-from core.settings.checks import AtLeast0, Checked, Positive, require
+from core.settings.checks import AtLeast0, Positive, require
 
 
 @dataclasses.dataclass(frozen=True)
-class ResourceSettings(Checked):
+class ResourceSettings:
     """What one stage's container asks of a cluster; null takes the default of `pipeline.runners.kubeflow.RESOURCES`.
 
     Attributes:
@@ -23,7 +21,7 @@ class ResourceSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class VolumeSettings(Checked):
+class VolumeSettings:
     """A persistent volume claim of the cluster, mounted in every container: storage without a cloud's buckets.
 
     Attributes:
@@ -35,13 +33,12 @@ class VolumeSettings(Checked):
     path: str = "/mnt/pipeline"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(bool(self.claim), "claim must name a persistent volume claim")
         require(self.path.startswith("/"), f"path is {self.path!r}; it must be absolute")
 
 
 @dataclasses.dataclass(frozen=True)
-class KubeflowSettings(Checked):
+class KubeflowSettings:
     """What `make kubeflow` compiles into a spec, for containers that see nothing of this machine.
 
     Attributes:
@@ -63,5 +60,4 @@ class KubeflowSettings(Checked):
     environment: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(bool(self.image.strip()), "image must name a container image")

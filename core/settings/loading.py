@@ -19,13 +19,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from core.errors import InputError
-from core.settings import beam
-from core.settings.converter import make_converter
-from core.settings.messages import explain, kind
+from core.settings.checks import fields
+from core.settings.converter import build
+from core.settings.messages import mistakes
+from core.settings.schema import schema
 from core.settings.settings import Settings
-
-_CONVERTER = make_converter()
-beam.register(_CONVERTER)
 
 _QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'[^']*')""")
 _BRACKETS = re.compile(r"[\[{][^\[\]{}]*[\]}]")
@@ -52,20 +50,19 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
         raise InputError(f"cannot read the settings {path}: not UTF-8 text ({error.reason})") from error
     in_file = _parse_yaml(text, str(path))
     if not isinstance(in_file, dict):
-        raise InputError(f"{path}: settings are a mapping of keys to values, found {kind(in_file)}")
+        found = "nothing" if in_file is None else "a list" if isinstance(in_file, list) else "a single value"
+        raise InputError(f"{path}: settings are a mapping of keys to values, found {found}")
     values = copy.deepcopy(in_file)
     for override in overrides:
         _apply(values, override)
-    try:
-        settings = from_dict(values)
-    except Exception as error:  # cattrs raises groups of whatever the hooks and __post_init__ raised
-        mistakes = list(explain(error, "", Settings))
-        of_file = set(_mistakes(in_file))
+    settings, problems = _check(values)
+    if problems:
+        of_file = _check(in_file)[1]
         parts = (
-            ("SET", [line for line in mistakes if line not in of_file]),
-            (path, [line for line in mistakes if line in of_file]),
+            ("SET", [line for line in problems if line not in of_file]),
+            (path, [line for line in problems if line in of_file]),
         )
-        raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines)) from error
+        raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines))
     object.__setattr__(settings, "given", frozenset(_paths(values)))
     return settings
 
@@ -83,25 +80,23 @@ def split_overrides(given: Iterable[str]) -> list[str]:
             bare = hidden
         cuts = [0, *(place for match in _NEXT.finditer(bare) for place in match.span()), len(text)]
         parts = (text[start:end].strip() for start, end in zip(cuts[::2], cuts[1::2], strict=True))
-        found += [" ".join(shlex.split(part)) if _WHOLE.match(part) else part for part in parts if part]
+        found += [
+            " ".join(shlex.split(part)) if _WHOLE.match(part) and _QUOTED.fullmatch(part) else part
+            for part in parts
+            if part
+        ]
     return found
 
 
-def to_dict(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values, every default written out."""
-    return _CONVERTER.unstructure(settings)
-
-
-def from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `to_dict`. Raises what cattrs raises where the values do not fit."""
-    return _CONVERTER.structure(values, Settings)
-
-
-def _mistakes(values: dict[str, Any]) -> Iterator[str]:
-    try:
-        from_dict(values)
-    except Exception as error:
-        yield from explain(error, "", Settings)
+def _check(values: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The settings, or None, and a line for every mistake in them."""
+    problems = list(mistakes(schema(), values))
+    if not problems:
+        return build(Settings, values, "", problems), problems
+    broken = {line[: len(key)] for line in problems for key in fields(Settings) if re.match(rf"{key}\b", line)}
+    for key in fields(Settings).keys() & values.keys() - broken:
+        build(fields(Settings)[key][1], values[key], key, problems)
+    return None, problems
 
 
 def _paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -1,14 +1,12 @@
-"""The settings `push`: where blessed models go."""
-
-from __future__ import annotations
+"""The settings `push` and `card`: where blessed models go, and what their model card says."""
 
 import dataclasses
 
-from core.settings.checks import AtLeast1, Checked
+from core.settings.checks import AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
-class PushSettings(Checked):
+class PushSettings:
     """Where blessed models go, and how many versions stay there.
 
     Attributes:
@@ -18,3 +16,20 @@ class PushSettings(Checked):
 
     directory: str = "serving/"
     keep: AtLeast1 = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class CardSettings:
+    """What only people can say of the model; it goes onto the model card of every version pushed from then on.
+
+    Attributes:
+        intended_use: what the model is for, in a paragraph; a plain statement of what it does where not given.
+        limits: where it must not be relied on, a sentence each; measured ones are added.
+        owner: who answers for it, and how to reach them.
+        license: of the model.
+    """
+
+    intended_use: str | None = None
+    limits: tuple[str, ...] = ()
+    owner: str | None = None
+    license: str | None = None

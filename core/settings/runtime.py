@@ -1,16 +1,14 @@
 """The settings `runtime`: how the pipeline is executed, which changes nothing of the model."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 
 from core.settings.beam import BeamEngine, LocalEngine
-from core.settings.checks import AtLeast1, Checked
+from core.settings.checks import AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
-class RuntimeSettings(Checked):
+class RuntimeSettings:
     """How the pipeline is executed; none of it changes what the model is.
 
     Attributes:

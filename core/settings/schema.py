@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import typing
 from typing import Annotated, Any, Literal
 
 from core.settings.beam import ENGINES, BeamEngine, LocalEngine
-from core.settings.checks import fields, is_union
-from core.settings.converter import yaml_name
+from core.settings.checks import NotNegative, fields, is_union
+from core.settings.converter import to_dict
 from core.settings.settings import Settings
 from core.settings.training import LearningRateConfig
 
@@ -18,6 +19,11 @@ _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", type(
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
+ENGINE = "an engine's name, its keys and values, or a list of Beam's options"
+"""What may be given as `runtime.beam`, in words."""
+
+
+@functools.cache
 def schema() -> dict[str, Any]:
     """What a settings file may hold."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "settings", **_section(Settings)}
@@ -26,11 +32,10 @@ def schema() -> dict[str, Any]:
 def _section(cls: Any) -> dict[str, Any]:
     """Of a class of settings."""
     meanings, properties = _meanings(cls), {}
-    defaults = {field.name: _default(field) for field in dataclasses.fields(cls)}
-    for name, kind in fields(cls):
-        described = {"description": meanings[name]} if name in meanings else {}
-        properties[yaml_name(name)] = {**_of(kind), **described, **defaults[name]}
-    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    for key, (field, kind) in fields(cls).items():
+        described = {"description": meanings[field.name]} if field.name in meanings else {}
+        properties[key] = {**_of(kind), **described, **_default(field)}
+    required = [key for key, (field, _) in fields(cls).items() if field.default is field.default_factory]
     return {
         "type": "object",
         "description": inspect.cleandoc(cls.__doc__).split("\n\nAttributes:")[0],
@@ -59,11 +64,11 @@ def _of(kind: Any) -> dict[str, Any]:
     if origin is tuple:
         return {"type": "array", "prefixItems": [_of(arg) for arg in args], "minItems": len(args), "items": False}
     if kind is LearningRateConfig:
-        return {"anyOf": [{"type": "number", "minimum": 0}, _section(kind)]}
+        return {"title": "a number, or boundaries and values", "anyOf": [_of(NotNegative), _section(kind)]}
     if kind is BeamEngine:
         engines = [_engine(cls) for cls in ENGINES.values()]
         alone = [name for name, one in zip(ENGINES, engines, strict=True) if set(one["required"]) <= {"engine"}]
-        return {"anyOf": [{"enum": alone}, _of(tuple[str, ...]), *engines]}
+        return {"title": ENGINE, "anyOf": [{"enum": alone}, _of(tuple[str, ...]), *engines]}
     return {"type": _TYPES[kind]} if kind in _TYPES else _section(kind)
 
 
@@ -83,7 +88,7 @@ def _default(field: dataclasses.Field) -> dict[str, Any]:
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     if isinstance(value, BeamEngine):
         return {"default": value.name}
-    return {} if value is dataclasses.MISSING or dataclasses.is_dataclass(value) else {"default": value}
+    return {} if value is dataclasses.MISSING or dataclasses.is_dataclass(value) else {"default": to_dict(value)}
 
 
 def _meanings(cls: type) -> dict[str, str]:

@@ -1,16 +1,51 @@
-"""The settings `serving`: what the exported model must show before it is pushed."""
-
-from __future__ import annotations
+"""The settings `serving`: what the exported model must show before it is pushed, and what a model server takes."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from core.settings.checks import AtLeast1, Checked, Positive, require
-from core.settings.server import ServerLimits
+from msgspec import Meta
+
+from core.settings.checks import AtLeast1, Positive, require
+
+_AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
 
 
 @dataclasses.dataclass(frozen=True)
-class InfraValidatorSettings(Checked):
+class ServerLimits:
+    """Limits of one server; it refuses requests beyond them, and keeps serving.
+
+    Attributes:
+        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
+            protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
+        max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
+        request_seconds: a request that has waited and computed for this long is canceled.
+        concurrent: requests that are computed at the same time.
+        waiting: requests that may wait for that; the server refuses more at once, as busy.
+        poll_seconds: how often it looks for versions that were pushed or rolled back.
+        drain_seconds: after a signal to stop, the time that running requests have to finish.
+    """
+
+    max_message_mb: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_batch: AtLeast1 = 64
+    request_seconds: Positive = 60.0
+    concurrent: AtLeast1 = 2
+    waiting: AtLeast1 = 16
+    poll_seconds: Positive = 1.0
+    drain_seconds: Positive = 10.0
+
+    @property
+    def image_bytes(self) -> int:
+        """The most bytes that a request's images have together."""
+        return self.max_message_mb * 2**20
+
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of a request."""
+        return self.image_bytes + _AROUND_IMAGES
+
+
+@dataclasses.dataclass(frozen=True)
+class InfraValidatorSettings:
     """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
 
     Attributes:
@@ -31,8 +66,8 @@ class InfraValidatorSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingSettings(Checked):
-    """What the serving check demands of the exported model, null demanding nothing; and the bounds of `serve`.
+class ServingSettings:
+    """What the serving check demands of the exported model, null demanding nothing; and the limits of `serve`.
 
     Attributes:
         max_median_latency_ms: of requests with one image, in milliseconds.
@@ -40,7 +75,7 @@ class ServingSettings(Checked):
         max_load_seconds: from the start of loading to the first request.
         max_memory_mb: of the serving process after good requests, TensorFlow included.
         timeout_seconds: after this long the serving process counts as hung.
-        server: what `serve` may be asked for.
+        server: the limits of `serve`, and of the server that the serving check asks.
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
             which knows neither latency nor memory.
         infra_validator: how that one starts the container.
@@ -56,7 +91,6 @@ class ServingSettings(Checked):
     infra_validator: InfraValidatorSettings = InfraValidatorSettings()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.validator == "serving_check"
             or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,

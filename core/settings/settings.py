@@ -9,14 +9,13 @@ from pathlib import Path
 from core import rules
 from core.settings.airflow import AirflowSettings
 from core.settings.backbone import BackboneConfig
-from core.settings.card import CardSettings
-from core.settings.checks import Checked, require
+from core.settings.checks import require
 from core.settings.data import DataSettings
 from core.settings.evaluation import EvaluationSettings
 from core.settings.fine_tune import FineTuneConfig
 from core.settings.head import HeadConfig
 from core.settings.kubeflow import KubeflowSettings
-from core.settings.push import PushSettings
+from core.settings.push import CardSettings, PushSettings
 from core.settings.runtime import RuntimeSettings
 from core.settings.serving import ServingSettings
 from core.settings.training import TrainerConfig, TrainingConfig
@@ -24,7 +23,7 @@ from core.settings.tuner import TunerConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Checked):
+class Settings:
     """All settings of one pipeline.
 
     Attributes:
@@ -49,7 +48,6 @@ class Settings(Checked):
     given: frozenset[str] = dataclasses.field(default=frozenset(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         cut = rules.features_cut(self.trainer)
         if self.tuner:
             require(

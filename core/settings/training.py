@@ -8,13 +8,13 @@ from typing import Any, Literal
 from core.image_limits import ImageLimits
 from core.settings.augmentation import AugmentationConfig
 from core.settings.backbone import BackboneConfig
-from core.settings.checks import AtLeast0, AtLeast1, Checked, FractionBelow1, NotNegative, Positive, require
+from core.settings.checks import AtLeast0, AtLeast1, FractionBelow1, NotNegative, Positive, require
 from core.settings.fine_tune import FineTuneConfig
 from core.settings.head import HeadConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class LearningRateConfig(Checked):
+class LearningRateConfig:
     """The rate over the steps. In YAML, a number alone is a constant rate.
 
     Attributes:
@@ -39,7 +39,6 @@ class LearningRateConfig(Checked):
     warmup_steps: AtLeast0 = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             len(self.values) == len(self.boundaries) + 1,
             f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, not {len(self.values)}",
@@ -57,11 +56,9 @@ class LearningRateConfig(Checked):
         require(self.schedule != "exponential" or self.decay_rate is not None, "exponential needs a decay_rate")
 
     @classmethod
-    def from_shorthand(cls, value: Any) -> Any:
-        """What a value stands for that is no mapping: a number is a constant rate."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"values": [value]}
-        raise TypeError(f"expected a number, or boundaries and values, found {value!r}")
+    def from_shorthand(cls, value: Any) -> tuple[type[LearningRateConfig], dict[str, Any]]:
+        """A number is a constant rate."""
+        return cls, value if isinstance(value, dict) else {"values": [value]}
 
     def starting_at(self, rate: float) -> LearningRateConfig:
         """All rates scaled so that the first is `rate`; constant where the first is 0."""
@@ -73,7 +70,7 @@ class LearningRateConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig(Checked):
+class TrainingConfig:
     """How the Estimator trains.
 
     Attributes:
@@ -107,7 +104,6 @@ class TrainingConfig(Checked):
     seed: int = 1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(self.momentum is None or self.optimizer != "adam", "adam takes no momentum; sgd and rmsprop do")
         require(
             self.head_steps == 0 or self.distribution != "parameter_server",

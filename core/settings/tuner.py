@@ -1,16 +1,14 @@
 """The settings `tuner`: what the search for better settings tries."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Literal
 
 from core.settings.backbone import Block
-from core.settings.checks import AtLeast1, Checked, FractionBelow1, NotNegative, Positive, require
+from core.settings.checks import AtLeast1, FractionBelow1, NotNegative, Positive, require
 
 
 @dataclasses.dataclass(frozen=True)
-class TunerConfig(Checked):
+class TunerConfig:
     """What the search for better settings tries: every list holds the values that one setting may take.
 
     Attributes:
@@ -34,7 +32,6 @@ class TunerConfig(Checked):
     output: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("hidden_units", "dropout", "l2", "learning_rate"):
             values = getattr(self, name)
             require(len(values) > 0, f"{name} must name at least one value")

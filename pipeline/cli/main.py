@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from core.errors import InputError
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
-from pipeline.inference import output as records
+from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
 
 
@@ -83,10 +83,13 @@ def _verb(
         def command(config: str, overrides: tuple[str, ...], **params: Any) -> None:
             short = {_SHORTHANDS[option][0]: params.pop(option) for option in shorthands}
             given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value]
+
+            def loader(*more: str) -> Settings:
+                return load(config, [*given, *split_overrides(overrides), *more])
+
             try:
                 if not noisy:
                     _quiet_stack()
-                loader = functools.partial(_load, config, [*given, *split_overrides(overrides)])
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
             except InputError as error:
                 click.secho(f"error: {error}", fg="red", err=True)
@@ -105,10 +108,6 @@ def _verb(
     return decorate
 
 
-def _load(config: str, overrides: Sequence[str], *more: str) -> Settings:
-    return load(config, [*overrides, *more])
-
-
 def _quiet_stack() -> None:
     """For verbs whose output is data: keeps the warnings of TensorFlow and what it brings off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -122,10 +121,7 @@ def run(settings: Settings, root: Path) -> int:
 
     Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 an internal error.
     """
-    from pipeline.runners.local import run as run_local
-
-    _warn_of_ineffective(settings)
-    return run_local(settings, root).exit_code
+    return _run(settings, root)
 
 
 @_verb("data", "weights", noisy=True, lazy=True)
@@ -135,13 +131,10 @@ def tune(loader: Loader, root: Path, trials: int | None) -> int:
 
     What is searched stands in the settings under tuner; the best combination trains the model that is judged.
     """
-    from pipeline.runners.local import run as run_local
-
     settings = loader()
     if trials is not None or settings.tuner is None:
         settings = loader(f"tuner.trials={trials or TunerConfig().trials}")
-    _warn_of_ineffective(settings)
-    return run_local(settings, root).exit_code
+    return _run(settings, root)
 
 
 @_verb()
@@ -328,6 +321,13 @@ def serve(settings: Settings, root: Path, model: str | None, port: int) -> None:
 
     directory = Path(model) if model else push_folder(settings, root)
     serve_model(directory, settings.name, port, settings.serving.server, click.echo)
+
+
+def _run(settings: Settings, root: Path) -> int:
+    from pipeline.runners.local import run as run_local
+
+    _warn_of_ineffective(settings)
+    return run_local(settings, root).exit_code
 
 
 def _warn_of_ineffective(settings: Settings) -> None:

@@ -8,23 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingestion.image_folder import printable, read_local
-from components.ingestion.image_reading import RejectedError
+from components.ingestion.image_folder import is_remote
+from components.serving.served_model import ServedModel
 from core import image_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
-from pipeline.inference import output as records
-from pipeline.inference.classifier import BATCH_SIZE, Classifier, ImageFile, find_model, read
+from pipeline.inference import records
+from pipeline.inference.classifier import BATCH_SIZE, ImageFile, check_positive, classify, find_model, load, read
 from pipeline.inference.predict import expand, is_wanted
 
 _RECORDS, _ERRORS = "records", "errors"
@@ -48,38 +47,30 @@ def batch_predict(
         output: the file to write, which appears when the job has ended well.
         file_format: of the output.
         top_k: how many classes to list, at most as many as there are.
-        shards: files to write; more than one are called `name-00000-of-00004.jsonl` and so on. On a cluster one file
-            is written by one worker.
-        beam_arguments: Beam's pipeline options; none runs in this process.
+        shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
+        beam_arguments: Beam's pipeline options; without any the job runs in this process.
 
     Raises:
         InputError: there is no such folder or nothing in it, no such model, or a number is less than 1.
     """
-    if shards < 1:
-        raise InputError(f"shards is {shards}; it must be at least 1")
-    if not _is_remote(images):
-        images = images.rstrip("/") or "/"
-        if not Path(images).is_dir():
-            raise InputError(f"there is no folder {images}: give a folder of images")
-    if next(list_files(_folder(images)), None) is None:
+    check_positive(top_k=top_k, shards=shards)
+    images = images.rstrip("/") or "/"
+    if not is_remote(images) and not Path(images).is_dir():
+        raise InputError(f"there is no folder {images}: give a folder of images")
+    if next(list_files(os.fsencode(_absolute(images))), None) is None:
         raise InputError(f"there are no files in {images}: give a folder of images")
-    directory = find_model(model_dir)
-    with Classifier(directory, top_k):  # a model that cannot be loaded is told before a job starts
-        pass
-    directory = directory if _is_remote(directory) else str(Path(directory).resolve())
-    stem, dot, suffix = output.rpartition(".")
-    if not dot or "/" in suffix:
-        stem, suffix = output, ""
+    directory = _absolute(find_model(model_dir))
+    load(directory).close()  # a model that cannot be loaded is reported before a job starts
+    suffix = Path(output).suffix if shards > 1 else ""
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (
         pipeline
-        | "Folder" >> beam.Create([_folder(images)], reshuffle=False)
-        | "Classify" >> ClassifyFolder(directory, top_k)
+        | "Classify" >> ClassifyFolder(images, directory, top_k)
         | "ToLines" >> beam.ParDo(_ToLines(file_format, top_k))
         | "Write"
         >> beam.io.WriteToText(
-            output if shards == 1 else stem,
-            "" if shards == 1 else dot + suffix,
+            output.removesuffix(suffix),
+            suffix,
             num_shards=shards,
             shard_name_template="" if shards == 1 else None,
             header=records.header(file_format, top_k),
@@ -92,37 +83,28 @@ def batch_predict(
     return records.Counts(found.get(_RECORDS, 0), found.get(_ERRORS, 0))
 
 
-class Place(NamedTuple):
-    """A folder or file; bytes, since names need not be UTF-8.
-
-    Attributes:
-        shown: as the user names it.
-        location: where it is for a process that was started anywhere.
-    """
-
-    shown: bytes
-    location: bytes
-
-
 class ClassifyFolder(beam.PTransform):
-    """In: folders, as `Place`. Out: a record for each file in and below them, as of `Classifier.classify`."""
+    """In: nothing. Out: a record for each file in and below a folder, as of `classify`."""
 
-    def __init__(self, model_dir: str, top_k: int) -> None:
+    def __init__(self, folder: str, model_dir: str, top_k: int) -> None:
         super().__init__()
+        self._folder = folder
         self._handler = _Handler(model_dir, top_k)
         self._limits = image_limits.read(model_dir)
 
-    def expand(self, folders: beam.PCollection) -> beam.PCollection:  # noqa: D102
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:  # noqa: D102
+        root = _absolute(self._folder)
         return (
-            folders
+            pipeline
+            | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
             | "ListFiles" >> beam.FlatMap(list_files)
             | "Spread" >> beam.Reshuffle()
-            | "ReadFiles" >> beam.Map(_read, self._limits)
+            | "ReadFiles" >> beam.Map(_read, self._folder, root, self._limits)
             | "Infer" >> RunInference(self._handler)
         )
 
 
-class _Handler(ModelHandler[ImageFile, dict[str, Any], Classifier]):
+class _Handler(ModelHandler[ImageFile, dict[str, Any], ServedModel]):
     """Has the model loaded once in each worker process, and its threads share it."""
 
     def __init__(self, model_dir: str, top_k: int) -> None:
@@ -130,13 +112,13 @@ class _Handler(ModelHandler[ImageFile, dict[str, Any], Classifier]):
         self._model_dir = model_dir
         self._top_k = top_k
 
-    def load_model(self) -> Classifier:
-        return Classifier(self._model_dir, self._top_k)
+    def load_model(self) -> ServedModel:
+        return load(self._model_dir)
 
     def run_inference(
-        self, batch: Sequence[ImageFile], model: Classifier, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[ImageFile], model: ServedModel, inference_args: dict[str, Any] | None = None
     ) -> Iterable[dict[str, Any]]:
-        return model.classify(batch)
+        return classify(model, batch, self._top_k)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"max_batch_size": BATCH_SIZE}
@@ -160,41 +142,25 @@ class _ToLines(beam.DoFn):
         yield records.line(record, self._format, self._top_k)
 
 
-def list_files(folder: Place) -> Iterator[Place]:
-    """The files in and below a folder that are to be classified; nothing is opened."""
-    shown, place = os.fsdecode(folder.shown), os.fsdecode(folder.location)
-    if _is_remote(place):
-        for match in FileSystems.match([f"{place}/**"]):
+def list_files(root: bytes) -> Iterator[bytes]:
+    """The files in and below a folder that are to be classified; bytes, since names need not be UTF-8."""
+    folder = os.fsdecode(root)
+    if is_remote(folder):
+        for match in FileSystems.match([f"{folder}/**"]):
             for found in match.metadata_list:
-                inside = found.path.removeprefix(f"{place}/")
+                inside = found.path.removeprefix(f"{folder}/")
                 if inside and not inside.endswith("/") and is_wanted(inside.split("/")):
-                    yield Place(f"{shown}/{inside}".encode(), found.path.encode())
+                    yield found.path.encode()
     else:
-        for path in expand([Path(place)]):
-            yield Place(os.fsencode(Path(shown) / path.relative_to(place)), os.fsencode(path))
+        yield from map(os.fsencode, expand([Path(folder)]))
 
 
-def _folder(name: str) -> Place:
-    place = name.rstrip("/") if _is_remote(name) else str(Path(name).resolve())
-    return Place(os.fsencode(name.rstrip("/") if _is_remote(name) else name), os.fsencode(place))
+def _absolute(folder: str) -> str:
+    """The folder for a process that was started anywhere."""
+    return folder if is_remote(folder) else str(Path(folder).resolve())
 
 
-def _read(file: Place, limits: ImageLimits) -> ImageFile:
-    place = os.fsdecode(file.location)
-
-    def load() -> bytes:
-        return _read_remote(place, limits) if _is_remote(place) else read_local(Path(place), limits)
-
-    return read(printable(os.fsdecode(file.shown)), load, limits)
-
-
-def _read_remote(name: str, limits: ImageLimits) -> bytes:
-    try:
-        with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            return file.read(limits.file_bytes + 1)
-    except OSError as error:  # Beam's BeamIOError is one
-        raise RejectedError("open", f"it cannot be opened: {error}") from error
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path
+def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> ImageFile:
+    location = os.fsdecode(file)
+    shown = location if is_remote(folder) else str(Path(folder) / Path(location).relative_to(root))
+    return read(location, limits, shown)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.ingestion.image_folder import METADATA_NAMES, printable, read_local
+from components.ingestion.image_folder import METADATA_NAMES
 from core import image_limits, progress
-from core.errors import InputError
-from core.image_limits import ImageLimits
-from pipeline.inference.classifier import BATCH_SIZE, Classifier, ImageFile, batches, find_model, read
+from pipeline.inference.classifier import BATCH_SIZE, batches, check_positive, classify, find_model, load, read
 
 
 def predict(
@@ -27,20 +24,19 @@ def predict(
         batch_size: images sent to the model at a time.
 
     Yields:
-        See `Classifier.classify`.
+        See `classify`.
 
     Raises:
-        InputError: there is no model that answers images, or `top_k` or `batch_size` is less than 1.
+        InputError: there is no model that takes images, or `top_k` or `batch_size` is less than 1.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+    check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir))
-    reading = functools.partial(_read, limits=image_limits.read(directory))
-    with Classifier(directory, top_k) as classifier:
+    limits = image_limits.read(directory)
+    with load(directory) as model:
         files = list(expand(Path(path) for path in paths))
         done = 0
-        for batch in batches(map(reading, files), batch_size):
-            yield from classifier.classify(batch)
+        for batch in batches((read(str(file), limits) for file in files), batch_size):
+            yield from classify(model, batch, top_k)
             done += len(batch)
             progress.report(done, len(files), "images")
 
@@ -58,7 +54,3 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 def is_wanted(parts: Sequence[str]) -> bool:
     """Whether a file of a folder, given by its path in it, is to be classified: not if hidden or metadata.csv."""
     return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
-
-
-def _read(file: Path, limits: ImageLimits) -> ImageFile:
-    return read(printable(str(file)), lambda: read_local(file, limits), limits)

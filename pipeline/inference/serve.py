@@ -1,4 +1,4 @@
-"""`serve`: the pushed model behind TensorFlow Serving's gRPC API on this machine, until it is told to stop."""
+"""`serve`: the pushed model behind TensorFlow Serving's gRPC API on this machine, until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.serving.model_server import ModelServer
-from components.serving.model_versions import ModelVersions, single
+from components.serving.model_versions import ModelVersions
 from core.errors import InputError
-from core.settings.server import ServerLimits
+from core.settings.serving import ServerLimits
 from pipeline.runs import push_directory
 
 
@@ -18,38 +18,39 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
     """Serves until SIGINT or SIGTERM; must be called in the main thread.
 
     Args:
-        directory: a push directory, of which the highest version is served, looked up again every
-            `limits.poll_seconds`; or a SavedModel's folder.
+        directory: a SavedModel's folder, or a push directory, whose highest version is served.
         name: what clients call the model.
         port: of 127.0.0.1; 0 takes a free one.
-        limits: what may be asked for.
-        say: is told in words what happens.
+        limits: of the server.
+        say: gets a sentence whenever something happens.
 
     Raises:
         InputError: there is no model, none that can be loaded, or the port is taken.
     """
-    fixed = (directory / "saved_model.pb").is_file()
-    if not fixed:
-        push_directory.latest(directory)  # says it in words if there is none
+    one_version = (directory / "saved_model.pb").is_file()
+    if not one_version:
+        push_directory.latest(directory)  # raises if there is none
 
-    def pushed() -> dict[int, str]:
+    def find() -> dict[int, str]:
+        if one_version:
+            name = directory.name
+            return {int(name) if name.isascii() and name.isdigit() else 1: str(directory)}
         return {int(version.name): str(version) for version in push_directory.versions(directory)}
 
-    number = int(directory.name) if directory.name.isascii() and directory.name.isdigit() else 1
-    versions = ModelVersions(single(str(directory), number) if fixed else pushed, say)
+    versions = ModelVersions(find, say)
     try:
         versions.poll()
         states = versions.states()
         if all(version.error for version in states):
             reasons = "; ".join(f"version {version.number}: {version.error}" for version in states)
             raise InputError(f"no model in {directory} can be loaded: {reasons}")
-        server = ModelServer(name, versions, port, limits)
-        say(f"listening on {server.address}: gRPC, as TensorFlow Serving speaks it; the model's name is {name}")
-        say(f"try it:   .venv/bin/python -m components.serving.model_client {server.address} {name} one.jpg two.png")
-        if not fixed:
+        server = ModelServer(name, versions, limits, port)
+        say(f"listening on {server.address}: gRPC, with TensorFlow Serving's API; the model's name is {name}")
+        say(f"try it:   .venv/bin/python -m pipeline.inference.client {server.address} {name} one.jpg two.png")
+        if not one_version:
             versions.poll_every(limits.poll_seconds)
         _wait_for_a_signal()
-        say("stopping: what was begun is finished")
+        say("stopping when running requests have finished")
         server.stop()
     finally:
         versions.close()
@@ -57,12 +58,12 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
 
 def _wait_for_a_signal() -> None:
     """Returns at SIGINT or SIGTERM."""
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be put to while it is waited on; an Event may not be set
+    got: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be put to while it is waited on; an Event may not be set
     before = {
-        number: signal.signal(number, lambda number, _: told.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: got.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        told.get()
+        got.get()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

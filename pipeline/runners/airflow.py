@@ -119,7 +119,7 @@ def create_dag(definition: Definition) -> DAG:
     from airflow.utils.module_loading import import_string
     from airflow.utils.trigger_rule import TriggerRule
 
-    settings = pipeline_settings.from_dict(definition.settings)
+    settings = pipeline_settings.from_dict(definition.settings, Settings)
     airflow = settings.airflow
     span = None if settings.data.span == "latest" else settings.data.span
     dag = DAG(
@@ -165,7 +165,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
 
     from pipeline.runners.single_node import SingleNodeRunner
 
-    settings = pipeline_settings.from_dict(definition.settings)
+    settings = pipeline_settings.from_dict(definition.settings, Settings)
     params = context["params"]
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
     settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, span=span))

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from core import atomic_io
-from core.artifacts import backbone
+from core.artifacts.backbone import BACKBONE
 from core.artifacts.base import Artifact
+from core.artifacts.exported_model import serving_dir
 from core.artifacts.features import EXTRACTED
 from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.nodes import TRANSFORM_GRAPH
@@ -53,7 +54,7 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
         train_files=[f"{examples}/Split-train/*"],
         eval_files=[f"{examples}/Split-eval/*"],
         transform_graph_path=_uri(nodes, TRANSFORM_GRAPH),
-        base_model=backbone.directory(_uri(nodes, backbone.BACKBONE)),
+        base_model=serving_dir(_uri(nodes, BACKBONE)),
         model_run_dir=str(run_dir / "find_lr"),  # never made: nothing is written there
     )
     try:

@@ -108,7 +108,7 @@ def _read_data(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
         outcome.spans = ingest_record.spans_of(examples.properties)
     if validated := _read(outcome, nodes, validation.VERDICT, validation.DATA_VERDICT.read):
         outcome.notes += validated.notes
-    record = _read(outcome, nodes, backbone.BACKBONE, lambda uri: backbone.RECORD.read(backbone.directory(uri)))
+    record = _read(outcome, nodes, backbone.BACKBONE, lambda uri: backbone.RECORD.read(exported_model.serving_dir(uri)))
     found = _read(outcome, nodes, features.EXTRACTED, features.FEATURES_FILE.read)
     if record:
         outcome.backbone = Backbone(record.source, record.sha256, found.cut if found else None)

@@ -7,12 +7,15 @@ from tfx.utils import path_utils
 
 from components.backbone_importer import BackboneImporter
 from core.errors import InputError
+from core.settings import converter
+from core.settings.training import BackboneConfig
 
 
 def run(uri: Path, weights: str) -> Model:
     artifact = Model()
     artifact.uri = str(uri)
-    BackboneImporter.test_call(backbone=artifact, weights=weights, if_unreachable="error", image_size=75)
+    settings = converter.to_json(BackboneConfig(weights=weights, image_size=75))
+    BackboneImporter.test_call(backbone=artifact, settings=settings)
     return artifact
 
 

@@ -13,23 +13,24 @@ from tensorflow import keras
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import feature_extractor
 from components.feature_extractor import FeatureExtractor
-from components.features import feature_session
-from components.features.feature_extraction import Variants
+from components.features import feature_session, probe
 from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
 from core import progress
+from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.errors import InputError
+from core.settings import converter
 from core.settings.training import AugmentationConfig, BackboneConfig
 from tests.components.conftest import encoded, picture
 from tests.trainer import training_data
 from trainer.network import backbone
 from trainer.training import inputs
+from trainer.weights.importing import import_weights
 
 SIZE = 75
 TRAIN, EVAL = 21, 10  # whole batches in neither
 LABELS = ("cat", "dog")
-PLAIN = Variants()
+PROBED = len(probe.images(SIZE))
 
 needs_bfloat16 = pytest.mark.skipif(
     not feature_session.cpu_has_bfloat16(), reason="this CPU has neither AVX512_BF16 nor AMX"
@@ -100,7 +101,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     model = standard_artifacts.Model()
     model.uri = str(where / "backbone")
     config = BackboneConfig(weights=str(where / "weights.h5"), image_size=SIZE)
-    backbone.import_weights(config, f"{model.uri}/Format-Serving")
+    import_weights(config, f"{model.uri}/Format-Serving")
 
     every = [number for of in (numbers["train"], numbers["eval"]) for number in of]
     answers = network.predict(preprocessed(every), verbose=0).mean((1, 2))
@@ -124,21 +125,18 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         outputs: tuple[str, ...] = ("mixed10",),
         batch_size: int = 8,
         bfloat16: str = "off",
-        variants: Variants = PLAIN,
+        variants: Variants = UNVARIED,
         earlier: tuple[standard_artifacts.Examples, ...] = (),
         train: Collection[int] | None = None,
         counted: int | None = None,
+        code: str = "code",
     ) -> standard_artifacts.Examples:
         component = FeatureExtractor(
             examples=types.Channel(type=standard_artifacts.Examples),
             transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
             backbone=types.Channel(type=standard_artifacts.Model),
-            cut=cut,
-            outputs=outputs,
-            batch_size=batch_size,
-            bfloat16=bfloat16,
-            variants=variants,
-            code="code",
+            config=converter.to_json(FeatureConfig(cut, outputs, batch_size, bfloat16, variants)),
+            code=code,
         )
         features = standard_artifacts.Examples()
         features.uri = str(tmp_path_factory.mktemp("artifact"))
@@ -146,7 +144,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         if counted is not None:
             examples.set_int_custom_property("examples_train", counted)
             examples.set_int_custom_property("examples_eval", EVAL)
-        feature_extractor.Executor().Do(
+        component.executor_spec.executor_class().Do(
             {
                 "examples": [examples],
                 "transform_graph": [data.transform],
@@ -200,7 +198,7 @@ def test_features_are_what_keras_computes_each_image_once(
     assert said[-1] == {"done": TRAIN + EVAL, "total": TRAIN + EVAL, "unit": "images", "note": "float32"}
 
 
-def test_an_image_without_features_is_a_fault_of_ours(extract: Callable[..., standard_artifacts.Examples]) -> None:
+def test_an_image_without_features_is_an_internal_error(extract: Callable[..., standard_artifacts.Examples]) -> None:
     with pytest.raises(ValueError, match=f"{EVAL + 3} images were to be read; features of {EVAL + 2} were written"):
         extract(train=(1, 2), counted=3)
     features = extract(train=(1, 2), counted=2)
@@ -348,7 +346,7 @@ def test_only_new_images_go_through_the_network(
     through_the_network.clear()
     there = (300, *range(6), 301, 302, *range(9, 15), 303, *range(15, 21), 304, 305)
     second = extract(earlier=(first,), train=there)
-    assert through_the_network == [6]
+    assert through_the_network == [PROBED, 6]
     assert counts(second) == (6, 28)
     before, train, evaluation = read(first, "train"), read(second, "train"), read(second, "eval")
     assert set(train) == {f"{number:04d}".encode() for number in there}
@@ -367,13 +365,39 @@ def test_only_new_images_go_through_the_network(
 def test_what_was_computed_in_another_way_is_not_reused(
     extract: Callable[..., standard_artifacts.Examples], tmp_path: Path
 ) -> None:
-    """At another cut, by other code, or gone."""
-    gone, older = standard_artifacts.Examples(), standard_artifacts.Examples()
-    gone.uri, older.uri = str(tmp_path / "gone"), str(tmp_path / "older")
-    shutil.copytree(extract().uri, older.uri)
-    described = Path(older.uri, "features.json")
-    described.write_text(described.read_text().replace('"code": "code"', '"code": "older"'))
-    assert counts(extract(earlier=(extract(cut="mixed9"), older, gone), train=(0, 1))) == (2 + EVAL, 0)
+    """At another cut, with other weights, by another version of this project, or gone."""
+    gone, other, versions = (standard_artifacts.Examples() for _ in range(3))
+    gone.uri = str(tmp_path / "gone")
+    for artifact, key, value in ((other, "weights_sha256", "other"), (versions, "schema_version", 0)):
+        artifact.uri = str(tmp_path / key)
+        shutil.copytree(extract().uri, artifact.uri)
+        described = Path(artifact.uri, "features.json")
+        described.write_text(json.dumps(json.loads(described.read_text()) | {key: value}))
+    earlier = (extract(cut="mixed9"), other, versions, gone)
+    assert counts(extract(earlier=earlier, train=(0, 1))) == (2 + EVAL, 0)
+
+
+def test_other_code_that_does_the_same_reuses_everything(
+    data: Data, extract: Callable[..., standard_artifacts.Examples], through_the_network: list[int]
+) -> None:
+    first = extract()
+    through_the_network.clear()
+    assert counts(extract(earlier=(first,), code="a private function has another name")) == (0, TRAIN + EVAL)
+    assert through_the_network == [PROBED]
+
+
+def test_another_way_to_resize_computes_everything_again(
+    data: Data, extract: Callable[..., standard_artifacts.Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bicubic(images: tf.Tensor, size: list[int], antialias: bool, original=tf.image.resize) -> tf.Tensor:
+        return original(images, size, "bicubic", antialias=antialias)
+
+    first = extract()
+    with monkeypatch.context() as patched:
+        patched.setattr(tf.image, "resize", bicubic)
+        training_data.run_transform(data.records("train"), tmp_path / "transform", SIZE)
+    monkeypatch.setattr(data.transform, "uri", str(tmp_path / "transform"))
+    assert counts(extract(earlier=(first,), code="bicubic")) == (TRAIN + EVAL, 0)
 
 
 VARIANTS = Variants(AugmentationConfig(flip=True, crop=0.2, brightness=0.2, views=3), seed=5)
@@ -385,7 +409,7 @@ def test_views_are_computed_once_per_training_image_and_evaluation_images_are_pl
     plain = extract()
     through_the_network.clear()
     features = extract(variants=VARIANTS, earlier=(plain,))
-    assert sum(through_the_network) == 3 * TRAIN
+    assert sum(through_the_network) == 2 * PROBED + 3 * TRAIN
     assert counts(features) == (TRAIN, EVAL)
     assert read(features, "eval").keys() == read(plain, "eval").keys()
     for name, (values, _) in read(features, "eval").items():

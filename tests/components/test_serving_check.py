@@ -16,23 +16,31 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
 from components import serving_check
 from components.serving import serving_checks, serving_probe
-from components.serving_check import Limits, ServingCheck
-from core.settings.server import DEFAULT_LIMITS, ServerLimits
+from components.serving_check import ServingCheck
+from core.artifacts.serving_check import SERVING_CHECK, Check, ServingReport
+from core.settings.converter import from_json, to_json
+from core.settings.serving import ServerLimits, ServingSettings
 from tests.conftest import ROOT
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
 from trainer.export import checksums
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+SETTINGS = ServingSettings()
 
 
 def probe(
-    model_dir: Path, journal: Path, images: Sequence[bytes] = IMAGES, limits: ServerLimits = DEFAULT_LIMITS
+    model_dir: Path, journal: Path, images: Sequence[bytes] = IMAGES, limits: ServerLimits = SETTINGS.server
 ) -> dict[str, tuple[bool, str]]:
     """Runs the checks in this process: check -> (passed, detail)."""
     with journal.open("w") as file:
         serving_probe.probe(str(model_dir), images, serving_probe.Journal(file), limits)
+    return found(journal)
+
+
+def found(journal: Path) -> dict[str, tuple[bool, str]]:
+    """What the checks in a journal found."""
     records = [json.loads(line) for line in journal.read_text().splitlines()]
-    return {r["check"]: (r["passed"], r["detail"]) for r in records if "check" in r}
+    return {r["check"]["name"]: (r["check"]["passed"], r["check"]["detail"]) for r in records if "check" in r}
 
 
 def failures(checks: dict[str, tuple[bool, str]]) -> dict[str, str]:
@@ -55,21 +63,21 @@ def reporting(*records: dict) -> list[str]:
     return [sys.executable, "-c", f"import sys; open(sys.argv[3], 'w').write({lines!r})"]
 
 
-def run(artifacts: dict, **parameters: object) -> dict:
-    ServingCheck.test_call(**artifacts, **parameters)
-    return json.loads((Path(artifacts["blessing"].uri) / serving_check.REPORT_FILE).read_text())
+def run(artifacts: dict, settings: ServingSettings = SETTINGS) -> ServingReport:
+    ServingCheck.test_call(**artifacts, settings=to_json(settings))
+    return SERVING_CHECK.read(artifacts["blessing"].uri)
 
 
 @pytest.mark.slow
 def test_a_good_model_is_blessed_and_measured(artifacts: dict) -> None:
     save_model(Path(artifacts["model"].uri) / "Format-Serving")
 
-    report = run(artifacts, max_latency_ms=60_000.0)
+    report = run(artifacts, ServingSettings(max_latency_ms=60_000.0))
 
-    assert report["reason"] is None, report
+    assert report.reason is None, report
     assert artifacts["blessing"].get_int_custom_property("blessed") == 1
     assert (Path(artifacts["blessing"].uri) / "INFRA_BLESSED").exists()
-    assert {c["name"] for c in report["checks"]} >= {
+    assert {c.name for c in report.checks} >= {
         "load",
         "empty batch",
         "a truncated JPEG in serving_images",
@@ -77,12 +85,12 @@ def test_a_good_model_is_blessed_and_measured(artifacts: dict) -> None:
         "too large a request",
         "max_latency_ms",
     }
-    assert all(c["passed"] for c in report["checks"])
-    latency = report["latency_ms"]["1"]
-    assert 0 < latency["median"] <= latency["p95"] <= latency["p99"]
-    assert latency["requests"] >= 20 and report["latency_ms"]["8"]["requests"] >= 5
-    assert 0 < report["load_seconds"] < report["process_seconds"]
-    assert report["peak_rss_mb"] > 100
+    assert all(c.passed for c in report.checks)
+    latency = report.latency_ms["1"]
+    assert 0 < latency.median <= latency.p95 <= latency.p99
+    assert latency.requests >= 20 and report.latency_ms["8"].requests >= 5
+    assert 0 < report.load_seconds < report.process_seconds
+    assert report.peak_rss_mb > 100
 
 
 @pytest.mark.slow
@@ -93,9 +101,13 @@ def test_a_damaged_model_is_not_blessed_and_says_why(artifacts: dict) -> None:
     report = run(artifacts)
 
     assert artifacts["blessing"].get_int_custom_property("blessed") == 0
-    assert artifacts["blessing"].get_string_custom_property("reason") == report["reason"]
-    assert report["reason"].startswith("files are sound: ")
+    assert artifacts["blessing"].get_string_custom_property("reason") == report.reason
+    assert report.reason.startswith("files are sound: ")
     assert (Path(artifacts["blessing"].uri) / "INFRA_NOT_BLESSED").exists()
+
+
+def check(command: Sequence[str], settings: ServingSettings = SETTINGS) -> ServingReport:
+    return serving_check.check("model", "examples", settings, command)
 
 
 def test_a_process_that_hangs_is_killed_and_named() -> None:
@@ -104,78 +116,83 @@ def test_a_process_that_hangs_is_killed_and_named() -> None:
         "print('waiting', flush=True); time.sleep(600)"
     )
 
-    report = serving_check.check("model", "examples", timeout_seconds=2, command=[sys.executable, "-c", hang])
+    report = check([sys.executable, "-c", hang], ServingSettings(timeout_seconds=2))
 
-    assert report["reason"] == (
+    assert report.reason == (
         "process: the serving process did not finish in 2 s and was killed during the check 'empty batch'"
     )
-    assert "waiting" in report["output"]
+    assert "waiting" in report.output
 
 
 def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> None:
     crash = (
         "import os, sys; print('about to die', flush=True); f = open(sys.argv[3], 'w');"
-        'f.write(\'{"started": "load"}\\n{"check": "load", "passed": true, "detail": "", "seconds": 2}\\n\');'
-        'f.write(\'{"measured": {"load_seconds": 2.5}}\\n{"started": "empty batch"}\\n{"check": "empty ba\');'
+        'f.write(\'{"started": "load"}\\n{"check": {"name": "load", "passed": true, "detail": "", "seconds": 2}}\\n\');'
+        'f.write(\'{"measured": {"load_seconds": 2.5}}\\n{"started": "empty batch"}\\n{"check": {"name": "empty ba\');'
         "f.flush(); os.abort()"
     )
 
-    report = serving_check.check("model", "examples", command=[sys.executable, "-c", crash])
+    report = check([sys.executable, "-c", crash])
 
-    assert not report["blessed"]
-    assert report["reason"] == "process: the serving process was killed by SIGABRT during the check 'empty batch'"
-    assert report["checks"][0] == {"name": "load", "passed": True, "detail": "", "seconds": 2}
-    assert report["load_seconds"] == 2.5
-    assert "about to die" in report["output"]
+    assert not report.blessed
+    assert report.reason == "process: the serving process was killed by SIGABRT during the check 'empty batch'"
+    assert report.checks[0] == Check("load", True, "", 2)
+    assert report.load_seconds == 2.5
+    assert "about to die" in report.output
 
 
 def test_a_process_that_cannot_start_is_a_reason() -> None:
-    report = serving_check.check("model", "examples", command=[sys.executable, "-c", "raise ImportError('no numpy')"])
+    report = check([sys.executable, "-c", "raise ImportError('no numpy')"])
 
-    assert report["reason"] == "process: the serving process ended with exit code 1"
-    assert "ImportError: no numpy" in report["output"]
+    assert report.reason == "process: the serving process ended with exit code 1"
+    assert "ImportError: no numpy" in report.output
 
 
 @pytest.mark.parametrize(
     ("limits", "failing"),
     [
-        (Limits(max_median_latency_ms=5, max_latency_ms=10, max_load_seconds=2, max_memory_mb=900), None),
-        (Limits(max_latency_ms=9.9), "max_latency_ms: 10 ms one image, 99th percentile; 9.9 ms allowed"),
-        (Limits(max_median_latency_ms=4), "max_median_latency_ms: 5 ms one image, median; 4 ms allowed"),
-        (Limits(max_load_seconds=1), "max_load_seconds: 2 s to load; 1 s allowed"),
-        (Limits(max_memory_mb=100), "max_memory_mb: 900 MB at most in memory; 100 MB allowed"),
+        (ServingSettings(max_median_latency_ms=5, max_latency_ms=10, max_load_seconds=2, max_memory_mb=900), None),
+        (ServingSettings(max_latency_ms=9.9), "max_latency_ms: 10 ms one image, 99th percentile; 9.9 ms allowed"),
+        (ServingSettings(max_median_latency_ms=4), "max_median_latency_ms: 5 ms one image, median; 4 ms allowed"),
+        (ServingSettings(max_load_seconds=1), "max_load_seconds: 2 s to load; 1 s allowed"),
+        (ServingSettings(max_memory_mb=100), "max_memory_mb: 900 MB at most in memory; 100 MB allowed"),
     ],
 )
-def test_limits(limits: Limits, failing: str | None) -> None:
-    measured = {"measured": {"latency_ms": {"1": {"median": 5, "p99": 10}}, "load_seconds": 2, "peak_rss_mb": 900}}
+def test_limits(limits: ServingSettings, failing: str | None) -> None:
+    measured = {
+        "measured": {
+            "latency_ms": {"1": {"median": 5, "p95": 9, "p99": 10, "requests": 20}},
+            "load_seconds": 2,
+            "peak_rss_mb": 900,
+        }
+    }
 
-    assert serving_check.check("model", "examples", limits, command=reporting(measured))["reason"] == failing
+    assert check(reporting(measured), limits).reason == failing
 
 
-def test_the_component_tells_the_process_the_bounds_of_the_server(
+def test_the_component_hands_its_settings_to_the_process(
     artifacts: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told = tmp_path / "told"
-    script = f"import sys; open({str(told)!r}, 'w').write(' '.join(sys.argv[4:]))"
-    monkeypatch.setattr(serving_check, "_PROBE", (sys.executable, "-c", script))
-    limits = ServerLimits(max_message_mb=100, request_seconds=7.5)
+    given = tmp_path / "given"
+    script = f"import sys; open({str(given)!r}, 'w').write(' '.join(sys.argv[4:]))"
+    monkeypatch.setattr(serving_check, "PROBE", (sys.executable, "-c", script))
+    settings = ServingSettings(server=ServerLimits(max_message_mb=100, request_seconds=7.5))
 
-    run(artifacts, server=limits.to_json())
+    run(artifacts, settings)
 
-    option, text = told.read_text().split(" ", 1)
-    assert option == "--server" and ServerLimits.from_json(text) == limits
+    assert from_json(given.read_text(), ServingSettings) == settings
 
 
 def test_a_limit_on_what_was_not_measured_fails() -> None:
-    report = serving_check.check("model", "examples", Limits(max_latency_ms=1000), command=reporting())
+    report = check(reporting(), ServingSettings(max_latency_ms=1000))
 
-    assert report["reason"] == "max_latency_ms: not measured; 1000 ms allowed"
+    assert report.reason == "max_latency_ms: not measured; 1000 ms allowed"
 
 
 def test_a_process_that_ends_early_is_no_pass() -> None:
-    report = serving_check.check("model", "examples", command=[sys.executable, "-c", "import os; os._exit(0)"])
+    report = check([sys.executable, "-c", "import os; os._exit(0)"])
 
-    assert report["reason"] == "process: the serving process ended with exit code 0"
+    assert report.reason == "process: the serving process ended with exit code 0"
 
 
 def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
@@ -187,7 +204,7 @@ def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def photos() -> list[bytes]:
-    """Pictures as large as a phone's: of about 2 MB each."""
+    """Images as large as a phone's: of about 2 MB each."""
     images = [image_bytes(number % 3, side=950, seed=number, format="PNG") for number in range(4)]
     assert all(2 * 2**20 < len(image) < 2.5 * 2**20 for image in images)
     return images
@@ -196,11 +213,11 @@ def photos() -> list[bytes]:
 @pytest.mark.parametrize(
     ("limits", "full"),
     [
-        (DEFAULT_LIMITS, "images: 27, of the 64 MB that a request may have"),
+        (ServerLimits(), "images: 27, of the 64 MB that a request may have"),
         (ServerLimits(max_message_mb=5, concurrent=1, waiting=1), "images: 2, of the 5 MB that a request may have"),
     ],
 )
-def test_pictures_of_which_few_fit_in_a_request_are_no_fault_of_the_model(
+def test_images_of_which_few_fit_in_a_request_are_no_failure(
     limits: ServerLimits, full: str, photos: list[bytes], tmp_path: Path
 ) -> None:
     checks = probe(save_model(tmp_path / "model"), tmp_path / "journal", photos, limits)
@@ -210,7 +227,7 @@ def test_pictures_of_which_few_fit_in_a_request_are_no_fault_of_the_model(
     assert f"has {limits.max_batch + 1} images" in checks["too many images"][1]
 
 
-def test_what_does_not_fit_beside_two_others_is_replaced_among_bad_pictures(photos: list[bytes]) -> None:
+def test_what_does_not_fit_beside_two_others_is_replaced_among_bad_images(photos: list[bytes]) -> None:
     limits = ServerLimits(max_message_mb=5)
     assert serving_checks.fit_three([photos[0], IMAGES[0]], limits) == [IMAGES[0]]
     (made,) = serving_checks.fit_three(photos, limits)
@@ -222,10 +239,9 @@ def test_the_bounds_of_the_server_reach_the_process(artifacts: dict, photos: lis
     journal, limits = tmp_path / "journal", ServerLimits(max_message_mb=1, max_batch=5)
     model = save_model(tmp_path / "m")
 
-    serving_probe.main([str(model), str(examples), str(journal), "--server", limits.to_json()])
+    serving_probe.main(str(model), str(examples), str(journal), to_json(ServingSettings(server=limits)))
 
-    found = [json.loads(line) for line in journal.read_text().splitlines()]
-    checks = {record["check"]: (record["passed"], record["detail"]) for record in found if "check" in record}
+    checks = found(journal)
     assert failures(checks) == {}
     assert checks["test images"][1] == "images: 1"  # the others are larger than a request may be
     assert checks["full batch"][1] == "images: 5"
@@ -235,8 +251,8 @@ def test_the_process_loads_neither_tfx_nor_beam_nor_their_libraries(tmp_path: Pa
     examples = write_examples(tmp_path, "test", [example(IMAGES[0], "red")])
     journal = tmp_path / "journal"
     script = (
-        f"import sys; from components.serving import serving_probe; serving_probe.main({[str(examples.parent / 'm')]!r}"
-        f" + {[str(examples), str(journal)]!r}); print(*{{name.split('.')[0] for name in sys.modules}})"
+        f"import sys; from components.serving import serving_probe; serving_probe.main({str(examples.parent / 'm')!r}, "
+        f"{str(examples)!r}, {str(journal)!r}, '{{}}'); print(*{{name.split('.')[0] for name in sys.modules}})"
     )
     save_model(tmp_path / "m")
 
@@ -261,22 +277,22 @@ def test_test_images_that_fit_in_no_request_are_a_reason(photos: list[bytes], tm
     examples = write_examples(tmp_path, "test", [example(photos[0], "red")])
     journal = tmp_path / "journal"
 
-    serving_probe.main(["model", str(examples), str(journal), "--server", '{"max_message_mb": 1}'])
+    serving_probe.main("model", str(examples), str(journal), '{"server": {"max_message_mb": 1}}')
 
-    last = json.loads(journal.read_text().splitlines()[-2])
-    assert not last["passed"]
-    assert last["detail"].endswith("whose pictures fit in one request: serving.server.max_message_mb is 1")
+    passed, detail = found(journal)["test images"]
+    assert not passed
+    assert detail.endswith("whose images fit in one request: serving.server.max_message_mb is 1")
 
 
 @pytest.mark.parametrize(
     ("fault", "check", "words"),
     [
         ("nan", "single requests", "not finite"),
-        ("not_normalised", "single requests", "sum to 2.0"),
+        ("not_normalized", "single requests", "sum to 2.0"),
         ("wrong_best_class", "single requests", "not those of its most probable class"),
         ("batch_dependent", "alone and in a batch agree", "probabilities differ by"),
         ("swallows_anything", "text in serving_images", "answered as if it were an image"),
-        ("bad_pictures_spoil_the_batch", "text in serving_default", "the whole request was refused: "),
+        ("bad_images_spoil_the_batch", "text in serving_default", "the whole request was refused: "),
         ("no_images_signature", "signatures", "there is no signature serving_images"),
     ],
 )
@@ -378,23 +394,22 @@ def test_a_split_without_examples_is_a_reason(tmp_path: Path) -> None:
     (tmp_path / "Split-test").mkdir()
     journal = tmp_path / "journal"
 
-    serving_probe.main([str(save_model(tmp_path / "model")), str(tmp_path / "Split-test"), str(journal)])
+    serving_probe.main(str(save_model(tmp_path / "model")), str(tmp_path / "Split-test"), str(journal), "{}")
 
-    last = json.loads(journal.read_text().splitlines()[-2])
-    assert last["check"] == "test images"
-    assert not last["passed"]
-    assert last["detail"].startswith("there are no examples in ")
+    ((check, (passed, detail)),) = found(journal).items()
+    assert check == "test images"
+    assert not passed
+    assert detail.startswith("there are no examples in ")
 
 
-def test_parameters_left_null_are_no_part_of_the_compiled_node(artifacts: dict) -> None:
+def test_the_compiled_node_has_the_settings_as_one_parameter(artifacts: dict) -> None:
     node = ServingCheck(
         model=as_channel([artifacts["model"]]),
         examples=as_channel([artifacts["examples"]]),
-        max_latency_ms=None,
-        timeout_seconds=300,
+        settings=to_json(SETTINGS),
         code="abc",
     )
 
     compiled = Compiler().compile(Pipeline("p", "/tmp/p", components=[node]))
 
-    assert set(compiled.nodes[0].pipeline_node.parameters.parameters) == {"timeout_seconds", "code"}
+    assert set(compiled.nodes[0].pipeline_node.parameters.parameters) == {"settings", "code"}

@@ -7,7 +7,6 @@ import pytest
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, TransformGraph
 
 from components.warm_start import LastBlessedStrategy, WarmStart
-from trainer.training import warm_start
 
 
 def artifact(kind, number, uri=""):
@@ -80,11 +79,11 @@ def resolve(backbone, models, blessings, examples=1, training="settings"):
 def test_the_model_is_packed_beside_the_weights(tmp_path, backbone, model):
     packed = Path(pack(tmp_path, backbone, model(7)).uri) / "Format-Serving"
     assert (packed / "backbone.json").read_text() == "{}"
-    assert (packed / warm_start.PACKED / "variables.index").read_text() == "variables.index of 7"
-    assert (packed / warm_start.PACKED / "variables.data-00000-of-00001").is_file()
-    assert (packed / warm_start.PACKED / "classes.txt").read_text() == "cat\ndog\n"
-    origin = json.loads((packed / warm_start.PACKED / "origin.json").read_text())
-    assert origin == {"uri": str(tmp_path / "model-7"), "id": 7}
+    assert (packed / "warm_start" / "variables.index").read_text() == "variables.index of 7"
+    assert (packed / "warm_start" / "variables.data-00000-of-00001").is_file()
+    assert (packed / "warm_start" / "classes.txt").read_text() == "cat\ndog\n"
+    origin = json.loads((packed / "warm_start" / "origin.json").read_text())
+    assert origin == {"schema_version": 1, "uri": str(tmp_path / "model-7"), "id": 7}
 
 
 def test_without_a_model_only_the_weights_are_there(tmp_path, backbone):

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from core import schemas
 from core.settings import load, to_dict
+from core.settings.messages import mistakes
 from core.settings.schema import schema
 from tests.conftest import ROOT
 
@@ -78,3 +79,15 @@ def test_every_form_of_a_setting_fits_the_schema(override: str) -> None:
 def test_editors_are_told_what_the_loader_refuses(given: dict) -> None:
     least = {} if given.keys() == {"name"} else {"name": "birds", "data": {"images": "photos"}}
     assert SETTINGS.is_valid(least) == bool(least) and not SETTINGS.is_valid({**least, **given})
+
+
+CASES = sorted((ROOT / "tests" / "core" / "settings" / "cases").glob("*.txt"))
+GIVEN = [case.split("----\n")[0] for file in CASES for case in file.read_text(encoding="utf-8").split("====\n")]
+
+
+@pytest.mark.parametrize("given", [one for one in GIVEN if not re.search(r"\.nan|\.inf|name: [\[b]", one)])
+def test_the_loader_and_a_validator_of_json_schema_agree(given: str) -> None:
+    values = YAML(typ="safe", pure=True).load(given)
+    if isinstance(values, dict):
+        values = {"name": "birds", "data": {"images": "photos"}, **values}
+    assert SETTINGS.is_valid(values) == (not list(mistakes(schema(), values)))

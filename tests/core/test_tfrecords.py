@@ -12,7 +12,7 @@ from tests.trainer import training_data
 
 @pytest.fixture(params=["", ".gz"])
 def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Two files of three and two pictures, packed or not, written in the order of their names reversed."""
+    """Two files of three and two images, packed or not, written in the order of their names reversed."""
     options = tf.io.TFRecordOptions(compression_type="GZIP" if request.param else "")
     (tmp_path / "Split-train").mkdir()
     for shard, seeds in ((1, (3, 4)), (0, (0, 1, 2))):
@@ -25,7 +25,7 @@ def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @functools.cache  # the same example need not be serialized to the same bytes twice
 def example(seed: int) -> bytes:
-    return training_data.raw_example(training_data.picture("red", seed), "red")
+    return training_data.raw_example(training_data.image("red", seed), "red")
 
 
 def test_files_are_read_in_the_order_of_their_names(artifact: Path) -> None:
@@ -42,5 +42,5 @@ def test_a_split_without_files_has_no_records(artifact: Path) -> None:
 
 
 def test_values_are_the_bytes_of_an_example() -> None:
-    assert tfrecords.values(example(7)) == {"image/encoded": training_data.picture("red", 7), "label": b"red"}
+    assert tfrecords.values(example(7)) == {"image/encoded": training_data.image("red", 7), "label": b"red"}
     assert tfrecords.values(tf.train.Example().SerializeToString()) == {}

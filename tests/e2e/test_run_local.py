@@ -149,8 +149,8 @@ def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_wh
     assert done.returncode == 3, done.stdout
     assert stages(root)["FeatureExtractor"]["cached"] and not stages(root)["Trainer"]["cached"]
     record = last_run(root)
-    (went_on,) = (re.fullmatch(r"training went on at step (\d+), .*", n) for n in record["notes"] if "went on" in n)
-    assert 60 <= int(went_on[1]) < 200 and f"note: {went_on[0]}" in done.stdout
+    (resumed,) = (re.fullmatch(r"training resumed at step (\d+), .*", n) for n in record["notes"] if "resumed" in n)
+    assert 60 <= int(resumed[1]) < 200 and f"note: {resumed[0]}" in done.stdout
     assert record["status"] == "refused" and record["pushed_model"] is None
     assert record["metrics"]["accuracy"]["baseline"] > record["metrics"]["accuracy"]["overall"]
     assert {"min"} <= {f["kind"] for f in record["failures"] if f["metric"] == "accuracy" and f["value"] < 0.999}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 from tensorflow import keras
 
+from core.artifacts.backbone import PACKED, PackedModel, packed_checkpoint, packed_classes
+from core.artifacts.training_summary import SUMMARY, TrainingSummary
 from core.image_limits import ImageLimits
 from core.settings.training import (
     BackboneConfig,
@@ -25,6 +26,7 @@ from core.settings.training import (
 from tests.trainer import training_data
 from trainer import run
 from trainer.network import backbone
+from trainer.weights.importing import import_weights
 
 SIZE = training_data.SIZE
 
@@ -39,22 +41,8 @@ class KerasAnswer(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def one_keras_base() -> keras.Model:
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(1)
-    return keras.applications.InceptionV3(weights=None, include_top=False)
-
-
-@pytest.fixture
-def keras_base(one_keras_base: keras.Model) -> keras.Model:
-    """Keras's InceptionV3 without top, its layers named as in a fresh process and none of them frozen."""
-    one_keras_base.trainable = True
-    return one_keras_base
-
-
-@pytest.fixture(scope="session")
 def raw_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Examples artifact: 3 classes, 72 training and 24 evaluation pictures."""
+    """An Examples artifact: 3 classes, 72 training and 24 evaluation images."""
     artifact = tmp_path_factory.mktemp("raw")
     training_data.write_raw_examples(artifact, train=24, evaluate=8)
     return artifact
@@ -96,7 +84,7 @@ def weights_file(keras_answer: KerasAnswer) -> Path:
 @pytest.fixture(scope="session")
 def backbone_directory(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("backbone") / "Format-Serving"
-    backbone.import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
+    import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
     return directory
 
 
@@ -136,19 +124,19 @@ def settings(
 @pytest.fixture(scope="session")
 def train(
     raw_examples: Path, transform_directory: Path, backbone_directory: Path, features_at: Callable[[str], Path]
-) -> Callable[..., dict]:
+) -> Callable[..., TrainingSummary]:
     """Calls run_fn as TFX's Trainer does; returns the training summary."""
 
-    def call(config: TrainerConfig, cut: str | None, out: Path) -> dict:
+    def call(config: TrainerConfig, cut: str | None, out: Path) -> TrainingSummary:
         examples = raw_examples if cut is None else features_at(cut)
         run.run_fn(training_data.fn_args(config, examples, transform_directory, backbone_directory, out))
-        return json.loads((out / "run" / "training_summary.json").read_text())
+        return SUMMARY.read(out / "run")
 
     return call
 
 
 @pytest.fixture(scope="session")
-def frozen_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def frozen_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
     out = tmp_path_factory.mktemp("frozen")
     train(dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1)), backbone.POOLED, out)
@@ -160,7 +148,7 @@ FAST, SLOW = "conv2d_93|batch_normalization_93", "conv2d_85|batch_normalization_
 
 
 @pytest.fixture(scope="session")
-def suffix_run(train: Callable[..., dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suffix_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on mixed9 features: some layers of the last block train, at two rates, its others are frozen."""
     out = tmp_path_factory.mktemp("suffix")
     rules = ((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))
@@ -175,11 +163,11 @@ def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
     def pack(model: Path, classes: tuple[str, ...] = training_data.CLASSES) -> Path:
         target = tmp_path / "base"
         shutil.copytree(backbone_directory, target)
-        (target / "warm_start").mkdir()
+        Path(packed_checkpoint(str(target))).parent.mkdir()
         for file in (model / "Format-Serving" / "variables").iterdir():
-            shutil.copy(file, target / "warm_start")
-        (target / "warm_start" / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-        (target / "warm_start" / "origin.json").write_text(json.dumps({"uri": "/models/7", "id": 7}))
+            shutil.copy(file, packed_checkpoint(str(target)) + file.name.removeprefix("variables"))
+        Path(packed_classes(str(target))).write_text("".join(f"{name}\n" for name in classes))
+        PACKED.write(target, PackedModel("/models/7", 7))
         return target
 
     return pack

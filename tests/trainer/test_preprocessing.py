@@ -100,14 +100,14 @@ def test_classes_are_sorted_by_name(transform_directory: Path) -> None:
 
 
 def test_saved_graph_gives_images_and_labels(transform_directory: Path) -> None:
-    picture = training_data.picture("red", 1)
-    records = [training_data.raw_example(picture, label) for label in ("red", "blue", "purple", None)]
+    image = training_data.image("red", 1)
+    records = [training_data.raw_example(image, label) for label in ("red", "blue", "purple", None)]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         outputs = preprocessing.transform_examples(str(transform_directory), tf.constant(records))
         session.run(tf.compat.v1.tables_initializer())
         values = session.run(outputs)
     assert values["label_xf"].tolist() == [2, 0, -1, -1]
-    np.testing.assert_array_equal(values["image"], decoded([picture] * 4))
+    np.testing.assert_array_equal(values["image"], decoded([image] * 4))
 
 
 def test_label_is_read_without_decoding_the_image(transform_directory: Path) -> None:

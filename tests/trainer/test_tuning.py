@@ -28,7 +28,7 @@ def tuner_args(
 ) -> Callable[[TunerConfig, TrainerConfig], SimpleNamespace]:
     def make(space: TunerConfig, trained: TrainerConfig) -> SimpleNamespace:
         args = training_data.fn_args(trained, features_at("pooled"), transform_directory, backbone_directory, tmp_path)
-        args.custom_config["tuner"] = converter.make_converter().unstructure(space)
+        args.custom_config["tuner"] = converter.to_json(space)
         return args
 
     return make
@@ -95,7 +95,7 @@ def test_a_block_is_chosen_from_features_of_several(
     alone = training_data.fn_args(
         settings(), features_at("pooled"), transform_directory, backbone_directory, tmp_path / "alone"
     )
-    both, one = (train_loop.fit(settings(), a).evaluations.best for a in (args, alone))
+    both, one = (dataclasses.asdict(train_loop.train(settings(), a).evaluations.best) for a in (args, alone))
     assert both == pytest.approx(one, rel=1e-4)
 
     args.model_run_dir, args.serving_model_dir = str(tmp_path / "first" / "run"), str(tmp_path / "first" / "model")

@@ -1,10 +1,9 @@
-"""Small real data for the trainer's tests: pictures, raw examples, Transform's output, and features."""
+"""Small real data for the trainer's tests: images, raw examples, Transform's output, and features."""
 
 from __future__ import annotations
 
 import functools
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio import tf_example_record
 
 from core import tfrecords
+from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
 from core.settings import converter
 from core.settings.training import TrainerConfig
 from trainer import preprocessing
@@ -33,7 +33,7 @@ feature { name: "label" type: BYTES presence { min_fraction: 1 } shape { dim { s
 """
 
 
-def picture(label: str, seed: int) -> bytes:
+def image(label: str, seed: int) -> bytes:
     """A PNG of noise, of any brightness and tint, in which the channel of `label` tends to be brighter."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 120, (60, 80, 3)) + random.integers(0, 40) + random.integers(0, 24, 3)
@@ -66,10 +66,10 @@ def read_split(artifact: Path, split: str) -> list[bytes]:
 
 
 def write_raw_examples(artifact: Path, train: int, evaluate: int) -> None:
-    """Writes `train` and `evaluate` pictures of every class, the classes taking turns."""
+    """Writes `train` and `evaluate` images of every class, the classes taking turns."""
     seeds = iter(range(1_000_000))
     for split, count in (("train", train), ("eval", evaluate)):
-        write_split(artifact, split, [raw_example(picture(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
+        write_split(artifact, split, [raw_example(image(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
 
 
 def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE) -> None:
@@ -107,8 +107,15 @@ def write_features(
                     examples.append(example.SerializeToString())
             write_split(artifact, split, examples)
     shape = features.shape.as_list()[1:]
-    described = {"cut": cut, "outputs": outputs, "shape": shape, "dtype": np.dtype(dtype).name, "bfloat16": False}
-    (artifact / "features.json").write_text(json.dumps(described))
+    describe_features(artifact, cut, tuple(outputs), tuple(shape), np.dtype(dtype).name)
+
+
+def describe_features(
+    artifact: Path, cut: str, outputs: tuple[str, ...], shape: tuple[int, ...], dtype: str = "float32"
+) -> None:
+    """Writes the description of a features artifact, both of whose splits hold images as they are."""
+    splits = {split: SplitFeatures(UNVARIED) for split in ("train", "eval")}
+    FEATURES_FILE.write(artifact, Features(cut, outputs, shape, dtype, SIZE, "0", False, "", None, splits))
 
 
 def fn_args(
@@ -125,5 +132,5 @@ def fn_args(
         hyperparameters=None,
         working_dir=str(out / "work"),
         train_steps=settings.training.steps,
-        custom_config={"trainer": converter.to_dict(settings)},
+        custom_config={"trainer": converter.to_json(settings)},
     )

@@ -1,8 +1,8 @@
 """Checksums of an exported model's files: what a SavedModel lacks, which checks only its variables.
 
-One flipped bit in `saved_model.pb` may be another constant in the graph, and one in an asset another class name; both
-load and answer, wrongly. The list lies where SavedModel keeps what it does not read itself (`assets.extra`), in the
-format of `sha256sum`: `cd <model> && sha256sum --check assets.extra/SHA256SUMS`.
+One flipped bit in `saved_model.pb` may be another constant in the graph, and one in an asset another class name: the
+model still loads, and is wrong. The list lies where SavedModel keeps what it does not read itself (`assets.extra`), in
+the format of `sha256sum`: `cd <model> && sha256sum --check assets.extra/SHA256SUMS`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ class DamagedModelError(OSError):
 
 
 def write_checksums(directory: str) -> None:
-    """Lists all files of a finished model.
-
-    Args:
-        directory: holds `saved_model.pb`; any path TensorFlow's file system reads.
-    """
+    """Lists all files of a finished model; `directory`, local or remote, holds `saved_model.pb`."""
     lines = [f"{_sha256(f'{directory}/{name}')}  {name}\n" for name in files(directory) if name != CHECKSUMS]
     tf.io.gfile.makedirs(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
     with tf.io.gfile.GFile(f"{directory}/{CHECKSUMS}", "w") as file:
@@ -34,15 +30,9 @@ def write_checksums(directory: str) -> None:
 
 
 def verify(directory: str) -> str:
-    """Reads every byte of every listed file.
+    """Reads every byte of every listed file, and says how many there are.
 
-    Files that are not listed are of no concern, such as a model card, except where TensorFlow would read them.
-
-    Args:
-        directory: holds `saved_model.pb`; any path TensorFlow's file system reads.
-
-    Returns:
-        What was verified, in words.
+    Files that are not listed do not matter, such as a model card, except where TensorFlow would read them.
 
     Raises:
         DamagedModelError: there is no list, a file is missing, not listed, or has changed.

@@ -9,11 +9,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from core import atomic_io, image_limits, signatures
+from core.artifacts import backbone
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from trainer import preprocessing
 from trainer.export import checksums
 from trainer.images import tolerant_decoding
-from trainer.network import backbone
 from trainer.training import checkpoints
 
 _SIGNATURES = {
@@ -33,15 +33,15 @@ def export_model(
     destination: str,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> None:
-    """Writes the SavedModel, with nothing else beside it, and all of it or none.
+    """Writes the SavedModel in one step.
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
-    `images` (image files); both answer `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
-    `probability` float32 [n] and `error` string [n]. A picture that cannot be read has the reason in `error`, the label
-    "" and only zeros as probabilities; the others' answers are what they would be without it. `classify` takes `inputs`
-    (tf.Examples) and answers `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and
-    answers `label_xf` int64 [n]. `classes.txt` is an asset; beside what SavedModel knows lie checksums
-    (`trainer.export.checksums`) and the limits of an image (`core.image_limits`).
+    `images` (image files); both return `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
+    `probability` float32 [n] and `error` string [n]. An image that cannot be read has the reason in `error`, the label
+    "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
+    returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
+    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image
+    (`core.image_limits`).
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -49,12 +49,12 @@ def export_model(
         backbone_directory: has the rest.
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
-        limits: pictures over them get an error.
+        limits: images over them get an error.
     """
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             merged = f"{temporary}/merged.ckpt"
-            pretrained = checkpoints.read(backbone.checkpoint_path(backbone_directory))
+            pretrained = checkpoints.read(backbone.checkpoint(backbone_directory))
             checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
             receiver = serving_input_receiver_fn(transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
@@ -67,18 +67,19 @@ def export_model(
 def serving_input_receiver_fn(
     transform_directory: str, limits: ImageLimits = DEFAULT_LIMITS
 ) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
-    """Makes what receives requests: tf.Examples, or in their place the encoded images parsed from them."""
+    """Makes what receives requests: tf.Examples, or instead the encoded images parsed from them."""
 
     def receiver() -> tf.estimator.export.ServingInputReceiver:
         examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
         raw = preprocessing.parse_examples(examples)
         images = tf.identity(raw[preprocessing.ENCODED], "images")
-        transform = preprocessing.load_image_transform(transform_directory)
+        transform = preprocessing.load_transform(transform_directory, preprocessing.IMAGE)
+        label = preprocessing.load_transform(transform_directory, preprocessing.LABEL)
         image_size = preprocessing.image_size(transform_directory)
         pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
         features = {
             preprocessing.IMAGE: tf.identity(pixels, "pixels"),
-            preprocessing.LABEL: preprocessing.load_label_transform(transform_directory)(raw[preprocessing.RAW_LABEL]),
+            preprocessing.LABEL: label(raw[preprocessing.RAW_LABEL]),
             signatures.ERROR: errors,
         }
         return tf.estimator.export.ServingInputReceiver(

@@ -1,4 +1,4 @@
-"""Random variants of training images, as tensors: flip, crop, colour, brightness, cutout.
+"""Random variants of training images, as tensors: flip, crop, color, brightness, cutout.
 
 Applied to what Transform's graph makes of an image, never in evaluation or serving. Every draw follows from an image's
 seed alone: the same seed gives the same variant, in whatever batch or process.
@@ -13,19 +13,16 @@ from core.settings.augmentation import AugmentationConfig
 _DRAWS = 10
 """Random numbers an image; each transform has its own, so that turning one on leaves what the others do."""
 
-_VIEWS = 1000  # more than `AugmentationConfig.views` allows: seeds of views are apart by it
+_VIEWS = 1000  # more than `AugmentationConfig.views` allows: keeps the seeds of views distinct
 
 
 def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> tf.Tensor:
     """A variant of each image.
 
     Args:
-        images: float32 [b, S, S, 3] in [-1, 1].
+        images: float32 [b, S, S, 3] in [-1, 1]; so are the variants.
         seeds: int64 [b, 2].
         config: what is varied, and how much.
-
-    Returns:
-        float32 [b, S, S, 3] in [-1, 1].
     """
     draws = tf.map_fn(
         lambda seed: tf.random.stateless_uniform([_DRAWS], seed),
@@ -46,37 +43,33 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> 
 
 
 def view_seeds(hashes: tf.Tensor, seed: int, view: tf.Tensor) -> tf.Tensor:
-    """The seeds of one cached view of images: they follow from the picture, not from its place in the data.
+    """The seeds, int64 [b, 2], of one cached view: they follow from the image, not from its place in the data.
 
     Args:
         hashes: `image/sha256`, string [b].
         seed: of the training.
         view: its number, an int64 scalar.
-
-    Returns:
-        int64 [b, 2].
     """
-    pictures = tf.strings.to_hash_bucket_fast(hashes, tf.int64.max)
-    return tf.stack([pictures, tf.fill(tf.shape(pictures), seed * _VIEWS + view)], axis=-1)
+    images = tf.strings.to_hash_bucket_fast(hashes, tf.int64.max)
+    return tf.stack([images, tf.fill(tf.shape(images), seed * _VIEWS + view)], axis=-1)
 
 
 def _symmetric(draws: tf.Tensor) -> tf.Tensor:
-    """From [0, 1) to [-1, 1)."""
-    return 2.0 * draws - 1.0
+    return 2.0 * draws - 1.0  # from [0, 1) to [-1, 1)
 
 
 def _crop(images: tf.Tensor, most: float, draws: tf.Tensor) -> tf.Tensor:
-    """A square part of each image, its side shorter by up to the part `most`, resized bilinearly to the whole."""
+    """A square of each image, its side shorter by up to the fraction `most`, resized bilinearly to the full size."""
     side = 1.0 - most * draws[:, 0]
     top, left = draws[:, 1] * (1.0 - side), draws[:, 2] * (1.0 - side)
     boxes = tf.stack([top, left, top + side, left + side], axis=-1)
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), images.shape[1:3])
 
 
-def _cut_out(images: tf.Tensor, part: float, draws: tf.Tensor) -> tf.Tensor:
-    """Greys a square of side `part` * S around a random place of each image (DeVries & Taylor 2017)."""
+def _cut_out(images: tf.Tensor, fraction: float, draws: tf.Tensor) -> tf.Tensor:
+    """Grays a square of side `fraction` * S around a random place of each image (DeVries & Taylor 2017)."""
     size = images.shape[1]
     away = tf.abs(tf.range(size, dtype=tf.float32) + 0.5 - draws[:, :, None] * size)  # [b, 2, S], in pixels
-    inside = away < part * size / 2
+    inside = away < fraction * size / 2
     hidden = inside[:, 0, :, None] & inside[:, 1, None, :]
     return tf.where(hidden[..., None], 0.0, images)

@@ -12,7 +12,7 @@ _EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orien
 def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
     """Decodes, turns upright, resizes and scales images as InceptionV3 was trained on them.
 
-    Any colour mode becomes RGB (transparency is dropped, of an animation the first frame is taken). Resizing is
+    Any color mode becomes RGB (transparency is dropped, of an animation the first frame is taken). Resizing is
     bilinear with antialiasing: without it, a large photo would be sampled at 299 of its thousands of pixels a side.
 
     Args:
@@ -43,14 +43,8 @@ def decode_upright(file: tf.Tensor) -> tf.Tensor:
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
     """The EXIF orientation of an image file: TensorFlow's decoders ignore it, and phones rely on it.
 
-    Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6); whatever is absent, malformed or out of
-    range counts as 1, upright.
-
-    Args:
-        encoded: string scalar.
-
-    Returns:
-        int32 scalar, 1 to 8.
+    Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6), of a string scalar, as an int32 scalar from
+    1 to 8; whatever is absent, malformed or out of range counts as 1, upright.
     """
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_WINDOW), tf.uint8), tf.int32)
     head = tf.pad(head, [[0, 16]])  # so that no gather below needs a case for an empty file

@@ -1,8 +1,8 @@
-"""Decoding that a bad picture cannot spoil, stop or exhaust: as a graph, for the exported model.
+"""Decoding that a bad image cannot spoil, stop or exhaust: as a graph, for the exported model.
 
-TensorFlow's decoders end the whole request at the first picture they cannot read, and take whatever memory and time a
-file makes them take. Here what a file claims is looked at before it is decoded, and a failure becomes a word of its own
-in the answer. Training needs none of this: ingestion has let only sound pictures in.
+TensorFlow's decoders fail the entire request at the first image they cannot read, and take whatever memory and time a
+file makes them take. Here what a file claims is checked before it is decoded, and a failure becomes that image's error
+in the response. Training needs none of this: ingestion lets only sound images in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
 
 
 def too_many_pixels(limits: ImageLimits) -> str:
-    """The reason of a picture with more pixels than that."""
+    """The error of an image with more pixels than that."""
     return f"the image has more than {limits.max_megapixels:g} million pixels"
 
 
@@ -37,10 +37,10 @@ def decode(
     transform: Callable[[tf.Tensor], tf.Tensor],
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Applies `transform` to every picture it can read.
+    """Applies `transform` to every image it can read.
 
-    TensorFlow has no try and except, but a `tf.data.Dataset` can drop the elements that fail, and tell by their
-    positions which are left. (`get_single_element` is tf.data's documented way into a serving graph.)
+    TensorFlow has no try and except, but a `tf.data.Dataset` can drop the elements that fail; their positions say which
+    are left. (`get_single_element` is tf.data's documented way into a serving graph.)
 
     Args:
         encoded: string [n], image files.
@@ -49,7 +49,7 @@ def decode(
         limits: what is over them is not decoded.
 
     Returns:
-        float32 [n, S, S, 3], zeros where there is no picture; and why there is none, string [n], empty where there is.
+        float32 [n, S, S, 3], zeros where there is no image; and why there is none, string [n], empty where there is.
     """
     blank = tf.zeros([image_size, image_size, 3])
     count = tf.size(encoded, out_type=tf.int64)
@@ -71,12 +71,9 @@ def decode(
 def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds in a file what must not reach a decoder, without decoding.
 
-    Args:
-        file: string scalar.
-        limits: of its bytes and pixels.
-
     Returns:
-        The file, of an animated GIF the first frame only; and what is wrong with it, empty if nothing was found.
+        The file, a string scalar, of an animated GIF the first frame only; and what is wrong with it, empty if nothing
+        was found.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on a JPEG damaged in its header.
@@ -114,7 +111,7 @@ def _jpeg_problem(file: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
 
 
 def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
-    """TensorFlow takes the numbers of a palette's colours for grey, which they are only if the palette says so."""
+    """TensorFlow takes the numbers of a palette's colors for gray, which they are only if the palette says so."""
 
     def number(place: int) -> tf.Tensor:
         return tf.bitcast(tf.cast(head[place : place + 4], tf.uint8), tf.int32)
@@ -122,8 +119,8 @@ def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Te
     width, height = tf.abs(number(18)), tf.abs(number(22))  # a height below 0: from the top down
     octets = _octets(tf.strings.substr(file, 0, _BMP_HEAD), padding=_BMP_HEAD)
     palette = tf.reshape(octets[14 + tf.clip_by_value(number(14), 0, 124) :][:1024], [256, 4])[:, :3]
-    coloured = tf.equal(head[28], 8) & tf.reduce_any(tf.not_equal(palette, tf.range(256)[:, None]))
-    return _first_of({**_too_many(width, height, limits), PALETTE: coloured})
+    colored = tf.equal(head[28], 8) & tf.reduce_any(tf.not_equal(palette, tf.range(256)[:, None]))
+    return _first_of({**_too_many(width, height, limits), PALETTE: colored})
 
 
 def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
@@ -150,8 +147,8 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple
 
     _, end = tf.while_loop(keep_going, lambda steps, link: (steps * 2, tf.gather(link, link)), (1, link))
 
-    def colours(flags: tf.Tensor) -> tf.Tensor:
-        """Bytes of a colour table."""
+    def color_table(flags: tf.Tensor) -> tf.Tensor:
+        """Its bytes."""
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def at_extension(place: tf.Tensor) -> tf.Tensor:
@@ -160,15 +157,15 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple
     def behind_extension(place: tf.Tensor) -> tf.Tensor:
         return tf.minimum(end[tf.minimum(place + 2, size)] + 1, size)
 
-    first = tf.minimum(13 + colours(head[10]), size)
+    first = tf.minimum(13 + color_table(head[10]), size)
     frame = tf.while_loop(at_extension, behind_extension, [first], maximum_iterations=_MAX_GIF_EXTENSIONS)[0]
     described = tf.minimum(frame, size - 1)
     width, height = (octets[described + i] + 256 * octets[described + i + 1] for i in (5, 7))
-    data = described + 11 + colours(octets[described + 9])
+    data = described + 11 + color_table(octets[described + 9])
     stop = end[tf.minimum(data, size)]
-    whole = tf.equal(octets[frame], 0x2C) & (stop < size)
+    complete = tf.equal(octets[frame], 0x2C) & (stop < size)
     first_frame = tf.strings.join([tf.strings.substr(file, 0, stop + 1), b";"])
-    return first_frame, _first_of({DAMAGED: ~whole, **_too_many(width, height, limits)})
+    return first_frame, _first_of({DAMAGED: ~complete, **_too_many(width, height, limits)})
 
 
 def _octets(text: tf.Tensor, padding: int) -> tf.Tensor:
@@ -181,8 +178,8 @@ def _occurrences(text: tf.Tensor, part: bytes) -> tf.Tensor:
 
 
 def _first_of(problems: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The first problem that is there, a string scalar; empty if none is."""
+    """The first problem that is present, a string scalar; empty if none is."""
     found = tf.constant("")
-    for words, there in reversed(problems.items()):
-        found = tf.where(there, words, found)
+    for words, present in reversed(problems.items()):
+        found = tf.where(present, words, found)
     return found

@@ -1,7 +1,7 @@
-"""The classifier on the pooled features: standardisation, hidden layers with dropout, one logit a class.
+"""The classifier on the pooled features: standardization, hidden layers with dropout, one logit a class.
 
-Standardisation is what lets one learning rate do for any base. The pooled features of an untrained InceptionV3 vary by
-1e-4 around their mean: a Dense layer on them would learn nothing, on the standardised ones it learns as usual.
+Standardization is what lets one learning rate do for any base. The pooled features of an untrained InceptionV3 vary by
+1e-4 around their mean: a Dense layer on them would learn nothing, on the standardized ones it learns as usual.
 """
 
 from __future__ import annotations
@@ -30,18 +30,14 @@ class Moments:
 
 
 def moments(batches: Iterable[np.ndarray]) -> Moments:
-    """One streaming pass (Chan, Golub & LeVeque 1983) in double precision.
-
-    Args:
-        batches: pooled features, float32 [b, c] each; at least one.
-    """
+    """Of pooled features, float32 [b, c] a batch, in one streaming pass (Chan, Golub & LeVeque 1983) in float64."""
     count, mean, squares = 0, np.zeros(()), np.zeros(())
     for batch in batches:
         exact = batch.astype(np.float64)
         size, center = len(exact), exact.mean(0)
-        apart = center - mean
-        squares = squares + ((exact - center) ** 2).sum(0) + apart**2 * count * size / (count + size)
-        mean = mean + apart * size / (count + size)
+        shift = center - mean
+        squares = squares + ((exact - center) ** 2).sum(0) + shift**2 * count * size / (count + size)
+        mean = mean + shift * size / (count + size)
         count += size
     return Moments(mean.astype(np.float32), (squares / max(count, 1)).astype(np.float32))
 
@@ -56,7 +52,7 @@ def build(
         config: sizes and dropout.
         classes: how many.
         dropout_seed: int [2], decides what dropout drops; None, as outside of training: nothing is dropped.
-        initial: what the standardisation starts (and stays) with; None where a checkpoint will say.
+        initial: what the standardization starts (and stays) with; None where a checkpoint will say.
 
     Returns:
         The logits, float32 [b, classes], and the variables that train.
@@ -73,7 +69,7 @@ def build(
         return tf.matmul(x, kernel) + bias
 
     with tf.compat.v1.variable_scope(SCOPE):
-        with tf.compat.v1.variable_scope("standardisation"):
+        with tf.compat.v1.variable_scope("standardization"):
             mean = tf.compat.v1.get_variable("mean", initializer=start.mean, trainable=False)
             variance = tf.compat.v1.get_variable("variance", initializer=start.variance, trainable=False)
         epsilon = _RELATIVE_EPSILON * tf.reduce_mean(variance) + _ABSOLUTE_EPSILON
@@ -88,5 +84,5 @@ def build(
 
 
 def squared_kernels(trained: Iterable[tf.Variable]) -> tf.Tensor:
-    """The sum of the squares of the kernels among `build`'s variables, a scalar; biases are not penalised."""
+    """The sum of the squares of the kernels among `build`'s variables, a scalar; biases are not penalized."""
     return tf.add_n([tf.reduce_sum(tf.square(v)) for v in trained if name_of(v).endswith("/kernel")])

@@ -2,7 +2,7 @@
 
 What a graph holds follows from what it is fed. Fed features at the cut, as in most training, it has only the layers
 after the cut (none at all for pooled features, then a step takes milliseconds); fed images, as in the exported model,
-it has the whole network. Variables have the same names either way.
+it has all of the network. Variables have the same names either way.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from core import rules, signatures
+from core.artifacts import backbone as artifact
 from core.settings.training import TrainerConfig, TrainingConfig
 from trainer import preprocessing
 from trainer.network import backbone, head
@@ -22,7 +23,7 @@ from trainer.training.inputs import FEATURES
 LOSS = "average_loss"
 """The evaluation's loss, over all examples. (Estimator's own averages over batches.)
 
-In the event files of training it is a batch's, without penalties, so that both compare; `loss` is what is minimised.
+In the event files of training it is a batch's, without penalties, so that both compare; `loss` is what is minimized.
 """
 
 ACCURACY = "accuracy"
@@ -45,7 +46,7 @@ class Model:
         classes: names, in the order of the labels.
         cut: where features enter the network; None: it is always fed images.
         backbone_directory: where the pre-trained weights are.
-        moments: of the pooled features before training; None where a checkpoint says how they are standardised.
+        moments: of the pooled features before training; None where a checkpoint says how they are standardized.
         warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
         class_weights: a factor of the loss for each class; None: all 1.
     """
@@ -74,38 +75,38 @@ def make_model_fn(model: Model) -> ModelFn:
         config: tf.estimator.RunConfig | None = None,
     ) -> tf.estimator.EstimatorSpec:
         training = mode == tf.estimator.ModeKeys.TRAIN
-        head_only = training and is_head_phase(model.config.training, config.model_dir if config else None)
+        config_of_training, fine_tune = model.config.training, model.config.fine_tune
+        head_only = training and is_head_phase(config_of_training, config.model_dir if config else None)
         pooled, network = base(model, features, training and not head_only)
         settings = model.config.head
-        seed = _step_seed(model.config.training.seed) if training else None
-        logits, head_variables = head.build(pooled, settings, len(model.classes), seed, model.moments)
+        seed = _step_seed(config_of_training.seed) if training else None
+        logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction(model, logits, features)
-        _start_from_backbone(model, network)
-        _start_warm(model.warm_start)
-        smoothing = settings.label_smoothing if training else 0.0
-        losses = _losses(logits, labels, model.class_weights, smoothing)
+        _initialize(model, network)
+        losses = _losses(logits, labels, model.class_weights, settings.label_smoothing if training else 0.0)
         loss = tf.reduce_mean(losses)
-        if training:
-            tf.compat.v1.summary.scalar(LOSS, loss)
-            if settings.l2:
-                loss += settings.l2 * head.squared_kernels(head_variables)
-            if model.config.fine_tune.l2_sp and _trained_in_base(model, network):
-                loss += model.config.fine_tune.l2_sp * _squared_distance_to_backbone(model, network)
-            loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
-            of_base, updates = _trained_in_base(model, network), network.updates if network else []
-            train_op = optimizers.step(model.config.training, loss, head_variables, of_base, updates, head_only)
-            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
-        metrics = {
-            LOSS: tf.compat.v1.metrics.mean(losses),
-            ACCURACY: tf.compat.v1.metrics.accuracy(labels, tf.argmax(logits, axis=-1)),
-        }
-        return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+        if not training:
+            metrics = {
+                LOSS: tf.compat.v1.metrics.mean(losses),
+                ACCURACY: tf.compat.v1.metrics.accuracy(labels, tf.argmax(logits, axis=-1)),
+            }
+            return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+        multipliers = rules.trained_layers(fine_tune, model.config.backbone.output)
+        of_base = [(network.variables[layer][0], multiplier) for layer, multiplier in multipliers.items()]
+        tf.compat.v1.summary.scalar(LOSS, loss)
+        if settings.l2:
+            loss += settings.l2 * head.squared_kernels(of_head)
+        if fine_tune.l2_sp and of_base:
+            loss += fine_tune.l2_sp * _squared_distance_to_backbone(model, [variable for variable, _ in of_base])
+        loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
+        train_op = optimizers.step(config_of_training, loss, of_head, of_base, network.updates, head_only)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
     return model_fn
 
 
-def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, backbone.Network | None]:
+def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, backbone.Network]:
     """Builds the base from where `features` enter it.
 
     Args:
@@ -114,13 +115,13 @@ def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[
         training: whether trainable BatchNorm uses the batch's statistics.
 
     Returns:
-        The pooled features, float32 [b, c], and the layers built; None where the features are pooled already.
+        The pooled features, float32 [b, c], and the layers built; none of them where the features are pooled already.
     """
     output = model.config.backbone.output
     if preprocessing.IMAGE in features:
         inputs, start = features[preprocessing.IMAGE], None
     elif model.cut == backbone.POOLED:
-        return features[FEATURES], None
+        return features[FEATURES], backbone.Network(features[FEATURES], {}, {}, [])
     else:
         inputs, start = features[FEATURES], model.cut
     trained = rules.trained_layers(model.config.fine_tune, output)
@@ -156,58 +157,44 @@ def _step_seed(seed: int) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), step]), replica)
 
 
-def _squared_distance_to_backbone(model: Model, network: backbone.Network | None) -> tf.Tensor:
+def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) -> tf.Tensor:
     """The sum of the squared differences of what trains in the base from its pre-trained values.
 
     Those are variables that never change: constants of their size would be written into every event file.
     """
-    trained = {checkpoints.name_of(variable): variable for variable, _ in _trained_in_base(model, network)}
-    starts = {
-        name: tf.compat.v1.get_variable(name.replace(backbone.SCOPE, _PRETRAINED, 1), variable.shape, trainable=False)
-        for name, variable in trained.items()
-    }
-    tf.compat.v1.train.init_from_checkpoint(backbone.checkpoint_path(model.backbone_directory), starts)
-    return tf.add_n([tf.reduce_sum(tf.square(variable - starts[name])) for name, variable in trained.items()])
+    starts = {}
+    for variable in trained:
+        name = checkpoints.name_of(variable)
+        pretrained = name.replace(backbone.SCOPE, _PRETRAINED, 1)
+        starts[name] = tf.compat.v1.get_variable(pretrained, variable.shape, trainable=False)
+    tf.compat.v1.train.init_from_checkpoint(artifact.checkpoint(model.backbone_directory), starts)
+    return tf.add_n([tf.reduce_sum(tf.square(v - start)) for v, start in zip(trained, starts.values(), strict=True)])
 
 
-def _start_from_backbone(model: Model, network: backbone.Network | None) -> None:
-    """Makes the pre-trained weights the variables' initial values, which a checkpoint in model_dir overrides.
+def _initialize(model: Model, network: backbone.Network) -> None:
+    """Makes pre-trained weights, or an earlier model's, the initial values; a checkpoint in model_dir overrides them.
 
-    Loading them into a session of one's own would be in vain: the Estimator makes another one and initialises it.
+    Loading them into a session of one's own would be in vain: the Estimator makes another one and initializes it.
+    (Its `warm_start_from` would ask the earlier model for the optimizer's variables too.)
     """
-    if network is not None:
-        variables = [v for layer in network.variables.values() for v in layer]
-        tf.compat.v1.train.init_from_checkpoint(
-            backbone.checkpoint_path(model.backbone_directory), {checkpoints.name_of(v): v for v in variables}
-        )
-
-
-def _start_warm(checkpoint: str | None) -> None:
-    """Makes a checkpoint's values the initial ones of all variables it has; a checkpoint in model_dir overrides them.
-
-    (Estimator's `warm_start_from` would ask that checkpoint for the optimizer's variables too.)
-    """
-    if checkpoint:
-        known = {name for name, _ in tf.train.list_variables(checkpoint)}
-        variables = {checkpoints.name_of(v): v for v in tf.compat.v1.global_variables()}
-        variables = {name: v for name, v in variables.items() if name in known}
-        tf.compat.v1.train.init_from_checkpoint(checkpoint, variables)
-
-
-def _trained_in_base(model: Model, network: backbone.Network | None) -> list[tuple[tf.Variable, float]]:
-    """What of the built layers trains, kernels and BatchNorm's betas, with the multiplier of the rate, in order."""
-    multipliers = rules.trained_layers(model.config.fine_tune, model.config.backbone.output)
-    return [(network.variables[layer][0], multiplier) for layer, multiplier in multipliers.items()] if network else []
+    of_base = {checkpoints.name_of(v): v for layer in network.variables.values() for v in layer}
+    if of_base:
+        tf.compat.v1.train.init_from_checkpoint(artifact.checkpoint(model.backbone_directory), of_base)
+    if model.warm_start:
+        known = {name for name, _ in tf.train.list_variables(model.warm_start)}
+        every = {checkpoints.name_of(v): v for v in tf.compat.v1.global_variables()}
+        found = {name: variable for name, variable in every.items() if name in known}
+        tf.compat.v1.train.init_from_checkpoint(model.warm_start, found)
 
 
 def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
-    """What the exported model answers; `transform_features` gives TFMA the label and never an image."""
+    """What the exported model predicts; `transform_features` gives TFMA the label and never an image."""
     errors = features[signatures.ERROR]
     good = tf.equal(errors, "")
     probabilities = tf.where(good[:, None], tf.nn.softmax(logits), 0.0)
     names = tf.constant(model.classes)
     classes = tf.tile(names[None], [tf.shape(logits)[0], 1])
-    answers = {
+    outputs = {
         "probabilities": probabilities,
         "classes": classes,
         "label": tf.where(good, tf.gather(names, tf.argmax(logits, axis=-1)), ""),
@@ -216,8 +203,8 @@ def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor])
     }
     export = tf.estimator.export
     exports = {
-        signatures.EXAMPLES: export.PredictOutput(answers),
+        signatures.EXAMPLES: export.PredictOutput(outputs),
         signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
     }
-    return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=answers, export_outputs=exports)
+    return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=outputs, export_outputs=exports)

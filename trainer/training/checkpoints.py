@@ -11,12 +11,8 @@ import tensorflow as tf
 def read(prefix: str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint whose names `wanted` accepts.
 
-    Args:
-        prefix: path of the checkpoint without `.index`.
-        wanted: tells by name.
-
     Raises:
-        tf.errors.OpError: there is none, or it is damaged.
+        tf.errors.OpError: there is no checkpoint with this prefix, or it is damaged.
     """
     reader = tf.train.load_checkpoint(prefix)
     return {name: tensor(reader, name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
@@ -41,12 +37,7 @@ def step(prefix: str | None) -> int:
 
 
 def write(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a checkpoint that `tf.compat.v1.train.Saver` and `init_from_checkpoint` read.
-
-    Args:
-        prefix: path without `.index`; its directory must exist.
-        arrays: by variable name.
-    """
+    """Writes a checkpoint that `tf.compat.v1.train.Saver` and `init_from_checkpoint` read; its folder must exist."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tensors = [tf.compat.v1.placeholder(value.dtype, value.shape) for value in arrays.values()]
         save = tf.raw_ops.SaveV2(

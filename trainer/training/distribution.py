@@ -1,7 +1,7 @@
-"""Training on several devices, or in the processes of a cluster: what RunConfig is told, and who does what.
+"""Training on several devices, or in the processes of a cluster: the RunConfig, and who does what.
 
 `none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and the
-environment variable TF_CONFIG, as Estimator defines it, tells each which it is: a chief, which also exports the model,
+environment variable TF_CONFIG, as Estimator defines it, says which it is: a chief, which also exports the model,
 workers, parameter servers, and an evaluator.
 """
 
@@ -25,21 +25,18 @@ if TYPE_CHECKING:  # imports all of TFX's components, 16 s
 TASK_FILE = "task.json"
 """In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
 
-TASK_ARGUMENTS = (
+INPUTS = (
     "train_files",
     "eval_files",
     "transform_graph_path",
     "base_model",
-    "model_run_dir",
-    "serving_model_dir",
+    "hyperparameters",
     "train_steps",
     "custom_config",
-    "hyperparameters",
 )
-"""What `run_fn` reads of its FnArgs."""
+"""What `run_fn` reads of its FnArgs, beside where it writes."""
 
 _VARIABLE = "TF_CONFIG"
-_ROLES = ("chief", "worker", "ps", "evaluator")
 _CHECKPOINTS_OF_CLUSTER = 5  # the evaluator is at work on one while the chief writes others
 
 
@@ -57,13 +54,22 @@ def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConf
         "log_step_count_steps": training.eval_every,
     }
     if training.distribution == "parameter_server":
-        _check_cluster()
+        described = _described()
+        cluster, role = described.get("cluster", {}), described.get("task", {}).get("type")
+        if not cluster.get("chief") or not cluster.get("ps") or role not in ("chief", "worker", "ps", "evaluator"):
+            raise InputError(
+                "training.distribution is parameter_server, but the environment variable TF_CONFIG does not describe "
+                "a cluster with a chief and a ps, and this process's task (found "
+                f"{json.dumps(described)}). Set it as docs/fine-tuning.md shows, or set training.distribution to none "
+                "or mirrored."
+            )
         return tf.estimator.RunConfig(
             keep_checkpoint_max=_CHECKPOINTS_OF_CLUSTER, experimental_max_worker_delay_secs=0, **shared
         )
     session, strategy = session_config(), None
     if training.distribution == "mirrored":
-        names = devices()
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        names = [device.name for device in devices]
         strategy = tf.distribute.MirroredStrategy(names)
         session.device_count["CPU"] = sum("CPU" in name for name in names) or 1
         session.allow_soft_placement = True
@@ -71,12 +77,6 @@ def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConf
         return tf.estimator.RunConfig(
             keep_checkpoint_max=1, session_config=session, train_distribute=strategy, **shared
         )
-
-
-def devices() -> list[str]:
-    """What `mirrored` trains on: all GPUs of this machine, or else its logical CPU devices."""
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [device.name for device in found]
 
 
 def session_config() -> tf.compat.v1.ConfigProto:
@@ -90,36 +90,20 @@ def is_in_cluster(config: tf.estimator.RunConfig) -> bool:
     return bool(config.cluster_spec) or config.task_type == "evaluator"
 
 
-def batches_a_step(config: tf.estimator.RunConfig) -> int:
-    """How many batches of this process's input one step of the training takes."""
-    return config.train_distribute.num_replicas_in_sync if config.train_distribute else 1
-
-
 @contextlib.contextmanager
-def told_to_cluster(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
-    """While the chief of a cluster trains, the others find what they need in `TASK_FILE`."""
+def publish_task(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
+    """While the chief of a cluster trains, its other processes find their arguments in `TASK_FILE`."""
     if not (run_config.is_chief and is_in_cluster(run_config)):
         yield
         return
     path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
     tf.io.gfile.makedirs(fn_args.model_run_dir)
-    atomic_io.write_text(path, json.dumps({name: getattr(fn_args, name) for name in TASK_ARGUMENTS}))
+    task = {name: getattr(fn_args, name) for name in (*INPUTS, "model_run_dir", "serving_model_dir")}
+    atomic_io.write_text(path, json.dumps(task))
     try:
         yield
     finally:
         tf.io.gfile.remove(path)
-
-
-def _check_cluster() -> None:
-    """TF_CONFIG must name a chief, a parameter server, and which of them this process is."""
-    described = _described()
-    cluster, role = described.get("cluster", {}), described.get("task", {}).get("type")
-    if not cluster.get("chief") or not cluster.get("ps") or role not in _ROLES:
-        raise InputError(
-            "training.distribution is parameter_server, but the environment variable TF_CONFIG does not describe a "
-            f"cluster with a chief and a ps, and this process's task (found {json.dumps(described)}). Set it as "
-            "docs/fine-tuning.md shows, or set training.distribution to none or mirrored."
-        )
 
 
 @contextlib.contextmanager

@@ -2,31 +2,36 @@
 
 `tf.estimator.train_and_evaluate` calls an Exporter after each evaluation with its metrics; that is the one place where
 metrics, checkpoint and step are known together. (`stop_if_no_decrease_hook` reads event files for them and counts
-steps; `BestExporter` writes a whole SavedModel at each improvement.)
+steps; `BestExporter` writes a SavedModel at each improvement.)
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from core import atomic_io
+from core.artifacts.base import JsonFile
+from core.artifacts.training_summary import Evaluation
 from trainer.network.model import ACCURACY, LOSS, is_exported
 from trainer.training import checkpoints
 
-_FILE = "evaluations.json"
-_BEST = "best.ckpt"
+
+@dataclasses.dataclass(frozen=True)
+class _History:
+    evaluations: list[Evaluation]
+
+
+_FILE = JsonFile("evaluations.json", _History)
 
 
 class Evaluations(tf.estimator.Exporter):
-    """The evaluations of one run, in order, and its best weights.
+    """The evaluations of one run, in order (`history`), and its best weights."""
 
-    Attributes:
-        history: a mapping for each evaluation: `step`, `loss`, `accuracy`.
-    """
+    name = "evaluations"  # required by Exporter
 
     def __init__(self, model_dir: str, patience: int | None, patient_until: int = 0) -> None:
         """Continues what an earlier process left in `model_dir`.
@@ -39,40 +44,49 @@ class Evaluations(tf.estimator.Exporter):
         self._directory = model_dir.rstrip("/")
         self._patience = patience
         self._patient_until = patient_until
-        self.history: list[dict[str, float]] = []
+        self.history: list[Evaluation] = []
         self.reload()
 
     @property
-    def name(self) -> str:
-        """Required by Exporter."""
-        return "evaluations"
-
-    @property
-    def best(self) -> dict[str, float]:
+    def best(self) -> Evaluation:
         """The evaluation with the lowest loss; the earliest of equals."""
-        return min(self.history, key=_loss)
+        return min(self.history, key=lambda evaluation: math.inf if evaluation.loss is None else evaluation.loss)
 
     @property
     def best_checkpoint(self) -> str:
         """Prefix of a checkpoint with the network's weights at that evaluation, without the optimizer's."""
-        return f"{self._directory}/{_BEST}"
+        return f"{self._directory}/best.ckpt"
 
     def covers(self, step: int) -> bool:
         """Whether the network as of `step` has been evaluated."""
-        return bool(self.history) and self.history[-1]["step"] >= step
+        return bool(self.history) and self.history[-1].step >= step
 
     def reload(self) -> None:
         """Reads what another process, a cluster's evaluator, has written since."""
-        if tf.io.gfile.exists(f"{self._directory}/{_FILE}"):
-            with tf.io.gfile.GFile(f"{self._directory}/{_FILE}") as file:
-                self.history = json.load(file)
+        if tf.io.gfile.exists(_FILE.path(self._directory)):
+            self.history = _FILE.read(self._directory).evaluations
 
     def should_stop(self) -> bool:
         """Whether the last `patience` evaluations brought no lower loss."""
         if self._patience is None or not self.history:
             return False
         since = self.history[self.history.index(self.best) + 1 :]
-        return sum(evaluation["step"] > self._patient_until for evaluation in since) >= self._patience
+        return sum(evaluation.step > self._patient_until for evaluation in since) >= self._patience
+
+    def evaluate(
+        self, estimator: tf.estimator.Estimator, evaluation_input: Callable[[], tf.data.Dataset], checkpoint: str
+    ) -> None:
+        """Evaluates the network as the Estimator has it, the weights of which are in `checkpoint`."""
+        self.export(estimator, "", checkpoint, estimator.evaluate(evaluation_input), False)
+
+    def evaluate_if_missed(
+        self, estimator: tf.estimator.Estimator, evaluation_input: Callable[[], tf.data.Dataset]
+    ) -> None:
+        """Makes up for the evaluation of the last checkpoint where a process ended between the two."""
+        checkpoint = estimator.latest_checkpoint()
+        step = checkpoints.step(checkpoint)
+        if step and not self.covers(step):
+            self.evaluate(estimator, evaluation_input, checkpoint)
 
     def export(
         self,
@@ -84,17 +98,13 @@ class Evaluations(tf.estimator.Exporter):
     ) -> None:
         """Called by `train_and_evaluate`; the arguments are Exporter's. What was evaluated before counts once."""
         del estimator, export_path, is_the_final_export
-        step = int(eval_result[tf.compat.v1.GraphKeys.GLOBAL_STEP])
+        step, loss = int(eval_result[tf.compat.v1.GraphKeys.GLOBAL_STEP]), float(eval_result[LOSS])
         if self.covers(step):
             return
-        evaluation = {"step": step, "loss": float(eval_result[LOSS]), "accuracy": float(eval_result[ACCURACY])}
+        evaluation = Evaluation(step, loss if math.isfinite(loss) else None, float(eval_result[ACCURACY]))
         self.history.append(evaluation)
         if self.best is evaluation:
             best = checkpoints.read(checkpoint_path, is_exported)
             best[tf.compat.v1.GraphKeys.GLOBAL_STEP] = np.asarray(step, np.int64)  # what training starts with has none
             checkpoints.write(self.best_checkpoint, best)
-        atomic_io.write_text(f"{self._directory}/{_FILE}", json.dumps(self.history))
-
-
-def _loss(evaluation: dict[str, float]) -> float:
-    return math.inf if math.isnan(evaluation["loss"]) else evaluation["loss"]
+        _FILE.write(self._directory, _History(self.history))

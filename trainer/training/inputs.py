@@ -6,42 +6,20 @@ Either way records are streamed; only the shuffle buffer is held in memory, and 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from core import inception_v3, tfrecords
+from core import tfrecords
+from core.artifacts.features import FEATURES, FEATURES_FILE, FeatureFormat
 from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
 
-FEATURES = "features"
-FORMAT_FILE = "features.json"
-
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_RECORDS = 16384  # more mixes no better, and delays the first batch
 _ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureFormat:
-    """How a features artifact stores an image (`features.json`).
-
-    Attributes:
-        cut: the place of the network the features were taken at: `pooled` or a block.
-        shape: of one image's features.
-        dtype: `float32` or `float16`, little-endian.
-        views: how many variants of its image a record holds instead of the image's own features; 0: none.
-        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
-    """
-
-    cut: str
-    shape: tuple[int, ...]
-    dtype: str
-    views: int = 0
-    columns: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +38,9 @@ class Source:
 
 
 def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
-    """The records under TFX's file patterns, and what they are.
+    """The records under TFX's file patterns, `<artifact>/Split-<name>/*`, and what they are.
 
-    Args:
-        patterns: `<artifact>/Split-<name>/*`, as in `FnArgs.train_files`.
-        transform_directory: what Transform wrote.
-        output: the block whose average is wanted where the records hold those of several.
+    `output` is the block whose average is wanted where the records hold those of several.
 
     Raises:
         ValueError: no file matches, or the records do not hold that block's average.
@@ -73,31 +48,11 @@ def find(patterns: Sequence[str], transform_directory: str, output: str | None =
     files = tfrecords.find(*patterns)
     if not files:
         raise ValueError(f"no file matches {', '.join(patterns)}")
-    description = f"{patterns[0].rsplit('/', 2)[0]}/{FORMAT_FILE}"
+    artifact, split, _ = patterns[0].rsplit("/", 2)
     features = None
-    if tf.io.gfile.exists(description):
-        with tf.io.gfile.GFile(description) as file:
-            found = json.load(file)
-        split = patterns[0].rsplit("/", 2)[1].removeprefix("Split-")
-        features = FeatureFormat(
-            found["cut"],
-            tuple(found["shape"]),
-            found["dtype"],
-            found.get("views", {}).get(split, 0),
-            _columns(found.get("outputs", []), output) if output and found["cut"] == inception_v3.POOLED else None,
-        )
+    if tf.io.gfile.exists(FEATURES_FILE.path(artifact)):
+        features = FEATURES_FILE.read(artifact).format(split.removeprefix("Split-"), output)
     return Source(tuple(files), features, transform_directory)
-
-
-def _columns(outputs: list[str], output: str) -> tuple[int, int] | None:
-    """Where the average of one block lies among those of `outputs`; None if it is the only one."""
-    if len(outputs) < 2:
-        return None
-    if output not in outputs:
-        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
-    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
-    start = sum(widths[name] for name in outputs[: outputs.index(output)])
-    return start, start + widths[output]
 
 
 def training_input(
@@ -107,14 +62,14 @@ def training_input(
     augmentation: AugmentationConfig | None = None,
     first_batch: int = 0,
 ) -> Callable[[], tf.data.Dataset]:
-    """An `input_fn` that shuffles and repeats for ever; the same seed gives the same batches.
+    """An `input_fn` that shuffles and repeats forever; the same seed gives the same batches.
 
     Args:
         source: where the records are.
         batch_size: examples.
-        seed: of what varies; every pass over the records is shuffled by it and the pass's number.
+        seed: every pass over the records is shuffled by it and the pass's number.
         augmentation: how images are varied; features are what they are.
-        first_batch: how many batches to leave out, so that a training that was stopped goes on where it was. At most
+        first_batch: how many batches to leave out, so that a training that was stopped resumes where it was. At most
             one pass is read for that.
 
     Returns:
@@ -190,7 +145,7 @@ def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
     if source.features is not None:
         spec = {preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64)}
         return lambda record: tf.io.parse_single_example(record, spec)[preprocessing.LABEL]
-    transform = preprocessing.load_label_transform(source.transform_directory)
+    transform = preprocessing.load_transform(source.transform_directory, preprocessing.LABEL)
     return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
 
 
@@ -199,13 +154,13 @@ def _batches(
 ) -> tf.data.Dataset:
     """Batches of numbers (int64 [b]) and serialized records to batches of what the network reads.
 
-    A record's number, which counts on from epoch to epoch, and the seed decide on its variant.
+    A record's number, which counts on from epoch to epoch, and the seed determine its variant.
     """
     if source.features is not None:
         decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
     else:
-        image = preprocessing.load_image_transform(source.transform_directory)
-        label = preprocessing.load_label_transform(source.transform_directory)
+        image = preprocessing.load_transform(source.transform_directory, preprocessing.IMAGE)
+        label = preprocessing.load_transform(source.transform_directory, preprocessing.LABEL)
 
         def transform(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             raw = preprocessing.parse_examples(batch)

@@ -1,7 +1,7 @@
-"""Finds a learning rate: trains some steps at rates that rise exponentially, and looks where the loss falls fastest.
+"""Finds a learning rate: trains some steps at rates that rise exponentially, and sees where the loss falls fastest.
 
 After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3. The rate is multiplied by the
-same factor from step to step; too low, nothing is learnt; too high, the loss rises. In between it falls, and the rate
+same factor from step to step; too low, nothing is learned; too high, the loss rises. In between it falls, and the rate
 where it falls fastest is a good one to start with.
 """
 
@@ -31,10 +31,9 @@ _REPORT_EVERY = 10  # steps
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep measured.
+    """What a sweep measured, step by step; it ends early where the training diverged.
 
     Attributes:
-        rates: one a step, rising; ends early where the training diverged.
         losses: of the steps' batches, before the step.
         smoothed: their exponential running mean, free of the bias of its start.
         suggested: the rate at which `smoothed` fell fastest per factor of the rate.
@@ -47,40 +46,31 @@ class Sweep:
 
 
 def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: float, steps: int) -> Sweep:
-    """Trains from the start, with these settings but for the rate; writes nothing.
-
-    Args:
-        settings: of the training.
-        fn_args: as `run_fn` gets them.
-        lowest: the first step's rate.
-        highest: the last step's rate.
-        steps: how many.
+    """Trains from the start, from the `lowest` rate at the first step to the `highest` at the last; writes nothing.
 
     Raises:
         InputError: no rate made the loss fall; or as `run_fn`.
     """
     rate = LearningRateConfig((lowest,), schedule="exponential", decay_rate=highest / lowest, decay_steps=steps - 1)
     training = dataclasses.replace(settings.training, learning_rate=rate, head_steps=0, distribution="none")
-    model, train, _, _ = train_loop.prepare(dataclasses.replace(settings, training=training), fn_args)
+    prepared = train_loop.prepare(dataclasses.replace(settings, training=training), fn_args)
     losses: list[float] = []
     with tf.Graph().as_default():
         tf.compat.v1.set_random_seed(training.seed)
-        iterator = tf.compat.v1.data.make_initializable_iterator(
-            inputs.training_input(train, training.batch_size, training.seed, training.augmentation)()
-        )
-        spec = make_model_fn(model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
+        batches = inputs.training_input(prepared.train, training.batch_size, training.seed, training.augmentation)
+        iterator = tf.compat.v1.data.make_initializable_iterator(batches())
+        spec = make_model_fn(prepared.model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
         with tf.compat.v1.Session(config=session_config()) as session:
             session.run([tf.compat.v1.tables_initializer(), tf.compat.v1.global_variables_initializer()])
             session.run(iterator.initializer)
             while len(losses) < steps:
-                loss = float(session.run([LOSS_TENSOR, spec.train_op])[0])
-                if not math.isfinite(loss) or (
-                    losses and smooth([*losses, loss])[-1] > _DIVERGED * min(smooth(losses))
-                ):
+                losses.append(float(session.run([LOSS_TENSOR, spec.train_op])[0]))
+                smoothed = smooth(losses)
+                if not math.isfinite(losses[-1]) or smoothed[-1] > _DIVERGED * min(smoothed):
+                    losses.pop()
                     break
-                losses.append(loss)
                 if len(losses) % _REPORT_EVERY == 0:
-                    progress.report(len(losses), steps, "steps", f"loss {loss:.3f}")
+                    progress.report(len(losses), steps, "steps", f"loss {losses[-1]:.3f}")
     rates = tuple(lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(len(losses)))
     smoothed = smooth(losses)
     return Sweep(rates, tuple(losses), smoothed, suggest(rates, smoothed))

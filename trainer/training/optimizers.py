@@ -1,4 +1,4 @@
-"""One step of training: one backward pass, and an optimizer for every rate."""
+"""One step of training: the rate of the step, one backward pass, and an optimizer for every multiplier."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from core.settings.training import TrainingConfig
-from trainer.training import schedules
+from core.settings.training import LearningRateConfig, TrainingConfig
 
 
 def step(
@@ -27,7 +26,7 @@ def step(
 
     Args:
         config: optimizer and rate.
-        loss: what is minimised, a scalar.
+        loss: what is minimized, a scalar.
         of_head: the head's variables.
         of_base: the base's that train, each with the multiplier of its rate.
         updates: of BatchNorm's statistics.
@@ -35,7 +34,7 @@ def step(
     """
     counter = tf.compat.v1.train.get_or_create_global_step()
     done = tf.identity(counter)  # read once: while one optimizer still uses the rate, another's end counts the step
-    rate = schedules.learning_rate(config.learning_rate, done, config.steps)
+    rate = learning_rate(config.learning_rate, done, config.steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
     for variable, multiplier in of_base:
@@ -59,3 +58,28 @@ def _optimizer(config: TrainingConfig, rate: tf.Tensor) -> tf.compat.v1.train.Op
     if config.optimizer == "rmsprop":
         return tf.compat.v1.train.RMSPropOptimizer(rate, momentum=config.momentum or 0.0)
     return tf.compat.v1.train.MomentumOptimizer(rate, momentum=0.9 if config.momentum is None else config.momentum)
+
+
+def learning_rate(config: LearningRateConfig, step: tf.Tensor, steps: int) -> tf.Tensor:
+    """The rate after `step` (int64 scalar) of `steps` steps, a float32 scalar.
+
+    `piecewise` has `values[i]` up to and including step `boundaries[i]`.
+    """
+    rate = _scheduled(config, step, steps)
+    if not config.warmup_steps:
+        return rate
+    return rate * tf.minimum(1.0, tf.cast(step + 1, tf.float32) / config.warmup_steps)
+
+
+def _scheduled(config: LearningRateConfig, step: tf.Tensor, steps: int) -> tf.Tensor:
+    first = config.values[0]
+    falling = tf.maximum(step - config.warmup_steps, 0)
+    span = config.decay_steps or max(steps - config.warmup_steps, 1)
+    if config.schedule == "cosine":
+        end = (config.end or 0.0) / first if first else 0.0
+        return tf.compat.v1.train.cosine_decay(first, falling, span, alpha=end)
+    if config.schedule == "exponential":
+        return tf.compat.v1.train.exponential_decay(first, falling, span, config.decay_rate)
+    if not config.boundaries:
+        return tf.constant(first, tf.float32)
+    return tf.compat.v1.train.piecewise_constant(step, list(config.boundaries), list(config.values))

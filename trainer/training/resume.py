@@ -1,4 +1,4 @@
-"""A training that was killed goes on in the next run, though TFX gives every execution an empty folder of its own."""
+"""A training that was killed resumes in the next run, though TFX gives every execution an empty folder of its own."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from core import atomic_io
-from trainer.training import checkpoints, distribution, summary
+from core.artifacts.training_summary import SUMMARY
+from trainer.training import checkpoints, distribution
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.trainer.fn_args_utils import FnArgs
 
-KEY_FILE = "training_key.txt"
+_KEY_FILE = "training_key.txt"
 """In the folder of a training: the hash of all that it follows from."""
 
 _STATE_FILE = "checkpoint"
 """Names the last checkpoint; TensorFlow's."""
 
 
-def go_on(fn_args: FnArgs) -> int:
+def resume(fn_args: FnArgs) -> int:
     """Takes over what a training of the same inputs and settings, which did not end, has left beside `model_run_dir`.
 
     It is copied, not moved: a process that was given up may live on.
@@ -30,41 +31,27 @@ def go_on(fn_args: FnArgs) -> int:
         fn_args: `run_fn`'s.
 
     Returns:
-        The step at which training goes on, 0 if it begins.
+        The step at which training resumes, 0 if it begins.
     """
     own = fn_args.model_run_dir.rstrip("/")
-    if not tf.io.gfile.exists(f"{own}/{KEY_FILE}"):  # of a cluster's processes, the chief comes first
-        key = _key(fn_args)
+    if not tf.io.gfile.exists(f"{own}/{_KEY_FILE}"):  # of a cluster's processes, the chief comes first
+        # TFX names artifacts of other content differently, and `custom_config` has the hash of the code.
+        follows_from = {name: getattr(fn_args, name) for name in distribution.INPUTS}
+        key = hashlib.sha256(json.dumps(follows_from, sort_keys=True).encode()).hexdigest()
         if found := _unfinished(own, key):
             _copy(found, own)
         tf.io.gfile.makedirs(own)
-        atomic_io.write_text(f"{own}/{KEY_FILE}", key)
+        atomic_io.write_text(f"{own}/{_KEY_FILE}", key)
     return checkpoints.step(tf.train.latest_checkpoint(own))
-
-
-def _key(fn_args: FnArgs) -> str:
-    """TFX names artifacts of other content differently, and `custom_config` has the hash of the code."""
-    follows_from = [
-        fn_args.train_files,
-        fn_args.eval_files,
-        fn_args.transform_graph_path,
-        fn_args.base_model,
-        fn_args.hyperparameters,
-        fn_args.train_steps,
-        fn_args.custom_config,
-    ]
-    return hashlib.sha256(json.dumps(follows_from, sort_keys=True).encode()).hexdigest()
 
 
 def _unfinished(own: str, key: str) -> str | None:
     """The folder beside `own` of the training that came furthest."""
     steps = {}
-    for file in tf.io.gfile.glob(f"{own.rpartition('/')[0]}/*/{KEY_FILE}"):
+    for file in tf.io.gfile.glob(f"{own.rpartition('/')[0]}/*/{_KEY_FILE}"):
         folder = file.rpartition("/")[0]
-        with tf.io.gfile.GFile(file) as opened:
-            if opened.read() != key or tf.io.gfile.exists(f"{folder}/{summary.FILE_NAME}"):
-                continue
-        steps[folder] = checkpoints.step(tf.train.latest_checkpoint(folder))
+        if atomic_io.read_text(file) == key and not tf.io.gfile.exists(SUMMARY.path(folder)):
+            steps[folder] = checkpoints.step(tf.train.latest_checkpoint(folder))
     furthest = max(steps, key=lambda folder: steps[folder], default=None)
     return furthest if furthest and steps[furthest] else None
 

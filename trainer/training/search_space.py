@@ -29,11 +29,7 @@ def declare(space: TunerConfig) -> keras_tuner.HyperParameters:
 
 
 def as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was chosen, by path of the setting: `{"head.hidden_units": [512, 128], ...}`.
-
-    Args:
-        values: keras-tuner's values, by the names in `declare`.
-    """
+    """keras-tuner's values, by the names in `declare`, as settings: `{"head.hidden_units": [512, 128], ...}`."""
     return {
         f"{_SECTIONS[name]}.{name}": [int(units) for units in value.split("-") if units]
         if name == "hidden_units"

@@ -41,17 +41,12 @@ def imagenet_file() -> pathlib.Path:
                 "Delete it to have it downloaded again, or set backbone.weights to its path to use it as it is."
             )
         return cached
-    try:
-        with _impatient(URL):
-            from keras.utils import get_file  # TensorFlow takes seconds to import, and only a download needs it
+    missing = "The ImageNet weights of InceptionV3 are not in Keras's cache"
+    with _download(missing, f"Put {FILE_NAME} into {cache_directories()[0]}", probe=URL):
+        from keras.utils import get_file  # TensorFlow takes seconds to import, and only a download needs it
 
-            cache_directories()[0].parent.mkdir(parents=True, exist_ok=True)
-            return pathlib.Path(get_file(FILE_NAME, URL, cache_subdir="models", file_hash=MD5))
-    except Exception as error:  # get_file wraps what urllib says in a bare Exception
-        raise UnreachableError(
-            "The ImageNet weights of InceptionV3 are not in Keras's cache and cannot be downloaded "
-            f"({error}). Put {FILE_NAME} into {cache_directories()[0]}"
-        ) from error
+        cache_directories()[0].parent.mkdir(parents=True, exist_ok=True)
+        return pathlib.Path(get_file(FILE_NAME, URL, cache_subdir="models", file_hash=MD5))
 
 
 def is_handle(weights: str) -> bool:
@@ -60,21 +55,12 @@ def is_handle(weights: str) -> bool:
 
 
 def hub_folder(handle: str) -> pathlib.Path:
-    """The SavedModel that a TF-Hub handle stands for, from TF-Hub's cache (`TFHUB_CACHE_DIR`) or downloaded into it.
-
-    Raises:
-        UnreachableError: it is not in the cache and cannot be downloaded.
-    """
+    """A handle's SavedModel, from TF-Hub's cache (`TFHUB_CACHE_DIR`) or downloaded. Raises UnreachableError."""
     import tensorflow_hub
 
-    try:
-        with _impatient(handle, probe=False):  # the cache is TF-Hub's to look into
-            return pathlib.Path(tensorflow_hub.resolve(handle))
-    except Exception as error:  # whatever urllib, tarfile or TF-Hub raise
-        raise UnreachableError(
-            f"The TF-Hub module {handle} is not in TF-Hub's cache and cannot be downloaded ({error}). Download it "
-            "elsewhere and set backbone.weights to its folder"
-        ) from error
+    missing = f"The TF-Hub module {handle} is not in TF-Hub's cache"
+    with _download(missing, "Download it elsewhere and set backbone.weights to its folder"):
+        return pathlib.Path(tensorflow_hub.resolve(handle))
 
 
 def cache_directories() -> list[pathlib.Path]:
@@ -83,21 +69,24 @@ def cache_directories() -> list[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _impatient(url: str, probe: bool = True) -> Iterator[None]:
-    """Lets a download fail that stalls.
+def _download(missing: str, instead: str, probe: str | None = None) -> Iterator[None]:
+    """Lets a download fail that stalls; at once where the host of `probe`, or its proxy, accepts no TCP connection.
 
-    With `probe`, raises OSError at once where its host, or the proxy in front of it, accepts no TCP connection.
+    Raises:
+        UnreachableError: whatever the block raises; says what is `missing`, and what to do `instead`.
     """
-    if probe:
-        target = urllib.parse.urlsplit(urllib.request.getproxies().get("https") or url)
-        port = target.port or (443 if target.scheme == "https" else 80)
-        try:
-            socket.create_connection((target.hostname or "", port), timeout=_PROBE).close()
-        except OSError as error:
-            raise OSError(f"{urllib.parse.urlsplit(url).hostname} cannot be reached") from error
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_STALLED_AFTER)
     try:
+        if probe:
+            target = urllib.parse.urlsplit(urllib.request.getproxies().get("https") or probe)
+            port = target.port or (443 if target.scheme == "https" else 80)
+            try:
+                socket.create_connection((target.hostname or "", port), timeout=_PROBE).close()
+            except OSError as error:
+                raise OSError(f"{urllib.parse.urlsplit(probe).hostname} cannot be reached") from error
+        socket.setdefaulttimeout(_STALLED_AFTER)
         yield
+    except Exception as error:  # urllib's, tarfile's or TF-Hub's; Keras wraps what urllib says in a bare Exception
+        raise UnreachableError(f"{missing} and cannot be downloaded ({error}). {instead}") from error
     finally:
         socket.setdefaulttimeout(before)

@@ -15,12 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def read_h5(path: pathlib.Path) -> Arrays:
-    """Reads an InceptionV3 without top as Keras writes it, matching layers by their order, as Keras does.
-
-    Weights stored in half precision are widened to float32.
-
-    Args:
-        path: an `.h5` of `model.save_weights` or `model.save` (`include_top=False`).
+    """Reads what `model.save_weights` or `model.save` wrote (`include_top=False`); half precision becomes float32.
 
     Raises:
         InputError: not such a file; or the first tensor that does not fit, by its name and shape.
@@ -38,7 +33,11 @@ def read_h5(path: pathlib.Path) -> Arrays:
                 f"{path} holds no Keras layers (no attribute 'layer_names'). Write it with Keras 2: "
                 "`InceptionV3(include_top=False).save_weights('name.h5')`."
             )
-        stored = [w for layer in _texts(root, "layer_names") for w in _weights_of(root[layer])]
+        stored = [
+            (name, root[layer][name])
+            for layer in _texts(root, "layer_names")
+            for name in _texts(root[layer], "weight_names")
+        ]
         wanted = [(f"{layer.name}/{w}", shape) for layer in inception_v3.layers() for w, shape in layer.weights]
         arrays: Arrays = {}
         for (name, shape), (stored_name, data) in zip(wanted, stored, strict=False):
@@ -65,10 +64,6 @@ def _texts(node: h5py.Group, attribute: str) -> list[str]:
     while f"{attribute}{len(chunks)}" in node.attrs:
         chunks.append(f"{attribute}{len(chunks)}")
     return [t.decode() if isinstance(t, bytes) else str(t) for chunk in chunks for t in node.attrs[chunk]]
-
-
-def _weights_of(layer: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
-    return [(name, layer[name]) for name in _texts(layer, "weight_names")]
 
 
 def _last(name: str) -> str:

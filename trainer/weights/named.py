@@ -7,6 +7,7 @@ epsilon of 0.001, and both scale images to [-1, 1].
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -17,39 +18,13 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from core import inception_v3
 from core.errors import InputError
 from trainer.training import checkpoints
+from trainer.weights.h5 import Arrays
 
 _SCOPE = "InceptionV3"  # slim's, and ours
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
-_5 = (("0a_1x1",), ("0a_1x1", "0b_5x5"), ("0a_1x1", "0b_3x3", "0c_3x3"), ("0b_1x1",))
-_6 = (
-    ("0a_1x1",),
-    ("0a_1x1", "0b_1x7", "0c_7x1"),
-    ("0a_1x1", "0b_7x1", "0c_1x7", "0d_7x1", "0e_1x7"),
-    ("0b_1x1",),
-)
-_BRANCHES = {
-    "Mixed_5b": _5,
-    "Mixed_5c": (_5[0], ("0b_1x1", "Conv_1_0c_5x5"), *_5[2:]),  # named so in slim
-    "Mixed_5d": _5,
-    "Mixed_6a": (("1a_1x1",), ("0a_1x1", "0b_3x3", "1a_1x1")),
-    "Mixed_6b": _6,
-    "Mixed_6c": _6,
-    "Mixed_6d": _6,
-    "Mixed_6e": _6,
-    "Mixed_7a": (("0a_1x1", "1a_3x3"), ("0a_1x1", "0b_1x7", "0c_7x1", "1a_3x3")),
-    "Mixed_7b": (("0a_1x1",), ("0a_1x1", "0b_1x3", "0b_3x1"), ("0a_1x1", "0b_3x3", "0c_1x3", "0d_3x1"), ("0b_1x1",)),
-    "Mixed_7c": (("0a_1x1",), ("0a_1x1", "0b_1x3", "0c_3x1"), ("0a_1x1", "0b_3x3", "0c_1x3", "0d_3x1"), ("0b_1x1",)),
-}
-SLIM_SCOPES = (
-    *_STEM,
-    *(
-        f"{block}/Branch_{branch}/{conv if conv.startswith('Conv') else f'Conv2d_{conv}'}"
-        for block, branches in _BRANCHES.items()
-        for branch, convs in enumerate(branches)
-        for conv in convs
-    ),
-)
+_NORM = ("beta", "moving_mean", "moving_variance")  # the weights of a BatchNorm
+
+SLIM_SCOPES = tuple(pathlib.Path(__file__).with_name("slim_scopes.txt").read_text().split())
 """The scopes of slim's 94 convolutions below `InceptionV3/`, in the order in which they are made.
 
 Source: `tf_slim/nets/inception_v3.py`; `inception_v3_2016_08_28.tar.gz` has the same names.
@@ -59,16 +34,13 @@ Names = Mapping[str, str]
 """Our name of a tensor, `<canonical layer>/<weight>`, to its name in a file."""
 
 
-def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
-    """Reads the network's tensors from a checkpoint, also one inside a SavedModel.
+def read(prefix: str, where: str, output: str) -> Arrays:
+    """Reads the network's tensors from a checkpoint, also one inside a SavedModel, in the network's order.
 
     Args:
         prefix: of the checkpoint; of TensorFlow's first format (one file), its path.
         where: what the user calls it, for messages.
-        output: the last block that must be there; layers beyond it are read where the file has them.
-
-    Returns:
-        float32 arrays by `<canonical layer>/<weight>`, in the network's order.
+        output: the last block that must be present; layers beyond it are read where the file has them.
 
     Raises:
         InputError: not a checkpoint, or of another network; or the first tensor that is missing or does not fit, with
@@ -81,7 +53,7 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{where} is neither a Keras .h5 file nor a TensorFlow checkpoint: {reason}") from error
-    names = _translated(keys, where)
+    names = tensor_names(keys, where)
     scales = (theirs.removesuffix("beta") + "gamma" for name, theirs in names.items() if name.endswith("/beta"))
     gamma = next((scale for scale in scales if scale in keys), None)
     if gamma:
@@ -100,7 +72,7 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
             name = theirs[weight]
             if name not in keys:
                 raise InputError(
-                    f"{where} is not a whole InceptionV3: it has no tensor {name or f'for {layer.name}/{weight}'}, "
+                    f"{where} is not a complete InceptionV3: it has no tensor {name or f'for {layer.name}/{weight}'}, "
                     f"which would have the shape {shape}. backbone.output: {output} needs it."
                 )
             found = tuple(shapes[keys[name]])
@@ -121,7 +93,7 @@ def read(prefix: str, where: str, output: str) -> dict[str, np.ndarray]:
 
 
 def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str, str]:  # type: ignore[name-defined]
-    """A variable's name to its key in the checkpoint; TF2 keys by the path of Python attributes, and tells the name."""
+    """A variable's name to its key in the checkpoint; TF2 keys by the path of Python attributes, and keeps the name."""
     if _OBJECT_GRAPH not in shapes:
         return {name: name for name in shapes}
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
@@ -129,19 +101,25 @@ def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str,
     return {a.full_name or a.checkpoint_key: a.checkpoint_key for a in attributes if a.checkpoint_key in shapes}
 
 
-def _translated(found: Iterable[str], where: str) -> Names:
-    """Recognises whose names they are, and maps ours onto them."""
+def tensor_names(found: Iterable[str], where: str) -> Names:
+    """Recognizes whose names were `found` in a file (slim's first one will do), and maps ours onto them.
+
+    Raises:
+        InputError: the names are of none of the networks known here; says `where`, the file as the user calls it.
+    """
     found = list(found)
     if f"{_SCOPE}/conv2d/kernel" in found:
-        ours = [f"{layer.name}/{weight}" for layer in inception_v3.layers() for weight, _ in layer.weights]
-        return {name: f"{_SCOPE}/{name}" for name in ours}
+        return {
+            f"{layer.name}/{w}": f"{_SCOPE}/{layer.name}/{w}"
+            for layer in inception_v3.layers()
+            for w, _ in layer.weights
+        }
     first = f"{_SCOPE}/{SLIM_SCOPES[0]}/weights"
     for name in found:
         if name == first or name.endswith(f"/{first}"):
             return _slim(name.removesuffix(f"{SLIM_SCOPES[0]}/weights"))
-    kernels = _numbered(found, "conv2d", "kernel")
-    if kernels:
-        return _keras(found)
+    if names := _keras(found):
+        return names
     some = ", ".join(sorted(found)[:3]) or "none"
     raise InputError(
         f"{where} holds no InceptionV3 known here: neither TF-slim's names ({first}), nor Keras's (conv2d/kernel), nor "
@@ -154,23 +132,17 @@ def _slim(scope: str) -> Names:
     for number, slim in enumerate(SLIM_SCOPES):
         suffix = f"_{number}" if number else ""
         names[f"conv2d{suffix}/kernel"] = f"{scope}{slim}/weights"
-        for weight in ("beta", "moving_mean", "moving_variance"):
+        for weight in _NORM:
             names[f"batch_normalization{suffix}/{weight}"] = f"{scope}{slim}/BatchNorm/{weight}"
     return names
 
 
 def _keras(found: Iterable[str]) -> Names:
     """By order: Keras numbers layers on through a process, so a network's first convolution may be `conv2d_94`."""
-    found = list(found)
     names: dict[str, str] = {}
-    for kind, weights in (("conv2d", ("kernel",)), ("batch_normalization", ("beta", "moving_mean", "moving_variance"))):
-        for number, theirs in enumerate(_numbered(found, kind, weights[0])):
+    for kind, weights in (("conv2d", ("kernel",)), ("batch_normalization", _NORM)):
+        matches = [m for m in (re.fullmatch(rf"({kind}(?:_(\d+))?)/{weights[0]}", name) for name in found) if m]
+        for number, match in enumerate(sorted(matches, key=lambda m: int(m[2] or 0))):
             suffix = f"_{number}" if number else ""
-            names |= {f"{kind}{suffix}/{weight}": f"{theirs}/{weight}" for weight in weights}
-    return names
-
-
-def _numbered(found: Iterable[str], kind: str, weight: str) -> list[str]:
-    """The layers `kind`, `kind_1`, … that have the weight, by their number."""
-    matches = [m for m in (re.fullmatch(rf"({kind}(?:_(\d+))?)/{weight}", name) for name in found) if m]
-    return [m[1] for m in sorted(matches, key=lambda m: int(m[2] or 0))]
+            names |= {f"{kind}{suffix}/{weight}": f"{match[1]}/{weight}" for weight in weights}
+    return names if "conv2d/kernel" in names else {}

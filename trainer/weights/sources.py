@@ -32,9 +32,8 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
     """The weights `config` asks for.
 
     Returns:
-        The arrays, float32, by `<canonical layer>/<weight>`, at least up to `config.output`; where they came from
-        (`imagenet`, `random`, a TF-Hub handle, or the name of a file or folder); and a SHA-256, of the file's bytes, of
-        all files of a checkpoint or SavedModel, or, for `random`, of the arrays'.
+        The arrays, at least up to `config.output`; where they came from (`imagenet`, `random`, a TF-Hub handle, or the
+        name of a file or folder); and the SHA-256 of the files, or, for `random`, of the arrays.
 
     Raises:
         InputError: what is named is missing or does not fit, or can be had neither from a cache nor from the network
@@ -44,13 +43,16 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         return _drawn()
     try:
         with _local(config.weights) as path:
-            files = _files(path, config.weights)
-            return _read(path, files, config), _source(config.weights, path), _sha256(files)
+            sha256 = _sha256(_files(path, config.weights))
+            source = f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
+            if config.weights == "imagenet" or download.is_handle(config.weights):
+                source = config.weights
+            return _read(path, config), source, sha256
     except download.UnreachableError as error:
         if config.if_unreachable == "error":
             raise InputError(
                 f"{error}, or set backbone.weights to the path of a Keras .h5 file, a checkpoint or a SavedModel, or, "
-                "to go on with an untrained network, set backbone.if_unreachable to random."
+                "to continue with an untrained network, set backbone.if_unreachable to random."
             ) from error
         logging.getLogger(__name__).warning("THE BASE NETWORK IS RANDOM, as if_unreachable allows it: %s.", error)
         return _drawn()
@@ -59,15 +61,8 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
 def fingerprint(weights: str) -> str:
     """A text that changes when the same setting would give other weights; for cache keys.
 
-    Needs no TensorFlow but to download.
-
-    Args:
-        weights: as in `BackboneConfig.weights`.
-
-    Returns:
-        The SHA-256 of what would be read. For ImageNet's, which is downloaded if it is not there yet, the hash it is
-        checked against. `unreachable` where a download fails: so a run that fell back to a random network is not
-        served again from a cache once the weights can be had.
+    Needs no TensorFlow but to download. `unreachable` where a download fails: so a run that fell back to a random
+    network is not served again from a cache once the weights can be had.
 
     Raises:
         InputError: `weights` is a path where there is nothing that could be read.
@@ -81,8 +76,8 @@ def fingerprint(weights: str) -> str:
         return "unreachable"
 
 
-def _read(path: pathlib.Path, files: list[pathlib.Path], config: BackboneConfig) -> Arrays:
-    if len(files) == 1:
+def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:
+    if path.is_file():
         with path.open("rb") as file:
             is_hdf5 = file.read(len(_HDF5)) == _HDF5
         if is_hdf5 or path.suffix in (".h5", ".hdf5", ".keras"):
@@ -91,13 +86,6 @@ def _read(path: pathlib.Path, files: list[pathlib.Path], config: BackboneConfig)
 
     prefix = path / "variables" / "variables" if path.is_dir() else path
     return named.read(str(prefix), config.weights, config.output)
-
-
-def _source(weights: str, path: pathlib.Path) -> str:
-    """A short name for people."""
-    if weights == "imagenet" or download.is_handle(weights):
-        return weights
-    return f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
 
 
 def _drawn() -> tuple[Arrays, str, str]:
@@ -121,10 +109,7 @@ def _drawn() -> tuple[Arrays, str, str]:
 
 @contextlib.contextmanager
 def _local(weights: str) -> Iterator[pathlib.Path]:
-    """The local file, SavedModel folder or checkpoint prefix; what is on a remote file system is copied for the while.
-
-    Raises UnreachableError for ImageNet's weights and TF-Hub handles.
-    """
+    """The local file, SavedModel folder or checkpoint prefix, or a temporary copy. Raises UnreachableError."""
     if weights == "imagenet":
         yield download.imagenet_file()
     elif download.is_handle(weights):
@@ -140,15 +125,14 @@ def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
     """Copies a file, a SavedModel or a checkpoint's parts; nothing where there is none."""
     from tensorflow.io import gfile  # knows gs:// and the like; slow to import
 
-    target = directory / pathlib.PurePosixPath(remote).name
     found = [remote] if gfile.exists(remote) else gfile.glob([f"{remote}.index", f"{remote}.data-*"])
+    parent, _, name = remote.rpartition("/")
     if gfile.isdir(remote):
-        found = [name for name in (f"{remote}/{_SAVED_MODEL}",) if gfile.exists(name)]
-        found += gfile.glob(f"{remote}/variables/*")
-        (target / "variables").mkdir(parents=True)
-    for name in found:
-        gfile.copy(name, str(directory / pathlib.PurePosixPath(name).relative_to(pathlib.PurePosixPath(remote).parent)))
-    return target
+        found = gfile.glob([f"{remote}/{_SAVED_MODEL}", f"{remote}/variables/*"])
+        (directory / name / "variables").mkdir(parents=True)
+    for file in found:
+        gfile.copy(file, str(directory / file.removeprefix(f"{parent}/")))
+    return directory / name
 
 
 def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:

@@ -129,7 +129,7 @@ def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) ->
         past = generator.random(counts.sum()) < before
         slices = [result(f"part={n}", part) for n, part in enumerate(np.split(right, ends))]
         overall = result(OVERALL, right, past)
-        judged = judge_bounds(overall, slices, *read_bounds(bounds, overall), 1 - RISK)
+        judged = judge_bounds(overall, slices, read_bounds(bounds, overall), 1 - RISK)
         found.append({j.result.slice for j in judged if j.state == "broken"})
     return found
 

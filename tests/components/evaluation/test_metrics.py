@@ -8,7 +8,7 @@ from tests.components.evaluation.models import Model, predict
 
 
 def test_what_settings_may_bound_is_what_is_implemented() -> None:
-    assert sorted(name for kind in KINDS for name in kind.names) == sorted(METRICS)
+    assert sorted(name for names in KINDS for name in names) == sorted(METRICS)
 
 
 def test_every_metric_has_an_interval_and_a_change() -> None:

@@ -15,6 +15,7 @@ from tfx.types.standard_artifacts import Examples, Model
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
 from core import signatures
+from core.settings.serving import ServerLimits
 from tests.model_factory import example, image_bytes, save_model, write_examples
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ def test_it_finds_the_model_ready_and_its_requests_answered(
     assert sorted(type(request).__name__ for request in requests) == (
         ["ClassificationRequest"] * 3 + ["PredictRequest"] * 3
     )
-    server = ModelServer("colours", versions)
+    server = ModelServer("colours", versions, ServerLimits())
     client = TensorFlowServingClient(server.address, "colours")
     assert client._GetServingStatus() == ModelServingStatus.NOT_READY
 
@@ -75,7 +76,7 @@ def test_it_finds_a_damaged_model_unavailable(artifacts: tuple[Model, Examples],
     data.write_bytes(data.read_bytes()[:-4])
     versions = ModelVersions(lambda: {1: str(damaged)})
     versions.poll()
-    server = ModelServer("colours", versions)
+    server = ModelServer("colours", versions, ServerLimits())
 
     assert TensorFlowServingClient(server.address, "colours")._GetServingStatus() == ModelServingStatus.UNAVAILABLE
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
-from core.settings.server import ServerLimits
+from core.settings.serving import ServerLimits
 from tests.model_factory import COLOURS, example, image_bytes, save_model
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
@@ -64,7 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     model = save_model(tmp_path_factory.mktemp("served") / "7")
     versions = ModelVersions(lambda: {7: str(model)})
     versions.poll()
-    server = ModelServer("colours", versions, limits=ServerLimits(max_message_mb=2, max_batch=8))
+    server = ModelServer("colours", versions, ServerLimits(max_message_mb=2, max_batch=8))
     yield server
     server.stop()
     versions.close()
@@ -98,7 +98,7 @@ def test_the_default_signature_takes_examples_and_the_filter_chooses_outputs(stu
     assert response.model_spec.signature_name == signatures.EXAMPLES
 
 
-def test_a_bad_picture_costs_the_others_nothing(stubs: Stubs) -> None:
+def test_a_bad_image_costs_the_others_nothing(stubs: Stubs) -> None:
     response = stubs.predict({"images": [IMAGES[0], b"\xff\xfe no image", IMAGES[2]]}, signature=signatures.IMAGES)
 
     assert tf.make_ndarray(response.outputs["label"]).tolist() == [b"red", b"", b"blue"]
@@ -178,7 +178,7 @@ def tensor(shape: list[int], *values: bytes) -> tensor_pb2.TensorProto:
         ({"examples": [b"\xff\xff"]}, (), {}, "INVALID_ARGUMENT", ""),
         ({"examples": b""}, (), {}, "INVALID_ARGUMENT", "Cannot feed value of shape ()"),
         ({"examples": [[b""]]}, (), {}, "INVALID_ARGUMENT", "Cannot feed value of shape (1, 1)"),
-        ({"examples": [b""] * 9}, (), {}, "INVALID_ARGUMENT", "the request has 9 images; 8 at most are answered"),
+        ({"examples": [b""] * 9}, (), {}, "INVALID_ARGUMENT", "the request has 9 images; it may have at most 8"),
         ({"examples": tensor([2**40], b"x")}, (), {}, "INVALID_ARGUMENT", "the request has 1099511627776 images"),
         ({"examples": tensor([-1], b"x")}, (), {}, "INVALID_ARGUMENT", "tensor parsing error: examples"),
         ({"examples": tensor([1], b"x", b"y")}, (), {}, "INVALID_ARGUMENT", "tensor parsing error: examples"),
@@ -247,7 +247,7 @@ def test_many_clients_at_once_get_their_own_answers(served: ModelServer) -> None
         assert list(labels) == [COLOURS[i] for i in asked]
 
 
-def test_a_picture_of_just_the_size_of_a_request_fits_in_one(served: ModelServer) -> None:
+def test_an_image_of_just_the_size_of_a_request_fits_in_one(served: ModelServer) -> None:
     with RemoteModel(served.address, "colours") as model:
         (error,) = model.request(signatures.IMAGES, [bytes(2 * 2**20)])["error"]
     assert error.startswith(b"not an image")
@@ -256,7 +256,7 @@ def test_a_picture_of_just_the_size_of_a_request_fits_in_one(served: ModelServer
 def test_a_client_raises_tensorflows_errors(served: ModelServer) -> None:
     with RemoteModel(served.address, "colours") as model:
         assert model.states() == {7: "AVAILABLE"}
-        with pytest.raises(tf.errors.InvalidArgumentError, match="9 images; 8 at most"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="9 images; it may have at most 8"):
             model.request(signatures.IMAGES, IMAGES * 3)
     with pytest.raises(tf.errors.NotFoundError):
         RemoteModel(served.address, "other")
@@ -264,47 +264,43 @@ def test_a_client_raises_tensorflows_errors(served: ModelServer) -> None:
 
 def test_a_taken_port_is_said_in_words(served: ModelServer) -> None:
     with pytest.raises(InputError, match=f"port {served.port} of 127.0.0.1 cannot be used"):
-        ModelServer("colours", ModelVersions(dict), served.port)
+        ModelServer("colours", ModelVersions(dict), ServerLimits(), served.port)
 
 
 class Slow:
-    """A version whose model takes its time."""
+    """A model's `run`, which takes its time."""
 
-    def __init__(self, model: Any, seconds: float) -> None:
-        self._model, self._seconds = model, seconds
-        self.signatures = model.signatures
+    def __init__(self, run: Callable[..., Any], seconds: float) -> None:
+        self._run, self._seconds = run, seconds
         self.begun = threading.Event()
 
-    def run(self, *arguments: Any, timeout_seconds: float | None = None) -> Any:
+    def __call__(self, *arguments: Any, timeout_seconds: float | None = None) -> Any:
         self.begun.set()
         if timeout_seconds is not None and timeout_seconds < self._seconds:
             time.sleep(timeout_seconds)
             raise tf.errors.DeadlineExceededError(None, None, "too slow")
         time.sleep(self._seconds)
-        return self._model.run(*arguments)
-
-    def close(self) -> None:
-        self._model.close()
+        return self._run(*arguments)
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[tuple[ModelServer, Slow, Stubs]]:
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModelServer, Slow, Stubs]]:
     versions = ModelVersions(lambda: {1: str(save_model(tmp_path / "1"))})
     versions.poll()
-    version = versions._versions[1]
-    version.model = model = Slow(version.model, 1.0)
-    limits = ServerLimits(concurrent=1, waiting=1, request_seconds=20)
-    server = ModelServer("colours", versions, limits=limits)
-    yield server, model, Stubs(server.address)
+    with versions.use() as (_, model):
+        run = Slow(model.run, 1.0)
+        monkeypatch.setattr(model, "run", run)
+    server = ModelServer("colours", versions, ServerLimits(concurrent=1, waiting=1, request_seconds=20))
+    yield server, run, Stubs(server.address)
     server.stop()
     versions.close()
 
 
 def test_a_stop_lets_what_was_begun_end_and_takes_nothing_new(slow: tuple[ModelServer, Slow, Stubs]) -> None:
-    server, model, stubs = slow
+    server, run, stubs = slow
     with futures.ThreadPoolExecutor(1) as pool:
         begun = pool.submit(stubs.predict, {"images": IMAGES}, signature=signatures.IMAGES)
-        assert model.begun.wait(10)
+        assert run.begun.wait(10)
         server.stop()
         assert begun.result(timeout=10).outputs["label"].string_val[0] == b"red"
     with pytest.raises(grpc.RpcError) as refused:

@@ -50,7 +50,7 @@ def test_settings_survive_the_way_through_plain_values():
     loaded = load(DIGITS, ["fine_tune.from=mixed9"])
     text = json.dumps(to_dict(loaded))
     assert '"from": "mixed9"' in text
-    assert from_dict(json.loads(text)) == loaded
+    assert from_dict(json.loads(text), Settings) == loaded
 
 
 def test_a_search_can_be_asked_for():
@@ -60,7 +60,7 @@ def test_a_search_can_be_asked_for():
 def test_the_limits_of_images_reach_the_exported_model():
     loaded = load(DIGITS, ["data.max_megapixels=20", "data.max_file_mb=1.5"])
     assert loaded.trainer.limits == ImageLimits(1.5, 20)
-    assert converter.from_dict(converter.to_dict(loaded.trainer)) == loaded.trainer
+    assert converter.from_json(converter.to_json(loaded.trainer), type(loaded.trainer)) == loaded.trainer
     assert load(DIGITS).trainer.limits == ImageLimits(64, 64)
 
 
@@ -169,6 +169,7 @@ def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_fact
         (("a={x: [1, 2], y: 3} b=4",), ["a={x: [1, 2], y: 3}", "b=4"]),
         (("data.images=my photos name=birds",), ["data.images=my photos", "name=birds"]),
         ((), []),
+        (('"a=1 b=2',), ['"a=1', "b=2"]),
         (('card.owner="A = B" training.steps=3',), ['card.owner="A = B"', "training.steps=3"]),
         (("card.owner='a b=c' training.steps=3",), ["card.owner='a b=c'", "training.steps=3"]),
         (('"card.owner=A b=c" training.steps=3',), ["card.owner=A b=c", "training.steps=3"]),
@@ -183,6 +184,14 @@ def test_whatever_text_settings_are_it_is_read_or_refused_in_words(tmp_path_fact
 )
 def test_overrides_are_split_at_blanks_but_not_in_brackets_or_quotes(given, split):
     assert split_overrides(given) == split
+
+
+@given(st.text(alphabet="ab=. \"'[]{}\\\\\n", max_size=40))
+def test_whatever_overrides_are_they_are_split_and_nothing_is_lost(text):
+    parts = split_overrides([text])
+    assert all(part == part.strip() for part in parts if not part.startswith(("'", '"')))
+    bare = re.sub(r"[\s\"'\\\\]", "", text)
+    assert re.sub(r"[\s\"'\\\\]", "", "".join(parts)) == bare
 
 
 def test_a_value_in_quotes_may_hold_what_looks_like_an_override():

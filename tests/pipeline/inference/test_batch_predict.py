@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from components.serving.served_model import ServedModel
 from core.errors import InputError
 from pipeline.cli.main import main
-from pipeline.inference.batch_predict import ClassifyFolder, Place, batch_predict
+from pipeline.inference.batch_predict import ClassifyFolder, batch_predict
 from pipeline.inference.predict import predict
 from tests.model_factory import image_bytes, save_model
 
@@ -82,8 +82,7 @@ def test_one_process_loads_the_model_once(model: str, photos: Path, monkeypatch:
     monkeypatch.setattr(ServedModel, "__init__", lambda self, folder: (loaded.append(folder), load(self, folder))[1])
 
     with beam.Pipeline() as pipeline:
-        places = [(os.fsencode(photos / name), os.fsencode(photos / name)) for name in "abc"]
-        _ = pipeline | beam.Create(places) | beam.Map(lambda p: Place(*p)) | ClassifyFolder(model, 1)
+        _ = pipeline | ClassifyFolder(str(photos), model, 1)
 
     assert loaded == [model]
 
@@ -164,7 +163,7 @@ def test_what_cannot_work_is_said_before_a_job_starts(model: str, tmp_path: Path
 
 
 def test_the_command_says_what_could_not_be_classified(model: str, photos: Path, tmp_path: Path) -> None:
-    output = tmp_path / "answers.csv"
+    output = tmp_path / "predictions.csv"
     options = ["--model", model, "--format", "csv", "--top", "1", "--output", str(output)]
 
     done = CliRunner().invoke(main, ["batch-predict", *options, str(photos)])

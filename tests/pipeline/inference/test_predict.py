@@ -88,11 +88,11 @@ def test_a_batch_of_nothing_but_broken_files(model: Path, tmp_path: Path) -> Non
     assert "empty" in record["error"]
 
 
-def test_a_picture_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> None:
-    picture = Image.new("RGB", (40, 20), (250, 10, 10))
+def test_an_image_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), (250, 10, 10))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
 
     (record,) = predict(model, [tmp_path / "turned.jpg"])
 
@@ -159,10 +159,10 @@ def test_an_image_only_the_model_refuses_stops_no_other(tmp_path: Path) -> None:
     wide, narrow = tmp_path / "wide.png", save(tmp_path / "narrow.jpg", 2)
     Image.new("RGB", (64, 8)).save(wide)
 
-    refused, answered = predict(picky, [wide, narrow])
+    refused, predicted = predict(picky, [wide, narrow])
 
     assert refused["error"] == "the model refuses it: the image is truncated or damaged"
-    assert answered["class"] == "blue"
+    assert predicted["class"] == "blue"
 
 
 def test_no_model_is_said_in_words(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_counts_must_be_positive(argument: str, model: Path) -> None:
 
 
 def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "_BATCH_BYTES", 10)
+    monkeypatch.setattr(classifier, "BATCH_BYTES", 10)
     files = [classifier.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
 
     assert [[f.path for f in batch] for batch in classifier.batches(files, 2)] == [

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from components.serving import model_client
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
-from core.settings.server import ServerLimits
+from core.settings.serving import ServerLimits
+from pipeline.inference import client
 from pipeline.inference.serve import serve
 from pipeline.runs import push_directory
 from tests.conftest import ROOT
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def exit_code(process: subprocess.Popen) -> int:
-    """Of a server that was told to stop; where it does not, its threads' stacks go to its errors."""
+    """Of a server that got a signal; where it does not, its threads' stacks go to its errors."""
     try:
         return process.wait(60)
     except subprocess.TimeoutExpired:
@@ -43,7 +43,7 @@ def exit_code(process: subprocess.Popen) -> int:
 
 
 @pytest.mark.slow
-def test_serve_answers_follows_the_push_directory_and_ends_when_told(
+def test_serve_follows_the_push_directory_and_stops_at_a_signal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushed, photo = tmp_path / "serving", tmp_path / "photo.jpg"
@@ -60,10 +60,10 @@ def test_serve_answers_follows_the_push_directory_and_ends_when_told(
         wait_for(lambda: "try it:" in said() or process.poll() is not None)
         assert process.poll() is None, said()
         (command,) = (
-            line.split("-m components.serving.model_client ")[1] for line in said().splitlines() if "try it" in line
+            line.split("-m pipeline.inference.client ")[1] for line in said().splitlines() if "try it" in line
         )
         address, name, *_ = command.split()
-        model_client.main([address, name, str(photo)])
+        client.main([address, name, str(photo)])
         assert json.loads(capsys.readouterr().out) | {"probability": 1} == {
             "path": str(photo), "class": "old", "probability": 1,
         }  # fmt: skip
@@ -92,7 +92,7 @@ def test_serve_answers_follows_the_push_directory_and_ends_when_told(
         "version 100 is unloaded",
         "version 100 is serving",
         "version 101 is unloaded",
-        "stopping: what was begun is finished",
+        "stopping when running requests have finished",
         "version 100 is unloaded",
     ]
 
@@ -114,7 +114,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     model = save_model(tmp_path / "1")
     versions = ModelVersions(lambda: {1: str(model)})
     versions.poll()
-    server = ModelServer("digits", versions)
+    server = ModelServer("digits", versions, ServerLimits())
     yield server.address
     server.stop()
     versions.close()
@@ -129,11 +129,11 @@ def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
     (tmp_path / "notes.txt").write_text("no image")
     paths = [str(tmp_path / name) for name in ("notes.txt", *kinds, "absent.png")]
 
-    model_client.main([address, "digits", *paths])
+    client.main([address, "digits", *paths])
 
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [answer["path"] for answer in found] == paths
-    assert [answer.get("class") for answer in found] == [None, "red", "green", "blue", "red", None]
+    assert [record["path"] for record in found] == paths
+    assert [record.get("class") for record in found] == [None, "red", "green", "blue", "red", None]
     assert found[0]["error"].startswith("not an image, damaged in its header, or none of JPEG, PNG, GIF, BMP, WEBP")
     assert found[-1]["error"] == "it cannot be opened: No such file or directory"
 

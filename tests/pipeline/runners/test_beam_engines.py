@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import (
 )
 from tfx.utils.dependency_utils import make_beam_dependency_flags
 
-from core.settings import from_dict, load, to_dict
+from core.settings import Settings, from_dict, load, to_dict
 from core.settings.beam import BeamEngine
 from pipeline.runners.beam_engines import options_for
 from tests.conftest import ROOT
@@ -128,4 +128,4 @@ def test_the_settings_that_the_page_shows_are_settings(block: str, tmp_path: Pat
 def test_an_engine_survives_the_way_through_plain_values(text: str) -> None:
     loaded = load(ROOT / "configs" / "digits.yaml", [f"runtime.beam={text}"])
     plain = json.loads(json.dumps(to_dict(loaded)))
-    assert from_dict(plain) == loaded
+    assert from_dict(plain, Settings) == loaded

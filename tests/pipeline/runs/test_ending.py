@@ -1,7 +1,9 @@
 """The end of a run: on every orchestrator the same, and never worse than what came before it."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from core import settings
@@ -55,6 +57,7 @@ def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
     assert (outcome.status, outcome.exit_code) == ("pushed", 0)
     assert outcome.pushed_model == str(home / "serving" / "17")
     assert [v.name for v in push_directory.versions(home / "serving")] == ["17"]
+    jsonschema.validate(json.loads((home / "last_run.json").read_text()), LAST_RUN.schema())
     assert LAST_RUN.read(home) == outcome and SETTINGS.read(home).settings["push"]["keep"] == 1
     assert (outcome.seconds, outcome.peak_rss_mb, outcome.log) == (83.0, 1234, "run.log")
     assert outcome.notes[0] == "a note" and outcome.report == str(home / "reports" / "page.html")

@@ -46,9 +46,9 @@ def newest_python() -> str:
 
 
 def photos() -> list[bytes]:
-    """Photos if there are any, else pictures of noise; of all formats, and bad ones among them."""
+    """Photos if there are any, else images of noise; of all formats, and bad ones among them."""
     found = sorted((ROOT.parent / "shared" / "data" / "flowers_500").rglob("*.jpg"))[:12]
-    files = [path.read_bytes() for path in found] or [training_data.picture("red", seed) for seed in range(12)]
+    files = [path.read_bytes() for path in found] or [training_data.image("red", seed) for seed in range(12)]
     others = [bad_images.encoded(kind, seed=1) for kind in ("PNG", "GIF", "BMP")]
     progressive = bad_images.encoded("JPEG", seed=2, progressive=True)
     return [*files, *others, progressive, files[0][:-2000], b"", b"text", bad_images.encoded("WEBP", seed=3)]
@@ -80,5 +80,5 @@ def test_probabilities_and_errors_are_those_of_the_tensorflow_it_was_trained_wit
         np.testing.assert_allclose(newest[loader]["probabilities"], ours["1"]["probabilities"], atol=1e-5)
     logits = np.array(ours["1"]["logits"])
     np.testing.assert_allclose(newest["1"]["logits"], logits, rtol=1e-4, atol=1e-4)
-    assert np.ptp(logits[:12, 0]) > 1  # the pictures are told apart, where probabilities may all be 0 or 1
+    assert np.ptp(logits[:12, 0]) > 1  # the images are told apart, where probabilities may all be 0 or 1
     assert [bool(error) for error in ours["1"]["error"]] == [False] * 16 + [True] * 4

@@ -17,8 +17,8 @@ from trainer import preprocessing
 from trainer.network import backbone, head
 from trainer.training import checkpoints
 
-PICTURES = [training_data.picture(name, 1000 + i) for i, name in enumerate(("red", "green", "blue", "red"))]
-EXAMPLES = [training_data.raw_example(picture) for picture in PICTURES]
+IMAGES = [training_data.image(name, 1000 + i) for i, name in enumerate(("red", "green", "blue", "red"))]
+EXAMPLES = [training_data.raw_example(image) for image in IMAGES]
 
 
 class Served:
@@ -81,7 +81,7 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
 
 
 def test_examples_and_images_get_the_same_answer(served: Served) -> None:
-    by_example, by_image = served.ask("serving_default", EXAMPLES), served.ask("serving_images", PICTURES)
+    by_example, by_image = served.ask("serving_default", EXAMPLES), served.ask("serving_images", IMAGES)
     for name in ("probabilities", "classes", "label", "probability"):
         np.testing.assert_array_equal(by_example[name], by_image[name])
     best = by_image["probabilities"].argmax(-1)
@@ -92,8 +92,8 @@ def test_examples_and_images_get_the_same_answer(served: Served) -> None:
 
 
 def test_answer_does_not_depend_on_the_batch(served: Served) -> None:
-    together = served.ask("serving_images", PICTURES)["probabilities"]
-    alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in PICTURES])
+    together = served.ask("serving_images", IMAGES)["probabilities"]
+    alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in IMAGES])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -103,11 +103,11 @@ def test_labels_are_transformed_without_their_images(served: Served) -> None:
 
 
 @pytest.mark.parametrize("signature", ["serving_images", "serving_default"])
-def test_bad_pictures_get_their_reason_and_the_others_their_answers(served: Served, signature: str) -> None:
-    bad = {1: b"", 3: b"no image", 4: PICTURES[0][:-200], 6: bad_images.png(60_000, 60_000, b"")}
-    good = dict(zip((0, 2, 5, 7), PICTURES, strict=True))
+def test_bad_images_get_their_reason_and_the_others_their_answers(served: Served, signature: str) -> None:
+    bad = {1: b"", 3: b"no image", 4: IMAGES[0][:-200], 6: bad_images.png(60_000, 60_000, b"")}
+    good = dict(zip((0, 2, 5, 7), IMAGES, strict=True))
     batch = [(good | bad)[i] for i in range(8)]
-    requests = batch if signature == "serving_images" else [training_data.raw_example(picture) for picture in batch]
+    requests = batch if signature == "serving_images" else [training_data.raw_example(image) for image in batch]
 
     answer = served.ask(signature, requests)
 
@@ -115,7 +115,7 @@ def test_bad_pictures_get_their_reason_and_the_others_their_answers(served: Serv
     assert b"truncated" in answer["error"][4]
     assert answer["label"][list(bad)].tolist() == [b""] * 4
     assert not answer["probability"][list(bad)].any() and not answer["probabilities"][list(bad)].any()
-    all_good = served.ask("serving_images", [good.get(i, PICTURES[0]) for i in range(8)])
+    all_good = served.ask("serving_images", [good.get(i, IMAGES[0]) for i in range(8)])
     for name in ("probabilities", "classes", "label", "probability", "error"):
         np.testing.assert_array_equal(answer[name][list(good)], all_good[name][list(good)])
     alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in good.values()])
@@ -143,7 +143,7 @@ def test_served_network_is_the_trained_one_bit_for_bit(
 ) -> None:
     """No skew: Transform's graph, the frozen prefix and the head as trained give exactly what is served."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        images = preprocessing.load_image_transform(str(transform_directory))(tf.constant(PICTURES))
+        images = preprocessing.load_transform(str(transform_directory), preprocessing.IMAGE)(tf.constant(IMAGES))
         features = backbone.frozen_prefix(images, "pooled", "mixed10")
         logits, _ = head.build(features, HeadConfig(hidden_units=(16,)), 3, None, None)
         session.run(tf.compat.v1.tables_initializer())
@@ -153,17 +153,17 @@ def test_served_network_is_the_trained_one_bit_for_bit(
             if variable.op.name in trained:
                 variable.load(trained[variable.op.name], session)
         wanted, pixels = session.run([tf.nn.softmax(logits), images])
-    np.testing.assert_array_equal(served.ask("serving_images", PICTURES)["probabilities"], wanted)
-    np.testing.assert_array_equal(served.session.run("pixels:0", {"images:0": PICTURES}), pixels)
+    np.testing.assert_array_equal(served.ask("serving_images", IMAGES)["probabilities"], wanted)
+    np.testing.assert_array_equal(served.session.run("pixels:0", {"images:0": IMAGES}), pixels)
 
 
 def test_loads_in_tensorflow_2(frozen_run: Path, served: Served) -> None:
     if not tf.executing_eagerly():
         pytest.skip("eager execution is off in this process")
     loaded = tf.saved_model.load(str(frozen_run / "Format-Serving"))
-    answer = loaded.signatures["serving_images"](images=tf.constant(PICTURES))
+    answer = loaded.signatures["serving_images"](images=tf.constant(IMAGES))
     np.testing.assert_allclose(
-        answer["probabilities"].numpy(), served.ask("serving_images", PICTURES)["probabilities"], atol=1e-6
+        answer["probabilities"].numpy(), served.ask("serving_images", IMAGES)["probabilities"], atol=1e-6
     )
 
 
@@ -174,9 +174,9 @@ def test_tfma_evaluates_it_on_raw_examples_and_a_bad_one_ends_no_run(
     import tensorflow_model_analysis as tfma  # 10 s
 
     names = training_data.CLASSES * 4
-    pictures = [training_data.picture(name, 5000 + i) for i, name in enumerate(names)]
-    names, pictures = [*names, "red"], [*pictures, pictures[0][:-200]]
-    records = [training_data.raw_example(p, n) for p, n in zip(pictures, names, strict=True)]
+    images = [training_data.image(name, 5000 + i) for i, name in enumerate(names)]
+    names, images = [*names, "red"], [*images, images[0][:-200]]
+    records = [training_data.raw_example(p, n) for p, n in zip(images, names, strict=True)]
     training_data.write_split(tmp_path, "test", records)
     config = tfma.EvalConfig(
         model_specs=[
@@ -205,7 +205,7 @@ def test_tfma_evaluates_it_on_raw_examples_and_a_bad_one_ends_no_run(
         data_location=f"{tmp_path}/Split-test/*",
         output_path=str(tmp_path / "evaluation"),
     )
-    right = served.ask("serving_images", pictures)["label"] == [n.encode() for n in names]
+    right = served.ask("serving_images", images)["label"] == [n.encode() for n in names]
     found = {
         slice_key: {name: value["doubleValue"] for name, value in metrics[""][""].items()}
         for slice_key, metrics in result.slicing_metrics

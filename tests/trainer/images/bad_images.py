@@ -1,4 +1,4 @@
-"""Pictures no good client sends: broken ones, and ones that ask for more memory or time than they look."""
+"""Images no good client sends: broken ones, and ones that ask for more memory or time than they look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def encoded(kind: str, *, side: int = 40, seed: int = 0, mode: str = "RGB", **options: object) -> bytes:
-    """A noisy picture in a file of that format."""
+    """A noisy image in a file of that format."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
@@ -30,7 +30,7 @@ def png(width: int, height: int, rows: bytes, *, before: bytes = b"") -> bytes:
 
 
 def png_of_texts(texts: int, size: int) -> bytes:
-    """A picture of 8 x 8 pixels whose text chunks decompress to `texts` times `size` bytes."""
+    """A image of 8 x 8 pixels whose text chunks decompress to `texts` times `size` bytes."""
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * size, 9))
     return png(8, 8, b"\0\0" * 8, before=text * texts)
 

@@ -1,4 +1,4 @@
-"""The served decoder meets damaged pictures by the thousand: no crash, no hang, no gigabytes."""
+"""The served decoder meets damaged images by the thousand: no crash, no hang, no gigabytes."""
 
 import json
 import os
@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from core.image_limits import DEFAULT_LIMITS
 from tests.conftest import ROOT
+from trainer.images import tolerant_decoding as decoding
 
 INPUTS = 1_500
 
+MESSAGES = {
+    decoding.EMPTY,
+    decoding.TOO_LARGE,
+    decoding.UNKNOWN,
+    decoding.TOO_MANY_PARTS,
+    decoding.PALETTE,
+    decoding.DAMAGED,
+    decoding.too_many_pixels(DEFAULT_LIMITS),
+}
+"""What docs/serving.md explains."""
+
 
 @pytest.mark.slow
-def test_damaged_pictures_of_every_format_neither_stop_nor_spoil_nor_exhaust_the_model(frozen_run: Path) -> None:
+def test_damaged_images_of_every_format_neither_stop_nor_spoil_nor_exhaust_the_model(frozen_run: Path) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/fuzz_serving.py", frozen_run / "Format-Serving", f"--inputs={INPUTS}"],
         cwd=ROOT,
@@ -29,5 +42,6 @@ def test_damaged_pictures_of_every_format_neither_stop_nor_spoil_nor_exhaust_the
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["inputs"] >= INPUTS
     assert min(found["answered"], sum(found["errors"].values())) > INPUTS / 10  # some are read, some are not
+    assert set(found["errors"]) <= MESSAGES
     assert found["slowest"] < 20
     assert found["grown_mb"] < 1_500

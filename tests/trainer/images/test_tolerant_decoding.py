@@ -1,4 +1,4 @@
-"""A bad picture gets a reason and costs little; the others' pixels are those they have alone."""
+"""A bad image gets a reason and costs little; the others' pixels are those they have alone."""
 
 import resource
 import time
@@ -48,7 +48,7 @@ def plainly(files: list[bytes]) -> np.ndarray:
         return session.run(decoding.decode(tf.constant(files), SIZE))
 
 
-def test_good_pictures_are_decoded_as_in_training_bit_for_bit(decode: Decode) -> None:
+def test_good_images_are_decoded_as_in_training_bit_for_bit(decode: Decode) -> None:
     pixels, errors = decode(GOOD)
 
     assert errors == [""] * len(GOOD)
@@ -106,7 +106,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_gets_its_reason_and_spoils_no_other(name: str, decode: Decode) -> None:
+def test_a_bad_image_gets_its_reason_and_spoils_no_other(name: str, decode: Decode) -> None:
     bad, reason = BAD[name]
     began = time.process_time()  # a busy machine is no finding
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -146,14 +146,14 @@ def test_files_over_the_limit_of_bytes_are_not_decoded() -> None:
     assert errors.tolist() == [b"", b"", TOO_LARGE.encode()]
 
 
-def test_nothing_but_bad_pictures_and_no_pictures_at_all(decode: Decode) -> None:
+def test_nothing_but_bad_images_and_no_images_at_all(decode: Decode) -> None:
     assert decode([b"", b"x"])[1] == [EMPTY, UNKNOWN]
     pixels, errors = decode([])
     assert pixels.shape == (0, SIZE, SIZE, 3)
     assert errors == []
 
 
-def test_the_order_of_the_pictures_is_kept(decode: Decode) -> None:
+def test_the_order_of_the_images_is_kept(decode: Decode) -> None:
     files = [file for i in range(20) for file in (GOOD[i % 5], GOOD[i % 5][: 30 + i])]
     pixels, errors = decode(files)
 

@@ -7,11 +7,13 @@ import tensorflow as tf
 from tensorflow import keras
 
 from core import inception_v3
+from core.artifacts import backbone as artifact
 from core.errors import InputError
 from core.settings.training import BackboneConfig
 from tests.trainer.conftest import KerasAnswer
 from trainer.network import backbone
 from trainer.training import checkpoints
+from trainer.weights.importing import import_weights
 
 
 def test_network_from_the_checkpoint_computes_what_keras_computes(
@@ -29,7 +31,7 @@ def test_network_from_the_checkpoint_computes_what_keras_computes(
     np.testing.assert_array_equal(computed, keras_answer.output)
     np.testing.assert_allclose(average, keras_answer.output.mean((1, 2)), rtol=1e-6)
     assert names == {f"InceptionV3/{layer.name}/{w}" for layer in inception_v3.layers() for w, _ in layer.weights}
-    assert names == set(checkpoints.read(backbone.checkpoint_path(str(backbone_directory))))
+    assert names == set(checkpoints.read(artifact.checkpoint(str(backbone_directory))))
 
 
 def test_prefix_and_suffix_are_the_whole(keras_answer: KerasAnswer, backbone_directory: Path) -> None:
@@ -65,12 +67,12 @@ def test_only_trainable_batch_norm_moves_in_training(backbone_directory: Path) -
 
 def test_bad_weights_leave_no_directory_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        backbone.import_weights(BackboneConfig(weights="/nowhere.h5"), str(tmp_path / "backbone"))
+        import_weights(BackboneConfig(weights="/nowhere.h5"), str(tmp_path / "backbone"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_record_says_what_was_imported(backbone_directory: Path, weights_file: Path) -> None:
-    record = backbone.read_record(str(backbone_directory))
+    record = artifact.RECORD.read(str(backbone_directory))
     assert (record.weights, record.source, record.random) == (str(weights_file), "weights.h5", False)
     assert record.sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
     assert record.image_size == 75

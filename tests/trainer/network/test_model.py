@@ -116,7 +116,7 @@ def test_multiplier_scales_the_step_and_frozen_layers_take_none(optimizer: str, 
         "InceptionV3/conv2d_93/kernel",
         "InceptionV3/conv2d_85/kernel",
     }
-    assert not any(n.startswith("head/standardisation") for n in moved)
+    assert not any(n.startswith("head/standardization") for n in moved)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.artifacts.training_summary import SUMMARY
 from core.errors import InputError
 from core.settings.training import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig, TrainingConfig
 from tests.conftest import ROOT
@@ -57,7 +58,7 @@ def test_mirrored_on_two_devices_trains_what_one_trains_on_twice_the_batch(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     config, one = args(tmp_path / "one", batch_size=16)
-    assert [e["step"] for e in train_loop.fit(config, one).evaluations.history] == [0, 5, 10]
+    assert [e.step for e in train_loop.train(config, one).evaluations.history] == [0, 5, 10]
     found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (two, one))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -102,11 +103,11 @@ def test_chief_worker_ps_and_evaluator_train_one_model(
     finally:
         for process in processes.values():
             process.kill()
-    summary = json.loads((tmp_path / "run" / "training_summary.json").read_text())
-    assert summary["steps"] >= 60
-    assert [e["step"] for e in summary["evaluations"]].count(0) == 1
-    assert summary["evaluations"][-1]["step"] >= 60
-    assert summary["best"]["loss"] < summary["evaluations"][0]["loss"]
+    summary = SUMMARY.read(tmp_path / "run")
+    assert summary.steps >= 60
+    assert [e.step for e in summary.evaluations].count(0) == 1
+    assert summary.evaluations[-1].step >= 60
+    assert summary.best.loss < summary.evaluations[0].loss
     assert "Loss for final step" in (tmp_path / "worker.log").read_text()  # it has trained
     assert (tmp_path / "Format-Serving" / "saved_model.pb").is_file()
     assert not (tmp_path / "run" / "task.json").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.artifacts.features import FeatureFormat
 from core.settings.training import AugmentationConfig
 from tests.trainer import training_data
 from trainer import preprocessing
@@ -33,7 +34,7 @@ def source(artifact: Path, split: str, transform: Path) -> inputs.Source:
 
 def test_features_come_back_as_they_were_written(features_at: Callable[[str], Path], transform_directory: Path) -> None:
     found = source(features_at("mixed9"), "eval", transform_directory)
-    assert found.features == inputs.FeatureFormat("mixed9", (1, 1, 2048), "float16")
+    assert found.features == FeatureFormat("mixed9", (1, 1, 2048), "float16")
     read = list(batches(inputs.evaluation_input(found, 10)))
     assert [len(labels) for _, labels in read] == [10, 10, 4]
     stored = [tf.train.Example.FromString(r) for r in training_data.read_split(features_at("mixed9"), "eval")]
@@ -79,14 +80,14 @@ def test_live_images_are_the_transformed_ones(raw_examples: Path, transform_dire
     (features, labels), *_ = batches(inputs.evaluation_input(found, 5))
     assert labels.tolist() == [0, 1, 2, 0, 1]
     assert features["image"].shape == (5, 75, 75, 3)
-    assert features["image"][2].mean((0, 1)).argmax() == 0  # a red picture
+    assert features["image"][2].mean((0, 1)).argmax() == 0  # a red image
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_records_of_unknown_classes_are_left_out(live: bool, tmp_path: Path, transform_directory: Path) -> None:
     if live:
-        picture = training_data.picture("red", 1)
-        records = [training_data.raw_example(picture, name) for name in ("red", "unseen", "blue")]
+        image = training_data.image("red", 1)
+        records = [training_data.raw_example(image, name) for name in ("red", "unseen", "blue")]
     else:
         records = []
         for label in (2, -1, 0):
@@ -94,7 +95,7 @@ def test_records_of_unknown_classes_are_left_out(live: bool, tmp_path: Path, tra
             example.features.feature["features"].bytes_list.value.append(np.zeros(2, "<f4").tobytes())
             example.features.feature["label_xf"].int64_list.value.append(label)
             records.append(example.SerializeToString())
-        (tmp_path / "features.json").write_text('{"cut": "pooled", "shape": [2], "dtype": "float32"}')
+        training_data.describe_features(tmp_path, "pooled", ("mixed10",), (2,))
     training_data.write_split(tmp_path, "eval", records)
     found = source(tmp_path, "eval", transform_directory)
     assert [labels.tolist() for _, labels in batches(inputs.evaluation_input(found, 8))] == [[2, 0]]
@@ -118,7 +119,7 @@ AUGMENTED = AugmentationConfig(flip=True, crop=0.2, color=0.1, brightness=0.1, c
 def test_live_training_images_are_varied_anew_in_every_epoch_and_reproducibly(
     raw_examples: Path, transform_directory: Path
 ) -> None:
-    """Each of the 24 pictures comes three times in 72: four different images of it, with the plain one."""
+    """Each of the 24 images comes three times in 72: four different images of it, with the plain one."""
     found = source(raw_examples, "eval", transform_directory)
     plain = np.concatenate([f["image"] for f, _ in batches(inputs.evaluation_input(found, 24))])
 

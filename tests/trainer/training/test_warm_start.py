@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.artifacts import backbone as artifact
+from core.artifacts.training_summary import SUMMARY
 from core.settings import converter
 from core.settings.training import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
 from core.settings.tuner import TunerConfig
 from tests.trainer import training_data
 from tests.trainer.conftest import FAST, SLOW, settings
 from trainer import run, tuning
-from trainer.network import backbone
 from trainer.training import checkpoints, train_loop, warm_start
 
 SUFFIX = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
@@ -47,7 +47,7 @@ def misled(
 ) -> Callable[[TrainerConfig, str], SimpleNamespace]:
     """Makes what TFX hands to run_fn for a warm start from `frozen_run` that can only spoil it.
 
-    In the training files of the cut every picture has the label of another class.
+    In the training files of the cut every image has the label of another class.
     """
 
     def make(config: TrainerConfig, cut: str) -> SimpleNamespace:
@@ -94,15 +94,16 @@ def test_training_goes_on_from_the_earlier_model_but_for_the_step(
     run.run_fn(arguments(config, "mixed9", packed(suffix_run), tmp_path))
     before, after = exported(suffix_run), checkpoints.read(tf.train.latest_checkpoint(str(tmp_path / "run")))
     assert after["global_step"] == 1
-    pretrained = checkpoints.read(backbone.checkpoint_path(str(backbone_directory)))
+    pretrained = checkpoints.read(artifact.checkpoint(str(backbone_directory)))
     for name in (before.keys() & after.keys()) - {"global_step"}:
         if "moving_" in name and name.split("/")[1] in ("batch_normalization_93", "batch_normalization_85"):
             moved = np.abs(after[name] - before[name]).max()
             assert 0 < moved < 0.3 * np.abs(after[name] - pretrained[name]).max()
         else:
             np.testing.assert_array_equal(after[name], before[name], err_msg=name)
-    began = json.loads((tmp_path / "run" / "training_summary.json").read_text())["warm_start"]
-    assert (began["model"], began["head"], began["base_layers"], began["why_not"]) == ("/models/7", "kept", 4, None)
+    began = SUMMARY.read(tmp_path / "run").warm_start
+    assert began
+    assert (began.model, began.head, began.base_layers, began.why_not) == ("/models/7", "kept", 4, None)
 
 
 def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
@@ -116,19 +117,19 @@ def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
-    summary = json.loads((tmp_path / "run" / "training_summary.json").read_text())
-    assert [e["step"] for e in summary["evaluations"]] == [0, 10, 20, 30, 40]
-    assert summary["best"] == summary["evaluations"][0] and summary["best"]["accuracy"] > 0.9
-    assert [note for note in summary["notes"] if note.startswith("training did not make the last blessed model better")]
+    summary = SUMMARY.read(tmp_path / "run")
+    assert [e.step for e in summary.evaluations] == [0, 10, 20, 30, 40]
+    assert summary.best == summary.evaluations[0] and summary.best.accuracy > 0.9
+    assert [note for note in summary.notes if note.startswith("training did not improve on the last blessed model")]
 
 
 def test_training_that_is_interrupted_keeps_the_evaluation_it_began_with(
     misled: Callable[[TrainerConfig, str], SimpleNamespace], frozen_run: Path
 ) -> None:
     args = misled(settings(), "pooled")
-    interrupted = train_loop.fit(settings(steps=10), args).evaluations
-    resumed = train_loop.fit(settings(steps=20), args).evaluations
-    assert [e["step"] for e in resumed.history] == [0, 10, 20]
+    interrupted = train_loop.train(settings(steps=10), args).evaluations
+    resumed = train_loop.train(settings(steps=20), args).evaluations
+    assert [e.step for e in resumed.history] == [0, 10, 20]
     assert resumed.best == interrupted.history[0]
     before, kept = exported(frozen_run), checkpoints.read(resumed.best_checkpoint)
     np.testing.assert_array_equal(kept["head/logits/kernel"], before["head/logits/kernel"])
@@ -140,7 +141,7 @@ def test_a_trial_of_a_search_that_only_spoils_the_earlier_model_counts_as_that_m
     """As the Trainer would export it: of such trials none is better than another."""
     space = TunerConfig(trials=2, steps=10, hidden_units=((16,),), dropout=(0.0,), l2=(0.0,), learning_rate=(1.0, 30.0))
     args = misled(settings(), "pooled")
-    args.custom_config["tuner"] = converter.make_converter().unstructure(space)
+    args.custom_config["tuner"] = converter.to_json(space)
     tuner, _ = tuning.tuner_fn(args)
     tuner.search()
     trials = tuner.oracle.get_best_trials(2)
@@ -153,10 +154,10 @@ def test_a_checkpoint_of_the_training_itself_comes_first(
 ) -> None:
     """A training that was interrupted goes on where it was, not where it began."""
     args = arguments(settings(), "pooled", packed(frozen_run), tmp_path)
-    first = train_loop.fit(settings(steps=10), args)
+    first = train_loop.train(settings(steps=10), args)
     assert first.model.warm_start and first.model.moments is None
     trained = checkpoints.read(str(first.estimator.latest_checkpoint()))
-    again = train_loop.fit(settings(steps=11, learning_rate=STILL), args)
+    again = train_loop.train(settings(steps=11, learning_rate=STILL), args)
     assert again.model.warm_start is None
     found = checkpoints.read(str(again.estimator.latest_checkpoint()))
     assert found["global_step"] == 11
@@ -197,7 +198,7 @@ def test_classes_in_another_order_take_their_columns_with_them(
     np.testing.assert_array_equal(taken["head/logits/kernel"], before["head/logits/kernel"][:, [1, 2, 0]])
     np.testing.assert_array_equal(taken["head/logits/bias"], before["head/logits/bias"][[1, 2, 0]])
     np.testing.assert_array_equal(taken["head/hidden_0/kernel"], before["head/hidden_0/kernel"])
-    np.testing.assert_array_equal(taken["head/standardisation/mean"], before["head/standardisation/mean"])
+    np.testing.assert_array_equal(taken["head/standardization/mean"], before["head/standardization/mean"])
 
 
 def test_a_head_of_other_layers_begins_anew(packed: Callable[..., Path], frozen_run: Path, tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_head_on_another_block_begins_anew(packed: Callable[..., Path], frozen
     for output in ("mixed9", "mixed8"):
         decided = prepare(base, settings(output=output), tmp_path)
         assert (decided.head, decided.checkpoint) == ("rebuilt", None)
-        assert decided.why_not == f"its base went on after {output}, where that of this training ends"
+        assert decided.why_not == f"its base continued after {output}, where that of this training ends"
 
 
 def test_a_base_that_moved_where_it_is_frozen_now_is_not_taken(

@@ -23,6 +23,7 @@ from tests.trainer.conftest import KerasAnswer
 from trainer.network import backbone
 from trainer.training import checkpoints
 from trainer.weights import named, sources
+from trainer.weights.importing import import_weights
 
 SIZE = 75
 
@@ -69,7 +70,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
 ) -> None:
     path, answer = slim
     assert path.is_file()  # TensorFlow's first format: one file
-    record = backbone.import_weights(BackboneConfig(weights=str(path), image_size=SIZE), str(tmp_path / "base"))
+    record = import_weights(BackboneConfig(weights=str(path), image_size=SIZE), str(tmp_path / "base"))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").output
         backbone.restore(session, str(tmp_path / "base"))
@@ -82,7 +83,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
 
 def test_every_tensor_of_slims_base_has_its_place(slim: tuple[Path, np.ndarray]) -> None:
     stored = {name: tuple(shape) for name, shape in tf.train.list_variables(str(slim[0]))}
-    mapped = named._translated(stored, "it")
+    mapped = named.tensor_names(stored, "it")
     ours = {f"{layer.name}/{w}": shape for layer in inception_v3.layers() for w, shape in layer.weights}
     assert {name: stored[theirs] for name, theirs in mapped.items()} == ours
     assert set(stored) - set(mapped.values()) == {"global_step", "InceptionV3/Logits/Conv2d_1c_1x1/biases"}
@@ -111,7 +112,7 @@ def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
     assert list(arrays) == [f"{layer.name}/{weight}" for layer in needed for weight, _ in layer.weights]
     for value, wanted in zip(arrays.values(), values, strict=True):
         np.testing.assert_array_equal(value, wanted)
-    with pytest.raises(InputError, match=r"not a whole InceptionV3.*backbone\.output: mixed10 needs it"):
+    with pytest.raises(InputError, match=r"not a complete InceptionV3.*backbone\.output: mixed10 needs it"):
         sources.load(BackboneConfig(weights=str(tmp_path / "model")))
 
 
@@ -119,7 +120,7 @@ def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
 def hub(tmp_path: Path, keras_answer: KerasAnswer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The handle of a TF2 module, whose variables have slim's names, on a server that speaks TF-Hub's protocol."""
     module = tf.Module()
-    mapped = named._translated(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
+    mapped = named.tensor_names(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
     values = [value for layer in keras_answer.model.layers for value in layer.get_weights()]
     names = [mapped[f"{layer.name}/{weight}"] for layer in inception_v3.layers() for weight, _ in layer.weights]
     module.all = [tf.Variable(value, name=name) for name, value in zip(names, values, strict=True)]
@@ -162,7 +163,7 @@ Change = Callable[[dict[str, np.ndarray]], object]
 def write_slim(prefix: Path, change: Change) -> BackboneConfig:
     """The random network up to mixed0 as a checkpoint with slim's names, changed."""
     drawn, _, _ = sources.load(BackboneConfig(weights="random"))
-    mapped = named._translated(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
+    mapped = named.tensor_names(["InceptionV3/Conv2d_1a_3x3/weights"], "it")
     needed = [f"{layer.name}/{w}" for layer in inception_v3.between(None, "mixed0") for w, _ in layer.weights]
     arrays = {mapped[name]: drawn[name] for name in needed}
     change(arrays)

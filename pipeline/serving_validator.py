@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tfx.components import InfraValidator
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.proto import infra_validator_pb2
@@ -9,10 +11,9 @@ from tfx.types import BaseChannel
 
 from components.serving_check import ServingCheck
 from core import signatures
-from core.settings.serving import ServingSettings
+from core.settings.converter import to_json
+from core.settings.serving import InfraValidatorSettings, ServingSettings
 from pipeline.code_hash import code_hash
-
-_SPLIT = "test"
 
 
 def serving_validator(serving: ServingSettings, model: BaseChannel, examples: BaseChannel) -> BaseComponent:
@@ -21,13 +22,8 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         return ServingCheck(
             model=model,
             examples=examples,
-            split=_SPLIT,
-            max_median_latency_ms=serving.max_median_latency_ms,
-            max_latency_ms=serving.max_latency_ms,
-            max_load_seconds=serving.max_load_seconds,
-            max_memory_mb=serving.max_memory_mb,
-            timeout_seconds=serving.timeout_seconds,
-            server=serving.server.to_json(),
+            # What the other validator is given does not count here: editing it must not run the check again.
+            settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings())),
             code=code_hash("components.serving_check"),
         )
     infra = serving.infra_validator
@@ -50,7 +46,7 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         ),
         request_spec=infra_validator_pb2.RequestSpec(
             tensorflow_serving=infra_validator_pb2.TensorFlowServingRequestSpec(signature_names=[signatures.EXAMPLES]),
-            split_name=_SPLIT,
+            split_name="test",
             num_examples=infra.requests,
         ),
     )

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from pipeline.inference import output
+from pipeline.inference import records
 
 GOOD = {
     "path": 'a "b",c.jpg',
@@ -15,9 +15,9 @@ GOOD = {
 BAD = {"path": "b.jpg", "error": "the file is empty"}
 
 
-def written(file_format: output.Format, top_k: int) -> tuple[str, output.Counts]:
+def written(file_format: records.Format, top_k: int) -> tuple[str, records.Counts]:
     target = io.StringIO()
-    counts = output.write([GOOD, BAD], target, file_format, top_k)
+    counts = records.write([GOOD, BAD], target, file_format, top_k)
     return target.getvalue(), counts
 
 
@@ -49,5 +49,5 @@ def test_csv_has_a_column_for_each_class_and_one_for_the_error() -> None:
 
 
 def test_csv_of_one_class_has_no_numbered_columns() -> None:
-    assert output.header("csv", 1) == "path,class,probability,error"
-    assert output.header("jsonl", 3) is None
+    assert records.header("csv", 1) == "path,class,probability,error"
+    assert records.header("jsonl", 3) is None

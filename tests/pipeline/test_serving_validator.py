@@ -13,10 +13,11 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 
 from core.errors import InputError
 from core.settings import loading
-from core.settings.server import ServerLimits
+from core.settings.converter import from_json
+from core.settings.serving import ServerLimits, ServingSettings
 from pipeline.deployment import Deployment
-from pipeline.infra import serving_validator
 from pipeline.pipeline import create_pipeline
+from pipeline.serving_validator import serving_validator
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
@@ -47,8 +48,13 @@ def test_what_pusher_waits_for_is_the_validator_of_the_settings(validator: str, 
 
 def test_serving_check_asks_through_a_server_with_the_bounds_of_the_settings() -> None:
     component = wired("serving.server={max_message_mb: 100, max_batch: 8}")
-    server = ServerLimits.from_json(component.exec_properties["server"])
-    assert server == ServerLimits(max_message_mb=100, max_batch=8)
+    settings = from_json(component.exec_properties["settings"], ServingSettings)
+    assert settings.server == ServerLimits(max_message_mb=100, max_batch=8)
+
+
+def test_editing_what_only_infra_validator_reads_keeps_serving_check_cached() -> None:
+    assert wired().exec_properties == wired("serving.infra_validator.tries=5").exec_properties
+    assert wired().exec_properties != wired("serving.max_load_seconds=5").exec_properties
 
 
 def test_infra_validator_starts_tensorflow_serving_in_docker() -> None:
@@ -81,8 +87,8 @@ def artifacts(tmp_path: Path) -> dict[str, list]:
     raw.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     (tmp_path / "model").mkdir()
     save_model(tmp_path / "model" / "Format-Serving")
-    pictures = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(8)]
-    write_examples(tmp_path / "examples", "test", pictures)
+    examples = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(8)]
+    write_examples(tmp_path / "examples", "test", examples)
     return {"model": [model], "examples": [raw], "blessing": [blessing]}
 
 
@@ -116,7 +122,7 @@ def test_where_no_container_can_be_started_nothing_is_blessed(
             "serving={validator: infra_validator, max_latency_ms: 5}",
             "latency and memory are measured by validator: serving_check only",
         ),
-        ("serving.infra_validator={tries: 0}", "tries and requests must be at least 1"),
+        ("serving.infra_validator={tries: 0}", "serving.infra_validator.tries is 0; it must be at least 1"),
         ("serving.validator=docker", "serving.validator: expected one of serving_check, infra_validator"),
     ],
 )

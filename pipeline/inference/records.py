@@ -1,4 +1,4 @@
-"""Records of classified images (see `pipeline.inference.classifier`) as lines of text: JSON lines or CSV."""
+"""Records of classified images (see `classifier.classify`) as lines of text: JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def line(record: dict[str, Any], file_format: Format, top_k: int) -> str:
     """A record without the line's end; CSV leaves empty what a record lacks."""
     if file_format == "jsonl":
         return json.dumps(record, ensure_ascii=False)
-    answers = [cell for answer in record.get("top_k", []) for cell in (answer["class"], answer["probability"])]
-    blanks = [""] * (2 * top_k - len(answers))
-    return _csv([record["path"], *answers, *blanks, record.get("error", "")])
+    classes = [cell for one in record.get("top_k", []) for cell in (one["class"], one["probability"])]
+    blanks = [""] * (2 * top_k - len(classes))
+    return _csv([record["path"], *classes, *blanks, record.get("error", "")])
 
 
 def _csv(cells: list[Any]) -> str:

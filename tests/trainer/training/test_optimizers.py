@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from core.settings.training import LearningRateConfig
-from trainer.training import schedules
+from trainer.training import optimizers
 
 STEPS = 1000
 
@@ -12,7 +12,7 @@ STEPS = 1000
 def rates(config: LearningRateConfig, steps: list[int]) -> list[float]:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         step = tf.compat.v1.placeholder(tf.int64, [])
-        rate = schedules.learning_rate(config, step, STEPS)
+        rate = optimizers.learning_rate(config, step, STEPS)
         return [float(session.run(rate, {step: s})) for s in steps]
 
 
