@@ -24,7 +24,7 @@ _SCOPE = "InceptionV3"  # slim's, and ours
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NORM = ("beta", "moving_mean", "moving_variance")  # the weights of a BatchNorm
 
-SLIM_SCOPES = tuple(pathlib.Path(__file__).with_name("slim_scopes.txt").read_text().split())
+SLIM_SCOPES = tuple(pathlib.Path(__file__).with_name("named.slim_scopes.txt").read_text().split())
 """The scopes of slim's 94 convolutions below `InceptionV3/`, in the order in which they are made.
 
 Source: `tf_slim/nets/inception_v3.py`; `inception_v3_2016_08_28.tar.gz` has the same names.
