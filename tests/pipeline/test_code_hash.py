@@ -11,7 +11,7 @@ from pipeline import code_hash
 from tests.conftest import ROOT
 
 CLOSURES = Path(__file__).with_name("closures.json")
-WIRING = ("pipeline/pipeline.py", "pipeline/infra.py")
+WIRING = ("pipeline/pipeline.py", "pipeline/serving_validator.py")
 
 
 def stages() -> list[str]:
