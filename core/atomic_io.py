@@ -46,6 +46,7 @@ def _replacing_remote(path: str) -> Iterator[TextIO]:
     partial = f"{path}.partial-{uuid.uuid4().hex}"
     try:
         with tf.io.gfile.GFile(partial, "w") as file:
+            file.write("")  # TensorFlow makes no file where nothing is written
             yield file
         tf.io.gfile.rename(partial, path, overwrite=True)
     finally:

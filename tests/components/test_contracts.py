@@ -32,6 +32,7 @@ from components.worst_mistakes import WorstMistakes
 from core.artifacts.features import FeatureConfig
 from core.settings import converter
 from core.settings.backbone import BackboneConfig
+from core.settings.data import DataSettings
 from tests.components.component_contract import Case, ComponentContract, any_parameters
 from tests.components.ram_files import ram  # noqa: F401 - a fixture
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
@@ -133,19 +134,13 @@ class TestPredictor(ComponentContract):
 
 class TestImageExampleGen(ComponentContract):
     @pytest.fixture
-    def case(self, ram: str, image_folder: Any) -> Case:  # noqa: F811
-        return Case(
-            ImageExampleGen,
-            {},
-            {
-                "input_base": str(image_folder(cat=6, dog=6)),
-                "splits": {"train": 2, "eval": 1, "test": 1},
-                "metadata": None,
-                "code": "1",
-            },
-            other={"splits": {"train": 3, "eval": 1, "test": 1}, "metadata": "m.csv"},
-            broken={"metadata": "absent.csv"},
+    def case(self, image_folder: Any) -> Case:
+        data, other, broken = (
+            DataSettings(images="unused", near_duplicates=None, **options).ingestion({})
+            for options in ({}, {"splits": {"train": 3, "eval": 1, "test": 1}}, {"metadata": "absent.csv"})
         )
+        parameters = {"input_base": str(image_folder(cat=6, dog=6)), "config": data, "code": "1"}
+        return Case(ImageExampleGen, {}, parameters, other={"config": other}, broken={"config": broken})
 
 
 class TestModelGate(ComponentContract):
