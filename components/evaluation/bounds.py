@@ -13,7 +13,9 @@ from typing import Literal
 
 from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
+from core.artifacts.predictions import BASELINE
 from core.errors import InputError
+from core.metrics import METRICS
 from core.settings.evaluation import GateBounds, SliceBounds
 
 KINDS = ("min", "max", "max_drop")
@@ -60,15 +62,14 @@ def read_bounds(settings: GateBounds, overall: SliceResult) -> list[Bound]:
     """All bounds that are set.
 
     Raises:
-        InputError: one is on a metric that was not measured on the whole split, or that is not sure there.
+        InputError: one is on a metric that the predictions for the entire split do not allow.
     """
-    measured = [metric for metric in overall.candidate.metrics if overall.estimates.of(metric)]
     found: list[Bound] = []
     for group, demands in (("thresholds", settings.thresholds), ("per_slice", settings.per_slice)):
         for metric, values in sorted(demands.items()):
             limits = {kind: getattr(values, kind) for kind in KINDS if getattr(values, kind) is not None}
-            if limits and metric not in measured:
-                known = ", ".join(sorted(measured))
+            if limits and not overall.estimates.of(metric):
+                known = ", ".join(sorted(metric for metric in METRICS if overall.estimates.of(metric)))
                 raise InputError(
                     f"evaluation.{group}.{metric}: the test images do not allow this metric; they allow {known}"
                 )
@@ -97,9 +98,9 @@ def judge_bounds(
 
 def applies(bound: Bound, result: SliceResult) -> bool:
     """Whether a bound is to be judged on a slice."""
-    if result.candidate.examples < bound.min_examples or not result.estimates.of(bound.metric):
+    if result.examples < bound.min_examples or not result.estimates.of(bound.metric):
         return False
-    return bound.kind != "max_drop" or (result.baseline is not None and result.baseline.value(bound.metric) is not None)
+    return bound.kind != "max_drop" or result.value(bound.metric, BASELINE) is not None
 
 
 def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doubt: float) -> Iterator[Judged]:
@@ -115,7 +116,7 @@ def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doub
 
 def _test(bound: Bound, result: SliceResult) -> PValues:
     """One that applies."""
-    if result.candidate.value(bound.metric) is None:
+    if result.value(bound.metric) is None:
         return PValues(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
     if bound.kind == "max_drop" and (change := result.estimates.change(bound.metric)):
         return change.worse_by_at_most(bound.value)

@@ -100,10 +100,17 @@ class MeanChange:
 
 
 def class_means(predictions: Predictions) -> dict[str, ClassMean]:
-    """All means, over the classes that have images; areas only if there are scores and images of two classes."""
-    present, label = np.unique(predictions.label, return_inverse=True)
-    support = np.bincount(label).astype(float)
-    all_weights = {"macro": np.full(len(present), 1 / len(present)), "weighted": support / predictions.count}
+    """All means, over the classes that have images; areas only if there are scores and images of two classes.
+
+    Images whose class the model does not know only count as others to its classes, in areas.
+    """
+    known = predictions.label >= 0
+    present = np.unique(predictions.label[known])
+    if not len(present):
+        return {}
+    label = np.where(known, np.searchsorted(present, predictions.label), -1)
+    support = np.bincount(label[known]).astype(float)
+    all_weights = {"macro": np.full(len(present), 1 / len(present)), "weighted": support / support.sum()}
     found = {}
     for kind, weights in all_weights.items():
         for name, mean in _of_labels(predictions, present, label, support, weights):
@@ -115,15 +122,24 @@ def class_means(predictions: Predictions) -> dict[str, ClassMean]:
     return found
 
 
+def area(scores: np.ndarray, own: np.ndarray) -> float:
+    """The area under the ROC curve of one class, by its scores [n] and which images are its own, bool [n].
+
+    Of equal scores half counts (Mann and Whitney 1947).
+    """
+    positives, negatives = int(own.sum()), int((~own).sum())
+    return float(stats.rankdata(scores)[own].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+
+
 def _of_labels(
     predictions: Predictions, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[str, ClassMean]]:
-    """Precision, recall and F1; `label` [n] are places in `present` [k], as are `support` and `weights`."""
-    wrong = ~predictions.right
+    """Precision, recall and F1; `label` [n] are places in `present` [k], or -1, as are `support` and `weights`."""
+    known, wrong = label >= 0, (label >= 0) & ~predictions.right
     place = np.clip(np.searchsorted(present, predictions.predicted), 0, len(present) - 1)
-    is_present = present[place] == predictions.predicted
+    is_present = known & (present[place] == predictions.predicted)
     predicted = np.bincount(place[is_present], minlength=len(present)).astype(float)
-    hits = np.bincount(label[~wrong], minlength=len(present)).astype(float)
+    hits = np.bincount(label[predictions.right], minlength=len(present)).astype(float)
     never = predicted == 0  # no precision: taken from the images of the class
     of_class = {
         "precision": (weights / np.maximum(predicted, 1), np.where(never, weights / support, 0.0)),
@@ -143,7 +159,7 @@ def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Args:
         scores: [n, k], a column for each class.
-        label: [n], the column of each image's class.
+        label: [n], the column of each image's class; -1 if it has none.
 
     Returns:
         Fractions: [n] of the other classes' images that rank above an image in its own class's column; and [n, k] of a

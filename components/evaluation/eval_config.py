@@ -18,24 +18,18 @@ if TYPE_CHECKING:
     import tensorflow_model_analysis as tfma
 
 
-def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.EvalConfig:
+def eval_config(slices: Iterable[str]) -> tfma.EvalConfig:
     """The Evaluator's config, for a candidate and a baseline that may be absent.
 
     Args:
         slices: names of features to slice by: `label`, or `x` for the feature `slice/x`; several joined by `*` are
             crossed. The whole split is always measured too.
-        classes: how many there are.
-        code: hash of `components.evaluation.tfma_metrics`, so that TFX's cache notices when it changes.
 
     Raises:
         InputError: a slice has an empty name, or is given twice.
     """
     import tensorflow_model_analysis as tfma  # 19 s, and even its protos import all of it
     from tensorflow_model_analysis.constants import MATERIALIZED_PREDICTION
-
-    def ours(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
-        config = json.dumps({**arguments, "code": code})
-        return tfma.MetricConfig(class_name=class_name, module="components.evaluation.tfma_metrics", config=config)
 
     def keras(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
         return tfma.MetricConfig(class_name=class_name, config=json.dumps(arguments))
@@ -59,9 +53,6 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
                     keras("SparseCategoricalAccuracy", name="accuracy"),
                     keras("SparseCategoricalCrossentropy", name="cross_entropy"),
                     keras("SparseTopKCategoricalAccuracy", name="top_3_accuracy", k=3),
-                    tfma.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
-                    ours("ExpectedCalibrationError"),
-                    ours("OneVsRestAUC", classes=classes),
                 ]
             )
         ],

@@ -109,16 +109,16 @@ class Estimates:
     """Every metric of one or two models, from predictions for the same images; computed when asked for."""
 
     def __init__(self, candidate: Predictions, baseline: Predictions | None = None) -> None:
-        self._models = [candidate] if baseline is None else [candidate, baseline]
+        self.models = [candidate] if baseline is None else [candidate, baseline]
         self._found: dict[tuple[str, ...], Sequence[Mapping[str, Estimate]]] = {}
 
     def of(self, metric: str) -> list[Estimate]:
         """The candidate's and, if there is one, the baseline's; none where the predictions cannot say."""
         for names, estimate in KINDS.items():
             if metric in names and names not in self._found:
-                self._found[names] = estimate(self._models)
+                self._found[names] = estimate(self.models)
         found = [estimates[metric] for kind in self._found.values() for estimates in kind if metric in estimates]
-        return found if len(found) == len(self._models) else []
+        return found if len(found) == len(self.models) else []
 
     def change(self, metric: str) -> Change | None:
         """Candidate minus baseline; None without a baseline, or where the predictions cannot say."""

@@ -25,8 +25,7 @@ _IMAGES = 50
 
 
 def judge(
-    candidate: Sequence[Measured],
-    baseline: Sequence[Measured] | None,
+    measured: Sequence[Measured],
     predictions: Sequence[Prediction],
     scores: Scores,
     bounds: GateBounds,
@@ -35,8 +34,7 @@ def judge(
     """Judges a candidate.
 
     Args:
-        candidate: the whole split (`overall`) and the slices.
-        baseline: the same of the last blessed model; None if there is none to compare with.
+        measured: by TFMA, on the entire split and on the slices.
         predictions: for all test images.
         scores: for the same; without bins areas under ROC curves have no intervals and cannot be bounded.
         bounds: the settings.
@@ -45,14 +43,14 @@ def judge(
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured at all.
     """
-    results = _results(candidate, baseline, predictions, scores, bounds.confidence)
+    results = _results(measured, predictions, scores, bounds.confidence)
     if OVERALL not in results:
         raise InputError("the evaluation measured nothing: is the test split empty?")
     overall = results.pop(OVERALL)
     slices = [results[name] for name in sorted(results)]
     wanted = read_bounds(bounds, overall)
     judged = judge_bounds(overall, slices, wanted, bounds.confidence)
-    if overall.baseline is not None:
+    if overall.compared:
         not_compared = None
     elif not not_compared:
         not_compared = "there is no blessed model yet"
@@ -73,32 +71,29 @@ def judge(
 
 
 def _results(
-    candidate: Sequence[Measured],
-    baseline: Sequence[Measured] | None,
+    measured: Sequence[Measured],
     predictions: Sequence[Prediction],
     scores: Scores,
     confidence: float,
 ) -> dict[str, SliceResult]:
     """Every slice with the predictions for its images."""
     labels = [p.label for p in predictions]
-    by_baseline = [p.baseline for p in predictions if p.baseline is not None]
-    compared = bool(baseline) and len(by_baseline) == len(predictions)
-    measured_before = {m.slice: m for m in baseline or []} if compared else {}
+    past = [p.baseline for p in predictions if p.baseline is not None]
     now = columns(labels, [p.candidate for p in predictions], scores.classes, scores.bins.get(CANDIDATE))
-    before = columns(labels, by_baseline, scores.classes, scores.bins.get(BASELINE)) if compared else None
+    compared = len(past) == len(predictions) and any(BASELINE in one.metrics for one in measured)
+    before = columns(labels, past, scores.classes, scores.bins.get(BASELINE)) if compared else None
     values: dict[str, np.ndarray] = {}
     results = {}
-    for measured in candidate:
+    for one in measured:
         inside = np.ones(len(predictions), bool)
-        for name, value in measured.parts:
+        for name, value in one.parts:
             if name not in values:
                 values[name] = np.array([p.label if name == LABEL else p.slices.get(name) for p in predictions], object)
             inside &= values[name] == value
         images = np.flatnonzero(inside)
+        metrics = one.metrics if compared else {CANDIDATE: one.metrics[CANDIDATE]}
         estimates = Estimates(now.of(images), before.of(images) if before else None)
-        results[measured.slice] = SliceResult(
-            measured, measured_before.get(measured.slice), images, estimates, confidence
-        )
+        results[one.slice] = SliceResult(one.slice, one.examples, metrics, images, estimates, confidence)
     return results
 
 
@@ -118,7 +113,7 @@ def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
         high=found.high,
         bound=messages.allowed(bound, result),
         kind=bound.kind if result.is_overall else f"per_slice_{bound.kind}",
-        examples=result.candidate.examples,
+        examples=result.examples,
         p=judged.p,
         mistakes=len(wrong),
         images=[p.path for p in wrong[:_IMAGES]],
@@ -133,7 +128,7 @@ def _judged(judged: Judged) -> JudgedBound:
         metric=bound.metric,
         slice=result.slice,
         bound=bound.value,
-        examples=result.candidate.examples,
+        examples=result.examples,
         found=result.range(bound.metric),
         p=judged.p,
         state=judged.state,
