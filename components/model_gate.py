@@ -1,4 +1,4 @@
-"""ModelGate: blesses a model that reaches the bounds, on the whole test split, against its baseline and on every slice.
+"""ModelGate: blesses a model that reaches the bounds, on the entire test split and on every slice.
 
 TFX's Evaluator can bless too, but applies a metric's bound to every slice however small, lets missing baselines pass
 unseen, blesses nothing where no bound is set (tensorflow/tfx#5148), and does not say why. The ModelBlessing that this
@@ -22,8 +22,6 @@ from core.artifacts.verdict import VERDICT
 from core.settings.converter import from_json
 from core.settings.evaluation import GateBounds
 
-_COUNT = "example_count"
-
 
 @component
 def ModelGate(  # noqa: N802 - a component is a class to its users
@@ -35,16 +33,10 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     bounds: Parameter[str] = "{}",
     code: Parameter[str] = "",
 ) -> None:
-    """Judges a model by what the Evaluator measured. A model that is refused is a result: the run goes on.
+    """Judges a model by its predictions and what the Evaluator measured of them. To refuse it does not end the run.
 
-    Args:
-        evaluation: the Evaluator's output.
-        predictions: what it was made from, image by image.
-        model: the candidate.
-        blessing: gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`.
-        baseline_model: the last blessed model, if there is one.
-        bounds: a `GateBounds` as JSON.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
+    The blessing gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`. `bounds` are
+    a `GateBounds` as JSON; `code` is a hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
         InputError: a bound is set on a metric that cannot be judged, or nothing was measured.
@@ -73,11 +65,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
 
 
 def read_evaluation(directory: str) -> list[Measured]:
-    """Reads what TFMA measured on the entire split and on every slice.
-
-    Args:
-        directory: TFMA's output, local or of any file system TensorFlow reads.
-    """
+    """What TFMA measured on the entire split and on every slice, from its output, local or remote."""
     import tensorflow_model_analysis as tfma  # 19 s, unless the Evaluator ran in this process
 
     found = []
@@ -87,7 +75,7 @@ def read_evaluation(directory: str) -> list[Measured]:
             model = item.key.model_name or CANDIDATE  # TFMA leaves the name out where there is only one model
             if not item.value.HasField("double_value") or item.key.is_diff:
                 continue
-            if item.key.name == _COUNT:
+            if item.key.name == "example_count":
                 examples = int(item.value.double_value.value)
             else:
                 metrics[model][item.key.name] = item.value.double_value.value

@@ -22,7 +22,7 @@ from components.serving.served_model import class_names
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.ingest_record import count_property
-from core.artifacts.predictions import BASELINE, CANDIDATE, COMPARED, NOT_COMPARED, PREDICTIONS_FILE, write_scores
+from core.artifacts.predictions import BASELINE, CANDIDATE, NOT_COMPARED, PREDICTIONS_FILE, SPLIT, write_scores
 
 
 @component(use_beam=True)
@@ -32,30 +32,22 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     predictions: OutputArtifact[InferenceResult],
     materialized_predictions: OutputArtifact[Examples],
     baseline_model: InputArtifact[Model] = None,
-    split: Parameter[str] = "test",
     batch_size: Parameter[int] = 32,
     code: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Classifies the split once with each model, in batches, through the signature that serves.
+    """Classifies the test split once with each model, in batches, through the signature that serves.
 
-    Args:
-        model: the exported model.
-        examples: raw examples.
-        predictions: see `core.artifacts.predictions`; a type of TFX's, since Vertex AI knows none of ours.
-        materialized_predictions: gets the same split without images: label, slices, and both models' probabilities.
-        baseline_model: the last blessed model, if there is one.
-        split: the split to classify.
-        batch_size: images sent to a model at a time; bounds the memory.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
-        beam_pipeline: what TFX makes of the runner's arguments.
+    `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
+    `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when it
+    changes.
 
     Raises:
         ValueError: there are not as many predictions as images, an internal error.
     """
     del code
-    uri = artifact_utils.get_split_uri([examples], split)
-    counted = count_property(split)
+    uri = artifact_utils.get_split_uri([examples], SPLIT)
+    counted = count_property(SPLIT)
     total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: exported_model.serving_dir(model.uri)}
     problem = "there is no blessed model yet"
@@ -67,9 +59,9 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         else:
             logging.getLogger(__name__).warning("%s: %s", baseline_model.uri, problem)
     fileio.makedirs(predictions.uri)
-    materialized_predictions.split_names = artifact_utils.encode_split_names([split])
+    materialized_predictions.split_names = artifact_utils.encode_split_names([SPLIT])
     examples_utils.set_payload_format(materialized_predictions, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], split)}/predictions"
+    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], SPLIT)}/predictions"
     with beam_pipeline as pipeline:
         predicted = (
             pipeline
@@ -92,12 +84,11 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     write_scores(predictions.uri, class_names(directories[CANDIDATE]), scores)
     right = [prediction.right for prediction in PREDICTIONS_FILE.read(predictions.uri)]
     if total is not None and len(right) != total:
-        raise ValueError(f"{total} images were written to {split}; {len(right)} have a prediction")
+        raise ValueError(f"{total} images were written to {SPLIT}; {len(right)} have a prediction")
     mistakes = len(right) - sum(right)
     predictions.set_int_custom_property("examples", len(right))
     predictions.set_int_custom_property("mistakes", mistakes)
-    for artifact in (predictions, materialized_predictions):
-        artifact.set_int_custom_property(COMPARED, int(not problem))
     if problem:
-        predictions.set_string_custom_property(NOT_COMPARED, problem)
+        for artifact in (predictions, materialized_predictions):
+            artifact.set_string_custom_property(NOT_COMPARED, problem)
     progress.report(len(right), total, "images", f"{mistakes} mistakes")

@@ -1,7 +1,7 @@
 """Which bounds a candidate keeps, breaks, or may do either: every bound on every slice it applies to, tested together.
 
 The chance that a model which keeps all bounds is refused is at most 1 - confidence: half of it is spent on the bounds
-of the whole split, half on those of all slices, each half by Holm's method.
+of the entire split, half on those of all slices, each half by Holm's method.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
 from core.artifacts.predictions import BASELINE
+from core.artifacts.verdict import State
 from core.errors import InputError
 from core.metrics import METRICS
 from core.settings.evaluation import GateBounds, SliceBounds
 
-KINDS = ("min", "max", "max_drop")
-
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the whole split."""
+    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the entire split."""
 
     group: str
     metric: str
@@ -39,20 +37,14 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A bound on one slice.
+    """A bound on one slice; `tests` are made in its family. `core.artifacts.verdict.JudgedBound` says what the rest is.
 
-    Attributes:
-        bound: what is demanded.
-        result: where.
-        state: `broken` or `kept` if the predictions say so with confidence, else `doubt`.
-        p: the chance that a model which keeps the bound looks this bad, corrected for all bounds of its family.
-        tests: how many those are.
-        detectable: how far beyond the bound a value must truly lie to be found so four times in five.
+    `detectable` is how far beyond the bound a value must truly lie to be found so four times out of five.
     """
 
     bound: Bound
     result: SliceResult
-    state: Literal["broken", "doubt", "kept"]
+    state: State
     p: float
     tests: int
     detectable: float
@@ -67,7 +59,8 @@ def read_bounds(settings: GateBounds, overall: SliceResult) -> list[Bound]:
     found: list[Bound] = []
     for group, demands in (("thresholds", settings.thresholds), ("per_slice", settings.per_slice)):
         for metric, values in sorted(demands.items()):
-            limits = {kind: getattr(values, kind) for kind in KINDS if getattr(values, kind) is not None}
+            given = {kind: getattr(values, kind) for kind in ("min", "max", "max_drop")}
+            limits = {kind: value for kind, value in given.items() if value is not None}
             if limits and not overall.estimates.of(metric):
                 known = ", ".join(sorted(metric for metric in METRICS if overall.estimates.of(metric)))
                 raise InputError(
@@ -83,11 +76,7 @@ def judge_bounds(
 ) -> list[Judged]:
     """Tests all bounds that apply: with enough images, and for `max_drop` with a baseline.
 
-    Args:
-        overall: the whole split.
-        slices: all others.
-        bounds: of both groups.
-        confidence: 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
+    A `confidence` of 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
     """
     on_slices = [(bound, one) for bound in bounds if bound.group == "per_slice" for one in slices]
     on_split = [(bound, overall) for bound in bounds if bound.group == "thresholds"]
@@ -108,9 +97,7 @@ def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doub
     tested = [_test(bound, result) for bound, result in family]
     corrected = holm([found.broken for found in tested])
     for (bound, result), found, p in zip(family, tested, corrected, strict=True):
-        state: Literal["broken", "doubt", "kept"] = (
-            "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
-        )
+        state: State = "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
         yield Judged(bound, result, state, p, len(family), detectable(found.error, risk / len(family)))
 
 

@@ -41,8 +41,7 @@ class Predictions:
     scores: np.ndarray | None = None
 
     @property
-    def count(self) -> int:
-        """How many images."""
+    def count(self) -> int:  # noqa: D102
         return len(self.label)
 
     @property
@@ -52,8 +51,7 @@ class Predictions:
 
     def of(self, images: np.ndarray) -> Predictions:
         """Those for some of the images; bool or int [m]."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Predictions(**{name: column[images] for name, column in given.items() if column is not None})
+        return Predictions(**{name: column[images] for name, column in vars(self).items() if column is not None})
 
 
 def columns(
@@ -62,14 +60,7 @@ def columns(
     classes: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Predictions:
-    """Predictions as columns.
-
-    Args:
-        labels: the true classes.
-        predictions: of one model, for the same images.
-        classes: the model's, in the order of `scores`.
-        scores: `score_bins` of all probabilities, for the same images.
-    """
+    """One model's predictions for images of these classes; `classes` are the model's, in the order of `scores`."""
     numbers = {name: number for number, name in enumerate(classes)}
     label = np.array([numbers.get(name, -1) for name in labels], int)
     predicted = np.array([numbers.get(p.predicted, -1) for p in predictions], int)
@@ -102,12 +93,3 @@ def confusion(predictions: Predictions, classes: int) -> np.ndarray:
     known = (predictions.label >= 0) & (predictions.label < classes)
     np.add.at(counts, (predictions.label[known], predictions.predicted[known]), 1)
     return counts
-
-
-def averages(hits: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 from counts of any shape; 0 where there is nothing to divide by, as in scikit-learn."""
-
-    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
-        return np.divide(part, total, out=np.zeros_like(part, dtype=float), where=total > 0)
-
-    return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)

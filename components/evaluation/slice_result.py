@@ -24,8 +24,7 @@ class Measured:
     """What TFMA measured on one slice.
 
     Attributes:
-        parts: which images: name and value of each feature; none for the entire split.
-        examples: number of images in it.
+        parts: name and value of each feature that its images share; none for the entire split.
         metrics: for each model values by name, NaN where TFMA could not tell.
     """
 
@@ -40,21 +39,15 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True)
-class SliceResult:
-    """Both models on one slice.
+class SliceResult(Measured):
+    """The same, and what the single predictions say of the candidate and, if there is one, of the baseline.
 
     Attributes:
-        slice: its name.
-        examples: number of images in it.
-        measured: by TFMA, of the candidate and, if it is compared, of the baseline; other values are the estimates'.
         images: places of the slice's images among all predictions, int [n].
-        estimates: from the predictions of both for these images.
+        estimates: from the predictions for these; the values of all metrics that TFMA did not measure.
         confidence: of all intervals.
     """
 
-    slice: str
-    examples: int
-    measured: Mapping[str, Mapping[str, float]]
     images: np.ndarray
     estimates: Estimates
     confidence: float
@@ -62,23 +55,23 @@ class SliceResult:
     @property
     def is_overall(self) -> bool:
         """Whether it is the entire split."""
-        return self.slice == OVERALL
+        return not self.parts
 
     @property
     def compared(self) -> bool:
         """Whether there is a baseline."""
-        return BASELINE in self.measured
+        return BASELINE in self.metrics
 
     def value(self, metric: str, model: str = CANDIDATE) -> float | None:
         """None where it is not a finite number, or there is no such model."""
         estimate = self._estimate(metric, model)
-        value = self.measured.get(model, {}).get(metric, estimate.value if estimate else math.nan)
+        value = self.metrics.get(model, {}).get(metric, estimate.value if estimate else math.nan)
         return value if math.isfinite(value) else None
 
     def range(self, metric: str, model: str = CANDIDATE) -> Range:
         """The value, and its limits where they are known."""
         value, estimate = self.value(metric, model), self._estimate(metric, model)
-        if value is None or estimate is None:
+        if value is None or not estimate:
             return Range(value)
         found = estimate.interval(self.confidence)
         # TFMA counts in float32: the value may lie beyond its limits by a rounding.
@@ -89,12 +82,11 @@ class SliceResult:
         change = self.estimates.change(metric)
         return _as_range(change.interval(self.confidence)) if change else None
 
-    def metrics(self, classes: Sequence[str]) -> SliceMetrics:
+    def summary(self, classes: Sequence[str]) -> SliceMetrics:
         """All of it; `classes` are those of the model, none where they are not to be listed."""
         predictions = self.estimates.models[0]
         counts = confusion(predictions, len(classes))
-        confusions = [Confusion(classes[i], classes[j], int(counts[i, j])) for i, j in np.argwhere(counts).tolist()]
-        present = {name for pair in confusions for name in (pair.actual, pair.predicted)}
+        present = {classes[number] for pair in np.argwhere(counts).tolist() for number in pair}
         return SliceMetrics(
             slice=self.slice,
             examples=self.examples,
@@ -106,12 +98,11 @@ class SliceResult:
                 for found in class_metrics(predictions, classes, self.confidence)
                 if self.is_overall or found.class_name in present
             ],
-            confusions=confusions,
+            confusions=[Confusion(classes[i], classes[j], int(counts[i, j])) for i, j in np.argwhere(counts).tolist()],
         )
 
     def _estimate(self, metric: str, model: str) -> Estimate | None:
-        found, place = self.estimates.of(metric), int(model == BASELINE)
-        return found[place] if len(found) > place else None
+        return dict(zip((CANDIDATE, BASELINE), self.estimates.of(metric), strict=False)).get(model)
 
 
 def class_metrics(predictions: Predictions, classes: Sequence[str], confidence: float) -> list[ClassMetrics]:
@@ -119,11 +110,8 @@ def class_metrics(predictions: Predictions, classes: Sequence[str], confidence: 
     counts = confusion(predictions, len(classes))
     found = []
     for number, name in enumerate(classes):
-        actual, predicted, hits = (
-            int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number])
-        )
-        others = int(counts.sum()) - actual
-        auc = None
+        actual, predicted, hits = int(counts[number].sum()), int(counts[:, number].sum()), int(counts[number, number])
+        others, auc = int(counts.sum()) - actual, None
         if predictions.scores is not None and actual and others:
             value = area(predictions.scores[:, number], predictions.label == number)
             auc = intervals.auc(value, actual, others, confidence)

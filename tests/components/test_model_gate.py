@@ -116,7 +116,7 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
 
     found = read_predictions(inputs["predictions"].uri)
     labels = [p.label for p in found]
-    both = ([p.candidate for p in found], [p.baseline for p in found if p.baseline])
+    both = (found, [p.baseline for p in found if p.baseline])
     for classified, metrics in zip(both, (verdict.overall.metrics, verdict.overall.baseline), strict=True):
         predicted = [one.predicted for one in classified]
         np.testing.assert_array_equal(
@@ -157,7 +157,7 @@ def test_what_intervals_are_drawn_around_are_the_values_tfma_measured(inputs: di
         places = [n for n, p in enumerate(predictions) if one.slice == "overall" or p.is_in(one.slice)]
         inside = [predictions[n] for n in places]
         for model, classified in (
-            (CANDIDATE, [p.candidate for p in inside]),
+            (CANDIDATE, inside),
             (BASELINE, [p.baseline for p in inside if p.baseline]),
         ):
             found = columns([p.label for p in inside], classified, COLOURS, scores.bins[model][places])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from components.evaluation.metrics import Estimates
@@ -31,15 +32,12 @@ def predictions(
         candidate = classification(label, is_right)
         made.append(
             Prediction(
-                f"{label}/{number:04d}.jpg",
-                f"{number}",
-                label,
-                candidate.predicted,
-                candidate.probability,
-                candidate.label_probability,
-                {"light": slices[number] if slices else "day"},
-                candidate.rank,
-                classification(label, before[number]) if before is not None else None,
+                **dataclasses.asdict(candidate),
+                path=f"{label}/{number:04d}.jpg",
+                sha256=f"{number}",
+                label=label,
+                slices={"light": slices[number] if slices else "day"},
+                baseline=classification(label, before[number]) if before is not None else None,
             )
         )
     return made
@@ -51,13 +49,13 @@ def measure(predictions: Sequence[Prediction], baseline: bool = False, **wrong: 
     for prediction in predictions:
         groups.setdefault((("light", prediction.slices["light"]),), []).append(prediction)
 
-    def values(group: list[Prediction], classified: list[Classification]) -> dict[str, float]:
+    def values(group: Sequence[Prediction], classified: Sequence[Classification]) -> dict[str, float]:
         found = Estimates(columns([p.label for p in group], classified, CLASSES))
         return {name: found.of(name)[0].value for name in (*FRACTIONS, LOSS)}
 
     measured = []
     for parts, group in groups.items():
-        metrics = {CANDIDATE: values(group, [p.candidate for p in group]) | wrong}
+        metrics = {CANDIDATE: values(group, group) | wrong}
         if baseline:
             metrics[BASELINE] = values(group, [p.baseline for p in group if p.baseline])
         measured.append(Measured(parts, len(group), metrics))

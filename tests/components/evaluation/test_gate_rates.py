@@ -109,7 +109,8 @@ def result(name: str, right: np.ndarray, before: np.ndarray | None = None) -> Sl
     models = {CANDIDATE: right} if before is None else {CANDIDATE: right, BASELINE: before}
     measured = {model: {"accuracy": np.count_nonzero(given) / len(given)} for model, given in models.items()}
     estimates = Estimates(*(predictions(given) for given in models.values()))
-    return SliceResult(name, len(right), measured, np.arange(len(right)), estimates, 1 - RISK)
+    parts = () if name == OVERALL else (tuple(name.split("=")),)
+    return SliceResult(parts, len(right), measured, np.arange(len(right)), estimates, 1 - RISK)
 
 
 def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) -> list[set[str]]:
