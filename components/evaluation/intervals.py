@@ -59,7 +59,7 @@ def auc(area: float, positives: int, negatives: int, confidence: float = CONFIDE
 
 
 def paired_change(gained: int, lost: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Tango's score interval (1998) of a change: only the new model has `gained` of the images right, the old `lost`."""
+    """Tango's score interval (1998) of a change: `gained` images only the new model has right, `lost` only the old."""
     z, change = _z(confidence), (gained - lost) / count
 
     def limit(inside: float, outside: float, sign: int) -> float:
