@@ -32,11 +32,12 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     predictions: OutputArtifact[InferenceResult],
     materialized_predictions: OutputArtifact[Examples],
     baseline_model: InputArtifact[Model] = None,
+    split: Parameter[str] = SPLIT,
     batch_size: Parameter[int] = 32,
     code: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Classifies the test split once with each model, in batches, through the signature that serves.
+    """Classifies the split once with each model, in batches, through the signature that serves.
 
     `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
     `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when it
@@ -46,8 +47,8 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         ValueError: there are not as many predictions as images, an internal error.
     """
     del code
-    uri = artifact_utils.get_split_uri([examples], SPLIT)
-    counted = count_property(SPLIT)
+    uri = artifact_utils.get_split_uri([examples], split)
+    counted = count_property(split)
     total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: exported_model.serving_dir(model.uri)}
     problem = "there is no blessed model yet"
@@ -59,9 +60,9 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         else:
             logging.getLogger(__name__).warning("%s: %s", baseline_model.uri, problem)
     fileio.makedirs(predictions.uri)
-    materialized_predictions.split_names = artifact_utils.encode_split_names([SPLIT])
+    materialized_predictions.split_names = artifact_utils.encode_split_names([split])
     examples_utils.set_payload_format(materialized_predictions, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], SPLIT)}/predictions"
+    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], split)}/predictions"
     with beam_pipeline as pipeline:
         predicted = (
             pipeline
@@ -84,7 +85,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     write_scores(predictions.uri, class_names(directories[CANDIDATE]), scores)
     right = [prediction.right for prediction in PREDICTIONS_FILE.read(predictions.uri)]
     if total is not None and len(right) != total:
-        raise ValueError(f"{total} images were written to {SPLIT}; {len(right)} have a prediction")
+        raise ValueError(f"{total} images were written to {split}; {len(right)} have a prediction")
     mistakes = len(right) - sum(right)
     predictions.set_int_custom_property("examples", len(right))
     predictions.set_int_custom_property("mistakes", mistakes)

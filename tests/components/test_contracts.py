@@ -129,7 +129,7 @@ class TestPredictor(ComponentContract):
     @pytest.fixture
     def case(self, examples: Artifact, model: Artifact) -> Case:
         inputs = {"examples": examples, "model": model}
-        return Case(Predictor, inputs, {"batch_size": 2, "code": "1"}, broken={"batch_size": 0})
+        return Case(Predictor, inputs, {"split": "test", "batch_size": 2, "code": "1"}, broken={"split": "absent"})
 
 
 class TestImageExampleGen(ComponentContract):
