@@ -92,9 +92,9 @@ def _check(values: dict[str, Any]) -> list[str]:
     """A line for every mistake: of form, and in what is of the right form, of what cannot work together."""
     problems, full = list(mistakes(schema(), values)), _in_full(values)
     broken = {re.split(r"\W", line)[0] for line in problems}
-    for key, field in fields(Settings).items():
+    for key, (_, kind) in fields(Settings).items():
         if key in full and key not in broken:
-            problems += _refusals(field.kind, full[key], key)
+            problems += _refusals(kind, full[key], key)
     return problems or _refusals(Settings, full)
 
 
@@ -113,9 +113,9 @@ def _in_full(values: dict[str, Any]) -> dict[str, Any]:
 def _refusals(kind: Any, value: Any, path: str = "") -> list[str]:
     """A line, with its path, for what the classes of settings within a type, or else its own, say against a value."""
     problems = []
-    for key, field in fields(kind).items():
+    for key, (_, inner) in fields(kind).items():
         if value is not None and key in value:
-            problems += _refusals(field.kind, value[key], f"{path}.{key}".lstrip("."))
+            problems += _refusals(inner, value[key], f"{path}.{key}".lstrip("."))
     if problems:
         return problems
     try:

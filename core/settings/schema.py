@@ -12,7 +12,7 @@ import inspect
 import re
 import types
 import typing
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import NODEFAULT
@@ -31,29 +31,17 @@ ENGINE = "an engine's name, its keys and values, or a list of Beam's options"
 """What may be given as `runtime.beam`, in words."""
 
 
-class Field(NamedTuple):
-    """A setting: its attribute, its type with the bounds, and its default, `msgspec.NODEFAULT` where there is none."""
-
-    name: str
-    kind: Any
-    default: Any
-
-
-def fields(kind: Any) -> dict[str, Field]:
-    """By their names in YAML, the settings of a class, or of one that may be null; of any other type none."""
+def fields(kind: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
+    """By their names in YAML, the settings of a class, or of one that may be null, and their types; else none."""
     cls = next(filter(_is_section, typing.get_args(kind) if _is_union(kind) else (kind,)), None)
     return _fields(cls) if cls else {}
 
 
 @functools.cache
-def _fields(cls: Any) -> dict[str, Field]:
+def _fields(cls: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
     info: Any = msgspec.inspect.type_info(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
-    found = {}
-    for one in info.fields:
-        default = one.default if one.default_factory is NODEFAULT else one.default_factory()
-        found[one.encode_name] = Field(one.name, hints[one.name], default)
-    return found
+    return {one.encode_name: (one, hints[one.name]) for one in info.fields}
 
 
 @functools.cache
@@ -66,10 +54,10 @@ def _section(cls: Any) -> dict[str, Any]:
     """Of a class of settings; of an engine of Beam with its name, which tells it from the others."""
     meanings, tag = _meanings(cls), cls.__struct_config__.tag if issubclass(cls, msgspec.Struct) else None
     properties: dict[str, Any] = {"engine": {"const": tag}} if tag else {}
-    for key, field in fields(cls).items():
+    for key, (field, kind) in fields(cls).items():
         described = {"description": meanings[field.name]} if field.name in meanings else {}
-        properties[key] = {**_of(field.kind), **described, **_default(field.default)}
-    required = [key for key, field in fields(cls).items() if field.default is NODEFAULT]
+        properties[key] = {**_of(kind), **described, **_default(field)}
+    required = [key for key, (field, _) in fields(cls).items() if field.required]
     return {
         "type": "object",
         "description": inspect.cleandoc(cls.__doc__).split("\n\nAttributes:")[0],
@@ -106,8 +94,9 @@ def _of(kind: Any) -> dict[str, Any]:
     return {"type": _TYPES[kind]} if kind in _TYPES else _section(kind)
 
 
-def _default(value: Any) -> dict[str, Any]:
+def _default(field: msgspec.inspect.Field) -> dict[str, Any]:
     """As YAML would have it; nothing where there is none, or where the keys within have theirs."""
+    value = field.default if field.default_factory is NODEFAULT else field.default_factory()
     if value == LocalEngine():
         return {"default": "local"}
     return {} if value is NODEFAULT or _is_section(type(value)) else {"default": to_dict(value)}

@@ -110,7 +110,7 @@ def test_an_override_ends_in_settings_or_in_a_message_that_helps(text):
         assert_helps(error, "SET")
 
 
-_KEYS = [field.name for cls in (Settings, DataSettings, DataBounds) for field in fields(cls).values()]
+_KEYS = [field.name for cls in (Settings, DataSettings, DataBounds) for field, _ in fields(cls).values()]
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
