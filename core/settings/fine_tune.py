@@ -9,7 +9,7 @@ from core.settings.checks import AtLeast0, NotNegative, require
 
 
 class FineTuneConfig(msgspec.Struct, frozen=True, rename={"from_layer": "from"}):
-    """Which layers of the base train: at most one of the first three keys; none of them freezes the whole base.
+    """Which layers of the base train: at most one of the first three keys; without them, the base is frozen.
 
     Attributes:
         from_layer: this layer, or all of this block, and all after it train.

@@ -117,7 +117,7 @@ def _quiet_stack() -> None:
 
 @_verb("data", "weights", noisy=True)
 def run(settings: Settings, root: Path) -> int:
-    """Runs the whole pipeline on this machine.
+    """Runs the pipeline on this machine.
 
     Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 an internal error.
     """
@@ -127,7 +127,7 @@ def run(settings: Settings, root: Path) -> int:
 @_verb("data", "weights", noisy=True, lazy=True)
 @click.option("--trials", type=click.IntRange(min=1), help="How many combinations to train (tuner.trials).")
 def tune(loader: Loader, root: Path, trials: int | None) -> int:
-    """Runs the whole pipeline with a search for better settings before training; exit codes as run's.
+    """Runs the pipeline with a search for better settings before training; exit codes as run's.
 
     What is searched stands in the settings under tuner; the best combination trains the model that is judged.
     """
@@ -175,7 +175,7 @@ def predict(
 
     IMAGES may be `-`: then their names are read from standard input, one a line.
 
-    Exit codes: 0; 2 if an image could not be classified: its line says why, and all the others are there.
+    Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
     model = model or _pushed(loader(), root)
     from pipeline.inference.predict import predict as predict_images
