@@ -37,8 +37,8 @@ class DataBounds:
     """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
 
     Attributes:
-        min_class_images: that every class must have in train.
-        min_class_share: of train that every class must have.
+        min_class_images: how many images every class must have in train.
+        min_class_share: which fraction of train every class must have.
         label_drift: how far any class's share may have moved since the last blessed model's data.
         image_drift: likewise the share of any kind of image: dark ones, small ones, those of a camera.
         split_skew: likewise between train and another split.
