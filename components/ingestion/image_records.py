@@ -14,12 +14,12 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import google_crc32c
 import tensorflow as tf
 
-from components.ingestion.image_folder import is_remote, open_remote, opening, read_text, regular_file
+from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 
@@ -165,7 +165,7 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
     TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
     if there are not so many (core/lib/io/record_reader.cc).
     """
-    with _opened(folder, path) as file, contextlib.ExitStack() as stack:
+    with open_file(folder, path) as file, contextlib.ExitStack() as stack:
         source = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
         try:
             while head := source.read(12):
@@ -187,10 +187,3 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
 def _checksum(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF)
-
-
-def _opened(folder: str, path: str) -> Any:
-    if is_remote(folder):
-        return open_remote(f"{folder}/{path}")
-    with opening():
-        return regular_file(folder, path).open("rb")
