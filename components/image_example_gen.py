@@ -19,7 +19,7 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components.ingestion import ingest_counts
-from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
+from components.ingestion.image_ingestion import Distribute, Ingest, read_results
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.spans import read_spans, resolve
@@ -64,7 +64,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
         """As in TFX, but that the input has a split for every span of the window.
 
         Raises:
-            InputError: there is no such span, or a folder has no layout that is known.
+            InputError: there is no such span, or a folder has no known layout.
         """
         del pipeline_info, component_info
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
@@ -85,18 +85,10 @@ class ImageFolderDriver(driver.FileBasedDriver):
         }
 
     def _prepare_output_artifacts(
-        self,
-        input_artifacts: dict[str, list[types.Artifact]],
-        output_dict: dict[str, types.Channel],
-        exec_properties: dict[str, Any],
-        execution_id: int,
-        pipeline_info: data_types.PipelineInfo,
-        component_info: data_types.ComponentInfo,
+        self, exec_properties: dict[str, Any], **call: Any
     ) -> dict[str, list[types.Artifact]]:
         """What Airflow's launcher asks for; TFX's driver would make the examples and forget the rejects."""
-        outputs = base_driver.BaseDriver._prepare_output_artifacts(
-            self, input_artifacts, output_dict, exec_properties, execution_id, pipeline_info, component_info
-        )
+        outputs = base_driver.BaseDriver._prepare_output_artifacts(self, exec_properties=exec_properties, **call)
         (examples,) = outputs[ingest_record.EXAMPLES.output]
         driver.update_output_artifact(exec_properties, examples.mlmd_artifact)
         return outputs
@@ -114,7 +106,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
 
         Raises:
-            InputError: the folder has no layout that is known, or its metadata does not fit it.
+            InputError: the folder has no known layout, or its metadata does not fit it.
             ValueError: a listed file is neither read nor rejected: an internal error.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -139,7 +131,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         try:
             with self._make_beam_pipeline() as pipeline:
                 _ = pipeline | "Ingest" >> Ingest(listing, config, scratch)
-            facts, rejects = read_facts(scratch), read_rejected(scratch)
+            facts, rejects = read_results(scratch)
             near = config.near_duplicates
             assignment = assign(facts, config.splits, near.distance if near else None)
             with self._make_beam_pipeline() as pipeline:
@@ -222,7 +214,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
             config: how it is read.
-            code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
+            code: a hash of the source that decides what is written.
             span: the last span to read; None: the latest.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")

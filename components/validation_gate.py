@@ -68,7 +68,9 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     notes += ingest_problems.notes(duplicates, counts)
     if counts.read:
         splits = _findings(statistics, anomalies, counts)
-        _check_counts(splits, counts)
+        for split in splits:  # nothing may get lost between the stages unseen
+            if split.examples != (written := counts.splits[split.name]):
+                raise ValueError(f"{written} images were written to {split.name}; StatisticsGen saw {split.examples}")
         paths = functools.partial(_paths, examples)
         problems += data_problems.problems(splits, schema_file, paths)
         notes += data_problems.warnings(splits, schema_file, paths)
@@ -115,15 +117,6 @@ def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence
         wanted = value.encode()
         found = (record for record in tfrecords.read(*patterns) if tfrecords.values(record).get(feature) == wanted)
     return [tfrecords.values(record)[features.PATH].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
-
-
-def _check_counts(splits: list[data_problems.SplitFindings], counts: ingest_record.IngestCounts) -> None:
-    """Nothing may get lost between the stages unseen."""
-    for split in splits:
-        if split.examples != counts.splits[split.name]:
-            raise ValueError(
-                f"{counts.splits[split.name]} images were written to {split.name}; StatisticsGen saw {split.examples}"
-            )
 
 
 def _read(artifact: Artifact, split: str, name: str) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 LIMITS_FILE = "assets.extra/image_limits.json"
 """In an exported model: its `ImageLimits`."""
@@ -36,14 +39,8 @@ class ImageLimits:
         max_megapixels: width times height, in millions.
     """
 
-    max_file_mb: float = 64
-    max_megapixels: float = 64
-
-    def __post_init__(self) -> None:
-        for name, highest in (("max_file_mb", HIGHEST_FILE_MB), ("max_megapixels", HIGHEST_MEGAPIXELS)):
-            value = getattr(self, name)
-            if not 0 < value <= highest:
-                raise ValueError(f"{name} is {value:g}; it must be above 0 and at most {highest}")
+    max_file_mb: Annotated[float, Meta(gt=0, le=HIGHEST_FILE_MB)] = 64
+    max_megapixels: Annotated[float, Meta(gt=0, le=HIGHEST_MEGAPIXELS)] = 64
 
     @property
     def file_bytes(self) -> int:
@@ -70,7 +67,7 @@ def write(limits: ImageLimits, model_dir: str) -> None:
 
     tf.io.gfile.makedirs(f"{model_dir}/{LIMITS_FILE.rpartition('/')[0]}")
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "w") as file:
-        file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
+        file.write(msgspec.json.encode(limits).decode() + "\n")
 
 
 def read(model_dir: str) -> ImageLimits:
@@ -80,4 +77,4 @@ def read(model_dir: str) -> ImageLimits:
     if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
         return DEFAULT_LIMITS
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return ImageLimits(**json.loads(file.read()))
+        return msgspec.json.decode(file.read(), type=ImageLimits)

@@ -29,9 +29,7 @@ def images_folder(settings: Settings, home: Path) -> str:
         write_digits(str(home / "images"))
         return str(home / "images")
     if images.startswith(TFDS):
-        from components.ingestion.tfds_source import prepare
-
-        return prepare(images.removeprefix(TFDS))
+        return prepare_tfds(images.removeprefix(TFDS))
     if "://" in images:
         return images
     directory = Path(images).expanduser().resolve()
@@ -42,6 +40,32 @@ def images_folder(settings: Settings, home: Path) -> str:
             "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings)"
         )
     return str(directory)
+
+
+def prepare_tfds(name: str, data_dir: str | None = None) -> str:
+    """Has TensorFlow Datasets download and prepare a data set, unless it has, and returns the folder of TFRecords.
+
+    Args:
+        name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
+        data_dir: where it is kept; None: where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+
+    Raises:
+        InputError: the package is not installed, it knows no such data set, or it cannot be had.
+    """
+    try:
+        import tensorflow_datasets as tfds  # an extra; takes seconds
+        from tensorflow_datasets.core.registered import DatasetNotFoundError
+    except ImportError as error:
+        raise InputError(f"data.images: tfds:{name} needs the extra `tfds`: uv sync --extra tfds") from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except DatasetNotFoundError as error:
+        raise InputError(f"data.images: TensorFlow Datasets knows no {name!r}: {str(error).splitlines()[0]}") from error
+    try:
+        builder.download_and_prepare(file_format=tfds.core.FileFormat.TFRECORD)
+    except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
+        raise InputError(f"data.images: tfds:{name} cannot be downloaded to {builder.data_path}: {error}") from error
+    return str(builder.data_path)
 
 
 def list_images(settings: Settings, images: str) -> Listing:

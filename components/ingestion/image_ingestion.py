@@ -42,8 +42,7 @@ class Ingest(beam.PTransform):
     """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
 
     In: a pipeline. Out: nothing; the files in the scratch folder are its effect: TFRecords (uncompressed: images are
-    compressed already, and gzip would take as long as decoding), and JSON lines of `ImageFacts` and of `Reject`s, for
-    `read_facts`, `read_rejected` and `Distribute`.
+    compressed already, and gzip would take as long as decoding), and JSON lines of `ImageFacts` and of `Reject`s.
     """
 
     def __init__(self, listing: Listing, config: IngestionConfig, scratch: str) -> None:
@@ -161,40 +160,33 @@ def make_example(
     file: ListedFile, image: ReadImage, extra: dict[str, str], boundaries: BucketBoundaries
 ) -> tf.train.Example:
     """The raw tf.Example of one image, whose metadata's columns are `extra`; every feature has one value."""
-
-    def text(value: bytes | str) -> tf.train.Feature:
-        encoded = value.encode() if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
-
-    def number(value: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
     slices = {**slice_features.describe(image, boundaries), **extra}
-    features = {
-        examples.IMAGE: text(image.encoded),
-        examples.FORMAT: text(image.format),
-        examples.WIDTH: number(image.width),
-        examples.HEIGHT: number(image.height),
-        examples.SHA256: text(image.sha256),
-        examples.PATH: text(file.path),
-        examples.LABEL: text(file.label),
-        **{
-            examples.statistic(name): tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-            for name, value in image.statistics.items()
-        },
-        **{slice_names.feature_of(name): text(value) for name, value in slices.items()},
+    values: dict[str, bytes | str | int | float] = {
+        examples.IMAGE: image.encoded,
+        examples.FORMAT: image.format,
+        examples.WIDTH: image.width,
+        examples.HEIGHT: image.height,
+        examples.SHA256: image.sha256,
+        examples.PATH: file.path,
+        examples.LABEL: file.label,
+        **{examples.statistic(name): value for name, value in image.statistics.items()},
+        **{slice_names.feature_of(name): value for name, value in slices.items()},
     }
-    return tf.train.Example(features=tf.train.Features(feature=features))
+    return tf.train.Example(features=tf.train.Features(feature={key: _feature(v) for key, v in values.items()}))
 
 
-def read_facts(scratch: str) -> list[ImageFacts]:
-    """What `Ingest` wrote of the images, by path."""
-    return sorted(_lines(f"{scratch}/{_FACTS}", ImageFacts))
+def _feature(value: bytes | str | int | float) -> tf.train.Feature:
+    if isinstance(value, float):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+    if isinstance(value, int):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    encoded = value.encode() if isinstance(value, str) else value
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
 
 
-def read_rejected(scratch: str) -> list[Reject]:
-    """What `Ingest` wrote of the files that cannot be used, by path."""
-    return sorted(_lines(f"{scratch}/{_REJECTED}", Reject))
+def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject]]:
+    """What `Ingest` wrote of the images, and of the files that cannot be used, by path."""
+    return sorted(_lines(f"{scratch}/{_FACTS}", ImageFacts)), sorted(_lines(f"{scratch}/{_REJECTED}", Reject))
 
 
 def _lines(prefix: str, of: type[T]) -> Iterator[T]:

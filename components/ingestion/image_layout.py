@@ -73,11 +73,15 @@ class Listing:
     def classes(self) -> list[str]:
         """The names of the classes, sorted. TFRecords without a list of names are read for it, once."""
         if self.layout == TFRECORDS:
-            paths = [file.path for file in self.files if not file.problem]
-            found = list(self.names.labels) or image_records.distinct_labels(self.folder, paths, self.names)
+            found = set(self.names.labels) or {
+                record.label
+                for file in self.files
+                if not file.problem
+                for record in image_records.read_records(self.folder, file.path, self.names)
+            }
         else:
-            found = [file.label for file in self.files if file.label]
-        return sorted(set(found))
+            found = {file.label for file in self.files}
+        return sorted(found - {""})
 
     def fingerprint(self) -> str:
         """A text that changes whenever what it would be read as does."""

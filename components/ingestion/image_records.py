@@ -6,7 +6,6 @@ integer labels are called (https://www.tensorflow.org/datasets/external_tfrecord
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import json
@@ -45,7 +44,6 @@ class Names:
 
     Attributes:
         image: keys of the encoded image; the first that an Example has counts.
-        label: key of the label.
         labels: names of the labels 0, 1, …; none if labels are text.
     """
 
@@ -126,12 +124,6 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
             yield Record(path, "", b"", "the TFRecord file has no record")
 
 
-def distinct_labels(folder: str, paths: Iterable[str], names: Names) -> set[str]:
-    """The labels that TFRecords hold; reads them all, decodes nothing."""
-    found = {record.label for path in paths for record in read_records(folder, path, names)}
-    return found - {""}
-
-
 def _read(path: str, serialized: bytes, names: Names) -> Record:
     try:
         features = tf.train.Example.FromString(serialized).features.feature
@@ -165,8 +157,8 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
     TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
     if there are not so many (core/lib/io/record_reader.cc).
     """
-    with open_file(folder, path) as file, contextlib.ExitStack() as stack:
-        source = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
+    with open_file(folder, path) as file:
+        source = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
         try:
             while head := source.read(12):
                 (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))

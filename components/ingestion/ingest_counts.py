@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 
@@ -17,24 +16,16 @@ from core.settings.data import SPLITS
 def count(
     listing: Listing, facts: Sequence[ImageFacts], rejects: Sequence[Reject], assignment: Assignment
 ) -> IngestCounts:
-    """Counts the images that were read and the files that were not.
-
-    Raises:
-        ValueError: a listed file is neither read nor rejected, or both: an internal error.
-    """
+    """Counts what became of the files. Raises ValueError if one was neither read nor rejected, or both."""
     ended = len(rejects) + len(facts)
     listed = ended if listing.layout == TFRECORDS else len(listing.files)
     if ended != listed:
         raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejects)} rejected")
-    by_class: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for label, outcome in itertools.chain(
-        ((image.label, assignment.splits[image.path]) for image in facts),
-        ((reject.label, "") for reject in rejects if reject.label),
-    ):
-        by_class[label][outcome] += 1
+    outcomes = collections.Counter((image.label, assignment.splits[image.path]) for image in facts)
+    outcomes.update((reject.label, "") for reject in rejects if reject.label)
     classes = {
-        label: ClassCounts({split: counts[split] for split in SPLITS}, counts[""])
-        for label, counts in sorted(by_class.items())
+        label: ClassCounts({split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""])
+        for label in sorted({label for label, _ in outcomes})
     }
     double = {path for group in assignment.duplicates if group.kind != "group" for path in group.paths[1:]}
     return IngestCounts(

@@ -8,10 +8,10 @@ latest version, as one data set whose paths begin with the span's folder.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import re
 from collections.abc import Sequence
 
+from tfx.components.example_gen.utils import date_to_span_number
 from tfx.dsl.io import fileio
 
 from components.ingestion.image_folder import is_remote
@@ -21,8 +21,6 @@ from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.uris import DATE_SPECS, SPAN_SPEC
 
-_EPOCH = datetime.date(1970, 1, 1)
-
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
     """The spans to read, oldest first: the last `window` that there are, up to the chosen one, each once.
@@ -30,7 +28,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
 
     Args:
-        base: the folder that holds them, local or remote.
+        base: the folder that holds them, local or `gs://`.
         pattern: as `split_pattern` returns it.
         number: the last span; None: the latest.
         window: how many.
@@ -108,7 +106,6 @@ def _span(found: dict[str, str], folder: str) -> Span | None:
     if "SPAN" in found:
         return Span(int(found["SPAN"]), version, folder)
     try:
-        day = datetime.date(*(int(found[part]) for part in DATE_SPECS))
+        return Span(date_to_span_number(*(int(found[part]) for part in DATE_SPECS)), version, folder)
     except ValueError:
         return None
-    return Span((day - _EPOCH).days, version, folder)
