@@ -46,14 +46,12 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
 ) -> None:
     """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
-    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data, if
-    there are any; `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of
-    the column `group_by` are in one split each, and so differ between splits.
+    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
+    `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of the column
+    `group_by` are in one split each, and so differ between splits.
 
     Raises:
-        InputError: all problems, one a line: too many rejects, one image under two labels, anomalies of severity
-            ERROR in any split, a split without images, a class of the schema without images to train on, and whatever
-            `bounds` do not allow.
+        InputError: all problems, one a line.
         ValueError: StatisticsGen did not see all images: an internal error.
     """
     del code

@@ -29,7 +29,7 @@ def name_of(feature: str) -> str:
 
 
 def title(parts: Iterable[tuple[str, str]]) -> str:
-    """How a slice is called: `label=roses`, `label=roses, brightness=dark` where crossed, "" for the whole split."""
+    """The name of a slice: `label=roses`, `label=roses, brightness=dark` where crossed, "" for all images."""
     return ", ".join(f"{name}={value}" for name, value in parts)
 
 

@@ -32,27 +32,28 @@ _SHOWN = 5
 
 
 class ListedFile(NamedTuple):
-    """One file below the data folder, as far as it is known without opening it."""
+    """One file below the data folder, as far as it is known without opening it.
+
+    Attributes:
+        path: relative to the data folder, with `/`.
+        state: size and time of change, for the fingerprint.
+        problem: why it cannot be read.
+        label: the class that the layout gives it, as the split.
+    """
 
     path: str
-    """Relative to the data folder, with `/`."""
     state: str = ""
-    """Size and time of change, for the fingerprint."""
     problem: str = ""
-    """Why it cannot be read."""
     label: str = ""
-    """The class that the layout gives it."""
     split: str = ""
-    """Likewise."""
 
 
 class Tree(NamedTuple):
-    """All that is below a data folder, sorted by path."""
+    """All that is below a data folder, sorted by path; `ignored` are hidden, or what Windows leaves behind."""
 
     files: list[ListedFile]
     folders: list[str]
     ignored: int
-    """How many hidden files and folders were passed over (and what Windows leaves behind)."""
 
 
 def walk(folder: str) -> Tree:

@@ -42,7 +42,6 @@ _MALFORMED = (
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
-_UPRIGHT_ALREADY = 1
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,12 +55,7 @@ _UPRIGHT = {
 
 
 class RejectedError(Exception):
-    """A file that cannot be used as an image.
-
-    Attributes:
-        stage: where it failed: `find`, `open`, `identify`, `limits` or `decode`.
-        reason: why, in words for the owner of the file.
-    """
+    """A file that cannot be used as an image; stage and reason are those of `core.artifacts.ingest_record.Reject`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(f"{stage}: {reason}")
@@ -77,11 +71,9 @@ class ReadImage:
         encoded: the file's own bytes, or a PNG of the same pixels where those would be read wrong or not at all.
         format: of `encoded`: `jpeg`, `png`, `gif` or `bmp`.
         file_format: of the file, e.g. `webp`.
-        width: pixels, upright.
-        height: pixels, upright.
-        sha256: of the file's bytes, 64 hexadecimal digits.
-        statistics: what the image is like, as `image_statistics.measure` says.
-        pixels: SHA-256 of size and RGB pixels, 64 hexadecimal digits: the same whatever format holds them.
+        sha256: of the file's bytes, hexadecimal.
+        statistics: `image_statistics.measure`.
+        pixels: SHA-256 of size and RGB pixels: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
     """
 
@@ -97,15 +89,12 @@ class ReadImage:
 
 
 class _Decoded(NamedTuple):
-    """A file within the limits, and its first frame."""
+    """A file within the limits, and its first frame: upright, as `L` or `RGB`."""
 
     data: bytes
-    format: str
-    """As Pillow calls it."""
+    format: str  # as Pillow calls it
     image: Image.Image
-    """Upright, as `L` or `RGB`."""
-    orientation: int
-    """What EXIF says of the pixels as they are stored."""
+    orientation: int  # what EXIF says of the pixels as they are stored
     one_frame: bool
 
 
@@ -187,7 +176,7 @@ def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
             one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
             return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
         except _MALFORMED as error:
-            raise RejectedError("decode", f"truncated or corrupt: {_cause(error)}") from error
+            raise RejectedError("decode", f"truncated or corrupt: {str(error) or type(error).__name__}") from error
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -204,7 +193,7 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except Image.DecompressionBombError:
         raise RejectedError("limits", most) from None
     except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {_cause(error)}") from error
+        raise RejectedError("identify", f"damaged in its header: {str(error) or type(error).__name__}") from error
     size = f"{image.width} x {image.height}"
     if image.width * image.height > limits.pixels:
         raise RejectedError("limits", f"{size} is {most}")
@@ -213,18 +202,13 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     return image
 
 
-def _cause(error: Exception) -> str:
-    """What Pillow says; some of its errors have no text."""
-    return str(error) or type(error).__name__
-
-
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 where there is none that can be read."""
+    """The EXIF orientation; 1, which is upright, where there is none that can be read."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
     except _MALFORMED:
-        return _UPRIGHT_ALREADY
-    return int(found) if found in _UPRIGHT else _UPRIGHT_ALREADY
+        return 1
+    return int(found) if found in _UPRIGHT else 1
 
 
 def _as_read_right(decoded: _Decoded, limits: ImageLimits) -> tuple[bytes, str]:

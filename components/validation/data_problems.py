@@ -37,14 +37,7 @@ _DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
 
 @dataclasses.dataclass(frozen=True)
 class SplitFindings:
-    """What TFDV computed of one split.
-
-    Attributes:
-        name: of the split.
-        anomalies: where the schema does not fit.
-        statistics: of every feature.
-        labels: how many images each class has, as ingestion counted them; None: as far as the statistics list them.
-    """
+    """What TFDV computed of one split, and how many images of each class ingestion counted in it, if that is known."""
 
     name: str
     anomalies: anomalies_pb2.Anomalies
@@ -57,10 +50,7 @@ class SplitFindings:
         return sum(int(data.num_examples) for data in self.statistics.datasets)
 
     def values(self, feature: str) -> dict[str, int]:
-        """The distinct values of a feature and how many images have each; of the label all, if `labels` are known.
-
-        TFDV lists the most frequent only: a thousand, or as many as StatisticsGen's options say.
-        """
+        """Value -> images: the most frequent, as TFDV lists them; of the label all, if `labels` are known."""
         if feature == LABEL and self.labels is not None:
             return dict(self.labels)
         return {
@@ -69,10 +59,11 @@ class SplitFindings:
             for bucket in statistics.string_stats.rank_histogram.buckets
         }
 
-    def lists_all(self, feature: str) -> bool:
-        """Whether `values` has every value."""
-        unique = max((int(s.string_stats.unique) for s in _statistics(self, feature)), default=0)
-        return len(self.values(feature)) >= unique
+    @property
+    def lists_all_classes(self) -> bool:
+        """Whether `values` has every label."""
+        unique = max((int(s.string_stats.unique) for s in _statistics(self, LABEL)), default=0)
+        return len(self.values(LABEL)) >= unique
 
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
@@ -91,7 +82,7 @@ def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) ->
 
 
 def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """What TFDV found worth telling that need not stop a run; the same form as `problems`."""
+    """What TFDV found that need not stop a run."""
     return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING, paths))
 
 
@@ -123,11 +114,7 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Pa
 
 
 def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
-    """TFDV's anomalies but for those `_unknown_values` tells better; one in several splits once.
-
-    StatisticsGen leaves out the images' bytes, so that TFDV misses the column. Files can be named where a value is
-    missing; what else TFDV says is about the column.
-    """
+    """TFDV's anomalies but for those `_unknown_values` words better; one in several splits once."""
     found: dict[tuple[str, str, int], list[str]] = {}
     for split in splits:
         unknown = {f for f, domain in _domains([split]).items() if set(split.values(f)) - domain.keys()}
@@ -140,7 +127,7 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int,
             for reason in getattr(info, "reason", None) or [info]:
                 kind = getattr(reason, "type", _Type.UNKNOWN_TYPE)
                 known = kind == _Type.ENUM_TYPE_UNEXPECTED_STRING_VALUES and feature in unknown
-                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == IMAGE
+                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == IMAGE  # StatisticsGen leaves the bytes out
                 if info.severity == severity and not known and not meant:
                     short, long = reason.short_description, reason.description.strip()
                     text = long if short in long else f"{short}: {long}"

@@ -1,7 +1,4 @@
-"""What is wrong with what ingestion recorded: too many files that cannot be used, contradicting labels, leaks.
-
-Pure functions on what `core.artifacts.ingest_record` holds.
-"""
+"""What is wrong with what ingestion recorded: too many files that cannot be used, contradicting labels, leaks."""
 
 from __future__ import annotations
 
@@ -41,14 +38,12 @@ def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
 def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: float) -> tuple[list[str], list[str]]:
     """Problems and notes about images that are in several of the splits that the layout gives.
 
-    `most` is the fraction of the images outside of train that may have a duplicate, or one of their group, in another
-    split.
+    At most a fraction `most` of eval and test may have a duplicate, or one of their group, in another split.
     """
     across = [group for group in duplicates if group.leaks]
     held_out = counts.splits["eval"] + counts.splits["test"]
-    leaked = {
-        path for group in across for path, split in zip(group.paths, group.splits, strict=True) if split != "train"
-    }
+    members = (member for group in across for member in zip(group.paths, group.splits, strict=True))
+    leaked = {path for path, split in members if split != "train"}
     if not leaked:
         return [], []
     shown = "".join(f"\n    {_TITLES[group.kind]}: {_members(group, group.splits)}" for group in across[:_SHOWN])
