@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 from tfx import types
 from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
@@ -19,7 +19,7 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components.ingestion import ingest_counts
-from components.ingestion.image_ingestion import Distribute, Ingest, read_results
+from components.ingestion.image_ingestion import distribute, ingest, read_results
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.spans import read_spans, resolve
@@ -75,8 +75,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
         if found:
             del sources.splits[:]
         for span in found:
-            name = json.dumps([span.span, span.version])
-            sources.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
+            sources.splits.add(name=msgspec.json.encode(span), pattern=f"{span.folder}/{_CLASS_FOLDERS}")
         return exec_properties | {
             standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(sources),
             utils.SPAN_PROPERTY_NAME: found[-1].span if found else 0,
@@ -130,12 +129,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             fileio.makedirs(folder)
         try:
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, config, scratch)
+                ingest(pipeline, listing, config, scratch)
             facts, rejects = read_results(scratch)
             near = config.near_duplicates
             assignment = assign(facts, config.splits, near.distance if near else None)
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Distribute" >> Distribute(scratch, assignment.splits, split_uris)
+                distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
         counts = ingest_counts.count(listing, facts, rejects, assignment)
@@ -183,8 +182,7 @@ def _folder_of(split: example_gen_pb2.Input.Split) -> str:
 
 def _spans(sources: example_gen_pb2.Input) -> list[Span]:
     """Those that were resolved."""
-    named = [(json.loads(s.name), _folder_of(s)) for s in sources.splits if s.name != _UNRESOLVED]
-    return [Span(number, version, folder) for (number, version), folder in named]
+    return [msgspec.json.decode(split.name, type=Span) for split in sources.splits if split.name != _UNRESOLVED]
 
 
 class ImageExampleGen(example_gen.FileBasedExampleGen):

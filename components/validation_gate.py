@@ -26,7 +26,6 @@ from core.settings.data import DataBounds
 from core.slices import feature_of
 
 _ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
-_SHOWN_REJECTS = 10
 _SHOWN_PATHS = 5
 
 
@@ -58,8 +57,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     limits = converter.from_json(bounds, DataBounds)
     counts = ingest_record.COUNTS.read(rejects.uri)
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
-    first = list(itertools.islice(ingest_record.REJECTS.read(rejects.uri), _SHOWN_REJECTS))
-    problems = ingest_problems.rejected(counts, first, max_rejected, ingest_record.REJECTS.path(rejects.uri))
+    files = ingest_record.REJECTS.read(rejects.uri)
+    problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
     problems += ingest_problems.contradictions(duplicates)
     leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
     problems += leaks

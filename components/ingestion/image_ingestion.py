@@ -1,9 +1,9 @@
 """The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
-The first reads and decodes each file, once; the second moves its Example to the split that was decided between them,
-when all images were known. TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner
-holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
-image goes through a pass inside one fused stage, so memory does not grow with the images.
+The first reads and decodes each file, once; the second copies its Example to the split that was decided between them,
+when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner holds the data
+set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each image goes
+through a pass inside one fused stage, so memory does not grow with the images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TypeVar
 
 import apache_beam as beam
 import msgspec
@@ -35,45 +34,28 @@ from core.settings.data import IngestionConfig
 _FACTS, _REJECTED = "facts", "rejected"
 _IMAGES = "images"
 
-T = TypeVar("T")
 
-
-class Ingest(beam.PTransform):
+def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
     """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
 
-    In: a pipeline. Out: nothing; the files in the scratch folder are its effect: TFRecords (uncompressed: images are
-    compressed already, and gzip would take as long as decoding), and JSON lines of `ImageFacts` and of `Reject`s.
+    The scratch folder gets TFRecords (uncompressed: images are compressed already, and gzip would take as long as
+    decoding), and JSON lines of `ImageFacts` and of `Reject`s.
     """
-
-    def __init__(self, listing: Listing, config: IngestionConfig, scratch: str) -> None:
-        super().__init__()
-        self._listing, self._config, self._scratch = listing, config, scratch
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
-        read = (
-            pipeline
-            | "Files" >> beam.Create(_shuffled(self._listing), reshuffle=False)
-            | "Spread" >> ReshufflePerKey()
-            | "WithoutKey" >> beam.Values()
-            | "ReadImages"
-            >> beam.ParDo(ReadImages(self._listing, self._config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
-        )
-        _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{self._scratch}/{_IMAGES}")
-        for name in (_FACTS, _REJECTED):
-            _ = (
-                read[name]
-                | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
-                | f"Write[{name}]" >> beam.io.WriteToText(f"{self._scratch}/{name}")
-            )
-        return beam.pvalue.PDone(pipeline)
+    read = (
+        pipeline
+        | "Files" >> beam.Create(_shuffled(listing), reshuffle=False)
+        | "Spread" >> ReshufflePerKey()
+        | "WithoutKey" >> beam.Values()
+        | "ReadImages" >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
+    )
+    _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{scratch}/{_IMAGES}")
+    for name in (_FACTS, _REJECTED):
+        lines = read[name] | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
+        _ = lines | f"Write[{name}]" >> beam.io.WriteToText(f"{scratch}/{name}")
 
 
 class ReadImages(beam.DoFn):
-    """Reads each file once.
-
-    In: a file and its metadata. Out: tf.Examples, serialized; to the output `facts` an image's `ImageFacts`; to
-    `rejected` a `Reject` of what cannot be used.
-    """
+    """A file and its metadata to tf.Examples, serialized; to the outputs `facts` and `rejected` what becomes of it."""
 
     def __init__(self, listing: Listing, config: IngestionConfig) -> None:
         self._config = config
@@ -111,32 +93,22 @@ class ReadImages(beam.DoFn):
             yield found, record.data
 
 
-class Distribute(beam.PTransform):
-    """The second pass: copies the tf.Examples that `Ingest` wrote into their splits.
+def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
+    """The second pass: copies the tf.Examples that `ingest` wrote into the TFRecords of their splits.
 
-    In: a pipeline. Out: nothing; the splits' TFRecords are its effect.
+    `splits` is path -> split; `split_uris` are the folders of the splits' TFRecords.
     """
-
-    def __init__(self, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
-        """Writes `splits`, path -> split, for the workers; `split_uris` are the folders of the splits' TFRecords."""
-        super().__init__()
-        self._shards = tfrecords.find(f"{scratch}/{_IMAGES}*")
-        self._splits_file = f"{scratch}/splits.json"
-        with fileio.open(self._splits_file, "wb") as file:
-            file.write(msgspec.json.encode(splits))
-        self._split_uris = split_uris
-        self._total = len(splits)
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
-        routed = (
-            pipeline
-            | "Shards" >> beam.Create(self._shards)
-            | "ReadShards" >> beam.FlatMap(tfrecords.read)
-            | "Route" >> beam.ParDo(_Route(self._splits_file, self._total)).with_outputs(*self._split_uris)
-        )
-        for split, uri in self._split_uris.items():
-            _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
-        return beam.pvalue.PDone(pipeline)
+    splits_file = f"{scratch}/splits.json"
+    with fileio.open(splits_file, "wb") as file:
+        file.write(msgspec.json.encode(splits))
+    routed = (
+        pipeline
+        | "Shards" >> beam.Create(tfrecords.find(f"{scratch}/{_IMAGES}*"))
+        | "ReadShards" >> beam.FlatMap(tfrecords.read)
+        | "Route" >> beam.ParDo(_Route(splits_file, len(splits))).with_outputs(*split_uris)
+    )
+    for split, uri in split_uris.items():
+        _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
 
 
 class _Route(beam.DoFn):
@@ -185,14 +157,15 @@ def _feature(value: bytes | str | int | float) -> tf.train.Feature:
 
 
 def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject]]:
-    """What `Ingest` wrote of the images, and of the files that cannot be used, by path."""
-    return sorted(_lines(f"{scratch}/{_FACTS}", ImageFacts)), sorted(_lines(f"{scratch}/{_REJECTED}", Reject))
+    """What `ingest` wrote of the images, and of the files that cannot be used, by path."""
+    facts = sorted(msgspec.json.decode(line, type=ImageFacts) for line in _lines(f"{scratch}/{_FACTS}"))
+    return facts, sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{_REJECTED}"))
 
 
-def _lines(prefix: str, of: type[T]) -> Iterator[T]:
+def _lines(prefix: str) -> Iterator[str]:
     for path in fileio.glob(f"{prefix}*"):
         with fileio.open(path) as file:
-            yield from (msgspec.json.decode(line, type=of) for line in file)
+            yield from file
 
 
 def _shuffled(listing: Listing) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:

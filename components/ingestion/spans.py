@@ -1,8 +1,8 @@
 """Spans: data that arrive in folders numbered by day or delivery, such as `photos/day-{SPAN}`, and a window of them.
 
 The specs are TFX's: `{SPAN}`, `{SPAN:2}` for two digits, `{VERSION}`, or `{YYYY}` `{MM}` `{DD}`, a date, whose span is
-the number of days since 1970. TFX's ExampleGen reads one span; here a run reads the last few of them, each in its
-latest version, as one data set whose paths begin with the span's folder.
+the number of days since 1970. A run reads the last few spans, each in its latest version, as one data set whose paths
+begin with the span's folder.
 """
 
 from __future__ import annotations
@@ -89,15 +89,12 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
 
 def _regex(pattern: str) -> str:
     """Of the folders that fit: specs are digits, of any number unless that is given."""
-
-    def group(spec: re.Match[str]) -> str:
-        name, width = spec.groups()
+    first, *specs = SPAN_SPEC.split(pattern)  # text, and of each spec its name, its width and the text behind it
+    regex = re.escape(first)
+    for name, width, text in zip(specs[::3], specs[1::3], specs[2::3], strict=True):
         width = width or DATE_SPECS.get(name)
-        return rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"
-
-    literals = map(re.escape, re.split(r"\{[^}]*\}", pattern))
-    groups = [*map(group, SPAN_SPEC.finditer(pattern)), ""]
-    return "".join(literal + following for literal, following in zip(literals, groups, strict=True))
+        regex += rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})" + re.escape(text)
+    return regex
 
 
 def _span(found: dict[str, str], folder: str) -> Span | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 
@@ -11,12 +12,12 @@ _SHOWN = 10
 _LARGE_GROUP = 0.05
 
 
-def rejected(counts: IngestCounts, first: Sequence[Reject], most: float, where: str) -> list[str]:
+def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where: str) -> list[str]:
     """A problem, if more than this fraction of the files cannot be used, or none can; `where` lists them all."""
     files = counts.rejected + counts.read
     if counts.read and counts.rejected <= most * files:
         return []
-    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in first[:_SHOWN])
+    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in itertools.islice(rejects, _SHOWN))
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
     return [
         f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images; "
