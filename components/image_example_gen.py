@@ -55,18 +55,12 @@ class ImageExampleGenSpec(ComponentSpec):
 class ImageFolderDriver(driver.FileBasedDriver):
     """Finds the spans, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
 
-    def resolve_exec_properties(
-        self,
-        exec_properties: dict[str, Any],
-        pipeline_info: data_types.PipelineInfo,
-        component_info: data_types.ComponentInfo,
-    ) -> dict[str, Any]:
+    def resolve_exec_properties(self, exec_properties: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         """As in TFX, but that the input has a split for every span of the window.
 
         Raises:
             InputError: there is no such span, or a folder has no known layout.
         """
-        del pipeline_info, component_info
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         sources = _input_config(exec_properties)
         pattern = _folder_of(sources.splits[0])
@@ -160,18 +154,15 @@ def _config(exec_properties: dict[str, Any]) -> IngestionConfig:
 
 
 def _input_config(exec_properties: dict[str, Any]) -> example_gen_pb2.Input:
-    config = example_gen_pb2.Input()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
-    return config
+    return proto_utils.json_to_proto(
+        exec_properties[standard_component_specs.INPUT_CONFIG_KEY], example_gen_pb2.Input()
+    )
 
 
 def _chosen(exec_properties: dict[str, Any]) -> int | None:
     """The span that TFX's RangeConfig names; None: the latest."""
-    given = exec_properties.get(standard_component_specs.RANGE_CONFIG_KEY)
-    if not given:
-        return None
-    config = range_config_pb2.RangeConfig()
-    proto_utils.json_to_proto(given, config)
+    given = exec_properties.get(standard_component_specs.RANGE_CONFIG_KEY) or "{}"
+    config = proto_utils.json_to_proto(given, range_config_pb2.RangeConfig())
     return config.static_range.end_span_number if config.HasField("static_range") else None
 
 

@@ -112,6 +112,11 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
     named = sorted({*slice_features.NAMES, *listing.metadata.columns} - {examples.LABEL})
     kinds = dict.fromkeys(_BYTES, schema_pb2.BYTES) | dict.fromkeys(_INTS, schema_pb2.INT)
     kinds |= dict.fromkeys(_FLOATS, schema_pb2.FLOAT) | dict.fromkeys(map(slices.feature_of, named), schema_pb2.BYTES)
+    measured = _sampled_statistics(listing, limits)
+    boundaries = {
+        slices.feature_of(name): slice_features.between_thirds([statistics[name] for statistics in measured])
+        for name in STATISTICS
+    }
     for name, kind in kinds.items():
         feature = schema.feature.add(name=name, type=kind)
         feature.presence.min_fraction = 1
@@ -121,12 +126,8 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
             feature.int_domain.min = 1
         if name == examples.LABEL:
             feature.domain = _CLASSES
-    by_name = {feature.name: feature for feature in schema.feature}
-    measured = _sampled_statistics(listing, limits)
-    for name in STATISTICS:
-        boundaries = slice_features.between_thirds([statistics[name] for statistics in measured])
-        comment = _BOUNDARIES + " ".join(f"{value:g}" for value in boundaries)
-        by_name[slices.feature_of(name)].annotation.comment.append(comment)
+        if name in boundaries:
+            feature.annotation.comment.append(_BOUNDARIES + " ".join(f"{value:g}" for value in boundaries[name]))
     schema.string_domain.add(name=_CLASSES, value=classes)
     return schema
 

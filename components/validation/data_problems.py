@@ -20,18 +20,15 @@ Paths = Callable[[str, str | None, Sequence[str]], list[str]]
 
 _SHOWN = 20
 _Type = anomalies_pb2.AnomalyInfo.Type
-_ADVICE = {
-    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
+_MISSING_VALUES = {
     _Type.SCHEMA_MISSING_COLUMN: "give every image a value, or remove the feature from {schema}",
     _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT: "give every image a value, or lower min_fraction in {schema}",
     _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: "give every image a value, or lower min_count in {schema}",
+}
+_ADVICE = _MISSING_VALUES | {
+    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
     _Type.INVALID_FEATURE_SHAPE: "give every image one value, or remove the feature's shape from {schema}",
 }
-_WITHOUT_VALUE = (
-    _Type.SCHEMA_MISSING_COLUMN,
-    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT,
-    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT,
-)
 _DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
 
 
@@ -68,13 +65,10 @@ class SplitFindings:
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
     """All that must stop a run, a sentence or two each; none if the data are fit to train on."""
+    empty = "has no images: add images, or give it a larger share in data.splits"
     filled = [split for split in splits if split.examples]
     return [
-        *(
-            f"the split {split.name} has no images: add images, or give it a larger share in data.splits"
-            for split in splits
-            if not split.examples
-        ),
+        *(f"the split {split.name} {empty}" for split in splits if not split.examples),
         *_unknown_values(filled, schema_file, paths),
         *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR, paths),
         *_classes_without_images(filled, schema_file),
@@ -134,17 +128,13 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int,
                     found.setdefault((feature, text, kind), []).append(split.name)
     for (feature, text, kind), names in found.items():
         advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
-        files = such_images(paths, feature, None, names) if kind in _WITHOUT_VALUE else ""
+        files = such_images(paths, feature, None, names) if kind in _MISSING_VALUES else ""
         yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}{files}"
 
 
 def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
     domain = _domains(splits).get(LABEL, {})
-    train = next((split for split in splits if split.name == TRAIN), None)
-    if train is None or not domain:
-        return
-    present = train.values(LABEL)
-    missing = [name for name in domain if name not in present]
+    missing = [name for split in splits if split.name == TRAIN for name in domain if name not in split.values(LABEL)]
     for name in missing[:_SHOWN]:
         elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
         others = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
