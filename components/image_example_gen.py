@@ -56,11 +56,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
     """Finds the spans, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
 
     def resolve_exec_properties(self, exec_properties: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-        """As in TFX, but that the input has a split for every span of the window.
-
-        Raises:
-            InputError: there is no such span, or a folder has no known layout.
-        """
+        """As in TFX, but that the input has a split for every span of the window; raises InputError as `Do`."""
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         sources = _input_config(exec_properties)
         pattern = _folder_of(sources.splits[0])
@@ -99,7 +95,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
 
         Raises:
-            InputError: the folder has no known layout, or its metadata does not fit it.
+            InputError: there is no such span, a folder has no known layout, or its metadata does not fit it.
             ValueError: a listed file is neither read nor rejected: an internal error.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -179,11 +175,8 @@ def _spans(sources: example_gen_pb2.Input) -> list[Span]:
 class ImageExampleGen(example_gen.FileBasedExampleGen):
     """A folder of labeled images, in any layout of `image_layout`, to tf.Examples.
 
-    A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver.
-
-    Outputs:
-        examples: standard Examples, TFRecords of what `image_ingestion.make_example` makes.
-        rejects: what `core.artifacts.ingest_record` describes.
+    A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver; its outputs are those of
+    `core.artifacts.ingest_record`.
     """
 
     SPEC_CLASS = ImageExampleGenSpec

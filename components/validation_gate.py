@@ -1,7 +1,4 @@
-"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down.
-
-What comes after it names it as an upstream node. Its output says what is worth knowing of data that passed.
-"""
+"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down."""
 
 import functools
 import itertools
@@ -100,7 +97,7 @@ def _findings(
             statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
             {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )
-        for name in artifact_utils.decode_split_names((anomalies or statistics).split_names)
+        for name in artifact_utils.decode_split_names(statistics.split_names)
     ]
 
 

@@ -34,11 +34,7 @@ def title(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def feature_keys(slices: Iterable[str]) -> list[list[str]]:
-    """The features of the tf.Examples that each slice crosses; one for a plain slice.
-
-    Raises:
-        InputError: a slice has an empty name, or is given twice.
-    """
+    """The features that each slice crosses. Raises InputError if one has an empty name, or is given twice."""
     crosses: list[list[str]] = []
     for name in slices:
         parts = [part.strip() for part in name.split(CROSS)]

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def images_folder(settings: Settings, home: Path) -> str:
-    """The data folder, or the pattern of several: an absolute path, or a URL.
-
-    Raises:
-        InputError: there is no such folder, or no such data set of TensorFlow Datasets.
-    """
+    """The data folder, or the pattern of several: an absolute path, or a URL. Raises InputError if there is none."""
     images = settings.data.images
     if images == DIGITS:
         from components.ingestion.digits import write_digits
@@ -43,14 +39,14 @@ def images_folder(settings: Settings, home: Path) -> str:
 
 
 def prepare_tfds(name: str, data_dir: str | None = None) -> str:
-    """Has TensorFlow Datasets download and prepare a data set, unless it has, and returns the folder of TFRecords.
+    """Has TensorFlow Datasets download and prepare a data set, once, and returns the folder of TFRecords.
 
     Args:
         name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
         data_dir: where it is kept; None: where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
 
     Raises:
-        InputError: the package is not installed, it knows no such data set, or it cannot be had.
+        InputError: the package is not installed, it knows no such data set, or it cannot download it.
     """
     try:
         import tensorflow_datasets as tfds  # an extra; takes seconds
@@ -69,11 +65,7 @@ def prepare_tfds(name: str, data_dir: str | None = None) -> str:
 
 
 def list_images(settings: Settings, images: str) -> Listing:
-    """What the data folder holds, or the spans that are to be read.
-
-    Raises:
-        InputError: there is no such folder or span, or it is not laid out as it must be.
-    """
+    """What the data folder, or the spans to read, hold. Raises InputError if they are not laid out as they must be."""
     from components.ingestion import spans  # brings TensorFlow and TFX
 
     data = settings.data

@@ -38,11 +38,7 @@ _HEADER = """\
 
 
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
-    """The schema as text, and whether it had to be inferred and was written for review.
-
-    Raises:
-        InputError: the file is not a schema, or there is none and the data have fewer than two classes.
-    """
+    """The schema as text, and whether it was inferred and written for review; raises InputError as `load`."""
     if path.exists():
         return load(path), False
     schema = _infer(listing, limits)

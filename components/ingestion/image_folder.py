@@ -59,8 +59,7 @@ class Tree(NamedTuple):
 def walk(folder: str) -> Tree:
     """Lists everything below a folder; nothing is opened.
 
-    Links within the folder are followed. Those that lead out of it, or back to a folder they are in, and names that are
-    not UTF-8 are listed with their problem.
+    Links within the folder are followed; those that lead out of it, or back to a folder they are in, have a problem.
 
     Raises:
         InputError: there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
@@ -157,11 +156,7 @@ def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = 
 
 
 def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The bytes of one file, at most as many as the limits allow and one more.
-
-    Raises:
-        RejectedError: as `open_file`; or the file is local and too large.
-    """
+    """The bytes of one file, at most one more than allowed; a local file that is larger is a RejectedError."""
     with open_file(folder, path) as file:
         if is_remote(folder):
             return file.read(limits.file_bytes + 1)

@@ -1,7 +1,4 @@
-"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out.
-
-Pure functions on bytes: no TFX, no Beam, no file system.
-"""
+"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out."""
 
 from __future__ import annotations
 
@@ -103,7 +100,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
     their EXIF, makes the same image of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
-    a PNG of the first frame. So what passes here can be decoded by Transform, the Trainer and the exported model.
+    a PNG of the first frame.
 
     Raises:
         RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.

@@ -25,8 +25,6 @@ from core.errors import InputError
 LABELS_FILE = "labels.txt"
 """What integer labels are called: a name a line, the first is that of 0."""
 
-_IMAGE_KEYS = ("image/encoded", "image")
-_LABEL_KEY = "label"
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
 _RECORDS = ".tfrecord"
@@ -47,16 +45,15 @@ class Names:
         labels: names of the labels 0, 1, …; none if labels are text.
     """
 
-    image: tuple[str, ...] = _IMAGE_KEYS
-    label: str = _LABEL_KEY
+    image: tuple[str, ...] = ("image/encoded", "image")
+    label: str = "label"
     labels: tuple[str, ...] = ()
 
 
 class Record(NamedTuple):
-    """One image of a TFRecord file; of one with a problem label and data are empty."""
+    """One image of a TFRecord file, or what is wrong with it; the path ends in `#` and the record's number, from 0."""
 
     path: str
-    """The file's, `#`, and the record's number in it, from 0."""
     label: str
     data: bytes
     problem: str = ""
@@ -83,11 +80,7 @@ def describing_files(paths: Iterable[str]) -> list[str]:
 
 
 def read_names(folder: str, described: Sequence[str]) -> Names:
-    """Reads the files that `describing_files` found.
-
-    Raises:
-        InputError: if they describe no image and label, or a list of names is empty or has a name twice.
-    """
+    """Reads the files that `describing_files` found. Raises InputError where they do not say what they should."""
     names = Names()
     if _TFDS_INFO in described:
         try:

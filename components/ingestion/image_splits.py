@@ -28,7 +28,7 @@ class ImageFacts(NamedTuple):
         group: its value of `data.group_by`, or "".
         sha256: of the file.
         pixels: SHA-256 of the pixels.
-        hash: `near_duplicates.describe`'s, as is the thumbnail; None if the image has none.
+        hash: and thumbnail: `near_duplicates.describe`.
     """
 
     path: str

@@ -23,15 +23,9 @@ from core.uris import DATE_SPECS, SPAN_SPEC
 
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
-    """The spans to read, oldest first: the last `window` that there are, up to the chosen one, each once.
+    """The spans to read, oldest first: the last `window` in `base` up to `number`, or to the latest where it is None.
 
     A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
-
-    Args:
-        base: the folder that holds them, local or `gs://`.
-        pattern: as `split_pattern` returns it.
-        number: the last span; None: the latest.
-        window: how many.
 
     Raises:
         InputError: there is no span, or not the chosen one.
@@ -57,8 +51,6 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
 
 def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
-
-    Paths are relative to `base`; the columns of the metadata are those of any folder.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.

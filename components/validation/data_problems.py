@@ -1,7 +1,4 @@
-"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do.
-
-No TFX here, and of TFDV only the protos are read: importing it would take ten seconds.
-"""
+"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do."""
 
 from __future__ import annotations
 

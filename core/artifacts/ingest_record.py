@@ -1,7 +1,4 @@
-"""What ImageExampleGen leaves: properties of its examples, and a record of what it used, what not, and what is double.
-
-The record is an artifact of its own, published whatever comes of the run: ValidationGate judges it later.
-"""
+"""What ImageExampleGen leaves: properties of its examples, and a record of what it read, rejected and found double."""
 
 from __future__ import annotations
 
