@@ -104,20 +104,14 @@ class Listing:
 
 
 class _Folder(NamedTuple):
-    """A data folder, and how to read it.
-
-    Attributes:
-        metadata: the metadata file that the settings name, or "".
-        described: the metadata files in the folder, that one first.
-        nested: folders within a class folder are read too.
-    """
+    """A data folder, and how to read it."""
 
     path: str
     tree: Tree
-    metadata: str
-    described: list[str]
+    metadata: str  # the metadata file that the settings name, or ""
+    described: list[str]  # the metadata files in the folder, that one first
     least_classes: int
-    nested: bool
+    nested: bool  # whether folders within a class folder are read
 
 
 def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_classes: int = 2) -> Listing:

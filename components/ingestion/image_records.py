@@ -30,10 +30,7 @@ _TFDS_FILES = (_TFDS_INFO, "features.json")
 _RECORDS = ".tfrecord"
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
 _MASK = 0xA282EAD8  # of the checksums
-
-
-class _DamagedError(Exception):
-    """Where a file ends being one of TFRecords."""
+_DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +107,7 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
             yield _read(f"{path}#{number}", serialized, names)
     except RejectedError as error:
         yield Record(path, "", b"", error.reason)
-    except _DamagedError as error:
+    except _DAMAGED as error:
         yield Record(f"{path}#{number + 1}", "", b"", f"the TFRecord file is damaged from here on: {error}")
     else:
         if number < 0:
@@ -152,21 +149,18 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
     """
     with open_file(folder, path) as file:
         source = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
-        try:
-            while head := source.read(12):
-                (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
-                if head[8:] != _checksum(head[:8]):
-                    raise _DamagedError("a length has another checksum")
-                if length > _MAX_RECORD:
-                    raise _DamagedError(f"a record claims {length:,} bytes")
-                data, checksum = source.read(length), source.read(4)
-                if len(checksum) < 4:
-                    raise _DamagedError("truncated record")
-                if checksum != _checksum(data):
-                    raise _DamagedError("a record has another checksum")
-                yield data
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _DamagedError(str(error)) from error
+        while head := source.read(12):
+            (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
+            if head[8:] != _checksum(head[:8]):
+                raise ValueError("a length has another checksum")
+            if length > _MAX_RECORD:
+                raise ValueError(f"a record claims {length:,} bytes")
+            data, checksum = source.read(length), source.read(4)
+            if len(checksum) < 4:
+                raise ValueError("truncated record")
+            if checksum != _checksum(data):
+                raise ValueError("a record has another checksum")
+            yield data
 
 
 def _checksum(data: bytes) -> bytes:
