@@ -18,8 +18,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
-from components.ingestion import ingest_counts
-from components.ingestion.image_ingestion import distribute, ingest, read_results
+from components.ingestion.image_ingestion import content_hash, count, distribute, ingest, read_results
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.spans import read_spans, resolve
@@ -127,13 +126,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
-        counts = ingest_counts.count(listing, facts, rejects, assignment)
+        counts = count(listing, facts, rejects, assignment)
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.REJECTS.write(record.uri, rejects)
         ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
         for split, number in counts.splits.items():
             examples.set_int_custom_property(ingest_record.count_property(split), number)
-        examples.set_string_custom_property(ingest_record.CONTENT_SHA256, ingest_counts.content_hash(facts))
+        examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
         duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
         done = counts.read + counts.rejected
