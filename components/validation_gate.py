@@ -72,7 +72,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         problems += data_drift.balance(counts.classes, limits.min_class_images, limits.min_class_share, paths)
         problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
-            notes.append("the data were compared with none before: no blessed model was trained on others")
+            notes.append("the data were not compared with earlier ones: no blessed model was trained on other data")
         else:
             before = _findings(baseline)
             changed, noted = data_drift.class_changes(splits, before, limits.class_changes, paths)

@@ -122,12 +122,11 @@ def _walk_remote(folder: str) -> Tree:
     for item in found.metadata_list:
         path = item.path.removeprefix(root)
         parts = path.split("/")
-        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        concealed = next((up for up, part in zip([*parents, path], parts, strict=True) if _is_hidden(part)), None)
-        if concealed is not None:
-            hidden.add(concealed)
+        depth = next((depth for depth, part in enumerate(parts, 1) if _is_hidden(part)), None)
+        if depth is not None:
+            hidden.add("/".join(parts[:depth]))
             continue
-        folders.update(parents)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if parts[-1]:  # An object whose name ends in `/` stands for a folder.
             files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
     if not files:

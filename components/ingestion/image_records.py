@@ -85,7 +85,9 @@ def read_names(folder: str, described: Sequence[str]) -> Names:
             names = Names((str(image["featureKey"]),), str(label["featureKey"]))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             where = f"{folder}/{_TFDS_INFO}"
-            raise InputError(f"{where} names no image and label (supervisedKeys): it is no labeled set.") from error
+            raise InputError(
+                f"{where} names no image and label (supervisedKeys): it is not a labeled data set."
+            ) from error
     file = next((name for name in (f"{names.label}{_TFDS_LABELS}", LABELS_FILE) if name in described), None)
     if file is None:
         return names
@@ -118,7 +120,7 @@ def _read(path: str, serialized: bytes, names: Names) -> Record:
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except Exception:  # protobuf's DecodeError, whose module depends on its implementation
-        return Record(path, "", b"", "the record is no tf.Example")
+        return Record(path, "", b"", "the record is not a tf.Example")
     image: Sequence[bytes] = next((features[key].bytes_list.value for key in names.image if key in features), [])
     if len(image) != 1:
         return Record(path, "", b"", f"its tf.Example has no image in {' or '.join(names.image)}")

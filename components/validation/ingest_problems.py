@@ -27,7 +27,7 @@ def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where
 
 
 def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
-    """Problems: identical images of different classes, which nobody could learn."""
+    """Problems: identical images of different classes, which no model could learn."""
     found = [group for group in duplicates if group.kind == "identical" and group.contradicts]
     problems = [
         f"the same image has {len(set(group.labels))} labels: {_members(group, group.labels)}; keep the right one"

@@ -34,7 +34,7 @@ feature { name: "image/width" type: INT int_domain { min: 1 } presence { min_fra
 string_domain { name: "classes" value: "daisy" value: "roses" value: "tulips" }
 """
 FILE = "schemas/flowers.pbtxt"
-FIRST = "the data were compared with none before: no blessed model was trained on others"
+FIRST = "the data were not compared with earlier ones: no blessed model was trained on other data"
 Row = dict[str, str | int]
 NO_BOUNDS = DataBounds(label_drift=None, image_drift=None, split_skew=None)
 

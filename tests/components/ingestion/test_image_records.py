@@ -57,7 +57,7 @@ def test_labels_are_text_or_numbers_with_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        (b"\xff\xff no example", "the record is no tf.Example"),
+        (b"\xff\xff no example", "the record is not a tf.Example"),
         (example(label=b"cat"), "its tf.Example has no image in image/encoded or image"),
         (example(image=3, label=b"cat"), "its tf.Example has no image in image/encoded or image"),
         (example(image=b"1"), "its tf.Example has no label"),

@@ -46,7 +46,7 @@ def test_the_pattern_begins_with_the_first_spec(images: str, split: tuple[str, s
     ["p/{SPAN}/{SPAN}", "p/{VERSION}", "p/{YYYY}-{MM}", "p/{SPAN}-{DD}", "p/{SPIN}", "p/{SPAN:x}", "p/{SPAN}/*"],
 )
 def test_specs_that_tfx_would_refuse_are_refused(images: str) -> None:
-    with pytest.raises(ValueError, match="is no pattern of spans"):
+    with pytest.raises(ValueError, match="is not a pattern of spans"):
         split_pattern(images)
 
 
