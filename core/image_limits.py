@@ -8,24 +8,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-LIMITS_FILE = "assets.extra/image_limits.json"
-"""In an exported model: its `ImageLimits`."""
-
-HIGHEST_FILE_MB = 512
-"""Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
-
-HIGHEST_MEGAPIXELS = 178
-"""Pillow, which reads the header, refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)."""
-
-MAX_GIF_BYTES = 16 * 2**20
-"""Finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU seconds a million."""
-
-MAX_JPEG_SCANS = 64
-"""A progressive JPEG usually has 10. Each costs a pass over all pixels, and need not have 200 bytes."""
-
-MAX_PNG_TEXTS = 16
-"""Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
-
+LIMITS_FILE = "assets.extra/image_limits.json"  # in an exported model: its `ImageLimits`
+HIGHEST_FILE_MB = 512  # four of them and their PNGs are held at once, and a tf.Example ends at 2 GB
+HIGHEST_MEGAPIXELS = 178  # Pillow refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)
+MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
+MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
+MAX_PNG_TEXTS = 16  # compressed text chunks: libpng keeps each decompressed, up to 8 MB
 _PNG_BYTES_A_PIXEL = 4  # color noise takes a little more than 3
 _PNG_BYTES = 2**16  # whatever its size
 

@@ -78,8 +78,7 @@ def has_labels(folder: str, name: str) -> bool:
     return isinstance(columns, dict | list) and {_PATH, LABEL_COLUMN} <= set(columns)
 
 
-_Table = tuple[Sequence[str], Sequence[tuple[int, Sequence[str]]]]
-"""The columns, and of each row its line and its values."""
+_Table = tuple[list[str], list[tuple[int, list[str]]]]  # the columns, and of each row its line and its values
 
 
 def _read_csv(where: str, text: str) -> _Table:
