@@ -20,7 +20,7 @@ from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-"""Ignored in the data folder even where they are not asked for: the image-folder convention's names."""
+"""Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
 _IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.
 _OUTSIDE = "it is a link out of the data folder"

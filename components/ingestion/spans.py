@@ -31,7 +31,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
         InputError: there is no span, or not the chosen one.
     """
     if is_remote(base) and not base.startswith("gs://"):
-        raise InputError(f"data.images: {base}/{pattern}: spans are looked for in local and gs:// folders only")
+        raise InputError(f"data.images: {base}/{pattern}: spans work in local and gs:// folders only")
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
     for path in fileio.glob(f"{base}/{SPAN_SPEC.sub('*', pattern)}"):
