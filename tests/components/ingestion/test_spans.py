@@ -127,9 +127,7 @@ def test_spans_of_different_layouts_are_no_data_set(image_folder: Callable[..., 
 
 
 def test_spans_are_not_looked_for_where_folders_cannot_be_listed() -> None:
-    with pytest.raises(
-        InputError, match=r"s3://photos/day-\{SPAN\}: spans work in local and gs:// folders only"
-    ):
+    with pytest.raises(InputError, match=r"s3://photos/day-\{SPAN\}: spans work in local and gs:// folders only"):
         resolve("s3://photos", "day-{SPAN}", None, 1)
 
 
