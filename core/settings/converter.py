@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,10 +20,10 @@ def from_dict(values: Any, cls: type[T]) -> T:
 
 
 def to_json(value: Any) -> str:
-    """Settings as JSON, for a component's parameter or `custom_config`: equal values give equal text."""
-    return json.dumps(to_dict(value), sort_keys=True)
+    """Settings as JSON, for a component's parameter or `custom_config`; mappings keep their order, which may matter."""
+    return msgspec.json.encode(value).decode()
 
 
 def from_json(text: str, cls: type[T]) -> T:
     """The inverse of `to_json`."""
-    return from_dict(json.loads(text), cls)
+    return msgspec.json.decode(text, type=cls)

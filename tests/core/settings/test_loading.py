@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.settings import Settings, converter, from_dict, load, split_overrides, to_dict
-from core.settings.data import DataBounds, DataSettings
+from core.settings.data import DataBounds, DataSettings, IngestionConfig
 from core.settings.reference import paths
 from core.settings.schema import fields
 from tests.conftest import ROOT
@@ -204,3 +204,9 @@ def test_what_the_user_gave_is_known_and_changes_nothing_else(tmp_path):
     assert loaded.given == {"name", "data", "data.images", "head", "head.dropout"}
     assert loaded == load(write(tmp_path, "name: birds\ndata: {images: photos}\n"))
     assert "given" not in to_dict(loaded)
+
+
+def test_the_order_in_which_splits_are_given_decides_nothing():
+    """Hash buckets are counted in the order of the splits: another one would move images between them."""
+    config = DataSettings("images", splits={"test": 1, "train": 8, "eval": 1}).ingestion({})
+    assert list(converter.from_json(converter.to_json(config), IngestionConfig).splits) == ["train", "eval", "test"]
