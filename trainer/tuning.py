@@ -76,15 +76,16 @@ class EstimatorTuner(base_tuner.BaseTuner):
         self._space = space
         self._settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
         self._fn_args = fn_args
-        self._done = 0
-        self._failures: list[str] = []
+        self._failure = ""
 
     def search(self) -> None:
         """Runs the trials. Raises InputError if none could be trained."""
         progress.report(0, self._space.trials, "trials")
         super().search()
         if self._best_loss() is None:
-            raise InputError(f"tuner: none of {self._done} trials could be trained. The last one: {self._failures[-1]}")
+            raise InputError(
+                f"tuner: none of {len(self.oracle.trials)} trials could be trained. The last one: {self._failure}"
+            )
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> dict[str, float]:
         """Trains one combination, and returns the best evaluation's loss and accuracy."""
@@ -96,7 +97,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
             if best.loss is None:
                 raise InputError("Training diverged: no evaluation had a finite loss.")
         except InputError as error:
-            self._failures.append(f"{values}: {error}")
+            self._failure = f"{values}: {error}"
             raise FailedTrialError(str(error)) from error
         except Exception as error:  # keras-tuner would count any other as a failed trial, and continue
             raise FatalError(f"trial {values}") from error
@@ -109,10 +110,9 @@ class EstimatorTuner(base_tuner.BaseTuner):
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
         """See BaseTuner."""
         super().on_trial_end(trial)
-        self._done += 1
         best = self._best_loss()
         note = "none could be trained yet" if best is None else f"best eval loss {best:.3f}"
-        progress.report(self._done, self._space.trials, "trials", note)
+        progress.report(len(self.oracle.trials), self._space.trials, "trials", note)
 
     def _best_loss(self) -> float | None:
         """Of the trials that could be trained; `Oracle.get_best_trials` counts the others too."""

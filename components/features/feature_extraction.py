@@ -95,7 +95,7 @@ class ExtractFeatures(beam.DoFn):
 
     def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
         session = self._worker.session
-        views = [session.view(batch, number) for number in range(self.views)] or [session.features(batch)]
+        views = [session.features(batch, number) for number in range(self.views)] or [session.features(batch)]
         for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
             yield _example([features.tobytes() for features in of_image], label, sha256)
         self._computed.inc(len(batch))

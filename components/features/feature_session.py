@@ -106,7 +106,7 @@ class FeatureSession:
             transformed = preprocessing.transform_examples(prefix.transform_directory, self._serialized)
             hashes = tf.io.parse_example(self._serialized, {SHA256: tf.io.FixedLenFeature([], tf.string)})[SHA256]
             images = transformed[preprocessing.IMAGE]
-            self._view = tf.compat.v1.placeholder_with_default(tf.constant(-1, tf.int64), [])
+            self._view = tf.compat.v1.placeholder(tf.int64, [])
             if prefix.variants.augmentation is not None:
                 seeds = augmentations.view_seeds(hashes, prefix.variants.seed, self._view)
                 varied = augmentations.augment(images, seeds, prefix.variants.augmentation)
@@ -125,13 +125,9 @@ class FeatureSession:
             self._session.run(tf.compat.v1.tables_initializer())
             self._session.run(load, {feed: values[name] for name, feed in feeds.items()})
 
-    def features(self, serialized: Sequence[bytes]) -> np.ndarray:
-        """Those of n raw tf.Examples: [n, *shape], of `Prefix.dtype`."""
-        return self._session.run(self._features, {self._serialized: serialized})
-
-    def view(self, serialized: Sequence[bytes], number: int) -> np.ndarray:
-        """The features of a variant of each image, of the form of `features`; another number, another variant."""
-        return self._session.run(self._features, {self._serialized: serialized, self._view: number})
+    def features(self, serialized: Sequence[bytes], view: int = -1) -> np.ndarray:
+        """Those of n raw tf.Examples, [n, *shape], of `Prefix.dtype`; from 0 on, every `view` is another variant."""
+        return self._session.run(self._features, {self._serialized: serialized, self._view: view})
 
     def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """`label_xf` (int64 [n]) and hashes (bytes [n]) of n raw tf.Examples; decodes no image."""
@@ -174,7 +170,7 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
     exact = FeatureSession(prefix, folded, bfloat16=False)
     probes = (
         probe(exact.image_size, exact.features),
-        probe(exact.image_size, lambda records: exact.view(records, 1)) if prefix.variants.views else b"",
+        probe(exact.image_size, lambda records: exact.features(records, 1)) if prefix.variants.views else b"",
     )
     error = None
     if setting == "off":
