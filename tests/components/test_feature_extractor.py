@@ -326,14 +326,13 @@ def counts(features: standard_artifacts.Examples) -> tuple[int, int]:
 def through_the_network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Gets the size of every batch that goes through the network."""
     sizes: list[int] = []
-    for name in ("features", "view"):
-        original = getattr(FeatureSession, name)
+    original = FeatureSession.features
 
-        def counted(session: FeatureSession, batch: list[bytes], *number: int, original=original) -> np.ndarray:
-            sizes.append(len(batch))
-            return original(session, batch, *number)
+    def counted(session: FeatureSession, batch: list[bytes], *view: int) -> np.ndarray:
+        sizes.append(len(batch))
+        return original(session, batch, *view)
 
-        monkeypatch.setattr(FeatureSession, name, counted)
+    monkeypatch.setattr(FeatureSession, "features", counted)
     return sizes
 
 
