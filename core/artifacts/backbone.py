@@ -9,9 +9,6 @@ from core.artifacts.exported_model import CLASSES_ASSET
 
 BACKBONE = Artifact("BackboneImporter", "backbone")
 
-WARM_START = Artifact("WarmStart", "base")
-"""The same network, with the last blessed model packed beside it."""
-
 
 @dataclasses.dataclass(frozen=True)
 class BackboneRecord:
