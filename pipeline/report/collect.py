@@ -24,11 +24,11 @@ from core.artifacts import (
 from core.artifacts.base import Artifact
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS, split_dir
-from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
+from core.artifacts.predictions import PREDICTIONS, read_predictions
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from pipeline.report import failure_analysis, pages, provenance, thumbnails
+from pipeline.report import provenance, thumbnails
 from pipeline.report.drift import Drift, drift
-from pipeline.report.failure_analysis import FailureAnalysis
+from pipeline.report.failure_analysis import analyze
 from pipeline.report.report_data import Data, Mistake, ReportData, StepValue, Training
 from pipeline.report.thumbnails import Thumbnail
 from pipeline.runs import history, lineage
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TRAIN, _TEST = "train", "test"
 _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
@@ -48,23 +47,19 @@ _POINTS = 300
 
 
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
-    """Reads all there is of the latest run; what is missing or unreadable is named in `ReportData.missing`.
-
-    Args:
-        run_dir: the pipeline's folder.
-        name: of the pipeline.
-        outcome: how the run ended; its `run_id` says which of ML Metadata's runs it is.
-        settings: of the run, as plain values.
-    """
+    """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
     reader = _Reader()
     read, part = reader.artifact, reader.part
     store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
     nodes = reader.nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
     runs = (part("the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
-    confused = failure_analysis.shown_classes(outcome.failures, predictions)
+    judged = outcome.failures if predictions else []
+    analyses = part("what is behind the failures", lambda: [analyze(failure, predictions) for failure in judged]) or []
+    found = [analysis for analysis in analyses if analysis]
+    confused = [name for a in found for pair in a.confusions[:1] for name in (pair.actual, pair.predicted)]
+    worst = {prediction.path for analysis in found for prediction in analysis.worst}
     since = part("the drift of the data", lambda: _drift(store, name, outcome.run_id, nodes)) if nodes else None
-    data = read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since))
     pushed = lineage.output(nodes, PUSHED_MODEL)
     return ReportData(
         name=name,
@@ -75,7 +70,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         versions=provenance.versions(),
         hashes=provenance.hashes(),
         pushed=pushed_to(pushed.properties) if pushed else None,
-        data=data,
+        data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
@@ -83,13 +78,19 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         features=read(features.EXTRACTED, features.FEATURES_FILE.read),
         predictions=predictions,
         gallery=read(gallery.GALLERY, _gallery) or [],
-        analyses=read(ingest_record.EXAMPLES, lambda examples: _analyses(examples, outcome, predictions, data)) or [],
+        analyses=analyses,
+        test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst)) or {},
         lineage=list(nodes.values()),
         makers=(part("the lineage", lambda: lineage.makers(store, _artifact_ids(nodes))) if nodes else None) or {},
         history=runs,
-        pages=pages.links(run_dir, (run.id for run in runs if run.id != outcome.run_id)),
+        pages={run.id: path.name for run in runs if (path := page_path(run_dir, run.id)).is_file()},
         missing=reader.missing,
     )
+
+
+def page_path(run_dir: Path, run: str) -> Path:
+    """The page of a run; ML Metadata's names are times with colons."""
+    return run_dir / "reports" / ("".join(c if c.isalnum() or c in "-_." else "-" for c in run) + ".html")
 
 
 class _Reader:
@@ -147,7 +148,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
-        samples=thumbnails.samples(split_dir(examples.uri, _TRAIN), shown) if examples else {},
+        samples=thumbnails.samples(split_dir(examples.uri, "train"), shown) if examples else {},
         drift=since,
     )
 
@@ -196,15 +197,3 @@ def _gallery(folder: str) -> list[Mistake]:
         )
         for image in gallery.GALLERY_FILE.read(folder).images
     ]
-
-
-def _analyses(
-    examples: str, outcome: Outcome, predictions: list[Prediction], data: Data | None
-) -> list[FailureAnalysis | None]:
-    if not predictions:
-        return []
-    wanted = failure_analysis.shown_images(outcome.failures, predictions)
-    images = thumbnails.by_path(split_dir(examples, _TEST), wanted)
-    trained = {name: counts.splits.get(_TRAIN, 0) for name, counts in data.counts.classes.items()} if data else {}
-    samples = data.samples if data else {}
-    return [failure_analysis.analyze(failure, predictions, images, trained, samples) for failure in outcome.failures]

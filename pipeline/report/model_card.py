@@ -11,9 +11,8 @@ from pathlib import Path
 from core.artifacts.verdict import Range
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.formats import flattened
-from pipeline.report.render import template
-from pipeline.report.report_data import ReportData
-from pipeline.report.verdict_tables import MAIN, sorted_slices
+from pipeline.report.render import sorted_slices, template
+from pipeline.report.report_data import MAIN, ReportData
 
 
 def model_card(report: ReportData) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.artifacts.backbone import BackboneRecord
 from core.artifacts.features import Features
@@ -21,19 +21,13 @@ from pipeline.report.thumbnails import Thumbnail
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
 
+MAIN = "accuracy"
+"""The metric that stands beside every slice and every run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of the run.
-
-    Attributes:
-        counts: what became of the files found.
-        rejects: the first files that cannot be used.
-        duplicates: images that show the same, and groups across splits; those that contradict each other first.
-        content_sha256: of all images' paths, contents and classes.
-        samples: training images by class.
-        drift: since an earlier run; None if there is none with other images.
-    """
+    """The images of the run; `drift` is None if no earlier run had other images."""
 
     counts: IngestCounts
     rejects: list[Reject]
@@ -43,8 +37,7 @@ class Data:
     drift: Drift | None
 
 
-@dataclasses.dataclass(frozen=True)
-class StepValue:
+class StepValue(NamedTuple):
     """A value that the Estimator wrote at a step."""
 
     step: int
@@ -76,15 +69,10 @@ class ReportData:
     """All that a report shows of one run.
 
     Attributes:
-        name: of the pipeline.
-        run_dir: its folder.
-        outcome: how the run ended.
-        made: when the report was made.
         settings: as plain values, every default written out.
-        versions: of the software that made the report.
-        hashes: of code and lock.
         pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         analyses: of each failure in `outcome`; None where it is not about a slice.
+        test_images: those that the analyses name, by path, as far as they were found.
         lineage: the stages in the order in which they started.
         makers: which execution, of which run, made each artifact that the stages left.
         history: this run and those before it, oldest first.
@@ -109,6 +97,7 @@ class ReportData:
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
     analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
+    test_images: dict[str, Thumbnail] = dataclasses.field(default_factory=dict)
     lineage: list[NodeRun] = dataclasses.field(default_factory=list)
     makers: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
     history: list[Run] = dataclasses.field(default_factory=list)

@@ -280,7 +280,7 @@ def test_what_makes_a_slice_different_from_other_images_is_shown() -> None:
         for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
     ]
 
-    found = failure_analysis.analyze(Failure("", slice="lens=True"), predictions, {}, {}, {})
+    found = failure_analysis.analyze(Failure("", slice="lens=True"), predictions)
 
     assert found is not None
     assert (found.slice_traits, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
