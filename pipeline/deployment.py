@@ -16,15 +16,10 @@ from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
 from core.artifacts.nodes import BASELINE, DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED
-from core.errors import InputError
-from core.settings import Settings
 
 
 class Resolvers:
     """The nodes that look for artifacts of earlier runs, on an orchestrator that runs strategies of ours."""
-
-    def check(self, settings: Settings) -> None:
-        """Raises InputError if a setting needs what the orchestrator cannot run."""
 
     def data_baseline(self, statistics: BaseChannel) -> Resolver | None:
         """The statistics that the last blessed model was trained on."""
@@ -66,14 +61,7 @@ class Resolvers:
 
 
 class TfxResolvers(Resolvers):
-    """The same on an orchestrator that runs only the strategies that come with TFX, such as Vertex AI."""
-
-    def check(self, settings: Settings) -> None:  # noqa: D102
-        if settings.training.warm_start or settings.data.window > 1:
-            raise InputError(
-                "training.warm_start and data.window need a resolver and a driver of ours, and Vertex AI runs only "
-                "TFX's; leave them out there"
-            )
+    """The same on an orchestrator that runs only the strategies that come with TFX, and no warm starts: Vertex AI."""
 
     def data_baseline(self, statistics: BaseChannel) -> None:  # noqa: D102
         return None
@@ -97,14 +85,12 @@ class Deployment:
     RuntimeParameters.
 
     Attributes:
-        pipeline_root: the folder of all artifacts.
         images: the data folder, or a pattern of spans; see `core.uris`.
         push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
             its value is `push_to` as JSON.
         train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
         push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
         weights_fingerprint: says which content `backbone.weights` stands for.
-        resolvers: those that the orchestrator runs.
     """
 
     pipeline_root: str

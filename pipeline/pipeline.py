@@ -51,19 +51,15 @@ def create_pipeline(
     Args:
         settings: checked settings.
         deployment: where things are.
-        schema: the reviewed schema, in protobuf's text format.
-        metadata_connection: of the ML Metadata store; None where the orchestrator brings its own.
-
-    Raises:
-        InputError: a setting asks for what the orchestrator cannot do.
+        schema: the reviewed one, in protobuf's text format.
+        metadata_connection: None where the orchestrator brings its own ML Metadata.
     """
-    deployment.resolvers.check(settings)
     data = _data(settings, deployment, schema)
     features = _features(settings, deployment, data)
-    training = _training(settings, deployment, data, features)
-    judging = _judging(settings, deployment, schema, data, training)
-    release = _release(settings, deployment, data, training, judging)
-    components = [*data.nodes, *features.nodes, *training.nodes, *judging.nodes, *release]
+    training, model = _training(settings, deployment, data, features)
+    judging = _judging(settings, deployment, schema, data, model)
+    release = _release(settings, deployment, data, model, judging)
+    components = [*data.nodes, *features.nodes, *training, *judging.nodes, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
@@ -93,18 +89,17 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         config=data.ingestion(bucket_boundaries(schema)),
         code=code_hash("components.image_example_gen"),
     )
-    imported_schema = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id(
-        "ImportSchemaGen"
-    )
+    importer = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id("ImportSchemaGen")
+    imported_schema = importer.outputs["schema"]
     statistics = StatisticsGen(
         examples=examples.outputs["examples"],
-        schema=imported_schema.outputs["schema"],
+        schema=imported_schema,
         stats_options=tfdv.StatsOptions(
             feature_allowlist=feature_names(schema),
             num_rank_histogram_buckets=max(_LISTED_VALUES, len(class_names(schema))),  # every class, to compare them
         ),
     )
-    anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"])
+    anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema)
     baseline = deployment.resolvers.data_baseline(statistics.outputs["statistics"])
     gate = ValidationGate(
         anomalies=anomalies.outputs["anomalies"],
@@ -120,7 +115,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     )
     transform = Transform(
         examples=examples.outputs["examples"],
-        schema=imported_schema.outputs["schema"],
+        schema=imported_schema,
         preprocessing_fn="trainer.preprocessing.preprocessing_fn",
         custom_config={"image_size": settings.backbone.image_size, "code": code_hash("trainer.preprocessing")},
         materialize=False,
@@ -128,9 +123,9 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     )
     transform.add_upstream_node(gate)
     return _Data(
-        _present(examples, imported_schema, statistics, anomalies, baseline, gate, transform),
+        _present(examples, importer, statistics, anomalies, baseline, gate, transform),
         examples.outputs["examples"],
-        imported_schema.outputs["schema"],
+        imported_schema,
         transform.outputs["transform_graph"],
     )
 
@@ -177,14 +172,10 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     return _Features(_present(base, earlier, features), base.outputs["backbone"], features.outputs["features"])
 
 
-class _Training(NamedTuple):
-    """The trained model."""
-
-    nodes: list[BaseNode]
-    model: BaseChannel
-
-
-def _training(settings: Settings, deployment: Deployment, data: _Data, features: _Features) -> _Training:
+def _training(
+    settings: Settings, deployment: Deployment, data: _Data, features: _Features
+) -> tuple[list[BaseNode], BaseChannel]:
+    """The nodes, and the trained model."""
     trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
     inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
     base_model = features.backbone
@@ -219,7 +210,7 @@ def _training(settings: Settings, deployment: Deployment, data: _Data, features:
         run_fn="trainer.run.run_fn",
         custom_config={"trainer": trainer_settings, "code": code_hash("trainer.run")},
     )
-    return _Training(_present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"])
+    return _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
 
 
 class _Judging(NamedTuple):
@@ -230,9 +221,9 @@ class _Judging(NamedTuple):
     blessing: BaseChannel
 
 
-def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Data, training: _Training) -> _Judging:
-    baseline = deployment.resolvers.baseline(training.model)
-    models = {"model": training.model, "baseline_model": baseline.outputs["model"]}
+def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Data, model: BaseChannel) -> _Judging:
+    baseline = deployment.resolvers.baseline(model)
+    models = {"model": model, "baseline_model": baseline.outputs["model"]}
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
@@ -253,14 +244,14 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
 
 
 def _release(
-    settings: Settings, deployment: Deployment, data: _Data, training: _Training, judging: _Judging
+    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel, judging: _Judging
 ) -> list[BaseNode]:
     """The serving check, the push of what passed, and what only the report shows."""
-    infra = serving_validator(settings.serving, training.model, data.examples)
+    infra = serving_validator(settings.serving, model, data.examples)
     directory = deployment.push_directory
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
-        model=training.model,
+        model=model,
         model_blessing=judging.blessing,
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
@@ -268,7 +259,7 @@ def _release(
         custom_config={"nonce": deployment.push_nonce, "card": dataclasses.asdict(settings.card)},
     )
     mistakes = WorstMistakes(
-        model=training.model,
+        model=model,
         examples=data.examples,
         predictions=judging.predictions,
         image_size=settings.backbone.image_size,

@@ -68,10 +68,10 @@ def _layers(sources: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Nodes by depth, in an order that puts each near the nodes it is connected to."""
     sorter = graphlib.TopologicalSorter(sources)
     sorter.prepare()
-    layers = []
-    while layer := sorter.get_ready():
-        layers.append(sorted(layer, key=list(sources).index))
-        sorter.done(*layer)
+    layers: list[list[str]] = []
+    while sorter.is_active():
+        layers.append(sorted(sorter.get_ready(), key=list(sources).index))
+        sorter.done(*layers[-1])
     near = {node: list(read) for node, read in sources.items()}
     for node, read in sources.items():
         for source in read:

@@ -71,19 +71,14 @@ _NONE = str(None)  # what TFX writes for a parameter without a default
 
 
 def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[str]:
-    """Writes the spec.
-
-    Args:
-        settings: checked settings; `kubeflow` is the part that matters here.
-        target: `cluster` for an Argo workflow, `vertex` for a KFP v2 spec.
-        output: `.yaml`, or, for Vertex, also `.json`, a PipelineJob.
+    """Writes the spec, for `vertex` as `.yaml` or `.json` (a PipelineJob).
 
     Returns:
         Names of the parameters without a default: they must be given when a run is started.
 
     Raises:
-        InputError: the schema is missing, or the settings name a folder that no container sees, a stage that there is
-            not, or what the target cannot do.
+        InputError: the schema is missing, or the settings name a folder that no container sees, an unknown stage, or
+            what the target cannot do.
     """
     kinds = {"cluster": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}[target]
     if output.suffix not in kinds:
@@ -92,6 +87,11 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
         raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
     if target == "vertex" and settings.serving.validator == "infra_validator":
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
+    if target == "vertex" and (settings.training.warm_start or settings.data.window > 1):
+        raise InputError(
+            "training.warm_start and data.window need a resolver and a driver of this project, and Vertex AI runs only "
+            "TFX's; leave them out"
+        )
     if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
     pipeline = create_pipeline(settings, _deployment(settings, target), schemas.load(settings.schema_file))
@@ -116,9 +116,8 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
     destination = json_format.MessageToJson(push_to(push), indent=None) if _visible(kubeflow, push) else None
     if not _visible(kubeflow, images):
         images = f"/{split_pattern(images)[1]}"
-    arguments = json_format.MessageToJson(
-        train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
-    )
+    steps = train_args(settings.training.steps)
+    arguments = json_format.MessageToJson(steps, indent=None, preserving_proto_field_name=True)
     return Deployment(
         pipeline_root=run_dir or "",
         images=RuntimeParameter(DATA_ROOT, str, images),
