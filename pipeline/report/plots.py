@@ -168,17 +168,11 @@ def _plot(name: str, title: str, words: str, draw: Callable[[Axes], None], size:
         axes.set_title(title)
         target = StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(target.getvalue(), name, words)
+    return _themed(target.getvalue(), words)
 
 
-def themed(svg: str, name: str, words: str) -> Markup:
-    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colors, alt text.
-
-    Args:
-        svg: of matplotlib.
-        name: unique on the page; ids begin with it.
-        words: what a screen reader says.
-    """
+def _themed(svg: str, words: str) -> Markup:
+    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colors, and alt text."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     root = ET.fromstring(_NOT_XML.sub("\ufffd", svg[svg.index("<svg") :]))

@@ -1,7 +1,7 @@
 """The terminal of a run: a line per stage on the screen, everything the libraries print in a log file.
 
-TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While `screen` is open both
-file descriptors lead to the log file, and only what is printed through its console reaches the screen.
+TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While `screen` is open
+both file descriptors lead to the log file, and only what is printed through its console reaches the screen.
 """
 
 from __future__ import annotations

@@ -21,8 +21,6 @@ from pipeline.runs.history import open_store
 from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
 from trainer.training import lr_finder
 
-_HEADER = ("learning_rate", "loss", "smoothed_loss")
-
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -34,14 +32,9 @@ class Found:
 
 
 def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, steps: int) -> Found:
-    """Sweeps the rate from `lowest` to `highest`, with these settings and the last run's data.
+    """Sweeps the rate from `lowest` to `highest` in `steps`, and writes `find_lr.csv` and `find_lr.png` into `run_dir`.
 
-    Args:
-        settings: of the pipeline; those of head and training may differ from the last run's.
-        run_dir: the pipeline's folder; gets `find_lr.csv` and `find_lr.png`.
-        lowest: the first rate.
-        highest: the last.
-        steps: of training, one a rate.
+    The data are the last run's; the settings of head and training may differ from it.
 
     Raises:
         InputError: there is no run to take features from, or its features are of another cut.
@@ -64,7 +57,7 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
     found = Found(sweep.suggested, run_dir / "find_lr.csv", run_dir / "find_lr.png")
     with atomic_io.replacing(found.table) as file:
         writer = csv.writer(file)
-        writer.writerow(_HEADER)
+        writer.writerow(("learning_rate", "loss", "smoothed_loss"))
         writer.writerows(zip(sweep.rates, sweep.losses, sweep.smoothed, strict=True))
     _draw(sweep, found.plot)
     return found

@@ -27,7 +27,7 @@ class Execution:
         usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
         log: path of the log file, if it has one.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
-        nodes: ids of all nodes of the pipeline; none if it failed before these were known.
+        nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
         error: that stopped it; None if there was none, or the orchestrator does not know it.
         notes: what the user should know.
@@ -52,11 +52,6 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     """Finds out how a run ended, deletes old versions, writes record and report, and completes ML Metadata.
 
     Whatever fails in here becomes a note: it hides no push, and changes no exit code.
-
-    Args:
-        settings: that the run had.
-        root: the folder of the pipelines' folders.
-        execution: what its orchestrator knows of it.
     """
     folder = run_dir(settings, root)
     plain = to_dict(settings)
@@ -69,6 +64,11 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
             logging.getLogger(__name__).exception(failure)
             notes.append(f"{failure}: {error}; the log has the details")
             return None
+
+    def make_report() -> str:
+        from pipeline.report import make  # brings matplotlib
+
+        return str(make.make_report(folder, settings.name, ended, plain))
 
     store = nodes = None
     if run_id := execution.run_id:
@@ -90,19 +90,13 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))
-    ended.report = attempt("the report could not be made", lambda: _make_report(folder, settings.name, ended, plain))
+    ended.report = attempt("the report could not be made", make_report)
     ended.seconds, ended.peak_rss_mb = execution.usage()
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
     attempt("the record could not be written", lambda: record(folder, plain, ended))
     return ended
-
-
-def _make_report(folder: Path, name: str, ended: Outcome, settings: dict[str, Any]) -> str:
-    from pipeline.report.make import make_report  # brings matplotlib
-
-    return str(make_report(folder, name, ended, settings))
 
 
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:

@@ -37,14 +37,11 @@ _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run.
+    """One run; an unfinished one has neither seconds nor settings.
 
     Attributes:
         id: ML Metadata's name of it.
         started: local time.
-        status: pushed, refused, failed, or unfinished.
-        seconds: that it took; None if it did not end.
-        settings: that it had, as plain values; None if it did not end.
         metrics: of the whole test split; empty if the gate was not reached.
         examples: test images; None if there are none yet.
         version: that was pushed.
@@ -97,14 +94,7 @@ def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome
 
 
 def all_runs(store: MetadataStore, name: str, last: str | None = None, most: int | None = None) -> list[Run]:
-    """Runs of the pipeline of that name, oldest first.
-
-    Args:
-        store: ML Metadata.
-        name: of the pipeline.
-        last: id of the last run wanted; None: up to the newest.
-        most: how many, the last ones; None: all.
-    """
+    """Runs of the pipeline `name`, oldest first: the last `most` (None: all) up to the one with the id `last`."""
     return [_run(store, context) for context in contexts_up_to(store, name, last)[-(most or 0) :]]
 
 

@@ -35,11 +35,10 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class NodeRun:
-    """One node of one run; `state` is complete, cached, failed or running.
+    """One node of one run.
 
     Attributes:
-        id: of the node.
-        state: of its execution.
+        state: complete, cached, failed or running.
         outputs: what it left, by the output's name; of a cached node, what an earlier execution left.
         inputs: what it read, by the input's name.
         execution: ML Metadata's number of it.

@@ -43,15 +43,10 @@ _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or cou
 
 
 def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
-    """Reads the outcome of a run; what cannot be read becomes a note.
-
-    Args:
-        nodes: the nodes that were started, from ML Metadata.
-        expected: ids of all nodes of the pipeline.
-        pipeline_root: for the record.
+    """Reads the outcome of a run from those nodes that were started; what cannot be read becomes a note.
 
     Returns:
-        status `failed` if any expected node did not complete, `refused` if the gate or the serving check
+        status `failed` if any `expected` node did not complete, `refused` if the gate or the serving check
         did not bless the model, else `pushed`.
     """
     outcome = Outcome("failed", INTERNAL_ERROR, pipeline_root)
