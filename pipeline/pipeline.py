@@ -55,11 +55,11 @@ def create_pipeline(
         metadata_connection: None where the orchestrator brings its own ML Metadata.
     """
     data = _data(settings, deployment, schema)
-    features = _features(settings, deployment, data)
-    training, model = _training(settings, deployment, data, features)
-    judging = _judging(settings, deployment, schema, data, model)
-    release = _release(settings, deployment, data, model, judging)
-    components = [*data.nodes, *features.nodes, *training, *judging.nodes, *release]
+    features, backbone, training_examples = _features(settings, deployment, data)
+    training, model = _training(settings, deployment, data, backbone, training_examples)
+    judging, predictions, blessing = _judging(settings, deployment, schema, data, model)
+    release = _release(settings, deployment, data, model, predictions, blessing)
+    components = [*data.nodes, *features, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
@@ -130,15 +130,10 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     )
 
 
-class _Features(NamedTuple):
-    """The pre-trained network, and what the Trainer reads: its features, or the images where nothing is frozen."""
-
-    nodes: list[BaseNode]
-    backbone: BaseChannel
-    examples: BaseChannel
-
-
-def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Features:
+def _features(
+    settings: Settings, deployment: Deployment, data: _Data
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
+    """The nodes, the pre-trained network, and what the Trainer reads: features, or images where nothing is frozen."""
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
@@ -148,7 +143,7 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     )
     cut = rules.features_cut(settings.trainer)
     if cut is None:
-        return _Features([base], base.outputs["backbone"], data.examples)
+        return [base], base.outputs["backbone"], data.examples
     augmentation = settings.training.augmentation
     config = converter.to_json(
         FeatureConfig(
@@ -169,23 +164,23 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
     features = FeatureExtractor(
         **inputs, earlier=earlier.outputs["features"] if earlier else None, config=config, code=code
     )
-    return _Features(_present(base, earlier, features), base.outputs["backbone"], features.outputs["features"])
+    return _present(base, earlier, features), base.outputs["backbone"], features.outputs["features"]
 
 
 def _training(
-    settings: Settings, deployment: Deployment, data: _Data, features: _Features
+    settings: Settings, deployment: Deployment, data: _Data, backbone: BaseChannel, examples: BaseChannel
 ) -> tuple[list[BaseNode], BaseChannel]:
     """The nodes, and the trained model."""
     trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
-    inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
-    base_model = features.backbone
+    inputs = {"examples": examples, "transform_graph": data.transform_graph}
+    base_model = backbone
     last_blessed = warm_start = tuner = None
     if settings.training.warm_start:
         asked = json.dumps([trainer_settings, search, code_hash("trainer.run"), code_hash("trainer.tuning")])
-        last_blessed = deployment.resolvers.last_blessed(asked, backbone=features.backbone, **inputs)
+        last_blessed = deployment.resolvers.last_blessed(asked, backbone=backbone, **inputs)
         warm_start = WarmStart(
             **inputs,
-            backbone=features.backbone,
+            backbone=backbone,
             model=last_blessed.outputs["model"],
             training=asked,
             code=code_hash("components.warm_start"),
@@ -213,15 +208,10 @@ def _training(
     return _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
 
 
-class _Judging(NamedTuple):
-    """What the test images say of the model."""
-
-    nodes: list[BaseNode]
-    predictions: BaseChannel
-    blessing: BaseChannel
-
-
-def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Data, model: BaseChannel) -> _Judging:
+def _judging(
+    settings: Settings, deployment: Deployment, schema: str, data: _Data, model: BaseChannel
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
+    """The nodes, the predictions for the test images, and whether they speak for the model."""
     baseline = deployment.resolvers.baseline(model)
     models = {"model": model, "baseline_model": baseline.outputs["model"]}
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
@@ -240,11 +230,16 @@ def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Dat
         bounds=converter.to_json(settings.evaluation.bounds),
         code=code_hash("components.model_gate"),
     )
-    return _Judging([baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"])
+    return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"]
 
 
 def _release(
-    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel, judging: _Judging
+    settings: Settings,
+    deployment: Deployment,
+    data: _Data,
+    model: BaseChannel,
+    predictions: BaseChannel,
+    blessing: BaseChannel,
 ) -> list[BaseNode]:
     """The serving check, the push of what passed, and what only the report shows."""
     infra = serving_validator(settings.serving, model, data.examples)
@@ -252,7 +247,7 @@ def _release(
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
         model=model,
-        model_blessing=judging.blessing,
+        model_blessing=blessing,
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
@@ -261,7 +256,7 @@ def _release(
     mistakes = WorstMistakes(
         model=model,
         examples=data.examples,
-        predictions=judging.predictions,
+        predictions=predictions,
         image_size=settings.backbone.image_size,
         code=code_hash("components.worst_mistakes"),
     )

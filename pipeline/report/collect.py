@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
+
+from ml_metadata.metadata_store import MetadataStore
 
 from core.artifacts import (
     backbone,
@@ -21,7 +23,6 @@ from core.artifacts import (
     training_summary,
     verdict,
 )
-from core.artifacts.base import Artifact
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS, split_dir
 from core.artifacts.predictions import PREDICTIONS, read_predictions
@@ -30,15 +31,9 @@ from pipeline.report import provenance, thumbnails
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import analyze
 from pipeline.report.report_data import Data, Mistake, ReportData, StepValue, Training
-from pipeline.report.thumbnails import Thumbnail
 from pipeline.runs import history, lineage
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
-
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
-
-T = TypeVar("T")
 
 _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
@@ -48,10 +43,10 @@ _POINTS = 300
 
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
     """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
-    reader = _Reader()
-    read, part = reader.artifact, reader.part
+    reader = lineage.Reader({}, logging.ERROR)
+    read, part = reader.read, reader.attempt
     store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
-    nodes = reader.nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
+    reader.nodes = nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
     runs = (part("the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
     judged = outcome.failures if predictions else []
@@ -91,27 +86,6 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
 def page_path(run_dir: Path, run: str) -> Path:
     """The page of a run; ML Metadata's names are times with colons."""
     return run_dir / "reports" / ("".join(c if c.isalnum() or c in "-_." else "-" for c in run) + ".html")
-
-
-class _Reader:
-    """Reads parts that may be absent or broken: a report of what is left is better than none."""
-
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-        self.nodes: Mapping[str, NodeRun] = {}
-
-    def part(self, what: str, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except Exception as error:  # whatever a damaged artifact raises: the page says so, and the log has the details
-            logging.getLogger(__name__).exception("the report lacks %s", what)
-            self.missing.append(f"{what}: {type(error).__name__}: {error}")
-            return None
-
-    def artifact(self, artifact: Artifact, read: Callable[[str], T]) -> T | None:
-        """What `read` makes of an artifact's folder; None without a word if its stage did not finish."""
-        found = lineage.output(self.nodes, artifact)
-        return None if found is None else self.part(f"{artifact.output} of {artifact.node}", lambda: read(found.uri))
 
 
 def _history(store: MetadataStore, name: str, outcome: Outcome) -> list[Run]:
@@ -183,17 +157,10 @@ def _thinned(values: dict[int, float]) -> list[StepValue]:
 
 
 def _gallery(folder: str) -> list[Mistake]:
-    def thumbnail(name: str, alt: str) -> Thumbnail:
-        return thumbnails.from_file(Path(folder) / name, alt)
+    def uri(name: str) -> str:
+        return thumbnails.data_uri(Path(folder, name).read_bytes())
 
     return [
-        Mistake(
-            image.prediction,
-            thumbnail(image.original, f"the image {image.prediction.path}"),
-            thumbnail(image.seen, "as the network saw it"),
-            thumbnail(image.attribution, f"what spoke for {image.prediction.predicted}, in orange")
-            if image.attribution
-            else None,
-        )
+        Mistake(image.prediction, uri(image.original), uri(image.seen), image.attribution and uri(image.attribution))
         for image in gallery.GALLERY_FILE.read(folder).images
     ]

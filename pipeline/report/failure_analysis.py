@@ -53,11 +53,6 @@ class FailureAnalysis:
     outside: int
     worst: list[Prediction]
 
-    @property
-    def correct(self) -> int:
-        """Images of the slice that are right."""
-        return self.count - self.mistakes
-
 
 def analyze(failure: Failure, predictions: Sequence[Prediction]) -> FailureAnalysis | None:
     """Finds what is behind one failure, by the predictions for the whole test split; None if it names no slice."""

@@ -10,8 +10,7 @@ from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
 from core.artifacts.model_card import FILE_NAME
 from core.errors import InputError
 from pipeline.report.collect import collect, page_path
-from pipeline.report.model_card import model_card
-from pipeline.report.render import render
+from pipeline.report.render import model_card, render
 
 _KEPT_PAGES = 50
 

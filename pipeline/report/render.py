@@ -1,4 +1,4 @@
-"""Turns the data of a report into one HTML page without any outside file; Jinja escapes whatever the data say."""
+"""Turns the data of a report into one HTML page without any outside file, and into the model card."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _STATES = ("broken", "doubt", "kept")  # of bounds, in the order in which they a
 
 
 def render(report: ReportData) -> str:
-    """The page."""
+    """The page; Jinja escapes whatever the data say."""
     style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
     bounds = sorted(verdict.judged, key=_bound_order) if verdict else []
     trusted = reliability(report.predictions)
-    page = template("report.html.j2", autoescape=True)
+    page = _template("report.html.j2", autoescape=True)
     return page.render(
         report=report,
         outcome=report.outcome,
@@ -41,7 +41,7 @@ def render(report: ReportData) -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         verdict=verdict,
-        slices=sorted_slices(verdict) if verdict else [],
+        slices=_sorted_slices(verdict) if verdict else [],
         bounds=bounds,
         failed=_failed_slices(verdict) if verdict else (),
         lowest={j.slice: j.bound for j in bounds if j.metric == MAIN and j.setting.endswith(".min")},
@@ -62,7 +62,28 @@ def render(report: ReportData) -> str:
     )
 
 
-def template(name: str, autoescape: bool) -> jinja2.Template:
+def model_card(report: ReportData) -> str:
+    """The card of the model that a run pushed, in Markdown, after Mitchell et al., Model Cards (2019).
+
+    It says what the model is for, how good it is and on what, where it fails, and how to make it again.
+    `report.pushed` must be known.
+    """
+    card = _template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
+    return card.render(
+        report=report,
+        version=Path(str(report.pushed)).name,
+        card=report.settings.get("card", {}),
+        verdict=report.verdict,
+        main=MAIN,
+        unknown=Range(None),
+        slices=_sorted_slices(report.verdict) if report.verdict else [],
+        pairs=confused_pairs(report.predictions)[:5],
+        labels=collections.Counter(p.label for p in report.predictions),
+        settings=flattened(report.settings),
+    )
+
+
+def _template(name: str, autoescape: bool) -> jinja2.Template:
     """A template of the folder `page`, which may use the filters of `formats`; `autoescape` is for HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE),
@@ -75,7 +96,7 @@ def template(name: str, autoescape: bool) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def sorted_slices(verdict: Verdict) -> list[SliceMetrics]:
+def _sorted_slices(verdict: Verdict) -> list[SliceMetrics]:
     """The whole split, then the slices: those of failures first, then by accuracy."""
     failed = _failed_slices(verdict)
 

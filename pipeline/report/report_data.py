@@ -56,12 +56,12 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """One of the worst mistakes: the image, what the network saw, and where it looked."""
+    """One of the worst mistakes, and JPEGs as data URIs: the image, what the network saw, and where it looked."""
 
     prediction: Prediction
-    original: Thumbnail
-    seen: Thumbnail
-    attribution: Thumbnail | None
+    original: str
+    seen: str
+    attribution: str | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ import collections
 import dataclasses
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from PIL import Image
 
@@ -66,11 +65,6 @@ def by_path(split: str, wanted: set[str]) -> dict[str, Thumbnail]:
     return found
 
 
-def from_file(path: Path, alt: str) -> Thumbnail:
-    """A JPEG file as it is."""
-    return Thumbnail(_uri(path.read_bytes()), alt)
-
-
 def _thumbnail(encoded: bytes, side: int, alt: str) -> Thumbnail:
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (side * 2, side * 2))  # a JPEG is then decoded at a fraction of its size
@@ -78,10 +72,11 @@ def _thumbnail(encoded: bytes, side: int, alt: str) -> Thumbnail:
     small.thumbnail((side, side))
     target = io.BytesIO()
     small.save(target, "JPEG", quality=_QUALITY)
-    return Thumbnail(_uri(target.getvalue()), alt)
+    return Thumbnail(data_uri(target.getvalue()), alt)
 
 
-def _uri(jpeg: bytes) -> str:
+def data_uri(jpeg: bytes) -> str:
+    """What an `img` shows without a file."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 

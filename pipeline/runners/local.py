@@ -9,6 +9,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
@@ -73,8 +74,7 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     images = images_folder(settings, folder)
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")
-    from ml_metadata.metadata_store import MetadataStore  # ten seconds or more, with those of create_pipeline
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
     import pipeline.pipeline  # noqa: F401
 

@@ -11,7 +11,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
 from core.artifacts.predictions import (
@@ -27,10 +30,6 @@ from core.errors import InputError
 from pipeline.runs import lineage
 from pipeline.runs.outcome import from_nodes
 from pipeline.runs.run_dir import METADATA
-
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as pb
 
 _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 
@@ -75,9 +74,6 @@ def open_store(run_dir: Path) -> MetadataStore:
     """
     if not (run_dir / METADATA).is_file():
         raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
-    from ml_metadata.metadata_store import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as pb
-
     config = pb.ConnectionConfig()
     config.sqlite.filename_uri = str(run_dir / METADATA)
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE  # READONLY fails on a locked file

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.base import Artifact
 from core.artifacts.nodes import RESOLVERS
+from core.errors import InputError
+
+T = TypeVar("T")
 
 _RUN = "pipeline_run"  # type of the contexts that stand for a run
 
@@ -65,6 +69,31 @@ def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
     """The first artifact of an output; None where the node did not finish, or has none."""
     run = nodes.get(artifact.node)
     return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
+
+
+class Reader:
+    """Reads what nodes left; what is damaged is named in `missing`, and costs nothing else."""
+
+    def __init__(self, nodes: Mapping[str, NodeRun], level: int = logging.INFO) -> None:
+        """`level`: with which the log gets the traceback."""
+        self.nodes = nodes
+        self.missing: list[str] = []
+        self._level = level
+
+    def read(self, artifact: Artifact, action: Callable[[str], T]) -> T | None:
+        """What `action` makes of an artifact's URI; None, and nothing is missing, if its node did not finish."""
+        found = output(self.nodes, artifact)
+        return self.attempt(f"what {artifact.node} left", lambda: action(found.uri)) if found else None
+
+    def attempt(self, what: str, action: Callable[[], T]) -> T | None:
+        """What `action` returns; None if it fails."""
+        try:
+            return action()
+        except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
+            logging.getLogger(__name__).log(self._level, "cannot read %s", what, exc_info=True)
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            self.missing.append(f"{what}: {kind}{error}")
+            return None
 
 
 def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
