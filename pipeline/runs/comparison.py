@@ -87,16 +87,17 @@ def compare(a: Run, b: Run) -> Comparison:
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings whose values differ, by their path; a setting that one run does not have is None there."""
-    left, right = dict(_flat(a)), dict(_flat(b))
+    left, right = dict(flat(a)), dict(flat(b))
     keys = dict.fromkeys([*left, *right])
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
 
-def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """Every setting by its path: `training.steps`, 2000."""
     lines: list[tuple[str, Any]] = []
     for key, value in settings.items():
         here = f"{path}.{key}" if path else str(key)
-        lines += _flat(value, here) if isinstance(value, Mapping) and value else [(here, value)]
+        lines += flat(value, here) if isinstance(value, Mapping) and value else [(here, value)]
     return lines
 
 
