@@ -27,8 +27,7 @@ class Resolvers:
             strategy_class=DataBaselineStrategy,
             statistics=statistics,
             baseline=Channel(type=ExampleStatistics),
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
+            **_models(),
         ).with_id(DATA_BASELINE.node)
 
     def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> Resolver | None:
@@ -46,18 +45,12 @@ class Resolvers:
             strategy_class=LastBlessedStrategy,
             config={"training": training},
             **inputs,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
+            **_models(),
         ).with_id(LAST_BLESSED.node)
 
     def baseline(self, candidate: BaseChannel) -> Resolver:
         """The model that a candidate is judged against."""
-        return Resolver(
-            strategy_class=BaselineStrategy,
-            candidate=candidate,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        ).with_id(BASELINE.node)
+        return Resolver(strategy_class=BaselineStrategy, candidate=candidate, **_models()).with_id(BASELINE.node)
 
 
 class TfxResolvers(Resolvers):
@@ -70,11 +63,12 @@ class TfxResolvers(Resolvers):
         return None
 
     def baseline(self, candidate: BaseChannel) -> Resolver:  # noqa: D102
-        return Resolver(
-            strategy_class=LatestBlessedModelStrategy,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        ).with_id(BASELINE.node)
+        return Resolver(strategy_class=LatestBlessedModelStrategy, **_models()).with_id(BASELINE.node)
+
+
+def _models() -> dict[str, Channel]:
+    """All models that runs have left, and their blessings."""
+    return {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
 
 
 @dataclasses.dataclass(frozen=True)

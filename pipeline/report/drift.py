@@ -20,7 +20,6 @@ class FeatureDrift:
     """How much a feature of the train split changed since an earlier run.
 
     Attributes:
-        feature: its name.
         distance: the largest change of any value's fraction (the L-infinity distance that TFDV takes for drift); of a
             numeric feature, the change of the median over the standard deviation before.
         value: that changed most; None for a numeric feature.
@@ -40,8 +39,7 @@ class Drift:
     """The train split against that of the last run with other images.
 
     Attributes:
-        run: ML Metadata's name of that run.
-        before: how many images it trained on.
+        before: how many images that run trained on.
         now: how many this run has.
         features: that changed: first those with values, then the numeric ones, each the largest change first.
     """

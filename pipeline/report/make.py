@@ -22,7 +22,7 @@ def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, 
 
     Args:
         run_dir: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
-        name: of the pipeline.
+        name: the pipeline's.
         outcome: of the latest run; names the page, or its log does if the run failed before the first stage.
         settings: that it ran with, as plain values.
     """

@@ -17,7 +17,6 @@ from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.verdict import Verdict
 from pipeline.report.drift import Drift
 from pipeline.report.failure_analysis import FailureAnalysis
-from pipeline.report.thumbnails import Thumbnail
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
 
@@ -27,13 +26,13 @@ MAIN = "accuracy"
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of the run; `drift` is None if no earlier run had other images."""
+    """The images of the run; `samples` are paths and data URIs, `drift` is None if no earlier run had other images."""
 
     counts: IngestCounts
     rejects: list[Reject]
     duplicates: list[DuplicateGroup]
     content_sha256: str | None
-    samples: dict[str, list[Thumbnail]]
+    samples: dict[str, list[tuple[str, str]]]
     drift: Drift | None
 
 
@@ -72,7 +71,7 @@ class ReportData:
         settings: as plain values, every default written out.
         pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         analyses: of each failure in `outcome`; None where it is not about a slice.
-        test_images: those that the analyses name, by path, as far as they were found.
+        test_images: data URIs of those that the analyses name, by path, as far as they were found.
         lineage: the stages in the order in which they started.
         makers: which execution, of which run, made each artifact that the stages left.
         history: this run and those before it, oldest first.
@@ -97,7 +96,7 @@ class ReportData:
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
     analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
-    test_images: dict[str, Thumbnail] = dataclasses.field(default_factory=dict)
+    test_images: dict[str, str] = dataclasses.field(default_factory=dict)
     lineage: list[NodeRun] = dataclasses.field(default_factory=list)
     makers: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
     history: list[Run] = dataclasses.field(default_factory=list)

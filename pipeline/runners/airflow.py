@@ -64,8 +64,8 @@ class Definition:
     """What the DAG file says of the pipeline.
 
     Attributes:
-        settings: as plain values, `core.settings.to_dict`.
-        schema: the reviewed schema, in protobuf's text format.
+        settings: as plain values.
+        schema: the reviewed one, in protobuf's text format.
         root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.
         weights_fingerprint: as in `Deployment`.

@@ -12,7 +12,6 @@ import os
 import sys
 import textwrap
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,9 +146,7 @@ class StageLines(logging.Handler):
             logging.getLogger(name).addHandler(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         for name in _LOGGERS:
             logging.getLogger(name).removeHandler(self)
         absl.logging.set_verbosity(self._verbosity)

@@ -25,12 +25,10 @@ class Execution:
 
     Attributes:
         usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
-        log: path of the log file, if it has one.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
         nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
         error: that stopped it; None if there was none, or the orchestrator does not know it.
-        notes: what the user should know.
     """
 
     usage: Callable[[], tuple[float, int]]

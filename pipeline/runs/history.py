@@ -39,11 +39,9 @@ class Run:
     """One run; an unfinished one has neither seconds nor settings.
 
     Attributes:
-        id: ML Metadata's name of it.
         started: local time.
         metrics: of the whole test split; empty if the gate was not reached.
         examples: test images; None if there are none yet.
-        version: that was pushed.
         predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
@@ -102,12 +100,9 @@ def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb
 
 
 def find(reference: str, run_dir: Path, name: str) -> Run:
-    """The run somebody means.
+    """The run somebody means by an id or its beginning, of the pipeline `name` in `run_dir`, or by a path.
 
-    Args:
-        reference: a run's id or the beginning of one; or a path: of a pipeline's folder, or of its `last_run.json`.
-        run_dir: the pipeline's folder in which ids are looked for.
-        name: of that pipeline.
+    A path of a pipeline's folder, or of its `last_run.json`, means that pipeline's last run.
 
     Raises:
         InputError: there is no such run, or there are several.

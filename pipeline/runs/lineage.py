@@ -45,7 +45,6 @@ class NodeRun:
         state: complete, cached, failed or running.
         outputs: what it left, by the output's name; of a cached node, what an earlier execution left.
         inputs: what it read, by the input's name.
-        execution: ML Metadata's number of it.
     """
 
     id: str
