@@ -36,9 +36,6 @@ from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_boundaries, class_names, feature_names
 from pipeline.serving_validator import serving_validator
 
-_LISTED_VALUES = 1000
-"""Of each feature, in the statistics: TFDV's default."""
-
 
 def create_pipeline(
     settings: Settings,
@@ -96,7 +93,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         schema=imported_schema,
         stats_options=tfdv.StatsOptions(
             feature_allowlist=feature_names(schema),
-            num_rank_histogram_buckets=max(_LISTED_VALUES, len(class_names(schema))),  # every class, to compare them
+            num_rank_histogram_buckets=max(1000, len(class_names(schema))),  # TFDV's default, but at least every class
         ),
     )
     anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema)

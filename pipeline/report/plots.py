@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from components.evaluation.intervals import wilson
 from core.artifacts.training_summary import Evaluation
+from pipeline.report.collect import MAIN, StepValue
 from pipeline.report.reliability import ReliabilityBin
-from pipeline.report.report_data import MAIN, StepValue
 from pipeline.runs.history import Run
 
 _SVG = "http://www.w3.org/2000/svg"

@@ -15,10 +15,10 @@ from core.artifacts.last_run import BAD_INPUT
 from core.artifacts.verdict import OVERALL, JudgedBound, Range, SliceMetrics, Verdict
 from core.metrics import LOWER_IS_BETTER
 from pipeline.report import graph, plots
+from pipeline.report.collect import MAIN, ReportData
 from pipeline.report.confusions import confused_pairs, confusion_matrix, mistakes_first
 from pipeline.report.formats import FILTERS, flattened
 from pipeline.report.reliability import Reliability, reliability
-from pipeline.report.report_data import MAIN, ReportData
 
 _PAGE = Path(__file__).parent / "page"
 _SHOWN_PAIRS = 15

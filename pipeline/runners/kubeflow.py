@@ -1,7 +1,7 @@
-"""Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, or a KFP v2 spec for Vertex AI.
+"""Compiles the pipeline for Kubeflow: an Argo workflow for your own cluster, or a KFP v2 spec for Vertex AI.
 
 Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over
-without their types (tensorflow/tfx#7768), so a cluster of one's own runs TFX's v1 launcher in an Argo workflow, where
+without their types (tensorflow/tfx#7768), so your own cluster runs TFX's v1 launcher in an Argo workflow, where
 all of TFX works. Vertex AI takes v2 specs only; there the service itself does what TFX's own resolvers do.
 
 Compiling needs no cluster and no network. Nothing of this machine gets into the spec: a folder that containers cannot
@@ -61,7 +61,7 @@ RESOURCES = {
 SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
 
 STAGE_LABEL = "pipeline/stage"
-"""Label of every pod on a cluster of one's own; its value is the stage's id."""
+"""Label of every pod on your own cluster; its value is the stage's id."""
 
 # Between two starts of a stage that failed: a minute, then two, then four, at most ten.
 _BACKOFF_SECONDS, _BACKOFF_FACTOR, _MAX_BACKOFF_SECONDS = 60, 2.0, 600

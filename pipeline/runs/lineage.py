@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ml_metadata.metadata_store import MetadataStore
@@ -130,11 +130,11 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     return runs
 
 
-def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
-    """Which execution, of which run, made each artifact: a cached node's are those of an earlier run."""
-    ids = sorted(set(artifact_ids))
+def makers(store: MetadataStore, nodes: Mapping[str, NodeRun]) -> dict[int, tuple[int, str]]:
+    """Which execution, of which run, made each artifact that nodes left: a cached node's are of an earlier run."""
+    ids = {artifact.id for node in nodes.values() for made in node.outputs.values() for artifact in made}
     made: dict[int, int] = {}
-    for event in store.get_events_by_artifact_ids(ids) if ids else []:
+    for event in store.get_events_by_artifact_ids(sorted(ids)) if ids else []:
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {

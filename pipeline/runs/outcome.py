@@ -11,24 +11,14 @@ from core.artifacts import (
     exported_model,
     features,
     ingest_record,
+    last_run,
     search,
     serving_check,
     training_summary,
     validation,
     verdict,
 )
-from core.artifacts.last_run import (
-    BAD_INPUT,
-    INTERNAL_ERROR,
-    PUSHED,
-    REFUSED,
-    Backbone,
-    Failure,
-    Images,
-    Metric,
-    Outcome,
-    Tuning,
-)
+from core.artifacts.last_run import Failure, Outcome
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import input_error_behind, message_of
 from pipeline.runs.lineage import NodeRun, Reader, output
@@ -44,7 +34,7 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         status `failed` if any `expected` node did not complete, `refused` if the gate or the serving check
         did not bless the model, else `pushed`.
     """
-    outcome = Outcome("failed", INTERNAL_ERROR, pipeline_root)
+    outcome = Outcome("failed", last_run.INTERNAL_ERROR, pipeline_root)
     if pushed := output(nodes, PUSHED_MODEL):
         outcome.pushed_model = pushed_to(pushed.properties)
     reader = Reader(nodes)
@@ -58,9 +48,9 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         message = f"{', '.join(started) or unfinished[0]} did not complete"
         outcome.failures.append(Failure(message, stage=(started or unfinished)[0]))
     elif outcome.pushed_model:
-        outcome.status, outcome.exit_code = "pushed", PUSHED
+        outcome.status, outcome.exit_code = "pushed", last_run.PUSHED
     else:
-        outcome.status, outcome.exit_code = "refused", REFUSED
+        outcome.status, outcome.exit_code = "refused", last_run.REFUSED
     return outcome
 
 
@@ -70,7 +60,7 @@ def mark_failed(outcome: Outcome, error: Exception) -> None:
     cause = input_error_behind(error)
     message = message_of(cause) if cause else "".join(traceback.format_exception_only(type(error), error)).strip()
     others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
-    outcome.status, outcome.exit_code = "failed", BAD_INPUT if cause else INTERNAL_ERROR
+    outcome.status, outcome.exit_code = "failed", last_run.BAD_INPUT if cause else last_run.INTERNAL_ERROR
     outcome.failures = [Failure(message, stage=stage), *others]
 
 
@@ -84,7 +74,9 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
             computed, reused = 0, computed + reused
     if counts:
         files = counts.found, counts.ignored, counts.rejected, counts.read
-        outcome.images = Images(*files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused)
+        outcome.images = last_run.Images(
+            *files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused
+        )
     if examples := output(reader.nodes, ingest_record.EXAMPLES):
         outcome.spans = ingest_record.spans_of(examples.properties)
     if validated := reader.read(validation.VERDICT, validation.DATA_VERDICT.read):
@@ -92,7 +84,7 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
     record = reader.read(backbone.BACKBONE, lambda uri: backbone.RECORD.read(exported_model.serving_dir(uri)))
     found = reader.read(features.EXTRACTED, features.FEATURES_FILE.read)
     if record:
-        outcome.backbone = Backbone(record.source, record.sha256, found.cut if found else None)
+        outcome.backbone = last_run.Backbone(record.source, record.sha256, found.cut if found else None)
         if record.random and record.weights != "random":
             outcome.notes.append(
                 f"the base is RANDOM: the weights {record.weights!r} could not be reached, and "
@@ -104,7 +96,7 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
     best = reader.read(search.BEST, search.read_best)
     trials = reader.read(search.TRIALS, search.read_trials)
     if best and trials:
-        outcome.tuning = Tuning(len(trials), search_space.as_settings(best))
+        outcome.tuning = last_run.Tuning(len(trials), search_space.as_settings(best))
     if model := output(reader.nodes, exported_model.MODEL):
         outcome.model = exported_model.serving_dir(model.uri)
     if training := reader.read(training_summary.MODEL_RUN, training_summary.SUMMARY.read):
@@ -121,7 +113,7 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
         baseline, change = judged.overall.baseline or {}, judged.overall.change or {}
         for name, now in judged.overall.metrics.items():
             then = baseline[name].value if name in baseline else None
-            outcome.metrics[name] = Metric(now.value, now.low, now.high, then, change.get(name))
+            outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
     for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
