@@ -139,17 +139,25 @@ class ReportData:
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
     """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
     reader = lineage.Reader({}, logging.ERROR)
-    read, part = reader.read, reader.attempt
-    store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
+    read, attempt = reader.read, reader.attempt
+    store = (
+        attempt("cannot read ML Metadata", lambda: history.open_store(run_dir))
+        if (run_dir / history.METADATA).is_file()
+        else None
+    )
     reader.nodes = nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
-    runs = (part("the history", lambda: _history(store, name, outcome)) if store else None) or []
+    runs = (attempt("cannot read the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
     judged = outcome.failures if predictions else []
-    analyses = part("what is behind the failures", lambda: [analyze(failure, predictions) for failure in judged]) or []
+    analyses = attempt("cannot analyze the failures", lambda: [analyze(one, predictions) for one in judged]) or []
     found = [analysis for analysis in analyses if analysis]
     confused = [name for a in found for pair in a.confusions[:1] for name in (pair.actual, pair.predicted)]
     worst = {prediction.path for analysis in found for prediction in analysis.worst}
-    since = part("the drift of the data", lambda: _drift(store, name, outcome.run_id, nodes)) if nodes else None
+    since = (
+        attempt("cannot compare the data with earlier runs", lambda: _drift(store, name, outcome.run_id, nodes))
+        if nodes
+        else None
+    )
     pushed = lineage.output(nodes, PUSHED_MODEL)
     return ReportData(
         name=name,
@@ -171,10 +179,10 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         analyses=analyses,
         test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst)) or {},
         lineage=list(nodes.values()),
-        makers=(part("the lineage", lambda: lineage.makers(store, nodes)) if nodes else None) or {},
+        makers=(attempt("cannot read the lineage", lambda: lineage.makers(store, nodes)) if nodes else None) or {},
         history=runs,
         pages={run.id: path.name for run in runs if (path := page_path(run_dir, run.id)).is_file()},
-        missing=reader.missing,
+        missing=reader.problems,
     )
 
 

@@ -112,13 +112,8 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel("probability of the predicted class")
 
-    return _plot(
-        "reliability",
-        "Fraction correct",
-        "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table.",
-        draw,
-        (4.9, 3.4),
-    )
+    words = "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table."
+    return _plot("reliability", "Fraction correct", words, draw, (4.9, 3.4))
 
 
 def past_accuracy(runs: Sequence[Run]) -> Markup:

@@ -6,17 +6,15 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.artifacts.pushed_model import is_complete
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
-from pipeline.runs.lineage import node_runs
+from pipeline.runs.lineage import Reader, node_runs
 from pipeline.runs.outcome import from_nodes, mark_failed
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -53,15 +51,9 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     """
     folder = run_dir(settings, root)
     plain = to_dict(settings)
-    notes = list(execution.notes)
-
-    def attempt(failure: str, action: Callable[[], T]) -> T | None:
-        try:
-            return action()
-        except Exception as error:  # whatever it is, the run has ended as it did
-            logging.getLogger(__name__).exception(failure)
-            notes.append(f"{failure}: {error}; the log has the details")
-            return None
+    reader = Reader({}, logging.ERROR)
+    notes, attempt = reader.problems, reader.attempt
+    notes += execution.notes
 
     def make_report() -> str:
         from pipeline.report import make  # brings matplotlib

@@ -71,27 +71,27 @@ def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
 
 
 class Reader:
-    """Reads what nodes left; what is damaged is named in `missing`, and costs nothing else."""
+    """Reads what nodes left, and tries what else may fail; what does fail becomes one of `problems`, a sentence."""
 
     def __init__(self, nodes: Mapping[str, NodeRun], level: int = logging.INFO) -> None:
         """`level`: with which the log gets the traceback."""
         self.nodes = nodes
-        self.missing: list[str] = []
+        self.problems: list[str] = []
         self._level = level
 
     def read(self, artifact: Artifact, action: Callable[[str], T]) -> T | None:
-        """What `action` makes of an artifact's URI; None, and nothing is missing, if its node did not finish."""
+        """What `action` makes of an artifact's URI; None, which is no problem, if its node did not finish."""
         found = output(self.nodes, artifact)
-        return self.attempt(f"what {artifact.node} left", lambda: action(found.uri)) if found else None
+        return self.attempt(f"cannot read what {artifact.node} left", lambda: action(found.uri)) if found else None
 
-    def attempt(self, what: str, action: Callable[[], T]) -> T | None:
+    def attempt(self, failure: str, action: Callable[[], T]) -> T | None:
         """What `action` returns; None if it fails."""
         try:
             return action()
         except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
-            logging.getLogger(__name__).log(self._level, "cannot read %s", what, exc_info=True)
+            logging.getLogger(__name__).log(self._level, failure, exc_info=True)
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            self.missing.append(f"{what}: {kind}{error}")
+            self.problems.append(f"{failure}: {kind}{error}; the log has the details")
             return None
 
 

@@ -41,7 +41,7 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     _read_data(outcome, reader)
     _read_training(outcome, reader)
     _read_verdicts(outcome, reader)
-    outcome.notes += [f"cannot read {problem}" for problem in reader.missing]
+    outcome.notes += reader.problems
     unfinished = [n for n in expected if n not in nodes or not nodes[n].finished]
     if unfinished:
         started = [n for n in unfinished if n in nodes]
