@@ -42,10 +42,7 @@ class Resolvers:
     def last_blessed(self, training: str, **inputs: BaseChannel) -> Resolver:
         """The model that a warm start begins with."""
         return Resolver(
-            strategy_class=LastBlessedStrategy,
-            config={"training": training},
-            **inputs,
-            **_models(),
+            strategy_class=LastBlessedStrategy, config={"training": training}, **inputs, **_models()
         ).with_id(LAST_BLESSED.node)
 
     def baseline(self, candidate: BaseChannel) -> Resolver:

@@ -138,9 +138,10 @@ def _features(
         fingerprint=deployment.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )
+    network = base.outputs["backbone"]
     cut = rules.features_cut(settings.trainer)
     if cut is None:
-        return [base], base.outputs["backbone"], data.examples
+        return [base], network, data.examples
     augmentation = settings.training.augmentation
     config = converter.to_json(
         FeatureConfig(
@@ -152,16 +153,12 @@ def _features(
         )
     )
     code = code_hash("components.feature_extractor")
-    inputs = {
-        "examples": data.examples,
-        "transform_graph": data.transform_graph,
-        "backbone": base.outputs["backbone"],
-    }
+    inputs = {"examples": data.examples, "transform_graph": data.transform_graph, "backbone": network}
     earlier = deployment.resolvers.earlier_features(config, code, **inputs)
     features = FeatureExtractor(
         **inputs, earlier=earlier.outputs["features"] if earlier else None, config=config, code=code
     )
-    return _present(base, earlier, features), base.outputs["backbone"], features.outputs["features"]
+    return _present(base, earlier, features), network, features.outputs["features"]
 
 
 def _training(

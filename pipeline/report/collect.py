@@ -75,11 +75,10 @@ class Training:
     summary: TrainingSummary
     loss: list[StepValue]
     learning_rate: list[StepValue]
-    trials: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    trials: list[dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One of the worst mistakes, and JPEGs as data URIs: the image, what the network saw, and where it looked."""
 
     prediction: Prediction
@@ -241,12 +240,8 @@ def _training(folder: str, nodes: Mapping[str, NodeRun]) -> Training:
             for value in event.summary.value:
                 if value.tag in values:
                     values[value.tag][event.step] = value.simple_value  # after a restart the later value counts
-    return Training(
-        summary,
-        _thinned(values[LOSS]),
-        _thinned(values["learning_rate"]),
-        search.read_trials(trials.uri) if trials else [],
-    )
+    tried = search.read_trials(trials.uri) if trials else []
+    return Training(summary, _thinned(values[LOSS]), _thinned(values["learning_rate"]), tried)
 
 
 def _thinned(values: dict[int, float]) -> list[StepValue]:

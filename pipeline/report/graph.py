@@ -72,10 +72,8 @@ def _layers(sources: Mapping[str, Sequence[str]]) -> list[list[str]]:
     while sorter.is_active():
         layers.append(sorted(sorter.get_ready(), key=list(sources).index))
         sorter.done(*layers[-1])
-    near = {node: list(read) for node, read in sources.items()}
-    for node, read in sources.items():
-        for source in read:
-            near[source].append(node)
+    readers = {node: [other for other, read in sources.items() if node in read] for node in sources}
+    near = {node: [*read, *readers[node]] for node, read in sources.items()}
     for _ in range(_PASSES):
         place = {node: (n + 0.5) / len(layer) for layer in layers for n, node in enumerate(layer)}
         for layer in layers:

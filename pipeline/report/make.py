@@ -18,13 +18,8 @@ _KEPT_PAGES = 50
 def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
     """Writes the report, and the model card into the folder of the version with this run's model if it has none.
 
-    (After a rollback, `outcome.pushed_model` is a version with another run's model.)
-
-    Args:
-        run_dir: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
-        name: the pipeline's.
-        outcome: of the latest run; names the page, or its log does if the run failed before the first stage.
-        settings: that it ran with, as plain values.
+    (After a rollback, `outcome.pushed_model` is a version with another run's model.) The page's name is the run's, or
+    its log's if the run failed before the first stage; the newest fifty pages in `run_dir` are kept.
     """
     data = collect(run_dir, name, outcome, settings)
     path = page_path(run_dir, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))

@@ -42,11 +42,11 @@ def screen(log: Path) -> Iterator[Console]:
     level = root.level
     width = None if os.isatty(1) else _FILE_WIDTH
     _flush()
-    saved = [os.dup(1), os.dup(2)]
+    saved = {number: os.dup(number) for number in (1, 2)}
     with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1) as file:
         with log.open("ab") as target:
-            os.dup2(target.fileno(), 1)
-            os.dup2(target.fileno(), 2)
+            for number in saved:
+                os.dup2(target.fileno(), number)
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         try:
@@ -56,7 +56,7 @@ def screen(log: Path) -> Iterator[Console]:
             root.setLevel(level)
             handler.close()
             _flush()
-            for number, copy in zip((1, 2), saved, strict=True):
+            for number, copy in saved.items():
                 os.dup2(copy, number)
                 os.close(copy)
 
