@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from typing import Annotated
 
-LIMITS_FILE = "assets.extra/image_limits.json"
-"""In an exported model: its `ImageLimits`."""
+import msgspec
+from msgspec import Meta
 
-HIGHEST_FILE_MB = 512
-"""Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
-
-HIGHEST_MEGAPIXELS = 178
-"""Pillow, which reads the header, refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)."""
-
-MAX_GIF_BYTES = 16 * 2**20
-"""Finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU seconds a million."""
-
-MAX_JPEG_SCANS = 64
-"""A progressive JPEG usually has 10. Each costs a pass over all pixels, and need not have 200 bytes."""
-
-MAX_PNG_TEXTS = 16
-"""Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
-
+LIMITS_FILE = "assets.extra/image_limits.json"  # in an exported model: its `ImageLimits`
+HIGHEST_FILE_MB = 512  # four of them and their PNGs are held at once, and a tf.Example ends at 2 GB
+HIGHEST_MEGAPIXELS = 178  # Pillow refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)
+MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
+MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
+MAX_PNG_TEXTS = 16  # compressed text chunks: libpng keeps each decompressed, up to 8 MB
 _PNG_BYTES_A_PIXEL = 4  # color noise takes a little more than 3
 _PNG_BYTES = 2**16  # whatever its size
 
@@ -36,14 +27,8 @@ class ImageLimits:
         max_megapixels: width times height, in millions.
     """
 
-    max_file_mb: float = 64
-    max_megapixels: float = 64
-
-    def __post_init__(self) -> None:
-        for name, highest in (("max_file_mb", HIGHEST_FILE_MB), ("max_megapixels", HIGHEST_MEGAPIXELS)):
-            value = getattr(self, name)
-            if not 0 < value <= highest:
-                raise ValueError(f"{name} is {value:g}; it must be above 0 and at most {highest}")
+    max_file_mb: Annotated[float, Meta(gt=0, le=HIGHEST_FILE_MB)] = 64
+    max_megapixels: Annotated[float, Meta(gt=0, le=HIGHEST_MEGAPIXELS)] = 64
 
     @property
     def file_bytes(self) -> int:
@@ -70,7 +55,7 @@ def write(limits: ImageLimits, model_dir: str) -> None:
 
     tf.io.gfile.makedirs(f"{model_dir}/{LIMITS_FILE.rpartition('/')[0]}")
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "w") as file:
-        file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
+        file.write(msgspec.json.encode(limits).decode() + "\n")
 
 
 def read(model_dir: str) -> ImageLimits:
@@ -80,4 +65,4 @@ def read(model_dir: str) -> ImageLimits:
     if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
         return DEFAULT_LIMITS
     with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return ImageLimits(**json.loads(file.read()))
+        return msgspec.json.decode(file.read(), type=ImageLimits)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.conftest import ROOT
@@ -83,13 +84,20 @@ def test_a_cold_run_pushes_a_model_and_says_so(cold):
     assert record["status"] == "pushed" and record["exit_code"] == 0
     assert (Path(record["pushed_model"]) / "saved_model.pb").is_file()
     assert record["images"]["read"] == 1797 and record["images"]["rejected"] == 0
-    assert sum(record["images"][split] for split in ("train", "eval", "test")) == 1797
+    assert [record["images"][split] for split in ("train", "eval", "test")] == [1427, 190, 180]
     assert record["metrics"]["accuracy"]["overall"] >= 0.9
     assert record["backbone"]["cut"] == "pooled" and record["backbone"]["weights"] == "random"
     assert record["peak_rss_mb"] < 3000
     assert f"pushed: {record['pushed_model']}" in done.stdout
     assert all(any(stage in line and " s" in line for line in done.stdout.splitlines()) for stage in HEAVY)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["last_run", "gate"])
+def test_what_a_run_writes_fits_the_published_schema(cold, name):
+    (written,) = (cold[0] / "digits").rglob(f"{name}.json")
+    schema = json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text())
+    jsonschema.validate(json.loads(written.read_text()), schema)
 
 
 def test_the_report_of_a_run_has_every_part(cold):
