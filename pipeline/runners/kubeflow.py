@@ -11,6 +11,7 @@ see is no default of a parameter, and is asked for when a run is started.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -38,7 +39,6 @@ from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings import Settings
-from core.settings.checks import nearest
 from core.settings.kubeflow import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
@@ -145,7 +145,8 @@ def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, Reso
     for setting in ("resources", "environment"):
         for name in getattr(kubeflow, setting):
             if name not in ids:
-                hint = nearest(name, ids, listed="there are")
+                near = difflib.get_close_matches(name, ids, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
                 raise InputError(f"kubeflow.{setting}: there is no stage {name}; {hint}")
     filled = {name: RESOURCES.get(name, SMALL) for name in ids}
     for name, given in kubeflow.resources.items():
