@@ -16,15 +16,10 @@ from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
 from core.artifacts.nodes import BASELINE, DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED
-from core.errors import InputError
-from core.settings import Settings
 
 
 class Resolvers:
     """The nodes that look for artifacts of earlier runs, on an orchestrator that runs strategies of ours."""
-
-    def check(self, settings: Settings) -> None:
-        """Raises InputError if a setting needs what the orchestrator cannot run."""
 
     def data_baseline(self, statistics: BaseChannel) -> Resolver | None:
         """The statistics that the last blessed model was trained on."""
@@ -32,8 +27,7 @@ class Resolvers:
             strategy_class=DataBaselineStrategy,
             statistics=statistics,
             baseline=Channel(type=ExampleStatistics),
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
+            **_models(),
         ).with_id(DATA_BASELINE.node)
 
     def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> Resolver | None:
@@ -48,32 +42,16 @@ class Resolvers:
     def last_blessed(self, training: str, **inputs: BaseChannel) -> Resolver:
         """The model that a warm start begins with."""
         return Resolver(
-            strategy_class=LastBlessedStrategy,
-            config={"training": training},
-            **inputs,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
+            strategy_class=LastBlessedStrategy, config={"training": training}, **inputs, **_models()
         ).with_id(LAST_BLESSED.node)
 
     def baseline(self, candidate: BaseChannel) -> Resolver:
         """The model that a candidate is judged against."""
-        return Resolver(
-            strategy_class=BaselineStrategy,
-            candidate=candidate,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        ).with_id(BASELINE.node)
+        return Resolver(strategy_class=BaselineStrategy, candidate=candidate, **_models()).with_id(BASELINE.node)
 
 
 class TfxResolvers(Resolvers):
-    """The same on an orchestrator that runs only the strategies that come with TFX, such as Vertex AI."""
-
-    def check(self, settings: Settings) -> None:  # noqa: D102
-        if settings.training.warm_start or settings.data.window > 1:
-            raise InputError(
-                "training.warm_start and data.window need a resolver and a driver of ours, and Vertex AI runs only "
-                "TFX's; leave them out there"
-            )
+    """The same on an orchestrator that runs only the strategies that come with TFX, and no warm starts: Vertex AI."""
 
     def data_baseline(self, statistics: BaseChannel) -> None:  # noqa: D102
         return None
@@ -82,11 +60,12 @@ class TfxResolvers(Resolvers):
         return None
 
     def baseline(self, candidate: BaseChannel) -> Resolver:  # noqa: D102
-        return Resolver(
-            strategy_class=LatestBlessedModelStrategy,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        ).with_id(BASELINE.node)
+        return Resolver(strategy_class=LatestBlessedModelStrategy, **_models()).with_id(BASELINE.node)
+
+
+def _models() -> dict[str, Channel]:
+    """All models that runs have left, and their blessings."""
+    return {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +76,12 @@ class Deployment:
     RuntimeParameters.
 
     Attributes:
-        pipeline_root: the folder of all artifacts.
         images: the data folder, or a pattern of spans; see `core.uris`.
         push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
             its value is `push_to` as JSON.
         train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
         push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
         weights_fingerprint: says which content `backbone.weights` stands for.
-        resolvers: those that the orchestrator runs.
     """
 
     pipeline_root: str

@@ -36,9 +36,6 @@ from pipeline.runners.beam_engines import options_for
 from pipeline.schema import bucket_boundaries, class_names, feature_names
 from pipeline.serving_validator import serving_validator
 
-_LISTED_VALUES = 1000
-"""Of each feature, in the statistics: TFDV's default."""
-
 
 def create_pipeline(
     settings: Settings,
@@ -49,21 +46,17 @@ def create_pipeline(
     """Wires the components; nothing runs yet.
 
     Args:
-        settings: checked settings.
-        deployment: where things are.
-        schema: the reviewed schema, in protobuf's text format.
-        metadata_connection: of the ML Metadata store; None where the orchestrator brings its own.
-
-    Raises:
-        InputError: a setting asks for what the orchestrator cannot do.
+        settings: checked ones.
+        deployment: where it runs.
+        schema: the reviewed one, in protobuf's text format.
+        metadata_connection: None where the orchestrator brings its own ML Metadata.
     """
-    deployment.resolvers.check(settings)
     data = _data(settings, deployment, schema)
-    features = _features(settings, deployment, data)
-    training = _training(settings, deployment, data, features)
-    judging = _judging(settings, deployment, data, training)
-    release = _release(settings, deployment, data, training, judging)
-    components = [*data.nodes, *features.nodes, *training.nodes, *judging.nodes, *release]
+    features, backbone, training_examples = _features(settings, deployment, data)
+    training, model = _training(settings, deployment, data, backbone, training_examples)
+    judging, predictions, blessing = _judging(settings, deployment, data, model)
+    release = _release(settings, deployment, data, model, predictions, blessing)
+    components = [*data.nodes, *features, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
@@ -93,18 +86,17 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         config=data.ingestion(bucket_boundaries(schema)),
         code=code_hash("components.image_example_gen"),
     )
-    imported_schema = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id(
-        "ImportSchemaGen"
-    )
+    importer = SchemaImporter(text=schema, code=code_hash("components.schema_importer")).with_id("ImportSchemaGen")
+    imported_schema = importer.outputs["schema"]
     statistics = StatisticsGen(
         examples=examples.outputs["examples"],
-        schema=imported_schema.outputs["schema"],
+        schema=imported_schema,
         stats_options=tfdv.StatsOptions(
             feature_allowlist=feature_names(schema),
-            num_rank_histogram_buckets=max(_LISTED_VALUES, len(class_names(schema))),  # every class, to compare them
+            num_rank_histogram_buckets=max(1000, len(class_names(schema))),  # TFDV's default, but at least every class
         ),
     )
-    anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema.outputs["schema"])
+    anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=imported_schema)
     baseline = deployment.resolvers.data_baseline(statistics.outputs["statistics"])
     gate = ValidationGate(
         anomalies=anomalies.outputs["anomalies"],
@@ -120,7 +112,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     )
     transform = Transform(
         examples=examples.outputs["examples"],
-        schema=imported_schema.outputs["schema"],
+        schema=imported_schema,
         preprocessing_fn="trainer.preprocessing.preprocessing_fn",
         custom_config={"image_size": settings.backbone.image_size, "code": code_hash("trainer.preprocessing")},
         materialize=False,
@@ -128,22 +120,17 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     )
     transform.add_upstream_node(gate)
     return _Data(
-        _present(examples, imported_schema, statistics, anomalies, baseline, gate, transform),
+        _present(examples, importer, statistics, anomalies, baseline, gate, transform),
         examples.outputs["examples"],
-        imported_schema.outputs["schema"],
+        imported_schema,
         transform.outputs["transform_graph"],
     )
 
 
-class _Features(NamedTuple):
-    """The pre-trained network, and what the Trainer reads: its features, or the images where nothing is frozen."""
-
-    nodes: list[BaseNode]
-    backbone: BaseChannel
-    examples: BaseChannel
-
-
-def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Features:
+def _features(
+    settings: Settings, deployment: Deployment, data: _Data
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
+    """The nodes, the pre-trained network, and what the Trainer reads: features, or images where nothing is frozen."""
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
@@ -151,9 +138,10 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
         fingerprint=deployment.weights_fingerprint,
         code=code_hash("components.backbone_importer"),
     )
+    network = base.outputs["backbone"]
     cut = rules.features_cut(settings.trainer)
     if cut is None:
-        return _Features([base], base.outputs["backbone"], data.examples)
+        return [base], network, data.examples
     augmentation = settings.training.augmentation
     config = converter.to_json(
         FeatureConfig(
@@ -165,36 +153,28 @@ def _features(settings: Settings, deployment: Deployment, data: _Data) -> _Featu
         )
     )
     code = code_hash("components.feature_extractor")
-    inputs = {
-        "examples": data.examples,
-        "transform_graph": data.transform_graph,
-        "backbone": base.outputs["backbone"],
-    }
+    inputs = {"examples": data.examples, "transform_graph": data.transform_graph, "backbone": network}
     earlier = deployment.resolvers.earlier_features(config, code, **inputs)
     features = FeatureExtractor(
         **inputs, earlier=earlier.outputs["features"] if earlier else None, config=config, code=code
     )
-    return _Features(_present(base, earlier, features), base.outputs["backbone"], features.outputs["features"])
+    return _present(base, earlier, features), network, features.outputs["features"]
 
 
-class _Training(NamedTuple):
-    """The trained model."""
-
-    nodes: list[BaseNode]
-    model: BaseChannel
-
-
-def _training(settings: Settings, deployment: Deployment, data: _Data, features: _Features) -> _Training:
+def _training(
+    settings: Settings, deployment: Deployment, data: _Data, backbone: BaseChannel, examples: BaseChannel
+) -> tuple[list[BaseNode], BaseChannel]:
+    """The nodes, and the trained model."""
     trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
-    inputs = {"examples": features.examples, "transform_graph": data.transform_graph}
-    base_model = features.backbone
+    inputs = {"examples": examples, "transform_graph": data.transform_graph}
+    base_model = backbone
     last_blessed = warm_start = tuner = None
     if settings.training.warm_start:
         asked = json.dumps([trainer_settings, search, code_hash("trainer.run"), code_hash("trainer.tuning")])
-        last_blessed = deployment.resolvers.last_blessed(asked, backbone=features.backbone, **inputs)
+        last_blessed = deployment.resolvers.last_blessed(asked, backbone=backbone, **inputs)
         warm_start = WarmStart(
             **inputs,
-            backbone=features.backbone,
+            backbone=backbone,
             model=last_blessed.outputs["model"],
             training=asked,
             code=code_hash("components.warm_start"),
@@ -219,20 +199,15 @@ def _training(settings: Settings, deployment: Deployment, data: _Data, features:
         run_fn="trainer.run.run_fn",
         custom_config={"trainer": trainer_settings, "code": code_hash("trainer.run")},
     )
-    return _Training(_present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"])
+    return _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
 
 
-class _Judging(NamedTuple):
-    """What the test images say of the model."""
-
-    nodes: list[BaseNode]
-    predictions: BaseChannel
-    blessing: BaseChannel
-
-
-def _judging(settings: Settings, deployment: Deployment, data: _Data, training: _Training) -> _Judging:
-    baseline = deployment.resolvers.baseline(training.model)
-    models = {"model": training.model, "baseline_model": baseline.outputs["model"]}
+def _judging(
+    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
+    """The nodes, the predictions for the test images, and whether they speak for the model."""
+    baseline = deployment.resolvers.baseline(model)
+    models = {"model": model, "baseline_model": baseline.outputs["model"]}
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
@@ -247,28 +222,33 @@ def _judging(settings: Settings, deployment: Deployment, data: _Data, training: 
         bounds=converter.to_json(settings.evaluation.bounds),
         code=code_hash("components.model_gate"),
     )
-    return _Judging([baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"])
+    return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"]
 
 
 def _release(
-    settings: Settings, deployment: Deployment, data: _Data, training: _Training, judging: _Judging
+    settings: Settings,
+    deployment: Deployment,
+    data: _Data,
+    model: BaseChannel,
+    predictions: BaseChannel,
+    blessing: BaseChannel,
 ) -> list[BaseNode]:
     """The serving check, the push of what passed, and what only the report shows."""
-    infra = serving_validator(settings.serving, training.model, data.examples)
+    infra = serving_validator(settings.serving, model, data.examples)
     directory = deployment.push_directory
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
-        model=training.model,
-        model_blessing=judging.blessing,
+        model=model,
+        model_blessing=blessing,
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
         custom_config={"nonce": deployment.push_nonce, "card": dataclasses.asdict(settings.card)},
     )
     mistakes = WorstMistakes(
-        model=training.model,
+        model=model,
         examples=data.examples,
-        predictions=judging.predictions,
+        predictions=predictions,
         image_size=settings.backbone.image_size,
         code=code_hash("components.worst_mistakes"),
     )

@@ -147,7 +147,7 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
 
     with progress_line("reading the features"):
         found = find_rate(settings, run_dir(settings, root), lowest, highest, steps)
-    click.echo(json.dumps({"learning_rate": found.suggested, "table": str(found.table), "plot": str(found.plot)}))
+    click.echo(json.dumps(found))
 
 
 @_verb(lazy=True)

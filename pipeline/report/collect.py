@@ -1,14 +1,16 @@
-"""Gathers what a report shows of a run, from ML Metadata and from the artifacts that its stages left."""
+"""What a report shows of a run, gathered from ML Metadata and from the artifacts that its stages left."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple
+
+from ml_metadata.metadata_store import MetadataStore
 
 from core.artifacts import (
     backbone,
@@ -21,50 +23,140 @@ from core.artifacts import (
     training_summary,
     verdict,
 )
-from core.artifacts.base import Artifact
+from core.artifacts.backbone import BackboneRecord
+from core.artifacts.features import Features
+from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS, split_dir
 from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from pipeline.report import failure_analysis, pages, provenance, thumbnails
+from core.artifacts.serving_check import ServingReport
+from core.artifacts.training_summary import TrainingSummary
+from core.artifacts.verdict import Verdict
+from pipeline.report import provenance, thumbnails
 from pipeline.report.drift import Drift, drift
-from pipeline.report.failure_analysis import FailureAnalysis
-from pipeline.report.report_data import Data, Mistake, ReportData, StepValue, Training
-from pipeline.report.thumbnails import Thumbnail
+from pipeline.report.failure_analysis import FailureAnalysis, analyze
 from pipeline.runs import history, lineage
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
 
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
-
-T = TypeVar("T")
-
-_TRAIN, _TEST = "train", "test"
 _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
 _POINTS = 300
 
+MAIN = "accuracy"
+"""The metric that stands beside every slice and every run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images of the run; `samples` are paths and data URIs, `drift` is None if no earlier run had other images."""
+
+    counts: IngestCounts
+    rejects: list[Reject]
+    duplicates: list[DuplicateGroup]
+    content_sha256: str | None
+    samples: dict[str, list[tuple[str, str]]]
+    drift: Drift | None
+
+
+class StepValue(NamedTuple):
+    """A value that the Estimator wrote at a step."""
+
+    step: int
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The training, its curves, and the trials of the search before it, the best first."""
+
+    summary: TrainingSummary
+    loss: list[StepValue]
+    learning_rate: list[StepValue]
+    trials: list[dict[str, Any]]
+
+
+class Mistake(NamedTuple):
+    """One of the worst mistakes, and JPEGs as data URIs: the image, what the network saw, and where it looked."""
+
+    prediction: Prediction
+    original: str
+    seen: str
+    attribution: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """All that a report shows of one run; much may be missing, since a run can fail early.
+
+    Attributes:
+        settings: as plain values, every default written out.
+        pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
+        analyses: of each failure in `outcome`; None where it is not about a slice.
+        test_images: data URIs of those that the analyses name, by path, as far as they were found.
+        lineage: the stages in the order in which they started.
+        makers: which execution, of which run, made each artifact that the stages left.
+        history: this run and those before it, oldest first.
+        pages: links to the reports of earlier runs, by their ids.
+        missing: parts that should be there and could not be read, in words.
+    """
+
+    name: str
+    run_dir: Path
+    outcome: Outcome
+    made: datetime
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    hashes: dict[str, str]
+    pushed: str | None = None
+    data: Data | None = None
+    training: Training | None = None
+    verdict: Verdict | None = None
+    serving: ServingReport | None = None
+    backbone: BackboneRecord | None = None
+    features: Features | None = None
+    predictions: list[Prediction] = dataclasses.field(default_factory=list)
+    gallery: list[Mistake] = dataclasses.field(default_factory=list)
+    analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
+    test_images: dict[str, str] = dataclasses.field(default_factory=dict)
+    lineage: list[NodeRun] = dataclasses.field(default_factory=list)
+    makers: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    history: list[Run] = dataclasses.field(default_factory=list)
+    pages: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """Of the model; else of the data."""
+        if self.training:
+            return self.training.summary.classes
+        return list(self.data.counts.classes) if self.data else []
+
 
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
-    """Reads all there is of the latest run; what is missing or unreadable is named in `ReportData.missing`.
-
-    Args:
-        run_dir: the pipeline's folder.
-        name: of the pipeline.
-        outcome: how the run ended; its `run_id` says which of ML Metadata's runs it is.
-        settings: of the run, as plain values.
-    """
-    reader = _Reader()
-    read, part = reader.artifact, reader.part
-    store = part("ML Metadata", lambda: history.open_store(run_dir)) if (run_dir / history.METADATA).is_file() else None
-    nodes = reader.nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
-    runs = (part("the history", lambda: _history(store, name, outcome)) if store else None) or []
+    """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
+    reader = lineage.Reader({}, logging.ERROR)
+    read, attempt = reader.read, reader.attempt
+    store = (
+        attempt("cannot read ML Metadata", lambda: history.open_store(run_dir))
+        if (run_dir / history.METADATA).is_file()
+        else None
+    )
+    reader.nodes = nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
+    runs = (attempt("cannot read the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
-    confused = failure_analysis.shown_classes(outcome.failures, predictions)
-    since = part("the drift of the data", lambda: _drift(store, name, outcome.run_id, nodes)) if nodes else None
-    data = read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since))
+    judged = outcome.failures if predictions else []
+    analyses = attempt("cannot analyze the failures", lambda: [analyze(one, predictions) for one in judged]) or []
+    found = [analysis for analysis in analyses if analysis]
+    confused = [name for a in found for pair in a.confusions[:1] for name in (pair.actual, pair.predicted)]
+    worst = {prediction.path for analysis in found for prediction in analysis.worst}
+    since = (
+        attempt("cannot compare the data with earlier runs", lambda: _drift(store, name, outcome.run_id, nodes))
+        if nodes
+        else None
+    )
     pushed = lineage.output(nodes, PUSHED_MODEL)
     return ReportData(
         name=name,
@@ -75,7 +167,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         versions=provenance.versions(),
         hashes=provenance.hashes(),
         pushed=pushed_to(pushed.properties) if pushed else None,
-        data=data,
+        data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
@@ -83,44 +175,25 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         features=read(features.EXTRACTED, features.FEATURES_FILE.read),
         predictions=predictions,
         gallery=read(gallery.GALLERY, _gallery) or [],
-        analyses=read(ingest_record.EXAMPLES, lambda examples: _analyses(examples, outcome, predictions, data)) or [],
+        analyses=analyses,
+        test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst)) or {},
         lineage=list(nodes.values()),
-        makers=(part("the lineage", lambda: lineage.makers(store, _artifact_ids(nodes))) if nodes else None) or {},
+        makers=(attempt("cannot read the lineage", lambda: lineage.makers(store, nodes)) if nodes else None) or {},
         history=runs,
-        pages=pages.links(run_dir, (run.id for run in runs if run.id != outcome.run_id)),
-        missing=reader.missing,
+        pages={run.id: path.name for run in runs if (path := page_path(run_dir, run.id)).is_file()},
+        missing=reader.problems,
     )
 
 
-class _Reader:
-    """Reads parts that may be absent or broken: a report of what is left is better than none."""
-
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-        self.nodes: Mapping[str, NodeRun] = {}
-
-    def part(self, what: str, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except Exception as error:  # whatever a damaged artifact raises: the page says so, and the log has the details
-            logging.getLogger(__name__).exception("the report lacks %s", what)
-            self.missing.append(f"{what}: {type(error).__name__}: {error}")
-            return None
-
-    def artifact(self, artifact: Artifact, read: Callable[[str], T]) -> T | None:
-        """What `read` makes of an artifact's folder; None without a word if its stage did not finish."""
-        found = lineage.output(self.nodes, artifact)
-        return None if found is None else self.part(f"{artifact.output} of {artifact.node}", lambda: read(found.uri))
+def page_path(run_dir: Path, run: str) -> Path:
+    """The page of a run; ML Metadata's names are times with colons."""
+    return run_dir / "reports" / ("".join(c if c.isalnum() or c in "-_." else "-" for c in run) + ".html")
 
 
 def _history(store: MetadataStore, name: str, outcome: Outcome) -> list[Run]:
     """The last runs up to this one, whose status is recorded only after its report is made."""
     runs = history.all_runs(store, name, outcome.run_id, _SHOWN_RUNS)
     return [dataclasses.replace(run, status=outcome.status) if run.id == outcome.run_id else run for run in runs]
-
-
-def _artifact_ids(nodes: Mapping[str, NodeRun]) -> list[int]:
-    return [artifact.id for node in nodes.values() for made in node.outputs.values() for artifact in made]
 
 
 def _drift(store: MetadataStore, name: str, run_id: str | None, nodes: Mapping[str, NodeRun]) -> Drift | None:
@@ -147,7 +220,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
-        samples=thumbnails.samples(split_dir(examples.uri, _TRAIN), shown) if examples else {},
+        samples=thumbnails.samples(split_dir(examples.uri, "train"), shown) if examples else {},
         drift=since,
     )
 
@@ -167,12 +240,8 @@ def _training(folder: str, nodes: Mapping[str, NodeRun]) -> Training:
             for value in event.summary.value:
                 if value.tag in values:
                     values[value.tag][event.step] = value.simple_value  # after a restart the later value counts
-    return Training(
-        summary,
-        _thinned(values[LOSS]),
-        _thinned(values["learning_rate"]),
-        search.read_trials(trials.uri) if trials else [],
-    )
+    tried = search.read_trials(trials.uri) if trials else []
+    return Training(summary, _thinned(values[LOSS]), _thinned(values["learning_rate"]), tried)
 
 
 def _thinned(values: dict[int, float]) -> list[StepValue]:
@@ -182,29 +251,10 @@ def _thinned(values: dict[int, float]) -> list[StepValue]:
 
 
 def _gallery(folder: str) -> list[Mistake]:
-    def thumbnail(name: str, alt: str) -> Thumbnail:
-        return thumbnails.from_file(Path(folder) / name, alt)
+    def uri(name: str) -> str:
+        return thumbnails.data_uri(Path(folder, name).read_bytes())
 
     return [
-        Mistake(
-            image.prediction,
-            thumbnail(image.original, f"the image {image.prediction.path}"),
-            thumbnail(image.seen, "as the network saw it"),
-            thumbnail(image.attribution, f"what spoke for {image.prediction.predicted}, in orange")
-            if image.attribution
-            else None,
-        )
+        Mistake(image.prediction, uri(image.original), uri(image.seen), image.attribution and uri(image.attribution))
         for image in gallery.GALLERY_FILE.read(folder).images
     ]
-
-
-def _analyses(
-    examples: str, outcome: Outcome, predictions: list[Prediction], data: Data | None
-) -> list[FailureAnalysis | None]:
-    if not predictions:
-        return []
-    wanted = failure_analysis.shown_images(outcome.failures, predictions)
-    images = thumbnails.by_path(split_dir(examples, _TEST), wanted)
-    trained = {name: counts.splits.get(_TRAIN, 0) for name, counts in data.counts.classes.items()} if data else {}
-    samples = data.samples if data else {}
-    return [failure_analysis.analyze(failure, predictions, images, trained, samples) for failure in outcome.failures]

@@ -19,26 +19,23 @@ class ConfusionMatrix:
     Attributes:
         classes: all; of more than thirty, those with the most mistakes.
         counts: rows in the order of `classes`.
-        totals: test images of each of `classes`.
         of: how many classes there are.
     """
 
     classes: list[str]
     counts: list[list[int]]
-    totals: list[int]
     of: int
 
 
 def confusion_matrix(predictions: Sequence[Prediction], classes: Iterable[str]) -> ConfusionMatrix:
     """Of the test split; `classes` are the model's."""
-    labels = collections.Counter(p.label for p in predictions)
-    names = shown = sorted({*classes, *labels})
+    names = shown = sorted({*classes, *(p.label for p in predictions)})
     if len(names) > _MATRIX_CLASSES:
         wrong = collections.Counter(name for p in predictions if not p.right for name in (p.label, p.predicted))
         shown = sorted(sorted(names, key=lambda name: (-wrong[name], name))[:_MATRIX_CLASSES])
     counts = collections.Counter((p.label, p.predicted) for p in predictions)
     rows = [[counts[actual, predicted] for predicted in shown] for actual in shown]
-    return ConfusionMatrix(shown, rows, [labels[name] for name in shown], len(names))
+    return ConfusionMatrix(shown, rows, len(names))
 
 
 def confused_pairs(predictions: Iterable[Prediction]) -> list[Confusion]:

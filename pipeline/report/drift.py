@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
@@ -18,7 +20,6 @@ class FeatureDrift:
     """How much a feature of the train split changed since an earlier run.
 
     Attributes:
-        feature: its name.
         distance: the largest change of any value's fraction (the L-infinity distance that TFDV takes for drift); of a
             numeric feature, the change of the median over the standard deviation before.
         value: that changed most; None for a numeric feature.
@@ -38,8 +39,7 @@ class Drift:
     """The train split against that of the last run with other images.
 
     Attributes:
-        run: ML Metadata's name of that run.
-        before: how many images it trained on.
+        before: how many images that run trained on.
         now: how many this run has.
         features: that changed: first those with values, then the numeric ones, each the largest change first.
     """
@@ -51,16 +51,7 @@ class Drift:
 
 
 def drift(run: str, before: str, now: str) -> Drift:
-    """Compares the statistics that StatisticsGen left of two train splits.
-
-    Args:
-        run: ML Metadata's name of the earlier run.
-        before: the URI of its statistics.
-        now: this run's.
-
-    Raises:
-        OSError: one of them has no statistics.
-    """
+    """Compares the statistics at the URI `before`, which the earlier `run` left, with those at `now`."""
     then, today = _read(before), _read(now)
     known = {_name(feature): feature for feature in then.features}
     pairs = [(known[_name(feature)], feature) for feature in today.features if _name(feature) in known]
@@ -89,17 +80,13 @@ def _compare(
     if name in _UNIQUE or not (before.HasField("string_stats") and now.HasField("string_stats")):
         return None
     old, new = _fractions(before), _fractions(now)
-    changes = (
-        FeatureDrift(
-            name, abs(new.get(value, 0.0) - old.get(value, 0.0)), value, old.get(value, 0.0), new.get(value, 0.0)
-        )
-        for value in sorted(old.keys() | new.keys())
-    )
+    values = sorted(old.keys() | new.keys())
+    changes = [FeatureDrift(name, abs(new[value] - old[value]), value, old[value], new[value]) for value in values]
     return max(changes, key=lambda change: change.distance, default=None)
 
 
-def _fractions(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, float]:
+def _fractions(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
     """Of the values; TFDV lists the thousand most frequent."""
     buckets = feature.string_stats.rank_histogram.buckets
     total = sum(bucket.sample_count for bucket in buckets)
-    return {bucket.label: bucket.sample_count / total for bucket in buckets}
+    return collections.defaultdict(float, {bucket.label: bucket.sample_count / total for bucket in buckets})

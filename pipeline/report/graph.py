@@ -6,6 +6,7 @@ Layers by longest path, and in each layer the order that shortens the lines, aft
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -38,11 +39,7 @@ class Graph:
 
 
 def layout(nodes: Sequence[NodeRun]) -> Graph:
-    """Places the nodes of a run.
-
-    Args:
-        nodes: at least one, in the order in which they ran.
-    """
+    """Places the nodes of a run, at least one, in the order in which they ran."""
     sources = _sources(nodes)
     layers = _layers(sources)
     width = max(len(layer) for layer in layers) * (_WIDTH + _GAP)
@@ -57,28 +54,26 @@ def layout(nodes: Sequence[NodeRun]) -> Graph:
 
 
 def _sources(nodes: Sequence[NodeRun]) -> dict[str, list[str]]:
-    """For each node, those whose artifacts it read."""
-    made_by = {artifact.id: node.id for node in nodes for made in node.outputs.values() for artifact in made}
+    """For each node, those whose artifacts it read; a cached one may leave what a resolver has found before it."""
+    made_by: dict[int, str] = {}
     found = {}
     for node in nodes:
         read = sorted({artifact.id for group in node.inputs.values() for artifact in group})
-        found[node.id] = list(dict.fromkeys(made_by[n] for n in read if made_by.get(n, node.id) != node.id))
+        found[node.id] = list(dict.fromkeys(made_by[number] for number in read if number in made_by))
+        made_by |= {artifact.id: node.id for group in node.outputs.values() for artifact in group}
     return found
 
 
 def _layers(sources: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Nodes by depth, in an order that puts each near the nodes it is connected to."""
-    depth: dict[str, int] = {}
-    for node, read in sources.items():  # in the order in which they ran: sources come first
-        depth[node] = 1 + max((depth[source] for source in read if source in depth), default=-1)
-    layers: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
-    for node, at in depth.items():
-        layers[at].append(node)
-    near = {node: list(read) for node, read in sources.items()}
-    for node, read in sources.items():
-        for source in read:
-            if depth[source] < depth[node]:
-                near[source].append(node)
+    sorter = graphlib.TopologicalSorter(sources)
+    sorter.prepare()
+    layers: list[list[str]] = []
+    while sorter.is_active():
+        layers.append(sorted(sorter.get_ready(), key=list(sources).index))
+        sorter.done(*layers[-1])
+    readers = {node: [other for other, read in sources.items() if node in read] for node in sources}
+    near = {node: [*read, *readers[node]] for node, read in sources.items()}
     for _ in range(_PASSES):
         place = {node: (n + 0.5) / len(layer) for layer in layers for n, node in enumerate(layer)}
         for layer in layers:

@@ -9,31 +9,24 @@ from core import atomic_io
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
 from core.artifacts.model_card import FILE_NAME
 from core.errors import InputError
-from pipeline.report import pages
-from pipeline.report.collect import collect
-from pipeline.report.model_card import model_card
-from pipeline.report.render import render
+from pipeline.report.collect import collect, page_path
+from pipeline.report.render import model_card, render
+
+_KEPT_PAGES = 50
 
 
 def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
     """Writes the report, and the model card into the folder of the version with this run's model if it has none.
 
-    (After a rollback, `outcome.pushed_model` is a version with another run's model.)
-
-    Args:
-        run_dir: the pipeline's folder; the page goes to `reports/` in it, of which the newest fifty are kept.
-        name: of the pipeline.
-        outcome: how the latest run ended.
-        settings: that it ran with, as plain values.
-
-    Returns:
-        The page's path: named by the run, or by its log if it failed before the first stage.
+    (After a rollback, `outcome.pushed_model` is a version with another run's model.) The page's name is the run's, or
+    its log's if the run failed before the first stage; the newest fifty pages in `run_dir` are kept.
     """
     data = collect(run_dir, name, outcome, settings)
-    path = pages.page_path(run_dir, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))
+    path = page_path(run_dir, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_io.write_text(path, render(data))
-    pages.prune(run_dir)
+    for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT_PAGES]:
+        old.unlink()
     if data.pushed and Path(data.pushed).is_dir():
         card = Path(data.pushed) / FILE_NAME
         if not card.exists():  # a run that changed nothing has pushed nothing new

@@ -16,9 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from components.evaluation.intervals import wilson
 from core.artifacts.training_summary import Evaluation
+from pipeline.report.collect import MAIN, StepValue
 from pipeline.report.reliability import ReliabilityBin
-from pipeline.report.report_data import StepValue
-from pipeline.report.verdict_tables import MAIN
 from pipeline.runs.history import Run
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -113,13 +112,8 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel("probability of the predicted class")
 
-    return _plot(
-        "reliability",
-        "Fraction correct",
-        "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table.",
-        draw,
-        (4.9, 3.4),
-    )
+    words = "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table."
+    return _plot("reliability", "Fraction correct", words, draw, (4.9, 3.4))
 
 
 def past_accuracy(runs: Sequence[Run]) -> Markup:
@@ -169,17 +163,11 @@ def _plot(name: str, title: str, words: str, draw: Callable[[Axes], None], size:
         axes.set_title(title)
         target = StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(target.getvalue(), name, words)
+    return _themed(target.getvalue(), words)
 
 
-def themed(svg: str, name: str, words: str) -> Markup:
-    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colors, alt text.
-
-    Args:
-        svg: of matplotlib.
-        name: unique on the page; ids begin with it.
-        words: what a screen reader says.
-    """
+def _themed(svg: str, words: str) -> Markup:
+    """Makes matplotlib's SVG part of a page: no styles (a strict CSP forbids them), the page's colors, and alt text."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     root = ET.fromstring(_NOT_XML.sub("\ufffd", svg[svg.index("<svg") :]))

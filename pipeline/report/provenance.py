@@ -39,19 +39,12 @@ def versions() -> dict[str, str]:
 
 
 def hashes() -> dict[str, str]:
-    """`code`; and where the code runs from a checkout, `lock` and `commit`."""
+    """`code`; and where the code runs from a checkout, `lock` and `commit`, with `-dirty` if files were changed."""
     found = {"code": code_hash("pipeline.cli.main")}
     if _LOCK.is_file():
         found["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
-        if commit := _commit(_LOCK.parent):
-            found["commit"] = commit
+        if git := shutil.which("git"):
+            command = [git, "-C", str(_LOCK.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+            if commit := subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip():
+                found["commit"] = commit
     return found
-
-
-def _commit(checkout: Path) -> str | None:
-    """With `-dirty` if files were changed; None where git or its folder is missing."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

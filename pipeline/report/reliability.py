@@ -29,8 +29,7 @@ class Reliability:
 
     Attributes:
         bins: of equal width, without the empty ones.
-        error: the expected calibration error: the mean distance of confidence and accuracy, weighted by the images in
-            the bin (Naeini et al. 2015, Guo et al. 2017).
+        error: the expected calibration error (Naeini et al. 2015, Guo et al. 2017).
         excess: mean confidence minus accuracy: above 0 the model is overconfident.
     """
 
@@ -46,16 +45,10 @@ def reliability(predictions: Sequence[Prediction]) -> Reliability | None:
     found = CalibrationBins.of(
         np.array([p.probability for p in predictions]), np.array([p.right for p in predictions], bool)
     )
-    correct = np.rint(found.images * (found.confidence - found.gap)).astype(int)
+    right = found.images * (found.confidence - found.gap)
+    columns = (found.number, found.confidence, np.rint(right).astype(int), found.images.astype(int))
     bins = [
-        ReliabilityBin(
-            int(number) / CALIBRATION_BINS,
-            int(number + 1) / CALIBRATION_BINS,
-            float(confidence),
-            wilson(hits, int(images)),
-        )
-        for number, images, confidence, hits in zip(
-            found.number, found.images, found.confidence, correct.tolist(), strict=True
-        )
+        ReliabilityBin(number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS, confidence, wilson(hits, images))
+        for number, confidence, hits, images in zip(*(column.tolist() for column in columns), strict=True)
     ]
     return Reliability(bins, found.error, float(found.images @ found.gap / found.images.sum()))

@@ -1,34 +1,37 @@
-"""Turns the data of a report into one HTML page without any outside file; Jinja escapes whatever the data say."""
+"""Turns the data of a report into one HTML page without any outside file, and into the model card."""
 
 from __future__ import annotations
 
 import base64
 import collections
 import hashlib
+import math
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from core.artifacts.last_run import BAD_INPUT
-from core.artifacts.verdict import Range
+from core.artifacts.verdict import OVERALL, JudgedBound, Range, SliceMetrics, Verdict
 from core.metrics import LOWER_IS_BETTER
-from pipeline.report import graph, plots, verdict_tables
+from pipeline.report import graph, plots
+from pipeline.report.collect import MAIN, ReportData
 from pipeline.report.confusions import confused_pairs, confusion_matrix, mistakes_first
 from pipeline.report.formats import FILTERS, flattened
 from pipeline.report.reliability import Reliability, reliability
-from pipeline.report.report_data import ReportData
 
 _PAGE = Path(__file__).parent / "page"
 _SHOWN_PAIRS = 15
+_STATES = ("broken", "doubt", "kept")  # of bounds, in the order in which they are shown
 
 
 def render(report: ReportData) -> str:
-    """The page."""
+    """The page; Jinja escapes whatever the data say."""
     style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
+    bounds = sorted(verdict.judged, key=_bound_order) if verdict else []
     trusted = reliability(report.predictions)
-    page = template("report.html.j2", autoescape=True)
+    page = _template("report.html.j2", autoescape=True)
     return page.render(
         report=report,
         outcome=report.outcome,
@@ -38,14 +41,14 @@ def render(report: ReportData) -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         verdict=verdict,
-        slices=verdict_tables.sorted_slices(verdict) if verdict else [],
-        bounds=verdict_tables.sorted_bounds(verdict) if verdict else [],
-        failed=verdict_tables.failed_slices(verdict) if verdict else (),
-        lowest=verdict_tables.accuracy_limits(verdict) if verdict else {},
-        setting_of=verdict_tables.setting_of,
+        slices=_sorted_slices(verdict) if verdict else [],
+        bounds=bounds,
+        failed=_failed_slices(verdict) if verdict else (),
+        lowest={j.slice: j.bound for j in bounds if j.metric == MAIN and j.setting.endswith(".min")},
+        setting_of=_setting_of,
         mistakes_first=mistakes_first,
         lower_is_better=LOWER_IS_BETTER,
-        main=verdict_tables.MAIN,
+        main=MAIN,
         unknown=Range(None),
         matrix=confusion_matrix(report.predictions, report.classes) if report.predictions else None,
         pairs=confused_pairs(report.predictions)[:_SHOWN_PAIRS],
@@ -59,7 +62,28 @@ def render(report: ReportData) -> str:
     )
 
 
-def template(name: str, autoescape: bool) -> jinja2.Template:
+def model_card(report: ReportData) -> str:
+    """The card of the model that a run pushed, in Markdown, after Mitchell et al., Model Cards (2019).
+
+    It says what the model is for, how good it is and on what, where it fails, and how to make it again.
+    `report.pushed` must be known.
+    """
+    card = _template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
+    return card.render(
+        report=report,
+        version=Path(str(report.pushed)).name,
+        card=report.settings.get("card", {}),
+        verdict=report.verdict,
+        main=MAIN,
+        unknown=Range(None),
+        slices=_sorted_slices(report.verdict) if report.verdict else [],
+        pairs=confused_pairs(report.predictions)[:5],
+        labels=collections.Counter(p.label for p in report.predictions),
+        settings=flattened(report.settings),
+    )
+
+
+def _template(name: str, autoescape: bool) -> jinja2.Template:
     """A template of the folder `page`, which may use the filters of `formats`; `autoescape` is for HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE),
@@ -70,6 +94,31 @@ def template(name: str, autoescape: bool) -> jinja2.Template:
     )
     environment.filters |= FILTERS
     return environment.get_template(name)
+
+
+def _sorted_slices(verdict: Verdict) -> list[SliceMetrics]:
+    """The whole split, then the slices: those of failures first, then by accuracy."""
+    failed = _failed_slices(verdict)
+
+    def place(measured: SliceMetrics) -> tuple[bool, float, str]:
+        accuracy = measured.metrics[MAIN].value if MAIN in measured.metrics else None
+        return measured.slice not in failed, math.inf if accuracy is None else accuracy, measured.slice
+
+    return [verdict.overall, *sorted(verdict.slices, key=place)]
+
+
+def _failed_slices(verdict: Verdict) -> set[str]:
+    return {failure.slice for failure in verdict.failures}
+
+
+def _bound_order(judged: JudgedBound) -> tuple[int, bool, float]:
+    return _STATES.index(judged.state), judged.slice != OVERALL, judged.p
+
+
+def _setting_of(metric: str, kind: str) -> str:
+    """The setting behind a failure of that kind: `per_slice.accuracy.min`."""
+    bound = kind.removeprefix("per_slice_")
+    return f"{'thresholds' if bound == kind else 'per_slice'}.{metric}.{bound}"
 
 
 def _csp_hash(text: str) -> str:
@@ -87,7 +136,7 @@ def _plots(report: ReportData, trusted: Reliability | None) -> dict[str, Markup]
         drawn["learning_rate"] = plots.learning_rate(training.learning_rate)
     if trusted:
         drawn["reliability"] = plots.reliability(trusted.bins)
-    if sum(verdict_tables.MAIN in run.metrics for run in report.history) > 1:
+    if sum(MAIN in run.metrics for run in report.history) > 1:
         drawn["history"] = plots.past_accuracy(report.history)
     return drawn
 
@@ -99,17 +148,14 @@ def _headline(report: ReportData) -> tuple[str, str]:
         return "Pushed", f"{_kept(report)} The model passed the serving check and is in the push directory."
     if outcome.status == "refused":
         broken = sum(failure.metric is not None for failure in outcome.failures)
-        reason = {0: "The model failed the serving check", 1: "One bound is broken"}.get(
-            broken, f"{broken} bounds are broken"
-        )
+        reasons = {0: "The model failed the serving check", 1: "One bound is broken"}
+        reason = reasons.get(broken, f"{broken} bounds are broken")
         pushed = any(run.status == "pushed" for run in report.history)
         return "Refused", f"{reason}. Nothing was pushed" + ("; the earlier model stays in service." if pushed else ".")
     stage = next((failure.stage for failure in outcome.failures if failure.stage), None)
+    where = f"in {stage}" if stage else "before the first stage"
     cause = "Bad input or settings" if outcome.exit_code == BAD_INPUT else "An internal error"
-    return (
-        "Failed",
-        f"{cause} stopped the run {f'in {stage}' if stage else 'before the first stage'}. Nothing was pushed.",
-    )
+    return "Failed", f"{cause} stopped the run {where}. Nothing was pushed."
 
 
 def _kept(report: ReportData) -> str:

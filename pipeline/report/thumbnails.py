@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import collections
-import dataclasses
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from PIL import Image
 
@@ -25,63 +23,49 @@ _SCANNED_PER_CLASS = 40
 _SCANNED = 20_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Thumbnail:
-    """A JPEG as a data URI, and in words."""
+def samples(split: str, classes: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """Path and data URI of the first images in a split, by class; classes after the first 120 get none.
 
-    uri: str
-    alt: str
-
-
-def samples(split: str, classes: list[str]) -> dict[str, list[Thumbnail]]:
-    """The first images of each class in a split; the records are in random order.
-
-    Args:
-        split: a folder of TFRecords of raw tf.Examples.
-        classes: names; those after the first 120 get none.
+    `split` is a folder of TFRecords of raw tf.Examples, which are in random order.
     """
     shown = classes[:_SAMPLED_CLASSES]
     most = max(1, min(_SAMPLES_PER_CLASS, _SAMPLES // max(len(shown), 1)))
-    found: dict[str, list[Thumbnail]] = {name: [] for name in shown}
+    found: dict[str, list[tuple[str, str]]] = {name: [] for name in shown}
     incomplete = set(shown)
     for number, (image, path, label) in enumerate(_images(split)):
         if not incomplete or number >= _SCANNED_PER_CLASS * len(shown) + 500:
             break
         if label in incomplete:
-            found[label].append(_thumbnail(image, _SAMPLE_SIDE, path))
+            found[label].append((path, _thumbnail(image, _SAMPLE_SIDE)))
             if len(found[label]) == most:
                 incomplete.remove(label)
     return {name: thumbnails for name, thumbnails in found.items() if thumbnails}
 
 
-def by_path(split: str, wanted: set[str]) -> dict[str, Thumbnail]:
-    """The images with these paths, as far as they are among the first 20,000 of the split."""
-    found: dict[str, Thumbnail] = {}
+def by_path(split: str, wanted: set[str]) -> dict[str, str]:
+    """Data URIs of the images with these paths, as far as they are among the first 20,000 of the split."""
+    found: dict[str, str] = {}
     if wanted:
         for number, (image, path, _) in enumerate(_images(split)):
             if number >= _SCANNED or len(found) == len(wanted):
                 break
             if path in wanted:
-                found[path] = _thumbnail(image, _MISTAKE_SIDE, path)
+                found[path] = _thumbnail(image, _MISTAKE_SIDE)
     return found
 
 
-def from_file(path: Path, alt: str) -> Thumbnail:
-    """A JPEG file as it is."""
-    return Thumbnail(_uri(path.read_bytes()), alt)
-
-
-def _thumbnail(encoded: bytes, side: int, alt: str) -> Thumbnail:
+def _thumbnail(encoded: bytes, side: int) -> str:
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (side * 2, side * 2))  # a JPEG is then decoded at a fraction of its size
         small = upright(image)
     small.thumbnail((side, side))
     target = io.BytesIO()
     small.save(target, "JPEG", quality=_QUALITY)
-    return Thumbnail(_uri(target.getvalue()), alt)
+    return data_uri(target.getvalue())
 
 
-def _uri(jpeg: bytes) -> str:
+def data_uri(jpeg: bytes) -> str:
+    """What an `img` shows without a file."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 

@@ -66,11 +66,11 @@ class Definition:
     """What the DAG file says of the pipeline.
 
     Attributes:
-        settings: as plain values, `core.settings.to_dict`.
-        schema: the reviewed schema, in protobuf's text format.
+        settings: as plain values.
+        schema: the reviewed one, in protobuf's text format.
         root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.
-        weights_fingerprint: says which content `backbone.weights` stands for.
+        weights_fingerprint: as in `Deployment`.
     """
 
     settings: dict[str, Any]
@@ -87,11 +87,7 @@ class Definition:
 def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     """Writes the file for Airflow's folder of DAGs.
 
-    Args:
-        settings: checked settings.
-        root: where the runs keep their files, in a folder of the pipeline's name: all of Airflow's workers see it under
-            this path, and no other runner uses it.
-        path: the file to write.
+    All of Airflow's workers must see `root` under this path, and no other runner may use it.
 
     Raises:
         InputError: the images cannot be found, or do not fit the schema's form.

@@ -1,7 +1,7 @@
 """The terminal of a run: a line per stage on the screen, everything the libraries print in a log file.
 
-TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While a `Console` is open
-both file descriptors lead to the log file, and only what is printed through the console reaches the screen.
+TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While `screen` is open
+both file descriptors lead to the log file, and only what is printed through its console reaches the screen.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import sys
 import textwrap
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import absl.logging
-import rich.console
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -34,58 +32,47 @@ _STARTED, _FINISHED = "Component %s is running.", "Component %s is finished."  #
 _CACHED = "A cached execution %d is used."
 
 
-class Console:
-    """Owns the screen while it is open; use it as a context manager.
-
-    Args:
-        log: the log file; its folder is made.
-    """
-
-    def __init__(self, log: Path) -> None:
-        self.log = log
-
-    def __enter__(self) -> Console:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._saved = [os.dup(1), os.dup(2)]
-        self._screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1)
-        with self.log.open("ab") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        self._handler = logging.FileHandler(self.log, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        self._level = root.level
-        root.addHandler(self._handler)
+@contextlib.contextmanager
+def screen(log: Path) -> Iterator[Console]:
+    """The screen, on which lines stay as they are: paths and commands can be copied. All else goes to the log file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    width = None if os.isatty(1) else _FILE_WIDTH
+    _flush()
+    saved = {number: os.dup(number) for number in (1, 2)}
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1) as file:
+        with log.open("ab") as target:
+            for number in saved:
+                os.dup2(target.fileno(), number)
+        root.addHandler(handler)
         root.setLevel(logging.INFO)
-        wide = None if os.isatty(self._saved[0]) else _FILE_WIDTH
-        self.rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True, width=wide)
-        return self
+        try:
+            yield Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(level)
+            handler.close()
+            _flush()
+            for number, copy in saved.items():
+                os.dup2(copy, number)
+                os.close(copy)
 
-    def __exit__(self, *exc: object) -> None:
-        root = logging.getLogger()
-        root.removeHandler(self._handler)
-        root.setLevel(self._level)
-        self._handler.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for target, saved in zip((1, 2), self._saved, strict=True):
-            os.dup2(saved, target)
-            os.close(saved)
-        self._screen.close()
 
-    def print(self, text: str = "", style: str | None = None) -> None:
-        """Prints plain text on the screen, a line as it is: paths and commands can be copied."""
-        self.rich.print(text, style=style, markup=False)
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
-    def print_prose(self, head: str, text: str, style: str | None = None) -> None:
-        """Prints sentences, wrapped between words; the lines after the first are indented by the width of `head`."""
-        width = self.rich.width - len(head)
-        for paragraph in text.split("\n"):
-            for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False) or [""]:
-                self.print(head + line, style=style)
-                head = " " * len(head)
+
+def print_prose(console: Console, head: str, text: str, style: str | None = None) -> None:
+    """Prints sentences, wrapped between words; the lines after the first are indented by the width of `head`."""
+    for paragraph in text.split("\n"):
+        width = console.width - len(head)
+        for line in textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False) or [""]:
+            console.print(head + line, style=style)
+            head = " " * len(head)
 
 
 class StageLine:
@@ -98,13 +85,13 @@ class StageLine:
         self._cpu = _cpu_seconds()
         self._live = Live(
             get_renderable=lambda: self._row("⠿", "cyan"),
-            console=console.rich,
+            console=console,
             refresh_per_second=4,
             transient=True,
             redirect_stdout=False,  # they lead to the log file, and must not be drawn
             redirect_stderr=False,
         )
-        if console.rich.is_terminal:
+        if console.is_terminal:
             self._live.start()
 
     @property
@@ -120,15 +107,15 @@ class StageLine:
     def update(self, detail: str) -> None:
         """Shows how far the stage is; where there is no terminal, at most every half minute."""
         self._detail = detail
-        if not self._console.rich.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
+        if not self._console.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
-            self._console.rich.print(self._row("…", ""))
+            self._console.print(self._row("…", ""))
 
     def finish(self, mark: str, style: str, detail: str = "") -> None:
         """Prints the stage's final line."""
         self._live.stop()
         self._detail = detail or self._detail
-        self._console.rich.print(self._row(mark, style))
+        self._console.print(self._row(mark, style))
 
     def _row(self, mark: str, style: str) -> Table:
         row = Table.grid(padding=(0, 1))
@@ -137,17 +124,12 @@ class StageLine:
         row.add_column(min_width=20, no_wrap=True)
         row.add_column(min_width=8, justify="right", no_wrap=True)
         row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", escape(self._detail))
+        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", self._detail)
         return row
 
 
 class StageLines(logging.Handler):
-    """Draws the stages of a TFX run from what LocalDagRunner and our own components log.
-
-    Args:
-        console: where to draw.
-        total: how many nodes the pipeline has.
-    """
+    """Draws the stages of a TFX run, `total` of them, from what LocalDagRunner and our own components log."""
 
     def __init__(self, console: Console, total: int) -> None:
         super().__init__(logging.INFO)
@@ -164,9 +146,7 @@ class StageLines(logging.Handler):
             logging.getLogger(name).addHandler(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         for name in _LOGGERS:
             logging.getLogger(name).removeHandler(self)
         absl.logging.set_verbosity(self._verbosity)
@@ -194,20 +174,15 @@ class StageLines(logging.Handler):
 
 def _cpu_seconds() -> float:
     """User's and system's, of all threads of this process and of its children that ended."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(os.times()[:4])
 
 
 @contextlib.contextmanager
 def progress_line(first: str) -> Iterator[None]:
-    """Shows on standard error, where that is a terminal, how far a long loop is; the line is gone afterwards.
-
-    Args:
-        first: what is done before the loop begins, such as `loading the model`.
-    """
+    """Shows on standard error, where that is a terminal, how far a long loop is; `first` is done before it begins."""
     logger = logging.getLogger(progress.LOGGER_NAME)
     level = logger.level
-    with rich.console.Console(stderr=True).status(first) as status:
+    with Console(stderr=True).status(first) as status:
 
         def show(record: logging.LogRecord) -> bool:
             status.update(escape(_describe(vars(record)["progress"])))

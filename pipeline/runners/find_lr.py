@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 from core import atomic_io
 from core.artifacts.backbone import BACKBONE
@@ -21,27 +21,14 @@ from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
 from trainer.arguments import FnArgs
 from trainer.training import lr_finder
 
-_HEADER = ("learning_rate", "loss", "smoothed_loss")
 
+def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, steps: int) -> dict[str, Any]:
+    """Sweeps the rate from `lowest` to `highest` in `steps`, and writes `find_lr.csv` and `find_lr.png` into `run_dir`.
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What the sweep suggests, and the files that show why."""
+    The data are the last run's; the settings of head and training may differ from it.
 
-    suggested: float
-    table: Path
-    plot: Path
-
-
-def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, steps: int) -> Found:
-    """Sweeps the rate from `lowest` to `highest`, with these settings and the last run's data.
-
-    Args:
-        settings: of the pipeline; those of head and training may differ from the last run's.
-        run_dir: the pipeline's folder; gets `find_lr.csv` and `find_lr.png`.
-        lowest: the first rate.
-        highest: the last.
-        steps: of training, one a rate.
+    Returns:
+        The `learning_rate` that the sweep suggests, and the paths of `table` and `plot`, which show why.
 
     Raises:
         InputError: there is no run to take features from, or its features are of another cut.
@@ -61,13 +48,13 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
         sweep = lr_finder.sweep(settings.trainer, fn_args, lowest, highest, steps)
     except ValueError as error:
         raise InputError(f"{error}: run the pipeline with these settings first") from error
-    found = Found(sweep.suggested, run_dir / "find_lr.csv", run_dir / "find_lr.png")
-    with atomic_io.replacing(found.table) as file:
+    table, plot = run_dir / "find_lr.csv", run_dir / "find_lr.png"
+    with atomic_io.replacing(table) as file:
         writer = csv.writer(file)
-        writer.writerow(_HEADER)
+        writer.writerow(("learning_rate", "loss", "smoothed_loss"))
         writer.writerows(zip(sweep.rates, sweep.losses, sweep.smoothed, strict=True))
-    _draw(sweep, found.plot)
-    return found
+    _draw(sweep, plot)
+    return {"learning_rate": sweep.suggested, "table": str(table), "plot": str(plot)}
 
 
 def _uri(nodes: dict[str, NodeRun], artifact: Artifact) -> str:

@@ -1,7 +1,7 @@
-"""Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, or a KFP v2 spec for Vertex AI.
+"""Compiles the pipeline for Kubeflow: an Argo workflow for your own cluster, or a KFP v2 spec for Vertex AI.
 
 Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over
-without their types (tensorflow/tfx#7768), so a cluster of one's own runs TFX's v1 launcher in an Argo workflow, where
+without their types (tensorflow/tfx#7768), so your own cluster runs TFX's v1 launcher in an Argo workflow, where
 all of TFX works. Vertex AI takes v2 specs only; there the service itself does what TFX's own resolvers do.
 
 Compiling needs no cluster and no network. Nothing of this machine gets into the spec: a folder that containers cannot
@@ -61,7 +61,7 @@ RESOURCES = {
 SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
 
 STAGE_LABEL = "pipeline/stage"
-"""Label of every pod on a cluster of one's own; its value is the stage's id."""
+"""Label of every pod on your own cluster; its value is the stage's id."""
 
 # Between two starts of a stage that failed: a minute, then two, then four, at most ten.
 _BACKOFF_SECONDS, _BACKOFF_FACTOR, _MAX_BACKOFF_SECONDS = 60, 2.0, 600
@@ -71,19 +71,14 @@ _NONE = str(None)  # what TFX writes for a parameter without a default
 
 
 def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[str]:
-    """Writes the spec.
-
-    Args:
-        settings: checked settings; `kubeflow` is the part that matters here.
-        target: `cluster` for an Argo workflow, `vertex` for a KFP v2 spec.
-        output: `.yaml`, or, for Vertex, also `.json`, a PipelineJob.
+    """Writes the spec, for `vertex` as `.yaml` or `.json` (a PipelineJob).
 
     Returns:
         Names of the parameters without a default: they must be given when a run is started.
 
     Raises:
-        InputError: the schema is missing, or the settings name a folder that no container sees, a stage that there is
-            not, or what the target cannot do.
+        InputError: the schema is missing, or the settings name a folder that no container sees, an unknown stage, or
+            what the target cannot do.
     """
     kinds = {"cluster": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}[target]
     if output.suffix not in kinds:
@@ -92,6 +87,11 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
         raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
     if target == "vertex" and settings.serving.validator == "infra_validator":
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
+    if target == "vertex" and (settings.training.warm_start or settings.data.window > 1):
+        raise InputError(
+            "training.warm_start and data.window need a resolver and a driver of this project, and Vertex AI runs only "
+            "TFX's; leave them out"
+        )
     if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
     pipeline = create_pipeline(settings, _deployment(settings, target), schemas.load(settings.schema_file))
@@ -116,9 +116,8 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
     destination = json_format.MessageToJson(push_to(push), indent=None) if _visible(kubeflow, push) else None
     if not _visible(kubeflow, images):
         images = f"/{split_pattern(images)[1]}"
-    arguments = json_format.MessageToJson(
-        train_args(settings.training.steps), indent=None, preserving_proto_field_name=True
-    )
+    steps = train_args(settings.training.steps)
+    arguments = json_format.MessageToJson(steps, indent=None, preserving_proto_field_name=True)
     return Deployment(
         pipeline_root=run_dir or "",
         images=RuntimeParameter(DATA_ROOT, str, images),
@@ -149,11 +148,10 @@ def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, Reso
                 near = difflib.get_close_matches(name, ids, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
                 raise InputError(f"kubeflow.{setting}: there is no stage {name}; {hint}")
-    filled = {}
-    for name in ids:
-        given = kubeflow.resources.get(name, ResourceSettings())
+    filled = {name: RESOURCES.get(name, SMALL) for name in ids}
+    for name, given in kubeflow.resources.items():
         asked = {field: value for field, value in dataclasses.asdict(given).items() if value is not None}
-        filled[name] = dataclasses.replace(RESOURCES.get(name, SMALL), **asked)
+        filled[name] = dataclasses.replace(filled[name], **asked)
     return filled
 
 

@@ -9,12 +9,15 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from ml_metadata.metadata_store import MetadataStore
+from rich.console import Console
+
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
 from core.errors import InputError
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
-from pipeline.runners.console import Console, StageLine, StageLines
+from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runs.ending import Execution, end_run, record
 from pipeline.runs.lineage import latest_run_id
 from pipeline.runs.run_dir import ARTIFACTS, local_pipeline, only_run, push_folder, push_nonce, run_dir
@@ -39,7 +42,7 @@ def run(settings: Settings, root: Path) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
-    with only_run(folder), Console(log) as console:
+    with only_run(folder), screen(log) as console:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
         unfinished = Failure("the run was interrupted")
@@ -59,9 +62,9 @@ def run(settings: Settings, root: Path) -> Outcome:
         console.print()
         for text, head, style in run_summary(outcome, folder):
             if head:
-                console.print_prose(head, text, style)
+                print_prose(console, head, text, style)
             else:
-                console.print(text, style)
+                console.print(text, style=style)
     return outcome
 
 
@@ -71,8 +74,7 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     images = images_folder(settings, folder)
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")
-    from ml_metadata.metadata_store import MetadataStore  # ten seconds or more, with those of create_pipeline
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
     import pipeline.pipeline  # noqa: F401
 

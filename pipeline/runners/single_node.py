@@ -13,12 +13,7 @@ from pipeline.runs.lineage import node_runs
 
 
 class SingleNodeRunner(tfx_runner.IrBasedRunner):
-    """Runs a node of a run whose earlier nodes have finished; can be tried again, whatever became of the first try.
-
-    Args:
-        node_id: of the node.
-        run_id: the same for all nodes of the run.
-    """
+    """Runs a node of a run whose earlier nodes have finished; can be tried again, whatever became of the first try."""
 
     def __init__(self, node_id: str, run_id: str) -> None:
         self._node_id = node_id

@@ -6,17 +6,15 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.artifacts.pushed_model import is_complete
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
-from pipeline.runs.lineage import node_runs
+from pipeline.runs.lineage import Reader, node_runs
 from pipeline.runs.outcome import from_nodes, mark_failed
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -25,12 +23,10 @@ class Execution:
 
     Attributes:
         usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
-        log: path of the log file, if it has one.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
-        nodes: ids of all nodes of the pipeline; none if it failed before these were known.
+        nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
         error: that stopped it; None if there was none, or the orchestrator does not know it.
-        notes: what the user should know.
     """
 
     usage: Callable[[], tuple[float, int]]
@@ -52,23 +48,17 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     """Finds out how a run ended, deletes old versions, writes record and report, and completes ML Metadata.
 
     Whatever fails in here becomes a note: it hides no push, and changes no exit code.
-
-    Args:
-        settings: that the run had.
-        root: the folder of the pipelines' folders.
-        execution: what its orchestrator knows of it.
     """
     folder = run_dir(settings, root)
     plain = to_dict(settings)
-    notes = list(execution.notes)
+    reader = Reader({}, logging.ERROR)
+    notes, attempt = reader.problems, reader.attempt
+    notes += execution.notes
 
-    def attempt(failure: str, action: Callable[[], T]) -> T | None:
-        try:
-            return action()
-        except Exception as error:  # whatever it is, the run has ended as it did
-            logging.getLogger(__name__).exception(failure)
-            notes.append(f"{failure}: {error}; the log has the details")
-            return None
+    def make_report() -> str:
+        from pipeline.report import make  # brings matplotlib
+
+        return str(make.make_report(folder, settings.name, ended, plain))
 
     store = nodes = None
     if run_id := execution.run_id:
@@ -90,19 +80,13 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))
-    ended.report = attempt("the report could not be made", lambda: _make_report(folder, settings.name, ended, plain))
+    ended.report = attempt("the report could not be made", make_report)
     ended.seconds, ended.peak_rss_mb = execution.usage()
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
     attempt("the record could not be written", lambda: record(folder, plain, ended))
     return ended
-
-
-def _make_report(folder: Path, name: str, ended: Outcome, settings: dict[str, Any]) -> str:
-    from pipeline.report.make import make_report  # brings matplotlib
-
-    return str(make_report(folder, name, ended, settings))
 
 
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:

@@ -11,7 +11,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
 from core.artifacts.predictions import (
@@ -28,26 +31,17 @@ from pipeline.runs import lineage
 from pipeline.runs.outcome import from_nodes
 from pipeline.runs.run_dir import METADATA
 
-if TYPE_CHECKING:
-    from ml_metadata.metadata_store import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as pb
-
 _SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run.
+    """One run; an unfinished one has neither seconds nor settings.
 
     Attributes:
-        id: ML Metadata's name of it.
         started: local time.
-        status: pushed, refused, failed, or unfinished.
-        seconds: that it took; None if it did not end.
-        settings: that it had, as plain values; None if it did not end.
         metrics: of the whole test split; empty if the gate was not reached.
         examples: test images; None if there are none yet.
-        version: that was pushed.
         predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
@@ -78,9 +72,6 @@ def open_store(run_dir: Path) -> MetadataStore:
     """
     if not (run_dir / METADATA).is_file():
         raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
-    from ml_metadata.metadata_store import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as pb
-
     config = pb.ConnectionConfig()
     config.sqlite.filename_uri = str(run_dir / METADATA)
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE  # READONLY fails on a locked file
@@ -97,14 +88,7 @@ def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome
 
 
 def all_runs(store: MetadataStore, name: str, last: str | None = None, most: int | None = None) -> list[Run]:
-    """Runs of the pipeline of that name, oldest first.
-
-    Args:
-        store: ML Metadata.
-        name: of the pipeline.
-        last: id of the last run wanted; None: up to the newest.
-        most: how many, the last ones; None: all.
-    """
+    """Runs of the pipeline `name`, oldest first: the last `most` (None: all) up to the one with the id `last`."""
     return [_run(store, context) for context in contexts_up_to(store, name, last)[-(most or 0) :]]
 
 
@@ -116,12 +100,9 @@ def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb
 
 
 def find(reference: str, run_dir: Path, name: str) -> Run:
-    """The run somebody means.
+    """The run somebody means by an id or its beginning, of the pipeline `name` in `run_dir`, or by a path.
 
-    Args:
-        reference: a run's id or the beginning of one; or a path: of a pipeline's folder, or of its `last_run.json`.
-        run_dir: the pipeline's folder in which ids are looked for.
-        name: of that pipeline.
+    A path of a pipeline's folder, or of its `last_run.json`, means that pipeline's last run.
 
     Raises:
         InputError: there is no such run, or there are several.

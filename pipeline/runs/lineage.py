@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.base import Artifact
 from core.artifacts.nodes import RESOLVERS
+from core.errors import InputError
+
+T = TypeVar("T")
 
 _RUN = "pipeline_run"  # type of the contexts that stand for a run
 
@@ -35,14 +39,12 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class NodeRun:
-    """One node of one run; `state` is complete, cached, failed or running.
+    """One node of one run.
 
     Attributes:
-        id: of the node.
-        state: of its execution.
+        state: complete, cached, failed or running.
         outputs: what it left, by the output's name; of a cached node, what an earlier execution left.
         inputs: what it read, by the input's name.
-        execution: ML Metadata's number of it.
     """
 
     id: str
@@ -66,6 +68,31 @@ def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
     """The first artifact of an output; None where the node did not finish, or has none."""
     run = nodes.get(artifact.node)
     return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
+
+
+class Reader:
+    """Reads what nodes left, and tries what else may fail; what does fail becomes one of `problems`, a sentence."""
+
+    def __init__(self, nodes: Mapping[str, NodeRun], level: int = logging.INFO) -> None:
+        """`level`: with which the log gets the traceback."""
+        self.nodes = nodes
+        self.problems: list[str] = []
+        self._level = level
+
+    def read(self, artifact: Artifact, action: Callable[[str], T]) -> T | None:
+        """What `action` makes of an artifact's URI; None, which is no problem, if its node did not finish."""
+        found = output(self.nodes, artifact)
+        return self.attempt(f"cannot read what {artifact.node} left", lambda: action(found.uri)) if found else None
+
+    def attempt(self, failure: str, action: Callable[[], T]) -> T | None:
+        """What `action` returns; None if it fails."""
+        try:
+            return action()
+        except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
+            logging.getLogger(__name__).log(self._level, failure, exc_info=True)
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            self.problems.append(f"{failure}: {kind}{error}; the log has the details")
+            return None
 
 
 def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
@@ -103,11 +130,11 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     return runs
 
 
-def makers(store: MetadataStore, artifact_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
-    """Which execution, of which run, made each artifact: a cached node's are those of an earlier run."""
-    ids = sorted(set(artifact_ids))
+def makers(store: MetadataStore, nodes: Mapping[str, NodeRun]) -> dict[int, tuple[int, str]]:
+    """Which execution, of which run, made each artifact that nodes left: a cached node's are of an earlier run."""
+    ids = {artifact.id for node in nodes.values() for made in node.outputs.values() for artifact in made}
     made: dict[int, int] = {}
-    for event in store.get_events_by_artifact_ids(ids) if ids else []:
+    for event in store.get_events_by_artifact_ids(sorted(ids)) if ids else []:
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {

@@ -33,11 +33,7 @@ def latest(directory: Path) -> Path:
 
 
 def prune(directory: Path, keep: int) -> list[Path]:
-    """Deletes the oldest versions, and older remains of pushes that were never finished.
-
-    Args:
-        directory: the push directory.
-        keep: how many versions stay, at least 1; the newest always does.
+    """Deletes all but the newest `keep` versions, and older remains of pushes that were never finished.
 
     Returns:
         The folders that were deleted, oldest first.
@@ -60,9 +56,6 @@ def prune(directory: Path, keep: int) -> list[Path]:
 
 def rollback(directory: Path) -> tuple[Path, Path]:
     """Takes the newest version out of service in one step, so that a server falls back to the one before.
-
-    Args:
-        directory: the push directory.
 
     Returns:
         Where the newest version is now, and the folder of the version that serves from now on.

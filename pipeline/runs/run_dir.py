@@ -78,12 +78,7 @@ def push_nonce(directory: Path, folder: Path, warn: Callable[[str], None]) -> st
 
     A cached push is as good as a new one only while the version is still there. Where the last run's version was
     deleted, or the whole directory, the name is made anew and the model is pushed again; a version that was rolled back
-    stays so.
-
-    Args:
-        directory: the push directory, which is made.
-        folder: the pipeline's, with the record of its last run.
-        warn: gets a sentence if that record cannot be read, and is taken for none.
+    stays so. `warn` gets a sentence if the record of the last run, in `folder`, cannot be read.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _NONCE

@@ -280,7 +280,7 @@ def test_what_makes_a_slice_different_from_other_images_is_shown() -> None:
         for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
     ]
 
-    found = failure_analysis.analyze(Failure("", slice="lens=True"), predictions, {}, {}, {})
+    found = failure_analysis.analyze(Failure("", slice="lens=True"), predictions)
 
     assert found is not None
     assert (found.slice_traits, found.count, found.outside) == ([Trait("sharpness=soft", 10, 5)], 10, 30)
@@ -354,9 +354,9 @@ def test_thumbnails_of_16_bit_images_are_not_black_or_white(tmp_path: Path) -> N
         example = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
         writer.write(tf.train.Example(features=tf.train.Features(feature=example)).SerializeToString())
 
-    shown = thumbnails.samples(f"{tmp_path}/Split-train", ["a"])["a"][0]
+    ((_, uri),) = thumbnails.samples(f"{tmp_path}/Split-train", ["a"])["a"]
 
-    with Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
         assert abs(np.asarray(image).mean() - 40_000 / 257) < 2
 
 

@@ -9,14 +9,14 @@ import pytest
 import rich.console
 
 from core import progress
-from pipeline.runners.console import Console, StageLine, StageLines, progress_line
+from pipeline.runners.console import StageLine, StageLines, print_prose, progress_line, screen
 
 PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
-from pipeline.runners.console import Console, StageLines
+from pipeline.runners.console import StageLines, screen
 from core import progress
-with Console(Path(sys.argv[1])) as console:
+with screen(Path(sys.argv[1])) as console:
     os.write(2, b"noise from C++\\n")
     print("noise from Python", flush=True)
     with StageLines(console, 2) as stages:
@@ -48,7 +48,7 @@ def test_the_screen_shows_stages_and_the_log_all_else(tmp_path):
 
 def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
-        Console(tmp_path / "log") as console,
+        screen(tmp_path / "log") as console,
         pytest.raises(RuntimeError),
         StageLines(console, 1) as stages,
     ):
@@ -58,13 +58,13 @@ def test_a_stage_that_fails_gets_its_line(tmp_path):
 
 
 def test_progress_reaches_only_the_stage_that_runs(tmp_path):
-    with Console(tmp_path / "log") as console, StageLines(console, 1):
+    with screen(tmp_path / "log") as console, StageLines(console, 1):
         progress.report(1, None, "images")
     assert "1 images" in Path(tmp_path / "log").read_text()
 
 
 def test_a_stage_line_knows_what_it_took(tmp_path):
-    with Console(tmp_path / "log") as console:
+    with screen(tmp_path / "log") as console:
         line = StageLine(console, "x")
         sum(range(3_000_000))
         time.sleep(0.2)
@@ -95,12 +95,13 @@ def test_a_progress_line_is_drawn_on_a_terminal_alone(
     assert "4/5,000" not in screen.getvalue()
 
 
-def test_prose_is_broken_between_words_and_paths_are_not(tmp_path, monkeypatch):
-    with Console(tmp_path / "log") as console:
-        console.rich = rich.console.Console(file=(out := io.StringIO()), width=30, soft_wrap=True)
-        console.print_prose(
-            "  note: ", "the base is random, see /a/very/long/path/that/is-wider/than/the/screen for why\nand more"
-        )
+def test_prose_is_broken_between_words_and_paths_are_not():
+    console = rich.console.Console(file=(out := io.StringIO()), width=30, soft_wrap=True)
+    print_prose(
+        console,
+        "  note: ",
+        "the base is random, see /a/very/long/path/that/is-wider/than/the/screen for why\nand more",
+    )
     assert out.getvalue().splitlines() == [
         "  note: the base is random,",
         "        see",
