@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-
-LIMITS_FILE = "assets.extra/image_limits.json"
-"""In an exported model: its `ImageLimits`."""
 
 HIGHEST_FILE_MB = 512
 """Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
@@ -62,22 +58,3 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
-
-
-def write(limits: ImageLimits, model_dir: str) -> None:
-    """Puts the limits beside a SavedModel; any path TensorFlow's file system writes."""
-    import tensorflow as tf  # ten seconds, which settings, who hold the limits, need not wait for
-
-    tf.io.gfile.makedirs(f"{model_dir}/{LIMITS_FILE.rpartition('/')[0]}")
-    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "w") as file:
-        file.write(json.dumps(dataclasses.asdict(limits)) + "\n")
-
-
-def read(model_dir: str) -> ImageLimits:
-    """The limits of a SavedModel; legacy models, which have no such file, have the defaults."""
-    import tensorflow as tf
-
-    if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
-        return DEFAULT_LIMITS
-    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return ImageLimits(**json.loads(file.read()))

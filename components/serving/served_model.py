@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
-from core.artifacts import exported_model
 from core.examples import IMAGE
 
 
@@ -79,15 +78,6 @@ class ServedModel:
         """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
-
-
-def class_names(directory: str) -> list[str]:
-    """Names of a SavedModel's classes, in the order of the columns of `probabilities`; read from its assets.
-
-    Raises:
-        tf.errors.OpError: the asset is missing or cannot be read.
-    """
-    return exported_model.read_classes(exported_model.classes_path(directory))
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:

@@ -28,9 +28,10 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from components.serving.served_model import class_names, first_line
+from components.serving.served_model import first_line
 from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, fitting, peak_rss_mb
-from core import image_limits, signatures, tfrecords
+from core import signatures, tfrecords
+from core.artifacts.exported_model import class_names, read_image_limits
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
@@ -92,7 +93,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
             clients.append(running.enter_context(RemoteModel(server.address, _NAME, limits.request_seconds)))
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
-            checks = ServingChecks(clients[0], images, limits, image_limits.read(model_dir))
+            checks = ServingChecks(clients[0], images, limits, read_image_limits(model_dir))
             _check_served(checks, class_names(model_dir), journal)
 
 

@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
-from core import image_limits
+from core.artifacts.exported_model import read_image_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
@@ -90,7 +90,7 @@ class ClassifyFolder(beam.PTransform):
         super().__init__()
         self._folder = folder
         self._handler = _Handler(model_dir, top_k)
-        self._limits = image_limits.read(model_dir)
+        self._limits = read_image_limits(model_dir)
 
     def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:  # noqa: D102
         root = _absolute(self._folder)

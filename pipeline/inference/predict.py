@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components.ingestion.image_folder import METADATA_NAMES
-from core import image_limits, progress
+from core import progress
+from core.artifacts.exported_model import read_image_limits
 from pipeline.inference.classifier import BATCH_SIZE, batches, check_positive, classify, find_model, load, read
 
 
@@ -31,7 +32,7 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir))
-    limits = image_limits.read(directory)
+    limits = read_image_limits(directory)
     with load(directory) as model:
         files = list(expand(Path(path) for path in paths))
         done = 0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from core import atomic_io, image_limits, signatures
-from core.artifacts import backbone
+from core import atomic_io, signatures
+from core.artifacts import backbone, exported_model
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from trainer import preprocessing
 from trainer.export import checksums
@@ -40,8 +40,7 @@ def export_model(
     `probability` float32 [n] and `error` string [n]. An image that cannot be read has the reason in `error`, the label
     "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
     returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
-    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image
-    (`core.image_limits`).
+    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -59,7 +58,7 @@ def export_model(
             receiver = serving_input_receiver_fn(transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
-        image_limits.write(limits, saved)
+        exported_model.write_image_limits(saved, limits)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)
 
