@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, on local and remote file systems."""
+"""Files and directories that appear complete or not at all, on local and remote file systems."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
     """A UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
 
     Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are.
-
-    Args:
-        path: local, or any that TensorFlow's file system writes.
 
     Raises:
         InputError: `path` is something else than a regular file, such as a device or a folder.
@@ -67,7 +64,7 @@ def open_text(path: str | Path) -> TextIO:
         OSError: a local file cannot be read; tf.errors.OpError for a remote one.
     """
     if "://" not in str(path):
-        return Path(path).open(encoding="utf-8")
+        return Path(path).open(encoding="utf-8", newline="\n")  # line ends are read as they are
     import tensorflow as tf
 
     return tf.io.gfile.GFile(str(path))

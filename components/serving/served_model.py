@@ -17,7 +17,7 @@ from core.examples import IMAGE
 
 
 class ServedModel:
-    """A loaded SavedModel, which several threads may ask at a time, until it is closed."""
+    """A loaded SavedModel, which several threads may use at the same time, until it is closed."""
 
     def __init__(self, directory: str) -> None:
         """Loads the model in a directory, local or remote.
@@ -53,16 +53,7 @@ class ServedModel:
         outputs: Iterable[str] = (),
         timeout_seconds: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """Runs a signature.
-
-        Args:
-            signature: its name.
-            inputs: all its inputs by name.
-            outputs: names of the outputs wanted; all if none is given.
-            timeout_seconds: after this long the run is canceled; never if None.
-
-        Returns:
-            The outputs by name.
+        """Runs a signature on all its inputs, by name, for the outputs named, or all; canceled after the timeout.
 
         Raises:
             tf.errors.OpError: the model refused the request or failed; `DeadlineExceededError` if it took too long.

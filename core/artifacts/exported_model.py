@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import atomic_io
 from core.artifacts.base import Artifact, JsonFile
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
@@ -10,7 +11,7 @@ MODEL = Artifact("Trainer", "model")
 CLASSES_ASSET = "classes.txt"
 """Asset: the class names, one a line, in the order of the columns of `probabilities`."""
 
-_IMAGE_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
+IMAGE_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
 
 
 def serving_dir(uri: str) -> str:
@@ -29,23 +30,12 @@ def classes_path(directory: str) -> str:
 
 
 def class_names(directory: str) -> list[str]:
-    """The class names in a SavedModel's directory. Raises tf.errors.OpError if they cannot be read."""
+    """The class names in a SavedModel's directory; raises what `atomic_io.open_text` raises."""
+    return atomic_io.read_text(classes_path(directory)).removesuffix("\n").split("\n")
+
+
+def image_limits(directory: str) -> ImageLimits:
+    """The limits in a SavedModel's directory; the defaults where there are none."""
     import tensorflow as tf
 
-    with tf.io.gfile.GFile(classes_path(directory)) as file:
-        return file.read().removesuffix("\n").split("\n")
-
-
-def write_image_limits(directory: str, limits: ImageLimits) -> None:
-    """Puts the limits of an image beside a SavedModel."""
-    import tensorflow as tf
-
-    tf.io.gfile.makedirs(f"{directory}/assets.extra")
-    _IMAGE_LIMITS.write(directory, limits)
-
-
-def read_image_limits(directory: str) -> ImageLimits:
-    """The limits beside a SavedModel; the defaults where there are none."""
-    import tensorflow as tf
-
-    return _IMAGE_LIMITS.read(directory) if tf.io.gfile.exists(_IMAGE_LIMITS.path(directory)) else DEFAULT_LIMITS
+    return IMAGE_LIMITS.read(directory) if tf.io.gfile.exists(IMAGE_LIMITS.path(directory)) else DEFAULT_LIMITS

@@ -21,10 +21,10 @@ def pushed_to(properties: Mapping[str, object]) -> str | None:
 
 
 def is_complete(version: Path) -> bool:
-    """Whether a version's folder holds the file that Pusher writes last: else its push goes on, or never ended."""
+    """Whether a version's folder holds the file that Pusher writes last; without it the push is running, or was cut off."""
     return (version / _LAST_FILE).is_file()
 
 
 def withdraw(version: Path) -> None:
-    """Deletes that file, so that the version counts no more; what is left of it can be deleted at leisure."""
+    """Deletes that file, so that the version no longer counts; what is left of it can be deleted at leisure."""
     (version / _LAST_FILE).unlink(missing_ok=True)

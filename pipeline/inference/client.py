@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from components.serving.model_client import RemoteModel
 from core.image_limits import DEFAULT_LIMITS
-from pipeline.inference.classifier import classify, read
+from pipeline.inference.predict import classify, read
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

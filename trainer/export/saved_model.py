@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -55,37 +55,32 @@ def export_model(
             merged = f"{temporary}/merged.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint(backbone_directory))
             checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
-            receiver = serving_input_receiver_fn(transform_directory, limits)
+            receiver = functools.partial(_receive, transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
-        exported_model.write_image_limits(saved, limits)
+        tf.io.gfile.makedirs(f"{saved}/assets.extra")
+        exported_model.IMAGE_LIMITS.write(saved, limits)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)
 
 
-def serving_input_receiver_fn(
-    transform_directory: str, limits: ImageLimits = DEFAULT_LIMITS
-) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
-    """Makes what receives requests: tf.Examples, or instead the encoded images parsed from them."""
-
-    def receiver() -> tf.estimator.export.ServingInputReceiver:
-        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
-        raw = preprocessing.parse_examples(examples)
-        images = tf.identity(raw[preprocessing.ENCODED], "images")
-        transform = preprocessing.load_transform(transform_directory, preprocessing.IMAGE)
-        label = preprocessing.load_transform(transform_directory, preprocessing.LABEL)
-        image_size = preprocessing.image_size(transform_directory)
-        pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
-        features = {
-            preprocessing.IMAGE: tf.identity(pixels, "pixels"),
-            preprocessing.LABEL: label(raw[preprocessing.RAW_LABEL]),
-            signatures.ERROR: errors,
-        }
-        return tf.estimator.export.ServingInputReceiver(
-            features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
-        )
-
-    return receiver
+def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.export.ServingInputReceiver:
+    """What receives requests: tf.Examples, or instead the encoded images parsed from them."""
+    examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+    raw = preprocessing.parse_examples(examples)
+    images = tf.identity(raw[preprocessing.ENCODED], "images")
+    transform = preprocessing.load_transform(transform_directory, preprocessing.IMAGE)
+    label = preprocessing.load_transform(transform_directory, preprocessing.LABEL)
+    image_size = preprocessing.image_size(transform_directory)
+    pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
+    features = {
+        preprocessing.IMAGE: tf.identity(pixels, "pixels"),
+        preprocessing.LABEL: label(raw[preprocessing.RAW_LABEL]),
+        signatures.ERROR: errors,
+    }
+    return tf.estimator.export.ServingInputReceiver(
+        features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
+    )
 
 
 def _name_signatures(path: str) -> None:

@@ -128,7 +128,7 @@ def test_the_limit_of_the_settings_is_that_of_the_model(served: Served, frozen_r
     answer = served.ask("serving_images", [within, over])
 
     assert answer["error"].tolist() == [b"", b"the image has more than 1 million pixels"]
-    assert exported_model.read_image_limits(str(frozen_run / "Format-Serving")) == ImageLimits(max_megapixels=1)
+    assert exported_model.image_limits(str(frozen_run / "Format-Serving")) == ImageLimits(max_megapixels=1)
 
 
 def test_classification_gives_the_probabilities_as_scores(served: Served) -> None:
