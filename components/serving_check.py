@@ -46,7 +46,6 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
     """Blesses the model if it serves. One that crashes, hangs or fails a check is not blessed, and the run continues.
 
     Args:
-        model: the exported model.
         examples: raw examples; a few images of their test split are sent.
         blessing: as in `core.artifacts.serving_check`.
         settings: JSON of `ServingSettings`.

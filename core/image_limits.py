@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-HIGHEST_FILE_MB = 512
-"""Four of them and their PNGs are held at once, and a tf.Example ends at 2 GB."""
+from msgspec import Meta
 
-HIGHEST_MEGAPIXELS = 178
+FileMB = Annotated[float, Meta(gt=0, le=512)]
+"""Four of the highest and their PNGs are held at once, and a tf.Example ends at 2 GB."""
+
+Megapixels = Annotated[float, Meta(gt=0, le=178)]
 """Pillow, which reads the header, refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)."""
 
 MAX_GIF_BYTES = 16 * 2**20
@@ -32,14 +35,8 @@ class ImageLimits:
         max_megapixels: width times height, in millions.
     """
 
-    max_file_mb: float = 64
-    max_megapixels: float = 64
-
-    def __post_init__(self) -> None:
-        for name, highest in (("max_file_mb", HIGHEST_FILE_MB), ("max_megapixels", HIGHEST_MEGAPIXELS)):
-            value = getattr(self, name)
-            if not 0 < value <= highest:
-                raise ValueError(f"{name} is {value:g}; it must be above 0 and at most {highest}")
+    max_file_mb: FileMB = 64
+    max_megapixels: Megapixels = 64
 
     @property
     def file_bytes(self) -> int:

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
-from core.examples import IMAGE
 
 
 class ServedModel:
@@ -74,13 +73,6 @@ class ServedModel:
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
     """Why each image of a request got no prediction; empty where it got one."""
     return [error.decode() for error in response[signatures.ERROR]]
-
-
-def example_of(image: bytes) -> bytes:
-    """A serialized tf.Example with nothing but the encoded image, as an unlabeled request has it."""
-    example = tf.train.Example()
-    example.features.feature[IMAGE].bytes_list.value.append(image)
-    return example.SerializeToString()
 
 
 def first_line(error: Exception) -> str:

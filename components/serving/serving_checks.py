@@ -18,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
-from components.serving.served_model import errors_of, example_of, first_line
+from components.serving.served_model import errors_of, first_line
 from core import signatures
 from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
+from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
 from trainer.export import checksums
@@ -149,7 +150,7 @@ class ServingChecks:
     def signatures_agree(self) -> str:
         """An image gets the same probabilities as a file, inside a tf.Example, and from Classify."""
         images = fitting(self.images, min(2, len(self.images)), self.limits)
-        examples = [example_of(image) for image in images]
+        examples = [_example(image) for image in images]
         by_image = self._predict(images)
         by_example = self.model.request(signatures.EXAMPLES, examples)["probabilities"]
         _same(by_image["probabilities"], by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
@@ -208,7 +209,7 @@ class ServingChecks:
 
     def reports_bad_image(self, signature: str, bad: bytes) -> str:
         """Among good images, a bad one gets an error and no class, and the good ones what they get without it."""
-        wrap = example_of if signature == signatures.EXAMPLES else bytes
+        wrap = _example if signature == signatures.EXAMPLES else bytes
         fits = fit_three(self.images, self.limits)
         good, other, bad = map(wrap, (fits[0], fits[-1], bad))
         wanted = self.model.request(signature, [good, good, other])
@@ -282,6 +283,13 @@ def peak_rss_mb() -> float:
     """The most memory this process has had, in MB; getrusage would count its parent at the time of the fork too."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return round(int(line.split()[1]) / 1024, 1)
+
+
+def _example(image: bytes) -> bytes:
+    """A tf.Example with nothing but the image, as an unlabeled request has it."""
+    example = tf.train.Example()
+    example.features.feature[IMAGE].bytes_list.value.append(image)
+    return example.SerializeToString()
 
 
 def _require(kept: bool, otherwise: str) -> None:

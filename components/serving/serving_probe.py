@@ -15,7 +15,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +28,8 @@ from components.serving.model_versions import ModelVersions
 from components.serving.served_model import first_line
 from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, fitting, peak_rss_mb
 from core import signatures, tfrecords
-from core.artifacts.exported_model import class_names, image_limits
+from core.artifacts.exported_model import class_names
+from core.artifacts.model_limits import model_limits
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
@@ -49,8 +50,7 @@ class Journal:
 
     def write(self, **record: Any) -> None:
         """Adds a record and hands it to the operating system at once."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        print(json.dumps(record), file=self._file, flush=True)
 
     def check(self, name: str, action: Callable[..., str | None], *arguments: Any) -> bool:
         """Runs `action`, which returns a detail worth reading or raises; returns whether it passed."""
@@ -86,7 +86,7 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
             clients.append(running.enter_context(RemoteModel(server.address, _NAME, limits.request_seconds)))
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
-            checks = ServingChecks(clients[0], images, limits, image_limits(model_dir))
+            checks = ServingChecks(clients[0], images, limits, model_limits(model_dir))
             _check_served(checks, class_names(model_dir), journal)
 
 
@@ -111,17 +111,11 @@ def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal)
     journal.check("good requests after bad ones", checks.predicts_single_images, checks.images[:1])
 
 
-def _read_images(examples_dir: str, limits: ServerLimits) -> Iterator[bytes]:
-    """The first encoded images that fit in one request, of TFRecord files (`.gz`: gzip) of tf.Examples."""
-    images = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
-    return itertools.islice((image for image in images if len(image) <= limits.image_bytes), _MOST_IMAGES)
-
-
 def _latency(checks: ServingChecks) -> dict[str, dict[str, float]]:
     """Milliseconds from request to response, by batch size; warm, one request at a time, through gRPC.
 
-    A batch that does not fit in one request is reduced to what does. Percentiles are of the nearest rank: of fewer than
-    100 requests the 99th is the slowest.
+    A batch that does not fit in one request is reduced, and found under the size it has then. Percentiles are of the
+    nearest rank: of fewer than 100 requests the 99th is the slowest.
     """
     result = {}
     for size, (fewest, most) in _LATENCY_BATCHES.items():
@@ -147,7 +141,8 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
         images: list[bytes] = []
 
         def read() -> str:
-            images.extend(_read_images(examples_dir, limits))
+            encoded = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
+            images.extend(itertools.islice((e for e in encoded if len(e) <= limits.image_bytes), _MOST_IMAGES))
             if not images:
                 raise UnfitError(
                     f"there are no examples in {examples_dir} whose images fit in one request: "

@@ -100,7 +100,7 @@ class JsonLines(Generic[T]):
         """
         path = self.path(folder)
         decoder = msgspec.json.Decoder(self.entry)
-        with atomic_io.open_text(path) as file:
+        with atomic_io.open_file(path) as file:
             try:
                 yield from (decoder.decode(line) for line in file)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

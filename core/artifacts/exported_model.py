@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from core import atomic_io
-from core.artifacts.base import Artifact, JsonFile
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.artifacts.base import Artifact
 
 MODEL = Artifact("Trainer", "model")
 
 CLASSES_ASSET = "classes.txt"
 """Asset: the class names, one a line, in the order of the columns of `probabilities`."""
-
-IMAGE_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
 
 
 def serving_dir(uri: str) -> str:
@@ -30,12 +27,5 @@ def classes_path(directory: str) -> str:
 
 
 def class_names(directory: str) -> list[str]:
-    """The class names in a SavedModel's directory; raises what `atomic_io.open_text` raises."""
+    """The class names in a SavedModel's directory; raises what `atomic_io.open_file` raises."""
     return atomic_io.read_text(classes_path(directory)).removesuffix("\n").split("\n")
-
-
-def image_limits(directory: str) -> ImageLimits:
-    """The limits in a SavedModel's directory; the defaults where there are none."""
-    import tensorflow as tf
-
-    return IMAGE_LIMITS.read(directory) if tf.io.gfile.exists(IMAGE_LIMITS.path(directory)) else DEFAULT_LIMITS

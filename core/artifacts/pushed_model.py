@@ -21,7 +21,7 @@ def pushed_to(properties: Mapping[str, object]) -> str | None:
 
 
 def is_complete(version: Path) -> bool:
-    """Whether a version's folder holds the file that Pusher writes last; without it the push is running, or was cut off."""
+    """Whether a version's folder holds the file that Pusher writes last: else its push is running, or was cut off."""
     return (version / _LAST_FILE).is_file()
 
 

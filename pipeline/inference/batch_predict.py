@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
-from core.artifacts.exported_model import image_limits
+from core.artifacts.model_limits import model_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
@@ -43,7 +43,6 @@ def batch_predict(
         model_dir: a SavedModel's folder, or a local push directory, whose latest version is taken.
         images: the folder; local, or of any file system Beam reads, such as `gs://bucket/photos`.
         output: the file to write, which appears when the job has ended well.
-        file_format: of that file.
         top_k: how many classes to list, at most as many as there are.
         shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
         beam_arguments: Beam's pipeline options; without any the job runs in this process.
@@ -92,7 +91,7 @@ def ClassifyFolder(  # noqa: N802 - a transform is a class to its users
         | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
         | "ListFiles" >> beam.FlatMap(list_files)
         | "Spread" >> beam.Reshuffle()
-        | "ReadFiles" >> beam.Map(_read, folder, root, image_limits(model_dir))
+        | "ReadFiles" >> beam.Map(_read, folder, root, model_limits(model_dir))
         | "Infer" >> RunInference(_Handler(model_dir, top_k))
     )
 

@@ -18,7 +18,7 @@ from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
 from core import progress, signatures
-from core.artifacts.exported_model import image_limits
+from core.artifacts.model_limits import model_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
@@ -31,13 +31,7 @@ BATCH_BYTES = 64 * 2**20
 
 
 class ImageFile(NamedTuple):
-    """A file that was read, or why it could not be.
-
-    Attributes:
-        path: as records show it.
-        encoded: an image as the model takes it; empty if there is an error.
-        error: in words; empty if there is none.
-    """
+    """A file by its path in records: the image as the model takes it, or why it could not be read."""
 
     path: str
     encoded: bytes
@@ -54,7 +48,6 @@ def predict(
         paths: image files, and folders, of which every file below is taken, sorted by path (hidden ones and
             metadata.csv are not).
         top_k: how many classes to list, at most as many as there are.
-        batch_size: images sent to the model at a time.
 
     Yields:
         See `classify`.
@@ -64,7 +57,7 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir))
-    limits = image_limits(directory)
+    limits = model_limits(directory)
     with load(directory) as model:
         files = list(expand(Path(path) for path in paths))
         done = 0

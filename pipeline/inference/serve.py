@@ -22,7 +22,6 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
         directory: a SavedModel's folder, or a push directory, whose highest version is served.
         name: what clients call the model.
         port: of 127.0.0.1; 0 takes a free one.
-        limits: of requests.
         say: gets a sentence whenever something happens.
 
     Raises:

@@ -9,7 +9,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from core import atomic_io, signatures
-from core.artifacts import backbone, exported_model
+from core.artifacts import backbone
+from core.artifacts.model_limits import MODEL_LIMITS
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from trainer import preprocessing
 from trainer.export import checksums
@@ -48,7 +49,6 @@ def export_model(
         backbone_directory: has the rest.
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
-        limits: images over them get an error.
     """
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
@@ -59,7 +59,7 @@ def export_model(
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
         tf.io.gfile.makedirs(f"{saved}/assets.extra")
-        exported_model.IMAGE_LIMITS.write(saved, limits)
+        MODEL_LIMITS.write(saved, limits)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)
 

@@ -22,7 +22,6 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> 
     Args:
         images: float32 [b, S, S, 3] in [-1, 1]; so are the variants.
         seeds: int64 [b, 2].
-        config: what is varied, and how much.
     """
     draws = tf.map_fn(
         lambda seed: tf.random.stateless_uniform([_DRAWS], seed),
@@ -47,7 +46,6 @@ def view_seeds(hashes: tf.Tensor, seed: int, view: tf.Tensor) -> tf.Tensor:
 
     Args:
         hashes: `image/sha256`, string [b].
-        seed: of the training.
         view: its number, an int64 scalar.
     """
     images = tf.strings.to_hash_bucket_fast(hashes, tf.int64.max)

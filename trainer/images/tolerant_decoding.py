@@ -46,7 +46,6 @@ def decode(
         encoded: string [n], image files.
         image_size: S, in pixels.
         transform: string [1] to float32 [1, S, S, 3]; may raise whatever TensorFlow raises.
-        limits: what is over them is not decoded.
 
     Returns:
         float32 [n, S, S, 3], zeros where there is no image; and why there is none, string [n], empty where there is.

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from core.artifacts import exported_model
+from core.artifacts.model_limits import MODEL_LIMITS
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.cli.main import main
@@ -101,7 +101,7 @@ def test_an_image_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> No
 
 def test_the_limits_are_those_of_the_model(tmp_path: Path) -> None:
     model = save_model(tmp_path / "1")
-    exported_model.IMAGE_LIMITS.write(model, ImageLimits(max_file_mb=0.01, max_megapixels=0.001))
+    MODEL_LIMITS.write(model, ImageLimits(max_file_mb=0.01, max_megapixels=0.001))
     Image.new("RGB", (40, 26)).save(tmp_path / "large.webp")
     (tmp_path / "long.bmp").write_bytes(image_bytes(0, format="BMP") + bytes(20_000))
 
