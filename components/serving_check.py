@@ -30,8 +30,6 @@ from core.settings import converter
 from core.settings.serving import ServingSettings
 
 PROBE = (sys.executable, "-m", serving_probe.__name__)
-"""Starts the serving process."""
-
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -69,10 +67,7 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
 
 
 def check(model_dir: str, examples_dir: str, settings: ServingSettings, command: Sequence[str]) -> ServingReport:
-    """Runs the probe on a SavedModel with raw tf.Examples, and judges what it found.
-
-    `command` starts the probe; its arguments are the two folders, a file for its journal and the settings as JSON.
-    """
+    """Runs the probe, which `command` starts, on a SavedModel with raw tf.Examples, and judges what it found."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"

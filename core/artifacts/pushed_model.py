@@ -9,9 +9,7 @@ from core.artifacts.base import Artifact
 
 PUSHED_MODEL = Artifact("Pusher", "pushed_model")
 
-MODEL_CARD = "model_card.md"
-"""In the version's folder, beside `saved_model.pb`; model servers do not look at it."""
-
+MODEL_CARD = "model_card.md"  # in the version's folder, where model servers do not look at it
 _LAST_FILE = "saved_model.pb"
 
 

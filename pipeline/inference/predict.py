@@ -23,11 +23,8 @@ from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
 
-BATCH_SIZE = 32
-"""Images sent to the model at a time."""
-
-BATCH_BYTES = 64 * 2**20
-"""Encoded bytes in a batch, above which it is sent with fewer images."""
+BATCH_SIZE = 32  # images sent to the model at a time
+BATCH_BYTES = 64 * 2**20  # encoded; a batch that would have more is sent with fewer images
 
 
 class ImageFile(NamedTuple):

@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from core.settings.augmentation import AugmentationConfig
 
-_DRAWS = 10
-"""Random numbers an image; each transform has its own, so that turning one on leaves what the others do."""
-
+_DRAWS = 10  # random numbers an image; each transform has its own, so that turning one on leaves the others alone
 _VIEWS = 1000  # more than `AugmentationConfig.views` allows: keeps the seeds of views distinct
 
 
