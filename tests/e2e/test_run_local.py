@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.conftest import ROOT
@@ -90,6 +91,13 @@ def test_a_cold_run_pushes_a_model_and_says_so(cold):
     assert f"pushed: {record['pushed_model']}" in done.stdout
     assert all(any(stage in line and " s" in line for line in done.stdout.splitlines()) for stage in HEAVY)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["last_run", "gate"])
+def test_what_a_run_writes_fits_the_published_schema(cold, name):
+    (written,) = (cold[0] / "digits").rglob(f"{name}.json")
+    schema = json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text())
+    jsonschema.validate(json.loads(written.read_text()), schema)
 
 
 def test_the_report_of_a_run_has_every_part(cold):
