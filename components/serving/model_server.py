@@ -114,15 +114,15 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
         """Runs a signature on tensors; `output_filter` chooses among its outputs."""
-        with self._use(request) as (version, model):
-            signature = _signature_name(request)
+        signature = _signature_name(request)
+        with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
                 raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{signature}" not found.')
             definition = model.signatures[signature]
             inputs, outputs = self._inputs(request, definition), _outputs(request, definition)
             with self._turn(context) as seconds:
                 found = model.run(signature, inputs, outputs, timeout_seconds=seconds)
-            response = PredictResponse(model_spec=self._spec(version, signature))
+            response = PredictResponse(model_spec=spec)
             for name, value in found.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
             return response
@@ -130,8 +130,8 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Classify(self, request: ClassificationRequest, context: grpc.ServicerContext) -> ClassificationResponse:
         """Gives every class a score, for each tf.Example."""
-        with self._use(request) as (version, model):
-            signature = _signature_name(request)
+        signature = _signature_name(request)
+        with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
                 raise _invalid(f"No signature was found with the name: {signature}")
             definition = model.signatures[signature]
@@ -150,7 +150,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
             serialized = np.array([example.SerializeToString() for example in examples], dtype=object)
             with self._turn(context) as seconds:
                 found = model.run(signature, dict.fromkeys(definition.inputs, serialized), timeout_seconds=seconds)
-            response = ClassificationResponse(model_spec=self._spec(version, signature))
+            response = ClassificationResponse(model_spec=spec)
             for classes, scores in zip(found["classes"], found["scores"], strict=True):
                 classifications = response.result.classifications.add()
                 for label, score in zip(classes, scores, strict=True):
@@ -165,8 +165,8 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         for field in request.metadata_field:
             if field != _SIGNATURE_DEF:
                 raise _invalid(f"Metadata field {field} is not supported")
-        with self._use(request) as (version, model):
-            response = GetModelMetadataResponse(model_spec=self._spec(version))
+        with self._use(request) as (spec, model):
+            response = GetModelMetadataResponse(model_spec=spec)
             response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=model.signatures))
             return response
 
@@ -186,20 +186,17 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         return response
 
     @contextlib.contextmanager
-    def _use(self, request: Any) -> Iterator[tuple[int, ServedModel]]:
-        """The version a request is for."""
+    def _use(self, request: Any, signature: str = "") -> Iterator[tuple[ModelSpec, ServedModel]]:
+        """The version a request is for, and what the response says of it."""
         name, number = request.model_spec.name, _version_number(request.model_spec)
         try:
             if name != self.name:
                 raise NoSuchVersionError
-            with self._versions.use(number) as used:
-                yield used
+            with self._versions.use(number) as (version, model):
+                yield ModelSpec(name=name, signature_name=signature, version={"value": version}), model
         except NoSuchVersionError:
             which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
             raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {which}") from None
-
-    def _spec(self, version: int, signature: str = "") -> ModelSpec:
-        return ModelSpec(name=self.name, signature_name=signature, version={"value": version})
 
     def _inputs(self, request: PredictRequest, definition: Any) -> dict[str, np.ndarray]:
         """The request's tensors, after the checks of predict_util.cc and of the batch's size."""
