@@ -28,7 +28,7 @@ setup: .venv/.locked ## only the environment, from the lock
 	@.venv-uv/bin/uv sync --quiet --frozen --no-python-downloads --python "$$(python3.10 -c 'import sys; print(sys.executable)')"
 	@touch $@
 
-run-local: setup ## the whole pipeline: images to a pushed model
+run-local: setup ## the pipeline: images to a pushed model
 	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"}
 
 tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
@@ -40,7 +40,7 @@ find-lr: setup ## suggest a learning rate, by a sweep over the last run's featur
 predict: setup ## classify IMAGES="a.jpg folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} -- $$IMAGES
 
-batch-predict: setup ## classify a whole folder as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
+batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder PORT=8500

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 from tfx import types
 from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
@@ -18,8 +18,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
-from components.ingestion import ingest_counts
-from components.ingestion.image_ingestion import Distribute, Ingest, read_facts, read_rejected
+from components.ingestion.image_ingestion import content_hash, count, distribute, ingest, read_results
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
 from components.ingestion.spans import read_spans, resolve
@@ -55,18 +54,8 @@ class ImageExampleGenSpec(ComponentSpec):
 class ImageFolderDriver(driver.FileBasedDriver):
     """Finds the spans, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
 
-    def resolve_exec_properties(
-        self,
-        exec_properties: dict[str, Any],
-        pipeline_info: data_types.PipelineInfo,
-        component_info: data_types.ComponentInfo,
-    ) -> dict[str, Any]:
-        """As in TFX, but that the input has a split for every span of the window.
-
-        Raises:
-            InputError: there is no such span, or a folder has no layout that is known.
-        """
-        del pipeline_info, component_info
+    def resolve_exec_properties(self, exec_properties: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        """As in TFX, but that the input has a split for every span of the window; raises InputError as `Do`."""
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         sources = _input_config(exec_properties)
         pattern = _folder_of(sources.splits[0])
@@ -75,8 +64,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
         if found:
             del sources.splits[:]
         for span in found:
-            name = json.dumps([span.span, span.version])
-            sources.splits.add(name=name, pattern=f"{span.folder}/{_CLASS_FOLDERS}")
+            sources.splits.add(name=msgspec.json.encode(span), pattern=f"{span.folder}/{_CLASS_FOLDERS}")
         return exec_properties | {
             standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(sources),
             utils.SPAN_PROPERTY_NAME: found[-1].span if found else 0,
@@ -85,18 +73,10 @@ class ImageFolderDriver(driver.FileBasedDriver):
         }
 
     def _prepare_output_artifacts(
-        self,
-        input_artifacts: dict[str, list[types.Artifact]],
-        output_dict: dict[str, types.Channel],
-        exec_properties: dict[str, Any],
-        execution_id: int,
-        pipeline_info: data_types.PipelineInfo,
-        component_info: data_types.ComponentInfo,
+        self, exec_properties: dict[str, Any], **call: Any
     ) -> dict[str, list[types.Artifact]]:
         """What Airflow's launcher asks for; TFX's driver would make the examples and forget the rejects."""
-        outputs = base_driver.BaseDriver._prepare_output_artifacts(
-            self, input_artifacts, output_dict, exec_properties, execution_id, pipeline_info, component_info
-        )
+        outputs = base_driver.BaseDriver._prepare_output_artifacts(self, exec_properties=exec_properties, **call)
         (examples,) = outputs[ingest_record.EXAMPLES.output]
         driver.update_output_artifact(exec_properties, examples.mlmd_artifact)
         return outputs
@@ -114,7 +94,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
 
         Raises:
-            InputError: the folder has no layout that is known, or its metadata does not fit it.
+            InputError: there is no such span, a folder has no known layout, or its metadata does not fit it.
             ValueError: a listed file is neither read nor rejected: an internal error.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -138,21 +118,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             fileio.makedirs(folder)
         try:
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Ingest" >> Ingest(listing, config, scratch)
-            facts, rejects = read_facts(scratch), read_rejected(scratch)
+                ingest(pipeline, listing, config, scratch)
+            facts, rejects = read_results(scratch)
             near = config.near_duplicates
             assignment = assign(facts, config.splits, near.distance if near else None)
             with self._make_beam_pipeline() as pipeline:
-                _ = pipeline | "Distribute" >> Distribute(scratch, assignment.splits, split_uris)
+                distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
-        counts = ingest_counts.count(listing, facts, rejects, assignment)
+        counts = count(listing, facts, rejects, assignment)
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.REJECTS.write(record.uri, rejects)
         ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
         for split, number in counts.splits.items():
             examples.set_int_custom_property(ingest_record.count_property(split), number)
-        examples.set_string_custom_property(ingest_record.CONTENT_SHA256, ingest_counts.content_hash(facts))
+        examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
         duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
         done = counts.read + counts.rejected
@@ -169,18 +149,15 @@ def _config(exec_properties: dict[str, Any]) -> IngestionConfig:
 
 
 def _input_config(exec_properties: dict[str, Any]) -> example_gen_pb2.Input:
-    config = example_gen_pb2.Input()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
-    return config
+    return proto_utils.json_to_proto(
+        exec_properties[standard_component_specs.INPUT_CONFIG_KEY], example_gen_pb2.Input()
+    )
 
 
 def _chosen(exec_properties: dict[str, Any]) -> int | None:
     """The span that TFX's RangeConfig names; None: the latest."""
-    given = exec_properties.get(standard_component_specs.RANGE_CONFIG_KEY)
-    if not given:
-        return None
-    config = range_config_pb2.RangeConfig()
-    proto_utils.json_to_proto(given, config)
+    given = exec_properties.get(standard_component_specs.RANGE_CONFIG_KEY) or "{}"
+    config = proto_utils.json_to_proto(given, range_config_pb2.RangeConfig())
     return config.static_range.end_span_number if config.HasField("static_range") else None
 
 
@@ -191,18 +168,14 @@ def _folder_of(split: example_gen_pb2.Input.Split) -> str:
 
 def _spans(sources: example_gen_pb2.Input) -> list[Span]:
     """Those that were resolved."""
-    named = [(json.loads(s.name), _folder_of(s)) for s in sources.splits if s.name != _UNRESOLVED]
-    return [Span(number, version, folder) for (number, version), folder in named]
+    return [msgspec.json.decode(split.name, type=Span) for split in sources.splits if split.name != _UNRESOLVED]
 
 
 class ImageExampleGen(example_gen.FileBasedExampleGen):
     """A folder of labeled images, in any layout of `image_layout`, to tf.Examples.
 
-    A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver.
-
-    Outputs:
-        examples: standard Examples, TFRecords of what `image_ingestion.make_example` makes.
-        rejects: what `core.artifacts.ingest_record` describes.
+    A FileBasedExampleGen, so that Kubeflow's v2 runner gives it TFX's span-finding driver; its outputs are those of
+    `core.artifacts.ingest_record`.
     """
 
     SPEC_CLASS = ImageExampleGenSpec
@@ -222,7 +195,7 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
             config: how it is read.
-            code: a hash of the source that decides what is written: a new one invalidates TFX's cache.
+            code: a hash of the source that decides what is written.
             span: the last span to read; None: the latest.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")

@@ -1,7 +1,4 @@
-"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down.
-
-What comes after it names it as an upstream node. Its output says what is worth knowing of data that passed.
-"""
+"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down."""
 
 import functools
 import itertools
@@ -26,7 +23,6 @@ from core.settings.data import DataBounds
 from core.slices import feature_of
 
 _ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
-_SHOWN_REJECTS = 10
 _SHOWN_PATHS = 5
 
 
@@ -46,29 +42,29 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
 ) -> None:
     """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
-    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data, if
-    there are any; `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of
-    the column `group_by` are in one split each, and so differ between splits.
+    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
+    `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of the column
+    `group_by` are in one split each, and so differ between splits.
 
     Raises:
-        InputError: all problems, one a line: too many rejects, one image under two labels, anomalies of severity
-            ERROR in any split, a split without images, a class of the schema without images to train on, and whatever
-            `bounds` do not allow.
+        InputError: all problems, one a line.
         ValueError: StatisticsGen did not see all images: an internal error.
     """
     del code
     limits = converter.from_json(bounds, DataBounds)
     counts = ingest_record.COUNTS.read(rejects.uri)
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
-    first = list(itertools.islice(ingest_record.REJECTS.read(rejects.uri), _SHOWN_REJECTS))
-    problems = ingest_problems.rejected(counts, first, max_rejected, ingest_record.REJECTS.path(rejects.uri))
+    files = ingest_record.REJECTS.read(rejects.uri)
+    problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
     problems += ingest_problems.contradictions(duplicates)
     leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
     problems += leaks
     notes += ingest_problems.notes(duplicates, counts)
     if counts.read:
         splits = _findings(statistics, anomalies, counts)
-        _check_counts(splits, counts)
+        for split in splits:  # nothing may get lost between the stages unseen
+            if split.examples != (written := counts.splits[split.name]):
+                raise ValueError(f"{written} images were written to {split.name}; StatisticsGen saw {split.examples}")
         paths = functools.partial(_paths, examples)
         problems += data_problems.problems(splits, schema_file, paths)
         notes += data_problems.warnings(splits, schema_file, paths)
@@ -76,7 +72,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         problems += data_drift.balance(counts.classes, limits.min_class_images, limits.min_class_share, paths)
         problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
-            notes.append("the data were compared with none before: no blessed model was trained on others")
+            notes.append("the data were not compared with earlier ones: no blessed model was trained on other data")
         else:
             before = _findings(baseline)
             changed, noted = data_drift.class_changes(splits, before, limits.class_changes, paths)
@@ -101,7 +97,7 @@ def _findings(
             statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
             {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )
-        for name in artifact_utils.decode_split_names((anomalies or statistics).split_names)
+        for name in artifact_utils.decode_split_names(statistics.split_names)
     ]
 
 
@@ -115,15 +111,6 @@ def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence
         wanted = value.encode()
         found = (record for record in tfrecords.read(*patterns) if tfrecords.values(record).get(feature) == wanted)
     return [tfrecords.values(record)[features.PATH].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
-
-
-def _check_counts(splits: list[data_problems.SplitFindings], counts: ingest_record.IngestCounts) -> None:
-    """Nothing may get lost between the stages unseen."""
-    for split in splits:
-        if split.examples != counts.splits[split.name]:
-            raise ValueError(
-                f"{counts.splits[split.name]} images were written to {split.name}; StatisticsGen saw {split.examples}"
-            )
 
 
 def _read(artifact: Artifact, split: str, name: str) -> bytes:

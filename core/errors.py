@@ -9,14 +9,12 @@ class InputError(Exception):
     """
 
 
-def input_error_behind(error: BaseException) -> InputError | None:
-    """The InputError that caused `error`, or is it, or None: frameworks wrap what components raise."""
+def message_for_user(error: BaseException) -> str | None:
+    """The message of the InputError that caused `error`, or is it: frameworks wrap what components raise.
+
+    Without the name of the step, which Beam appends. None if no InputError is behind it.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
-    return cause
-
-
-def message_of(error: InputError) -> str:
-    """What is to be shown: without the name of its step, which Beam adds."""
-    return str(error).split(" [while running")[0]
+    return None if cause is None else str(cause).split(" [while running")[0]

@@ -1,16 +1,9 @@
 """The features of the tf.Examples that ImageExampleGen writes; `core.slices` names those that slices read."""
 
-IMAGE = "image/encoded"
-"""The image file's bytes."""
-
+IMAGE = "image/encoded"  # the image file's bytes
 FORMAT, WIDTH, HEIGHT = "image/format", "image/width", "image/height"
-
-SHA256 = "image/sha256"
-"""Of the file as it was found, hexadecimal."""
-
-PATH = "image/path"
-"""Of the file, relative to the data folder."""
-
+SHA256 = "image/sha256"  # of the file as it was found, hexadecimal
+PATH = "image/path"  # of the file, relative to the data folder
 LABEL = "label"
 
 

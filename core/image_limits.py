@@ -7,21 +7,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-FileMB = Annotated[float, Meta(gt=0, le=512)]
-"""Four of the highest and their PNGs are held at once, and a tf.Example ends at 2 GB."""
-
-Megapixels = Annotated[float, Meta(gt=0, le=178)]
-"""Pillow, which reads the header, refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)."""
-
-MAX_GIF_BYTES = 16 * 2**20
-"""Finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU seconds a million."""
-
-MAX_JPEG_SCANS = 64
-"""A progressive JPEG usually has 10. Each costs a pass over all pixels, and need not have 200 bytes."""
-
-MAX_PNG_TEXTS = 16
-"""Compressed text chunks of a PNG: libpng keeps each decompressed, up to 8 MB."""
-
+FileMB = Annotated[
+    float, Meta(gt=0, le=512)
+]  # four of the highest and their PNGs are held at once, and a tf.Example ends at 2 GB
+Megapixels = Annotated[float, Meta(gt=0, le=178)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
+MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
+MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
+MAX_PNG_TEXTS = 16  # compressed text chunks: libpng keeps each decompressed, up to 8 MB
 _PNG_BYTES_A_PIXEL = 4  # color noise takes a little more than 3
 _PNG_BYTES = 2**16  # whatever its size
 

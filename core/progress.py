@@ -11,14 +11,7 @@ _SECONDS = 0.3
 
 
 def report(done: int, total: int | None, unit: str, note: str = "") -> None:
-    """Says that `done` of `total` `unit`s ("images", "steps") are finished.
-
-    Args:
-        done: units finished so far in the running stage.
-        total: units there are in all, or None where that is not known.
-        unit: plural noun.
-        note: anything worth a few words beside it, e.g. `"loss 0.31"`.
-    """
+    """Says how many units ("images", "steps") the running stage has finished, of how many, if that is known."""
     logging.getLogger(LOGGER_NAME).info(
         "%d%s %s %s",
         done,

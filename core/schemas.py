@@ -15,13 +15,11 @@ from core.artifacts.last_run import LAST_RUN
 from core.artifacts.verdict import VERDICT
 from core.settings import reference, schema
 
-FILES: tuple[JsonFile, ...] = (LAST_RUN, VERDICT)
-"""The JSON files whose schema is published as `schemas/<name>.schema.json`."""
-
 
 def generated() -> Mapping[str, str]:
     """All generated files: path in the project -> content."""
-    schemas = {"settings": schema.schema(), **{Path(file.name).stem: file.schema() for file in FILES}}
+    files: tuple[JsonFile, ...] = (LAST_RUN, VERDICT)
+    schemas = {"settings": schema.schema(), **{Path(file.name).stem: file.schema() for file in files}}
     texts = {f"schemas/{name}.schema.json": json.dumps(one, indent=1) + "\n" for name, one in schemas.items()}
     return {"docs/settings.md": reference.reference(), **texts}
 

@@ -29,16 +29,12 @@ def name_of(feature: str) -> str:
 
 
 def title(parts: Iterable[tuple[str, str]]) -> str:
-    """How a slice is called: `label=roses`, `label=roses, brightness=dark` where crossed, "" for the whole split."""
+    """The name of a slice: `label=roses`, `label=roses, brightness=dark` where crossed, "" for all images."""
     return ", ".join(f"{name}={value}" for name, value in parts)
 
 
 def feature_keys(slices: Iterable[str]) -> list[list[str]]:
-    """The features of the tf.Examples that each slice crosses; one for a plain slice.
-
-    Raises:
-        InputError: a slice has an empty name, or is given twice.
-    """
+    """The features that each slice crosses. Raises InputError if one has an empty name, or is given twice."""
     crosses: list[list[str]] = []
     for name in slices:
         parts = [part.strip() for part in name.split(CROSS)]

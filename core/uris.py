@@ -28,7 +28,7 @@ def split_pattern(images: str) -> tuple[str, str]:
         or {*specs} - {"VERSION"} not in ({"SPAN"}, set(DATE_SPECS))
     ):
         raise ValueError(
-            f"{pattern!r} is no pattern of spans; it must have {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, each once, "
+            f"{pattern!r} is not a pattern of spans; it must have {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, each once, "
             "and may have {VERSION}, as in photos/day-{SPAN} or photos/day-{SPAN}/v{VERSION}"
         )
     return base, pattern

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def images_folder(settings: Settings, home: Path) -> str:
-    """The data folder, or the pattern of several: an absolute path, or a URL.
-
-    Raises:
-        InputError: there is no such folder, or no such data set of TensorFlow Datasets.
-    """
+    """The data folder, or the pattern of several: an absolute path, or a URL. Raises InputError if there is none."""
     images = settings.data.images
     if images == DIGITS:
         from components.ingestion.digits import write_digits
@@ -29,9 +25,7 @@ def images_folder(settings: Settings, home: Path) -> str:
         write_digits(str(home / "images"))
         return str(home / "images")
     if images.startswith(TFDS):
-        from components.ingestion.tfds_source import prepare
-
-        return prepare(images.removeprefix(TFDS))
+        return prepare_tfds(images.removeprefix(TFDS))
     if "://" in images:
         return images
     directory = Path(images).expanduser().resolve()
@@ -44,12 +38,34 @@ def images_folder(settings: Settings, home: Path) -> str:
     return str(directory)
 
 
-def list_images(settings: Settings, images: str) -> Listing:
-    """What the data folder holds, or the spans that are to be read.
+def prepare_tfds(name: str, data_dir: str | None = None) -> str:
+    """Has TensorFlow Datasets download and prepare a data set, once, and returns the folder of TFRecords.
+
+    Args:
+        name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
+        data_dir: where it is kept; None: where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
 
     Raises:
-        InputError: there is no such folder or span, or it is not laid out as it must be.
+        InputError: the package is not installed, it knows no such data set, or it cannot download it.
     """
+    try:
+        import tensorflow_datasets as tfds  # an extra; takes seconds
+        from tensorflow_datasets.core.registered import DatasetNotFoundError
+    except ImportError as error:
+        raise InputError(f"data.images: tfds:{name} needs the extra `tfds`: uv sync --extra tfds") from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except DatasetNotFoundError as error:
+        raise InputError(f"data.images: TensorFlow Datasets knows no {name!r}: {str(error).splitlines()[0]}") from error
+    try:
+        builder.download_and_prepare(file_format=tfds.core.FileFormat.TFRECORD)
+    except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
+        raise InputError(f"data.images: tfds:{name} cannot be downloaded to {builder.data_path}: {error}") from error
+    return str(builder.data_path)
+
+
+def list_images(settings: Settings, images: str) -> Listing:
+    """What the data folder, or the spans to read, hold. Raises InputError if they are not laid out as they must be."""
     from components.ingestion import spans  # brings TensorFlow and TFX
 
     data = settings.data
@@ -68,13 +84,9 @@ def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
     from pipeline import schema as schemas  # likewise
 
     schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing, settings.data.limits)
-    _check_slices(settings.evaluation.slices, schemas.feature_names(schema))
+    known = schemas.feature_names(schema)
+    for key in itertools.chain.from_iterable(slices.feature_keys(settings.evaluation.slices)):
+        if key not in known:  # of which TFMA says nothing, and a gate on its slices would never close
+            names = ", ".join(slices.name_of(name) for name in known if slices.is_slice(name))
+            raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {names}")
     return schema, inferred
-
-
-def _check_slices(named: Sequence[str], known: Sequence[str]) -> None:
-    """TFMA is silent about a feature that no image has, and a gate on its slices would never close."""
-    for key in (key for keys in slices.feature_keys(named) for key in keys):
-        if key not in known:
-            names = [slices.name_of(k) for k in known if slices.is_slice(k)]
-            raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {', '.join(names)}")

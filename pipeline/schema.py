@@ -4,16 +4,21 @@ It says which features an example has and, as the domain of `label`, which class
 fit it stop the run, so a typo in a folder's name never becomes a class.
 """
 
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.ingestion import slice_features
-from components.ingestion.bucket_boundaries import measure
-from components.ingestion.image_layout import Listing
+from components.ingestion import image_records, slice_features
+from components.ingestion.image_folder import read_file
+from components.ingestion.image_layout import TFRECORDS, Listing
+from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
-from core import examples, slices
+from core import examples, progress, slices
 from core.atomic_io import write_text
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
@@ -23,6 +28,7 @@ _INTS = (examples.HEIGHT, examples.WIDTH)
 _FLOATS = tuple(map(examples.statistic, STATISTICS))
 _BOUNDARIES = "bucket boundaries: "
 _CLASSES = "classes"
+_SAMPLE = 1000  # images whose statistics are measured: a third is then known to about three points
 _HEADER = """\
 # The schema of the data set "{name}": a tensorflow_metadata Schema, inferred from {origin}.
 # Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run. The comments say
@@ -32,11 +38,7 @@ _HEADER = """\
 
 
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
-    """Returns the schema as text, and whether it had to be inferred and was written for review.
-
-    Raises:
-        InputError: the file is not a schema, or there is none and the data have fewer than two classes.
-    """
+    """The schema as text, and whether it was inferred and written for review; raises InputError as `load`."""
     if path.exists():
         return load(path), False
     schema = _infer(listing, limits)
@@ -86,15 +88,11 @@ def class_names(text: str) -> list[str]:
 
 
 def bucket_boundaries(text: str, where: str = "the schema") -> dict[str, list[float]]:
-    """Of the buckets into which images' statistics fall, fixed when the schema was inferred.
-
-    Raises:
-        InputError: the schema lacks those of a statistic.
-    """
-    features = {feature.name: feature for feature in parse(text, where).feature}
+    """Of the buckets into which images' statistics fall. Raises InputError if the schema lacks those of a statistic."""
+    comments_of = {feature.name: feature.annotation.comment for feature in parse(text, where).feature}
     found = {}
     for name in STATISTICS:
-        comments = features[slices.feature_of(name)].annotation.comment if slices.feature_of(name) in features else []
+        comments = comments_of.get(slices.feature_of(name), ())
         values = next((c.removeprefix(_BOUNDARIES) for c in comments if c.startswith(_BOUNDARIES)), None)
         if values is None:
             raise InputError(f"{where} has no bucket boundaries of {name}; delete the file to have it inferred anew")
@@ -110,6 +108,11 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
     named = sorted({*slice_features.NAMES, *listing.metadata.columns} - {examples.LABEL})
     kinds = dict.fromkeys(_BYTES, schema_pb2.BYTES) | dict.fromkeys(_INTS, schema_pb2.INT)
     kinds |= dict.fromkeys(_FLOATS, schema_pb2.FLOAT) | dict.fromkeys(map(slices.feature_of, named), schema_pb2.BYTES)
+    measured = _sampled_statistics(listing, limits)
+    boundaries = {
+        slices.feature_of(name): slice_features.between_thirds([statistics[name] for statistics in measured])
+        for name in STATISTICS
+    }
     for name, kind in kinds.items():
         feature = schema.feature.add(name=name, type=kind)
         feature.presence.min_fraction = 1
@@ -119,9 +122,28 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
             feature.int_domain.min = 1
         if name == examples.LABEL:
             feature.domain = _CLASSES
-    by_name = {feature.name: feature for feature in schema.feature}
-    for name, values in measure(listing, limits).items():
-        comment = _BOUNDARIES + " ".join(f"{value:g}" for value in values)
-        by_name[slices.feature_of(name)].annotation.comment.append(comment)
+        if name in boundaries:
+            feature.annotation.comment.append(_BOUNDARIES + " ".join(f"{value:g}" for value in boundaries[name]))
     schema.string_domain.add(name=_CLASSES, value=classes)
     return schema
+
+
+def _sampled_statistics(listing: Listing, limits: ImageLimits) -> list[dict[str, float]]:
+    measured = []
+    for number, data in enumerate(itertools.islice(_sample(listing, limits), _SAMPLE)):
+        with contextlib.suppress(RejectedError):
+            measured.append(statistics_of(data, limits))
+            progress.report(number + 1, None, "images", "sampled")
+    return measured
+
+
+def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
+    """Images in the order of the hashes of their files' paths."""
+    files = [file for file in listing.files if not file.problem]
+    for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
+        if listing.layout == TFRECORDS:
+            records = image_records.read_records(listing.folder, file.path, listing.names)
+            yield from (record.data for record in records if not record.problem)
+        else:
+            with contextlib.suppress(RejectedError):
+                yield read_file(listing.folder, file.path, limits)

@@ -37,11 +37,7 @@ class _Bits:
 
 
 def largest(data: bytes, pixels: int) -> tuple[int, int]:
-    """Width and height of the largest image, or of the first found that has more than `pixels`.
-
-    Args:
-        data: the whole file.
-        pixels: the most that an image may have.
+    """Width and height of the largest image in a file, or of the first found that has more than `pixels`.
 
     Raises:
         ValueError: what leads to the sizes is damaged, or there is more of it than in any good file.

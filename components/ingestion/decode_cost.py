@@ -29,7 +29,7 @@ def excess(data: bytes, limits: ImageLimits) -> str:
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
     of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
-    bytes, libtiff makes room for a whole tile, and a decoder of AV1 for the sizes in its own headers.
+    bytes, libtiff makes room for an entire tile, and a decoder of AV1 for the sizes in its own headers.
 
     Raises:
         ValueError or IndexError: the file is damaged where it says so.

@@ -17,11 +17,10 @@ _DONE = ".complete.json"
 
 
 def write_digits(directory: str) -> None:
-    """Writes `<directory>/<digit>/<number>.png`: gray, 32 x 32 pixels, white on black.
+    """Writes `<directory>/<digit>/<number>.png`: gray, 32 x 32 pixels, white on black; the same bytes every time.
 
     The 8 x 8 originals (UCI's Optical Recognition of Handwritten Digits, Alpaydin and Kaynak 1998) are enlarged
-    bilinearly, so that they look like digits in a report. The same bytes every time; the folder appears when it is
-    complete, and one that is complete already is left as it is.
+    bilinearly. The folder appears when it is complete, and one that is complete already is left as it is.
 
     Raises:
         FileExistsError: the folder holds something else.

@@ -13,14 +13,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-"""Ignored in the data folder even where they are not asked for: the image-folder convention's names."""
+"""Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
 _IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.
 _OUTSIDE = "it is a link out of the data folder"
@@ -32,34 +32,34 @@ _SHOWN = 5
 
 
 class ListedFile(NamedTuple):
-    """One file below the data folder, as far as it is known without opening it."""
+    """One file below the data folder, as far as it is known without opening it.
+
+    Attributes:
+        path: relative to the data folder, with `/`.
+        state: size and time of change, for the fingerprint.
+        problem: why it cannot be read.
+        label: the class that the layout gives it, as the split.
+    """
 
     path: str
-    """Relative to the data folder, with `/`."""
     state: str = ""
-    """Size and time of change, for the fingerprint."""
     problem: str = ""
-    """Why it cannot be read."""
     label: str = ""
-    """The class that the layout gives it."""
     split: str = ""
-    """Likewise."""
 
 
 class Tree(NamedTuple):
-    """All that is below a data folder, sorted by path."""
+    """All that is below a data folder, sorted by path; `ignored` are hidden, or what Windows leaves behind."""
 
     files: list[ListedFile]
     folders: list[str]
     ignored: int
-    """How many hidden files and folders were passed over (and what Windows leaves behind)."""
 
 
 def walk(folder: str) -> Tree:
     """Lists everything below a folder; nothing is opened.
 
-    Links within the folder are followed. Those that lead out of it, or back to a folder they are in, and names that are
-    not UTF-8 are listed with their problem. A URL must be of a scheme that Beam has a file system for.
+    Links within the folder are followed; those that lead out of it, or back to a folder they are in, have a problem.
 
     Raises:
         InputError: there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
@@ -122,12 +122,11 @@ def _walk_remote(folder: str) -> Tree:
     for item in found.metadata_list:
         path = item.path.removeprefix(root)
         parts = path.split("/")
-        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        concealed = next((up for up, part in zip([*parents, path], parts, strict=True) if _is_hidden(part)), None)
-        if concealed is not None:
-            hidden.add(concealed)
+        depth = next((depth for depth, part in enumerate(parts, 1) if _is_hidden(part)), None)
+        if depth is not None:
+            hidden.add("/".join(parts[:depth]))
             continue
-        folders.update(parents)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if parts[-1]:  # An object whose name ends in `/` stands for a folder.
             files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
     if not files:
@@ -156,77 +155,63 @@ def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = 
 
 
 def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The bytes of one file, at most as many as the limits allow and one more.
+    """The bytes of one file, at most one more than allowed; a local file that is larger is a RejectedError."""
+    with open_file(folder, path) as file:
+        if is_remote(folder):
+            return file.read(limits.file_bytes + 1)
+        with opening():
+            size = os.fstat(file.fileno()).st_size
+            if size > limits.file_bytes:
+                raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
+            return file.read()
+
+
+def open_file(folder: str, path: str) -> BinaryIO:
+    """A file below the data folder, open for reading its bytes as they are, whatever its name ends in.
 
     Raises:
-        RejectedError: it is a link out of the data folder, not a regular file, too large, or cannot be opened. Of a
-            remote file only the size is a reason: that a store does not answer says nothing about the image, so such
-            errors are raised as they are, and stop the run once Beam has retried.
+        RejectedError: a local file is a link out of the folder, not a regular file, or cannot be opened. That a remote
+            store does not answer says nothing about the file, so such errors are raised as they are, and stop the run
+            once Beam has retried.
     """
     if is_remote(folder):
-        with open_remote(f"{folder}/{path}") as file:
-            return file.read(limits.file_bytes + 1)
-    real = regular_file(folder, path)
-    with opening():
-        size = real.stat().st_size
-        if size > limits.file_bytes:
-            raise RejectedError("limits", f"{size:,} bytes are more than {limits.max_file_mb:g} MB")
-        return real.read_bytes()
+        from apache_beam.io.filesystem import CompressionTypes
 
-
-def regular_file(folder: str, path: str) -> Path:
-    """Where a file of a local folder lies, behind all links.
-
-    Raises:
-        RejectedError: it is a link out of the folder or one that is broken, or not a regular file.
-    """
+        return _file_systems().open(f"{folder}/{path}", compression_type=CompressionTypes.UNCOMPRESSED)
     with opening():
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
         if not stat.S_ISREG(real.stat().st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
-    return real
+        return real.open("rb")
 
 
-def read_local(file: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The bytes of a regular file, wherever it or a link to it lies.
-
-    Raises:
-        RejectedError: it cannot be opened, is no regular file, or is too large.
-    """
+def read_anywhere(location: str, limits: ImageLimits) -> bytes:
+    """As `read_file`, for a path or URL outside of any data folder, or a link; whatever fails is a RejectedError."""
     with opening():
-        real = Path(os.path.realpath(file, strict=True))
-    return read_file(str(real.parent), real.name, limits)
+        real = location if is_remote(location) else os.path.realpath(location, strict=True)
+        return read_file(*os.path.split(real), limits)
 
 
 @contextlib.contextmanager
 def opening() -> Iterator[None]:
-    """Errors of a local file as reasons to reject it."""
+    """Errors of a file as reasons to reject it."""
     try:
         yield
-    except OSError as error:
-        reason = "a link that leads to itself" if error.errno == errno.ELOOP else error.strerror
+    except OSError as error:  # Beam's BeamIOError is one, without strerror
+        reason = "a link that leads to itself" if error.errno == errno.ELOOP else error.strerror or error
         raise RejectedError("open", f"it cannot be opened: {reason}") from error
 
 
 def read_bytes_of(folder: str, name: str) -> bytes:
-    """The bytes of a file that describes the data, such as metadata.csv.
-
-    Raises:
-        InputError: it does not exist; or it is local, and `regular_file` rejects it or it cannot be read.
-    """
+    """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it cannot be read."""
     where = f"{folder}/{name}"
     if not is_remote(folder) and not os.path.lexists(where):
         raise InputError(f"There is no {where}.")
     try:
-        if is_remote(folder):
-            with open_remote(where) as file:
-                return file.read()
-        with opening():
-            return regular_file(folder, name).read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"There is no {where}.") from error
+        with opening(), open_file(folder, name) as file:
+            return file.read()
     except RejectedError as error:
         raise InputError(f"{where} cannot be read: {error.reason}.") from error
 
@@ -237,13 +222,6 @@ def read_text(folder: str, name: str) -> str:
         return read_bytes_of(folder, name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{folder}/{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-
-
-def open_remote(url: str):
-    """A remote file, open for reading bytes as they are, whatever its name ends in."""
-    from apache_beam.io.filesystem import CompressionTypes
-
-    return _file_systems().open(url, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def _file_systems():

@@ -1,17 +1,17 @@
 """The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
-The first reads and decodes each file, once; the second moves its Example to the split that was decided between them,
-when all images were known. TFX's ExampleGens shuffle whole examples before they write them, which on the DirectRunner
-holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
-image goes through a pass inside one fused stage, so memory does not grow with the images.
+The first reads and decodes each file, once; the second copies its Example to the split that was decided between them,
+when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner holds the data
+set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each image goes
+through a pass inside one fused stage, so memory does not grow with the images.
 """
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 import msgspec
@@ -24,57 +24,39 @@ from components.ingestion import image_records, slice_features
 from components.ingestion.image_folder import ListedFile, read_file
 from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import ReadImage, RejectedError, read_image
-from components.ingestion.image_splits import ImageFacts
+from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
 from core import examples, tfrecords
 from core import slices as slice_names
-from core.artifacts.ingest_record import Reject
+from core.artifacts.ingest_record import ClassCounts, IngestCounts, Reject
 from core.progress import ProgressCounter
-from core.settings.data import IngestionConfig
+from core.settings.data import SPLITS, IngestionConfig
 
 _FACTS, _REJECTED = "facts", "rejected"
 _IMAGES = "images"
 
-T = TypeVar("T")
 
-
-class Ingest(beam.PTransform):
+def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
     """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
 
-    In: a pipeline. Out: nothing; the files in the scratch folder are its effect: TFRecords (uncompressed: images are
-    compressed already, and gzip would take as long as decoding), and JSON lines of `ImageFacts` and of `Reject`s, for
-    `read_facts`, `read_rejected` and `Distribute`.
+    The scratch folder gets TFRecords (uncompressed: images are compressed already, and gzip would take as long as
+    decoding), and JSON lines of `ImageFacts` and of `Reject`s.
     """
-
-    def __init__(self, listing: Listing, config: IngestionConfig, scratch: str) -> None:
-        super().__init__()
-        self._listing, self._config, self._scratch = listing, config, scratch
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
-        read = (
-            pipeline
-            | "Files" >> beam.Create(_shuffled(self._listing), reshuffle=False)
-            | "Spread" >> ReshufflePerKey()
-            | "WithoutKey" >> beam.Values()
-            | "ReadImages"
-            >> beam.ParDo(ReadImages(self._listing, self._config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
-        )
-        _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{self._scratch}/{_IMAGES}")
-        for name in (_FACTS, _REJECTED):
-            _ = (
-                read[name]
-                | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
-                | f"Write[{name}]" >> beam.io.WriteToText(f"{self._scratch}/{name}")
-            )
-        return beam.pvalue.PDone(pipeline)
+    read = (
+        pipeline
+        | "Files" >> beam.Create(_shuffled(listing), reshuffle=False)
+        | "Spread" >> ReshufflePerKey()
+        | "WithoutKey" >> beam.Values()
+        | "ReadImages" >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
+    )
+    _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{scratch}/{_IMAGES}")
+    for name in (_FACTS, _REJECTED):
+        lines = read[name] | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
+        _ = lines | f"Write[{name}]" >> beam.io.WriteToText(f"{scratch}/{name}")
 
 
 class ReadImages(beam.DoFn):
-    """Reads each file once.
-
-    In: a file and its metadata. Out: tf.Examples, serialized; to the output `facts` an image's `ImageFacts`; to
-    `rejected` a `Reject` of what cannot be used.
-    """
+    """A file and its metadata to tf.Examples, serialized; to the outputs `facts` and `rejected` what becomes of it."""
 
     def __init__(self, listing: Listing, config: IngestionConfig) -> None:
         self._config = config
@@ -112,32 +94,22 @@ class ReadImages(beam.DoFn):
             yield found, record.data
 
 
-class Distribute(beam.PTransform):
-    """The second pass: copies the tf.Examples that `Ingest` wrote into their splits.
+def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
+    """The second pass: copies the tf.Examples that `ingest` wrote into the TFRecords of their splits.
 
-    In: a pipeline. Out: nothing; the splits' TFRecords are its effect.
+    `splits` is path -> split; `split_uris` are the folders of the splits' TFRecords.
     """
-
-    def __init__(self, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
-        """Writes `splits`, path -> split, for the workers; `split_uris` are the folders of the splits' TFRecords."""
-        super().__init__()
-        self._shards = tfrecords.find(f"{scratch}/{_IMAGES}*")
-        self._splits_file = f"{scratch}/splits.json"
-        with fileio.open(self._splits_file, "wb") as file:
-            file.write(msgspec.json.encode(splits))
-        self._split_uris = split_uris
-        self._total = len(splits)
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.pvalue.PDone:  # noqa: D102
-        routed = (
-            pipeline
-            | "Shards" >> beam.Create(self._shards)
-            | "ReadShards" >> beam.FlatMap(tfrecords.read)
-            | "Route" >> beam.ParDo(_Route(self._splits_file, self._total)).with_outputs(*self._split_uris)
-        )
-        for split, uri in self._split_uris.items():
-            _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
-        return beam.pvalue.PDone(pipeline)
+    splits_file = f"{scratch}/splits.json"
+    with fileio.open(splits_file, "wb") as file:
+        file.write(msgspec.json.encode(splits))
+    routed = (
+        pipeline
+        | "Shards" >> beam.Create(tfrecords.find(f"{scratch}/{_IMAGES}*"))
+        | "ReadShards" >> beam.FlatMap(tfrecords.read)
+        | "Route" >> beam.ParDo(_Route(splits_file, len(splits))).with_outputs(*split_uris)
+    )
+    for split, uri in split_uris.items():
+        _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
 
 
 class _Route(beam.DoFn):
@@ -161,46 +133,76 @@ def make_example(
     file: ListedFile, image: ReadImage, extra: dict[str, str], boundaries: BucketBoundaries
 ) -> tf.train.Example:
     """The raw tf.Example of one image, whose metadata's columns are `extra`; every feature has one value."""
-
-    def text(value: bytes | str) -> tf.train.Feature:
-        encoded = value.encode() if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
-
-    def number(value: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
     slices = {**slice_features.describe(image, boundaries), **extra}
-    features = {
-        examples.IMAGE: text(image.encoded),
-        examples.FORMAT: text(image.format),
-        examples.WIDTH: number(image.width),
-        examples.HEIGHT: number(image.height),
-        examples.SHA256: text(image.sha256),
-        examples.PATH: text(file.path),
-        examples.LABEL: text(file.label),
-        **{
-            examples.statistic(name): tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-            for name, value in image.statistics.items()
-        },
-        **{slice_names.feature_of(name): text(value) for name, value in slices.items()},
+    values: dict[str, bytes | str | int | float] = {
+        examples.IMAGE: image.encoded,
+        examples.FORMAT: image.format,
+        examples.WIDTH: image.width,
+        examples.HEIGHT: image.height,
+        examples.SHA256: image.sha256,
+        examples.PATH: file.path,
+        examples.LABEL: file.label,
+        **{examples.statistic(name): value for name, value in image.statistics.items()},
+        **{slice_names.feature_of(name): value for name, value in slices.items()},
     }
-    return tf.train.Example(features=tf.train.Features(feature=features))
+    return tf.train.Example(features=tf.train.Features(feature={key: _feature(v) for key, v in values.items()}))
 
 
-def read_facts(scratch: str) -> list[ImageFacts]:
-    """What `Ingest` wrote of the images, by path."""
-    return sorted(_lines(f"{scratch}/{_FACTS}", ImageFacts))
+def _feature(value: bytes | str | int | float) -> tf.train.Feature:
+    if isinstance(value, float):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+    if isinstance(value, int):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    encoded = value.encode() if isinstance(value, str) else value
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
 
 
-def read_rejected(scratch: str) -> list[Reject]:
-    """What `Ingest` wrote of the files that cannot be used, by path."""
-    return sorted(_lines(f"{scratch}/{_REJECTED}", Reject))
+def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject]]:
+    """What `ingest` wrote of the images, and of the files that cannot be used, by path."""
+    facts = sorted(msgspec.json.decode(line, type=ImageFacts) for line in _lines(f"{scratch}/{_FACTS}"))
+    return facts, sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{_REJECTED}"))
 
 
-def _lines(prefix: str, of: type[T]) -> Iterator[T]:
+def _lines(prefix: str) -> Iterator[str]:
     for path in fileio.glob(f"{prefix}*"):
         with fileio.open(path) as file:
-            yield from (msgspec.json.decode(line, type=of) for line in file)
+            yield from file
+
+
+def count(
+    listing: Listing, facts: Sequence[ImageFacts], rejects: Sequence[Reject], assignment: Assignment
+) -> IngestCounts:
+    """Counts what became of the files. Raises ValueError if one was neither read nor rejected, or both."""
+    ended = len(rejects) + len(facts)
+    listed = ended if listing.layout == TFRECORDS else len(listing.files)
+    if ended != listed:
+        raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejects)} rejected")
+    outcomes = collections.Counter((image.label, assignment.splits[image.path]) for image in facts)
+    outcomes.update((reject.label, "") for reject in rejects if reject.label)
+    classes = {
+        label: ClassCounts({split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""])
+        for label in sorted({label for label, _ in outcomes})
+    }
+    double = {path for group in assignment.duplicates if group.kind != "group" for path in group.paths[1:]}
+    return IngestCounts(
+        found=listing.ignored + listed,
+        ignored=listing.ignored,
+        rejected=len(rejects),
+        read=len(facts),
+        splits={split: sum(counts.splits[split] for counts in classes.values()) for split in SPLITS},
+        duplicates=len(double),
+        layout=listing.layout,
+        given=list(listing.given),
+        classes=classes,
+    )
+
+
+def content_hash(facts: Iterable[ImageFacts]) -> str:
+    """SHA-256, as hexadecimal digits, of every image's path, content and class: the same for any copy of the data."""
+    content = hashlib.sha256()
+    for image in sorted((image.path, image.sha256, image.label) for image in facts):
+        content.update(f"{json.dumps(image)}\n".encode())
+    return content.hexdigest()
 
 
 def _shuffled(listing: Listing) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 from components.ingestion import image_folder, image_records
@@ -28,7 +26,20 @@ SPLIT_NAMES = {
 }
 """What people call the splits, in lower case."""
 
+_TITLES = {
+    CLASS_FOLDERS: "class folders",
+    SPLIT_FOLDERS: "pre-split folders",
+    METADATA: "labels in the metadata",
+    TFRECORDS: "TFRecords",
+}
 _OTHERWISE = "docs/data.md shows every layout; data.layout names one."
+_EXPECTED = {
+    CLASS_FOLDERS: f"Expected <data folder>/<class name>/<image files>, two classes or more. {_OTHERWISE}",
+    SPLIT_FOLDERS: "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. "
+    + _OTHERWISE,
+    METADATA: f"Expected metadata.csv or metadata.jsonl with file_name and {LABEL_COLUMN}, two labels or more. "
+    + _OTHERWISE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +47,12 @@ class Listing:
     """What a data folder holds.
 
     Attributes:
-        folder: the data folder.
         layout: `data.layout`, never `auto`.
-        files: that are to be read or rejected, sorted by path; in the layout `tfrecords` each of many images.
+        files: to be read or rejected, sorted by path; in the layout `tfrecords` each holds many images.
         metadata: further columns, which become slices.
-        ignored: how many hidden files and folders, and files that describe the data, were passed over.
+        ignored: how many hidden files and folders, and files that describe the data, were skipped.
         nested: how many files lie in folders within a class folder.
-        described_by: those files, relative to the folder.
-        names: for `tfrecords`: how their integer labels are called, and where the image is.
+        described_by: the files that describe the data, relative to the folder.
     """
 
     folder: str
@@ -64,23 +73,27 @@ class Listing:
     def classes(self) -> list[str]:
         """The names of the classes, sorted. TFRecords without a list of names are read for it, once."""
         if self.layout == TFRECORDS:
-            paths = [file.path for file in self.files if not file.problem]
-            found = list(self.names.labels) or image_records.distinct_labels(self.folder, paths, self.names)
+            found = set(self.names.labels) or {
+                record.label
+                for file in self.files
+                if not file.problem
+                for record in image_records.read_records(self.folder, file.path, self.names)
+            }
         else:
-            found = [file.label for file in self.files if file.label]
-        return sorted(set(found))
+            found = {file.label for file in self.files}
+        return sorted(found - {""})
 
     def fingerprint(self) -> str:
         """A text that changes whenever what it would be read as does."""
         return f"{self.layout},{image_folder.fingerprint(self.folder, self.files, self.described_by)}"
 
     def describe(self) -> str:
-        """In a line, for the console: the layout and how many files of what it gives."""
+        """For the console: the layout and how many files of what it gives."""
         usable = [file for file in self.files if not file.problem]
         unit = "TFRecord files" if self.layout == TFRECORDS else "files"
         within = f", {self.nested:,} of them in folders within the class folders" if self.nested else ""
         per_split = collections.Counter(file.split for file in usable)
-        title = _LAYOUTS[self.layout].title
+        title = _TITLES[self.layout]
         if self.given:
             counts = ", ".join(f"{split} {per_split[split]:,}" for split in self.given)
             made = " and ".join(split for split in SPLITS if split not in self.given)
@@ -91,16 +104,14 @@ class Listing:
 
 
 class _Folder(NamedTuple):
-    """A data folder, and how to read it; `nested`: also folders within a class folder."""
+    """A data folder, and how to read it."""
 
     path: str
     tree: Tree
-    metadata: str
-    """Name of the metadata file that the settings name, or ""."""
-    described: list[str]
-    """The metadata files in the folder, that one first."""
+    metadata: str  # the metadata file that the settings name, or ""
+    described: list[str]  # the metadata files in the folder, that one first
     least_classes: int
-    nested: bool
+    nested: bool  # whether folders within a class folder are read
 
 
 def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_classes: int = 2) -> Listing:
@@ -118,7 +129,10 @@ def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_class
     if metadata and metadata not in described:
         raise InputError(f"There is no {folder}/{metadata}. Write it, or set data.metadata to null.")
     source = _Folder(folder, tree, metadata, described, least_classes, nested=layout != AUTO)
-    return _LAYOUTS[_detect(source) if layout == AUTO else layout].read(source)
+    layout = _detect(source) if layout == AUTO else layout
+    if layout == TFRECORDS:
+        return _read_tfrecords(source)
+    return _read_labeled_files(source) if layout == METADATA else _read_class_folders(source, layout)
 
 
 def _detect(source: _Folder) -> str:
@@ -156,7 +170,7 @@ def _read_class_folders(source: _Folder, layout: str) -> Listing:
 
 def _check_folders(source: _Folder, layout: str, depth: int) -> None:
     folder, tree = source.path, source.tree
-    expected = _LAYOUTS[layout].expected
+    expected = _EXPECTED[layout]
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
     if too_deep and not source.nested:
         above = too_deep[0].rsplit("/", 1)[0]
@@ -185,12 +199,14 @@ def _check_folders(source: _Folder, layout: str, depth: int) -> None:
 
 def _read_labeled_files(source: _Folder) -> Listing:
     """Files anywhere below the folder; the metadata says which class each is of."""
-    folder, expected = source.path, _LAYOUTS[METADATA].expected
+    folder, expected = source.path, _EXPECTED[METADATA]
     name = next((name for name in source.described if has_labels(folder, name)), None)
     if name is None:
         raise InputError(f"{folder} holds no such file. {expected}")
     others = [file for file in source.tree.files if file.path not in source.described]
-    labels, rest = read_metadata(folder, name, (file.path for file in others)).without_labels()
+    found = read_metadata(folder, name, (file.path for file in others))
+    labels = {path: row[LABEL_COLUMN] for path, row in found.rows.items()}
+    rest = Metadata(tuple(column for column in found.columns if column != LABEL_COLUMN), found.rows)
     distinct = set(labels.values()) - {""}
     for label in sorted(distinct):
         _check_name(label, f"The {LABEL_COLUMN} {label!r} in {folder}/{name}")
@@ -234,32 +250,3 @@ def _read_tfrecords(source: _Folder) -> Listing:
 def _check_name(name: str, what: str) -> None:
     if not name.isprintable() or name != name.strip():
         raise InputError(f"{what} cannot name a class: give it a name without line breaks and blanks at its ends.")
-
-
-class _Layout(NamedTuple):
-    """A layout: what it is called on the console, what a folder must hold, and how it is read."""
-
-    title: str
-    expected: str
-    read: Callable[[_Folder], Listing]
-
-
-_LAYOUTS = {
-    CLASS_FOLDERS: _Layout(
-        "class folders",
-        f"Expected <data folder>/<class name>/<image files>, two classes or more. {_OTHERWISE}",
-        functools.partial(_read_class_folders, layout=CLASS_FOLDERS),
-    ),
-    SPLIT_FOLDERS: _Layout(
-        "pre-split folders",
-        "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. " + _OTHERWISE,
-        functools.partial(_read_class_folders, layout=SPLIT_FOLDERS),
-    ),
-    METADATA: _Layout(
-        "labels in the metadata",
-        f"Expected metadata.csv or metadata.jsonl with file_name and {LABEL_COLUMN}, two labels or more. {_OTHERWISE}",
-        _read_labeled_files,
-    ),
-    TFRECORDS: _Layout("TFRecords", f"Expected TFRecord files. {_OTHERWISE}", _read_tfrecords),
-}
-"""By `data.layout`."""

@@ -11,7 +11,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from components.ingestion import slice_features
@@ -25,12 +25,7 @@ _JSON_LINES = ".jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What the metadata file says.
-
-    Attributes:
-        columns: all but `file_name`, in order.
-        rows: path relative to the data folder -> column -> value.
-    """
+    """What the metadata file says: the columns but `file_name`, and path -> column -> value."""
 
     columns: tuple[str, ...] = ()
     rows: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
@@ -40,23 +35,13 @@ class Metadata:
         row = self.rows.get(path, {})
         return {column: row.get(column, "") for column in self.columns}
 
-    def without_labels(self) -> tuple[dict[str, str], Metadata]:
-        """The column `label`, as path -> label, and everything else."""
-        labels = {path: row[LABEL_COLUMN] for path, row in self.rows.items()}
-        return labels, Metadata(tuple(c for c in self.columns if c != LABEL_COLUMN), self.rows)
-
 
 def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
-    """Reads a metadata file; an empty `name` means there is none.
-
-    Args:
-        folder: the data folder.
-        name: the file's name in it; one that ends in `.jsonl` has a JSON object a line, any other is CSV.
-        known: the paths of all files in the data folder, relative to it.
+    """Reads a metadata file: `.jsonl` has a JSON object a line, any other is CSV; an empty `name` means there is none.
 
     Raises:
-        InputError: the file is missing, not UTF-8 or neither, lacks `file_name`, names a file that is not there or
-            names one twice, or has a column without a name, or one called like another or like one of
+        InputError: the file is missing, not UTF-8 or neither, lacks `file_name`, names a file twice or one that is not
+            among the `known` paths, or has a column without a name, or one called like another or like one of
             `slice_features.NAMES`.
     """
     if not name:
@@ -93,22 +78,16 @@ def has_labels(folder: str, name: str) -> bool:
     return isinstance(columns, dict | list) and {_PATH, LABEL_COLUMN} <= set(columns)
 
 
-_Table = tuple[Sequence[str], Iterable[tuple[int, Sequence[str]]]]
-"""The columns, and of each row its line and its values."""
+_Table = tuple[list[str], list[tuple[int, list[str]]]]  # the columns, and of each row its line and its values
 
 
 def _read_csv(where: str, text: str) -> _Table:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        try:
-            yield from ((reader.line_num, row) for row in reader if row)
-        except csv.Error as error:
-            raise InputError(f"{where}, line {reader.line_num}: not CSV: {error}.") from error
-
-    lines = rows()
-    _, header = next(lines, (1, []))
-    return header, lines
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise InputError(f"{where}, line {reader.line_num}: not CSV: {error}.") from error
+    return (rows[0][1] if rows else []), rows[1:]
 
 
 def _read_json_lines(where: str, text: str) -> _Table:
@@ -125,7 +104,7 @@ def _read_json_lines(where: str, text: str) -> _Table:
             raise InputError(f"{where}, line {number}: not an object with a text {_PATH}.")
         records.append((number, record))
     columns = list(dict.fromkeys(key for _, record in records for key in record)) or [_PATH]
-    return columns, ((n, [_as_text(where, n, record.get(name)) for name in columns]) for n, record in records)
+    return columns, [(n, [_as_text(where, n, record.get(name)) for name in columns]) for n, record in records]
 
 
 def _as_text(where: str, number: int, value: Any) -> str:

@@ -1,7 +1,4 @@
-"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out.
-
-Pure functions on bytes: no TFX, no Beam, no file system.
-"""
+"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out."""
 
 from __future__ import annotations
 
@@ -42,7 +39,6 @@ _MALFORMED = (
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
-_UPRIGHT_ALREADY = 1
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,12 +52,7 @@ _UPRIGHT = {
 
 
 class RejectedError(Exception):
-    """A file that cannot be used as an image.
-
-    Attributes:
-        stage: where it failed: `find`, `open`, `identify`, `limits` or `decode`.
-        reason: why, in words for the owner of the file.
-    """
+    """A file that cannot be used as an image; stage and reason are those of `core.artifacts.ingest_record.Reject`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(f"{stage}: {reason}")
@@ -77,11 +68,9 @@ class ReadImage:
         encoded: the file's own bytes, or a PNG of the same pixels where those would be read wrong or not at all.
         format: of `encoded`: `jpeg`, `png`, `gif` or `bmp`.
         file_format: of the file, e.g. `webp`.
-        width: pixels, upright.
-        height: pixels, upright.
-        sha256: of the file's bytes, 64 hexadecimal digits.
-        statistics: what the image is like, as `image_statistics.measure` says.
-        pixels: SHA-256 of size and RGB pixels, 64 hexadecimal digits: the same whatever format holds them.
+        sha256: of the file's bytes, hexadecimal.
+        statistics: `image_statistics.measure`.
+        pixels: SHA-256 of size and RGB pixels: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
     """
 
@@ -97,15 +86,12 @@ class ReadImage:
 
 
 class _Decoded(NamedTuple):
-    """A file within the limits, and its first frame."""
+    """A file within the limits, and its first frame: upright, as `L` or `RGB`."""
 
     data: bytes
-    format: str
-    """As Pillow calls it."""
+    format: str  # as Pillow calls it
     image: Image.Image
-    """Upright, as `L` or `RGB`."""
-    orientation: int
-    """What EXIF says of the pixels as they are stored."""
+    orientation: int  # what EXIF says of the pixels as they are stored
     one_frame: bool
 
 
@@ -114,7 +100,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
     their EXIF, makes the same image of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
-    a PNG of the first frame. So what passes here can be decoded by Transform, the Trainer and the exported model.
+    a PNG of the first frame.
 
     Raises:
         RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
@@ -187,7 +173,7 @@ def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
             one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
             return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
         except _MALFORMED as error:
-            raise RejectedError("decode", f"truncated or corrupt: {_cause(error)}") from error
+            raise RejectedError("decode", f"truncated or corrupt: {str(error) or type(error).__name__}") from error
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -204,7 +190,7 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except Image.DecompressionBombError:
         raise RejectedError("limits", most) from None
     except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {_cause(error)}") from error
+        raise RejectedError("identify", f"damaged in its header: {str(error) or type(error).__name__}") from error
     size = f"{image.width} x {image.height}"
     if image.width * image.height > limits.pixels:
         raise RejectedError("limits", f"{size} is {most}")
@@ -213,25 +199,23 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     return image
 
 
-def _cause(error: Exception) -> str:
-    """What Pillow says; some of its errors have no text."""
-    return str(error) or type(error).__name__
-
-
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 where there is none that can be read."""
+    """The EXIF orientation; 1, which is upright, where there is none that can be read."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
     except _MALFORMED:
-        return _UPRIGHT_ALREADY
-    return int(found) if found in _UPRIGHT else _UPRIGHT_ALREADY
+        return 1
+    return int(found) if found in _UPRIGHT else 1
 
 
 def _as_read_right(decoded: _Decoded, limits: ImageLimits) -> tuple[bytes, str]:
     """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
     if decoded.format in _KEPT_FORMATS and decoded.one_frame and _tensorflow_agrees(decoded, limits):
         return decoded.data, _KEPT_FORMATS[decoded.format]
-    return _encode_png(decoded.image), "png"
+    decoded.image.info = {}  # No color profile or text: nothing downstream reads them.
+    target = io.BytesIO()
+    decoded.image.save(target, "PNG", compress_level=1)  # A third of the time of the default, for 1 % more bytes.
+    return target.getvalue(), "png"
 
 
 def _tensorflow_agrees(decoded: _Decoded, limits: ImageLimits) -> bool:
@@ -270,10 +254,3 @@ def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
         return problem, decoding.orientation(file), pixels
 
     return read
-
-
-def _encode_png(image: Image.Image) -> bytes:
-    image.info = {}  # No color profile or text: nothing downstream reads them.
-    target = io.BytesIO()
-    image.save(target, "PNG", compress_level=1)  # A third of the time of the default, for 1 % more bytes.
-    return target.getvalue()

@@ -6,7 +6,6 @@ integer labels are called (https://www.tensorflow.org/datasets/external_tfrecord
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import json
@@ -14,29 +13,24 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import google_crc32c
 import tensorflow as tf
 
-from components.ingestion.image_folder import is_remote, open_remote, opening, read_text, regular_file
+from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 
 LABELS_FILE = "labels.txt"
 """What integer labels are called: a name a line, the first is that of 0."""
 
-_IMAGE_KEYS = ("image/encoded", "image")
-_LABEL_KEY = "label"
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
 _RECORDS = ".tfrecord"
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
 _MASK = 0xA282EAD8  # of the checksums
-
-
-class _DamagedError(Exception):
-    """Where a file ends being one of TFRecords."""
+_DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,20 +39,18 @@ class Names:
 
     Attributes:
         image: keys of the encoded image; the first that an Example has counts.
-        label: key of the label.
         labels: names of the labels 0, 1, …; none if labels are text.
     """
 
-    image: tuple[str, ...] = _IMAGE_KEYS
-    label: str = _LABEL_KEY
+    image: tuple[str, ...] = ("image/encoded", "image")
+    label: str = "label"
     labels: tuple[str, ...] = ()
 
 
 class Record(NamedTuple):
-    """One image of a TFRecord file; of one with a problem label and data are empty."""
+    """One image of a TFRecord file, or what is wrong with it; the path ends in `#` and the record's number, from 0."""
 
     path: str
-    """The file's, `#`, and the record's number in it, from 0."""
     label: str
     data: bytes
     problem: str = ""
@@ -85,11 +77,7 @@ def describing_files(paths: Iterable[str]) -> list[str]:
 
 
 def read_names(folder: str, described: Sequence[str]) -> Names:
-    """Reads the files that `describing_files` found.
-
-    Raises:
-        InputError: if they describe no image and label, or a list of names is empty or has a name twice.
-    """
+    """Reads the files that `describing_files` found. Raises InputError where they do not say what they should."""
     names = Names()
     if _TFDS_INFO in described:
         try:
@@ -97,7 +85,9 @@ def read_names(folder: str, described: Sequence[str]) -> Names:
             names = Names((str(image["featureKey"]),), str(label["featureKey"]))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             where = f"{folder}/{_TFDS_INFO}"
-            raise InputError(f"{where} names no image and label (supervisedKeys): it is no labeled set.") from error
+            raise InputError(
+                f"{where} names no image and label (supervisedKeys): it is not a labeled data set."
+            ) from error
     file = next((name for name in (f"{names.label}{_TFDS_LABELS}", LABELS_FILE) if name in described), None)
     if file is None:
         return names
@@ -119,24 +109,18 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
             yield _read(f"{path}#{number}", serialized, names)
     except RejectedError as error:
         yield Record(path, "", b"", error.reason)
-    except _DamagedError as error:
+    except _DAMAGED as error:
         yield Record(f"{path}#{number + 1}", "", b"", f"the TFRecord file is damaged from here on: {error}")
     else:
         if number < 0:
             yield Record(path, "", b"", "the TFRecord file has no record")
 
 
-def distinct_labels(folder: str, paths: Iterable[str], names: Names) -> set[str]:
-    """The labels that TFRecords hold; reads them all, decodes nothing."""
-    found = {record.label for path in paths for record in read_records(folder, path, names)}
-    return found - {""}
-
-
 def _read(path: str, serialized: bytes, names: Names) -> Record:
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except Exception:  # protobuf's DecodeError, whose module depends on its implementation
-        return Record(path, "", b"", "the record is no tf.Example")
+        return Record(path, "", b"", "the record is not a tf.Example")
     image: Sequence[bytes] = next((features[key].bytes_list.value for key in names.image if key in features), [])
     if len(image) != 1:
         return Record(path, "", b"", f"its tf.Example has no image in {' or '.join(names.image)}")
@@ -165,32 +149,22 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
     TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
     if there are not so many (core/lib/io/record_reader.cc).
     """
-    with _opened(folder, path) as file, contextlib.ExitStack() as stack:
-        source = stack.enter_context(gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
-        try:
-            while head := source.read(12):
-                (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
-                if head[8:] != _checksum(head[:8]):
-                    raise _DamagedError("a length has another checksum")
-                if length > _MAX_RECORD:
-                    raise _DamagedError(f"a record claims {length:,} bytes")
-                data, checksum = source.read(length), source.read(4)
-                if len(checksum) < 4:
-                    raise _DamagedError("truncated record")
-                if checksum != _checksum(data):
-                    raise _DamagedError("a record has another checksum")
-                yield data
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _DamagedError(str(error)) from error
+    with open_file(folder, path) as file:
+        source = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+        while head := source.read(12):
+            (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
+            if head[8:] != _checksum(head[:8]):
+                raise ValueError("a length has another checksum")
+            if length > _MAX_RECORD:
+                raise ValueError(f"a record claims {length:,} bytes")
+            data, checksum = source.read(length), source.read(4)
+            if len(checksum) < 4:
+                raise ValueError("truncated record")
+            if checksum != _checksum(data):
+                raise ValueError("a record has another checksum")
+            yield data
 
 
 def _checksum(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF)
-
-
-def _opened(folder: str, path: str) -> Any:
-    if is_remote(folder):
-        return open_remote(f"{folder}/{path}")
-    with opening():
-        return regular_file(folder, path).open("rb")

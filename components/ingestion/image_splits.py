@@ -24,14 +24,11 @@ class ImageFacts(NamedTuple):
     """What is kept of an image to find those it belongs with; some 500 bytes.
 
     Attributes:
-        path: relative to the data folder.
-        label: its class.
         split: that the layout gives, or "".
         group: its value of `data.group_by`, or "".
         sha256: of the file.
         pixels: SHA-256 of the pixels.
-        hash: `near_duplicates.describe`'s; None if it has none.
-        thumbnail: likewise.
+        hash: and thumbnail: `near_duplicates.describe`.
     """
 
     path: str
@@ -61,12 +58,10 @@ def assign(facts: Iterable[ImageFacts], weights: dict[str, int], distance: int |
     """
     images = sorted(facts)
     identical = _equal(image.pixels for image in images)
-    edges = (
-        _chains(identical)
-        if distance is None
-        else np.concatenate([_chains(identical), _near(images, identical, distance)])
-    )
-    alike = near_duplicates.components(len(images), edges)
+    edges = [_chains(identical)]
+    if distance is not None:
+        edges.append(_near(images, identical, distance))
+    alike = near_duplicates.components(len(images), np.concatenate(edges))
     groups = _equal(image.group for image in images)
     together = near_duplicates.components(len(images), np.concatenate([_chains(alike), _chains(groups)]))
     splits = _splits(images, together, weights)
@@ -123,25 +118,18 @@ def _duplicates(
     images: Sequence[ImageFacts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray, groups: np.ndarray
 ) -> list[DuplicateGroup]:
     found = []
-    kinds: tuple[tuple[Literal["identical", "near", "group"], np.ndarray], ...]
-    kinds = (("identical", identical), ("near", alike), ("group", groups))
-    for kind, numbers in kinds:
+    kinds: dict[Literal["identical", "near", "group"], np.ndarray]
+    kinds = {"identical": identical, "near": alike, "group": groups}
+    for kind, numbers in kinds.items():
         order = np.argsort(numbers, kind="stable")
         order = order[numbers[order] >= 0]
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-2))
         for places in np.split(order, starts[1:]) if len(order) else []:
-            members = places.tolist()
+            members = [images[place] for place in places]
             group = DuplicateGroup(
-                kind,
-                [images[m].path for m in members],
-                [images[m].label for m in members],
-                [splits[m] for m in members],
+                kind, [m.path for m in members], [m.label for m in members], [splits[place] for place in places]
             )
-            worth = {
-                "identical": len(members) > 1,
-                "near": len(set(identical[places].tolist())) > 1,
-                "group": group.leaks,
-            }
-            if worth[kind]:
+            distinct = {"identical": len(members), "near": len(set(identical[places])), "group": len(set(group.splits))}
+            if distinct[kind] > 1:
                 found.append(group)
     return sorted(found, key=lambda group: (group.paths[0], group.kind))

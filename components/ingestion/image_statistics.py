@@ -12,10 +12,7 @@ _SIDE = 256  # pixels: sharpness of large and small images is compared at the si
 
 
 def measure(image: Image.Image) -> dict[str, float]:
-    """The statistics of one image, all but `resolution` at a longer side of at most 256 pixels.
-
-    Args:
-        image: as `L` or `RGB`.
+    """The statistics of an image in `L` or `RGB`, all but `resolution` at a longer side of at most 256 pixels.
 
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R

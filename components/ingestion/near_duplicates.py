@@ -51,7 +51,7 @@ def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarr
     Args:
         hashes: uint64 [n].
         thumbnails: uint8 [n, `THUMBNAIL`²].
-        distance: the bits in which the hashes may differ, at most `core.settings.data.MAX_HASH_DISTANCE`.
+        distance: the bits in which the hashes may differ.
 
     Returns:
         int64 [m, 2], indices.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from components.ingestion.image_reading import ReadImage
 from components.ingestion.image_statistics import STATISTICS
 
-SQUARE_WITHIN = 1.1
-"""The longer side over the shorter; up to this an image counts as square."""
+_SQUARE_WITHIN = 1.1  # the longer side over the shorter
+_DIGITS = 3  # of the boundaries
 
 NAMES = (*STATISTICS, "aspect", "format")
 """The features every image has; columns of metadata.csv must be called something else."""
@@ -29,6 +31,15 @@ _WORDS = {
 }
 
 
+def between_thirds(values: Sequence[float]) -> list[float]:
+    """Where thirds of the values end, to three digits; fewer boundaries where many values are equal."""
+    if len(values) == 0:
+        return []
+    thirds = np.quantile(values, [1 / 3, 2 / 3], method="higher")
+    rounded = sorted({float(f"{end:.{_DIGITS}g}") for end in thirds})
+    return [end for end in rounded if min(values) < end <= max(values)]
+
+
 def describe(image: ReadImage, boundaries: BucketBoundaries) -> dict[str, str]:
     """The image's value for each of `NAMES`: all from what was read anyway, nothing is decoded again."""
     buckets = {name: bucket(name, image.statistics[name], boundaries.get(name, ())) for name in STATISTICS}
@@ -36,8 +47,8 @@ def describe(image: ReadImage, boundaries: BucketBoundaries) -> dict[str, str]:
 
 
 def aspect(width: int, height: int) -> str:
-    """`square` if the sides are within a factor of `SQUARE_WITHIN`, else `portrait` or `landscape`."""
-    if max(width, height) <= SQUARE_WITHIN * min(width, height):
+    """`square` if the sides are within ten percent of each other, else `portrait` or `landscape`."""
+    if max(width, height) <= _SQUARE_WITHIN * min(width, height):
         return "square"
     return "portrait" if height > width else "landscape"
 

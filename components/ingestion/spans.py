@@ -1,17 +1,17 @@
 """Spans: data that arrive in folders numbered by day or delivery, such as `photos/day-{SPAN}`, and a window of them.
 
 The specs are TFX's: `{SPAN}`, `{SPAN:2}` for two digits, `{VERSION}`, or `{YYYY}` `{MM}` `{DD}`, a date, whose span is
-the number of days since 1970. TFX's ExampleGen reads one span; here a run reads the last few of them, each in its
-latest version, as one data set whose paths begin with the span's folder.
+the number of days since 1970. A run reads the last few spans, each in its latest version, as one data set whose paths
+begin with the span's folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import re
 from collections.abc import Sequence
 
+from tfx.components.example_gen.utils import date_to_span_number
 from tfx.dsl.io import fileio
 
 from components.ingestion.image_folder import is_remote
@@ -21,25 +21,17 @@ from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.uris import DATE_SPECS, SPAN_SPEC
 
-_EPOCH = datetime.date(1970, 1, 1)
-
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
-    """The spans to read, oldest first: the last `window` that there are, up to the chosen one, each once.
+    """The spans to read, oldest first: the last `window` in `base` up to `number`, or to the latest where it is None.
 
     A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
-
-    Args:
-        base: the folder that holds them, local or remote.
-        pattern: as `split_pattern` returns it.
-        number: the last span; None: the latest.
-        window: how many.
 
     Raises:
         InputError: there is no span, or not the chosen one.
     """
     if is_remote(base) and not base.startswith("gs://"):
-        raise InputError(f"data.images: {base}/{pattern}: spans are looked for in local and gs:// folders only")
+        raise InputError(f"data.images: {base}/{pattern}: spans work in local and gs:// folders only")
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
     for path in fileio.glob(f"{base}/{SPAN_SPEC.sub('*', pattern)}"):
@@ -59,8 +51,6 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
 
 def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
-
-    Paths are relative to `base`; the columns of the metadata are those of any folder.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
@@ -91,15 +81,12 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
 
 def _regex(pattern: str) -> str:
     """Of the folders that fit: specs are digits, of any number unless that is given."""
-
-    def group(spec: re.Match[str]) -> str:
-        name, width = spec.groups()
+    first, *specs = SPAN_SPEC.split(pattern)  # text, and of each spec its name, its width and the text behind it
+    regex = re.escape(first)
+    for name, width, text in zip(specs[::3], specs[1::3], specs[2::3], strict=True):
         width = width or DATE_SPECS.get(name)
-        return rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})"
-
-    literals = map(re.escape, re.split(r"\{[^}]*\}", pattern))
-    groups = [*map(group, SPAN_SPEC.finditer(pattern)), ""]
-    return "".join(literal + following for literal, following in zip(literals, groups, strict=True))
+        regex += rf"(?P<{name}>[0-9]{f'{{{width}}}' if width else '+'})" + re.escape(text)
+    return regex
 
 
 def _span(found: dict[str, str], folder: str) -> Span | None:
@@ -108,7 +95,6 @@ def _span(found: dict[str, str], folder: str) -> Span | None:
     if "SPAN" in found:
         return Span(int(found["SPAN"]), version, folder)
     try:
-        day = datetime.date(*(int(found[part]) for part in DATE_SPECS))
+        return Span(date_to_span_number(*(int(found[part]) for part in DATE_SPECS)), version, folder)
     except ValueError:
         return None
-    return Span((day - _EPOCH).days, version, folder)

@@ -26,7 +26,7 @@ _SHOWN_CLASSES = 3
 
 
 class Shift(NamedTuple):
-    """The value whose share differs most: `before` and `now` are shares, from 0 to 1."""
+    """The value whose share differs most, and its shares, as fractions."""
 
     value: str
     before: float
@@ -61,22 +61,23 @@ def drift(
     excluded: Sequence[str],
     paths: Paths,
 ) -> Iterator[str]:
-    """Problems: features, but for those excluded, whose distribution over all splits moved further than their bound.
+    """Problems: features whose distribution over all splits moved further than their bound.
 
     Labels are compared only if the baseline lists them all; `class_changes` says so if it does not.
     """
     names = [split.name for split in splits]
     for feature in _features(splits, excluded):
-        if feature == LABEL and not _lists_all_classes(baseline):
+        if feature == LABEL and not all(split.lists_all_classes for split in baseline):
             continue
         name = "label_drift" if feature == LABEL else "image_drift"
         bound = getattr(bounds, name)
         shift = largest_shift(_pooled(baseline, feature), _pooled(splits, feature), bound)
         if shift is not None:
+            images = such_images(paths, feature, shift.value, names) or "; no image has it now"
             yield (
                 f"{name_of(feature)} drifted since the last blessed model's data: {shift.value!r} was "
                 f"{shift.before:.1%} of the images and is {shift.now:.1%} (distance {shift.distance:.2f}; "
-                f"data.bounds.{name} allows {bound:g}){_examples(paths, feature, shift, names)}"
+                f"data.bounds.{name} allows {bound:g}){images}"
             )
 
 
@@ -91,7 +92,7 @@ def skew(splits: Sequence[SplitFindings], bound: float | None, excluded: Sequenc
                     f"{name_of(feature)} is skewed between train and {split.name}: {shift.value!r} is "
                     f"{shift.before:.1%} of train and {shift.now:.1%} of {split.name} (distance "
                     f"{shift.distance:.2f}; data.bounds.split_skew allows {bound:g})"
-                    f"{_examples(paths, feature, shift, [split.name if shift.now > shift.before else TRAIN])}"
+                    f"{such_images(paths, feature, shift.value, [split.name if shift.now > shift.before else TRAIN])}"
                 )
 
 
@@ -99,7 +100,7 @@ def class_changes(
     splits: Sequence[SplitFindings], baseline: Sequence[SplitFindings], most: int | None, paths: Paths
 ) -> tuple[list[str], list[str]]:
     """Problems and notes: classes that appeared or vanished since the last blessed model's data; None allows any."""
-    if not _lists_all_classes(baseline):
+    if not all(split.lists_all_classes for split in baseline):
         return [], [
             "the classes were not compared with those of the last blessed model's data, of which the statistics list "
             "only the most frequent; the next blessed model's list all"
@@ -142,16 +143,5 @@ def _features(splits: Sequence[SplitFindings], excluded: Sequence[str]) -> list[
     return [LABEL, *(f for f in kinds if len(_pooled(splits, f)) <= _MOST_VALUES)]
 
 
-def _lists_all_classes(splits: Sequence[SplitFindings]) -> bool:
-    return all(split.lists_all(LABEL) for split in splits)
-
-
-def _pooled(splits: Sequence[SplitFindings], feature: str) -> dict[str, int]:
-    counts: collections.Counter[str] = collections.Counter()
-    for split in splits:
-        counts.update(split.values(feature))
-    return dict(counts)
-
-
-def _examples(paths: Paths, feature: str, shift: Shift, splits: Sequence[str]) -> str:
-    return such_images(paths, feature, shift.value, splits) or "; no image has it now"
+def _pooled(splits: Sequence[SplitFindings], feature: str) -> Counts:
+    return sum((collections.Counter(split.values(feature)) for split in splits), collections.Counter[str]())

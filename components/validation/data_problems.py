@@ -1,7 +1,4 @@
-"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do.
-
-No TFX here, and of TFDV only the protos are read: importing it would take ten seconds.
-"""
+"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do."""
 
 from __future__ import annotations
 
@@ -20,31 +17,21 @@ Paths = Callable[[str, str | None, Sequence[str]], list[str]]
 
 _SHOWN = 20
 _Type = anomalies_pb2.AnomalyInfo.Type
-_ADVICE = {
-    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
+_MISSING_VALUES = {
     _Type.SCHEMA_MISSING_COLUMN: "give every image a value, or remove the feature from {schema}",
     _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT: "give every image a value, or lower min_fraction in {schema}",
     _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: "give every image a value, or lower min_count in {schema}",
+}
+_ADVICE = _MISSING_VALUES | {
+    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
     _Type.INVALID_FEATURE_SHAPE: "give every image one value, or remove the feature's shape from {schema}",
 }
-_WITHOUT_VALUE = (
-    _Type.SCHEMA_MISSING_COLUMN,
-    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT,
-    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT,
-)
 _DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitFindings:
-    """What TFDV computed of one split.
-
-    Attributes:
-        name: of the split.
-        anomalies: where the schema does not fit.
-        statistics: of every feature.
-        labels: how many images each class has, as ingestion counted them; None: as far as the statistics list them.
-    """
+    """What TFDV computed of one split, and how many images of each class ingestion counted in it, if that is known."""
 
     name: str
     anomalies: anomalies_pb2.Anomalies
@@ -57,10 +44,7 @@ class SplitFindings:
         return sum(int(data.num_examples) for data in self.statistics.datasets)
 
     def values(self, feature: str) -> dict[str, int]:
-        """The distinct values of a feature and how many images have each; of the label all, if `labels` are known.
-
-        TFDV lists the most frequent only: a thousand, or as many as StatisticsGen's options say.
-        """
+        """Value -> images: the most frequent, as TFDV lists them; of the label all, if `labels` are known."""
         if feature == LABEL and self.labels is not None:
             return dict(self.labels)
         return {
@@ -69,21 +53,19 @@ class SplitFindings:
             for bucket in statistics.string_stats.rank_histogram.buckets
         }
 
-    def lists_all(self, feature: str) -> bool:
-        """Whether `values` has every value."""
-        unique = max((int(s.string_stats.unique) for s in _statistics(self, feature)), default=0)
-        return len(self.values(feature)) >= unique
+    @property
+    def lists_all_classes(self) -> bool:
+        """Whether `values` has every label."""
+        unique = max((int(s.string_stats.unique) for s in _statistics(self, LABEL)), default=0)
+        return len(self.values(LABEL)) >= unique
 
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
     """All that must stop a run, a sentence or two each; none if the data are fit to train on."""
+    empty = "has no images: add images, or give it a larger share in data.splits"
     filled = [split for split in splits if split.examples]
     return [
-        *(
-            f"the split {split.name} has no images: add images, or give it a larger share in data.splits"
-            for split in splits
-            if not split.examples
-        ),
+        *(f"the split {split.name} {empty}" for split in splits if not split.examples),
         *_unknown_values(filled, schema_file, paths),
         *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR, paths),
         *_classes_without_images(filled, schema_file),
@@ -91,7 +73,7 @@ def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) ->
 
 
 def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """What TFDV found worth telling that need not stop a run; the same form as `problems`."""
+    """What TFDV found that need not stop a run."""
     return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING, paths))
 
 
@@ -123,11 +105,7 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Pa
 
 
 def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
-    """TFDV's anomalies but for those `_unknown_values` tells better; one in several splits once.
-
-    StatisticsGen leaves out the images' bytes, so that TFDV misses the column. Files can be named where a value is
-    missing; what else TFDV says is about the column.
-    """
+    """TFDV's anomalies but for those `_unknown_values` words better; one in several splits once."""
     found: dict[tuple[str, str, int], list[str]] = {}
     for split in splits:
         unknown = {f for f, domain in _domains([split]).items() if set(split.values(f)) - domain.keys()}
@@ -140,24 +118,20 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int,
             for reason in getattr(info, "reason", None) or [info]:
                 kind = getattr(reason, "type", _Type.UNKNOWN_TYPE)
                 known = kind == _Type.ENUM_TYPE_UNEXPECTED_STRING_VALUES and feature in unknown
-                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == IMAGE
+                meant = kind == _Type.SCHEMA_MISSING_COLUMN and feature == IMAGE  # StatisticsGen leaves the bytes out
                 if info.severity == severity and not known and not meant:
                     short, long = reason.short_description, reason.description.strip()
                     text = long if short in long else f"{short}: {long}"
                     found.setdefault((feature, text, kind), []).append(split.name)
     for (feature, text, kind), names in found.items():
         advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
-        files = such_images(paths, feature, None, names) if kind in _WITHOUT_VALUE else ""
+        files = such_images(paths, feature, None, names) if kind in _MISSING_VALUES else ""
         yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}{files}"
 
 
 def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
     domain = _domains(splits).get(LABEL, {})
-    train = next((split for split in splits if split.name == TRAIN), None)
-    if train is None or not domain:
-        return
-    present = train.values(LABEL)
-    missing = [name for name in domain if name not in present]
+    missing = [name for split in splits if split.name == TRAIN for name in domain if name not in split.values(LABEL)]
     for name in missing[:_SHOWN]:
         elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
         others = f" (there are {', '.join(elsewhere)})" if elsewhere else ""

@@ -1,11 +1,9 @@
-"""What is wrong with what ingestion recorded: too many files that cannot be used, contradicting labels, leaks.
-
-Pure functions on what `core.artifacts.ingest_record` holds.
-"""
+"""What is wrong with what ingestion recorded: too many files that cannot be used, contradicting labels, leaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 
@@ -14,12 +12,12 @@ _SHOWN = 10
 _LARGE_GROUP = 0.05
 
 
-def rejected(counts: IngestCounts, first: Sequence[Reject], most: float, where: str) -> list[str]:
+def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where: str) -> list[str]:
     """A problem, if more than this fraction of the files cannot be used, or none can; `where` lists them all."""
     files = counts.rejected + counts.read
     if counts.read and counts.rejected <= most * files:
         return []
-    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in first[:_SHOWN])
+    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in itertools.islice(rejects, _SHOWN))
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
     return [
         f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images; "
@@ -29,7 +27,7 @@ def rejected(counts: IngestCounts, first: Sequence[Reject], most: float, where: 
 
 
 def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
-    """Problems: identical images of different classes, which nobody could learn."""
+    """Problems: identical images of different classes, which no model could learn."""
     found = [group for group in duplicates if group.kind == "identical" and group.contradicts]
     problems = [
         f"the same image has {len(set(group.labels))} labels: {_members(group, group.labels)}; keep the right one"
@@ -41,14 +39,12 @@ def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
 def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: float) -> tuple[list[str], list[str]]:
     """Problems and notes about images that are in several of the splits that the layout gives.
 
-    `most` is the fraction of the images outside of train that may have a duplicate, or one of their group, in another
-    split.
+    At most a fraction `most` of eval and test may have a duplicate, or one of their group, in another split.
     """
     across = [group for group in duplicates if group.leaks]
     held_out = counts.splits["eval"] + counts.splits["test"]
-    leaked = {
-        path for group in across for path, split in zip(group.paths, group.splits, strict=True) if split != "train"
-    }
+    members = (member for group in across for member in zip(group.paths, group.splits, strict=True))
+    leaked = {path for path, split in members if split != "train"}
     if not leaked:
         return [], []
     shown = "".join(f"\n    {_TITLES[group.kind]}: {_members(group, group.splits)}" for group in across[:_SHOWN])

@@ -21,21 +21,26 @@ class Artifact(NamedTuple):
     output: str
 
 
-class JsonFile(Generic[T]):
+class _File(Generic[T]):
+    def __init__(self, name: str, content: type[T]) -> None:
+        """`name` is relative to the folder that the file lies in; `content` a dataclass."""
+        self.name = name
+        self.content = content
+
+    def path(self, folder: str | Path) -> str:
+        """The file's path in a folder, local or remote."""
+        return f"{str(folder).rstrip('/')}/{self.name}"
+
+
+class JsonFile(_File[T]):
     """A JSON file that stages, reports or people exchange; its content is a dataclass.
 
     The file has `schema_version` before the fields of the dataclass. NaN and infinity are written as null.
     """
 
     def __init__(self, name: str, content: type[T], schema_version: int = 1) -> None:
-        """`name` is the file's, relative to the folder it lies in."""
-        self.name = name
-        self.content = content
+        super().__init__(name, content)
         self.schema_version = schema_version
-
-    def path(self, folder: str | Path) -> str:
-        """The file's path in a folder, local or remote."""
-        return f"{str(folder).rstrip('/')}/{self.name}"
 
     def write(self, folder: str | Path, value: T) -> None:
         """Replaces the file in one step."""
@@ -73,17 +78,8 @@ class JsonFile(Generic[T]):
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": self.name, **schema}
 
 
-class JsonLines(Generic[T]):
+class JsonLines(_File[T]):
     """A file with a JSON object a line, all of one dataclass; written and read line by line, whatever its length."""
-
-    def __init__(self, name: str, entry: type[T]) -> None:
-        """`name` is the file's, relative to the folder it lies in."""
-        self.name = name
-        self.entry = entry
-
-    def path(self, folder: str | Path) -> str:
-        """The file's path in a folder, local or remote."""
-        return f"{str(folder).rstrip('/')}/{self.name}"
 
     def write(self, folder: str | Path, entries: Iterable[T]) -> None:
         """Replaces the file in one step."""
@@ -99,7 +95,7 @@ class JsonLines(Generic[T]):
             OSError: there is no such file; tf.errors.OpError for a remote one.
         """
         path = self.path(folder)
-        decoder = msgspec.json.Decoder(self.entry)
+        decoder = msgspec.json.Decoder(self.content)
         with atomic_io.open_file(path) as file:
             try:
                 yield from (decoder.decode(line) for line in file)

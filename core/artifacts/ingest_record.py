@@ -1,7 +1,4 @@
-"""What ImageExampleGen leaves: properties of its examples, and a record of what it used, what not, and what is double.
-
-The record is an artifact of its own, published whatever comes of the run: ValidationGate judges it later.
-"""
+"""What ImageExampleGen leaves: properties of its examples, and a record of what it read, rejected and found double."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ class Span:
 
 
 def spans_of(properties: Mapping[str, Any]) -> list[Span]:
-    """The spans that the examples with these properties were read from, oldest first; none where there are no spans."""
+    """The spans that the examples with these properties were read from, oldest first."""
     return msgspec.json.decode(str(properties.get(SPANS, "[]")), type=list[Span])
 
 
@@ -65,18 +62,15 @@ class ClassCounts:
 
 @dataclasses.dataclass(frozen=True)
 class IngestCounts:
-    """What became of the files found: `ignored`, `rejected` or `read`. Files of many images count as these.
+    """What became of the files found. Files of many images count as these.
 
     Attributes:
         found: the sum of the next three.
         ignored: hidden files and folders, and those that describe the data.
         rejected: that cannot be used.
         read: images; the sum of the splits.
-        splits: images by split, in order.
         duplicates: images that show the same as another, exactly or nearly.
-        layout: of the data folder.
         given: the splits that the layout gives.
-        classes: by name, sorted.
     """
 
     found: int
@@ -97,8 +91,7 @@ class Reject:
     Attributes:
         path: relative to the data folder; with `#` and the record's number for one of many images.
         label: its class; empty where that is not known.
-        stage: where it failed: `find`, `open`, `identify`, `limits` or `decode`.
-        reason: why, in words for the owner of the file.
+        stage: `find`, `open`, `identify`, `limits` or `decode`.
     """
 
     path: str
@@ -114,9 +107,7 @@ class DuplicateGroup:
     Attributes:
         kind: `identical` pixels, `near`-duplicates (of which some may be identical), or `group`: the same value of
             `data.group_by`.
-        paths: sorted.
-        labels: the class of each.
-        splits: the split of each.
+        paths: sorted; labels and splits are theirs.
     """
 
     kind: Literal["identical", "near", "group"]

@@ -1,4 +1,4 @@
-"""The settings: one YAML file per data set, every key a dataclass field with its type, default and meaning.
+"""The settings: one YAML file per data set, every key a field of a class with its type, default and meaning.
 
 What stages run (`components/`, `trainer/`) imports the module of its section, so that no other section is part of its
 cache key.

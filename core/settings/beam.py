@@ -5,58 +5,35 @@
 `pipeline.runners.beam_engines` turns them into Beam's pipeline options.
 """
 
-from __future__ import annotations
-
-import dataclasses
-from typing import Any, ClassVar
+import msgspec
 
 from core.settings.checks import AtLeast1, Positive, require
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BeamEngine:
-    """What all engines have.
+class _Engine(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
+    """What all engines have; the tag of each is its name, by which msgspec tells them from each other.
 
     Attributes:
         options: any of Beam's pipeline options, after ours; of two that contradict, Beam takes the later.
     """
 
-    name: ClassVar[str]
-    """The value of `runtime.beam.engine`."""
-
     options: tuple[str, ...] = ()
 
-    @classmethod
-    def from_shorthand(cls, value: Any) -> tuple[type[BeamEngine], dict[str, Any]]:
-        """The engine and its settings of a name, of a mapping with a name, or of a list of Beam's options."""
-        if cls is not BeamEngine:
-            return cls, value
-        if not isinstance(value, dict):
-            value = {"engine": value} if isinstance(value, str) else {"options": value}
-        return ENGINES[value.get("engine", LocalEngine.name)], value
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalEngine(BeamEngine):
+class LocalEngine(_Engine, frozen=True, kw_only=True, tag="local"):
     """In this process, unless `options` name another runner. Memory does not grow with the data: time is the bound."""
 
-    name = "local"
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalParallelEngine(BeamEngine):
+class LocalParallelEngine(_Engine, frozen=True, kw_only=True, tag="local-parallel"):
     """Steps that read and count in `workers` processes of this machine; TensorFlow's in this one, with all cores.
 
     Beam's servers for these processes listen on all interfaces of the machine, without authentication.
     """
 
-    name = "local-parallel"
-
     workers: AtLeast1 = 2
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PortableEngine(BeamEngine):
+class PortableEngine(_Engine, frozen=True, kw_only=True):
     """What Flink and Spark share: a job server takes the job, Python workers run our code for the cluster.
 
     Attributes:
@@ -87,8 +64,7 @@ class PortableEngine(BeamEngine):
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FlinkEngine(PortableEngine):
+class FlinkEngine(PortableEngine, frozen=True, kw_only=True, tag="flink"):
     """An Apache Flink cluster.
 
     Attributes:
@@ -98,29 +74,23 @@ class FlinkEngine(PortableEngine):
         tensorflow_parallelism: the same of the steps that run TensorFlow: as many as there are machines.
     """
 
-    name = "flink"
-
     flink_master: str = "[local]"
     flink_version: str = "1.16"
     parallelism: AtLeast1 | None = None
     tensorflow_parallelism: AtLeast1 | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SparkEngine(PortableEngine):
+class SparkEngine(PortableEngine, frozen=True, kw_only=True, tag="spark"):
     """An Apache Spark 3 cluster.
 
     Attributes:
         spark_master_url: `spark://host:7077`; `local[4]` is a cluster inside the job server.
     """
 
-    name = "spark"
-
     spark_master_url: str = "local[4]"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataflowEngine(BeamEngine):
+class DataflowEngine(_Engine, frozen=True, kw_only=True, tag="dataflow"):
     """Google Cloud Dataflow, which starts and stops the workers of each step.
 
     Attributes:
@@ -133,8 +103,6 @@ class DataflowEngine(BeamEngine):
         tensorflow_threads: of that process; each computes a batch of its own, which bounds the memory.
         max_workers: at most so many machines at a time in each step.
     """
-
-    name = "dataflow"
 
     project: str
     region: str
@@ -152,6 +120,4 @@ class DataflowEngine(BeamEngine):
         )
 
 
-ENGINES: dict[str, type[BeamEngine]] = {
-    engine.name: engine for engine in (LocalEngine, LocalParallelEngine, FlinkEngine, SparkEngine, DataflowEngine)
-}
+BeamEngine = LocalEngine | LocalParallelEngine | FlinkEngine | SparkEngine | DataflowEngine

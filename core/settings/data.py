@@ -37,8 +37,8 @@ class DataBounds:
     """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
 
     Attributes:
-        min_class_images: that every class must have in train.
-        min_class_share: of train that every class must have.
+        min_class_images: how many images every class must have in train.
+        min_class_share: which fraction of train every class must have.
         label_drift: how far any class's share may have moved since the last blessed model's data.
         image_drift: likewise the share of any kind of image: dark ones, small ones, those of a camera.
         split_skew: likewise between train and another split.
@@ -120,8 +120,12 @@ class DataSettings:
 
     def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
         """What of these settings decides the examples: another bound on the data does not make them anew."""
-        names = [field.name for field in dataclasses.fields(IngestionConfig) if field.name != "bucket_boundaries"]
-        return IngestionConfig(**{name: getattr(self, name) for name in names}, bucket_boundaries=bucket_boundaries)
+        names = {field.name for field in dataclasses.fields(IngestionConfig)} - {"bucket_boundaries", "splits"}
+        return IngestionConfig(
+            **{name: getattr(self, name) for name in names},
+            splits={split: self.splits[split] for split in SPLITS},  # hash buckets are counted in this order
+            bucket_boundaries=bucket_boundaries,
+        )
 
     def __post_init__(self) -> None:
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")

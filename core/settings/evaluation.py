@@ -26,12 +26,6 @@ class MetricBounds:
     max: float | None = None
     max_drop: NotNegative | None = None
 
-    def __post_init__(self) -> None:
-        require(
-            self.min is None or self.max is None or self.min <= self.max,
-            f"min is {self.min}, above max, which is {self.max}",
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class SliceBounds(MetricBounds):
@@ -66,6 +60,10 @@ class GateBounds:
                 require(
                     metric == LOSS or all(b is None or 0 <= b <= 1 for b in (bounds.min, bounds.max)),
                     f"{group}.{metric}: bounds are fractions, from 0 to 1",
+                )
+                require(
+                    bounds.min is None or bounds.max is None or bounds.min <= bounds.max,
+                    f"{group}.{metric}.min is {bounds.min}, above max, which is {bounds.max}",
                 )
 
 

@@ -1,16 +1,15 @@
 """The settings `fine_tune`: which layers of the pre-trained network train."""
 
-import dataclasses
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from core.settings.checks import AtLeast0, NotNegative, require
 
 
-@dataclasses.dataclass(frozen=True)
-class FineTuneConfig:
-    """Which layers of the base train: at most one of the first three keys; none of them freezes the whole base.
+class FineTuneConfig(msgspec.Struct, frozen=True, rename={"from_layer": "from"}):
+    """Which layers of the base train: at most one of the first three keys; without them, the base is frozen.
 
     Attributes:
         from_layer: this layer, or all of this block, and all after it train.

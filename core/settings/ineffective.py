@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from core import rules
 from core.settings.beam import PortableEngine
@@ -72,16 +72,11 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
 """Paths of settings, when they have no effect, or not all of it, and why."""
 
 
-def ineffective(settings: Settings, given: Iterable[str] | None = None) -> list[str]:
-    """A sentence for every given setting that has no effect beside the others.
-
-    Args:
-        settings: those of a run.
-        given: paths of what the user gave, since a default needs no note; None takes `settings.given`.
-    """
+def ineffective(settings: Settings) -> list[str]:
+    """A sentence for every setting that the user gave and that has no effect beside the others."""
     return [
         f"{path} has no effect: {why}"
-        for path in sorted(settings.given if given is None else given)
+        for path in sorted(settings.given)
         for paths, when, why in _RULES
         if path in paths.split() and when(settings)
     ]

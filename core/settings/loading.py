@@ -15,19 +15,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from core.errors import InputError
-from core.settings.checks import fields
-from core.settings.converter import build
+from core.settings.converter import from_dict
 from core.settings.messages import mistakes
-from core.settings.schema import schema
+from core.settings.schema import fields, schema
 from core.settings.settings import Settings
 
 _QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'[^']*')""")
 _BRACKETS = re.compile(r"[\[{][^\[\]{}]*[\]}]")
-_WHOLE = re.compile(r"""["'][A-Za-z_][\w.]*=""")
+_IN_QUOTES = re.compile(r"""["'][A-Za-z_][\w.]*=""")
 _NEXT = re.compile(r"\s+(?=[A-Za-z_][\w.]*=)")
 
 
@@ -55,15 +55,15 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
     values = copy.deepcopy(in_file)
     for override in overrides:
         _apply(values, override)
-    settings, problems = _check(values)
-    if problems:
-        of_file = _check(in_file)[1]
+    if problems := _check(values):
+        of_file = _check(in_file)
         parts = (
             ("SET", [line for line in problems if line not in of_file]),
             (path, [line for line in problems if line in of_file]),
         )
         raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines))
-    object.__setattr__(settings, "given", frozenset(_paths(values)))
+    settings = from_dict(_in_full(values), Settings)
+    msgspec.structs.force_setattr(settings, "given", frozenset(_paths(values)))
     return settings
 
 
@@ -75,28 +75,57 @@ def split_overrides(given: Iterable[str]) -> list[str]:
     """
     found = []
     for text in given:
-        bare = _QUOTED.sub(lambda match: ("_=" if _WHOLE.match(match[0]) else "__").ljust(len(match[0]), "_"), text)
+        bare = _QUOTED.sub(lambda match: ("_=" if _IN_QUOTES.match(match[0]) else "__").ljust(len(match[0]), "_"), text)
         while (hidden := _BRACKETS.sub(lambda match: "_" * len(match[0]), bare)) != bare:
             bare = hidden
         cuts = [0, *(place for match in _NEXT.finditer(bare) for place in match.span()), len(text)]
         parts = (text[start:end].strip() for start, end in zip(cuts[::2], cuts[1::2], strict=True))
         found += [
-            " ".join(shlex.split(part)) if _WHOLE.match(part) and _QUOTED.fullmatch(part) else part
+            " ".join(shlex.split(part)) if _IN_QUOTES.match(part) and _QUOTED.fullmatch(part) else part
             for part in parts
             if part
         ]
     return found
 
 
-def _check(values: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The settings, or None, and a line for every mistake in them."""
-    problems = list(mistakes(schema(), values))
-    if not problems:
-        return build(Settings, values, "", problems), problems
-    broken = {line[: len(key)] for line in problems for key in fields(Settings) if re.match(rf"{key}\b", line)}
-    for key in fields(Settings).keys() & values.keys() - broken:
-        build(fields(Settings)[key][1], values[key], key, problems)
-    return None, problems
+def _check(values: dict[str, Any]) -> list[str]:
+    """A line for every mistake: of form, and in what is of the right form, of what cannot work together."""
+    problems, full = list(mistakes(schema(), values)), _in_full(values)
+    broken = {re.split(r"\W", line)[0] for line in problems}
+    for key, (_, kind) in fields(Settings).items():
+        if key in full and key not in broken:
+            problems += _refusals(kind, full[key], key)
+    return problems or _refusals(Settings, full)
+
+
+def _in_full(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy with the short forms of `training.learning_rate` and `runtime.beam` written out."""
+    values = copy.deepcopy(values)
+    training, runtime = values.get("training"), values.get("runtime")
+    if isinstance(training, dict) and isinstance(rate := training.get("learning_rate"), int | float):
+        training["learning_rate"] = {"values": [rate]}
+    if isinstance(runtime, dict) and isinstance(beam := runtime.get("beam"), str | list | dict):
+        given = {"engine": beam} if isinstance(beam, str) else {"options": beam} if isinstance(beam, list) else beam
+        runtime["beam"] = {"engine": "local", **given}
+    return values
+
+
+def _refusals(kind: Any, value: Any, path: str = "") -> list[str]:
+    """A line, with its path, for what the classes of settings within a type, or else its own, say against a value."""
+    problems = []
+    for key, (_, inner) in fields(kind).items():
+        if value is not None and key in value:
+            problems += _refusals(inner, value[key], f"{path}.{key}".lstrip("."))
+    if problems:
+        return problems
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, InputError) as error:
+        said = str(error.__cause__ or error)
+        named = re.match(r"(\w+)(\.| is )", said)
+        dotted = f"{path}." if named and named[1] in value else f"{path}: "
+        return [said if not path or said.startswith(f"{path}.") else f"{dotted}{said}"]
+    return []
 
 
 def _paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

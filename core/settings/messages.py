@@ -6,13 +6,13 @@ names no nearest key.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from core.settings.checks import nearest
 from core.settings.schema import ENGINE
 
 _TYPES: dict[str, tuple[Any, str, str]] = {
@@ -49,7 +49,7 @@ def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         if isinstance(name, str) and name in engines:
             yield from mistakes(engines[name], given, path)
         else:
-            yield f"{path}: there is no engine {name!r}; {nearest(str(name), engines)}"
+            yield f"{path}: there is no engine {name!r}; {_nearest(str(name), engines)}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{path} is {value}; it must be a finite number"
     elif len(fitting) != 1:
@@ -74,11 +74,11 @@ def _in_mapping(schema: dict[str, Any], value: dict[Any, Any], path: str) -> Ite
         if key in known or (not known and _is_a(schema["propertyNames"], key)):
             yield from mistakes(known.get(key, schema[_OTHERS]), item, _join(path, key))
         elif known:
-            hint = nearest(str(key), sorted(known), _join(path, ""), "known here:")
+            hint = _nearest(str(key), sorted(known), _join(path, ""), "known here:")
             yield f"{_join(path, key)}: there is no such setting; {hint}"
         else:
             names = schema["propertyNames"].get("enum", ["text"])
-            yield f"{_join(path, key)}: there is no such metric; {nearest(str(key), names)}"
+            yield f"{_join(path, key)}: there is no such metric; {_nearest(str(key), names)}"
 
 
 def _is_a(schema: dict[str, Any], value: Any) -> bool:
@@ -123,3 +123,10 @@ def _bounds(schema: dict[str, Any]) -> str:
     if "minimum" in bounds and len(bounds) == 2:
         said = said.replace("at least", "from").replace("and at most", "to").replace("and below", "to below")
     return f"a fraction, {said}" if 1 in (bounds.get("maximum"), bounds.get("exclusiveMaximum")) else said
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "", listed: str = "known are") -> str:
+    """The end of a message on a name that is not known: the nearest known one, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"{listed} {', '.join(names)}"

@@ -28,7 +28,7 @@ def reference() -> str:
     sections = {name: section for name, one in settings.items() if (section := _keys(one))}
     parts = [_INTRODUCTION, _table(one for one in settings.items() if one[0] not in sections)]
     for name, section in sections.items():
-        optional = "\nNot there by default.\n" if settings[name].get("default", "") is None else ""
+        optional = "\nOff by default: null.\n" if settings[name].get("default", "") is None else ""
         parts += [f"## `{name}`\n\n{section['description']}\n{optional}", _table(rows(section, f"{name}."))]
     return "\n".join(parts)
 

@@ -1,4 +1,8 @@
-"""The JSON Schema of a settings file, from the classes that hold the settings; editors complete and check with it."""
+"""The JSON Schema of a settings file, from the classes that hold the settings; editors complete and check with it.
+
+Made here and not by `msgspec.json.schema`, which sorts the values of a Literal, gives whole docstrings as descriptions
+and none of the fields, leaves out defaults made by a factory, and knows no short forms.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import dataclasses
 import functools
 import inspect
 import re
+import types
 import typing
 from typing import Annotated, Any, Literal
 
-from core.settings.beam import ENGINES, BeamEngine, LocalEngine
-from core.settings.checks import NotNegative, fields, is_union
+import msgspec
+from msgspec import NODEFAULT
+
+from core.settings.beam import BeamEngine, LocalEngine
+from core.settings.checks import NotNegative
 from core.settings.converter import to_dict
 from core.settings.settings import Settings
 from core.settings.training import LearningRateConfig
@@ -23,6 +31,19 @@ ENGINE = "an engine's name, its keys and values, or a list of Beam's options"
 """What may be given as `runtime.beam`, in words."""
 
 
+def fields(kind: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
+    """By their names in YAML, the settings of a class, or of one that may be null, and their types; else none."""
+    cls = next(filter(_is_section, typing.get_args(kind) if _is_union(kind) else (kind,)), None)
+    return _fields(cls) if cls else {}
+
+
+@functools.cache
+def _fields(cls: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
+    info: Any = msgspec.inspect.type_info(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {one.encode_name: (one, hints[one.name]) for one in info.fields}
+
+
 @functools.cache
 def schema() -> dict[str, Any]:
     """What a settings file may hold."""
@@ -30,17 +51,18 @@ def schema() -> dict[str, Any]:
 
 
 def _section(cls: Any) -> dict[str, Any]:
-    """Of a class of settings."""
-    meanings, properties = _meanings(cls), {}
+    """Of a class of settings; of an engine of Beam with its name, which tells it from the others."""
+    meanings, tag = _meanings(cls), cls.__struct_config__.tag if issubclass(cls, msgspec.Struct) else None
+    properties: dict[str, Any] = {"engine": {"const": tag}} if tag else {}
     for key, (field, kind) in fields(cls).items():
         described = {"description": meanings[field.name]} if field.name in meanings else {}
         properties[key] = {**_of(kind), **described, **_default(field)}
-    required = [key for key, (field, _) in fields(cls).items() if field.default is field.default_factory]
+    required = [key for key, (field, _) in fields(cls).items() if field.required]
     return {
         "type": "object",
         "description": inspect.cleandoc(cls.__doc__).split("\n\nAttributes:")[0],
         "properties": properties,
-        "required": required,
+        "required": [*(["engine"] if tag and cls is not LocalEngine else []), *required],
         "additionalProperties": False,
     }
 
@@ -51,7 +73,11 @@ def _of(kind: Any) -> dict[str, Any]:
     if origin is Annotated:
         bounds = {word: getattr(args[1], key) for key, word in _BOUNDS.items() if getattr(args[1], key) is not None}
         return {**_of(args[0]), **bounds, **(args[1].extra_json_schema or {})}
-    if is_union(kind):
+    if kind == BeamEngine:
+        engines = [_section(cls) for cls in args]
+        alone = [one["properties"]["engine"]["const"] for one in engines if set(one["required"]) <= {"engine"}]
+        return {"title": ENGINE, "anyOf": [{"enum": alone}, _of(tuple[str, ...]), *engines]}
+    if _is_union(kind):
         kinds = [_of(arg) for arg in args]
         description = [{"description": one["description"]} for one in kinds if "description" in one]
         return {"anyOf": kinds, **(description[0] if description else {})}
@@ -65,30 +91,15 @@ def _of(kind: Any) -> dict[str, Any]:
         return {"type": "array", "prefixItems": [_of(arg) for arg in args], "minItems": len(args), "items": False}
     if kind is LearningRateConfig:
         return {"title": "a number, or boundaries and values", "anyOf": [_of(NotNegative), _section(kind)]}
-    if kind is BeamEngine:
-        engines = [_engine(cls) for cls in ENGINES.values()]
-        alone = [name for name, one in zip(ENGINES, engines, strict=True) if set(one["required"]) <= {"engine"}]
-        return {"title": ENGINE, "anyOf": [{"enum": alone}, _of(tuple[str, ...]), *engines]}
     return {"type": _TYPES[kind]} if kind in _TYPES else _section(kind)
 
 
-def _engine(cls: type[BeamEngine]) -> dict[str, Any]:
-    """Of one engine of Beam, which its name tells from the others."""
-    section = _section(cls)
-    named = {"engine": {"const": cls.name}}
-    return {
-        **section,
-        "properties": {**named, **section["properties"]},
-        "required": [*([] if cls is LocalEngine else named), *section["required"]],
-    }
-
-
-def _default(field: dataclasses.Field) -> dict[str, Any]:
+def _default(field: msgspec.inspect.Field) -> dict[str, Any]:
     """As YAML would have it; nothing where there is none, or where the keys within have theirs."""
-    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    if isinstance(value, BeamEngine):
-        return {"default": value.name}
-    return {} if value is dataclasses.MISSING or dataclasses.is_dataclass(value) else {"default": to_dict(value)}
+    value = field.default if field.default_factory is NODEFAULT else field.default_factory()
+    if value == LocalEngine():
+        return {"default": "local"}
+    return {} if value is NODEFAULT or _is_section(type(value)) else {"default": to_dict(value)}
 
 
 def _meanings(cls: type) -> dict[str, str]:
@@ -99,3 +110,11 @@ def _meanings(cls: type) -> dict[str, str]:
         for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, flags=re.MULTILINE):
             found[name] = " ".join(text.split())
     return found
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct))
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)

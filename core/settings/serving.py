@@ -54,7 +54,7 @@ class InfraValidatorSettings:
         platform: what starts the container.
         service_account: of the pod, on Kubernetes.
         tries: how often a server that does not load the model is started again.
-        requests: images of the test split that it is asked for.
+        requests: images of the test split that it must classify.
     """
 
     image: str = "tensorflow/serving"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
+from typing import ClassVar
+
+import msgspec
 
 from core import rules
 from core.settings.airflow import AirflowSettings
@@ -22,13 +24,11 @@ from core.settings.training import TrainerConfig, TrainingConfig
 from core.settings.tuner import TunerConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, dict=True):
     """All settings of one pipeline.
 
     Attributes:
         name: names folders and cluster objects: lower-case letters, digits and dashes.
-        given: not a setting: the paths of those that the user gave; the others have their defaults.
     """
 
     name: str
@@ -45,7 +45,8 @@ class Settings:
     runtime: RuntimeSettings = RuntimeSettings()
     airflow: AirflowSettings = AirflowSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
-    given: frozenset[str] = dataclasses.field(default=frozenset(), init=False, repr=False, compare=False)
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Paths of the settings that the user gave, where a file was loaded; no setting, and not compared."""
 
     def __post_init__(self) -> None:
         cut = rules.features_cut(self.trainer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from core.image_limits import ImageLimits
 from core.settings.augmentation import AugmentationConfig
@@ -54,11 +54,6 @@ class LearningRateConfig:
             given = getattr(self, name) not in (None, ())
             require(not given or name in takes[self.schedule], f"{name} means nothing to the schedule {self.schedule}")
         require(self.schedule != "exponential" or self.decay_rate is not None, "exponential needs a decay_rate")
-
-    @classmethod
-    def from_shorthand(cls, value: Any) -> tuple[type[LearningRateConfig], dict[str, Any]]:
-        """A number is a constant rate."""
-        return cls, value if isinstance(value, dict) else {"values": [value]}
 
     def starting_at(self, rate: float) -> LearningRateConfig:
         """All rates scaled so that the first is `rate`; constant where the first is 0."""

@@ -32,7 +32,7 @@ def _complete_path(_context: click.Context, _option: click.Parameter, incomplete
     return [CompletionItem(f"{path}=") for path in paths() if path.startswith(incomplete)]
 
 
-_CONFIG = click.option("--config", default="configs/digits.yaml", show_default=True, help="Settings, a YAML file.")
+_CONFIG = click.option("--config", default="configs/digits.yaml", help="Settings, a YAML file.")
 _SET = click.option(
     "--set",
     "overrides",
@@ -46,18 +46,13 @@ _SHORTHANDS = {
     "weights": ("backbone.weights", "imagenet, random, or a file, folder or TF-Hub handle (backbone.weights)."),
 }
 _MODEL = click.option("--model", help="A SavedModel's folder, or a push directory; the pushed one if not given.")
-_TOP = click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="How many classes to list.")
+_TOP = click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to list.")
 _FORMAT = click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["jsonl", "csv"]),
-    default="jsonl",
-    show_default=True,
-    help="Of the lines.",
+    "--format", "file_format", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="Of the lines."
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """From folders of labeled images to a pushed classifier that passed its gates."""
 
@@ -101,8 +96,7 @@ def _verb(
             command = click.option(f"--{option}", help=_SHORTHANDS[option][1])(command)
         command = _SET(command)
         if root:
-            where = click.option("--root", default=root, show_default=True, type=Path, help="Where runs keep files.")
-            command = where(command)
+            command = click.option("--root", default=root, type=Path, help="Where runs keep files.")(command)
         return main.command()(_CONFIG(command))
 
     return decorate
@@ -117,7 +111,7 @@ def _quiet_stack() -> None:
 
 @_verb("data", "weights", noisy=True)
 def run(settings: Settings, root: Path) -> int:
-    """Runs the whole pipeline on this machine.
+    """Runs the pipeline on this machine.
 
     Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 an internal error.
     """
@@ -127,7 +121,7 @@ def run(settings: Settings, root: Path) -> int:
 @_verb("data", "weights", noisy=True, lazy=True)
 @click.option("--trials", type=click.IntRange(min=1), help="How many combinations to train (tuner.trials).")
 def tune(loader: Loader, root: Path, trials: int | None) -> int:
-    """Runs the whole pipeline with a search for better settings before training; exit codes as run's.
+    """Runs the pipeline with a search for better settings before training; exit codes as run's.
 
     What is searched stands in the settings under tuner; the best combination trains the model that is judged.
     """
@@ -138,9 +132,9 @@ def tune(loader: Loader, root: Path, trials: int | None) -> int:
 
 
 @_verb()
-@click.option("--lowest", default=1e-6, show_default=True, help="The first learning rate.")
-@click.option("--highest", default=1.0, show_default=True, help="The last.")
-@click.option("--steps", type=click.IntRange(min=10), default=200, show_default=True, help="How many rates to try.")
+@click.option("--lowest", default=1e-6, help="The first learning rate.")
+@click.option("--highest", default=1.0, help="The last.")
+@click.option("--steps", type=click.IntRange(min=10), default=200, help="How many rates to try.")
 def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps: int) -> None:
     """Suggests a learning rate: trains some steps at rising rates on the last run's cached features.
 
@@ -175,7 +169,7 @@ def predict(
 
     IMAGES may be `-`: then their names are read from standard input, one a line.
 
-    Exit codes: 0; 2 if an image could not be classified: its line says why, and all the others are there.
+    Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
     model = model or _pushed(loader(), root)
     from pipeline.inference.predict import predict as predict_images
@@ -195,7 +189,7 @@ def predict(
 @_TOP
 @_FORMAT
 @click.option("--output", required=True, help="The file to write; local, or of any file system that Beam writes.")
-@click.option("--shards", default=1, show_default=True, help="Write so many files, OUTPUT with a number in its name.")
+@click.option("--shards", default=1, help="Write so many files, OUTPUT with a number in its name.")
 @click.argument("folder")
 def batch_predict(
     settings: Settings,
@@ -314,7 +308,7 @@ def rollback(settings: Settings, root: Path) -> None:
 
 @_verb()
 @_MODEL
-@click.option("--port", default=8500, show_default=True, help="Of 127.0.0.1; 0 takes a free one.")
+@click.option("--port", default=8500, help="Of 127.0.0.1; 0 takes a free one.")
 def serve(settings: Settings, root: Path, model: str | None, port: int) -> None:
     """Serves the pushed model over gRPC, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
     from pipeline.inference.serve import serve as serve_model

@@ -14,20 +14,20 @@ from pipeline.runs.history import Run
 SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")
 """Metrics of the history; `--json` has all."""
 
-_COLOURS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow"}
+_COLORS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow"}
 
 
 def history(runs: Sequence[Run]) -> Table:
     """A line a run, oldest first."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("run", "started", "verdict", *SHOWN, "pushed version", "time"):
-        table.add_column(heading, justify="right" if heading in (*SHOWN, "time") else "left", no_wrap=True)
+    table = _table("run", "started", "verdict", *SHOWN, "pushed version", "time")
+    for column in table.columns:
+        column.justify, column.no_wrap = "right" if column.header in (*SHOWN, "time") else "left", True
     for run in runs:
         values = [run.metrics[name].overall if name in run.metrics else None for name in SHOWN]
         table.add_row(
             escape(run.id),
             f"{run.started:%Y-%m-%d %H:%M}",
-            f"[{_COLOURS[run.status]}]{run.status}[/]",
+            f"[{_COLORS[run.status]}]{run.status}[/]",
             *("" if value is None else f"{value:.4f}" for value in values),
             run.version or "",
             "" if run.seconds is None else f"{run.seconds:.0f} s",

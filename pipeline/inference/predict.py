@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.ingestion.image_folder import METADATA_NAMES, is_remote, open_remote, printable, read_local
+from components.ingestion.image_folder import METADATA_NAMES, printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
@@ -86,18 +86,9 @@ def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageF
     """
     path = printable(shown or location)
     try:
-        encoded = _read_remote(location, limits) if is_remote(location) else read_local(Path(location), limits)
-        return ImageFile(path, for_model(encoded, limits))
+        return ImageFile(path, for_model(read_anywhere(location, limits), limits))
     except RejectedError as error:
         return ImageFile(path, b"", error.reason)
-
-
-def _read_remote(url: str, limits: ImageLimits) -> bytes:
-    try:
-        with open_remote(url) as file:
-            return file.read(limits.file_bytes + 1)
-    except OSError as error:  # Beam's BeamIOError is one
-        raise RejectedError("open", f"it cannot be opened: {error}") from error
 
 
 def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:

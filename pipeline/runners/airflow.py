@@ -15,11 +15,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
-from core.errors import input_error_behind, message_of
+from core.errors import message_for_user
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
@@ -168,7 +170,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     settings = pipeline_settings.from_dict(definition.settings, Settings)
     params = context["params"]
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
-    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, span=span))
+    settings = msgspec.structs.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
     root, run_id = Path(definition.root), _run_id(settings, context)
     nonce = ""
@@ -177,8 +179,8 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     try:
         SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
     except Exception as error:
-        if cause := input_error_behind(error):
-            raise AirflowFailException(message_of(cause)) from error
+        if message := message_for_user(error):
+            raise AirflowFailException(message) from error
         raise
 
 

@@ -33,7 +33,7 @@ from core.artifacts.last_run import (
     Tuning,
 )
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from core.errors import input_error_behind, message_of
+from core.errors import message_for_user
 from pipeline.runs.lineage import NodeRun, output
 from trainer.training import search_space
 
@@ -75,10 +75,10 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 def mark_failed(outcome: Outcome, error: Exception) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     stage = outcome.stages[-1].id if outcome.stages else None
-    cause = input_error_behind(error)
-    message = message_of(cause) if cause else "".join(traceback.format_exception_only(type(error), error)).strip()
+    bad_input = message_for_user(error)
+    message = bad_input or "".join(traceback.format_exception_only(type(error), error)).strip()
     others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
-    outcome.status, outcome.exit_code = "failed", BAD_INPUT if cause else INTERNAL_ERROR
+    outcome.status, outcome.exit_code = "failed", BAD_INPUT if bad_input else INTERNAL_ERROR
     outcome.failures = [Failure(message, stage=stage), *others]
 
 

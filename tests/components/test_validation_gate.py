@@ -16,8 +16,8 @@ from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 
-from components.ingestion import ingest_counts
 from components.ingestion.image_folder import ListedFile
+from components.ingestion.image_ingestion import count
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import Assignment, ImageFacts
 from components.validation_gate import ValidationGate
@@ -34,7 +34,7 @@ feature { name: "image/width" type: INT int_domain { min: 1 } presence { min_fra
 string_domain { name: "classes" value: "daisy" value: "roses" value: "tulips" }
 """
 FILE = "schemas/flowers.pbtxt"
-FIRST = "the data were compared with none before: no blessed model was trained on others"
+FIRST = "the data were not compared with earlier ones: no blessed model was trained on other data"
 Row = dict[str, str | int]
 NO_BOUNDS = DataBounds(label_drift=None, image_drift=None, split_skew=None)
 
@@ -132,7 +132,7 @@ def _record(uri: str, splits: dict[str, list[Row]], rejected: int, duplicates: S
     listing = Listing("photos", "class_folders", [ListedFile(str(i)) for i in range(len(images) + len(bad))])
     facts = [ImageFacts(path, str(row["label"]), "", "", "", "") for path, _, row in images]
     assignment = Assignment({path: split for path, split, _ in images}, list(duplicates))
-    ingest_record.COUNTS.write(uri, ingest_counts.count(listing, facts, bad, assignment))
+    ingest_record.COUNTS.write(uri, count(listing, facts, bad, assignment))
     ingest_record.REJECTS.write(uri, bad)
     ingest_record.DUPLICATES.write(uri, duplicates)
 

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import statistics_pb2
@@ -34,12 +35,13 @@ from components.model_gate import read_evaluation
 from core.artifacts import ingest_record
 from core.artifacts.predictions import read_predictions
 from core.settings import loading
-from core.settings.beam import SMALL_STEPS, BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
+from core.settings.beam import BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline import schema
 from pipeline.data_source import list_images
 from pipeline.deployment import Deployment
 from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import create_pipeline
+from pipeline.runners.beam_engines import SMALL_STEPS
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
 from trainer import preprocessing
@@ -89,7 +91,9 @@ class Chain:
     def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
         runtime = dataclasses.replace(_SETTINGS.runtime, beam=engine)
-        pipeline = create_pipeline(dataclasses.replace(_SETTINGS, runtime=runtime), self._deployment(), self._schema)
+        pipeline = create_pipeline(
+            msgspec.structs.replace(_SETTINGS, runtime=runtime), self._deployment(), self._schema
+        )
         first = not any(producer in NEEDED for producer, _ in self._made)
         found = {}
         for component in pipeline.components:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.settings.beam import SMALL_STEPS
+from pipeline.runners.beam_engines import SMALL_STEPS
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]

@@ -1,7 +1,6 @@
 import gzip
 import os
 import struct
-import sys
 from pathlib import Path
 
 import google_crc32c
@@ -9,9 +8,7 @@ import pytest
 import tensorflow as tf
 
 from components.ingestion.image_layout import read_layout
-from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import Names, Record, is_record_file, read_records, split_in_name
-from components.ingestion.tfds_source import prepare
 from core.errors import InputError
 
 SPLITS = {"train": "train", "val": "eval", "test": "test"}
@@ -60,7 +57,7 @@ def test_labels_are_text_or_numbers_with_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        (b"\xff\xff no example", "the record is no tf.Example"),
+        (b"\xff\xff no example", "the record is not a tf.Example"),
         (example(label=b"cat"), "its tf.Example has no image in image/encoded or image"),
         (example(image=3, label=b"cat"), "its tf.Example has no image in image/encoded or image"),
         (example(image=b"1"), "its tf.Example has no label"),
@@ -193,32 +190,3 @@ def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, b
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_layout(str(tmp_path))
-
-
-def test_a_data_set_of_tensorflow_datasets_is_prepared_and_read(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
-    from tests.components import tiny_flowers
-
-    folder = prepare("tiny_flowers", str(tmp_path))
-    assert prepare("tiny_flowers", str(tmp_path)) == folder, "kept where it was prepared"
-    listing = read_layout(folder)
-    assert (listing.layout, listing.given, listing.classes()) == ("tfrecords", ("train", "test"), ["daisy", "roses"])
-    assert (listing.names.image, listing.names.label) == (("photo",), "kind")
-    assert not any(file.problem for file in listing.files)
-    for file in listing.files:
-        records = list(read_records(folder, file.path, listing.names))
-        assert len(records) == tiny_flowers.COUNTS[file.split]
-        assert {record.label for record in records} == {"daisy", "roses"}
-        assert all(read_image(record.data).format == "png" for record in records)
-
-
-def test_a_data_set_that_nobody_knows_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
-    with pytest.raises(InputError, match="TensorFlow Datasets knows no 'no_such_flowers'"):
-        prepare("no_such_flowers", str(tmp_path))
-
-
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(InputError, match="uv sync --extra tfds"):
-        prepare("tf_flowers")

@@ -1,7 +1,6 @@
 import pytest
 
 from components.ingestion import slice_features
-from components.ingestion.bucket_boundaries import between_thirds
 
 
 @pytest.mark.parametrize(
@@ -37,4 +36,4 @@ def test_a_bucket_says_where_it_begins_and_ends(value: float, boundaries: list[f
     ],
 )
 def test_buckets_end_where_thirds_of_the_values_do(values: list[float], boundaries: list[float]) -> None:
-    assert between_thirds(values) == boundaries
+    assert slice_features.between_thirds(values) == boundaries

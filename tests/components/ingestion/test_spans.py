@@ -46,7 +46,7 @@ def test_the_pattern_begins_with_the_first_spec(images: str, split: tuple[str, s
     ["p/{SPAN}/{SPAN}", "p/{VERSION}", "p/{YYYY}-{MM}", "p/{SPAN}-{DD}", "p/{SPIN}", "p/{SPAN:x}", "p/{SPAN}/*"],
 )
 def test_specs_that_tfx_would_refuse_are_refused(images: str) -> None:
-    with pytest.raises(ValueError, match="is no pattern of spans"):
+    with pytest.raises(ValueError, match="is not a pattern of spans"):
         split_pattern(images)
 
 
@@ -127,9 +127,7 @@ def test_spans_of_different_layouts_are_no_data_set(image_folder: Callable[..., 
 
 
 def test_spans_are_not_looked_for_where_folders_cannot_be_listed() -> None:
-    with pytest.raises(
-        InputError, match=r"s3://photos/day-\{SPAN\}: spans are looked for in local and gs:// folders only"
-    ):
+    with pytest.raises(InputError, match=r"s3://photos/day-\{SPAN\}: spans work in local and gs:// folders only"):
         resolve("s3://photos", "day-{SPAN}", None, 1)
 
 

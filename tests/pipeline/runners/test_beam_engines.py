@@ -119,7 +119,7 @@ def test_dataflow_has_large_machines_with_one_process_for_tensorflow() -> None:
 def test_the_settings_that_the_page_shows_are_settings(block: str, tmp_path: Path) -> None:
     (tmp_path / "birds.yaml").write_text(f"name: birds\ndata: {{images: photos}}\n{block}")
     given = load(tmp_path / "birds.yaml").runtime.beam
-    assert given.name in block
+    assert given.__struct_config__.tag in block
     flags = options_for(given, "Evaluator")
     assert "--runner=" in flags[0] and PipelineOptions(flags).get_all_options()["sdk_container_image"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.image_limits import DEFAULT_LIMITS
+from core.image_limits import ImageLimits
 from tests.conftest import ROOT
 from trainer.images import tolerant_decoding as decoding
 
@@ -21,7 +21,7 @@ MESSAGES = {
     decoding.TOO_MANY_PARTS,
     decoding.PALETTE,
     decoding.DAMAGED,
-    decoding.too_many_pixels(DEFAULT_LIMITS),
+    decoding.too_many_pixels(ImageLimits(max_megapixels=1)),  # those of `frozen_run`
 }
 """What docs/serving.md explains."""
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -148,7 +149,7 @@ def test_l2_sp_is_the_squared_distance_from_the_pretrained_values(backbone_direc
     """Of kernels and betas that train; nothing of it, and no gradient, where the network starts."""
 
     def losses(l2_sp: float) -> tuple[float, float, float]:
-        fine_tune = dataclasses.replace(LEARNS, l2_sp=l2_sp)
+        fine_tune = msgspec.structs.replace(LEARNS, l2_sp=l2_sp)
         config = dataclasses.replace(settings(fine_tune), head=HeadConfig(hidden_units=()))
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             tf.compat.v1.set_random_seed(1)
