@@ -7,9 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-FileMB = Annotated[
-    float, Meta(gt=0, le=512)
-]  # four of the highest and their PNGs are held at once, and a tf.Example ends at 2 GB
+FileMB = Annotated[float, Meta(gt=0, le=512)]  # four of 512 and their PNGs fit in memory; a tf.Example ends at 2 GB
 Megapixels = Annotated[float, Meta(gt=0, le=178)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
 MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
 MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
