@@ -20,16 +20,13 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
     """Writes InceptionV3's weights as a name-based checkpoint where TFX looks for a model.
 
     Args:
-        backbone: what `core.artifacts.backbone` describes; its properties say what was really imported.
-        settings: a BackboneConfig as JSON; `output` is the last block that any part of the run needs.
-        fingerprint: `trainer.weights.sources.fingerprint`, so that TFX's cache notices a changed file.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
-
-    Raises:
-        InputError: the weights cannot be had or do not fit.
+        backbone: see `core.artifacts.backbone`; its properties say what was really imported.
+        settings: a BackboneConfig as JSON; `output` is the last block that any stage of the run needs.
+        fingerprint: `trainer.weights.sources.fingerprint`, for TFX's cache.
+        code: hash of the source, for TFX's cache.
     """
     del fingerprint, code
-    from trainer.weights.importing import import_weights  # brings TensorFlow's Keras, which no one needs who only wires
+    from trainer.weights.importing import import_weights  # imports Keras, which wiring does not need
 
     config = converter.from_json(settings, BackboneConfig)
     progress.report(0, 1, "networks", f"weights: {config.weights}")

@@ -9,12 +9,9 @@ from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 
 
 class BaselineStrategy(ResolverStrategy):
-    """Resolves `model` to the last blessed model, and never to the candidate itself.
+    """Resolves `model` to the last blessed model, and never to the candidate itself; Predictor finds out if it loads.
 
-    Whether that one can be compared with is found out by Predictor, which loads it: its files may be damaged, its
-    classes others.
-
-    TFX's LatestBlessedModelStrategy hands a run that is repeated unchanged its own model as the baseline: the Evaluator
+    TFX's LatestBlessedModelStrategy gives a run that is repeated unchanged its own model as the baseline: the Evaluator
     then sees new inputs and runs again. Here such a candidate keeps the baseline that it was blessed against.
     Channels: `candidate` and `model` (Model), `model_blessing` (ModelBlessing).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
@@ -26,9 +28,7 @@ class EarlierFeaturesStrategy(ResolverStrategy):
         key = execution_key(
             self._parameters, [input_dict[name][0] for name in ("examples", "transform_graph", "backbone")]
         )
-        made = sorted(
-            (a for a in input_dict["features"] if a.has_custom_property(EXECUTION)), key=lambda a: a.id, reverse=True
-        )
-        own = [artifact.id for artifact in made_by(key, made)]
-        before = [artifact for artifact in made if not own or artifact.id < min(own)]
+        features = [artifact for artifact in input_dict["features"] if artifact.has_custom_property(EXECUTION)]
+        first = min((artifact.id for artifact in made_by(key, features)), default=math.inf)
+        before = sorted((a for a in features if a.id < first), key=lambda artifact: artifact.id, reverse=True)
         return {**input_dict, "features": before[:_MOST]}

@@ -11,7 +11,7 @@ from tfx.components.evaluator import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 
-from core.artifacts.predictions import COMPARED
+from core.artifacts.predictions import NOT_COMPARED
 
 
 class Executor(executor.Executor):
@@ -25,7 +25,7 @@ class Executor(executor.Executor):
     ) -> None:
         predictions = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
         given = dict(input_dict)
-        if predictions.get_int_custom_property(COMPARED) != 1:
+        if predictions.has_custom_property(NOT_COMPARED):
             given.pop(standard_component_specs.BASELINE_MODEL_KEY, None)
         super().Do(given, output_dict, exec_properties)
 

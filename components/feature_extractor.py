@@ -24,15 +24,7 @@ from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.backbone import RECORD
-from core.artifacts.features import (
-    COMPUTED,
-    FEATURES_FILE,
-    REUSED,
-    UNVARIED,
-    FeatureConfig,
-    Features,
-    SplitFeatures,
-)
+from core.artifacts.features import COMPUTED, FEATURES_FILE, REUSED, UNVARIED, FeatureConfig, Features, SplitFeatures
 from core.artifacts.ingest_record import count_property
 from core.errors import InputError
 from core.settings import converter
@@ -55,15 +47,11 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
     """Bottleneck features of every image, at the place where the network's trainable part begins.
 
     Args:
-        examples: raw images.
-        transform_graph: how they are preprocessed.
-        backbone: of BackboneImporter.
         features: gets Examples as `core.artifacts.features` describes them.
         config: JSON of a `FeatureConfig`.
         earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
-        code: hash of this component's source. A new one runs it again, and what it does then decides whether features
-            are computed again: see `components.features.probe`.
-        beam_pipeline: what TFX makes of the runner's arguments.
+        code: hash of the source. With another one this runs again, but computes features again only where the built-in
+            images of `components.features.probe` come out differently.
 
     Raises:
         InputError: `bfloat16` is `on` and cannot be had (`choose_session`).
@@ -103,7 +91,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
     worker = extract[_TRAIN].acquire(lambda: choice.session)  # so that a runner in this process uses it
     features.split_names = artifact_utils.encode_split_names(list(patterns))
     examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    numbers = f"{features.uri}/.numbers"
+    written = []
     try:
         with beam_pipeline as pipeline:
             for split, pattern in patterns.items():
@@ -115,16 +103,10 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
                 )
                 uri = artifact_utils.get_split_uri([features], split)
                 _ = extracted | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/features")
-                _ = (
-                    extracted
-                    | f"Count[{split}]" >> beam.combiners.Count.Globally()
-                    | f"WriteCount[{split}]" >> beam.io.WriteToText(f"{numbers}/{split}")
-                )
-        _check_total(numbers, total)
+                written.append(extracted | f"Count[{split}]" >> beam.combiners.Count.Globally())
+            _ = written | beam.Flatten() | beam.CombineGlobally(sum) | "Check" >> beam.Map(_check_total, total)
     finally:
         worker.session.close()
-        if fileio.exists(numbers):
-            fileio.rmtree(numbers)
     counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
     for name, number in counts.items():
         features.set_int_custom_property(name, number)
@@ -137,10 +119,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
 
 
 def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeatures, SharedFeatureIndex]:
-    """For each kind of split, the splits of earlier artifacts whose features would come out the same now.
-
-    Artifacts whose files are gone, or that another version wrote, are passed over.
-    """
+    """For each kind of split, the earlier features that would come out the same now; what cannot be read is skipped."""
     files: dict[SplitFeatures, list[str]] = {split: [] for split in wanted.splits.values()}
     for artifact in artifacts:
         if not fileio.exists(FEATURES_FILE.path(artifact.uri)):
@@ -157,12 +136,8 @@ def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeature
     return {split: SharedFeatureIndex(found) for split, found in files.items()}
 
 
-def _check_total(folder: str, total: int | None) -> None:
+def _check_total(written: int, total: int | None) -> None:
     """Nothing may get lost between the stages unseen; Beam's own counters may count what was tried twice."""
-    written = 0
-    for path in fileio.glob(f"{folder}/*-of-*"):
-        with fileio.open(path) as file:
-            written += sum(map(int, file.read().split()))
     if total is not None and written != total:
         raise ValueError(f"{total} images were to be read; features of {written} were written")
 

@@ -21,7 +21,7 @@ from components.evaluation.prediction_dofn import Predict, collect_score_bins, w
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.ingest_record import count_property
-from core.artifacts.predictions import BASELINE, CANDIDATE, COMPARED, NOT_COMPARED, PREDICTIONS_FILE, write_scores
+from core.artifacts.predictions import BASELINE, CANDIDATE, NOT_COMPARED, PREDICTIONS_FILE, SPLIT, write_scores
 
 
 @component(use_beam=True)
@@ -31,23 +31,16 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     predictions: OutputArtifact[InferenceResult],
     materialized_predictions: OutputArtifact[Examples],
     baseline_model: InputArtifact[Model] = None,
-    split: Parameter[str] = "test",
+    split: Parameter[str] = SPLIT,
     batch_size: Parameter[int] = 32,
     code: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Classifies the split once with each model, in batches, through the signature that serves.
 
-    Args:
-        model: the exported model.
-        examples: raw examples.
-        predictions: see `core.artifacts.predictions`; a type of TFX's, since Vertex AI knows none of ours.
-        materialized_predictions: gets the same split without images: label, slices, and both models' probabilities.
-        baseline_model: the last blessed model, if there is one.
-        split: the split to classify.
-        batch_size: images sent to a model at a time; bounds the memory.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
-        beam_pipeline: what TFX makes of the runner's arguments.
+    `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
+    `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when it
+    changes.
 
     Raises:
         ValueError: there are not as many predictions as images, an internal error.
@@ -95,8 +88,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     mistakes = len(right) - sum(right)
     predictions.set_int_custom_property("examples", len(right))
     predictions.set_int_custom_property("mistakes", mistakes)
-    for artifact in (predictions, materialized_predictions):
-        artifact.set_int_custom_property(COMPARED, int(not problem))
     if problem:
-        predictions.set_string_custom_property(NOT_COMPARED, problem)
+        for artifact in (predictions, materialized_predictions):
+            artifact.set_string_custom_property(NOT_COMPARED, problem)
     progress.report(len(right), total, "images", f"{mistakes} mistakes")

@@ -58,14 +58,13 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
 ) -> None:
     """Copies the pre-trained weights, and beside them what a warm start needs of a model.
 
+    The other inputs are the Trainer's: with them and `training`, `LastBlessedStrategy` knows the training again.
+
     Args:
-        examples: what the Trainer is to read.
-        transform_graph: likewise.
-        backbone: of BackboneImporter.
         base: gets a backbone directory, with what `core.artifacts.backbone` packs for a warm start if there is a model.
         model: to start from; none leaves the pre-trained weights alone.
         training: stands for all settings of the training.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
+        code: hash of the source, for TFX's cache.
     """
     del code
     target = exported_model.serving_dir(base.uri)

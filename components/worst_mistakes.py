@@ -20,7 +20,7 @@ from core import examples as features
 from core import progress, signatures, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage
-from core.artifacts.predictions import PREDICTIONS_FILE, Prediction
+from core.artifacts.predictions import PREDICTIONS_FILE, SPLIT, Prediction
 from trainer.images import decoding
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
@@ -35,27 +35,19 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     predictions: InputArtifact[InferenceResult],
     gallery: OutputArtifact[InferenceResult],
     image_size: Parameter[int],
-    split: Parameter[str] = "test",
     worst: Parameter[int] = 12,
     code: Parameter[str] = "",
 ) -> None:
-    """Shows the worst mistakes.
+    """Shows the `worst` mistakes, with thumbnails of what the network sees: images of `image_size` pixels a side.
 
-    Args:
-        model: the exported model.
-        examples: raw examples.
-        predictions: the model's, for the split.
-        gallery: see `core.artifacts.gallery`; a type of TFX's, since Vertex AI knows none of ours.
-        image_size: side of what the network sees, in pixels.
-        split: the split that was classified.
-        worst: how many mistakes are shown.
-        code: hash of this component's source, so that TFX's cache notices when it changes.
+    `core.artifacts.gallery` describes the output, whose type is TFX's, since Vertex AI knows none of ours. `code` is a
+    hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
     fileio.makedirs(gallery.uri)
     wrong = (p for p in PREDICTIONS_FILE.read(predictions.uri) if p.predicted and not p.right)
     shown = heapq.nsmallest(worst, wrong, key=lambda p: (p.label_probability, p.path, p.sha256))
-    encoded = _encoded_images(f"{artifact_utils.get_split_uri([examples], split)}/*", shown) if shown else {}
+    encoded = _encoded_images(f"{artifact_utils.get_split_uri([examples], SPLIT)}/*", shown) if shown else {}
     images = []
     if shown:
         with ServedModel(exported_model.serving_dir(model.uri)) as served:
@@ -69,15 +61,14 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
 
 def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str], bytes]:
     """The image files of these predictions; of the split only these are held."""
-    missing = {(p.path, p.sha256) for p in wanted}
+    keys = {(p.path, p.sha256) for p in wanted}
     found = {}
     for record in tfrecords.read(pattern):
         values = tfrecords.values(record)
         key = (tfrecords.text(values.get(features.PATH, b"")), tfrecords.text(values.get(features.SHA256, b"")))
-        if key in missing:
+        if key in keys:
             found[key] = values[features.IMAGE]
-            missing.remove(key)
-            if not missing:
+            if len(found) == len(keys):
                 break
     return found
 

@@ -1,8 +1,7 @@
 """InceptionV3 as data: its layers in Keras's order, how they are joined, and the shape of every weight.
 
-`inception_v3.json` is `keras.applications.InceptionV3(include_top=False)` written down, so that the network can be cut
-at a block, rules can be checked, and a graph can be built without making the entire Keras model first (seconds each
-time) or importing TensorFlow at all. A test compares it with the installed Keras, layer by layer.
+`inception_v3.json` is `keras.applications.InceptionV3(include_top=False)` written down, so that rules can be checked
+without TensorFlow, and a graph built without making the entire Keras model first. A test compares it with Keras.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ class Layer:
         inputs: names of the layers it reads; `INPUT` is the images.
         arguments: of its class, beyond those that all layers of its kind share.
         weights: (name, shape) of its variables, in Keras's order.
-        channels: of its output.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The metrics that settings may bound: their names. components/evaluation/metrics.py says how sure they are."""
+"""The metrics that settings may bound: their names. components/evaluation/metrics.py measures them."""
 
 FRACTIONS = ("accuracy", "top_3_accuracy")
 """Of the test images."""
@@ -7,9 +7,9 @@ LOSS = "cross_entropy"
 
 CALIBRATION = "expected_calibration_error"
 
-AVERAGES, AUC = ("precision", "recall", "f1"), "auc"
+AUC = "auc"
 
-MEANS = tuple(f"{kind}_{name}" for kind in ("macro", "weighted") for name in (*AVERAGES, AUC))
+MEANS = tuple(f"{kind}_{name}" for kind in ("macro", "weighted") for name in ("precision", "recall", "f1", AUC))
 """Over the classes that have images: in `macro_…` every class counts the same, in `weighted_…` by its images."""
 
 METRICS = (*FRACTIONS, LOSS, CALIBRATION, *MEANS)

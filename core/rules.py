@@ -1,7 +1,7 @@
 """Which layers of the base train and how fast: one ordered list of (pattern, multiplier), and the cut it implies.
 
-After google-research/big_vision, where the first pattern that matches a parameter decides its rate, a frozen parameter
-is one more rule, and a parameter that no pattern matches is an error. Needs no TensorFlow.
+After google-research/big_vision: the first pattern that matches decides, a frozen layer is one more rule, and a layer
+that no pattern matches is an error. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from core.settings.backbone import BLOCKS
 from core.settings.fine_tune import FineTuneConfig
 from core.settings.training import TrainerConfig
 
-_BEFORE_BLOCKS = "max_pooling2d_1"
-"""The last layer of the stem."""
+_ENDS = ("max_pooling2d_1", *BLOCKS)
+"""The last layers of the stem and of every block."""
 
 Rule = tuple[str, float]
 """A regular expression that must match a layer's whole name, and what multiplies the learning rate; 0 freezes."""
@@ -36,22 +36,15 @@ class Match:
 
 
 def base_layers(output: str) -> tuple[str, ...]:
-    """The names `base.layers` has in Keras, where base is the Model from the images to block `output`.
-
-    The input layer comes first, so that `base_layers(output)[:-5]` means what `base.layers[:-5]` means.
-    """
+    """The names `base.layers` has in Keras, the input's first, so that `[:-5]` means what `base.layers[:-5]` means."""
     return (inception_v3.INPUT, *(layer.name for layer in inception_v3.between(None, output)))
 
 
 def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
     """The rules that the setting stands for; the shorthands name their layers one by one.
 
-    `from` a block (`mixed9`) means all of the block, which begins after the block before it and ends in the
-    concatenation of that name; `from` any other layer begins with that layer. With `decay` there is a rule for every
-    block, the stem before the first block counting as one.
-
-    Raises:
-        InputError: `from` names no layer of the base.
+    `from` a block (`mixed9`) means all of it, from after the block before it to the concatenation of that name. With
+    `decay` there is a rule for every block, the stem counting as one. Raises InputError where `from` names no layer.
     """
     if fine_tune.rules is not None:
         return fine_tune.rules
@@ -66,31 +59,17 @@ def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
                 f"fine_tune.from is {fine_tune.from_layer!r}, which is not a layer of InceptionV3 up to {output}. "
                 + (f"Near it: {', '.join(near)}." if near else f"Its blocks: {', '.join(BLOCKS)}.")
             )
-        trained = names[_first(fine_tune.from_layer, names) :]
+        first = names.index(fine_tune.from_layer)
+        if fine_tune.from_layer in BLOCKS:
+            first = names.index(_ENDS[BLOCKS.index(fine_tune.from_layer)]) + 1
+        trained = names[first:]
+    ends = [names.index(end) for end in _ENDS if end in names]
     by_multiplier: dict[float, list[str]] = {}
     for name in trained:
-        multiplier = 1.0 if fine_tune.decay is None else fine_tune.decay ** _blocks_above(name, names)
-        by_multiplier.setdefault(multiplier, []).append(name)
-    found = ((_any_of(layers), multiplier) for multiplier, layers in by_multiplier.items())
-    return (*found, (".*", 0.0))
-
-
-def _any_of(names: Sequence[str]) -> str:
-    return "|".join(map(re.escape, names))
-
-
-def _blocks_above(name: str, names: Sequence[str]) -> int:
-    """How many blocks end after the layer's own; `names` end with a block."""
-    ends = [names.index(_BEFORE_BLOCKS), *(names.index(block) for block in BLOCKS if block in names)]
-    return sum(end >= names.index(name) for end in ends) - 1
-
-
-def _first(start: str, names: Sequence[str]) -> int:
-    """Where `from: start` begins."""
-    if start not in BLOCKS:
-        return names.index(start)
-    block = BLOCKS.index(start)
-    return names.index(BLOCKS[block - 1]) + 1 if block else names.index(_BEFORE_BLOCKS) + 1
+        blocks_above = sum(end >= names.index(name) for end in ends) - 1
+        multiplier = 1.0 if fine_tune.decay is None else fine_tune.decay**blocks_above
+        by_multiplier.setdefault(multiplier, []).append(re.escape(name))
+    return (*(("|".join(layers), multiplier) for multiplier, layers in by_multiplier.items()), (".*", 0.0))
 
 
 def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
@@ -113,8 +92,7 @@ def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
                 'End the list with [".*", 0] to freeze whatever is left, or with [".*", 1] to train it.'
             )
         pattern, multiplier = rules[hit]
-        trainable = spec.weights[:1]  # a kernel, or BatchNorm's beta
-        parameters = sum(math.prod(shape) for _, shape in trainable)
+        parameters = sum(math.prod(shape) for _, shape in spec.weights[:1])  # a kernel, or BatchNorm's beta
         found.append(Match(spec.name, multiplier, shorthand or pattern, parameters))
     return tuple(found)
 
@@ -125,17 +103,11 @@ def trained_layers(fine_tune: FineTuneConfig, output: str) -> dict[str, float]:
 
 
 def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
-    """Where the network can be cut so that all below never changes.
-
-    Layers without weights (activations, pooling, the `mixed*` concatenations) have nothing to train: a rule that
-    trains only such layers leaves the whole base frozen.
+    """Where the network can be cut so that all below never changes. Raises what `matched` raises.
 
     Returns:
-        `pooled` where nothing in the base trains; else the last block before the first layer that does; None where
-        there is none, so that images must be read live.
-
-    Raises:
-        InputError: see `matched`.
+        `pooled` where nothing in the base trains (layers without weights have nothing to train); else the last block
+        before the first layer that does; None where there is none, so that images must be read live.
     """
     trained = trained_layers(fine_tune, output)
     if not trained:
@@ -146,10 +118,7 @@ def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
 
 
 def features_cut(config: TrainerConfig) -> str | None:
-    """The cut that training reads features at; None where it reads images, through the complete network.
-
-    That is so where the base has no cut, and where every step is to see its images varied anew.
-    """
+    """The cut that training reads features at; None where it reads images: without a cut, or varied in every step."""
     varied = config.training.augmentation
     if varied is not None and varied.views is None:
         return None

@@ -37,14 +37,11 @@ def code_hash(module: str) -> str:
 
     Args:
         module: dotted name, e.g. `"trainer.run"`; it is read, not imported.
-
-    Returns:
-        16 hexadecimal digits.
     """
     digest = hashlib.sha256()
     libraries: set[str] = set()
     for name in closure(module):
-        tree = _behavior(_source(name))
+        tree = _behavior(name)
         digest.update(f"{name}\0{ast.dump(tree)}\0".encode())
         for path in _data_files(name):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -63,8 +60,8 @@ def closure(module: str) -> list[str]:
         if name in found or name in _NO_OUTPUT or not _source(name).is_file():
             continue
         found.add(name)
-        waiting += (imported for imported in _imports(_behavior(_source(name))) if imported.split(".")[0] in _PACKAGES)
-    return sorted(name for name in found if _behavior(_source(name)).body or _data_files(name))
+        waiting += (imported for imported in _imports(_behavior(name)) if imported.split(".")[0] in _PACKAGES)
+    return sorted(name for name in found if _behavior(name).body or _data_files(name))
 
 
 def _source(module: str) -> Path:
@@ -77,8 +74,8 @@ def _data_files(module: str) -> list[Path]:
     return sorted(path for path in source.parent.glob(f"{source.stem}.*") if path.is_file() and path != source)
 
 
-def _behavior(source: Path) -> ast.Module:
-    return _parse(source.read_bytes())
+def _behavior(module: str) -> ast.Module:
+    return _parse(_source(module).read_bytes())
 
 
 @functools.cache

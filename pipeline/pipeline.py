@@ -61,7 +61,7 @@ def create_pipeline(
     data = _data(settings, deployment, schema)
     features = _features(settings, deployment, data)
     training = _training(settings, deployment, data, features)
-    judging = _judging(settings, deployment, schema, data, training)
+    judging = _judging(settings, deployment, data, training)
     release = _release(settings, deployment, data, training, judging)
     components = [*data.nodes, *features.nodes, *training.nodes, *judging.nodes, *release]
     for component in components:
@@ -230,16 +230,14 @@ class _Judging(NamedTuple):
     blessing: BaseChannel
 
 
-def _judging(settings: Settings, deployment: Deployment, schema: str, data: _Data, training: _Training) -> _Judging:
+def _judging(settings: Settings, deployment: Deployment, data: _Data, training: _Training) -> _Judging:
     baseline = deployment.resolvers.baseline(training.model)
     models = {"model": training.model, "baseline_model": baseline.outputs["model"]}
     predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
         examples=predictor.outputs["materialized_predictions"],
-        eval_config=eval_config(
-            settings.evaluation.slices, len(class_names(schema)), code_hash("components.evaluation.tfma_metrics")
-        ),
+        eval_config=eval_config(settings.evaluation.slices),
         example_splits=["test"],
     )
     gate = ModelGate(

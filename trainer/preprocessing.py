@@ -1,7 +1,7 @@
 """From an encoded image and a class name to what the network reads: one TensorFlow graph for training and serving.
 
 Transform runs `preprocessing_fn` once to find the classes, and saves its graph; FeatureExtractor, live training input
-and the exported model all apply that saved graph, so no second version of the preprocessing exists that could differ.
+and the exported model all apply that saved graph.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         custom_config: `image_size`, in pixels.
 
     Returns:
-        `image` float32 [b, S, S, 3], RGB in [-1, 1]; `label_xf` int64 [b], the class's place in `classes.txt`, or -1
-        for a class that the analysed split does not have.
+        `image` float32 [b, S, S, 3], RGB in [-1, 1]; `label_xf` int64 [b], the class's index in `classes.txt`, or -1
+        for a class that the analyzed split does not have.
     """
     encoded = tf.reshape(inputs[ENCODED], [-1])
     labels = tf.reshape(inputs[RAW_LABEL], [-1])
@@ -49,23 +49,20 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
 
 def parse_examples(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The raw features the saved graph reads, `image/encoded` and `label`, string [b], from tf.Examples, string [b].
-
-    A missing label, as in serving, counts as the empty name.
-    """
+    """From tf.Examples, string [b]: `image/encoded` and `label`, string [b]; a missing label is the empty name."""
     spec = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (ENCODED, RAW_LABEL)}
     return {name: values[:, 0] for name, values in tf.io.parse_example(serialized, spec).items()}
 
 
 def load_transform(transform_directory: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Loads, into the current graph, the part of what Transform saved that makes `IMAGE` or `LABEL`.
+    """Loads, into the current graph, what of Transform's graph makes `IMAGE` or `LABEL`.
 
     Loading and applying are two steps so that a `Dataset.map` can apply what was loaded outside of it: tables then
     belong to the graph, which initializes them. (`TFTransformOutput.transform_raw_features` would run the entire graph,
     on made-up values for what is not given.)
 
     Returns:
-        Makes image files, string [b], to float32 [b, S, S, 3]; or class names, string [b], to their place in
+        Maps image files, string [b], to float32 [b, S, S, 3]; or class names, string [b], to their index in
         `classes.txt`, int64 [b], -1 if unknown.
     """
     source = {IMAGE: ENCODED, LABEL: RAW_LABEL}[output]
@@ -83,11 +80,7 @@ def load_transform(transform_directory: str, output: str) -> Callable[[tf.Tensor
 
 
 def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Loads both parts and applies them to raw tf.Examples, string [b].
-
-    Returns:
-        `image` float32 [b, S, S, 3] and `label_xf` int64 [b]; who fetches only the label decodes no image.
-    """
+    """Applies both to raw tf.Examples, string [b]; fetching only the label decodes no image."""
     raw = parse_examples(serialized)
     return {
         IMAGE: load_transform(transform_directory, IMAGE)(raw[ENCODED]),

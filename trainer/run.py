@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
-from typing import TYPE_CHECKING
 
 from core import progress
+from core.artifacts import search
 from core.settings import converter
 from core.settings.training import TrainerConfig
+from trainer.arguments import FnArgs
 from trainer.export import saved_model
-from trainer.training import resume, search_space, summary, train_loop
-
-if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
+from trainer.training import resume, summary, train_loop
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -22,8 +21,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` and `eval_files` are features (FeatureExtractor's) or raw examples; `base_model` is the
-            backbone directory; `custom_config["trainer"]` is a TrainerConfig as JSON, and `train_steps`, which a run
-            may be started with, takes the place of its steps; `hyperparameters` are the Tuner's best, or None.
+            backbone directory; `custom_config["trainer"]` is a TrainerConfig as JSON, whose steps `train_steps`
+            replaces; `hyperparameters` are the Tuner's best, or None.
 
     Raises:
         InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or training diverged.
@@ -34,7 +33,9 @@ def run_fn(fn_args: FnArgs) -> None:
     training = dataclasses.replace(settings.training, steps=fn_args.train_steps)
     settings = dataclasses.replace(settings, training=training)
     if fn_args.hyperparameters:
-        settings = search_space.apply(fn_args.hyperparameters["values"], settings)
+        settings = search.apply(fn_args.hyperparameters["values"], settings)
+    for run in summary.layer_ranges(settings):
+        logging.getLogger(__name__).info("%s to %s: multiplier %g (%s)", run.first, run.last, run.multiplier, run.rule)
     resumed_at = resume.resume(fn_args)
     trained = train_loop.train(settings, fn_args)
     if not trained.estimator.config.is_chief:

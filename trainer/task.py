@@ -9,27 +9,23 @@ import json
 import logging
 import sys
 import time
-from types import SimpleNamespace
 
 import tensorflow as tf
 
 from core.errors import InputError
 from trainer import run
+from trainer.arguments import FnArgs
 
 _WAIT_SECONDS = 1
 
 
 def main(pattern: str) -> None:
-    """Takes part in a training until that ends; a parameter server never returns.
-
-    Args:
-        pattern: path of a `task.json`, local or remote; `*` may stand for the number of the Trainer's execution.
-    """
+    """Takes part in the training whose `task.json` matches `pattern`; a parameter server never returns."""
     logging.basicConfig(level=logging.INFO)
     while not (found := tf.io.gfile.glob(pattern)):
         time.sleep(_WAIT_SECONDS)
     with tf.io.gfile.GFile(found[0]) as file:
-        run.run_fn(SimpleNamespace(**json.load(file)))
+        run.run_fn(FnArgs(**json.load(file)))
 
 
 if __name__ == "__main__":

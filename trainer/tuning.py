@@ -1,7 +1,7 @@
 """The Tuner's tuner_fn: trains the Estimator once for each of some combinations of settings, and names the best.
 
-A trial is a complete training, with early stopping and the best of its evaluations, by the Trainer's code; on pooled
-features it costs seconds. keras-tuner proposes the combinations and keeps the book.
+A trial is a complete training by the Trainer's code; on pooled features it takes seconds. keras-tuner proposes the
+combinations.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
 from core import progress
+from core.artifacts import search
 from core.errors import InputError
 from core.settings import converter
 from core.settings.training import TrainerConfig
 from core.settings.tuner import TunerConfig
-from trainer.training import search_space, train_loop
+from trainer.arguments import FnArgs
+from trainer.training import train_loop
 
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
     from tfx.components.tuner.component import TunerFnResult
 
 OBJECTIVE = "eval_loss"
@@ -32,16 +33,23 @@ OBJECTIVE = "eval_loss"
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """TFX Tuner's entry point.
-
-    Args:
-        fn_args: as the Trainer's `run_fn` gets them; `custom_config["tuner"]` is a TunerConfig as JSON.
-    """
+    """TFX Tuner's entry point: `run_fn`'s arguments, and in `custom_config["tuner"]` a TunerConfig as JSON."""
     from tfx.components.tuner.component import TunerFnResult
 
     space = converter.from_json(fn_args.custom_config["tuner"], TunerConfig)
     settings = converter.from_json(fn_args.custom_config["trainer"], TrainerConfig)
     return TunerFnResult(tuner=EstimatorTuner(space, settings, fn_args), fit_kwargs={})
+
+
+def choices(space: TunerConfig) -> keras_tuner.HyperParameters:
+    """Each list of the settings as a choice; hidden units are text, `512-128`, since a choice is one scalar."""
+    found = keras_tuner.HyperParameters()
+    found.Choice("hidden_units", ["-".join(map(str, units)) for units in space.hidden_units], ordered=False)
+    for name in ("dropout", "l2", "learning_rate"):
+        found.Choice(name, sorted(getattr(space, name)), ordered=True)
+    if space.output:
+        found.Choice("output", list(space.output), ordered=False)
+    return found
 
 
 class EstimatorTuner(base_tuner.BaseTuner):
@@ -57,7 +65,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
             objective=keras_tuner.Objective(OBJECTIVE, "min"),
             max_trials=space.trials,
             seed=settings.training.seed,
-            hyperparameters=search_space.declare(space),
+            hyperparameters=choices(space),
             allow_new_entries=False,
             tune_new_entries=False,
             max_consecutive_failed_trials=space.trials + 1,
@@ -68,15 +76,16 @@ class EstimatorTuner(base_tuner.BaseTuner):
         self._space = space
         self._settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
         self._fn_args = fn_args
-        self._done = 0
-        self._failures: list[str] = []
+        self._failure = ""
 
     def search(self) -> None:
         """Runs the trials. Raises InputError if none could be trained."""
         progress.report(0, self._space.trials, "trials")
         super().search()
         if self._best_loss() is None:
-            raise InputError(f"tuner: none of {self._done} trials could be trained. The last one: {self._failures[-1]}")
+            raise InputError(
+                f"tuner: none of {len(self.oracle.trials)} trials could be trained. The last one: {self._failure}"
+            )
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> dict[str, float]:
         """Trains one combination, and returns the best evaluation's loss and accuracy."""
@@ -84,11 +93,11 @@ class EstimatorTuner(base_tuner.BaseTuner):
         fn_args = copy.copy(self._fn_args)
         fn_args.model_run_dir = f"{self.get_trial_dir(trial.trial_id)}/model"
         try:
-            best = train_loop.train(search_space.apply(values, self._settings), fn_args).evaluations.best
+            best = train_loop.train(search.apply(values, self._settings), fn_args).evaluations.best
             if best.loss is None:
                 raise InputError("Training diverged: no evaluation had a finite loss.")
         except InputError as error:
-            self._failures.append(f"{values}: {error}")
+            self._failure = f"{values}: {error}"
             raise FailedTrialError(str(error)) from error
         except Exception as error:  # keras-tuner would count any other as a failed trial, and continue
             raise FatalError(f"trial {values}") from error
@@ -101,11 +110,10 @@ class EstimatorTuner(base_tuner.BaseTuner):
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
         """See BaseTuner."""
         super().on_trial_end(trial)
-        self._done += 1
         best = self._best_loss()
         note = "none could be trained yet" if best is None else f"best eval loss {best:.3f}"
-        progress.report(self._done, self._space.trials, "trials", note)
+        progress.report(len(self.oracle.trials), self._space.trials, "trials", note)
 
     def _best_loss(self) -> float | None:
-        """Of the trials that could be trained (`Oracle.get_best_trials` fills up with those that could not)."""
+        """Of the trials that could be trained; `Oracle.get_best_trials` counts the others too."""
         return min((trial.score for trial in self.oracle.trials.values() if trial.status == "COMPLETED"), default=None)

@@ -1,7 +1,7 @@
 """Which bounds a candidate keeps, breaks, or may do either: every bound on every slice it applies to, tested together.
 
 The chance that a model which keeps all bounds is refused is at most 1 - confidence: half of it is spent on the bounds
-of the whole split, half on those of all slices, each half by Holm's method.
+of the entire split, half on those of all slices, each half by Holm's method.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
+from core.artifacts.predictions import BASELINE
+from core.artifacts.verdict import State
 from core.errors import InputError
+from core.metrics import METRICS
 from core.settings.evaluation import GateBounds, SliceBounds
-
-KINDS = ("min", "max", "max_drop")
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the whole split."""
+    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the entire split."""
 
     group: str
     metric: str
@@ -37,20 +37,14 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A bound on one slice.
+    """A bound on one slice; `tests` are made in its family. `core.artifacts.verdict.JudgedBound` says what the rest is.
 
-    Attributes:
-        bound: what is demanded.
-        result: where.
-        state: `broken` or `kept` if the predictions say so with confidence, else `doubt`.
-        p: the chance that a model which keeps the bound looks this bad, corrected for all bounds of its family.
-        tests: how many those are.
-        detectable: how far beyond the bound a value must truly lie to be found so four times in five.
+    `detectable` is how far beyond the bound a value must truly lie to be found so four times out of five.
     """
 
     bound: Bound
     result: SliceResult
-    state: Literal["broken", "doubt", "kept"]
+    state: State
     p: float
     tests: int
     detectable: float
@@ -60,15 +54,15 @@ def read_bounds(settings: GateBounds, overall: SliceResult) -> list[Bound]:
     """All bounds that are set.
 
     Raises:
-        InputError: one is on a metric that was not measured on the whole split, or that is not sure there.
+        InputError: one is on a metric that the predictions for the entire split do not allow.
     """
-    measured = [metric for metric in overall.candidate.metrics if overall.estimates.of(metric)]
     found: list[Bound] = []
     for group, demands in (("thresholds", settings.thresholds), ("per_slice", settings.per_slice)):
         for metric, values in sorted(demands.items()):
-            limits = {kind: getattr(values, kind) for kind in KINDS if getattr(values, kind) is not None}
-            if limits and metric not in measured:
-                known = ", ".join(sorted(measured))
+            given = {kind: getattr(values, kind) for kind in ("min", "max", "max_drop")}
+            limits = {kind: value for kind, value in given.items() if value is not None}
+            if limits and not overall.estimates.of(metric):
+                known = ", ".join(sorted(metric for metric in METRICS if overall.estimates.of(metric)))
                 raise InputError(
                     f"evaluation.{group}.{metric}: the test images do not allow this metric; they allow {known}"
                 )
@@ -82,11 +76,7 @@ def judge_bounds(
 ) -> list[Judged]:
     """Tests all bounds that apply: with enough images, and for `max_drop` with a baseline.
 
-    Args:
-        overall: the whole split.
-        slices: all others.
-        bounds: of both groups.
-        confidence: 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
+    A `confidence` of 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
     """
     on_slices = [(bound, one) for bound in bounds if bound.group == "per_slice" for one in slices]
     on_split = [(bound, overall) for bound in bounds if bound.group == "thresholds"]
@@ -97,9 +87,9 @@ def judge_bounds(
 
 def applies(bound: Bound, result: SliceResult) -> bool:
     """Whether a bound is to be judged on a slice."""
-    if result.candidate.examples < bound.min_examples or not result.estimates.of(bound.metric):
+    if result.examples < bound.min_examples or not result.estimates.of(bound.metric):
         return False
-    return bound.kind != "max_drop" or (result.baseline is not None and result.baseline.value(bound.metric) is not None)
+    return bound.kind != "max_drop" or result.value(bound.metric, BASELINE) is not None
 
 
 def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doubt: float) -> Iterator[Judged]:
@@ -107,15 +97,13 @@ def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doub
     tested = [_test(bound, result) for bound, result in family]
     corrected = holm([found.broken for found in tested])
     for (bound, result), found, p in zip(family, tested, corrected, strict=True):
-        state: Literal["broken", "doubt", "kept"] = (
-            "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
-        )
+        state: State = "broken" if p <= risk else "kept" if found.kept <= doubt else "doubt"
         yield Judged(bound, result, state, p, len(family), detectable(found.error, risk / len(family)))
 
 
 def _test(bound: Bound, result: SliceResult) -> PValues:
     """One that applies."""
-    if result.candidate.value(bound.metric) is None:
+    if result.value(bound.metric) is None:
         return PValues(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
     if bound.kind == "max_drop" and (change := result.estimates.change(bound.metric)):
         return change.worse_by_at_most(bound.value)

@@ -27,14 +27,7 @@ from components.evaluation.significance import PValues
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationBins:
-    """Of the bins that have images, [b].
-
-    Attributes:
-        number: which they are.
-        images: how many each has.
-        confidence: the mean.
-        gap: the mean of confidence minus right predictions.
-    """
+    """The bins that have images, all [b]; `gap` is the mean of confidence minus right predictions."""
 
     number: np.ndarray
     images: np.ndarray
@@ -43,7 +36,7 @@ class CalibrationBins:
 
     @classmethod
     def of(cls, confidence: np.ndarray, right: np.ndarray) -> CalibrationBins:
-        """Those of images [n]: the probability of the predicted class, and whether that is the true one."""
+        """Of images [n]: the probability of the predicted class, and whether that is the true one."""
         bins = calibration_bins(confidence)
         images = np.bincount(bins).astype(float)
         present = np.flatnonzero(images)
@@ -64,13 +57,11 @@ class CalibrationError:
     predictions: Predictions
 
     @functools.cached_property
-    def bins(self) -> CalibrationBins:
-        """Of the images."""
+    def bins(self) -> CalibrationBins:  # noqa: D102
         return CalibrationBins.of(self.predictions.confidence, self.predictions.right)
 
     @property
-    def value(self) -> float:
-        """The error as it shows."""
+    def value(self) -> float:  # noqa: D102
         return self.bins.error
 
     def change_from(self, before: CalibrationError) -> CalibrationRise:  # noqa: D102
@@ -89,11 +80,8 @@ class CalibrationError:
         )
 
     def shown(self, true: float) -> tuple[float, float, float]:
-        """What such images show of an error that is truly `true`.
-
-        Returns:
-            Mean and variance; and the standard error that they would have if the sign of every gap were known.
-        """
+        """What such images show of an error that is truly `true`: mean, variance, and the standard error that it would
+        have if the sign of every gap were known."""
         weight = self.bins.images / self.bins.images.sum()
         gap = self._gaps(true)
         noise = self._noise(gap)
@@ -104,8 +92,7 @@ class CalibrationError:
 
     def interval(self, confidence: float) -> Interval:
         """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
-        low, high = _limits(self.at_most, confidence, least=0.0, xtol=1e-4)
-        return Interval(self.value, min(low, self.value), max(high, self.value), self.predictions.count)
+        return _interval(self.value, self.predictions.count, self.at_most, confidence, least=0.0, xtol=1e-4)
 
     def _gaps(self, true: float) -> np.ndarray:
         """Gaps like those that were seen, without what chance added to them, that come to an error of `true`."""
@@ -131,10 +118,6 @@ class CalibrationRise:
     agree with what shows, and the least, whichever is less sure. So a model that only shows more, because chance adds
     more to it, is not taken for a worse one. As if the images were different ones: cautious where the models predict
     alike.
-
-    Attributes:
-        now: the new model's.
-        before: the old one's.
     """
 
     now: CalibrationError
@@ -142,8 +125,7 @@ class CalibrationRise:
     detail: str = ""
 
     @property
-    def value(self) -> float:
-        """As it shows."""
+    def value(self) -> float:  # noqa: D102
         return self.now.value - self.before.value
 
     def worse_by_at_most(self, bound: float) -> PValues:
@@ -153,9 +135,9 @@ class CalibrationRise:
         sure.
         """
         now, before = (_resampled(error.predictions) for error in (self.now, self.before))
-        (samples,) = resample(self.now.predictions.count, lambda weights: now(weights) - before(weights))
-        corrected, error = 2 * self.value - float(samples.mean()), float(samples.std(ddof=1))
         count = self.now.predictions.count
+        (samples,) = resample(count, lambda weights: now(weights) - before(weights))
+        corrected, error = 2 * self.value - float(samples.mean()), float(samples.std(ddof=1))
         return self.rise_at_most(bound).cautious(
             *(significance.at_least(-rise, error, count, -bound) for rise in (self.value, corrected))
         )
@@ -185,12 +167,13 @@ class CalibrationRise:
 
     def interval(self, confidence: float) -> Interval:
         """Of the true rise; stretched to hold the value that shows."""
-        low, high = _limits(self.rise_at_most, confidence, least=-1.0, xtol=1e-3)
-        return Interval(self.value, min(low, self.value), max(high, self.value), self.now.predictions.count)
+        return _interval(self.value, self.now.predictions.count, self.rise_at_most, confidence, least=-1.0, xtol=1e-3)
 
 
-def _limits(test: Callable[[float], PValues], confidence: float, least: float, xtol: float) -> tuple[float, float]:
-    """The bounds, from `least` to 1, that would just be called broken and just be called kept; else the ends."""
+def _interval(
+    value: float, count: int, test: Callable[[float], PValues], confidence: float, least: float, xtol: float
+) -> Interval:
+    """From the bound that would just be called broken to the one that would just be called kept; `least` to 1."""
 
     def limit(chance: str, end: float) -> float:
         def excess(bound: float) -> float:
@@ -200,7 +183,7 @@ def _limits(test: Callable[[float], PValues], confidence: float, least: float, x
             return end
         return float(optimize.brentq(excess, least, 1.0, xtol=xtol))
 
-    return limit("broken", least), limit("kept", 1.0)
+    return Interval(value, min(limit("broken", least), value), max(limit("kept", 1.0), value), count)
 
 
 def _resampled(predictions: Predictions) -> Callable[[np.ndarray], np.ndarray]:

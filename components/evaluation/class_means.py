@@ -16,22 +16,16 @@ import numpy as np
 from scipy import special, stats
 
 from components.evaluation.intervals import Interval
-from components.evaluation.predictions import Predictions, averages
+from components.evaluation.predictions import Predictions
 from components.evaluation.significance import PValues
-from core.metrics import AUC, AVERAGES
+from core.metrics import AUC
 
 _UNSEEN = 4.0  # mistakes of one model that none was seen of, in a change: Wilson's and Tango's z squared, at 95 %
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassMean:
-    """One mean, of n images.
-
-    Attributes:
-        value: from 0 to 1.
-        loss: what it would gain if an image were predicted, or ranked, rightly [n].
-        most: the most that a single image can take.
-    """
+    """One mean; `loss` [n] is what each image takes from it, and `most` what a single one could."""
 
     value: float
     loss: np.ndarray
@@ -54,15 +48,7 @@ class ClassMean:
         return Interval(self.value, low, high, len(self.loss))
 
     def change_from(self, before: ClassMean) -> MeanChange:  # noqa: D102
-        differences = self.loss - before.loss
-        square = float(np.square(differences).sum())
-        return MeanChange(
-            value=self.value - before.value,
-            square=square,
-            differing=square / float(np.square(differences).max()) if square > 0 else 0.0,
-            most=max(self.most, before.most),
-            count=len(differences),
-        )
+        return MeanChange(self.value - before.value, self.loss - before.loss, max(self.most, before.most))
 
 
 def _beta(lost: float, square: float) -> tuple[float, float]:
@@ -74,36 +60,44 @@ def _beta(lost: float, square: float) -> tuple[float, float]:
 @dataclasses.dataclass(frozen=True)
 class MeanChange:
     """The change of a mean between two models, on the same images: like McNemar's test of fractions, by the images
-    on which they differ, but each with its weight."""
+    on which they differ, but each with its weight: `losses` [n] is what it takes more from the new model."""
 
     value: float
-    square: float
-    differing: float
+    losses: np.ndarray
     most: float
-    count: int
     detail: str = ""
 
     def worse_by_at_most(self, bound: float) -> PValues:
         """Student's t, with a degree of freedom for each image that differs."""
-        drop, seen = -self.value - bound, math.sqrt(self.square)
-        broken = float(stats.t.sf(drop / seen, max(self.differing, 1.0))) if seen > 0 else 1.0
+        drop, squares = -self.value - bound, np.square(self.losses)
+        broken = 1.0
+        if squares.any():
+            differing = max(float(squares.sum() / squares.max()), 1.0)
+            broken = float(stats.t.sf(drop / math.sqrt(squares.sum()), differing))
         return PValues(broken, float(stats.norm.cdf(drop / self._error)), self._error)
 
     def interval(self, confidence: float) -> Interval:
         """Symmetric; never narrower than what images can hide that did not differ."""
         half = float(stats.norm.ppf((1 + confidence) / 2)) * self._error
-        return Interval(self.value, max(self.value - half, -1.0), min(self.value + half, 1.0), self.count)
+        return Interval(self.value, max(self.value - half, -1.0), min(self.value + half, 1.0), len(self.losses))
 
     @property
     def _error(self) -> float:
-        return math.sqrt(self.square + _UNSEEN * self.most**2)
+        return math.sqrt(float(np.square(self.losses).sum()) + _UNSEEN * self.most**2)
 
 
 def class_means(predictions: Predictions) -> dict[str, ClassMean]:
-    """All means, over the classes that have images; areas only if there are scores and images of two classes."""
-    present, label = np.unique(predictions.label, return_inverse=True)
-    support = np.bincount(label).astype(float)
-    all_weights = {"macro": np.full(len(present), 1 / len(present)), "weighted": support / predictions.count}
+    """All means, over the classes that have images; areas only if there are scores and images of two classes.
+
+    Images whose class the model does not know only count as others to its classes, in areas.
+    """
+    known = predictions.label >= 0
+    present = np.unique(predictions.label[known])
+    if not len(present):
+        return {}
+    label = np.where(known, np.searchsorted(present, predictions.label), -1)
+    support = np.bincount(label[known]).astype(float)
+    all_weights = {"macro": np.full(len(present), 1 / len(present)), "weighted": support / support.sum()}
     found = {}
     for kind, weights in all_weights.items():
         for name, mean in _of_labels(predictions, present, label, support, weights):
@@ -115,23 +109,32 @@ def class_means(predictions: Predictions) -> dict[str, ClassMean]:
     return found
 
 
+def area(scores: np.ndarray, own: np.ndarray) -> float:
+    """The area under the ROC curve of one class, by its scores [n] and which images are its own, bool [n].
+
+    Of equal scores half counts (Mann and Whitney 1947).
+    """
+    positives, negatives = int(own.sum()), int((~own).sum())
+    return float(stats.rankdata(scores)[own].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+
+
 def _of_labels(
     predictions: Predictions, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[str, ClassMean]]:
-    """Precision, recall and F1; `label` [n] are places in `present` [k], as are `support` and `weights`."""
-    wrong = ~predictions.right
+    """Precision, recall and F1; `label` [n] are places in `present` [k], or -1, as are `support` and `weights`."""
+    known, wrong = label >= 0, (label >= 0) & ~predictions.right
     place = np.clip(np.searchsorted(present, predictions.predicted), 0, len(present) - 1)
-    is_present = present[place] == predictions.predicted
+    is_present = known & (present[place] == predictions.predicted)
     predicted = np.bincount(place[is_present], minlength=len(present)).astype(float)
-    hits = np.bincount(label[~wrong], minlength=len(present)).astype(float)
+    hits = np.bincount(label[predictions.right], minlength=len(present)).astype(float)
     never = predicted == 0  # no precision: taken from the images of the class
     of_class = {
-        "precision": (weights / np.maximum(predicted, 1), np.where(never, weights / support, 0.0)),
-        "recall": (np.zeros_like(weights), weights / support),
-        "f1": (weights / (predicted + support), weights / (predicted + support)),
+        "precision": (np.maximum(predicted, 1), weights / np.maximum(predicted, 1), never * weights / support),
+        "recall": (support, np.zeros_like(weights), weights / support),
+        "f1": ((predicted + support) / 2, weights / (predicted + support), weights / (predicted + support)),
     }
-    for name, values in zip(AVERAGES, averages(hits, predicted, support), strict=True):
-        by_predicted, by_label = of_class[name]
+    for name, (total, by_predicted, by_label) in of_class.items():
+        values = hits / total
         loss = (wrong & is_present) * by_predicted[place] + wrong * by_label[label]
         yield name, ClassMean(float(values @ weights), loss, float(by_predicted.max() + by_label.max()))
 
@@ -139,11 +142,8 @@ def _of_labels(
 def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each image and class, of what fraction of the images of the other side it is ranked on the wrong side.
 
-    Ties count half. By DeLong's structural components from midranks (Sun and Xu 2014).
-
-    Args:
-        scores: [n, k], a column for each class.
-        label: [n], the column of each image's class.
+    Ties count half. By DeLong's structural components from midranks (Sun and Xu 2014). `scores` [n, k] have a column
+    for each class, `label` [n] is that of an image's class, or -1.
 
     Returns:
         Fractions: [n] of the other classes' images that rank above an image in its own class's column; and [n, k] of a

@@ -17,15 +17,16 @@ from core.slices import feature_keys
 if TYPE_CHECKING:
     import tensorflow_model_analysis as tfma
 
+_METRICS: dict[str, dict[str, str | int]] = {
+    "ExampleCount": {},
+    "SparseCategoricalAccuracy": {"name": "accuracy"},
+    "SparseCategoricalCrossentropy": {"name": "cross_entropy"},
+    "SparseTopKCategoricalAccuracy": {"name": "top_3_accuracy", "k": 3},
+}
 
-def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.EvalConfig:
-    """The Evaluator's config, for a candidate and a baseline that may be absent.
 
-    Args:
-        slices: names of features to slice by: `label`, or `x` for the feature `slice/x`; several joined by `*` are
-            crossed. The whole split is always measured too.
-        classes: how many there are.
-        code: hash of `components.evaluation.tfma_metrics`, so that TFX's cache notices when it changes.
+def eval_config(slices: Iterable[str]) -> tfma.EvalConfig:
+    """The Evaluator's config, for a candidate and a baseline that may be absent, on these slices and the entire split.
 
     Raises:
         InputError: a slice has an empty name, or is given twice.
@@ -33,13 +34,7 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
     import tensorflow_model_analysis as tfma  # 19 s, and even its protos import all of it
     from tensorflow_model_analysis.constants import MATERIALIZED_PREDICTION
 
-    def ours(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
-        config = json.dumps({**arguments, "code": code})
-        return tfma.MetricConfig(class_name=class_name, module="components.evaluation.tfma_metrics", config=config)
-
-    def keras(class_name: str, **arguments: str | int) -> tfma.MetricConfig:
-        return tfma.MetricConfig(class_name=class_name, config=json.dumps(arguments))
-
+    metrics = [tfma.MetricConfig(class_name=name, config=json.dumps(config)) for name, config in _METRICS.items()]
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -52,17 +47,5 @@ def eval_config(slices: Iterable[str], classes: int, code: str = "") -> tfma.Eva
             for name in (tfma.CANDIDATE_KEY, tfma.BASELINE_KEY)
         ],
         slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in [[], *feature_keys(slices)]],
-        metrics_specs=[
-            tfma.MetricsSpec(
-                metrics=[
-                    tfma.MetricConfig(class_name="ExampleCount"),
-                    keras("SparseCategoricalAccuracy", name="accuracy"),
-                    keras("SparseCategoricalCrossentropy", name="cross_entropy"),
-                    keras("SparseTopKCategoricalAccuracy", name="top_3_accuracy", k=3),
-                    tfma.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
-                    ours("ExpectedCalibrationError"),
-                    ours("OneVsRestAUC", classes=classes),
-                ]
-            )
-        ],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )

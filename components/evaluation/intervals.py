@@ -37,14 +37,7 @@ def wilson(successes: float, count: int, confidence: float = CONFIDENCE) -> Inte
 
 
 def f1(hits: int, predicted: int, true: int, confidence: float = CONFIDENCE) -> Interval:
-    """F1 of one class: 2J / (1 + J) with J = hits / (predicted or true), a fraction, so Wilson's limits carry over.
-
-    Args:
-        hits: images of the class that are predicted to be of it.
-        predicted: images that are predicted to be of it.
-        true: images of the class.
-        confidence: of the interval.
-    """
+    """F1 of one class: 2J / (1 + J) with J = hits / (predicted or true), a fraction, so Wilson's limits carry over."""
     jaccard = wilson(hits, predicted + true - hits, confidence)
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
     return Interval(value, low, high, jaccard.count)
@@ -66,17 +59,7 @@ def auc(area: float, positives: int, negatives: int, confidence: float = CONFIDE
 
 
 def paired_change(gained: int, lost: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Tango's score interval (1998) of the change of a fraction between two models on the same images.
-
-    Args:
-        gained: images that only the new model has right.
-        lost: images that only the old one has right.
-        count: all images.
-        confidence: of the interval.
-
-    Returns:
-        (gained - lost) / count and its limits, from -1 to 1.
-    """
+    """Tango's score interval (1998) of a change: `gained` images only the new model has right, `lost` only the old."""
     z, change = _z(confidence), (gained - lost) / count
 
     def limit(inside: float, outside: float, sign: int) -> float:

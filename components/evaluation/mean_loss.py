@@ -60,18 +60,9 @@ def mean_losses(models: Sequence[Predictions]) -> list[MeanLoss]:
     return [MeanLoss(model.loss, found) for model, found in zip(models, samples, strict=True)]
 
 
-def resample(count: int, *measures: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """Measures on images that are weighted at random.
-
-    Args:
-        count: of images.
-        measures: of weights [r, n], values [r].
-        seed: of the weights, which are the same for all measures.
-
-    Returns:
-        For each measure its values in all resamples [r].
-    """
-    generator = np.random.default_rng(seed)
+def resample(count: int, *measures: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+    """The values [r] of each measure in all resamples of so many images; it is given the images' weights [r, n]."""
+    generator = np.random.default_rng(0)
     found: list[list[np.ndarray]] = [[] for _ in measures]
     size = max(1, min(_RESAMPLES, _CHUNK // max(count, 1)))
     for start in range(0, _RESAMPLES, size):

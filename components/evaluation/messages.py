@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from components.evaluation.bounds import Bound, Judged
 from components.evaluation.slice_result import SliceResult
+from core.artifacts.predictions import BASELINE
 from core.artifacts.verdict import Range
 from core.metrics import LOWER_IS_BETTER
 
@@ -27,7 +28,7 @@ def message(judged: Judged) -> str:
 
 def allowed(bound: Bound, result: SliceResult) -> float:
     """The value that a bound still allows."""
-    past = result.baseline.value(bound.metric) if result.baseline else None
+    past = result.value(bound.metric, BASELINE)
     if bound.kind != "max_drop" or past is None:
         return bound.value
     return past + bound.value if bound.metric in LOWER_IS_BETTER else past - bound.value
@@ -47,9 +48,9 @@ def notes(
     drops = list(dict.fromkeys(bound.metric for bound in bounds if bound.kind == "max_drop"))
     if drops and not_compared:
         yield f"max_drop of {', '.join(drops)} was not checked: {not_compared}"
-    elif overall.baseline is not None:
+    elif overall.compared:
         for metric in drops:
-            if overall.baseline.value(metric) is None:
+            if overall.value(metric, BASELINE) is None:
                 yield f"max_drop of {metric} was not checked: the last blessed model's {metric} is not a finite number"
     per_slice = [bound for bound in bounds if bound.group == "per_slice"]
     for metric in dict.fromkeys(bound.metric for bound in per_slice):
@@ -66,11 +67,11 @@ def notes(
 
 
 def _unchecked(metric: str, slices: Sequence[SliceResult], fewest: int) -> Iterator[str]:
-    small = [result.candidate for result in slices if result.candidate.examples < fewest]
+    small = [result for result in slices if result.examples < fewest]
     if not slices:
         yield f"per_slice.{metric} was not checked: evaluation.slices is empty"
     elif small:
-        names = ", ".join(f"{m.slice} ({m.examples})" for m in small)
+        names = ", ".join(f"{result.slice} ({result.examples})" for result in small)
         yield (
             f"{metric} was not checked on {len(small)} of {len(slices)} slices, "
             f"which have fewer than {fewest} test images: {names}"
@@ -106,11 +107,11 @@ def _doubts(bound: Bound, unsure: Sequence[Judged], of: int, corrected: str) -> 
 
 def _value(bound: Bound, result: SliceResult) -> str:
     """`accuracy is 0.6900 (95% CI 0.612 to 0.755) on 200 test images of label=roses`; of a drop, from what to what."""
-    images = f"on {result.candidate.examples} test images" + ("" if result.is_overall else f" of {result.slice}")
+    images = f"on {result.examples} test images" + ("" if result.is_overall else f" of {result.slice}")
     found = result.range(bound.metric)
     if bound.kind != "max_drop":
         return f"{bound.metric} is {_shown(found, result.confidence)} {images}"
-    then = result.baseline.value(bound.metric) if result.baseline else None
+    then = result.value(bound.metric, BASELINE)
     change, detail = result.change(bound.metric), result.estimates.change(bound.metric)
     assert then is not None and change and detail  # such a bound applies only then
     now = f"{found.value:.4f}" if found.value is not None else "not a finite number"

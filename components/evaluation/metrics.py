@@ -1,7 +1,6 @@
 """Metrics as the gate and `compare` see them: a value, how sure it is, and how it changes between two models.
 
-TFMA measures the values; the predictions for single images say how sure these are, and what changed between two models
-on the same images. A new metric needs its name in `core.metrics` and an `Estimate` in `KINDS`.
+All from the predictions for single images. A new metric needs its name in `core.metrics` and an `Estimate` in `KINDS`.
 """
 
 from __future__ import annotations
@@ -106,21 +105,21 @@ KINDS: dict[tuple[str, ...], Callable[[Sequence[Predictions]], Sequence[Mapping[
 
 
 class Estimates:
-    """Every metric of one or two models, from predictions for the same images; computed when asked for."""
+    """Every metric of a model and, if given, of the one before it, for the same images; computed where needed."""
 
-    def __init__(self, candidate: Predictions, baseline: Predictions | None = None) -> None:
-        self._models = [candidate] if baseline is None else [candidate, baseline]
+    def __init__(self, *models: Predictions) -> None:
+        self.models = models
         self._found: dict[tuple[str, ...], Sequence[Mapping[str, Estimate]]] = {}
 
     def of(self, metric: str) -> list[Estimate]:
-        """The candidate's and, if there is one, the baseline's; none where the predictions cannot say."""
+        """Those of all models; none where the predictions do not allow it."""
         for names, estimate in KINDS.items():
             if metric in names and names not in self._found:
-                self._found[names] = estimate(self._models)
+                self._found[names] = estimate(self.models)
         found = [estimates[metric] for kind in self._found.values() for estimates in kind if metric in estimates]
-        return found if len(found) == len(self._models) else []
+        return found if len(found) == len(self.models) else []
 
     def change(self, metric: str) -> Change | None:
-        """Candidate minus baseline; None without a baseline, or where the predictions cannot say."""
+        """The model minus the one before it; None where there is none, or the predictions do not allow it."""
         found = self.of(metric)
         return found[0].change_from(found[1]) if len(found) > 1 else None

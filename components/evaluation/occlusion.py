@@ -52,11 +52,9 @@ def sensitivity(image: np.ndarray, probability: Callable[[Sequence[np.ndarray]],
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> Image.Image:
-    """The image in gray, tinted: orange where it speaks for the class, blue where against.
+    """The image, uint8 [S, S, 3], in gray, tinted: orange where it speaks for the class, blue where against.
 
-    Args:
-        image: uint8 [S, S, 3].
-        cells: of `sensitivity`; the largest value gets the full tint, unless all are next to nothing.
+    The largest of `sensitivity`'s cells gets the full tint, unless all are next to nothing.
     """
     strength = np.clip(cells / max(float(np.abs(cells).max()), _FAINTEST), -1, 1).astype(np.float32)
     side = (image.shape[1], image.shape[0])

@@ -21,12 +21,7 @@ from core.progress import ProgressCounter
 
 
 def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndarray]:
-    """What `core.artifacts.predictions.Scores.bins` holds, from the materialized predictions.
-
-    Args:
-        pattern: of the files with the examples that `Predict` made.
-        models: names of those that were asked.
-    """
+    """What `core.artifacts.predictions.Scores.bins` holds, from the files with the examples that `Predict` made."""
     found: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
     for record in tfrecords.read(pattern):
         identity = tfrecords.values(record)
@@ -38,12 +33,9 @@ def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndar
 
 
 def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) -> str:
-    """Why the last blessed model cannot be compared with the candidate; "" if it can.
+    """Why the last blessed model cannot be compared with the candidate, "" if it can; both are folders.
 
-    Args:
-        baseline: its folder.
-        candidate: the candidate's.
-        records: a tf.Example to try it with, or none.
+    `records` are a tf.Example to try it with, or none.
     """
     if not fileio.exists(baseline):
         return "the last blessed model's files are gone"
@@ -109,16 +101,12 @@ def _prediction(
     models = {name: _classification(row, target, classes) for name, row in rows.items()}
     values = {slices.name_of(n): tfrecords.text(v) for n, v in sorted(features.items()) if slices.is_slice(n)}
     values.pop(slices.LABEL, None)
-    candidate = models[CANDIDATE]
     return Prediction(
+        **dataclasses.asdict(models[CANDIDATE]),
         path=tfrecords.text(features.get(PATH, b"")),
         sha256=tfrecords.text(features.get(SHA256, b"")),
         label=label,
-        predicted=candidate.predicted,
-        probability=candidate.probability,
-        label_probability=candidate.label_probability,
         slices=values,
-        rank=candidate.rank,
         baseline=models.get(BASELINE),
     )
 

@@ -25,8 +25,8 @@ class Predictions:
     """One model's predictions for n images, as columns [n].
 
     Attributes:
-        label: number of the true class.
-        predicted: of the most probable class.
+        label: number of the true class; -1 if the model does not know it.
+        predicted: of the most probable class; of an image that it could not read the one after `label`, a wrong one.
         rank: of the true class, 1 being the most probable.
         loss: minus the logarithm of the true class's probability.
         confidence: the highest probability.
@@ -41,8 +41,7 @@ class Predictions:
     scores: np.ndarray | None = None
 
     @property
-    def count(self) -> int:
-        """How many images."""
+    def count(self) -> int:  # noqa: D102
         return len(self.label)
 
     @property
@@ -52,8 +51,7 @@ class Predictions:
 
     def of(self, images: np.ndarray) -> Predictions:
         """Those for some of the images; bool or int [m]."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Predictions(**{name: column[images] for name, column in given.items() if column is not None})
+        return Predictions(**{name: column[images] for name, column in vars(self).items() if column is not None})
 
 
 def columns(
@@ -62,20 +60,14 @@ def columns(
     classes: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Predictions:
-    """Predictions as columns.
-
-    Args:
-        labels: the true classes.
-        predictions: of one model, for the same images.
-        classes: those of `scores`, in that order; labels and predicted classes may be others.
-        scores: `score_bins` of all probabilities, for the same images.
-    """
-    names = dict.fromkeys([*classes, *labels, *(p.predicted for p in predictions)])
-    numbers = {name: number for number, name in enumerate(names)}
+    """One model's predictions for images of these classes; `classes` are the model's, in the order of `scores`."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    label = np.array([numbers.get(name, -1) for name in labels], int)
+    predicted = np.array([numbers.get(p.predicted, -1) for p in predictions], int)
     probability = np.array([p.label_probability for p in predictions], float)
     return Predictions(
-        label=np.array([numbers[label] for label in labels], int),
-        predicted=np.array([numbers[p.predicted] for p in predictions], int),
+        label=label,
+        predicted=np.where(predicted < 0, (label + 1) % max(len(classes), 1), predicted),
         rank=np.array([p.rank for p in predictions], int),
         loss=-np.log(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)),
         confidence=np.array([p.probability for p in predictions], float),
@@ -95,10 +87,9 @@ def score_bins(probabilities: np.ndarray) -> np.ndarray:
     return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
 
 
-def averages(hits: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 from counts of any shape; 0 where there is nothing to divide by, as in scikit-learn."""
-
-    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
-        return np.divide(part, total, out=np.zeros_like(part, dtype=float), where=total > 0)
-
-    return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)
+def confusion(predictions: Predictions, classes: int) -> np.ndarray:
+    """Images by true and predicted class, int [k, k]; those whose class the model does not know are in none."""
+    counts = np.zeros((classes, classes), int)
+    known = (predictions.label >= 0) & (predictions.label < classes)
+    np.add.at(counts, (predictions.label[known], predictions.predicted[known]), 1)
+    return counts

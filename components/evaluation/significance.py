@@ -16,9 +16,6 @@ from scipy import special, stats
 
 from components.evaluation.intervals import tango_score
 
-POWER = 0.8
-"""How often a drop that `detectable` names is found: four times of five."""
-
 
 @dataclasses.dataclass(frozen=True)
 class PValues:
@@ -55,30 +52,20 @@ def drop_at_most(gained: int, lost: int, count: int, most: float) -> PValues:
 
     Tango's score test (1998) with a correction for continuity, and never surer than two exact ones: the sign test of
     McNemar (1947), which asks for any drop at all, and the binomial test of a model that only loses. With `most` 0 it
-    is the exact sign test.
-
-    Args:
-        gained: images that only the new model has right.
-        lost: images that only the old one has right.
-        count: all images.
-        most: the drop that is allowed, from 0 to 1.
+    is the exact sign test. Of `count` images only the new model has `gained` right, only the old one `lost`.
     """
     discordant = gained + lost
-    broken = [_at_least(lost, discordant, 0.5)]
-    kept = []
-    if most > 0:
-        broken += [
-            _normal(tango_score(gained, lost, count, -most, 0.5)),
-            _at_least(lost - gained, count, most),
-        ]
-        kept += [
-            _normal(-tango_score(gained, lost, count, -most, -0.5)),
-            _at_most(lost - gained, count, most),
-        ]
-    else:
-        kept.append(_at_least(gained, discordant, 0.5))
     error = math.sqrt(max(discordant + 1 - (gained - lost) ** 2 / count, 1)) / count
-    return PValues(max(broken), max(kept), error)
+    sign = PValues(_at_least(lost, discordant, 0.5), _at_least(gained, discordant, 0.5), error)
+    if most <= 0:
+        return sign
+    broken = float(special.ndtr(tango_score(gained, lost, count, -most, 0.5)))
+    kept = float(special.ndtr(-tango_score(gained, lost, count, -most, -0.5)))
+    return PValues(
+        max(sign.broken, broken, _at_least(lost - gained, count, most)),
+        max(kept, _at_most(lost - gained, count, most)),
+        error,
+    )
 
 
 def at_least(value: float, error: float, count: int, bound: float) -> PValues:
@@ -91,18 +78,12 @@ def at_least(value: float, error: float, count: int, bound: float) -> PValues:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Corrects the p-values of a family of tests (Holm 1979): the chance that any is below x by mere chance is x."""
-    if len(p_values) == 0:
-        return []
     order = np.argsort(p_values)
     factors = len(p_values) - np.arange(len(p_values))
-    corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1.0)
+    corrected = np.minimum(np.maximum.accumulate(np.array(p_values, float)[order] * factors), 1.0)
     result = np.empty(len(p_values))
     result[order] = corrected
     return result.tolist()
-
-
-def _normal(score: float) -> float:
-    return float(special.ndtr(score))
 
 
 def _at_most(successes: int, count: int, chance: float) -> float:
@@ -116,5 +97,5 @@ def _at_least(successes: int, count: int, chance: float) -> float:
 
 
 def detectable(error: float, risk: float) -> float:
-    """How far beyond its bound a value must truly lie to be found so with `POWER`, if tested at `risk`."""
-    return float(special.ndtri(1 - risk) + special.ndtri(POWER)) * error
+    """How far beyond its bound a value must truly lie to be found so four times out of five, if tested at `risk`."""
+    return float(special.ndtri(1 - risk) + special.ndtri(0.8)) * error

@@ -1,4 +1,4 @@
-"""One slice of the test split: what TFMA measured there of both models, and how sure the single predictions make it."""
+"""One slice of the test split: the metrics of both models there, and how sure the single predictions make them."""
 
 from __future__ import annotations
 
@@ -9,115 +9,112 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from components.evaluation import intervals
+from components.evaluation.class_means import area
 from components.evaluation.intervals import Interval
 from components.evaluation.metrics import Estimate, Estimates
+from components.evaluation.predictions import Predictions, confusion
+from core.artifacts.predictions import BASELINE, CANDIDATE
 from core.artifacts.verdict import OVERALL, ClassMetrics, Confusion, Range, SliceMetrics
+from core.metrics import METRICS
+from core.slices import title
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What TFMA measured of one model on one slice.
+    """What TFMA measured on one slice.
 
     Attributes:
-        parts: which images: name and value of each feature; none for the whole split.
-        slice: what that is called, e.g. `label=roses`, or `overall`.
-        examples: number of images in it.
-        metrics: values by name, NaN where TFMA could not tell.
-        auc: by class, NaN likewise.
-        confusion: images by true and predicted class, int [k, k]; None where it was not measured.
+        parts: name and value of each feature that its images share; none for the entire split.
+        metrics: for each model values by name, NaN where TFMA could not tell.
     """
 
     parts: tuple[tuple[str, str], ...]
-    slice: str
     examples: int
-    metrics: Mapping[str, float]
-    auc: Sequence[float] = ()
-    confusion: np.ndarray | None = None
+    metrics: Mapping[str, Mapping[str, float]]
 
-    def value(self, metric: str) -> float | None:
-        """None where it is not a finite number."""
-        value = self.metrics.get(metric, math.nan)
-        return value if math.isfinite(value) else None
+    @property
+    def slice(self) -> str:
+        """Its name, such as `label=roses`, or `overall`."""
+        return title(self.parts) or OVERALL
 
 
 @dataclasses.dataclass(frozen=True)
-class SliceResult:
-    """Both models on one slice.
+class SliceResult(Measured):
+    """The same, and what the single predictions say of the candidate and, if there is one, of the baseline.
 
     Attributes:
-        candidate: what was measured of it.
-        baseline: likewise, None if there is none.
         images: places of the slice's images among all predictions, int [n].
-        estimates: from the predictions of both for these images.
+        estimates: from the predictions for these; the values of all metrics that TFMA did not measure.
         confidence: of all intervals.
     """
 
-    candidate: Measured
-    baseline: Measured | None
     images: np.ndarray
     estimates: Estimates
     confidence: float
 
     @property
-    def slice(self) -> str:
-        """Its name."""
-        return self.candidate.slice
+    def is_overall(self) -> bool:
+        """Whether it is the entire split."""
+        return not self.parts
 
     @property
-    def is_overall(self) -> bool:
-        """Whether it is the whole split."""
-        return self.slice == OVERALL
+    def compared(self) -> bool:
+        """Whether there is a baseline."""
+        return BASELINE in self.metrics
 
-    def range(self, metric: str) -> Range:
-        """The candidate's value, and its limits where they are known."""
-        return self._range(self.candidate, metric, self.estimates.of(metric)[:1])
+    def value(self, metric: str, model: str = CANDIDATE) -> float | None:
+        """None where it is not a finite number, or there is no such model."""
+        estimate = self._estimate(metric, model)
+        value = self.metrics.get(model, {}).get(metric, estimate.value if estimate else math.nan)
+        return value if math.isfinite(value) else None
+
+    def range(self, metric: str, model: str = CANDIDATE) -> Range:
+        """The value, and its limits where they are known."""
+        value, estimate = self.value(metric, model), self._estimate(metric, model)
+        if value is None or not estimate:
+            return Range(value)
+        found = estimate.interval(self.confidence)
+        # TFMA counts in float32: the value may lie beyond its limits by a rounding.
+        return Range(value, min(found.low, value), max(found.high, value))
 
     def change(self, metric: str) -> Range | None:
         """Candidate minus baseline, on the same images; None if there is no baseline or no interval is known."""
         change = self.estimates.change(metric)
         return _as_range(change.interval(self.confidence)) if change else None
 
-    def metrics(self, classes: Sequence[str]) -> SliceMetrics:
+    def summary(self, classes: Sequence[str]) -> SliceMetrics:
         """All of it; `classes` are those of the model, none where they are not to be listed."""
-        names, baseline = list(self.candidate.metrics), self.baseline
-        confusions = _confusions(self.candidate, classes)
-        present = {name for pair in confusions for name in (pair.actual, pair.predicted)}
+        predictions = self.estimates.models[0]
+        counts = confusion(predictions, len(classes))
+        present = {classes[number] for pair in np.argwhere(counts).tolist() for number in pair}
         return SliceMetrics(
             slice=self.slice,
-            examples=self.candidate.examples,
-            metrics={m: self.range(m) for m in names},
-            baseline={m: self._range(baseline, m, self.estimates.of(m)[1:]) for m in names} if baseline else None,
-            change={m: self.change(m) for m in names} if baseline else None,
+            examples=self.examples,
+            metrics={metric: self.range(metric) for metric in METRICS},
+            baseline={metric: self.range(metric, BASELINE) for metric in METRICS} if self.compared else None,
+            change={metric: self.change(metric) for metric in METRICS} if self.compared else None,
             classes=[
                 found
-                for found in class_metrics(self.candidate, classes, self.confidence)
+                for found in class_metrics(predictions, classes, self.confidence)
                 if self.is_overall or found.class_name in present
             ],
-            confusions=confusions,
+            confusions=[Confusion(classes[i], classes[j], int(counts[i, j])) for i, j in np.argwhere(counts).tolist()],
         )
 
-    def _range(self, measured: Measured, metric: str, estimates: Sequence[Estimate]) -> Range:
-        value = measured.value(metric)
-        if value is None or not estimates:
-            return Range(value)
-        found = estimates[0].interval(self.confidence)
-        # TFMA counts in float32: the value may lie beyond its limits by a rounding.
-        return Range(value, min(found.low, value), max(found.high, value))
+    def _estimate(self, metric: str, model: str) -> Estimate | None:
+        return dict(zip((CANDIDATE, BASELINE), self.estimates.of(metric), strict=False)).get(model)
 
 
-def class_metrics(measured: Measured, classes: Sequence[str], confidence: float) -> list[ClassMetrics]:
-    """Precision, recall, F1 and AUC of every class on a slice."""
-    counts = measured.confusion
-    if counts is None:
-        return []
+def class_metrics(predictions: Predictions, classes: Sequence[str], confidence: float) -> list[ClassMetrics]:
+    """Precision, recall, F1 and AUC of every class on a slice; images of other classes only count in the AUC."""
+    counts = confusion(predictions, len(classes))
     found = []
     for number, name in enumerate(classes):
-        actual, predicted, hits = (
-            int(n) for n in (counts[number].sum(), counts[:, number].sum(), counts[number, number])
-        )
-        area = measured.auc[number] if number < len(measured.auc) else math.nan
-        others = int(counts.sum()) - actual
-        has_area = math.isfinite(area) and actual and others
+        actual, predicted, hits = int(counts[number].sum()), int(counts[:, number].sum()), int(counts[number, number])
+        others, auc = int(counts.sum()) - actual, None
+        if predictions.scores is not None and actual and others:
+            value = area(predictions.scores[:, number], predictions.label == number)
+            auc = intervals.auc(value, actual, others, confidence)
         found.append(
             ClassMetrics(
                 class_name=name,
@@ -125,19 +122,10 @@ def class_metrics(measured: Measured, classes: Sequence[str], confidence: float)
                 precision=_as_range(intervals.wilson(hits, predicted, confidence) if predicted else None),
                 recall=_as_range(intervals.wilson(hits, actual, confidence) if actual else None),
                 f1=_as_range(intervals.f1(hits, predicted, actual, confidence) if predicted + actual else None),
-                auc=_as_range(intervals.auc(area, actual, others, confidence) if has_area else None),
+                auc=_as_range(auc),
             )
         )
     return found
-
-
-def _confusions(measured: Measured, classes: Sequence[str]) -> list[Confusion]:
-    if measured.confusion is None or not classes:
-        return []
-    return [
-        Confusion(classes[actual], classes[predicted], int(measured.confusion[actual, predicted]))
-        for actual, predicted in np.argwhere(measured.confusion).tolist()
-    ]
 
 
 def _as_range(interval: Interval | None) -> Range:

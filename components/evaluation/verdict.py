@@ -1,12 +1,8 @@
-"""The gate's verdict: metrics, predictions and bounds in, a decision with a sentence for every failure out; no TFX.
-
-A bound is broken only where the predictions say so with confidence, corrected for the number of bounds that are judged
-(components/evaluation/bounds.py, docs/gate.md).
-"""
+"""The gate's verdict: metrics, predictions and bounds in, a decision with a sentence for every failure out; no TFX."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,37 +21,27 @@ _IMAGES = 50
 
 
 def judge(
-    candidate: Sequence[Measured],
-    baseline: Sequence[Measured] | None,
+    measured: Sequence[Measured],
     predictions: Sequence[Prediction],
     scores: Scores,
     bounds: GateBounds,
     not_compared: str | None = None,
 ) -> Verdict:
-    """Judges a candidate.
+    """Judges a candidate by what TFMA measured on the entire split and on the slices, and by all predictions.
 
-    Args:
-        candidate: the whole split (`overall`) and the slices.
-        baseline: the same of the last blessed model; None if there is none to compare with.
-        predictions: for all test images.
-        scores: for the same; without bins areas under ROC curves have no intervals and cannot be bounded.
-        bounds: the settings.
-        not_compared: why there is no baseline, in a sentence.
+    `not_compared` is why there is no baseline, in a sentence. Without bins of scores there are no areas under curves.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured at all.
     """
-    results = _results(candidate, baseline, predictions, scores, bounds.confidence)
+    results = {result.slice: result for result in _results(measured, predictions, scores, bounds.confidence)}
     if OVERALL not in results:
         raise InputError("the evaluation measured nothing: is the test split empty?")
     overall = results.pop(OVERALL)
     slices = [results[name] for name in sorted(results)]
     wanted = read_bounds(bounds, overall)
     judged = judge_bounds(overall, slices, wanted, bounds.confidence)
-    if overall.baseline is not None:
-        not_compared = None
-    elif not not_compared:
-        not_compared = "there is no blessed model yet"
+    not_compared = None if overall.compared else not_compared or "there is no blessed model yet"
     strict = bounds.on_doubt == "refuse"
     failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
     bounded = {j.result.slice for j in judged}
@@ -64,8 +50,8 @@ def judge(
         confidence=bounds.confidence,
         on_doubt=bounds.on_doubt,
         not_compared=not_compared,
-        overall=overall.metrics(scores.classes),
-        slices=[result.metrics(scores.classes if result.slice in bounded else ()) for result in slices],
+        overall=overall.summary(scores.classes),
+        slices=[result.summary(scores.classes if result.slice in bounded else ()) for result in slices],
         judged=[_judged(j) for j in judged],
         failures=failures,
         notes=list(messages.notes(overall, slices, wanted, judged, not_compared, strict)),
@@ -73,41 +59,33 @@ def judge(
 
 
 def _results(
-    candidate: Sequence[Measured],
-    baseline: Sequence[Measured] | None,
-    predictions: Sequence[Prediction],
-    scores: Scores,
-    confidence: float,
-) -> dict[str, SliceResult]:
+    measured: Sequence[Measured], predictions: Sequence[Prediction], scores: Scores, confidence: float
+) -> Iterator[SliceResult]:
     """Every slice with the predictions for its images."""
     labels = [p.label for p in predictions]
-    by_baseline = [p.baseline for p in predictions if p.baseline is not None]
-    compared = bool(baseline) and len(by_baseline) == len(predictions)
-    measured_before = {m.slice: m for m in baseline or []} if compared else {}
-    now = columns(labels, [p.candidate for p in predictions], scores.classes, scores.bins.get(CANDIDATE))
-    before = columns(labels, by_baseline, scores.classes, scores.bins.get(BASELINE)) if compared else None
-    values: dict[str, np.ndarray] = {}
-    results = {}
-    for measured in candidate:
+    past = [p.baseline for p in predictions if p.baseline is not None]
+    compared = len(past) == len(predictions) and any(BASELINE in one.metrics for one in measured)
+    models = [columns(labels, predictions, scores.classes, scores.bins.get(CANDIDATE))]
+    if compared:
+        models.append(columns(labels, past, scores.classes, scores.bins.get(BASELINE)))
+    names = {name for one in measured for name, _ in one.parts}
+    values = {name: np.array([p.slices.get(name) for p in predictions], object) for name in names}
+    values[LABEL] = np.array(labels, object)
+    for one in measured:
         inside = np.ones(len(predictions), bool)
-        for name, value in measured.parts:
-            if name not in values:
-                values[name] = np.array([p.label if name == LABEL else p.slices.get(name) for p in predictions], object)
+        for name, value in one.parts:
             inside &= values[name] == value
         images = np.flatnonzero(inside)
-        estimates = Estimates(now.of(images), before.of(images) if before else None)
-        results[measured.slice] = SliceResult(
-            measured, measured_before.get(measured.slice), images, estimates, confidence
-        )
-    return results
+        metrics = one.metrics if compared else {CANDIDATE: one.metrics[CANDIDATE]}
+        estimates = Estimates(*(model.of(images) for model in models))
+        yield SliceResult(one.parts, one.examples, metrics, images, estimates, confidence)
 
 
 def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
     bound, result = judged.bound, judged.result
     found = result.range(bound.metric)
-    wrong = sorted(
-        (p for p in (predictions[i] for i in result.images) if not p.right), key=lambda p: (p.label_probability, p.path)
-    )
+    inside = (predictions[number] for number in result.images)
+    wrong = sorted((p for p in inside if not p.right), key=lambda p: (p.label_probability, p.path))
     if bound.kind == "max_drop":
         wrong.sort(key=lambda p: p.baseline is None or p.baseline.predicted != p.label)  # keeps the order otherwise
     return Failure(
@@ -118,7 +96,7 @@ def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
         high=found.high,
         bound=messages.allowed(bound, result),
         kind=bound.kind if result.is_overall else f"per_slice_{bound.kind}",
-        examples=result.candidate.examples,
+        examples=result.examples,
         p=judged.p,
         mistakes=len(wrong),
         images=[p.path for p in wrong[:_IMAGES]],
@@ -133,7 +111,7 @@ def _judged(judged: Judged) -> JudgedBound:
         metric=bound.metric,
         slice=result.slice,
         bound=bound.value,
-        examples=result.candidate.examples,
+        examples=result.examples,
         found=result.range(bound.metric),
         p=judged.p,
         state=judged.state,

@@ -1,7 +1,4 @@
-"""A Beam step from raw images to their features, computed in full batches, or taken from where they are known.
-
-The session that computes is one for all threads of a process, and so is the index of what is known.
-"""
+"""A Beam step from raw images to their features: computed in full batches, or taken from earlier artifacts."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class _Worker:
 
 
 class SharedFeatureIndex:
-    """An index of files of features, of which a process makes one, when it is asked for it first."""
+    """An index of files of features; each process makes one, when it needs it first."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = tuple(files)
@@ -46,16 +43,8 @@ class SharedFeatureIndex:
 class ExtractFeatures(beam.DoFn):
     """In: batches of raw tf.Examples, serialized. Out: for each of them a tf.Example with its features.
 
-    Images that are known take theirs from the index; the others are gathered into full batches again.
-
-    Attributes:
-        prefix: which features.
-        bfloat16: how to compute them.
-        batch_size: images that are computed at a time.
-        shared: holds what a process has one of.
-        total: images of all splits, for the progress.
-        views: how many variants of each image to compute; 0: the image itself.
-        known: features to look an image up in.
+    Images that are `known` take theirs from the index; the others are gathered into full batches again. Of each image,
+    so many `views` are computed, or with 0 the image itself. `total` are the images of all splits, for the progress.
     """
 
     prefix: Prefix
@@ -106,7 +95,7 @@ class ExtractFeatures(beam.DoFn):
 
     def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
         session = self._worker.session
-        views = [session.view(batch, number) for number in range(self.views)] or [session.features(batch)]
+        views = [session.features(batch, number) for number in range(self.views)] or [session.features(batch)]
         for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
             yield _example([features.tobytes() for features in of_image], label, sha256)
         self._computed.inc(len(batch))

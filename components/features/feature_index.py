@@ -24,11 +24,7 @@ class FeatureIndex:
     """An index of TFRecord files of features; safe to share between threads."""
 
     def __init__(self, files: Sequence[str]) -> None:
-        """Reads all files once; of an image that is in several, the first is kept.
-
-        Args:
-            files: uncompressed. What cannot be read of a damaged one is left out, as if it had never been computed.
-        """
+        """Reads all uncompressed `files` once, damaged ones as far as can be; of an image, the first record counts."""
         self._readers = [tf_record.tf_record_random_reader(file) for file in files]
         self._lock = threading.Lock()
         keys, places, offsets = array.array("Q"), array.array("L"), array.array("Q")

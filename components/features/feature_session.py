@@ -1,7 +1,6 @@
 """The frozen prefix of the network as one TensorFlow session: raw tf.Examples in, features out, as fast as the CPU can.
 
-Pure TensorFlow: no TFX, no Beam. Each BatchNorm is folded into the convolution before it, and where the CPU computes
-with bfloat16 that halves the rest.
+Each BatchNorm is folded into the convolution before it, and where the CPU computes with bfloat16 that halves the rest.
 """
 
 from __future__ import annotations
@@ -38,15 +37,7 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """Which features of an image.
-
-    Attributes:
-        transform_directory: what Transform wrote.
-        backbone_directory: what BackboneImporter wrote; see `core.artifacts.backbone`.
-        cut: `pooled` or a block.
-        outputs: the blocks that `pooled` holds the averages of, in the network's order.
-        variants: that `FeatureSession.view` makes of it.
-    """
+    """Which features of an image; `cut`, `outputs` and `variants` are those of `core.artifacts.features`."""
 
     transform_directory: str
     backbone_directory: str
@@ -60,16 +51,9 @@ class Prefix:
         return np.dtype("<f4" if self.cut == backbone.POOLED else "<f2")
 
 
-class Folded(NamedTuple):
-    """The prefix without BatchNorm.
-
-    Attributes:
-        graph: from `images`, float32 [b, S, S, 3], to `features`; its variables have no values yet.
-        values: variable -> value.
-    """
-
-    graph: graph_pb2.GraphDef
-    values: dict[str, np.ndarray]
+Folded = tuple[graph_pb2.GraphDef, dict[str, np.ndarray]]
+"""The prefix without BatchNorm: its graph, from `images`, float32 [b, S, S, 3], to `features`; and the values of the
+graph's variables."""
 
 
 def fold(prefix: Prefix) -> Folded:
@@ -87,13 +71,10 @@ def fold(prefix: Prefix) -> Folded:
     checkpoint = tf.train.load_checkpoint(backbone_artifact.checkpoint(prefix.backbone_directory))
     nodes = {node.name: node for node in graph.node}
 
-    def variable(read: str) -> str:
-        return nodes[read].input[0]
-
     def value(name: str) -> np.ndarray:
         if nodes[name].op == "Const":
             return tf.make_ndarray(nodes[name].attr["value"].tensor)
-        return checkpoint.get_tensor(variable(name))
+        return checkpoint.get_tensor(nodes[name].input[0])
 
     values = {}
     for norm in (node for node in graph.node if node.op == "FusedBatchNormV3"):
@@ -101,31 +82,21 @@ def fold(prefix: Prefix) -> Folded:
         kernel, bias = nodes[convolution].input[1], parameters[1]
         gamma, beta, mean, variance = (value(name) for name in parameters)
         scale = gamma / np.sqrt(variance + norm.attr["epsilon"].f)
-        values[variable(kernel)] = value(kernel) * scale
-        values[variable(bias)] = beta - mean * scale
+        values[nodes[kernel].input[0]] = value(kernel) * scale
+        values[nodes[bias].input[0]] = beta - mean * scale
         norm.op = "BiasAdd"
         norm.input[:] = [convolution, bias]
         for name in set(norm.attr) - {"T", "data_format"}:
             del norm.attr[name]
-    return Folded(tf.compat.v1.graph_util.extract_sub_graph(graph, ["features"]), values)
+    return tf.compat.v1.graph_util.extract_sub_graph(graph, ["features"]), values
 
 
 class FeatureSession:
-    """A session that computes features; safe to share between threads.
-
-    Attributes:
-        shape: of one image's features.
-        image_size: side of the images that the network sees, in pixels.
-    """
+    """A session that computes features, of each image `shape`; safe to share between threads."""
 
     def __init__(self, prefix: Prefix, folded: Folded, bfloat16: bool) -> None:
-        """Builds the graph and loads the weights.
-
-        Args:
-            prefix: what to compute.
-            folded: the same, as `fold` returns it.
-            bfloat16: whether convolutions compute in bfloat16 (and accumulate in float32).
-        """
+        """Builds the graph and loads the weights; with `bfloat16`, convolutions compute in it and add in float32."""
+        graph_def, values = folded
         options = tf.compat.v1.ConfigProto()
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
             rewrites = options.graph_options.rewrite_options
@@ -135,32 +106,28 @@ class FeatureSession:
             transformed = preprocessing.transform_examples(prefix.transform_directory, self._serialized)
             hashes = tf.io.parse_example(self._serialized, {SHA256: tf.io.FixedLenFeature([], tf.string)})[SHA256]
             images = transformed[preprocessing.IMAGE]
-            self._view = tf.compat.v1.placeholder_with_default(tf.constant(-1, tf.int64), [])
+            self._view = tf.compat.v1.placeholder(tf.int64, [])
             if prefix.variants.augmentation is not None:
                 seeds = augmentations.view_seeds(hashes, prefix.variants.seed, self._view)
                 varied = augmentations.augment(images, seeds, prefix.variants.augmentation)
                 images = tf.where(self._view >= 0, varied, images)
-            (features,) = tf.import_graph_def(folded.graph, {"images": images}, ["features:0"], name="")
+            (features,) = tf.import_graph_def(graph_def, {"images": images}, ["features:0"], name="")
             self._features = tf.cast(features, prefix.dtype.type)
             self._identity = transformed[preprocessing.LABEL], hashes
             self.shape = tuple(int(side) for side in features.shape[1:])
             self.image_size = int(images.shape[1])
-            feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in folded.values.items()}
+            feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in values.items()}
             load = [
                 tf.raw_ops.AssignVariableOp(resource=graph.get_tensor_by_name(f"{name}:0"), value=feed)
                 for name, feed in feeds.items()
             ]
             self._session = tf.compat.v1.Session(graph=graph, config=options)
             self._session.run(tf.compat.v1.tables_initializer())
-            self._session.run(load, {feed: folded.values[name] for name, feed in feeds.items()})
+            self._session.run(load, {feed: values[name] for name, feed in feeds.items()})
 
-    def features(self, serialized: Sequence[bytes]) -> np.ndarray:
-        """Those of n raw tf.Examples: [n, *shape], of `Prefix.dtype`."""
-        return self._session.run(self._features, {self._serialized: serialized})
-
-    def view(self, serialized: Sequence[bytes], number: int) -> np.ndarray:
-        """The features of a variant of each image, of the form of `features`; another number, another variant."""
-        return self._session.run(self._features, {self._serialized: serialized, self._view: number})
+    def features(self, serialized: Sequence[bytes], view: int = -1) -> np.ndarray:
+        """Those of n raw tf.Examples, [n, *shape], of `Prefix.dtype`; from 0 on, every `view` is another variant."""
+        return self._session.run(self._features, {self._serialized: serialized, self._view: view})
 
     def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """`label_xf` (int64 [n]) and hashes (bytes [n]) of n raw tf.Examples; decodes no image."""
@@ -175,8 +142,6 @@ class Choice(NamedTuple):
     """How features are to be computed.
 
     Attributes:
-        session: that does it.
-        bfloat16: whether it computes in bfloat16.
         error: bfloat16's relative L2 distance from float32, where it was measured.
         reason: why bfloat16 or not.
         probe: what float32 makes of the built-in images; see `components.features.probe`.
@@ -195,7 +160,6 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
     """Decides between float32 and bfloat16 by trying both on a few images.
 
     Args:
-        prefix: what to compute.
         setting: `auto` takes bfloat16 where the CPU computes with it and the features agree; `on` insists; `off`.
         sample: raw tf.Examples.
 
@@ -206,7 +170,7 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
     exact = FeatureSession(prefix, folded, bfloat16=False)
     probes = (
         probe(exact.image_size, exact.features),
-        probe(exact.image_size, lambda records: exact.view(records, 1)) if prefix.variants.views else b"",
+        probe(exact.image_size, lambda records: exact.features(records, 1)) if prefix.variants.views else b"",
     )
     error = None
     if setting == "off":

@@ -1,7 +1,7 @@
-"""What the preprocessing and the frozen network do, told by their features of a few built-in images.
+"""What the preprocessing and the frozen network do, shown by their features of a few built-in images.
 
-Source text and versions of libraries say whether something *may* have changed. These say whether it has: stored
-features are good as long as what computed them and what would compute them now agree on images of every decoding path.
+Source text and versions of libraries say whether something *may* have changed; these say whether it has. Stored
+features are reused as long as what computed them and what would now agree on images of every decoding path.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ def images(image_size: int) -> dict[str, bytes]:
     """Image files by what they are: one for each way through the decoder.
 
     Every platform and version makes the same pixels. The JPEG files, whose pixels depend on the encoder, are kept
-    beside this module. They are enlarged on their way to the network, and the others shrunk to a half.
-
-    Args:
-        image_size: side of what the network sees, in pixels.
+    beside this module. They are enlarged to `image_size` on their way to the network, and the others shrunk to a half.
     """
     width, height = 2 * image_size, 3 * image_size // 2
     pixels = np.stack([_texture(height, width, seed) for seed in range(3)], axis=-1)
@@ -61,11 +58,7 @@ def images(image_size: int) -> dict[str, bytes]:
 
 
 def probe(image_size: int, compute: Callable[[Sequence[bytes]], np.ndarray]) -> bytes:
-    """The features of the built-in images.
-
-    Args:
-        image_size: side of what the network sees, in pixels.
-        compute: raw tf.Examples to their features [n, ...].
+    """The features of the built-in images; `compute` maps n raw tf.Examples to features [n, ...].
 
     Returns:
         64 numbers an image, little-endian float32: each is the sum, with random signs, of a random share of the

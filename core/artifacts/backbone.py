@@ -8,9 +8,6 @@ from core.artifacts.base import Artifact, JsonFile
 
 BACKBONE = Artifact("BackboneImporter", "backbone")
 
-WARM_START = Artifact("WarmStart", "base")
-"""The same network, with the last blessed model packed beside it."""
-
 
 @dataclasses.dataclass(frozen=True)
 class BackboneRecord:

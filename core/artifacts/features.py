@@ -39,10 +39,10 @@ class FeatureConfig:
     """What FeatureExtractor is to compute.
 
     Attributes:
-        cut: `pooled` or a block; see `core.rules.features_cut`.
+        cut: the place in the network, `pooled` or a block; see `core.rules.features_cut`.
         outputs: the blocks that `pooled` holds the averages of, in the network's order.
         batch_size: images that are computed at a time; bounds the memory, and changes no value but by rounding.
-        bfloat16: `auto`, `on` or `off`; see `components.features.feature_session.choose_session`.
+        bfloat16: `auto`, `on` or `off`.
         variants: of the training images.
     """
 
@@ -55,12 +55,7 @@ class FeatureConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFeatures:
-    """What differs between the splits.
-
-    Attributes:
-        variants: of the images.
-        probe: what the network made of the built-in images; see `components.features.probe`.
-    """
+    """What differs between the splits; `probe` is what `components.features.probe` makes of the built-in images."""
 
     variants: Variants
     probe: bytes = b""
@@ -71,9 +66,6 @@ class FeatureFormat:
     """How the records of a split store an image.
 
     Attributes:
-        cut: the place of the network the features were taken at: `pooled` or a block.
-        shape: of one image's features.
-        dtype: `float32` or `float16`, little-endian.
         views: how many variants of its image a record holds instead of the image's own features; 0: none.
         columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
     """
@@ -87,19 +79,15 @@ class FeatureFormat:
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What an artifact holds.
+    """What an artifact holds; `cut` and `outputs` are `FeatureConfig`'s.
 
     Attributes:
-        cut: `pooled` or a block.
-        outputs: the blocks that `pooled` holds the averages of, in the network's order.
         shape: of one image's features.
         dtype: `float32` or `float16`, little-endian.
         image_size: side of the images that the network sees, in pixels.
-        weights_sha256: of the pre-trained network's weights.
         bfloat16: whether convolutions computed in bfloat16.
         bfloat16_reason: why, or why not.
         bfloat16_error: its relative L2 distance from float32, where it was measured.
-        splits: by name.
     """
 
     cut: str
@@ -119,28 +107,15 @@ class Features:
         return self.cut, self.outputs, self.dtype, self.image_size, self.weights_sha256, self.bfloat16
 
     def format(self, split: str, output: str | None = None) -> FeatureFormat:
-        """How the records of a split are read.
-
-        Args:
-            split: its name.
-            output: the block whose average is wanted where the records hold those of several.
-
-        Raises:
-            ValueError: they do not hold that block's average.
-        """
+        """How a split is read; of averages of several blocks, `output`'s: raises ValueError if it is not among them."""
         columns = None
         if output and self.cut == inception_v3.POOLED and len(self.outputs) > 1:
-            columns = _columns(self.outputs, output)
+            if output not in self.outputs:
+                raise ValueError(f"the features are of {', '.join(self.outputs)}, but {output} is wanted")
+            widths = {layer.name: layer.channels for layer in inception_v3.layers()}
+            start = sum(widths[name] for name in self.outputs[: self.outputs.index(output)])
+            columns = start, start + widths[output]
         return FeatureFormat(self.cut, self.shape, self.dtype, self.splits[split].variants.views, columns)
-
-
-def _columns(outputs: tuple[str, ...], output: str) -> tuple[int, int]:
-    """Where the average of one block lies among those of `outputs`."""
-    if output not in outputs:
-        raise ValueError(f"the features are of {', '.join(outputs)}, but {output} is wanted")
-    widths = {layer.name: layer.channels for layer in inception_v3.layers()}
-    start = sum(widths[name] for name in outputs[: outputs.index(output)])
-    return start, start + widths[output]
 
 
 FEATURES_FILE = JsonFile("features.json", Features)

@@ -12,14 +12,8 @@ GALLERY = Artifact("WorstMistakes", "gallery")
 
 @dataclasses.dataclass(frozen=True)
 class GalleryImage:
-    """One mistake.
-
-    Attributes:
-        prediction: what was predicted for the image.
-        original: name of the file that shows the image.
-        seen: of the one that shows what the network saw of it.
-        attribution: of the one that shows what spoke for the predicted class; None where there is none.
-    """
+    """One mistake, and the names of the files that show the image, what the network saw of it, and what spoke for the
+    predicted class; of the latter None where there is no such file."""
 
     prediction: Prediction
     original: str

@@ -18,17 +18,17 @@ MATERIALIZED_PREDICTIONS = Artifact("Predictor", "materialized_predictions")
 """tf.Examples without images, for TFMA: slices, `TARGET`, and of each model its probabilities as a feature of its
 name, in the order of the candidate's classes."""
 
+SPLIT = "test"
+"""The one that is classified."""
+
 CANDIDATE, BASELINE = "candidate", "baseline"
 """The models, by TFMA's names."""
 
 TARGET = "label_xf"
 """Feature of the materialized predictions: the number of the true class, -1 if the candidate does not know it."""
 
-COMPARED = "compared"
-"""Property of both artifacts: 1 if they hold the baseline's predictions."""
-
 NOT_COMPARED = "not_compared"
-"""Property of the predictions: why they do not, in a sentence; absent if they do."""
+"""Property of both artifacts: why they hold no predictions of the baseline, in a sentence; absent if they do."""
 
 _SCORES_FILE = "scores.npz"
 _CLASSES = "classes"
@@ -52,29 +52,19 @@ class Classification:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Classification):
     """What the candidate predicts for one image, and the baseline for the same.
 
     Attributes:
-        path: relative to the data folder.
-        sha256: of the file.
-        label: the true class.
-        predicted: the candidate's, like the two that follow; see `Classification`.
-        probability: of `predicted`.
-        label_probability: of `label`.
+        path: relative to the data folder; `sha256` is of the same file.
         slices: the values of all slice features, by their names without `slice/`.
-        rank: of `label`.
         baseline: the last blessed model's, None where there is none to compare with.
     """
 
     path: str
     sha256: str
     label: str
-    predicted: str
-    probability: float
-    label_probability: float
     slices: dict[str, str]
-    rank: int = 1
     baseline: Classification | None = None
 
     @property
@@ -82,23 +72,13 @@ class Prediction:
         """Whether the most probable class is the true one."""
         return self.predicted == self.label
 
-    @property
-    def candidate(self) -> Classification:
-        """The candidate's alone."""
-        return Classification(self.predicted, self.probability, self.label_probability, self.rank)
-
     def is_in(self, name: str) -> bool:
         """Whether the image belongs to a slice of that name: `label=roses`, `label=roses, brightness=dark`."""
-        values = {"label": self.label, **self.slices}
-        parts = [f"{feature}={value}" for feature, value in values.items()]
-
-        def consists_of_parts(text: str) -> bool:  # values may contain commas, so the name cannot simply be split
-            return any(
-                text == part or (text.startswith(f"{part}, ") and consists_of_parts(text[len(part) + 2 :]))
-                for part in parts
-            )
-
-        return consists_of_parts(name)
+        for feature, value in {"label": self.label, **self.slices}.items():
+            part = f"{feature}={value}"  # may contain commas, so the name cannot simply be split
+            if name == part or (name.startswith(f"{part}, ") and self.is_in(name[len(part) + 2 :])):
+                return True
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,22 +1,50 @@
-"""What the Tuner leaves: the best values that it found, and every trial."""
+"""What the Tuner leaves: the best values that it found, as settings, and every trial. TFX writes the files."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from core import atomic_io
 from core.artifacts.base import Artifact
+from core.settings.training import TrainerConfig
 
 BEST = Artifact("Tuner", "best_hyperparameters")
 TRIALS = Artifact("Tuner", "tuner_results")
 
+_SECTIONS = {"hidden_units": "head", "dropout": "head", "l2": "head", "learning_rate": "training", "output": "backbone"}
+
 
 def read_best(uri: str) -> dict[str, Any]:
-    """The best values, by the names in `trainer.training.search_space`; TFX writes the file."""
-    return json.loads(atomic_io.read_text(f"{uri.rstrip('/')}/best_hyperparameters.txt"))["values"]
+    """The best values as settings; see `as_settings`."""
+    return as_settings(json.loads(atomic_io.read_text(f"{uri.rstrip('/')}/best_hyperparameters.txt"))["values"])
 
 
 def read_trials(uri: str) -> list[dict[str, Any]]:
-    """The trials, the best first: `score` and the values tried; TFX writes the file."""
+    """The trials, the best first: `score` and the values tried."""
     return json.loads(atomic_io.read_text(f"{uri.rstrip('/')}/tuner_results.json"))
+
+
+def as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """keras-tuner's values of `trainer.tuning.choices` as settings: `{"head.hidden_units": [512, 128], ...}`."""
+    return {
+        f"{_SECTIONS[name]}.{name}": [int(units) for units in value.split("-") if units]
+        if name == "hidden_units"
+        else value
+        for name, value in values.items()
+    }
+
+
+def apply(values: Mapping[str, Any], settings: TrainerConfig) -> TrainerConfig:
+    """The settings with what was chosen put in; a chosen rate is the first of the schedule, which keeps its shape."""
+    for path, value in as_settings(values).items():
+        section, name = path.split(".")
+        if name == "learning_rate":
+            value = settings.training.learning_rate.starting_at(value)
+        elif name == "hidden_units":
+            value = tuple(value)
+        changed = dataclasses.replace(getattr(settings, section), **{name: value})
+        settings = dataclasses.replace(settings, **{section: changed})
+    return settings

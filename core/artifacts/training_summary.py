@@ -53,7 +53,7 @@ class WarmStart:
 
     Attributes:
         model: the earlier model's URI.
-        head: `kept`, `reordered` or `rebuilt`; None if nothing of the model was taken.
+        head: None if nothing of the model was taken.
         base_layers: how many layers of the base began with the model's values instead of the pre-trained ones.
         why_not: why nothing of the model was taken, or why the head was not.
         checkpoint: prefix of a checkpoint of the variables to begin with; None if there are none.

@@ -8,7 +8,7 @@ from typing import Literal
 from core.artifacts.base import Artifact, JsonFile
 
 OVERALL = "overall"
-"""The slice that is the whole test split."""
+"""The slice that is the entire test split."""
 
 BLESSING = Artifact("ModelGate", "blessing")
 
@@ -50,16 +50,14 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True)
 class SliceMetrics:
-    """What was measured on one slice.
+    """What was measured on one slice, such as `label=roses`.
 
     Attributes:
-        slice: its name, such as `label=roses`, or `overall`.
-        examples: test images in it.
         metrics: of the candidate, by name.
         baseline: of the last blessed model, by name; None if there is none to compare with.
         change: candidate minus baseline on the same images, by name; of a metric without an interval None.
-        classes: of the whole split all, of a slice on which a bound is judged those that it has; else none.
-        confusions: likewise.
+        classes: of the entire split all, of a slice on which a bound is judged those that it has; else none, likewise
+            `confusions`.
     """
 
     slice: str
@@ -71,17 +69,15 @@ class SliceMetrics:
     confusions: list[Confusion]
 
 
+State = Literal["broken", "doubt", "kept"]
+
+
 @dataclasses.dataclass(frozen=True)
 class JudgedBound:
-    """A bound that the gate judged on one slice.
+    """A bound that the gate judged on one slice; `found` is the candidate's value.
 
     Attributes:
         setting: what demands it, such as `per_slice.accuracy.min`.
-        metric: its name.
-        slice: where.
-        bound: as in the setting; of `max_drop` the drop.
-        examples: test images in the slice.
-        found: the candidate's value.
         p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
         state: whether the test images say that it is broken or kept, or leave it in doubt.
     """
@@ -93,7 +89,7 @@ class JudgedBound:
     examples: int
     found: Range
     p: float
-    state: Literal["broken", "doubt", "kept"]
+    state: State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +97,8 @@ class Failure:
     """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
 
     Attributes:
-        metric: its name.
-        slice: where.
-        value: of the candidate; None where it is not a finite number.
-        low: its lower confidence limit.
-        high: its upper one.
         bound: that the value breaks; for a drop the value that was still allowed.
         kind: `min`, `max`, `max_drop`, or `per_slice_` and one of them.
-        examples: images in the slice.
         p: as in `JudgedBound`.
         mistakes: how many images of the slice are wrong.
         images: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
@@ -134,14 +124,9 @@ class Verdict:
     """Whether the candidate is blessed, and all it was judged by.
 
     Attributes:
-        blessed: whether it is.
         confidence: of all intervals, and with which a bound must be broken.
-        on_doubt: `pass` or `refuse`, the setting.
         not_compared: why there is no baseline, in a sentence; None if there is one.
-        overall: the whole test split.
-        slices: all others, by name.
         judged: every bound on every slice that it applies to.
-        failures: those that refuse the model.
         notes: sentences on what could not be judged, or is in doubt.
     """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from components.evaluation.intervals import Interval
 from core.artifacts.verdict import Range
+from pipeline.runs import comparison
 
 _UNKNOWN = "\N{EN DASH}"
 _SHADES = 8
@@ -71,16 +71,9 @@ def shade(part: int, of: int) -> int:
     return 0 if not part else max(1, round(_SHADES * part / max(of, 1)))
 
 
-def flattened(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
+def flattened(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """`training.steps`, `2000`: a line for every setting."""
-    lines: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            lines.extend(flattened(value, name))
-        else:
-            lines.append((name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-    return lines
+    return [(name, comparison.plain(value)) for name, value in comparison.flattened(settings)]
 
 
 def plain(text: object) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 from core import atomic_io
 from core.artifacts.backbone import BACKBONE
@@ -19,6 +18,7 @@ from core.rules import features_cut
 from core.settings import Settings
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
+from trainer.arguments import FnArgs
 from trainer.training import lr_finder
 
 _HEADER = ("learning_rate", "loss", "smoothed_loss")
@@ -50,7 +50,7 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
     run_id = latest_run_id(store, settings.name)
     nodes = node_runs(store, run_id) if run_id else {}
     examples = _uri(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)
-    fn_args = SimpleNamespace(
+    fn_args = FnArgs(
         train_files=[f"{examples}/Split-train/*"],
         eval_files=[f"{examples}/Split-eval/*"],
         transform_graph_path=_uri(nodes, TRANSFORM_GRAPH),
@@ -58,7 +58,7 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
         model_run_dir=str(run_dir / "find_lr"),  # never made: nothing is written there
     )
     try:
-        sweep = lr_finder.sweep(settings.trainer, fn_args, lowest, highest, steps)  # type: ignore[arg-type]
+        sweep = lr_finder.sweep(settings.trainer, fn_args, lowest, highest, steps)
     except ValueError as error:
         raise InputError(f"{error}: run the pipeline with these settings first") from error
     found = Found(sweep.suggested, run_dir / "find_lr.csv", run_dir / "find_lr.png")

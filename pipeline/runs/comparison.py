@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluation.intervals import CONFIDENCE, Interval, unpaired_change
+from components.evaluation.intervals import CONFIDENCE, unpaired_change
 from components.evaluation.metrics import Estimates, Fraction
 from components.evaluation.predictions import Predictions, columns
 from components.evaluation.significance import holm
@@ -44,11 +44,9 @@ class SliceChange:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two runs.
+    """Two runs, by their ids.
 
     Attributes:
-        a: the id of the one.
-        b: of the other.
         settings: path -> its values in A and in B, where they differ; None where a run did not end.
         same_images: whether both were measured on the same test images, so that image is compared with image.
         metrics: all that both have.
@@ -64,77 +62,56 @@ class Comparison:
 
 
 def compare(a: Run, b: Run) -> Comparison:
-    """Compares two runs.
-
-    Args:
-        a: the one, such as the earlier.
-        b: the other.
-    """
+    """Compares two runs."""
     now, then = b.predictions(), a.predictions()
     same = bool(now) and [(p.path, p.sha256, p.label) for p in now] == [(p.path, p.sha256, p.label) for p in then]
     after, before = _columns(b, now), _columns(a, then)
-    interval = _paired(after, before) if same else _unpaired(after, before) if now and then else lambda _: None
-    changes = [_change_of(name, a, b, interval(name)) for name in a.metrics if name in b.metrics]
+    estimates = [Estimates(after, before)] if same else [Estimates(before), Estimates(after)] if now and then else []
     return Comparison(
         a.id,
         b.id,
         None if a.settings is None or b.settings is None else differing(a.settings, b.settings),
         same,
-        [one for one in changes if one is not None],
+        [change for name in a.metrics if name in b.metrics and (change := _change_of(name, a, b, estimates))],
         _slices(then, before, after) if same else [],
     )
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings whose values differ, by their path; a setting that one run does not have is None there."""
-    left, right = dict(_flat(a)), dict(_flat(b))
+    left, right = dict(flattened(a)), dict(flattened(b))
     keys = dict.fromkeys([*left, *right])
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
 
-def _flat(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+def flattened(settings: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """Every setting's path and value."""
     lines: list[tuple[str, Any]] = []
     for key, value in settings.items():
         here = f"{path}.{key}" if path else str(key)
-        lines += _flat(value, here) if isinstance(value, Mapping) and value else [(here, value)]
+        lines += flattened(value, here) if isinstance(value, Mapping) and value else [(here, value)]
     return lines
 
 
 def _columns(run: Run, predictions: Sequence[Prediction]) -> Predictions:
     scores = run.scores()
-    classes, bins = (scores.classes, scores.bins.get(CANDIDATE)) if scores else ([], None)
-    return columns([p.label for p in predictions], [p.candidate for p in predictions], classes, bins)
+    return columns([p.label for p in predictions], predictions, scores.classes, scores.bins.get(CANDIDATE))
 
 
-def _change_of(name: str, a: Run, b: Run, found: Interval | None) -> Change | None:
-    before, after = a.metrics[name].overall, b.metrics[name].overall
+def _change_of(metric: str, a: Run, b: Run, estimates: Sequence[Estimates]) -> Change | None:
+    """`estimates` are of both runs together where the images are the same, else of A and of B."""
+    before, after = a.metrics[metric].overall, b.metrics[metric].overall
     if before is None or after is None:
         return None
+    if len(estimates) == 1:
+        change = estimates[0].change(metric)
+        found = change.interval(CONFIDENCE) if change else None
+    else:
+        each = [estimate.interval(CONFIDENCE) for one in estimates for estimate in one.of(metric)]
+        found = unpaired_change(*each) if len(each) == 2 else None
     if found is None:
-        return Change(name, before, after, None, None, None)
-    return Change(name, before, after, found.low, found.high, not found.low <= 0 <= found.high)
-
-
-def _paired(after: Predictions, before: Predictions) -> Callable[[str], Interval | None]:
-    """B minus A, image by image."""
-    both = Estimates(after, before)
-
-    def interval(metric: str) -> Interval | None:
-        change = both.change(metric)
-        return change.interval(CONFIDENCE) if change else None
-
-    return interval
-
-
-def _unpaired(after: Predictions, before: Predictions) -> Callable[[str], Interval | None]:
-    """B minus A, of two samples that know nothing of each other."""
-    each = Estimates(before), Estimates(after)
-
-    def interval(metric: str) -> Interval | None:
-        found = [estimate.interval(CONFIDENCE) for estimates in each for estimate in estimates.of(metric)]
-        return unpaired_change(*found) if len(found) == 2 else None
-
-    return interval
+        return Change(metric, before, after, None, None, None)
+    return Change(metric, before, after, found.low, found.high, not found.low <= 0 <= found.high)
 
 
 def _slices(predictions: Sequence[Prediction], then: Predictions, now: Predictions) -> list[SliceChange]:

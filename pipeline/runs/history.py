@@ -65,9 +65,9 @@ class Run:
         """Of all test images, by path; none where they are gone."""
         return read_predictions(self.predicted) if self.predicted else []
 
-    def scores(self) -> Scores | None:
-        """Of the same images; None where they are gone."""
-        return read_scores(self.predicted) if self.predicted else None
+    def scores(self) -> Scores:
+        """Of the same images; likewise."""
+        return read_scores(self.predicted) if self.predicted else Scores([], {})
 
 
 def open_store(run_dir: Path) -> MetadataStore:

@@ -35,7 +35,6 @@ from core.artifacts.last_run import (
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import message_for_user
 from pipeline.runs.lineage import NodeRun, output
-from trainer.training import search_space
 
 T = TypeVar("T")
 
@@ -123,7 +122,7 @@ def _read_training(outcome: Outcome, nodes: Mapping[str, NodeRun]) -> None:
     best = _read(outcome, nodes, search.BEST, search.read_best)
     trials = _read(outcome, nodes, search.TRIALS, search.read_trials)
     if best and trials:
-        outcome.tuning = Tuning(len(trials), search_space.as_settings(best))
+        outcome.tuning = Tuning(len(trials), best)
     if model := output(nodes, exported_model.MODEL):
         outcome.model = exported_model.serving_dir(model.uri)
     if training := _read(outcome, nodes, training_summary.MODEL_RUN, training_summary.SUMMARY.read):

@@ -250,11 +250,11 @@ def test_one_pass_gives_the_averages_of_several_blocks(
 
 
 def test_folding_leaves_no_batch_norm_and_no_unused_variable(data: Data) -> None:
-    folded = fold(data.prefix("mixed2"))
-    kinds = [node.op for node in folded.graph.node]
+    graph, values = fold(data.prefix("mixed2"))
+    kinds = [node.op for node in graph.node]
     assert "FusedBatchNormV3" not in kinds
     assert kinds.count("Conv2D") == kinds.count("BiasAdd") > 20
-    assert kinds.count("VarHandleOp") == len(folded.values) == 2 * kinds.count("Conv2D")
+    assert kinds.count("VarHandleOp") == len(values) == 2 * kinds.count("Conv2D")
 
 
 @needs_bfloat16
@@ -326,14 +326,13 @@ def counts(features: standard_artifacts.Examples) -> tuple[int, int]:
 def through_the_network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Gets the size of every batch that goes through the network."""
     sizes: list[int] = []
-    for name in ("features", "view"):
-        original = getattr(FeatureSession, name)
+    original = FeatureSession.features
 
-        def counted(session: FeatureSession, batch: list[bytes], *number: int, original=original) -> np.ndarray:
-            sizes.append(len(batch))
-            return original(session, batch, *number)
+    def counted(session: FeatureSession, batch: list[bytes], *view: int) -> np.ndarray:
+        sizes.append(len(batch))
+        return original(session, batch, *view)
 
-        monkeypatch.setattr(FeatureSession, name, counted)
+    monkeypatch.setattr(FeatureSession, "features", counted)
     return sizes
 
 

@@ -14,12 +14,12 @@ from tfx.types.standard_artifacts import Examples, InferenceResult, Model, Model
 from components import predictor
 from components.evaluation.eval_config import eval_config
 from components.evaluation.metrics import Estimates
-from components.evaluation.predictions import columns
+from components.evaluation.predictions import columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT, Verdict
-from core.metrics import FRACTIONS, METRICS
+from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
 from core.settings.evaluation import GateBounds
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
@@ -73,7 +73,7 @@ def measure(folder: Path, inputs: dict, model: str, baseline: str | None, slices
         materialized_predictions=materialized,
         beam_pipeline=beam.Pipeline(),
     )
-    config = json_format.MessageToJson(eval_config(slices, 3), preserving_proto_field_name=True)
+    config = json_format.MessageToJson(eval_config(slices), preserving_proto_field_name=True)
     Executor().Do(
         {"model": [inputs[model]], "examples": [materialized], "baseline_model": [inputs["right"]]},
         {"evaluation": [evaluation], "blessing": [artifact(ModelBlessing, folder / "unused", 21)]},
@@ -95,12 +95,10 @@ def gate(folder: Path, inputs: dict, bounds: dict, **models: Model) -> tuple[Mod
 
 
 @pytest.mark.slow
-def test_tfma_measures_every_slice_of_both_models_as_scikit_learn_does(inputs: dict) -> None:
-    candidate, baseline = read_evaluation(inputs["evaluation"].uri)
-    assert baseline is not None
-    candidates, baselines = ({m.slice: m for m in models} for models in (candidate, baseline))
-    assert set(candidates) == set(baselines)
-    assert {name: m.examples for name, m in candidates.items()} == {
+def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dict, tmp_path: Path) -> None:
+    measured = read_evaluation(inputs["evaluation"].uri)
+    assert all(set(m.metrics) == {CANDIDATE, BASELINE} for m in measured)
+    assert {m.slice: m.examples for m in measured} == {
         "overall": 20,
         "label=red": 12,
         "label=green": 6,
@@ -112,53 +110,63 @@ def test_tfma_measures_every_slice_of_both_models_as_scikit_learn_does(inputs: d
         "label=green, brightness=bright": 5,
         "label=blue, brightness=bright": 1,
     }
-    assert all(set(METRICS) <= set(m.metrics) for m in (*candidate, *baseline))
+    _, verdict = gate(tmp_path, inputs, {}, model=inputs["wrong"], baseline_model=inputs["right"])
+    assert {s.slice: s.examples for s in verdict.slices} == {m.slice: m.examples for m in measured if m.parts}
+    assert all(set(METRICS) == set(s.metrics) == set(s.baseline) for s in (verdict.overall, *verdict.slices))
 
     found = read_predictions(inputs["predictions"].uri)
-    predictions = [(p.label, p.predicted, p.baseline.predicted) for p in found if p.baseline]
-    labels, now, before = zip(*predictions, strict=True)
-    for measured, predicted in ((candidates["overall"], now), (baselines["overall"], before)):
+    labels = [p.label for p in found]
+    both = (found, [p.baseline for p in found if p.baseline])
+    for classified, metrics in zip(both, (verdict.overall.metrics, verdict.overall.baseline), strict=True):
+        predicted = [one.predicted for one in classified]
         np.testing.assert_array_equal(
-            measured.confusion, sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS))
+            confusion(columns(labels, classified, COLOURS), 3),
+            sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS)),
         )
         for kind in ("macro", "weighted"):
             precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
                 labels, predicted, average=kind, zero_division=0
             )
-            found = [measured.metrics[f"{kind}_{name}"] for name in ("precision", "recall", "f1")]
-            assert found == pytest.approx([precision, recall, f1])
-        assert measured.metrics["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+            values = [metrics[f"{kind}_{name}"].value for name in ("precision", "recall", "f1")]
+            assert values == pytest.approx([precision, recall, f1])
+        assert metrics["accuracy"].value == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+    pairs = {(c.actual, c.predicted): c.examples for c in verdict.overall.confusions}
+    counts = confusion(columns(labels, both[0], COLOURS), 3)
+    assert pairs == {(COLOURS[i], COLOURS[j]): counts[i, j] for i, j in np.argwhere(counts)}
 
 
 @pytest.mark.slow
-def test_means_of_areas_are_over_the_classes_of_a_slice(inputs: dict) -> None:
-    by_slice = {m.slice: m for m in read_evaluation(inputs["evaluation"].uri)[0]}
+def test_means_of_areas_are_over_the_classes_of_a_slice(inputs: dict, tmp_path: Path) -> None:
+    bounds = {"per_slice": {"accuracy": {"min": 0.7, "min_examples": 12}}}
+    _, verdict = gate(tmp_path, inputs, bounds, model=inputs["wrong"])
 
-    overall = by_slice["overall"]
-    assert len(overall.auc) == 3 and all(0 <= area <= 1 for area in overall.auc)
-    assert overall.metrics["macro_auc"] == pytest.approx(np.mean(overall.auc))
-    assert overall.metrics["weighted_auc"] == pytest.approx(np.average(overall.auc, weights=[12, 6, 2]))
-    assert np.isnan(by_slice["label=red"].auc).all()  # no images of others to tell them from
+    areas = [one.auc.value for one in verdict.overall.classes]
+    assert len(areas) == 3 and all(0 <= area <= 1 for area in areas)
+    assert verdict.overall.metrics["macro_auc"].value == pytest.approx(np.mean(areas))
+    assert verdict.overall.metrics["weighted_auc"].value == pytest.approx(np.average(areas, weights=[12, 6, 2]))
+    red = next(s for s in verdict.slices if s.slice == "label=red")
+    assert red.classes and all(one.auc.value is None for one in red.classes)  # no images of others to tell them from
 
 
 @pytest.mark.slow
 def test_what_intervals_are_drawn_around_are_the_values_tfma_measured(inputs: dict) -> None:
     """Two programs must agree about them, on every slice."""
-    candidate, baseline = read_evaluation(inputs["evaluation"].uri)
+    measured = read_evaluation(inputs["evaluation"].uri)
     predictions, scores = read_predictions(inputs["predictions"].uri), read_scores(inputs["predictions"].uri)
-    for models, baseline_too in ((candidate, False), (baseline or [], True)):
-        for measured in models:
-            places = [n for n, p in enumerate(predictions) if measured.slice == "overall" or p.is_in(measured.slice)]
-            inside = [predictions[n] for n in places]
-            classified = [p.baseline if baseline_too and p.baseline else p.candidate for p in inside]
-            bins = scores.bins[BASELINE if baseline_too else CANDIDATE][places]
-            found = columns([p.label for p in inside], classified, COLOURS, bins)
+    for one in measured:
+        places = [n for n, p in enumerate(predictions) if one.slice == "overall" or p.is_in(one.slice)]
+        inside = [predictions[n] for n in places]
+        for model, classified in (
+            (CANDIDATE, inside),
+            (BASELINE, [p.baseline for p in inside if p.baseline]),
+        ):
+            found = columns([p.label for p in inside], classified, COLOURS, scores.bins[model][places])
             estimates = Estimates(found)
             values = {name: estimate.value for name in METRICS for estimate in estimates.of(name)}
             assert set(values) == set(METRICS) or len(np.unique(found.label)) == 1  # areas take two classes
-            assert values == pytest.approx({name: measured.metrics[name] for name in values}, abs=1e-5), measured.slice
-            for name in FRACTIONS:
-                assert values[name] == pytest.approx(measured.metrics[name], abs=1e-6)
+            assert set(one.metrics[model]) == {*FRACTIONS, LOSS}
+            for name, value in one.metrics[model].items():
+                assert values[name] == pytest.approx(value, abs=1e-6 if name in FRACTIONS else 1e-5), one.slice
 
 
 @pytest.mark.slow

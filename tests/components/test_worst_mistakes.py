@@ -29,7 +29,7 @@ def run(folder: Path, examples: list, predictions: list[Prediction], **parameter
 
 
 def classified(label: str, number: int, predicted: str, label_probability: float) -> Prediction:
-    return Prediction(f"{label}/{number:02d}.jpg", "ab", label, predicted, 0.9, label_probability, {}, rank=2)
+    return Prediction(predicted, 0.9, label_probability, 2, f"{label}/{number:02d}.jpg", "ab", label, {})
 
 
 def test_the_worst_come_first_with_what_the_network_saw(tmp_path: Path) -> None:

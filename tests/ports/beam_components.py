@@ -33,7 +33,7 @@ from tfx.types import Artifact
 
 from components.model_gate import read_evaluation
 from core.artifacts import ingest_record
-from core.artifacts.predictions import read_predictions
+from core.artifacts.predictions import CANDIDATE, read_predictions
 from core.settings import loading
 from core.settings.beam import BeamEngine, FlinkEngine, LocalEngine, LocalParallelEngine
 from pipeline import schema
@@ -245,12 +245,12 @@ def _read_features(uris: dict[str, str]) -> dict[str, Any]:
 
 
 def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
-    candidate, baseline = read_evaluation(uris["evaluation"])
-    measured = sorted(candidate, key=lambda one: one.slice)
+    measured = sorted(read_evaluation(uris["evaluation"]), key=lambda one: one.slice)
+    values = [sorted(one.metrics[CANDIDATE].items()) for one in measured]
     return {
         "slices": [[one.slice, one.examples, sorted(one.metrics)] for one in measured],
-        "baseline": baseline,
-        "numbers": [one.metrics[name] for one in measured for name in sorted(one.metrics)],
+        "metrics": [[name for name, _ in one] for one in values],
+        "numbers": [value for one in values for _, value in one],
     }
 
 

@@ -297,7 +297,7 @@ def test_rules_that_select_only_layers_without_weights_are_noted() -> None:
 
 def test_evaluation_missed_before_a_restart_is_made_up_for(pooled_args: SimpleNamespace) -> None:
     train_loop.train(settings(steps=10), pooled_args)
-    (Path(pooled_args.model_run_dir) / "evaluations.json").unlink()
+    (Path(pooled_args.model_run_dir) / "evaluations.jsonl").unlink()
     assert [e.step for e in train_loop.train(settings(steps=10), pooled_args).evaluations.history] == [10]
 
 

@@ -1,8 +1,8 @@
 """InceptionV3 in a TF1 graph: complete or split at a cut, under names that a checkpoint can rely on.
 
-Keras names variables after how many layers a process has made before. Here every variable is called
-`InceptionV3/<canonical layer>/<weight>`, whatever else was built, so one name-based checkpoint serves the frozen prefix
-(FeatureExtractor), the trained suffix (Estimator) and the exported model.
+Keras names variables after how many layers a process has made before. Here they are always called
+`InceptionV3/<canonical layer>/<weight>`, so one checkpoint serves the frozen prefix (FeatureExtractor), the trained
+suffix (Estimator) and the exported model.
 """
 
 from __future__ import annotations
@@ -36,13 +36,11 @@ class Network:
     """A built run of layers.
 
     Attributes:
-        output: the last layer's map, float32 [b, h, w, c].
-        blocks: the map of every block that was built, by name.
+        blocks: the map of every block that was built, float32 [b, h, w, c], by name.
         variables: per layer that has any, its variables in Keras's order (BatchNorm: beta, mean, variance).
         updates: what moves the BatchNorm statistics of trainable layers by one batch; empty but in training.
     """
 
-    output: tf.Tensor
     blocks: dict[str, tf.Tensor]
     variables: dict[str, list[tf.Variable]]
     updates: list[tf.Operation]
@@ -58,8 +56,7 @@ def build(
 
     Args:
         inputs: the map of block `start`, float32 [b, h, w, c]; images float32 [b, S, S, 3] in [-1, 1] where it is None.
-        start: as in `core.inception_v3.between`, like `stop`.
-        stop: the last block to build.
+        start: None, or a block; see `core.inception_v3.between`.
         trainable: names of layers that train.
         training: whether trainable BatchNorm uses the batch's statistics, and `updates` are made.
     """
@@ -83,7 +80,7 @@ def build(
         if training and learns:
             updates.extend(layer.updates)
     blocks = {name: tensor for name, tensor in tensors.items() if name in BLOCKS}
-    return Network(tensors[stop], blocks, variables, updates)
+    return Network(blocks, variables, updates)
 
 
 def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
@@ -99,10 +96,10 @@ def frozen_prefix(images: tf.Tensor, cut: str, *outputs: str) -> tf.Tensor:
         The cut block's map, float32 [b, h, w, c]; where the cut is `pooled`, the averages of the blocks `outputs`, in
         the network's order, one after another: [b, c].
     """
-    if cut == POOLED:
-        blocks = build(images, None, outputs[-1]).blocks
-        return tf.concat([pooled(blocks[name]) for name in outputs], axis=-1)
-    return build(images, None, cut).output
+    if cut != POOLED:
+        return build(images, None, cut).blocks[cut]
+    blocks = build(images, None, outputs[-1]).blocks
+    return tf.concat([pooled(blocks[name]) for name in outputs], axis=-1)
 
 
 def pooled(maps: tf.Tensor) -> tf.Tensor:
@@ -113,11 +110,8 @@ def pooled(maps: tf.Tensor) -> tf.Tensor:
 def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:
     """Loads every `InceptionV3/` variable of the session's graph from the backbone checkpoint.
 
-    Adds no operation, so the graph may be finalized. The variables that another checkpoint has, of the prefix
-    `instead`, are loaded from there.
-
-    Raises:
-        tf.errors.NotFoundError: a variable of the graph is not in the checkpoint.
+    What the checkpoint of the prefix `instead` has is loaded from there. No operation is added: the graph may be final.
+    Raises tf.errors.NotFoundError for a variable that is in neither.
     """
     reader = tf.train.load_checkpoint(artifact.checkpoint(directory))
     first = tf.train.load_checkpoint(instead) if instead else None

@@ -1,7 +1,7 @@
 """The classifier on the pooled features: standardization, hidden layers with dropout, one logit a class.
 
-Standardization is what lets one learning rate do for any base. The pooled features of an untrained InceptionV3 vary by
-1e-4 around their mean: a Dense layer on them would learn nothing, on the standardized ones it learns as usual.
+Standardization lets one learning rate serve any base: the pooled features of an untrained InceptionV3 vary by 1e-4
+around their mean, and a Dense layer on them would learn nothing.
 """
 
 from __future__ import annotations
@@ -49,8 +49,6 @@ def build(
 
     Args:
         pooled: float32 [b, c].
-        config: sizes and dropout.
-        classes: how many.
         dropout_seed: int [2], decides what dropout drops; None, as outside of training: nothing is dropped.
         initial: what the standardization starts (and stays) with; None where a checkpoint will say.
 

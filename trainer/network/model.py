@@ -1,8 +1,7 @@
 """The one model_fn: from bottleneck features at the cut, or from images, to classes.
 
-What a graph holds follows from what it is fed. Fed features at the cut, as in most training, it has only the layers
-after the cut (none at all for pooled features, then a step takes milliseconds); fed images, as in the exported model,
-it has all of the network. Variables have the same names either way.
+Fed features at the cut, as in most training, a graph has only the layers after it (none for pooled features: a step
+takes milliseconds); fed images, as in the exported model, the complete network. Variables have the same names.
 """
 
 from __future__ import annotations
@@ -21,20 +20,15 @@ from trainer.training import checkpoints, optimizers
 from trainer.training.inputs import FEATURES
 
 LOSS = "average_loss"
-"""The evaluation's loss, over all examples. (Estimator's own averages over batches.)
-
-In the event files of training it is a batch's, without penalties, so that both compare; `loss` is what is minimized.
-"""
+"""The evaluation's loss, over all examples (Estimator's own averages over batches); in the event files of training a
+batch's, without penalties, so that both compare: `loss` is what is minimized."""
 
 ACCURACY = "accuracy"
 
-_PRETRAINED = "pretrained"
-"""Scope of the values that L2-SP measures from; not exported."""
+_PRETRAINED = "pretrained"  # scope of the values that L2-SP measures from; not exported
 
 LOSS_TENSOR = "training_loss:0"
 """The training graph's loss, for hooks."""
-
-ModelFn = Callable[..., tf.estimator.EstimatorSpec]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +36,6 @@ class Model:
     """What decides the network.
 
     Attributes:
-        config: of the Trainer.
         classes: names, in the order of the labels.
         cut: where features enter the network; None: it is always fed images.
         backbone_directory: where the pre-trained weights are.
@@ -65,7 +58,7 @@ class Model:
         return self.warm_start is not None and self.moments is None
 
 
-def make_model_fn(model: Model) -> ModelFn:
+def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
     """The model_fn of `tf.estimator.Estimator`, for training and for the export."""
 
     def model_fn(
@@ -75,11 +68,10 @@ def make_model_fn(model: Model) -> ModelFn:
         config: tf.estimator.RunConfig | None = None,
     ) -> tf.estimator.EstimatorSpec:
         training = mode == tf.estimator.ModeKeys.TRAIN
-        config_of_training, fine_tune = model.config.training, model.config.fine_tune
-        head_only = training and is_head_phase(config_of_training, config.model_dir if config else None)
+        settings, fine_tune, of_training = model.config.head, model.config.fine_tune, model.config.training
+        head_only = training and is_head_phase(of_training, config.model_dir if config else None)
         pooled, network = base(model, features, training and not head_only)
-        settings = model.config.head
-        seed = _step_seed(config_of_training.seed) if training else None
+        seed = _step_seed(of_training.seed) if training else None
         logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction(model, logits, features)
@@ -100,7 +92,7 @@ def make_model_fn(model: Model) -> ModelFn:
         if fine_tune.l2_sp and of_base:
             loss += fine_tune.l2_sp * _squared_distance_to_backbone(model, [variable for variable, _ in of_base])
         loss = tf.identity(loss, LOSS_TENSOR.split(":")[0])
-        train_op = optimizers.step(config_of_training, loss, of_head, of_base, network.updates, head_only)
+        train_op = optimizers.step(of_training, loss, of_head, of_base, network.updates, head_only)
         return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
     return model_fn
@@ -110,23 +102,22 @@ def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[
     """Builds the base from where `features` enter it.
 
     Args:
-        model: see `Model`.
         features: `image` float32 [b, S, S, 3], or else `features` at the cut, float32 [b, c] or [b, h, w, c].
         training: whether trainable BatchNorm uses the batch's statistics.
 
     Returns:
-        The pooled features, float32 [b, c], and the layers built; none of them where the features are pooled already.
+        The pooled features, float32 [b, c], and the layers built: none where the features are pooled already.
     """
     output = model.config.backbone.output
     if preprocessing.IMAGE in features:
         inputs, start = features[preprocessing.IMAGE], None
     elif model.cut == backbone.POOLED:
-        return features[FEATURES], backbone.Network(features[FEATURES], {}, {}, [])
+        return features[FEATURES], backbone.Network({}, {}, [])
     else:
         inputs, start = features[FEATURES], model.cut
     trained = rules.trained_layers(model.config.fine_tune, output)
     network = backbone.build(inputs, start, output, trained, training)
-    return backbone.pooled(network.output), network
+    return backbone.pooled(network.blocks[output]), network
 
 
 def is_head_phase(training: TrainingConfig, model_dir: str | None) -> bool:
@@ -158,11 +149,8 @@ def _step_seed(seed: int) -> tf.Tensor:
 
 
 def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) -> tf.Tensor:
-    """The sum of the squared differences of what trains in the base from its pre-trained values.
-
-    Those are variables that never change: constants of their size would be written into every event file.
-    """
-    starts = {}
+    """The sum of the squared differences of what trains in the base from its pre-trained values."""
+    starts = {}  # variables that never change: constants of their size would be written into every event file
     for variable in trained:
         name = checkpoints.name_of(variable)
         pretrained = name.replace(backbone.SCOPE, _PRETRAINED, 1)
@@ -172,11 +160,9 @@ def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) 
 
 
 def _initialize(model: Model, network: backbone.Network) -> None:
-    """Makes pre-trained weights, or an earlier model's, the initial values; a checkpoint in model_dir overrides them.
-
-    Loading them into a session of one's own would be in vain: the Estimator makes another one and initializes it.
-    (Its `warm_start_from` would ask the earlier model for the optimizer's variables too.)
-    """
+    """Makes pre-trained weights, or an earlier model's, the initial values; a checkpoint of the training goes first."""
+    # Loading them into a session of our own would be in vain: the Estimator makes another one and initializes it. Its
+    # `warm_start_from` would ask the earlier model for the optimizer's variables too.
     of_base = {checkpoints.name_of(v): v for layer in network.variables.values() for v in layer}
     if of_base:
         tf.compat.v1.train.init_from_checkpoint(artifact.checkpoint(model.backbone_directory), of_base)

@@ -9,11 +9,7 @@ import tensorflow as tf
 
 
 def read(prefix: str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint whose names `wanted` accepts.
-
-    Raises:
-        tf.errors.OpError: there is no checkpoint with this prefix, or it is damaged.
-    """
+    """The tensors whose names `wanted` accepts. Raises tf.errors.OpError if the checkpoint is missing or damaged."""
     reader = tf.train.load_checkpoint(prefix)
     return {name: tensor(reader, name) for name in sorted(reader.get_variable_to_shape_map()) if wanted(name)}
 

@@ -1,51 +1,34 @@
 """Training on several devices, or in the processes of a cluster: the RunConfig, and who does what.
 
-`none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and the
-environment variable TF_CONFIG, as Estimator defines it, says which it is: a chief, which also exports the model,
-workers, parameter servers, and an evaluator.
+`none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and
+Estimator's TF_CONFIG says which it is: the chief, which also exports the model, a worker, a parameter server, or the
+evaluator.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from core import atomic_io
 from core.errors import InputError
 from core.settings.training import TrainingConfig
-
-if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
+from trainer.arguments import FnArgs
 
 TASK_FILE = "task.json"
 """In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
-
-INPUTS = (
-    "train_files",
-    "eval_files",
-    "transform_graph_path",
-    "base_model",
-    "hyperparameters",
-    "train_steps",
-    "custom_config",
-)
-"""What `run_fn` reads of its FnArgs, beside where it writes."""
 
 _VARIABLE = "TF_CONFIG"
 _CHECKPOINTS_OF_CLUSTER = 5  # the evaluator is at work on one while the chief writes others
 
 
 def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConfig:
-    """How the Estimator runs in this process.
-
-    Raises:
-        InputError: TF_CONFIG and `training.distribution` do not agree.
-    """
+    """How the Estimator runs in this process. Raises InputError if TF_CONFIG does not agree with the settings."""
     shared = {
         "model_dir": model_dir,
         "tf_random_seed": training.seed,
@@ -98,7 +81,7 @@ def publish_task(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterato
         return
     path = f"{fn_args.model_run_dir.rstrip('/')}/{TASK_FILE}"
     tf.io.gfile.makedirs(fn_args.model_run_dir)
-    task = {name: getattr(fn_args, name) for name in (*INPUTS, "model_run_dir", "serving_model_dir")}
+    task = {field.name: getattr(fn_args, field.name) for field in dataclasses.fields(FnArgs)}
     atomic_io.write_text(path, json.dumps(task))
     try:
         yield

@@ -1,31 +1,23 @@
 """What came of every evaluation: keeps the best checkpoint, says when to stop, and survives a restart.
 
-`tf.estimator.train_and_evaluate` calls an Exporter after each evaluation with its metrics; that is the one place where
-metrics, checkpoint and step are known together. (`stop_if_no_decrease_hook` reads event files for them and counts
-steps; `BestExporter` writes a SavedModel at each improvement.)
+Estimator calls an Exporter after each evaluation: the one place where metrics, checkpoint and step are known together.
+(`stop_if_no_decrease_hook` reads event files and counts steps; `BestExporter` writes a SavedModel at each improvement.)
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from core.artifacts.base import JsonFile
+from core.artifacts.base import JsonLines
 from core.artifacts.training_summary import Evaluation
 from trainer.network.model import ACCURACY, LOSS, is_exported
 from trainer.training import checkpoints
 
-
-@dataclasses.dataclass(frozen=True)
-class _History:
-    evaluations: list[Evaluation]
-
-
-_FILE = JsonFile("evaluations.json", _History)
+_FILE = JsonLines("evaluations.jsonl", Evaluation)
 
 
 class Evaluations(tf.estimator.Exporter):
@@ -34,12 +26,9 @@ class Evaluations(tf.estimator.Exporter):
     name = "evaluations"  # required by Exporter
 
     def __init__(self, model_dir: str, patience: int | None, patient_until: int = 0) -> None:
-        """Continues what an earlier process left in `model_dir`.
+        """Continues what an earlier process left in the Estimator's `model_dir`.
 
-        Args:
-            model_dir: of the Estimator.
-            patience: evaluations in a row without a lower loss after which training should stop; None: never.
-            patient_until: evaluations up to this step do not count among them.
+        Training should stop after `patience` evaluations in a row without a lower loss, of those after `patient_until`.
         """
         self._directory = model_dir.rstrip("/")
         self._patience = patience
@@ -64,7 +53,7 @@ class Evaluations(tf.estimator.Exporter):
     def reload(self) -> None:
         """Reads what another process, a cluster's evaluator, has written since."""
         if tf.io.gfile.exists(_FILE.path(self._directory)):
-            self.history = _FILE.read(self._directory).evaluations
+            self.history = list(_FILE.read(self._directory))
 
     def should_stop(self) -> bool:
         """Whether the last `patience` evaluations brought no lower loss."""
@@ -107,4 +96,4 @@ class Evaluations(tf.estimator.Exporter):
             best = checkpoints.read(checkpoint_path, is_exported)
             best[tf.compat.v1.GraphKeys.GLOBAL_STEP] = np.asarray(step, np.int64)  # what training starts with has none
             checkpoints.write(self.best_checkpoint, best)
-        _FILE.write(self._directory, _History(self.history))
+        _FILE.write(self._directory, self.history)

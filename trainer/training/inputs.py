@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from core import tfrecords
-from core.artifacts.features import FEATURES, FEATURES_FILE, FeatureFormat
+from core.artifacts.features import FEATURES, FEATURES_FILE, LABEL, FeatureFormat
 from core.settings.augmentation import AugmentationConfig
 from trainer import preprocessing
 from trainer.images import augmentation as augmentations
@@ -24,13 +24,7 @@ _ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split's records and how to read them.
-
-    Attributes:
-        files: paths of TFRecord files, in the order they are read.
-        features: how features are stored; None: the records are raw examples.
-        transform_directory: what Transform wrote; its graph is applied to raw examples.
-    """
+    """One split's TFRecord files, in the order they are read; `features` is None where they hold raw examples."""
 
     files: tuple[str, ...]
     features: FeatureFormat | None
@@ -38,12 +32,9 @@ class Source:
 
 
 def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
-    """The records under TFX's file patterns, `<artifact>/Split-<name>/*`, and what they are.
+    """The records under TFX's file patterns, `<artifact>/Split-<name>/*`; `output` as in `Features.format`.
 
-    `output` is the block whose average is wanted where the records hold those of several.
-
-    Raises:
-        ValueError: no file matches, or the records do not hold that block's average.
+    Raises ValueError where no file matches, or where the records do not hold that block's average.
     """
     files = tfrecords.find(*patterns)
     if not files:
@@ -56,21 +47,13 @@ def find(patterns: Sequence[str], transform_directory: str, output: str | None =
 
 
 def training_input(
-    source: Source,
-    batch_size: int,
-    seed: int,
-    augmentation: AugmentationConfig | None = None,
-    first_batch: int = 0,
+    source: Source, batch_size: int, seed: int, augmentation: AugmentationConfig | None = None, first_batch: int = 0
 ) -> Callable[[], tf.data.Dataset]:
     """An `input_fn` that shuffles and repeats forever; the same seed gives the same batches.
 
-    Args:
-        source: where the records are.
-        batch_size: examples.
-        seed: every pass over the records is shuffled by it and the pass's number.
-        augmentation: how images are varied; features are what they are.
-        first_batch: how many batches to leave out, so that a training that was stopped resumes where it was. At most
-            one pass is read for that.
+    Every pass over the records is shuffled by the seed and the pass's number. The first `first_batch` batches are left
+    out, so that a training that was stopped resumes where it was; at most one pass is read for that. Images are varied
+    by `augmentation`; features are what they are.
 
     Returns:
         Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
@@ -92,12 +75,10 @@ def training_input(
 
 
 def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Dataset]:
-    """An `input_fn` that reads every labelled record once, in order; see `training_input` for its elements.
+    """An `input_fn` that reads every labeled record once, in order; see `training_input` for its elements.
 
-    Records of a class that the training split does not have cannot be scored, and are left out.
-
-    Raises:
-        ValueError: the records hold variants of their images, on which nothing is to be evaluated.
+    Records of a class that the training split does not have cannot be scored, and are left out. Raises ValueError where
+    the records hold variants of their images: these are for training only.
     """
     if source.features is not None and source.features.views:
         raise ValueError(f"{source.files[0]} holds augmented views; only training reads these")
@@ -110,14 +91,10 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
     return input_fn
 
 
-def sample_input(source: Source, images: int, batch_size: int, seed: int) -> Callable[[], tf.data.Dataset]:
-    """An `input_fn` that reads at most so many records once, shuffled as in training."""
-
-    def input_fn() -> tf.data.Dataset:
-        sample = tfrecords.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
-        return _batches(source, sample.enumerate().batch(batch_size), seed)
-
-    return input_fn
+def sample(source: Source, images: int, batch_size: int, seed: int) -> tf.data.Dataset:
+    """At most so many records, once, shuffled as in training."""
+    records = tfrecords.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
+    return _batches(source, records.enumerate().batch(batch_size), seed)
 
 
 def count_labels(source: Source, classes: int) -> list[int]:
@@ -143,8 +120,8 @@ def _buffer(source: Source) -> int:
 def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
     """Serialized record to its label, int64 scalar; -1 where it has none or one that is unknown."""
     if source.features is not None:
-        spec = {preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64)}
-        return lambda record: tf.io.parse_single_example(record, spec)[preprocessing.LABEL]
+        spec = {LABEL: tf.io.FixedLenFeature([], tf.int64)}
+        return lambda record: tf.io.parse_single_example(record, spec)[LABEL]
     transform = preprocessing.load_transform(source.transform_directory, preprocessing.LABEL)
     return lambda record: transform(preprocessing.parse_examples(record[None])[preprocessing.RAW_LABEL])[0]
 
@@ -152,10 +129,7 @@ def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
 def _batches(
     source: Source, numbered: tf.data.Dataset, seed: int = 0, augmentation: AugmentationConfig | None = None
 ) -> tf.data.Dataset:
-    """Batches of numbers (int64 [b]) and serialized records to batches of what the network reads.
-
-    A record's number, which counts on from epoch to epoch, and the seed determine its variant.
-    """
+    """From batches of numbers, int64 [b], and serialized records; a record's number and the seed decide its variant."""
     if source.features is not None:
         decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
     else:
@@ -183,24 +157,20 @@ def _feature_decoder(
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     spec = {
         FEATURES: tf.io.FixedLenFeature([max(1, stored.views)], tf.string),
-        preprocessing.LABEL: tf.io.FixedLenFeature([], tf.int64),
+        LABEL: tf.io.FixedLenFeature([], tf.int64),
     }
 
     def decode(numbers: tf.Tensor, batch: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         parsed = tf.io.parse_example(batch, spec)
         encoded = parsed[FEATURES][:, 0]
         if stored.views:
-            drawn = tf.random.stateless_uniform(
-                tf.shape(encoded),
-                tf.stack([tf.constant(seed, tf.int64), numbers[0]]),
-                maxval=stored.views,
-                dtype=tf.int32,
-            )
+            of_batch = tf.stack([tf.constant(seed, tf.int64), numbers[0]])
+            drawn = tf.random.stateless_uniform(tf.shape(encoded), of_batch, maxval=stored.views, dtype=tf.int32)
             encoded = tf.gather(parsed[FEATURES], drawn, batch_dims=1)
         flat = tf.io.decode_raw(encoded, tf.as_dtype(stored.dtype))
         features = tf.cast(tf.reshape(flat, [-1, *stored.shape]), tf.float32)
         if stored.columns is not None:
             features = features[:, slice(*stored.columns)]
-        return {FEATURES: features}, parsed[preprocessing.LABEL]
+        return {FEATURES: features}, parsed[LABEL]
 
     return decode

@@ -1,15 +1,12 @@
 """Finds a learning rate: trains some steps at rates that rise exponentially, and sees where the loss falls fastest.
 
-After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3. The rate is multiplied by the
-same factor from step to step; too low, nothing is learned; too high, the loss rises. In between it falls, and the rate
-where it falls fastest is a good one to start with.
+After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -17,12 +14,10 @@ import tensorflow as tf
 from core import progress
 from core.errors import InputError
 from core.settings.training import LearningRateConfig, TrainerConfig
+from trainer.arguments import FnArgs
 from trainer.network.model import LOSS_TENSOR, make_model_fn
 from trainer.training import inputs, train_loop
 from trainer.training.distribution import session_config
-
-if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
 
 _SMOOTHING = 0.9  # of the running mean of the losses
 _DIVERGED = 4.0  # times the lowest loss: no higher rate is worth a look
@@ -48,18 +43,17 @@ class Sweep:
 def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: float, steps: int) -> Sweep:
     """Trains from the start, from the `lowest` rate at the first step to the `highest` at the last; writes nothing.
 
-    Raises:
-        InputError: no rate made the loss fall; or as `run_fn`.
+    Raises what `run_fn` raises, and InputError where no rate made the loss fall.
     """
     rate = LearningRateConfig((lowest,), schedule="exponential", decay_rate=highest / lowest, decay_steps=steps - 1)
     training = dataclasses.replace(settings.training, learning_rate=rate, head_steps=0, distribution="none")
-    prepared = train_loop.prepare(dataclasses.replace(settings, training=training), fn_args)
+    model, source, *_ = train_loop.prepare(dataclasses.replace(settings, training=training), fn_args)
     losses: list[float] = []
     with tf.Graph().as_default():
         tf.compat.v1.set_random_seed(training.seed)
-        batches = inputs.training_input(prepared.train, training.batch_size, training.seed, training.augmentation)
+        batches = inputs.training_input(source, training.batch_size, training.seed, training.augmentation)
         iterator = tf.compat.v1.data.make_initializable_iterator(batches())
-        spec = make_model_fn(prepared.model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
+        spec = make_model_fn(model)(*iterator.get_next(), tf.estimator.ModeKeys.TRAIN)
         with tf.compat.v1.Session(config=session_config()) as session:
             session.run([tf.compat.v1.tables_initializer(), tf.compat.v1.global_variables_initializer()])
             session.run(iterator.initializer)
@@ -86,11 +80,7 @@ def smooth(losses: list[float]) -> tuple[float, ...]:
 
 
 def suggest(rates: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
-    """Where the loss falls fastest, up to its lowest point.
-
-    Raises:
-        InputError: it does not fall.
-    """
+    """Where the loss falls fastest, up to its lowest point. Raises InputError if it does not fall."""
     end = int(np.argmin(smoothed)) + 1 if smoothed else 0
     if end < 3:
         raise InputError(

@@ -25,12 +25,8 @@ def step(
     checkpoints as the next phase expects, but do not run; nor does the backward pass through the base.
 
     Args:
-        config: optimizer and rate.
-        loss: what is minimized, a scalar.
-        of_head: the head's variables.
         of_base: the base's that train, each with the multiplier of its rate.
         updates: of BatchNorm's statistics.
-        head_only: whether the base stands still.
     """
     counter = tf.compat.v1.train.get_or_create_global_step()
     done = tf.identity(counter)  # read once: while one optimizer still uses the rate, another's end counts the step

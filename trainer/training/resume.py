@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from core import atomic_io
 from core.artifacts.training_summary import SUMMARY
+from trainer.arguments import FnArgs, Inputs
 from trainer.training import checkpoints, distribution
 
-if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
-
-_KEY_FILE = "training_key.txt"
-"""In the folder of a training: the hash of all that it follows from."""
-
-_STATE_FILE = "checkpoint"
-"""Names the last checkpoint; TensorFlow's."""
+_KEY_FILE = "training_key.txt"  # in the folder of a training: the hash of all that it follows from
+_STATE_FILE = "checkpoint"  # TensorFlow's: names the last checkpoint
 
 
 def resume(fn_args: FnArgs) -> int:
-    """Takes over what a training of the same inputs and settings, which did not end, has left beside `model_run_dir`.
+    """Copies what a training of the same inputs and settings, which did not end, has left beside `model_run_dir`.
 
-    It is copied, not moved: a process that was given up may live on.
-
-    Args:
-        fn_args: `run_fn`'s.
+    It is not moved: a process that was given up may live on.
 
     Returns:
         The step at which training resumes, 0 if it begins.
@@ -36,7 +28,7 @@ def resume(fn_args: FnArgs) -> int:
     own = fn_args.model_run_dir.rstrip("/")
     if not tf.io.gfile.exists(f"{own}/{_KEY_FILE}"):  # of a cluster's processes, the chief comes first
         # TFX names artifacts of other content differently, and `custom_config` has the hash of the code.
-        follows_from = {name: getattr(fn_args, name) for name in distribution.INPUTS}
+        follows_from = {field.name: getattr(fn_args, field.name) for field in dataclasses.fields(Inputs)}
         key = hashlib.sha256(json.dumps(follows_from, sort_keys=True).encode()).hexdigest()
         if found := _unfinished(own, key):
             _copy(found, own)

@@ -5,22 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import numpy as np
 import tensorflow as tf
 
 from core import inception_v3, rules
 from core.artifacts.backbone import RECORD
 from core.artifacts.training_summary import SUMMARY, LayerRange, Parameters, TrainingSummary
 from core.settings.training import TrainerConfig
+from trainer.arguments import FnArgs
 from trainer.network import head
 from trainer.training import warm_start
-
-if TYPE_CHECKING:
-    from tfx.components.trainer.fn_args_utils import FnArgs  # imports all of TFX's components, 16 s
-
-    from trainer.training.train_loop import Trained
+from trainer.training.train_loop import Trained
 
 _FEW_IMAGES = 20
 
@@ -59,21 +54,18 @@ def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
 
 
 def write(trained: Trained, fn_args: FnArgs, resumed_at: int, seconds: float) -> TrainingSummary:
-    """Writes the summary into `model_run_dir`, and returns it.
-
-    Args:
-        trained: what came of the training.
-        fn_args: `run_fn`'s.
-        resumed_at: the step at which it resumed an earlier process's training; 0 if it did not.
-        seconds: that it took.
-    """
+    """Writes the summary into `model_run_dir`; `resumed_at` is the step at which training resumed, 0 if it began."""
     model, evaluations = trained.model, trained.evaluations
     config, best = model.config, evaluations.best
     steps, output = trained.steps, config.backbone.output
-    in_head = _head_parameters(evaluations.best_checkpoint)
+    in_head = sum(
+        math.prod(shape)
+        for name, shape in tf.train.list_variables(evaluations.best_checkpoint)
+        if name.startswith(f"{head.SCOPE}/") and name.endswith(("kernel", "bias"))
+    )
     in_base = sum(math.prod(shape) for layer in inception_v3.between(None, output) for _, shape in layer.weights)
     trained_in_base = sum(m.parameters for m in rules.matched(config.fine_tune, output) if m.multiplier > 0)
-    notes = list(trained.notes)
+    notes = [*notes_on_rules(config), *notes_on_classes(model.classes, trained.counts)]
     if resumed_at:
         notes.append(f"training resumed at step {resumed_at}, where an earlier run was stopped")
     if not best.step:
@@ -100,8 +92,3 @@ def write(trained: Trained, fn_args: FnArgs, resumed_at: int, seconds: float) ->
     )
     SUMMARY.write(fn_args.model_run_dir, summary)
     return summary
-
-
-def _head_parameters(checkpoint: str) -> int:
-    names = tf.train.list_variables(checkpoint)
-    return sum(int(np.prod(s)) for n, s in names if n.startswith(f"{head.SCOPE}/") and n.endswith(("kernel", "bias")))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +14,12 @@ from core import rules
 from core.errors import InputError
 from core.settings.training import TrainerConfig
 from trainer import preprocessing
+from trainer.arguments import FnArgs
 from trainer.network import backbone, head
 from trainer.network.model import Model, base, is_head_phase, make_model_fn
-from trainer.training import checkpoints, distribution, inputs, summary, warm_start
+from trainer.training import checkpoints, distribution, inputs, warm_start
 from trainer.training.evaluations import Evaluations
 from trainer.training.hooks import StepHook, StopEvaluator
-
-if TYPE_CHECKING:  # imports all of TFX's components, 16 s
-    from tfx.components.trainer.fn_args_utils import FnArgs
 
 _SEEDS_OF_A_WORKER = 1_000_003  # every worker of a cluster has its own order; see inputs.training_input
 _EVALUATOR_SECONDS = 600  # that the chief waits for the evaluator to finish
@@ -33,12 +29,12 @@ _MOMENTS_OF_IMAGES = 512  # the standard error of a mean is then 4 % of the stan
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network, not exported: what was trained, how well, and what is to be known of the data."""
+    """A trained network, not exported; `counts` are the training images of each class."""
 
     model: Model
     estimator: tf.estimator.Estimator
     evaluations: Evaluations
-    notes: tuple[str, ...]
+    counts: list[int]
 
     @property
     def steps(self) -> int:
@@ -46,35 +42,31 @@ class Trained:
         return checkpoints.step(self.estimator.latest_checkpoint())
 
 
-class Prepared(NamedTuple):
-    """The network for the settings and the data, the two splits, and notes on them."""
-
-    model: Model
-    train: inputs.Source
-    evaluate: inputs.Source
-    notes: tuple[str, ...]
-
-
 def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
     """Trains and evaluates in `model_run_dir`; arguments and errors as `run_fn`, but for the settings' source."""
     training = settings.training
     run_config = distribution.run_config(training, fn_args.model_run_dir)
-    prepared = prepare(settings, fn_args, run_config.is_chief)
-    model = prepared.model
+    model, source, evaluated, counts = prepare(settings, fn_args, run_config.is_chief)
     estimator = tf.estimator.Estimator(make_model_fn(model), config=run_config)
     evaluations = Evaluations(fn_args.model_run_dir, training.early_stopping, training.head_steps)
-    evaluation_input = inputs.evaluation_input(prepared.evaluate, training.batch_size)
+    evaluation_input = inputs.evaluation_input(evaluated, training.batch_size)
     if model.starts_trained and not evaluations.history:
         # The earlier model, as step 0, is a candidate for the best: training may only make it worse. (A head that
         # begins anew predicts by chance, and is not worth an evaluation.) The cluster's others begin after this.
         evaluations.evaluate(estimator, evaluation_input, str(model.warm_start))
     with distribution.publish_task(run_config, fn_args):
-        _loop(estimator, evaluations, model, prepared.train, evaluation_input)
-    return Trained(model, estimator, evaluations, prepared.notes)
+        _loop(estimator, evaluations, model, source, evaluation_input)
+    return Trained(model, estimator, evaluations, counts)
 
 
-def prepare(settings: TrainerConfig, fn_args: FnArgs, is_chief: bool = True) -> Prepared:
-    """Measures what the network needs to know; initial values, only where `is_chief`. Errors as `run_fn`."""
+def prepare(
+    settings: TrainerConfig, fn_args: FnArgs, is_chief: bool = True
+) -> tuple[Model, inputs.Source, inputs.Source, list[int]]:
+    """Measures what the network needs to know; initial values only where `is_chief`. Errors as `run_fn`.
+
+    Returns:
+        The network, the training and the evaluation split, and the training images of each class.
+    """
     train, evaluate = (
         inputs.find(files, fn_args.transform_graph_path, settings.backbone.output)
         for files in (fn_args.train_files, fn_args.eval_files)
@@ -82,8 +74,6 @@ def prepare(settings: TrainerConfig, fn_args: FnArgs, is_chief: bool = True) -> 
     cut = rules.features_cut(settings)
     if train.features is not None and train.features.cut != cut:
         raise ValueError(f"the features were taken at {train.features.cut}, but the rules of fine_tune imply {cut}")
-    for run in summary.layer_ranges(settings):
-        logging.getLogger(__name__).info("%s to %s: multiplier %g (%s)", run.first, run.last, run.multiplier, run.rule)
     classes = tuple(preprocessing.class_names(fn_args.transform_graph_path))
     if sum(inputs.count_labels(evaluate, len(classes))) == 0:
         raise InputError("The eval split has no image of any class of the train split. Give it more of data.splits.")
@@ -98,8 +88,7 @@ def prepare(settings: TrainerConfig, fn_args: FnArgs, is_chief: bool = True) -> 
         model = dataclasses.replace(model, warm_start=warm.checkpoint if warm else None)
         if warm is None or warm.head in (None, "rebuilt"):  # a head that is kept keeps its standardization
             model = dataclasses.replace(model, moments=_moments(model, train))
-    notes = (*summary.notes_on_rules(settings), *summary.notes_on_classes(classes, counts))
-    return Prepared(model, train, evaluate, notes)
+    return model, train, evaluate, counts
 
 
 def _loop(
@@ -165,16 +154,14 @@ def _await_evaluator(evaluations: Evaluations, step: int) -> None:
 
 
 def _moments(model: Model, train: inputs.Source) -> head.Moments:
-    """Of the pooled features of some training images, through the network as it is at the first step.
-
-    That is: with the statistics of each batch where BatchNorm trains. With the stored ones a random network's features
-    are far smaller; standardized by their moments, those of training would give huge losses.
-    """
+    """Of the pooled features of some training images, through the network as it is at the first step."""
+    # With the statistics of each batch where BatchNorm trains: with the stored ones a random network's features are far
+    # smaller; standardized by their moments, those of training would give huge losses.
     training = model.config.training
     ready = train.features is not None and train.features.cut == backbone.POOLED
     images = _MOMENTS_OF_FEATURES if ready else _MOMENTS_OF_IMAGES
     with tf.Graph().as_default():
-        dataset = inputs.sample_input(train, images, training.batch_size, training.seed)()
+        dataset = inputs.sample(train, images, training.batch_size, training.seed)
         iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
         features, _ = iterator.get_next()
         pooled, _ = base(model, features, training=not is_head_phase(training, None))

@@ -1,9 +1,8 @@
 """Warm start: what of an earlier model's variables a new training begins with, BatchNorm's statistics included.
 
-The earlier model lies beside the pre-trained weights, packed there by `components.warm_start`. It is only taken where
-the frozen part of the network is the same in both, bit for bit: features at the cut mean the same then. The head is
-kept where it has the same classes (in another order, its last layer is reordered) and layers; else it begins anew, and
-its standardization is measured anew. The global step and the optimizer's state begin anew always.
+`components.warm_start` packs the earlier model beside the pre-trained weights. It is only taken where the frozen layers
+are the same in both, bit for bit: features at the cut mean the same then. The head is kept where it has the same
+classes (in another order, its last layer is reordered) and layers; else it and its standardization begin anew.
 """
 
 from __future__ import annotations
@@ -27,11 +26,7 @@ _RECORD = JsonFile("warm_start.json", WarmStart)
 
 
 def prepare(directory: str, config: TrainerConfig, classes: tuple[str, ...], model_run_dir: str) -> WarmStart | None:
-    """Decides what a training takes, and writes it as a checkpoint into its `model_run_dir`.
-
-    Returns:
-        None if no model is packed in `directory`, the backbone's.
-    """
+    """Decides what a training takes, and writes it into `model_run_dir`; None if `directory` has no packed model."""
     if not tf.io.gfile.exists(artifact.PACKED.path(directory)):
         return None
     decided, taken = _decide(directory, config, classes)
@@ -44,7 +39,7 @@ def prepare(directory: str, config: TrainerConfig, classes: tuple[str, ...], mod
 
 
 def read_record(model_run_dir: str) -> WarmStart | None:
-    """What `prepare` decided when the training in this directory began; None if it began with no earlier model."""
+    """What `prepare` decided when the training in this directory began."""
     return _RECORD.read(model_run_dir) if tf.io.gfile.exists(_RECORD.path(model_run_dir)) else None
 
 

@@ -26,12 +26,7 @@ class UnreachableError(Exception):
 
 
 def imagenet_file() -> pathlib.Path:
-    """Keras's file from its cache, or downloaded into it.
-
-    Raises:
-        UnreachableError: it is in no cache and cannot be downloaded.
-        InputError: another file lies in its place.
-    """
+    """Keras's file from its cache, or downloaded into it. Raises UnreachableError; InputError for a changed file."""
     cached = next((d / FILE_NAME for d in cache_directories() if (d / FILE_NAME).is_file()), None)
     if cached is not None:
         found = hashlib.md5(cached.read_bytes()).hexdigest()
@@ -70,10 +65,9 @@ def cache_directories() -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def _download(missing: str, instead: str, probe: str | None = None) -> Iterator[None]:
-    """Lets a download fail that stalls; at once where the host of `probe`, or its proxy, accepts no TCP connection.
+    """Turns what the block raises into an UnreachableError: what is `missing`, why, and what to do `instead`.
 
-    Raises:
-        UnreachableError: whatever the block raises; says what is `missing`, and what to do `instead`.
+    Stalled downloads fail; at once where the host of `probe`, or its proxy, accepts no TCP connection.
     """
     before = socket.getdefaulttimeout()
     try:

@@ -17,8 +17,7 @@ Arrays = dict[str, np.ndarray]
 def read_h5(path: pathlib.Path) -> Arrays:
     """Reads what `model.save_weights` or `model.save` wrote (`include_top=False`); half precision becomes float32.
 
-    Raises:
-        InputError: not such a file; or the first tensor that does not fit, by its name and shape.
+    Raises InputError for another file, with the name and shape of the first tensor that does not fit.
     """
     try:
         file = h5py.File(path, "r")
@@ -33,11 +32,8 @@ def read_h5(path: pathlib.Path) -> Arrays:
                 f"{path} holds no Keras layers (no attribute 'layer_names'). Write it with Keras 2: "
                 "`InceptionV3(include_top=False).save_weights('name.h5')`."
             )
-        stored = [
-            (name, root[layer][name])
-            for layer in _texts(root, "layer_names")
-            for name in _texts(root[layer], "weight_names")
-        ]
+        layers = [root[name] for name in _texts(root, "layer_names")]
+        stored = [(name, layer[name]) for layer in layers for name in _texts(layer, "weight_names")]
         wanted = [(f"{layer.name}/{w}", shape) for layer in inception_v3.layers() for w, shape in layer.weights]
         arrays: Arrays = {}
         for (name, shape), (stored_name, data) in zip(wanted, stored, strict=False):

@@ -11,11 +11,7 @@ from trainer.weights import sources
 
 
 def import_weights(config: BackboneConfig, directory: str) -> artifact.BackboneRecord:
-    """Writes the backbone directory, local or remote, in one step (`core.artifacts.backbone` says what is in it).
-
-    Raises:
-        InputError: the weights cannot be had or do not fit.
-    """
+    """Writes the backbone directory, local or remote, in one step. Raises what `sources.load` raises."""
     arrays, source, sha256 = sources.load(config)
     record = artifact.BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
     with atomic_io.staging_directory(directory) as unfinished:

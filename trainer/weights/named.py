@@ -1,8 +1,7 @@
 """Checkpoints and SavedModels of InceptionV3, whose tensors are found by name: TF-slim's, Keras's, and our own.
 
-The mapping from slim is by name alone: slim and Keras make their convolutions in the same order, so the k-th scope of
-`SLIM_SCOPES` is Keras's `conv2d_k` with `batch_normalization_k`. Both have a BatchNorm without gamma and with an
-epsilon of 0.001, and both scale images to [-1, 1].
+Slim and Keras make their convolutions in the same order, so the k-th of `SLIM_SCOPES` is Keras's `conv2d_k` with
+`batch_normalization_k`. Both have a BatchNorm without gamma and with epsilon 0.001, and scale images to [-1, 1].
 """
 
 from __future__ import annotations
@@ -30,9 +29,6 @@ SLIM_SCOPES = tuple(pathlib.Path(__file__).with_name("named.slim_scopes.txt").re
 Source: `tf_slim/nets/inception_v3.py`; `inception_v3_2016_08_28.tar.gz` has the same names.
 """
 
-Names = Mapping[str, str]
-"""Our name of a tensor, `<canonical layer>/<weight>`, to its name in a file."""
-
 
 def read(prefix: str, where: str, output: str) -> Arrays:
     """Reads the network's tensors from a checkpoint, also one inside a SavedModel, in the network's order.
@@ -42,9 +38,7 @@ def read(prefix: str, where: str, output: str) -> Arrays:
         where: what the user calls it, for messages.
         output: the last block that must be present; layers beyond it are read where the file has them.
 
-    Raises:
-        InputError: not a checkpoint, or of another network; or the first tensor that is missing or does not fit, with
-            its name and shape.
+    Raises InputError for another file, with the name and shape of the first tensor that is missing or does not fit.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -101,19 +95,12 @@ def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str,
     return {a.full_name or a.checkpoint_key: a.checkpoint_key for a in attributes if a.checkpoint_key in shapes}
 
 
-def tensor_names(found: Iterable[str], where: str) -> Names:
-    """Recognizes whose names were `found` in a file (slim's first one will do), and maps ours onto them.
-
-    Raises:
-        InputError: the names are of none of the networks known here; says `where`, the file as the user calls it.
-    """
+def tensor_names(found: Iterable[str], where: str) -> Mapping[str, str]:
+    """Maps our names, `<layer>/<weight>`, onto those `found` in `where`; raises InputError for unknown ones."""
     found = list(found)
     if f"{_SCOPE}/conv2d/kernel" in found:
-        return {
-            f"{layer.name}/{w}": f"{_SCOPE}/{layer.name}/{w}"
-            for layer in inception_v3.layers()
-            for w, _ in layer.weights
-        }
+        ours = [f"{layer.name}/{weight}" for layer in inception_v3.layers() for weight, _ in layer.weights]
+        return {name: f"{_SCOPE}/{name}" for name in ours}
     first = f"{_SCOPE}/{SLIM_SCOPES[0]}/weights"
     for name in found:
         if name == first or name.endswith(f"/{first}"):
@@ -127,7 +114,7 @@ def tensor_names(found: Iterable[str], where: str) -> Names:
     )
 
 
-def _slim(scope: str) -> Names:
+def _slim(scope: str) -> dict[str, str]:
     names = {}
     for number, slim in enumerate(SLIM_SCOPES):
         suffix = f"_{number}" if number else ""
@@ -137,7 +124,7 @@ def _slim(scope: str) -> Names:
     return names
 
 
-def _keras(found: Iterable[str]) -> Names:
+def _keras(found: Iterable[str]) -> dict[str, str]:
     """By order: Keras numbers layers on through a process, so a network's first convolution may be `conv2d_94`."""
     names: dict[str, str] = {}
     for kind, weights in (("conv2d", ("kernel",)), ("batch_normalization", _NORM)):

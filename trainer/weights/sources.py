@@ -20,24 +20,20 @@ from core.settings.backbone import BackboneConfig
 from trainer.weights import download
 from trainer.weights.h5 import Arrays, read_h5
 
-RANDOM_SEED = 20151202
-"""Of `weights: random`; one fixed value, so that every process draws the same network."""
-
+_RANDOM_SEED = 20151202  # of `weights: random`: every process draws the same network
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SAVED_MODEL = "saved_model.pb"
 _CHECKPOINT_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
 def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
-    """The weights `config` asks for.
+    """The weights that the settings name.
 
     Returns:
-        The arrays, at least up to `config.output`; where they came from (`imagenet`, `random`, a TF-Hub handle, or the
-        name of a file or folder); and the SHA-256 of the files, or, for `random`, of the arrays.
+        The arrays, at least up to `config.output`; `source` and `sha256` of `core.artifacts.backbone.BackboneRecord`.
 
     Raises:
-        InputError: what is named is missing or does not fit, or can be had neither from a cache nor from the network
-            and `if_unreachable` is `error`.
+        InputError: they are missing or do not fit, or cannot be downloaded and `if_unreachable` is `error`.
     """
     if config.weights == "random":
         return _drawn()
@@ -61,14 +57,11 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
 def fingerprint(weights: str) -> str:
     """A text that changes when the same setting would give other weights; for cache keys.
 
-    Needs no TensorFlow but to download. `unreachable` where a download fails: so a run that fell back to a random
-    network is not served again from a cache once the weights can be had.
-
-    Raises:
-        InputError: `weights` is a path where there is nothing that could be read.
+    Needs no TensorFlow but to download. `unreachable` where that fails: a run that fell back to a random network is
+    not served again from a cache once the weights can be downloaded. Raises InputError for a path with nothing to read.
     """
     if weights == "random":
-        return f"random-{RANDOM_SEED}"
+        return f"random-{_RANDOM_SEED}"
     try:
         with _local(weights) as path:
             return download.MD5 if weights == "imagenet" else _sha256(_files(path, weights))
@@ -90,7 +83,7 @@ def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:
 
 def _drawn() -> tuple[Arrays, str, str]:
     """Keras's own initial values (Glorot uniform kernels, identity BatchNorm) from a fixed seed."""
-    generator = np.random.default_rng(RANDOM_SEED)
+    generator = np.random.default_rng(_RANDOM_SEED)
     arrays: Arrays = {}
     for layer in inception_v3.layers():
         for weight, shape in layer.weights:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Sequence
 
 from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import columns
 from components.evaluation.slice_result import Measured
-from core.artifacts.predictions import Classification, Prediction
-from core.artifacts.verdict import OVERALL
-from core.metrics import CALIBRATION, FRACTIONS, LOSS
+from core.artifacts.predictions import BASELINE, CANDIDATE, Classification, Prediction
+from core.metrics import FRACTIONS, LOSS
 
 CLASSES = ("a", "b")
 
@@ -33,30 +32,31 @@ def predictions(
         candidate = classification(label, is_right)
         made.append(
             Prediction(
-                f"{label}/{number:04d}.jpg",
-                f"{number}",
-                label,
-                candidate.predicted,
-                candidate.probability,
-                candidate.label_probability,
-                {"light": slices[number] if slices else "day"},
-                candidate.rank,
-                classification(label, before[number]) if before is not None else None,
+                **dataclasses.asdict(candidate),
+                path=f"{label}/{number:04d}.jpg",
+                sha256=f"{number}",
+                label=label,
+                slices={"light": slices[number] if slices else "day"},
+                baseline=classification(label, before[number]) if before is not None else None,
             )
         )
     return made
 
 
 def measure(predictions: Sequence[Prediction], baseline: bool = False, **wrong: float) -> list[Measured]:
-    """The whole split and the slices of `light`, measured; `wrong` replaces values, as a metric that is NaN."""
+    """What TFMA measures on the entire split and the slices of `light`; `wrong` replaces values of the candidate."""
     groups: dict[tuple[tuple[str, str], ...], list[Prediction]] = {(): list(predictions)}
     for prediction in predictions:
         groups.setdefault((("light", prediction.slices["light"]),), []).append(prediction)
+
+    def values(group: Sequence[Prediction], classified: Sequence[Classification]) -> dict[str, float]:
+        found = Estimates(columns([p.label for p in group], classified, CLASSES))
+        return {name: found.of(name)[0].value for name in (*FRACTIONS, LOSS)}
+
     measured = []
     for parts, group in groups.items():
-        classified = [p.baseline or p.candidate if baseline else p.candidate for p in group]
-        found = Estimates(columns([p.label for p in group], classified, CLASSES))
-        values = {name: found.of(name)[0].value for name in (*FRACTIONS, LOSS, CALIBRATION)} | {"macro_auc": math.nan}
-        name = ", ".join(f"{n}={v}" for n, v in parts) or OVERALL
-        measured.append(Measured(parts, name, len(group), values | wrong))
+        metrics = {CANDIDATE: values(group, group) | wrong}
+        if baseline:
+            metrics[BASELINE] = values(group, [p.baseline for p in group if p.baseline])
+        measured.append(Measured(parts, len(group), metrics))
     return measured

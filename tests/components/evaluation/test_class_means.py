@@ -8,7 +8,9 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from components.evaluation.calibration import CalibrationError
-from components.evaluation.class_means import class_means
+from components.evaluation.class_means import area, class_means
+from components.evaluation.predictions import columns, score_bins
+from core.artifacts.predictions import Classification
 from core.metrics import MEANS
 from tests.components.evaluation.models import Model, predict
 
@@ -40,6 +42,32 @@ def test_values_are_scikit_learns(model: Model) -> None:
                 predictions.label, probabilities, multi_class="ovr", average=kind
             )
             assert means[f"{kind}_auc"].value == pytest.approx(expected_area)
+
+
+def test_the_area_of_every_class_against_the_rest() -> None:
+    """Binned scores lose next to nothing."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 600)
+    logits = generator.normal(0, 2, (600, 4)) + 2 * np.eye(4)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    for number, column in enumerate(probabilities.T):
+        own = labels == number
+        assert area(score_bins(column), own) == pytest.approx(sklearn_metrics.roc_auc_score(own, column), abs=1e-3)
+
+
+def test_certain_predictions_are_distinguished() -> None:
+    scores = score_bins(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
+
+    assert [area(scores[:, number], np.array([0, 1]) == number) for number in (0, 1)] == [1.0, 1.0]
+
+
+def test_the_calibration_error_by_hand() -> None:
+    found = [Classification(name, sure, 0.5, 1) for name, sure in (("a", 0.95), ("a", 0.95), ("a", 0.62), ("a", 0.61))]
+
+    error = CalibrationError(columns(["a", "b", "a", "a"], found, ["a", "b"])).value
+
+    assert error == pytest.approx((2 * abs(0.5 - 0.95) + abs(2 - 0.62 - 0.61)) / 4)
 
 
 def test_what_the_images_take_is_what_is_missing() -> None:

@@ -30,7 +30,7 @@ def test_the_same_slice_twice_is_refused() -> None:
 
 
 def test_the_whole_split_is_measured_first_and_both_models_alike() -> None:
-    config = eval_config(["label"], 3)
+    config = eval_config(["label"])
 
     assert [list(s.feature_keys) for s in config.slicing_specs] == [[], ["label"]]
     candidate, baseline = config.model_specs

@@ -21,7 +21,8 @@ from components.evaluation.class_means import class_means
 from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import Predictions
 from components.evaluation.significance import PValues, at_least, drop_at_most, fraction_at_least
-from components.evaluation.slice_result import Measured, SliceResult
+from components.evaluation.slice_result import SliceResult
+from core.artifacts.predictions import BASELINE, CANDIDATE
 from core.artifacts.verdict import OVERALL
 from core.metrics import AUC, CALIBRATION, LOSS
 from core.settings.converter import from_json
@@ -101,16 +102,15 @@ def test_the_shipped_settings_bound_what_is_measured_here(config: str) -> None:
 def result(name: str, right: np.ndarray, before: np.ndarray | None = None) -> SliceResult:
     """What the gate judges, of a slice on which the model and the last blessed one are right or not, bool [n]."""
 
-    def measured(right: np.ndarray) -> tuple[Measured, Predictions]:
+    def predictions(right: np.ndarray) -> Predictions:
         zeros = np.zeros(len(right))
-        predictions = Predictions(label=zeros, predicted=~right, rank=zeros, loss=zeros, confidence=zeros)
-        return Measured((), name, len(right), {"accuracy": np.count_nonzero(right) / len(right)}), predictions
+        return Predictions(label=zeros, predicted=~right, rank=zeros, loss=zeros, confidence=zeros)
 
-    (now, predictions), (past, predictions_before) = (
-        measured(right),
-        measured(before) if before is not None else (None, None),
-    )
-    return SliceResult(now, past, np.arange(len(right)), Estimates(predictions, predictions_before), 1 - RISK)
+    models = {CANDIDATE: right} if before is None else {CANDIDATE: right, BASELINE: before}
+    measured = {model: {"accuracy": np.count_nonzero(given) / len(given)} for model, given in models.items()}
+    estimates = Estimates(*(predictions(given) for given in models.values()))
+    parts = () if name == OVERALL else (tuple(name.split("=")),)
+    return SliceResult(parts, len(right), measured, np.arange(len(right)), estimates, 1 - RISK)
 
 
 def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) -> list[set[str]]:

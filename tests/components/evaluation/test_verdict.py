@@ -1,6 +1,5 @@
 """The gate's rules, bound by bound: broken and kept only where the predictions say so, in doubt otherwise."""
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -9,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from components.evaluation.slice_result import Measured, class_metrics
+from components.evaluation.calibration import CalibrationError
+from components.evaluation.class_means import class_means
+from components.evaluation.metrics import Estimates
+from components.evaluation.predictions import Predictions, columns, score_bins
+from components.evaluation.slice_result import class_metrics
 from components.evaluation.verdict import judge
-from core.artifacts.predictions import Scores
+from core.artifacts.predictions import CANDIDATE, Classification, Scores
 from core.artifacts.verdict import VERDICT, Range, Verdict
 from core.errors import InputError
 from core.settings.converter import from_json
@@ -30,8 +34,8 @@ def judged(
     **wrong: float,
 ) -> Verdict:
     predicted = predictions(right, before, slices)
-    past = measure(predicted, baseline=True) if before is not None else None
-    return judge(measure(predicted, **wrong), past, predicted, SCORES, settings(bounds))
+    measured = measure(predicted, baseline=before is not None, **wrong)
+    return judge(measured, predicted, SCORES, settings(bounds))
 
 
 def settings(bounds: dict[str, Any]) -> GateBounds:
@@ -209,7 +213,7 @@ def test_without_a_baseline_a_drop_is_not_judged_and_the_verdict_says_why() -> N
     predicted = predictions(of(1, 99))
     bounds = settings({"thresholds": {"accuracy": {"max_drop": 0.01}}, "on_doubt": "refuse"})
 
-    verdict = judge(measure(predicted), None, predicted, SCORES, bounds, "the last blessed model no longer loads: bad")
+    verdict = judge(measure(predicted), predicted, SCORES, bounds, "the last blessed model no longer loads: bad")
 
     assert verdict.blessed and verdict.not_compared == "the last blessed model no longer loads: bad"
     assert verdict.notes == ["max_drop of accuracy was not checked: the last blessed model no longer loads: bad"]
@@ -219,7 +223,7 @@ def test_bounds_per_slice_without_slices_are_noted() -> None:
     predicted = predictions(of(50, 0))
     bounds = settings({"per_slice": {"accuracy": {"min": 0.7}}})
 
-    assert judge(measure(predicted)[:1], None, predicted, SCORES, bounds).notes == [
+    assert judge(measure(predicted)[:1], predicted, SCORES, bounds).notes == [
         "per_slice.accuracy was not checked: evaluation.slices is empty"
     ]
 
@@ -251,14 +255,10 @@ def test_the_verdict_holds_every_slice_with_intervals_baseline_and_change(tmp_pa
 
 def test_slices_that_are_judged_have_their_classes_and_confusions() -> None:
     predicted = predictions(of(30, 15), slices=["day"] * 25 + ["night"] * 20)
-    counts = {"overall": [[0, 0], [0, 0]], "light=day": [[13, 0], [0, 12]], "light=night": [[3, 7], [8, 2]]}
-    measured = [
-        dataclasses.replace(m, confusion=np.array([[*row, 0] for row in counts[m.slice]] + [[0, 0, 0]]), auc=[0.5] * 3)
-        for m in measure(predicted)
-    ]
     bounds = settings({"per_slice": {"accuracy": {"min": 0.7, "min_examples": 21}}})
+    equal = {CANDIDATE: np.zeros((45, 3), np.int16)}
 
-    verdict = judge(measured, None, predicted, Scores([*CLASSES, "c"], {}), bounds)
+    verdict = judge(measure(predicted), predicted, Scores([*CLASSES, "c"], equal), bounds)
 
     assert [c.class_name for c in verdict.overall.classes] == ["a", "b", "c"]
     day, night = verdict.slices
@@ -272,21 +272,59 @@ def test_slices_that_are_judged_have_their_classes_and_confusions() -> None:
     assert night.classes == night.confusions == []  # too small to be judged
 
 
+def few(*pairs: tuple[str, str], probability: float = 0.6) -> Predictions:
+    """Predictions for images of (true, predicted) classes; "" where the model could not read the image."""
+    found = [Classification(name, probability if name else 0.0, 0.0, 3) for _, name in pairs]
+    scores = score_bins(np.array([[probability * (name == c) for c in CLASSES] for _, name in pairs]))
+    return columns([label for label, _ in pairs], found, CLASSES, scores)
+
+
 def test_a_slice_of_one_class_has_no_area() -> None:
-    """TFMA finds one where the others are of a class that the model does not know, which no confusion counts."""
-    measured = Measured((), "light=day", 30, {}, auc=[0.9, math.nan], confusion=np.array([[20, 5], [0, 0]]))
+    """Where the others are of a class that the model does not know, there is none either."""
+    predicted = few(*[("a", "a")] * 20, *[("a", "b")] * 5, *[("x", "b")] * 5)
 
-    (first, _) = class_metrics(measured, CLASSES, 0.95)
+    (first, _) = class_metrics(predicted, CLASSES, 0.95)
 
-    assert first.auc == Range(None, None, None)
+    assert first.auc == Range(None, None, None) and (first.examples, first.recall.value) == (25, 0.8)
+    assert "macro_auc" not in class_means(predicted) and class_means(predicted)["macro_recall"].value == 0.8
+
+
+def test_images_of_classes_that_the_model_does_not_know_are_mistakes_but_of_no_class() -> None:
+    known, unknown = [("a", "a"), ("a", "b"), ("b", "b"), ("b", "b")], [("x", "a"), ("x", "b"), ("x", "")]
+
+    means, all_means = class_means(few(*known)), class_means(few(*known, *unknown))
+
+    for name in ("precision", "recall", "f1"):
+        for kind in ("macro", "weighted"):
+            assert all_means[f"{kind}_{name}"].value == means[f"{kind}_{name}"].value
+    of_known, of_all = (class_metrics(few(*pairs), CLASSES, 0.95) for pairs in (known, [*known, *unknown]))
+    assert [(c.examples, c.precision, c.recall, c.f1) for c in of_all] == [
+        (c.examples, c.precision, c.recall, c.f1) for c in of_known
+    ]
+    areas = [c.auc.value for c in of_all]  # to areas they are others, one of whose scores beats that of an image
+    assert all_means["macro_auc"].value == pytest.approx(np.mean(areas))
+    assert areas[0] == pytest.approx(roc_auc_score([1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 1, 0, 0]))
+    assert Estimates(few(*known, *unknown)).of("accuracy")[0].value == 3 / 7
+    assert class_means(few(*unknown)) == {}
+
+
+def test_an_image_without_a_prediction_is_a_mistake_as_it_is_to_tfma() -> None:
+    """TFMA takes the materialized predictions' class, the one after the image's own."""
+    predicted = few(("a", "a"), ("a", ""), ("b", "b"), ("b", ""))
+
+    first, second = class_metrics(predicted, CLASSES, 0.95)
+
+    assert (first.precision.value, first.recall.value, second.precision.value, second.recall.value) == (0.5,) * 4
+    assert class_means(predicted)["macro_f1"].value == 0.5
+    assert CalibrationError(predicted).value == pytest.approx((2 * 0.4 + 2 * 0) / 4)
 
 
 @pytest.mark.parametrize("group", ["thresholds", "per_slice"])
 def test_a_bound_on_a_metric_that_was_not_measured_is_the_users_mistake(group: str) -> None:
-    with pytest.raises(InputError, match=rf"evaluation\.{group}\.macro_f1: .* allow accuracy, cross_entropy"):
-        judged(of(1, 1), {group: {"macro_f1": {"min": 0.5}}})
+    with pytest.raises(InputError, match=rf"evaluation\.{group}\.macro_auc: .* allow accuracy, cross_entropy"):
+        judged(of(1, 1), {group: {"macro_auc": {"min": 0.5}}})
 
 
 def test_nothing_measured_is_the_users_mistake() -> None:
     with pytest.raises(InputError, match="is the test split empty"):
-        judge([], None, [], SCORES, GateBounds())
+        judge([], [], SCORES, GateBounds())

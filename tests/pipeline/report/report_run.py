@@ -64,7 +64,7 @@ def predictions() -> list[Prediction]:
         slices = {"format": "png", "brightness": "bright" if right else "dark"}
         probability = 0.95 if right else 0.05
         path = f"{label}/{number}.png"
-        made.append(Prediction(path, "ab", label, predicted, 0.95, probability, slices, 1 if right else 2, before))
+        made.append(Prediction(predicted, 0.95, probability, 1 if right else 2, path, "ab", label, slices, before))
     return made
 
 

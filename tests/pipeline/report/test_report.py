@@ -264,7 +264,7 @@ def test_a_node_is_drawn_below_all_that_it_read() -> None:
 def test_what_mistakes_share_is_shown_only_beyond_chance() -> None:
     def predicted(number: int, right: bool, brightness: str) -> Prediction:
         slices = {"brightness": brightness, "odd": str(number % 2)}
-        return Prediction(str(number), "", "a", "a" if right else "b", 0.5, 0.5, slices)
+        return Prediction("a" if right else "b", 0.5, 0.5, 1, str(number), "", "a", slices)
 
     right = [predicted(n, True, "dark" if n < 5 else "bright") for n in range(40)]
     wrong = [predicted(n, False, "dark" if n < 48 else "bright") for n in range(40, 50)]
@@ -276,7 +276,7 @@ def test_what_mistakes_share_is_shown_only_beyond_chance() -> None:
 def test_what_makes_a_slice_different_from_other_images_is_shown() -> None:
     """The slice's name says nothing; that its images are soft says why."""
     predictions = [
-        Prediction(f"{n}", "", "a", "b" if n < 9 else "a", 0.5, 0.5, {"lens": str(n < 10), "sharpness": sharpness})
+        Prediction("b" if n < 9 else "a", 0.5, 0.5, 1, f"{n}", "", "a", {"lens": str(n < 10), "sharpness": sharpness})
         for n, sharpness in enumerate(["soft"] * 15 + ["sharp"] * 25)
     ]
 
@@ -394,7 +394,7 @@ def test_the_report_can_be_made_again_with_the_settings_of_the_run(refused, tmp_
 
 
 def prediction(label: str, predicted: str, probability: float = 1.0) -> Prediction:
-    return Prediction("", "", label, predicted, probability, 0.0, {})
+    return Prediction(predicted, probability, 0.0, 1, "", "", label, {})
 
 
 def test_calibration_error_is_the_weighted_distance() -> None:

@@ -23,7 +23,7 @@ def test_network_from_the_checkpoint_computes_what_keras_computes(
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         keras.layers.Conv2D(3, 3)(keras.Input((75, 75, 3)))
         with tf.name_scope("elsewhere"):
-            output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").output
+            output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").blocks["mixed10"]
         pooled = backbone.pooled(output)
         names = {v.op.name for v in tf.compat.v1.global_variables() if v.op.name.startswith("InceptionV3/")}
         backbone.restore(session, str(backbone_directory))
@@ -39,7 +39,7 @@ def test_prefix_and_suffix_are_the_whole(keras_answer: KerasAnswer, backbone_dir
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         prefix = backbone.frozen_prefix(tf.constant(keras_answer.images), cut, "mixed10")
         features = tf.compat.v1.placeholder(tf.float32, prefix.shape)
-        suffix = backbone.build(features, cut, "mixed10").output
+        suffix = backbone.build(features, cut, "mixed10").blocks["mixed10"]
         backbone.restore(session, str(backbone_directory))
         np.testing.assert_array_equal(session.run(suffix, {features: session.run(prefix)}), keras_answer.output)
 

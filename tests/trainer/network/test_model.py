@@ -41,7 +41,7 @@ def numpy_losses(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
 def test_first_loss_is_that_of_the_pretrained_weights(backbone_directory: Path) -> None:
     """The Estimator initialises variables by their initialisers: so these must load the weights."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        output = backbone.build(tf.constant(AT_MIXED9), "mixed9", "mixed10").output
+        output = backbone.build(tf.constant(AT_MIXED9), "mixed9", "mixed10").blocks["mixed10"]
         backbone.restore(session, str(backbone_directory))
         pooled = session.run(output).mean((1, 2))
     # All rates are of layers without weights: nothing in the base trains, and no BatchNorm uses the batch's statistics.

@@ -104,8 +104,8 @@ def test_records_of_unknown_classes_are_left_out(live: bool, tmp_path: Path, tra
 
 def test_sample_reads_each_record_at_most_once(features_at: Callable[[str], Path], transform_directory: Path) -> None:
     found = source(features_at("pooled"), "train", transform_directory)
-    assert sum(len(labels) for _, labels in batches(inputs.sample_input(found, 50, 16, 1))) == 50
-    assert sum(len(labels) for _, labels in batches(inputs.sample_input(found, 1000, 16, 1))) == 72
+    assert sum(len(labels) for _, labels in batches(lambda: inputs.sample(found, 50, 16, 1))) == 50
+    assert sum(len(labels) for _, labels in batches(lambda: inputs.sample(found, 1000, 16, 1))) == 72
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -144,5 +144,5 @@ def test_images_that_measure_are_never_varied(raw_examples: Path, transform_dire
         transformed = session.run(made["image"])
     (evaluated,) = [f["image"] for f, _ in batches(inputs.evaluation_input(found, 24))]
     np.testing.assert_array_equal(evaluated, transformed)
-    (sampled,) = [f["image"] for f, _ in batches(inputs.sample_input(found, 24, 24, 1))]
+    (sampled,) = [f["image"] for f, _ in batches(lambda: inputs.sample(found, 24, 24, 1))]
     assert {image.tobytes() for image in sampled} == {image.tobytes() for image in transformed}

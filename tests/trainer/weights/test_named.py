@@ -72,7 +72,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
     assert path.is_file()  # TensorFlow's first format: one file
     record = import_weights(BackboneConfig(weights=str(path), image_size=SIZE), str(tmp_path / "base"))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").output
+        output = backbone.build(tf.constant(keras_answer.images), None, "mixed10").blocks["mixed10"]
         backbone.restore(session, str(tmp_path / "base"))
         computed = session.run(output)
     assert np.abs(answer).max() > 0.01
