@@ -18,7 +18,6 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
 from components.evaluation.prediction_dofn import Predict, collect_score_bins, why_not_comparable
-from components.serving.served_model import class_names
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.ingest_record import count_property
@@ -82,7 +81,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
             | "WriteExamples" >> beam.io.WriteToTFRecord(materialized)
         )
     scores = collect_score_bins(f"{materialized}*", directories)
-    write_scores(predictions.uri, class_names(directories[CANDIDATE]), scores)
+    write_scores(predictions.uri, exported_model.class_names(directories[CANDIDATE]), scores)
     right = [prediction.right for prediction in PREDICTIONS_FILE.read(predictions.uri)]
     if total is not None and len(right) != total:
         raise ValueError(f"{total} images were written to {split}; {len(right)} have a prediction")

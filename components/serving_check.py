@@ -1,8 +1,7 @@
 """ServingCheck: a fresh process serves the SavedModel and is sent real and hostile requests; what serves is blessed.
 
-They are sent over gRPC, as any client of TensorFlow Serving sends them. TFX's InfraValidator asks the same of
-TensorFlow Serving in Docker or Kubernetes and cannot bless without them. The standard InfraBlessing that this component
-emits is what Pusher reads.
+They are sent over gRPC, as any client of TensorFlow Serving sends them. TFX's InfraValidator needs TensorFlow Serving
+in Docker or Kubernetes. The standard InfraBlessing that this component emits is what Pusher reads.
 """
 
 import json
@@ -19,27 +18,18 @@ from typing import Any
 import msgspec
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
-from tfx.utils import path_utils
+from tfx.utils import io_utils
 
 from components.serving import serving_probe
 from core import progress
-from core.artifacts.serving_check import (
-    BLESSED,
-    BLESSED_FILE,
-    NOT_BLESSED_FILE,
-    REASON,
-    SERVING_CHECK,
-    ServingReport,
-)
+from core.artifacts import exported_model, serving_check
+from core.artifacts.serving_check import ServingReport
 from core.settings import converter
 from core.settings.serving import ServingSettings
 
 PROBE = (sys.executable, "-m", serving_probe.__name__)
-"""Starts the serving process."""
-
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -49,44 +39,35 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
     examples: InputArtifact[Examples],
     blessing: OutputArtifact[InfraBlessing],
     settings: Parameter[str],
-    split: Parameter[str] = "test",
     code: Parameter[str] = "",
 ) -> None:
-    """Blesses the model if it serves; a model that crashes, hangs or fails a check is not blessed, and the run goes on.
+    """Blesses the model if it serves. One that crashes, hangs or fails a check is not blessed, and the run continues.
 
     Args:
-        model: the exported model.
-        examples: raw examples; a few of their images are sent.
+        examples: raw examples; a few images of their test split are sent.
         blessing: as in `core.artifacts.serving_check`.
         settings: JSON of `ServingSettings`.
-        split: the split of `examples` whose images are sent.
         code: hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
-    progress.report(0, 1, "models", "asking a fresh process to serve it")
+    progress.report(0, 1, "models", "serving it in a fresh process")
     report = check(
-        path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)),
-        artifact_utils.get_split_uri([examples], split),
+        exported_model.serving_dir(model.uri),
+        artifact_utils.get_split_uri([examples], "test"),
         converter.from_json(settings, ServingSettings),
         PROBE,
     )
-    fileio.makedirs(blessing.uri)
-    SERVING_CHECK.write(blessing.uri, report)
-    with fileio.open(f"{blessing.uri}/{BLESSED_FILE if report.blessed else NOT_BLESSED_FILE}", "w") as file:
-        file.write("")
-    blessing.set_int_custom_property(BLESSED, int(report.blessed))
+    marker = serving_check.BLESSED_FILE if report.blessed else serving_check.NOT_BLESSED_FILE
+    io_utils.write_string_file(f"{blessing.uri}/{marker}", "")
+    serving_check.SERVING_CHECK.write(blessing.uri, report)
+    blessing.set_int_custom_property(serving_check.BLESSED, int(report.blessed))
     if report.reason:
-        blessing.set_string_custom_property(REASON, report.reason)
+        blessing.set_string_custom_property(serving_check.REASON, report.reason)
     progress.report(1, 1, "models", report.reason or "serves")
 
 
-def check(
-    model_dir: str, examples_dir: str, settings: ServingSettings, command: Sequence[str] = PROBE
-) -> ServingReport:
-    """Runs the probe on a SavedModel with raw tf.Examples, and judges what it found.
-
-    `command` starts the probe; its arguments are the two folders, a file for its journal and the settings as JSON.
-    """
+def check(model_dir: str, examples_dir: str, settings: ServingSettings, command: Sequence[str]) -> ServingReport:
+    """Runs the probe, which `command` starts, on a SavedModel with raw tf.Examples, and judges what it found."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"

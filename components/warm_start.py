@@ -71,11 +71,11 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     io_utils.copy_dir(exported_model.serving_dir(backbone.uri), target)
     if model is not None:
         serving = exported_model.serving_dir(model.uri)
-        variables, packed = exported_model.checkpoint(serving), backbone_artifact.packed_checkpoint(target)
-        fileio.makedirs(packed.rpartition("/")[0])
-        for file in fileio.glob(f"{variables}.*"):
-            fileio.copy(str(file), packed + str(file).removeprefix(variables))
-        fileio.copy(exported_model.classes_path(serving), backbone_artifact.packed_classes(target))
+        packed = backbone_artifact.packed_model(target)
+        for file in (*fileio.glob(f"{exported_model.checkpoint(serving)}.*"), exported_model.classes_path(serving)):
+            copy = packed + str(file).removeprefix(serving)
+            fileio.makedirs(copy.rpartition("/")[0])
+            fileio.copy(str(file), copy)
         backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
     base.set_string_custom_property(EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)

@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, on local and remote file systems."""
+"""Files and directories that appear complete or not at all, on local and remote file systems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from core.errors import InputError
 
@@ -16,9 +16,6 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
     """A UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
 
     Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are.
-
-    Args:
-        path: local, or any that TensorFlow's file system writes.
 
     Raises:
         InputError: `path` is something else than a regular file, such as a device or a folder.
@@ -60,31 +57,22 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
-def open_text(path: str | Path) -> TextIO:
-    """A UTF-8 file, local or remote, open for reading.
+def open_file(path: str | Path, mode: Literal["r", "rb", "wb"] = "r") -> IO[Any]:
+    """Opens a file, local or remote. Text is UTF-8, and its line ends are read as they are.
 
     Raises:
-        OSError: a local file cannot be read; tf.errors.OpError for a remote one.
+        OSError: a local file cannot be opened; tf.errors.OpError for a remote one.
     """
     if "://" not in str(path):
-        return Path(path).open(encoding="utf-8")
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(str(path))
-
-
-def open_binary(path: str | Path, mode: Literal["rb", "wb"] = "rb") -> BinaryIO:
-    """A file of bytes, local or remote; raises what `open_text` raises."""
-    if "://" not in str(path):
-        return Path(path).open(mode)
+        return Path(path).open(mode) if "b" in mode else Path(path).open(mode, encoding="utf-8", newline="\n")
     import tensorflow as tf
 
     return tf.io.gfile.GFile(str(path), mode)
 
 
 def read_text(path: str | Path) -> str:
-    """All that `open_text` gives."""
-    with open_text(path) as file:
+    """All that `open_file` gives."""
+    with open_file(path) as file:
         return file.read()
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
-LIMITS_FILE = "assets.extra/image_limits.json"  # in an exported model: its `ImageLimits`
-HIGHEST_FILE_MB = 512  # four of them and their PNGs are held at once, and a tf.Example ends at 2 GB
-HIGHEST_MEGAPIXELS = 178  # Pillow refuses more as a decompression bomb (twice its `MAX_IMAGE_PIXELS`)
+FileMB = Annotated[float, Meta(gt=0, le=512)]  # four of 512 and their PNGs fit in memory; a tf.Example ends at 2 GB
+Megapixels = Annotated[float, Meta(gt=0, le=178)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
 MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
 MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
 MAX_PNG_TEXTS = 16  # compressed text chunks: libpng keeps each decompressed, up to 8 MB
@@ -27,8 +25,8 @@ class ImageLimits:
         max_megapixels: width times height, in millions.
     """
 
-    max_file_mb: Annotated[float, Meta(gt=0, le=HIGHEST_FILE_MB)] = 64
-    max_megapixels: Annotated[float, Meta(gt=0, le=HIGHEST_MEGAPIXELS)] = 64
+    max_file_mb: FileMB = 64
+    max_megapixels: Megapixels = 64
 
     @property
     def file_bytes(self) -> int:
@@ -47,22 +45,3 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
-
-
-def write(limits: ImageLimits, model_dir: str) -> None:
-    """Puts the limits beside a SavedModel; any path TensorFlow's file system writes."""
-    import tensorflow as tf  # ten seconds, which settings, who hold the limits, need not wait for
-
-    tf.io.gfile.makedirs(f"{model_dir}/{LIMITS_FILE.rpartition('/')[0]}")
-    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "w") as file:
-        file.write(msgspec.json.encode(limits).decode() + "\n")
-
-
-def read(model_dir: str) -> ImageLimits:
-    """The limits of a SavedModel; legacy models, which have no such file, have the defaults."""
-    import tensorflow as tf
-
-    if not tf.io.gfile.exists(f"{model_dir}/{LIMITS_FILE}"):
-        return DEFAULT_LIMITS
-    with tf.io.gfile.GFile(f"{model_dir}/{LIMITS_FILE}", "r") as file:
-        return msgspec.json.decode(file.read(), type=ImageLimits)

@@ -1,4 +1,4 @@
-"""Names by which clients, TFMA and our own code ask the exported model; importing them loads nothing."""
+"""Names of the exported model's signatures and outputs, for clients, TFMA and our own code; importing loads nothing."""
 
 EXAMPLES = "serving_default"
 """Signature that takes `examples`, serialized tf.Examples of which only `image/encoded` is needed."""

@@ -1,4 +1,4 @@
-"""Which component tries whether the model serves: ServingCheck, or TFX's InfraValidator where there are containers."""
+"""Which component checks whether the model serves: ServingCheck, or TFX's InfraValidator where there are containers."""
 
 from __future__ import annotations
 

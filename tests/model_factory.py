@@ -37,7 +37,7 @@ _SIZE = 8
 
 
 def image_bytes(colour: int, *, side: int = 24, seed: int = 0, format: str = "JPEG") -> bytes:  # noqa: A002 - PIL's name
-    """A noisy picture whose strongest channel is `colour` (0 red, 1 green, 2 blue), encoded."""
+    """A noisy image whose strongest channel is `colour` (0 red, 1 green, 2 blue), encoded."""
     pixels = np.random.default_rng(seed).integers(0, 90, (side, side, 3), dtype=np.uint8)
     pixels[..., colour] += 140
     buffer = io.BytesIO()

@@ -17,7 +17,7 @@ from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from core import examples
-from core.artifacts.exported_model import CLASSES_ASSET, classes_path, read_classes
+from core.artifacts import exported_model
 from trainer.images import decoding
 
 ENCODED = examples.IMAGE
@@ -95,7 +95,7 @@ def image_size(transform_directory: str) -> int:
 
 def class_names(transform_directory: str) -> list[str]:
     """The classes, in the order of `label_xf` and of the model's outputs: sorted by name."""
-    return read_classes(classes_path(tft.TFTransformOutput(transform_directory).transform_savedmodel_dir))
+    return exported_model.class_names(tft.TFTransformOutput(transform_directory).transform_savedmodel_dir)
 
 
 class _SortedNames(PTransformAnalyzer):
@@ -117,7 +117,7 @@ class _SortedNames(PTransformAnalyzer):
 
 def _write_sorted(names: Iterable[bytes], directory: str) -> str:
     tf.io.gfile.makedirs(directory)
-    path = f"{directory}/{CLASSES_ASSET}"
+    path = f"{directory}/{exported_model.CLASSES_ASSET}"
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(b"".join(name + b"\n" for name in sorted(names)))
     return path

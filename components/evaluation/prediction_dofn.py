@@ -12,8 +12,9 @@ from apache_beam.utils.shared import Shared
 from tfx.dsl.io import fileio
 
 from components.evaluation.predictions import score_bins
-from components.serving.served_model import ServedModel, class_names, errors_of, first_line
+from components.serving.served_model import ServedModel, errors_of, first_line
 from core import signatures, slices, tfrecords
+from core.artifacts.exported_model import class_names
 from core.artifacts.predictions import BASELINE, CANDIDATE, TARGET, Classification, Prediction
 from core.examples import PATH, SHA256
 from core.progress import ProgressCounter

@@ -1,4 +1,4 @@
-"""A model behind a server that speaks TensorFlow Serving's gRPC API, asked as if it were in this process."""
+"""A model behind a server that speaks TensorFlow Serving's gRPC API, used as if it were in this process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ class RemoteModel:
     """
 
     def __init__(self, address: str, name: str, timeout_seconds: float = 60) -> None:
-        """Asks for the model's signatures.
-
-        Args:
-            address: host:port.
-            name: what the server calls the model.
-            timeout_seconds: for every request.
+        """Asks the server at `address`, host:port, for the model's signatures.
 
         Raises:
             tf.errors.OpError: there is no server (`UnavailableError`) or no such model (`NotFoundError`).

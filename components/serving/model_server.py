@@ -41,27 +41,14 @@ from components.serving.served_model import ServedModel, first_line
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 
-HOST = "127.0.0.1"
-
+_HOST = "127.0.0.1"
 _LOG = logging.getLogger(__name__)
-_CANCEL_SECONDS = 5.0  # gRPC cancels what has not ended by then; whoever stops a server must not wait for it for ever
+_CANCEL_SECONDS = 5.0  # for gRPC to cancel what has not ended by then
 _SIGNATURE_DEF = "signature_def"
-_METHODS = (
-    tf.saved_model.PREDICT_METHOD_NAME,
-    tf.saved_model.CLASSIFY_METHOD_NAME,
-    tf.saved_model.REGRESS_METHOD_NAME,
-)
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-"""TensorFlow's error codes are gRPC's."""
+_CODES = {code.value[0]: code for code in grpc.StatusCode}  # TensorFlow's codes are gRPC's
 
 Response = TypeVar("Response")
-
-
-def _error(kind: type[tf.errors.OpError], reason: str) -> tf.errors.OpError:
-    return kind(None, None, reason)
-
-
-_invalid = functools.partial(_error, tf.errors.InvalidArgumentError)
+_invalid = functools.partial(tf.errors.InvalidArgumentError, None, None)
 
 
 def _rpc(method: Callable[[Any, Any, grpc.ServicerContext], Response]) -> Callable[..., Response]:
@@ -92,13 +79,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     """Serves the versions of one model until it is stopped."""
 
     def __init__(self, name: str, versions: ModelVersions, limits: ServerLimits, port: int = 0) -> None:
-        """Starts listening.
-
-        Args:
-            name: what clients call the model.
-            versions: of the model; the caller closes them.
-            limits: of requests.
-            port: 0 takes a free one.
+        """Starts listening; the caller closes `versions`. Port 0 takes a free one.
 
         Raises:
             InputError: the port is taken.
@@ -120,15 +101,11 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         add_PredictionServiceServicer_to_server(self, self._server)
         add_ModelServiceServicer_to_server(self, self._server)
         try:
-            self.port = self._server.add_insecure_port(f"{HOST}:{port}")
+            self.port = self._server.add_insecure_port(f"{_HOST}:{port}")
         except RuntimeError as error:
-            raise InputError(f"port {port} of {HOST} cannot be used; another server probably has it") from error
+            raise InputError(f"port {port} of {_HOST} cannot be used; another server probably has it") from error
+        self.address = f"{_HOST}:{self.port}"
         self._server.start()
-
-    @property
-    def address(self) -> str:
-        """Where it listens, for a client's channel."""
-        return f"{HOST}:{self.port}"
 
     def stop(self) -> None:
         """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
@@ -137,21 +114,15 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
         """Runs a signature on tensors; `output_filter` chooses among its outputs."""
-        with self._use(request) as (version, model):
-            signature = _signature_name(request)
+        signature = _signature_name(request)
+        with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
-                raise _error(tf.errors.FailedPreconditionError, f'Serving signature key "{signature}" not found.')
+                raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{signature}" not found.')
             definition = model.signatures[signature]
-            if definition.method_name not in _METHODS:
-                raise _error(
-                    tf.errors.InternalError,
-                    f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
-                    f"Was: {definition.method_name}",
-                )
             inputs, outputs = self._inputs(request, definition), _outputs(request, definition)
             with self._turn(context) as seconds:
                 found = model.run(signature, inputs, outputs, timeout_seconds=seconds)
-            response = PredictResponse(model_spec=self._spec(version, signature))
+            response = PredictResponse(model_spec=spec)
             for name, value in found.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
             return response
@@ -159,8 +130,8 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Classify(self, request: ClassificationRequest, context: grpc.ServicerContext) -> ClassificationResponse:
         """Gives every class a score, for each tf.Example."""
-        with self._use(request) as (version, model):
-            signature = _signature_name(request)
+        signature = _signature_name(request)
+        with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
                 raise _invalid(f"No signature was found with the name: {signature}")
             definition = model.signatures[signature]
@@ -172,14 +143,14 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
             kind = request.input.WhichOneof("kind")
             examples = getattr(request.input, kind).examples if kind else ()
             if kind == "example_list_with_context":
-                raise _error(tf.errors.UnimplementedError, "example_list_with_context is not supported")
+                raise tf.errors.UnimplementedError(None, None, "example_list_with_context is not supported")
             if not examples:
                 raise _invalid("Input is empty")
             self._check_batch(len(examples))
             serialized = np.array([example.SerializeToString() for example in examples], dtype=object)
             with self._turn(context) as seconds:
                 found = model.run(signature, dict.fromkeys(definition.inputs, serialized), timeout_seconds=seconds)
-            response = ClassificationResponse(model_spec=self._spec(version, signature))
+            response = ClassificationResponse(model_spec=spec)
             for classes, scores in zip(found["classes"], found["scores"], strict=True):
                 classifications = response.result.classifications.add()
                 for label, score in zip(classes, scores, strict=True):
@@ -194,8 +165,8 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         for field in request.metadata_field:
             if field != _SIGNATURE_DEF:
                 raise _invalid(f"Metadata field {field} is not supported")
-        with self._use(request) as (version, model):
-            response = GetModelMetadataResponse(model_spec=self._spec(version))
+        with self._use(request) as (spec, model):
+            response = GetModelMetadataResponse(model_spec=spec)
             response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=model.signatures))
             return response
 
@@ -206,7 +177,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         versions = [v for v in self._versions.states() if name == self.name and number in (None, v.number)]
         if not versions:
             which = "any versions" if number is None else f"version {number}"
-            raise _error(tf.errors.NotFoundError, f"Could not find {which} of model {name}")
+            raise tf.errors.NotFoundError(None, None, f"Could not find {which} of model {name}")
         response = GetModelStatusResponse()
         for version in versions:
             code = tf.errors.UNKNOWN if version.error else tf.errors.OK
@@ -215,20 +186,17 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         return response
 
     @contextlib.contextmanager
-    def _use(self, request: Any) -> Iterator[tuple[int, ServedModel]]:
-        """The version a request is for."""
+    def _use(self, request: Any, signature: str = "") -> Iterator[tuple[ModelSpec, ServedModel]]:
+        """The version a request is for, and what the response says of it."""
         name, number = request.model_spec.name, _version_number(request.model_spec)
         try:
             if name != self.name:
                 raise NoSuchVersionError
-            with self._versions.use(number) as used:
-                yield used
+            with self._versions.use(number) as (version, model):
+                yield ModelSpec(name=name, signature_name=signature, version={"value": version}), model
         except NoSuchVersionError:
             which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-            raise _error(tf.errors.NotFoundError, f"Servable not found for request: {which}") from None
-
-    def _spec(self, version: int, signature: str = "") -> ModelSpec:
-        return ModelSpec(name=self.name, signature_name=signature, version={"value": version})
+            raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {which}") from None
 
     def _inputs(self, request: PredictRequest, definition: Any) -> dict[str, np.ndarray]:
         """The request's tensors, after the checks of predict_util.cc and of the batch's size."""
@@ -270,7 +238,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
         seconds = min(self._limits.request_seconds, math.inf if remaining is None else max(0.0, remaining))
         end = time.monotonic() + seconds
         if not self._running.acquire(timeout=seconds):
-            raise _error(tf.errors.DeadlineExceededError, f"the server was busy for {seconds:.1f} s")
+            raise tf.errors.DeadlineExceededError(None, None, f"the server was busy for {seconds:.1f} s")
         try:
             yield end - time.monotonic()
         finally:

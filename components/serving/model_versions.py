@@ -31,7 +31,6 @@ class Version:
     """One version and what became of it.
 
     Attributes:
-        number: its name.
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving's ModelVersionStatus.
         error: why it could not be loaded; empty if it could.
     """

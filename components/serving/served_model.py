@@ -13,12 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
-from core.artifacts import exported_model
-from core.examples import IMAGE
 
 
 class ServedModel:
-    """A loaded SavedModel, which several threads may ask at a time, until it is closed."""
+    """A loaded SavedModel, which several threads may use at the same time, until it is closed."""
 
     def __init__(self, directory: str) -> None:
         """Loads the model in a directory, local or remote.
@@ -54,16 +52,7 @@ class ServedModel:
         outputs: Iterable[str] = (),
         timeout_seconds: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """Runs a signature.
-
-        Args:
-            signature: its name.
-            inputs: all its inputs by name.
-            outputs: names of the outputs wanted; all if none is given.
-            timeout_seconds: after this long the run is canceled; never if None.
-
-        Returns:
-            The outputs by name.
+        """Runs a signature on all its inputs, by name, for the outputs named, or all; canceled after the timeout.
 
         Raises:
             tf.errors.OpError: the model refused the request or failed; `DeadlineExceededError` if it took too long.
@@ -81,25 +70,9 @@ class ServedModel:
         return self.run(signature, {name: np.array(list(values), dtype=object)})
 
 
-def class_names(directory: str) -> list[str]:
-    """Names of a SavedModel's classes, in the order of the columns of `probabilities`; read from its assets.
-
-    Raises:
-        tf.errors.OpError: the asset is missing or cannot be read.
-    """
-    return exported_model.read_classes(exported_model.classes_path(directory))
-
-
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
     """Why each image of a request got no prediction; empty where it got one."""
     return [error.decode() for error in response[signatures.ERROR]]
-
-
-def example_of(image: bytes) -> bytes:
-    """A serialized tf.Example with nothing but the encoded image, as an unlabeled request has it."""
-    example = tf.train.Example()
-    example.features.feature[IMAGE].bytes_list.value.append(image)
-    return example.SerializeToString()
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """What a served model must do: a check is a method, which raises `UnfitError` in words where the model does not do it.
 
-The model is asked over gRPC, as any client of TensorFlow Serving asks; `serving_probe` runs the checks.
+Requests go over gRPC, as from any client of TensorFlow Serving; `serving_probe` runs the checks.
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ import numpy as np
 import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
-from components.serving.served_model import errors_of, example_of, first_line
+from components.serving.served_model import errors_of, first_line
 from core import signatures
 from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
+from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
 from trainer.export import checksums
 
-TOLERANCE = 1e-3
-"""Largest difference between two probabilities that should be the same; kernels differ with the batch size."""
-
-PIXEL_BYTES = 16
-"""By which a small file of as many pixels as are decoded may grow the process, for each of them."""
-
-_ALLOWED_MB = 256  # whatever the pixels: allocators keep what they had
+_TOLERANCE = 1e-3  # between two probabilities that should be the same; kernels differ with the batch size
+_PIXEL_BYTES = 16  # of memory for each pixel of a small file with as many as are decoded
+_ALLOWED_MB = 256  # of memory, whatever the pixels: allocators keep what they had
 _AT_ONCE = 4
 _BESIDE_BYTES = 128  # of a request, for each image: a tf.Example's and protobuf's
 
@@ -75,15 +72,14 @@ def fit_three(images: Sequence[bytes], limits: ServerLimits) -> list[bytes]:
 
 
 def files_are_sound(model_dir: str) -> str:
-    """Reads every byte, compares it with the checksums of the export, and finds no variable that is not finite."""
+    """All files are those of the export, by their checksums, and all variables are finite."""
     verified = checksums.verify(model_dir)
     if tf.io.gfile.exists(f"{model_dir}/variables"):
         variables = tf.train.load_checkpoint(checkpoint(model_dir))
         for name in variables.get_variable_to_shape_map():
             value = variables.get_tensor(name)
             _require(value.dtype.kind != "f" or np.isfinite(value).all(), f"the variable {name} is not finite")
-    size = sum(tf.io.gfile.stat(f"{model_dir}/{name}").length for name in checksums.files(model_dir))
-    return f"{verified}, {size / 2**20:.1f} MB"
+    return verified
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +87,7 @@ class ServingChecks:
     """The checks of a model that is served.
 
     Attributes:
-        model: asked over gRPC.
         images: real encoded images, at least one; each fits in one request.
-        limits: of the server.
-        image_limits: of the model.
     """
 
     model: RemoteModel
@@ -141,13 +134,12 @@ class ServingChecks:
             _require(not error, f"image {number} was not read: {error}")
             _require(
                 probabilities.shape == classes.shape and len(classes) == 1,
-                f"one image got probabilities {probabilities.shape} and classes {classes.shape} instead of both "
-                "[1, classes]",
+                f"one image got probabilities {probabilities.shape} and classes {classes.shape}, not both [1, classes]",
             )
             _require(
                 np.isfinite(total), f"image {number} got probabilities that are not finite: {probabilities[0].tolist()}"
             )
-            _require(abs(total - 1) <= TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
+            _require(abs(total - 1) <= _TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
             best = int(probabilities[0].argmax())
             _require(
                 response["label"][0] == classes[0, best] and response["probability"][0] == probabilities[0, best],
@@ -158,7 +150,7 @@ class ServingChecks:
     def signatures_agree(self) -> str:
         """An image gets the same probabilities as a file, inside a tf.Example, and from Classify."""
         images = fitting(self.images, min(2, len(self.images)), self.limits)
-        examples = [example_of(image) for image in images]
+        examples = [_example(image) for image in images]
         by_image = self._predict(images)
         by_example = self.model.request(signatures.EXAMPLES, examples)["probabilities"]
         _same(by_image["probabilities"], by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
@@ -199,7 +191,7 @@ class ServingChecks:
                 return f"refused: {first_line(error)}"
             for output, value in response.items():
                 _require(len(value) == 0, f"{name}: {output} has shape {value.shape} for no images")
-        return "answered"
+        return "accepted"
 
     def bad_images(self) -> Iterator[tuple[str, bytes]]:
         """What a server is sent in place of an image, one over the model's limits too: a description and the bytes."""
@@ -217,7 +209,7 @@ class ServingChecks:
 
     def reports_bad_image(self, signature: str, bad: bytes) -> str:
         """Among good images, a bad one gets an error and no class, and the good ones what they get without it."""
-        wrap = example_of if signature == signatures.EXAMPLES else bytes
+        wrap = _example if signature == signatures.EXAMPLES else bytes
         fits = fit_three(self.images, self.limits)
         good, other, bad = map(wrap, (fits[0], fits[-1], bad))
         wanted = self.model.request(signature, [good, good, other])
@@ -226,7 +218,7 @@ class ServingChecks:
         except tf.errors.OpError as refusal:
             raise UnfitError(f"the whole request was refused: {first_line(refusal)}") from refusal
         first, error, last = errors_of(response)
-        _require(bool(error), "it was answered as if it were an image")
+        _require(bool(error), "it was classified as if it were an image")
         _require(not first and not last, f"a good image beside it was not read: {first or last}")
         label = response["label"][1].decode()
         _require(
@@ -237,10 +229,6 @@ class ServingChecks:
             wanted["probabilities"][[0, 2]], response["probabilities"][[0, 2]], "good images without it and beside it"
         )
         return error
-
-    def refuses_no_example(self) -> str:
-        """Bytes that are no tf.Example are the client's error: TensorFlow Serving tells it from internal errors."""
-        return self._refusal(_INVALID, signatures.EXAMPLES, [b"no tf.Example"], "bytes that are no tf.Example")
 
     def predicts_full_batch(self) -> str:
         """As many images as a request may have, by their number or by their bytes, all get predictions."""
@@ -254,22 +242,26 @@ class ServingChecks:
         limit = "" if full else f", of the {self.limits.max_message_mb} MB that a request may have"
         return f"images: {len(batch)}{limit}"
 
-    def refuses_too_many_images(self) -> str:
-        """One image more is the client's error, however small they are."""
-        many = self.limits.max_batch + 1
-        return self._refusal(_INVALID, signatures.IMAGES, [_black_png(1)] * many, f"a request with {many} images")
-
-    def refuses_too_large_request(self) -> str:
-        """A request of more bytes than allowed is refused before it is read."""
-        what = f"a request of more than {self.limits.max_message_mb} MB"
+    def bad_requests(self) -> Iterator[tuple[str, type[Exception], str, list[bytes]]]:
+        """Requests that are the client's error: a description, the error, the signature and what it is sent."""
+        yield "no tf.Example", _INVALID, signatures.EXAMPLES, [b"no tf.Example"]
+        yield "too many images", _INVALID, signatures.IMAGES, [_black_png(1)] * (self.limits.max_batch + 1)
         large = [bytes(self.limits.message_bytes)]
-        return self._refusal(tf.errors.ResourceExhaustedError, signatures.IMAGES, large, what)
+        yield "too large a request", tf.errors.ResourceExhaustedError, signatures.IMAGES, large
+
+    def refuses_bad_request(self, expected: type[Exception], signature: str, values: Sequence[bytes]) -> str:
+        """The entire request gets the error."""
+        try:
+            self.model.request(signature, values)
+        except expected as error:
+            return first_line(error)
+        raise UnfitError("the server did not refuse it")
 
     def bounds_memory(self) -> str:
-        """A file of kilobytes that decodes to as many pixels as allowed takes at most `PIXEL_BYTES` for each."""
+        """A file of kilobytes that decodes to as many pixels as allowed takes at most `_PIXEL_BYTES` for each."""
         side = math.isqrt(self.image_limits.pixels)
         image = _black_png(side)
-        allowed = max(_ALLOWED_MB, PIXEL_BYTES * self.image_limits.pixels / 2**20)
+        allowed = max(_ALLOWED_MB, _PIXEL_BYTES * self.image_limits.pixels / 2**20)
         before = peak_rss_mb()
         error = errors_of(self._predict([image]))[0]
         grown = peak_rss_mb() - before
@@ -277,7 +269,7 @@ class ServingChecks:
             grown <= allowed,
             f"a PNG of {len(image)} bytes and {side} x {side} pixels took {grown:.0f} MB: {allowed:.0f} at most",
         )
-        return f"{error or 'answered'}, {grown:.0f} MB more"
+        return f"{error or 'classified'}, {grown:.0f} MB more"
 
     def _predict(self, images: Sequence[bytes]) -> dict[str, np.ndarray]:
         return self.model.request(signatures.IMAGES, images)
@@ -286,19 +278,18 @@ class ServingChecks:
         """The probabilities of images, a request each."""
         return np.concatenate([self._predict([image])["probabilities"] for image in images])
 
-    def _refusal(self, expected: type[Exception], signature: str, values: Sequence[bytes], what: str) -> str:
-        """Why the server refuses a request."""
-        try:
-            self.model.request(signature, values)
-        except expected as error:
-            return first_line(error)
-        raise UnfitError(f"the server took {what}")
-
 
 def peak_rss_mb() -> float:
     """The most memory this process has had, in MB; getrusage would count its parent at the time of the fork too."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return round(int(line.split()[1]) / 1024, 1)
+
+
+def _example(image: bytes) -> bytes:
+    """A tf.Example with nothing but the image, as an unlabeled request has it."""
+    example = tf.train.Example()
+    example.features.feature[IMAGE].bytes_list.value.append(image)
+    return example.SerializeToString()
 
 
 def _require(kept: bool, otherwise: str) -> None:
@@ -309,7 +300,7 @@ def _require(kept: bool, otherwise: str) -> None:
 def _same(first: np.ndarray, second: np.ndarray, what: str) -> str:
     _require(first.shape == second.shape, f"{what}: shapes {first.shape} and {second.shape}")
     difference = float(np.abs(first - second).max())
-    _require(difference <= TOLERANCE, f"{what}: probabilities differ by {difference:.4g}, more than {TOLERANCE}")
+    _require(difference <= _TOLERANCE, f"{what}: probabilities differ by {difference:.4g}, more than {_TOLERANCE}")
     return f"largest difference {difference:.2g}"
 
 

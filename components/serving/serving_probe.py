@@ -1,14 +1,11 @@
-"""Loads a SavedModel as a model server would and sends it real and hostile requests, in a process of its own.
+"""Serves a SavedModel and sends it real and hostile requests, in a process of its own without TFX and Beam.
 
     python -m components.serving.serving_probe MODEL_DIR EXAMPLES_DIR JOURNAL SETTINGS
 
 SETTINGS is the JSON of `ServingSettings`. JOURNAL gets a JSON object a line, each written as soon as it is known, so
 that a crash or a hang shows in which check it happened: {"started": name}, then {"check": {...}}, a
 `core.artifacts.serving_check.Check`; between them {"measured": {...}}, fields of its `ServingReport`; and at the end
-{"finished": true}. The exit code is 0 whatever the model does. The process is a server, asked over gRPC by a client in
-a thread of its own. It has neither TFX nor Beam nor their libraries: our modules import TensorFlow, NumPy, gRPC,
-TensorFlow Serving's messages, msgspec and ruamel.yaml, and whatever else is loaded, TensorFlow asks for (its Keras
-takes pandas, SciPy and Pillow where it finds them).
+{"finished": true}. The exit code is 0 whatever the model does.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,20 +25,18 @@ import tensorflow as tf
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from components.serving.served_model import class_names, first_line
+from components.serving.served_model import first_line
 from components.serving.serving_checks import ServingChecks, UnfitError, files_are_sound, fitting, peak_rss_mb
-from core import image_limits, signatures, tfrecords
+from core import signatures, tfrecords
+from core.artifacts.exported_model import class_names
+from core.artifacts.model_limits import model_limits
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServerLimits, ServingSettings
 from trainer.export.checksums import DamagedModelError
 
-IMAGES = 4
-"""Real images that are sent, at most."""
-
-LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}
-"""Images a request, for the measurement of latency: how many requests at least and at most."""
-
+_MOST_IMAGES = 4
+_LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}  # images in a request: the fewest and the most requests
 _LATENCY_SECONDS = 3.0
 _WARM_UP = 3  # requests of each size that are not counted
 _NAME = "model"
@@ -55,8 +50,7 @@ class Journal:
 
     def write(self, **record: Any) -> None:
         """Adds a record and hands it to the operating system at once."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        print(json.dumps(record), file=self._file, flush=True)
 
     def check(self, name: str, action: Callable[..., str | None], *arguments: Any) -> bool:
         """Runs `action`, which returns a detail worth reading or raises; returns whether it passed."""
@@ -92,12 +86,11 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
             clients.append(running.enter_context(RemoteModel(server.address, _NAME, limits.request_seconds)))
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
-            checks = ServingChecks(clients[0], images, limits, image_limits.read(model_dir))
+            checks = ServingChecks(clients[0], images, limits, model_limits(model_dir))
             _check_served(checks, class_names(model_dir), journal)
 
 
 def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal) -> None:
-    """Runs all checks on a model that is served."""
     if not (journal.check("status", checks.is_available) and journal.check("signatures", checks.has_signatures)):
         return
     journal.check("class names", checks.class_names_fit, names)
@@ -112,27 +105,20 @@ def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal)
     for name, image in checks.bad_images():
         for signature in (signatures.IMAGES, signatures.EXAMPLES):
             journal.check(f"{name} in {signature}", checks.reports_bad_image, signature, image)
-    journal.check("no tf.Example", checks.refuses_no_example)
-    journal.check("too many images", checks.refuses_too_many_images)
-    journal.check("too large a request", checks.refuses_too_large_request)
+    for name, *request in checks.bad_requests():
+        journal.check(name, checks.refuses_bad_request, *request)
     journal.check("memory of a large image", checks.bounds_memory)
     journal.check("good requests after bad ones", checks.predicts_single_images, checks.images[:1])
-
-
-def _read_images(examples_dir: str, limits: ServerLimits) -> Iterator[bytes]:
-    """The first encoded images that fit in one request, of TFRecord files (`.gz`: gzip) of tf.Examples."""
-    images = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
-    return itertools.islice((image for image in images if len(image) <= limits.image_bytes), IMAGES)
 
 
 def _latency(checks: ServingChecks) -> dict[str, dict[str, float]]:
     """Milliseconds from request to response, by batch size; warm, one request at a time, through gRPC.
 
-    A batch that does not fit in one request is as large as fits, and its results are found under that size. Percentiles
-    are of the nearest rank: of fewer than 100 requests the 99th is the slowest.
+    A batch that does not fit in one request is reduced, and found under the size it has then. Percentiles are of the
+    nearest rank: of fewer than 100 requests the 99th is the slowest.
     """
     result = {}
-    for size, (fewest, most) in LATENCY_BATCHES.items():
+    for size, (fewest, most) in _LATENCY_BATCHES.items():
         batch = fitting(checks.images, min(size, checks.limits.max_batch), checks.limits)
         for _ in range(_WARM_UP):
             checks.model.request(signatures.IMAGES, batch)
@@ -155,7 +141,8 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
         images: list[bytes] = []
 
         def read() -> str:
-            images.extend(_read_images(examples_dir, limits))
+            encoded = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
+            images.extend(itertools.islice((e for e in encoded if len(e) <= limits.image_bytes), _MOST_IMAGES))
             if not images:
                 raise UnfitError(
                     f"there are no examples in {examples_dir} whose images fit in one request: "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from core.artifacts.base import Artifact, JsonFile
-from core.artifacts.exported_model import CLASSES_ASSET
 
 BACKBONE = Artifact("BackboneImporter", "backbone")
 
@@ -50,11 +49,6 @@ def checkpoint(directory: str) -> str:
     return f"{directory.rstrip('/')}/backbone.ckpt"
 
 
-def packed_checkpoint(directory: str) -> str:
-    """The prefix of the packed model's checkpoint."""
-    return f"{directory.rstrip('/')}/warm_start/variables"
-
-
-def packed_classes(directory: str) -> str:
-    """The path of the packed model's class names, one a line."""
-    return f"{directory.rstrip('/')}/warm_start/{CLASSES_ASSET}"
+def packed_model(directory: str) -> str:
+    """The directory of the packed model's checkpoint and class names, laid out as a SavedModel's."""
+    return f"{directory.rstrip('/')}/warm_start"

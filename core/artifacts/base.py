@@ -96,7 +96,7 @@ class JsonLines(_File[T]):
         """
         path = self.path(folder)
         decoder = msgspec.json.Decoder(self.content)
-        with atomic_io.open_text(path) as file:
+        with atomic_io.open_file(path) as file:
             try:
                 yield from (decoder.decode(line) for line in file)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

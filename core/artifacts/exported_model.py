@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import atomic_io
 from core.artifacts.base import Artifact
 
 MODEL = Artifact("Trainer", "model")
@@ -25,9 +26,6 @@ def classes_path(directory: str) -> str:
     return f"{directory.rstrip('/')}/assets/{CLASSES_ASSET}"
 
 
-def read_classes(path: str) -> list[str]:
-    """The names in a file of classes, which is local or remote. Raises tf.errors.OpError if it cannot be read."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path) as file:
-        return file.read().removesuffix("\n").split("\n")
+def class_names(directory: str) -> list[str]:
+    """The class names in a SavedModel's directory; raises what `atomic_io.open_file` raises."""
+    return atomic_io.read_text(classes_path(directory)).removesuffix("\n").split("\n")

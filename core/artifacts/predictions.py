@@ -107,11 +107,11 @@ def write_scores(folder: str | Path, classes: Sequence[str], bins: Mapping[str, 
     """Writes what `read_scores` reads."""
     content = io.BytesIO()
     np.savez_compressed(content, **{_CLASSES: np.array(classes, str), **bins})
-    with atomic_io.open_binary(f"{folder}/{_SCORES_FILE}", "wb") as file:
+    with atomic_io.open_file(f"{folder}/{_SCORES_FILE}", "wb") as file:
         file.write(content.getvalue())
 
 
 def read_scores(folder: str | Path) -> Scores:
     """The scores beside the predictions."""
-    with atomic_io.open_binary(f"{folder}/{_SCORES_FILE}") as file, np.load(io.BytesIO(file.read())) as arrays:
+    with atomic_io.open_file(f"{folder}/{_SCORES_FILE}", "rb") as file, np.load(io.BytesIO(file.read())) as arrays:
         return Scores(arrays[_CLASSES].tolist(), {name: arrays[name] for name in arrays.files if name != _CLASSES})

@@ -9,6 +9,7 @@ from core.artifacts.base import Artifact
 
 PUSHED_MODEL = Artifact("Pusher", "pushed_model")
 
+MODEL_CARD = "model_card.md"  # in the version's folder, where model servers do not look at it
 _LAST_FILE = "saved_model.pb"
 
 
@@ -18,10 +19,10 @@ def pushed_to(properties: Mapping[str, object]) -> str | None:
 
 
 def is_complete(version: Path) -> bool:
-    """Whether a version's folder holds the file that Pusher writes last: else its push goes on, or never ended."""
+    """Whether a version's folder holds the file that Pusher writes last: else its push is running, or was cut off."""
     return (version / _LAST_FILE).is_file()
 
 
 def withdraw(version: Path) -> None:
-    """Deletes that file, so that the version counts no more; what is left of it can be deleted at leisure."""
+    """Deletes that file, so that the version no longer counts; what is left of it can be deleted at leisure."""
     (version / _LAST_FILE).unlink(missing_ok=True)

@@ -43,12 +43,9 @@ class ServingReport:
     """Whether the model serves, and what was measured; None where the process did not get that far.
 
     Attributes:
-        blessed: whether all checks passed.
         reason: the first checks that failed, in words; None if all passed.
         checks: in the order they ran; last, those of the limits in the settings.
         process_seconds: from the start of the process to its end.
-        tensorflow: its version.
-        load_seconds: to load the model.
         latency_ms: by the number of images in a request.
         peak_rss_mb: the most memory the process had after all good requests, TensorFlow included.
         output: the end of what the process printed, if it died.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from core.image_limits import DEFAULT_LIMITS, HIGHEST_FILE_MB, HIGHEST_MEGAPIXELS, ImageLimits
+from core.image_limits import DEFAULT_LIMITS, FileMB, ImageLimits, Megapixels
 from core.settings.checks import AtLeast0, AtLeast1, Fraction, require
 from core.uris import split_pattern
 
@@ -107,8 +107,8 @@ class DataSettings:
     group_by: str | None = None
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()
-    max_file_mb: Annotated[float, Meta(gt=0, le=HIGHEST_FILE_MB)] = DEFAULT_LIMITS.max_file_mb
-    max_megapixels: Annotated[float, Meta(gt=0, le=HIGHEST_MEGAPIXELS)] = DEFAULT_LIMITS.max_megapixels
+    max_file_mb: FileMB = DEFAULT_LIMITS.max_file_mb
+    max_megapixels: Megapixels = DEFAULT_LIMITS.max_megapixels
     max_rejected: Fraction = 0.01
     bounds: DataBounds = DataBounds()
     schema: str | None = None

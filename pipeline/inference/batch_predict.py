@@ -18,13 +18,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
-from core import image_limits
+from core.artifacts.model_limits import model_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
-from pipeline.inference import records
-from pipeline.inference.classifier import BATCH_SIZE, ImageFile, check_positive, classify, find_model, load, read
-from pipeline.inference.predict import expand, is_wanted
+from pipeline.inference import predict, records
 
 _RECORDS, _ERRORS = "records", "errors"
 
@@ -45,7 +43,6 @@ def batch_predict(
         model_dir: a SavedModel's folder, or a local push directory, whose latest version is taken.
         images: the folder; local, or of any file system Beam reads, such as `gs://bucket/photos`.
         output: the file to write, which appears when the job has ended well.
-        file_format: of the output.
         top_k: how many classes to list, at most as many as there are.
         shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
         beam_arguments: Beam's pipeline options; without any the job runs in this process.
@@ -53,20 +50,20 @@ def batch_predict(
     Raises:
         InputError: there is no such folder or nothing in it, no such model, or a number is less than 1.
     """
-    check_positive(top_k=top_k, shards=shards)
+    predict.check_positive(top_k=top_k, shards=shards)
     images = images.rstrip("/") or "/"
     if not is_remote(images) and not Path(images).is_dir():
         raise InputError(f"there is no folder {images}: give a folder of images")
     if next(list_files(os.fsencode(_absolute(images))), None) is None:
         raise InputError(f"there are no files in {images}: give a folder of images")
-    directory = _absolute(find_model(model_dir))
-    load(directory).close()  # a model that cannot be loaded is reported before a job starts
+    directory = _absolute(predict.find_model(model_dir))
+    predict.load(directory).close()  # a model that cannot be loaded is reported before a job starts
     suffix = Path(output).suffix if shards > 1 else ""
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (
         pipeline
         | "Classify" >> ClassifyFolder(images, directory, top_k)
-        | "ToLines" >> beam.ParDo(_ToLines(file_format, top_k))
+        | "ToLines" >> beam.Map(_to_line, file_format, top_k, ProgressCounter(None, "images"))
         | "Write"
         >> beam.io.WriteToText(
             output.removesuffix(suffix),
@@ -83,28 +80,23 @@ def batch_predict(
     return records.Counts(found.get(_RECORDS, 0), found.get(_ERRORS, 0))
 
 
-class ClassifyFolder(beam.PTransform):
+@beam.ptransform_fn
+def ClassifyFolder(  # noqa: N802 - a transform is a class to its users
+    pipeline: beam.pvalue.PBegin, folder: str, model_dir: str, top_k: int
+) -> beam.PCollection:
     """In: nothing. Out: a record for each file in and below a folder, as of `classify`."""
-
-    def __init__(self, folder: str, model_dir: str, top_k: int) -> None:
-        super().__init__()
-        self._folder = folder
-        self._handler = _Handler(model_dir, top_k)
-        self._limits = image_limits.read(model_dir)
-
-    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:  # noqa: D102
-        root = _absolute(self._folder)
-        return (
-            pipeline
-            | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
-            | "ListFiles" >> beam.FlatMap(list_files)
-            | "Spread" >> beam.Reshuffle()
-            | "ReadFiles" >> beam.Map(_read, self._folder, root, self._limits)
-            | "Infer" >> RunInference(self._handler)
-        )
+    root = _absolute(folder)
+    return (
+        pipeline
+        | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
+        | "ListFiles" >> beam.FlatMap(list_files)
+        | "Spread" >> beam.Reshuffle()
+        | "ReadFiles" >> beam.Map(_read, folder, root, model_limits(model_dir))
+        | "Infer" >> RunInference(_Handler(model_dir, top_k))
+    )
 
 
-class _Handler(ModelHandler[ImageFile, dict[str, Any], ServedModel]):
+class _Handler(ModelHandler[predict.ImageFile, dict[str, Any], ServedModel]):
     """Has the model loaded once in each worker process, and its threads share it."""
 
     def __init__(self, model_dir: str, top_k: int) -> None:
@@ -113,33 +105,25 @@ class _Handler(ModelHandler[ImageFile, dict[str, Any], ServedModel]):
         self._top_k = top_k
 
     def load_model(self) -> ServedModel:
-        return load(self._model_dir)
+        return predict.load(self._model_dir)
 
     def run_inference(
-        self, batch: Sequence[ImageFile], model: ServedModel, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[predict.ImageFile], model: ServedModel, inference_args: dict[str, Any] | None = None
     ) -> Iterable[dict[str, Any]]:
-        return classify(model, batch, self._top_k)
+        return predict.classify(model, batch, self._top_k)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        return {"max_batch_size": BATCH_SIZE}
+        return {"max_batch_size": predict.BATCH_SIZE}
 
-    def get_num_bytes(self, batch: Sequence[ImageFile]) -> int:
+    def get_num_bytes(self, batch: Sequence[predict.ImageFile]) -> int:
         return sum(len(file.encoded) for file in batch)
 
 
-class _ToLines(beam.DoFn):
-    """Records as lines; counts them, and those with errors."""
-
-    def __init__(self, file_format: records.Format, top_k: int) -> None:
-        self._format, self._top_k = file_format, top_k
-        self._records, self._errors = Metrics.counter(__name__, _RECORDS), Metrics.counter(__name__, _ERRORS)
-        self._progress = ProgressCounter(None, "images")
-
-    def process(self, record: dict[str, Any]) -> Iterator[str]:
-        self._records.inc()
-        self._errors.inc("error" in record)
-        self._progress.add(1)
-        yield records.line(record, self._format, self._top_k)
+def _to_line(record: dict[str, Any], file_format: records.Format, top_k: int, progress: ProgressCounter) -> str:
+    Metrics.counter(__name__, _RECORDS).inc()
+    Metrics.counter(__name__, _ERRORS).inc("error" in record)
+    progress.add(1)
+    return records.line(record, file_format, top_k)
 
 
 def list_files(root: bytes) -> Iterator[bytes]:
@@ -149,10 +133,10 @@ def list_files(root: bytes) -> Iterator[bytes]:
         for match in FileSystems.match([f"{folder}/**"]):
             for found in match.metadata_list:
                 inside = found.path.removeprefix(f"{folder}/")
-                if inside and not inside.endswith("/") and is_wanted(inside.split("/")):
+                if inside and not inside.endswith("/") and predict.is_wanted(inside.split("/")):
                     yield found.path.encode()
     else:
-        yield from map(os.fsencode, expand([Path(folder)]))
+        yield from map(os.fsencode, predict.expand([Path(folder)]))
 
 
 def _absolute(folder: str) -> str:
@@ -160,7 +144,7 @@ def _absolute(folder: str) -> str:
     return folder if is_remote(folder) else str(Path(folder).resolve())
 
 
-def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> ImageFile:
+def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> predict.ImageFile:
     location = os.fsdecode(file)
     shown = location if is_remote(folder) else str(Path(folder) / Path(location).relative_to(root))
-    return read(location, limits, shown)
+    return predict.read(location, limits, shown)

@@ -1,30 +1,27 @@
-"""Sends image files to a model server and prints a JSON line for each.
-
-    python -m pipeline.inference.client 127.0.0.1:8500 NAME IMAGE...
-
-A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
-"""
+"""A client of `serve`: `python -m pipeline.inference.client 127.0.0.1:8500 NAME IMAGE...`."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
+
+import click
 
 from components.serving.model_client import RemoteModel
 from core.image_limits import DEFAULT_LIMITS
-from pipeline.inference.classifier import classify, read
+from pipeline.inference.predict import classify, read
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; `arguments` are the process's if not given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="host:port of the server")
-    parser.add_argument("name", help="of the model")
-    parser.add_argument("images", nargs="+", help="image files")
-    given = parser.parse_args(arguments)
-    files = [read(path, DEFAULT_LIMITS) for path in given.images]
-    with RemoteModel(given.address, given.name) as model:
+@click.command()
+@click.argument("address")
+@click.argument("name")
+@click.argument("images", nargs=-1, required=True)
+def main(address: str, name: str, images: tuple[str, ...]) -> None:
+    """Sends IMAGES to the model NAME of the server at ADDRESS (host:port) and prints a JSON line for each.
+
+    A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
+    """
+    files = [read(path, DEFAULT_LIMITS) for path in images]
+    with RemoteModel(address, name) as model:
         for record in classify(model, files, 1):
             record.pop("top_k", None)
             print(json.dumps(record, ensure_ascii=False))

@@ -1,27 +1,50 @@
-"""Classes of image files on this machine: a record per file, in a fixed order, whatever is wrong with some."""
+"""Image files through an exported model, a batch at a time: a record per file, whatever is wrong with some.
+
+A file is read as at ingestion (same formats, same orientation, same limits), so the model sees what it was trained on.
+`predict`, `batch-predict` and `client` share this.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from components.ingestion.image_folder import METADATA_NAMES
-from core import image_limits, progress
-from pipeline.inference.classifier import BATCH_SIZE, batches, check_positive, classify, find_model, load, read
+import numpy as np
+import tensorflow as tf
+
+from components.ingestion.image_folder import METADATA_NAMES, printable, read_anywhere
+from components.ingestion.image_reading import RejectedError, for_model
+from components.serving.model_client import RemoteModel
+from components.serving.served_model import ServedModel, errors_of, first_line
+from core import progress, signatures
+from core.artifacts.model_limits import model_limits
+from core.errors import InputError
+from core.image_limits import ImageLimits
+from pipeline.runs import push_directory
+
+BATCH_SIZE = 32  # images sent to the model at a time
+BATCH_BYTES = 64 * 2**20  # encoded; a batch that would have more is sent with fewer images
+
+
+class ImageFile(NamedTuple):
+    """A file by its path in records: the image as the model takes it, or why it could not be read."""
+
+    path: str
+    encoded: bytes
+    error: str = ""
 
 
 def predict(
     model_dir: str | Path, paths: Sequence[str | Path], top_k: int = 3, batch_size: int = BATCH_SIZE
 ) -> Iterator[dict[str, Any]]:
-    """Classifies image files; loads the model once and holds one batch at a time.
+    """Classifies image files on this machine, in the order given; holds one batch at a time.
 
     Args:
         model_dir: a SavedModel's folder, or a push directory, whose latest version is taken.
-        paths: image files in the order wanted, and folders, of which every file below is taken, sorted by path
-            (hidden ones and metadata.csv are not).
+        paths: image files, and folders, of which every file below is taken, sorted by path (hidden ones and
+            metadata.csv are not).
         top_k: how many classes to list, at most as many as there are.
-        batch_size: images sent to the model at a time.
 
     Yields:
         See `classify`.
@@ -31,7 +54,7 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir))
-    limits = image_limits.read(directory)
+    limits = model_limits(directory)
     with load(directory) as model:
         files = list(expand(Path(path) for path in paths))
         done = 0
@@ -54,3 +77,92 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 def is_wanted(parts: Sequence[str]) -> bool:
     """Whether a file of a folder, given by its path in it, is to be classified: not if hidden or metadata.csv."""
     return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
+
+
+def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:
+    """Reads one file, local or any that Beam reads, as ingestion does: what the model cannot decode becomes a PNG.
+
+    `shown` is its path in records, if another one.
+    """
+    path = printable(shown or location)
+    try:
+        return ImageFile(path, for_model(read_anywhere(location, limits), limits))
+    except RejectedError as error:
+        return ImageFile(path, b"", error.reason)
+
+
+def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
+    """Groups files, in order, by at most `size` files and, for the memory's sake, `BATCH_BYTES`."""
+    batch: list[ImageFile] = []
+    held = 0
+    for file in files:
+        if batch and (len(batch) == size or held + len(file.encoded) > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(file)
+        held += len(file.encoded)
+    if batch:
+        yield batch
+
+
+def find_model(directory: str) -> str:
+    """The folder of a SavedModel, local or remote: this one, or the latest version if it is a local push directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    versions = push_directory.versions(Path(directory))
+    found = str(versions[-1]) if versions else directory
+    if not tf.io.gfile.exists(f"{found}/saved_model.pb"):
+        raise InputError(f"there is no model in {found}: no saved_model.pb; name a model's folder or run the pipeline")
+    return found
+
+
+def load(directory: str) -> ServedModel:
+    """Loads the model in a folder that `find_model` returned.
+
+    Raises:
+        InputError: the model's files are damaged, or it does not take images.
+    """
+    try:
+        model = ServedModel(directory)
+    except (OSError, tf.errors.OpError) as error:
+        reason = first_line(error)
+        raise InputError(f"the model in {directory} cannot be loaded, its files are damaged: {reason}") from error
+    if signatures.IMAGES not in model.signatures:
+        model.close()
+        raise InputError(
+            f"the model in {directory} has no signature {signatures.IMAGES}; this pipeline did not export it"
+        )
+    return model
+
+
+def classify(model: ServedModel | RemoteModel, files: Sequence[ImageFile], top_k: int) -> list[dict[str, Any]]:
+    """A record for each file, in order.
+
+    Returns:
+        `path`, `class`, `probability` and `top_k`, a list of `class` and `probability`, most probable first and at most
+        as many as there are classes; or `path` and `error`, where the file could not be read or the model refuses it.
+    """
+    predictions = _predict(model, [file.encoded for file in files if not file.error], top_k)
+    return [{"path": file.path, **({"error": file.error} if file.error else next(predictions))} for file in files]
+
+
+def _predict(model: ServedModel | RemoteModel, images: Sequence[bytes], top_k: int) -> Iterator[dict[str, Any]]:
+    """What records have beside the path."""
+    if not images:
+        return
+    response = model.request(signatures.IMAGES, images)
+    best = np.argsort(-response["probabilities"], axis=1, kind="stable")[:, :top_k]
+    for error, order, names, probabilities in zip(
+        errors_of(response), best, response["classes"], response["probabilities"], strict=True
+    ):
+        classes = [{"class": names[i].decode(), "probability": round(float(probabilities[i]), 6)} for i in order]
+        yield {"error": f"the model refuses it: {error}"} if error else {**classes[0], "top_k": classes}
+
+
+def check_positive(**numbers: int) -> None:
+    """Raises InputError for a number that is less than 1, by its name."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{name} is {number}; it must be at least 1")

@@ -1,4 +1,4 @@
-"""Records of classified images (see `classifier.classify`) as lines of text: JSON lines or CSV."""
+"""Records of classified images (see `predict.classify`) as lines of text: JSON lines or CSV."""
 
 from __future__ import annotations
 

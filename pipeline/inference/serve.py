@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
+from core.artifacts.pushed_model import is_complete
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 from pipeline.runs import push_directory
@@ -21,21 +22,18 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
         directory: a SavedModel's folder, or a push directory, whose highest version is served.
         name: what clients call the model.
         port: of 127.0.0.1; 0 takes a free one.
-        limits: of the server.
         say: gets a sentence whenever something happens.
 
     Raises:
         InputError: there is no model, none that can be loaded, or the port is taken.
     """
-    one_version = (directory / "saved_model.pb").is_file()
+    one_version = is_complete(directory)
     if not one_version:
         push_directory.latest(directory)  # raises if there is none
 
     def find() -> dict[int, str]:
-        if one_version:
-            name = directory.name
-            return {int(name) if name.isascii() and name.isdigit() else 1: str(directory)}
-        return {int(version.name): str(version) for version in push_directory.versions(directory)}
+        found = [directory] if one_version else push_directory.versions(directory)
+        return {int(v.name) if v.name.isascii() and v.name.isdigit() else 1: str(v) for v in found}
 
     versions = ModelVersions(find, say)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import atomic_io
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
-from core.artifacts.model_card import FILE_NAME
+from core.artifacts.pushed_model import MODEL_CARD
 from core.errors import InputError
 from pipeline.report.collect import collect, page_path
 from pipeline.report.render import model_card, render
@@ -28,7 +28,7 @@ def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, 
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT_PAGES]:
         old.unlink()
     if data.pushed and Path(data.pushed).is_dir():
-        card = Path(data.pushed) / FILE_NAME
+        card = Path(data.pushed) / MODEL_CARD
         if not card.exists():  # a run that changed nothing has pushed nothing new
             atomic_io.write_text(card, model_card(data))
     return path

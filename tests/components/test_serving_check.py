@@ -291,7 +291,7 @@ def test_test_images_that_fit_in_no_request_are_a_reason(photos: list[bytes], tm
         ("not_normalized", "single requests", "sum to 2.0"),
         ("wrong_best_class", "single requests", "not those of its most probable class"),
         ("batch_dependent", "alone and in a batch agree", "probabilities differ by"),
-        ("swallows_anything", "text in serving_images", "answered as if it were an image"),
+        ("swallows_anything", "text in serving_images", "classified as if it were an image"),
         ("bad_images_spoil_the_batch", "text in serving_default", "the whole request was refused: "),
         ("no_images_signature", "signatures", "there is no signature serving_images"),
     ],

@@ -79,9 +79,9 @@ def resolve(backbone, models, blessings, examples=1, training="settings"):
 def test_the_model_is_packed_beside_the_weights(tmp_path, backbone, model):
     packed = Path(pack(tmp_path, backbone, model(7)).uri) / "Format-Serving"
     assert (packed / "backbone.json").read_text() == "{}"
-    assert (packed / "warm_start" / "variables.index").read_text() == "variables.index of 7"
-    assert (packed / "warm_start" / "variables.data-00000-of-00001").is_file()
-    assert (packed / "warm_start" / "classes.txt").read_text() == "cat\ndog\n"
+    assert (packed / "warm_start" / "variables" / "variables.index").read_text() == "variables.index of 7"
+    assert (packed / "warm_start" / "variables" / "variables.data-00000-of-00001").is_file()
+    assert (packed / "warm_start" / "assets" / "classes.txt").read_text() == "cat\ndog\n"
     origin = json.loads((packed / "warm_start" / "origin.json").read_text())
     assert origin == {"schema_version": 1, "uri": str(tmp_path / "model-7"), "id": 7}
 

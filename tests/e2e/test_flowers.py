@@ -79,7 +79,7 @@ def test_a_slice_that_is_broken_on_purpose_is_refused_by_name_with_its_pictures(
     (failure,) = (f for f in record["failures"] if f.get("slice") == "source=scanner")
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.5
     metadata = (tmp_path / "photos" / "metadata.csv").read_text()
-    assert failure["pictures"] and all(f"{path},scanner" in metadata for path in failure["pictures"])
+    assert failure["images"] and all(f"{path},scanner" in metadata for path in failure["images"])
 
 
 LENS = """
@@ -133,5 +133,5 @@ def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have
     (failure,) = (f for f in record["failures"] if f.get("slice") == "lens=dirty")
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.8
     metadata = (tmp_path / "photos" / "metadata.csv").read_text()
-    assert failure["pictures"] and all(f"{path},dirty" in metadata for path in failure["pictures"])
-    assert "images: <bdi>sharpness=soft" in Path(record["report"]).read_text()  # without a look at the pictures
+    assert failure["images"] and all(f"{path},dirty" in metadata for path in failure["images"])
+    assert "images: <bdi>sharpness=soft" in Path(record["report"]).read_text()  # without a look at the images

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorflow import keras
 
-from core.artifacts.backbone import PACKED, PackedModel, packed_checkpoint, packed_classes
+from core.artifacts.backbone import PACKED, PackedModel, packed_model
 from core.artifacts.training_summary import SUMMARY, TrainingSummary
 from core.image_limits import ImageLimits
 from core.settings.training import (
@@ -163,10 +163,10 @@ def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
     def pack(model: Path, classes: tuple[str, ...] = training_data.CLASSES) -> Path:
         target = tmp_path / "base"
         shutil.copytree(backbone_directory, target)
-        Path(packed_checkpoint(str(target))).parent.mkdir()
-        for file in (model / "Format-Serving" / "variables").iterdir():
-            shutil.copy(file, packed_checkpoint(str(target)) + file.name.removeprefix("variables"))
-        Path(packed_classes(str(target))).write_text("".join(f"{name}\n" for name in classes))
+        packed = Path(packed_model(str(target)))
+        shutil.copytree(model / "Format-Serving" / "variables", packed / "variables")
+        (packed / "assets").mkdir()
+        (packed / "assets" / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
         PACKED.write(target, PackedModel("/models/7", 7))
         return target
 

@@ -22,15 +22,15 @@ class DamagedModelError(OSError):
 
 
 def write_checksums(directory: str) -> None:
-    """Lists all files of a finished model; `directory`, local or remote, holds `saved_model.pb`."""
-    lines = [f"{_sha256(f'{directory}/{name}')}  {name}\n" for name in files(directory) if name != CHECKSUMS]
+    """Lists all files of a finished model in its directory, local or remote."""
+    lines = [f"{_sha256(f'{directory}/{name}')}  {name}\n" for name in _files(directory) if name != CHECKSUMS]
     tf.io.gfile.makedirs(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
     with tf.io.gfile.GFile(f"{directory}/{CHECKSUMS}", "w") as file:
         file.write("".join(lines))
 
 
 def verify(directory: str) -> str:
-    """Reads every byte of every listed file, and says how many there are.
+    """Reads every byte of every listed file; returns their number and size, in words.
 
     Files that are not listed do not matter, such as a model card, except where TensorFlow would read them.
 
@@ -43,7 +43,8 @@ def verify(directory: str) -> str:
     with tf.io.gfile.GFile(f"{directory}/{CHECKSUMS}", "rb") as file:
         lines = file.read().decode("utf-8", "replace").removesuffix("\n").split("\n")
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    present = files(directory)
+    present = _files(directory)
+    size = 0
     for name in [*present, "saved_model.pb"]:
         if name.startswith(_MODEL_PARTS) and name not in listed:
             raise DamagedModelError(f"{name} is not in {CHECKSUMS}")
@@ -52,10 +53,11 @@ def verify(directory: str) -> str:
             raise DamagedModelError(f"{name} is missing")
         if _sha256(f"{directory}/{name}") != digest:
             raise DamagedModelError(f"{name} is damaged: its checksum is not the one in {CHECKSUMS}")
-    return f"{len(listed)} files"
+        size += tf.io.gfile.stat(f"{directory}/{name}").length
+    return f"{len(listed)} files, {size / 2**20:.1f} MB"
 
 
-def files(directory: str) -> list[str]:
+def _files(directory: str) -> list[str]:
     """Paths of all files under a folder, relative to it, sorted."""
     found = []
     for folder, _, names in tf.io.gfile.walk(directory):

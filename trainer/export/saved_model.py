@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from core import atomic_io, image_limits, signatures
+from core import atomic_io, signatures
 from core.artifacts import backbone
+from core.artifacts.model_limits import MODEL_LIMITS
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from trainer import preprocessing
 from trainer.export import checksums
@@ -40,8 +41,7 @@ def export_model(
     `probability` float32 [n] and `error` string [n]. An image that cannot be read has the reason in `error`, the label
     "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
     returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
-    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image
-    (`core.image_limits`).
+    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -49,44 +49,38 @@ def export_model(
         backbone_directory: has the rest.
         transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
-        limits: images over them get an error.
     """
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             merged = f"{temporary}/merged.ckpt"
             pretrained = checkpoints.read(backbone.checkpoint(backbone_directory))
             checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
-            receiver = serving_input_receiver_fn(transform_directory, limits)
+            receiver = functools.partial(_receive, transform_directory, limits)
             saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
-        image_limits.write(limits, saved)
+        tf.io.gfile.makedirs(f"{saved}/assets.extra")
+        MODEL_LIMITS.write(saved, limits)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)
 
 
-def serving_input_receiver_fn(
-    transform_directory: str, limits: ImageLimits = DEFAULT_LIMITS
-) -> Callable[[], tf.estimator.export.ServingInputReceiver]:
-    """Makes what receives requests: tf.Examples, or instead the encoded images parsed from them."""
-
-    def receiver() -> tf.estimator.export.ServingInputReceiver:
-        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
-        raw = preprocessing.parse_examples(examples)
-        images = tf.identity(raw[preprocessing.ENCODED], "images")
-        transform = preprocessing.load_transform(transform_directory, preprocessing.IMAGE)
-        label = preprocessing.load_transform(transform_directory, preprocessing.LABEL)
-        image_size = preprocessing.image_size(transform_directory)
-        pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
-        features = {
-            preprocessing.IMAGE: tf.identity(pixels, "pixels"),
-            preprocessing.LABEL: label(raw[preprocessing.RAW_LABEL]),
-            signatures.ERROR: errors,
-        }
-        return tf.estimator.export.ServingInputReceiver(
-            features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
-        )
-
-    return receiver
+def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.export.ServingInputReceiver:
+    """What receives requests: tf.Examples, or instead the encoded images parsed from them."""
+    examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+    raw = preprocessing.parse_examples(examples)
+    images = tf.identity(raw[preprocessing.ENCODED], "images")
+    transform = preprocessing.load_transform(transform_directory, preprocessing.IMAGE)
+    label = preprocessing.load_transform(transform_directory, preprocessing.LABEL)
+    image_size = preprocessing.image_size(transform_directory)
+    pixels, errors = tolerant_decoding.decode(images, image_size, transform, limits)
+    features = {
+        preprocessing.IMAGE: tf.identity(pixels, "pixels"),
+        preprocessing.LABEL: label(raw[preprocessing.RAW_LABEL]),
+        signatures.ERROR: errors,
+    }
+    return tf.estimator.export.ServingInputReceiver(
+        features, {"examples": examples}, receiver_tensors_alternatives={"images": {"images": images}}
+    )
 
 
 def _name_signatures(path: str) -> None:

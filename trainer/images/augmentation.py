@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from core.settings.augmentation import AugmentationConfig
 
-_DRAWS = 10
-"""Random numbers an image; each transform has its own, so that turning one on leaves what the others do."""
-
+_DRAWS = 10  # random numbers an image; each transform has its own, so that turning one on leaves the others alone
 _VIEWS = 1000  # more than `AugmentationConfig.views` allows: keeps the seeds of views distinct
 
 
@@ -22,7 +20,6 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> 
     Args:
         images: float32 [b, S, S, 3] in [-1, 1]; so are the variants.
         seeds: int64 [b, 2].
-        config: what is varied, and how much.
     """
     draws = tf.map_fn(
         lambda seed: tf.random.stateless_uniform([_DRAWS], seed),
@@ -47,7 +44,6 @@ def view_seeds(hashes: tf.Tensor, seed: int, view: tf.Tensor) -> tf.Tensor:
 
     Args:
         hashes: `image/sha256`, string [b].
-        seed: of the training.
         view: its number, an int64 scalar.
     """
     images = tf.strings.to_hash_bucket_fast(hashes, tf.int64.max)

@@ -46,7 +46,6 @@ def decode(
         encoded: string [n], image files.
         image_size: S, in pixels.
         transform: string [1] to float32 [1, S, S, 3]; may raise whatever TensorFlow raises.
-        limits: what is over them is not decoded.
 
     Returns:
         float32 [n, S, S, 3], zeros where there is no image; and why there is none, string [n], empty where there is.
@@ -140,15 +139,11 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple
     octets = _octets(file, padding=16)
     places = tf.range(tf.size(octets))
     link = tf.where(tf.equal(octets, 0), places, tf.minimum(places + 1 + octets, size))  # behind the file are zeros
+    _, end = tf.while_loop(
+        lambda steps, _: steps < size, lambda steps, link: (steps * 2, tf.gather(link, link)), (1, link)
+    )
 
-    def keep_going(steps: tf.Tensor, link: tf.Tensor) -> tf.Tensor:
-        del link
-        return steps < size
-
-    _, end = tf.while_loop(keep_going, lambda steps, link: (steps * 2, tf.gather(link, link)), (1, link))
-
-    def color_table(flags: tf.Tensor) -> tf.Tensor:
-        """Its bytes."""
+    def color_table_bytes(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def at_extension(place: tf.Tensor) -> tf.Tensor:
@@ -157,11 +152,11 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple
     def behind_extension(place: tf.Tensor) -> tf.Tensor:
         return tf.minimum(end[tf.minimum(place + 2, size)] + 1, size)
 
-    first = tf.minimum(13 + color_table(head[10]), size)
+    first = tf.minimum(13 + color_table_bytes(head[10]), size)
     frame = tf.while_loop(at_extension, behind_extension, [first], maximum_iterations=_MAX_GIF_EXTENSIONS)[0]
     described = tf.minimum(frame, size - 1)
     width, height = (octets[described + i] + 256 * octets[described + i + 1] for i in (5, 7))
-    data = described + 11 + color_table(octets[described + 9])
+    data = described + 11 + color_table_bytes(octets[described + 9])
     stop = end[tf.minimum(data, size)]
     complete = tf.equal(octets[frame], 0x2C) & (stop < size)
     first_frame = tf.strings.join([tf.strings.substr(file, 0, stop + 1), b";"])

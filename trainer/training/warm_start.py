@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from core import inception_v3, rules
 from core.artifacts import backbone as artifact
+from core.artifacts import exported_model
 from core.artifacts.base import JsonFile
-from core.artifacts.exported_model import read_classes
 from core.artifacts.training_summary import WarmStart
 from core.settings.training import TrainerConfig
 from trainer.network import backbone, head
@@ -46,14 +46,15 @@ def read_record(model_run_dir: str) -> WarmStart | None:
 def _decide(directory: str, config: TrainerConfig, classes: tuple[str, ...]) -> tuple[WarmStart, dict[str, np.ndarray]]:
     """What is taken, by variable."""
     nothing = WarmStart(artifact.PACKED.read(directory).uri, None, 0, None, None)
+    packed = artifact.packed_model(directory)
     try:
-        values = checkpoints.read(artifact.packed_checkpoint(directory))
+        values = checkpoints.read(exported_model.checkpoint(packed))
     except tf.errors.OpError:  # cut short, or a checksum is not right: a new model must be able to take its place
         return dataclasses.replace(nothing, why_not="its variables are damaged"), {}
     base, why_not = _base(values, checkpoints.read(artifact.checkpoint(directory)), config)
     if why_not:
         return dataclasses.replace(nothing, why_not=why_not), {}
-    old = tuple(read_classes(artifact.packed_classes(directory)))
+    old = tuple(exported_model.class_names(packed))
     kept, fate, why_not = _head(values, config, old, classes)
     layers = len({name.split("/")[1] for name in base})
     return dataclasses.replace(nothing, head=fate, base_layers=layers, why_not=why_not), base | kept

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from core import image_limits
+from core.artifacts.model_limits import MODEL_LIMITS
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.cli.main import main
-from pipeline.inference import classifier
+from pipeline.inference import predict as inference
 from pipeline.inference.predict import predict
 from tests.model_factory import image_bytes, save_model
 
@@ -101,7 +101,7 @@ def test_an_image_on_its_side_is_seen_upright(model: Path, tmp_path: Path) -> No
 
 def test_the_limits_are_those_of_the_model(tmp_path: Path) -> None:
     model = save_model(tmp_path / "1")
-    image_limits.write(ImageLimits(max_file_mb=0.01, max_megapixels=0.001), str(model))
+    MODEL_LIMITS.write(model, ImageLimits(max_file_mb=0.01, max_megapixels=0.001))
     Image.new("RGB", (40, 26)).save(tmp_path / "large.webp")
     (tmp_path / "long.bmp").write_bytes(image_bytes(0, format="BMP") + bytes(20_000))
 
@@ -190,10 +190,10 @@ def test_counts_must_be_positive(argument: str, model: Path) -> None:
 
 
 def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "BATCH_BYTES", 10)
-    files = [classifier.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
+    monkeypatch.setattr(inference, "BATCH_BYTES", 10)
+    files = [inference.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
 
-    assert [[f.path for f in batch] for batch in classifier.batches(files, 2)] == [
+    assert [[f.path for f in batch] for batch in inference.batches(files, 2)] == [
         ["0", "1"], ["2"], ["3"], ["4", "5"], ["6"],
     ]  # fmt: skip
 

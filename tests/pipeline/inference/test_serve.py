@@ -63,7 +63,7 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
             line.split("-m pipeline.inference.client ")[1] for line in said().splitlines() if "try it" in line
         )
         address, name, *_ = command.split()
-        client.main([address, name, str(photo)])
+        client.main([address, name, str(photo)], standalone_mode=False)
         assert json.loads(capsys.readouterr().out) | {"probability": 1} == {
             "path": str(photo), "class": "old", "probability": 1,
         }  # fmt: skip
@@ -129,7 +129,7 @@ def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
     (tmp_path / "notes.txt").write_text("no image")
     paths = [str(tmp_path / name) for name in ("notes.txt", *kinds, "absent.png")]
 
-    client.main([address, "digits", *paths])
+    client.main([address, "digits", *paths], standalone_mode=False)
 
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["path"] for record in found] == paths

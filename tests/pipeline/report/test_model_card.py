@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.artifacts.model_card import FILE_NAME
+from core.artifacts.pushed_model import MODEL_CARD
 from pipeline.report.formats import plain
 from pipeline.report.make import make_report
 from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
@@ -20,7 +20,7 @@ CARD = {
 
 
 def card_of(run_dir: Path, version: str = "17") -> Path:
-    return run_dir / "serving" / version / FILE_NAME
+    return run_dir / "serving" / version / MODEL_CARD
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from core import image_limits
+from core.artifacts.model_limits import model_limits
 from core.image_limits import ImageLimits
 from core.settings.training import HeadConfig
 from tests.trainer import training_data
@@ -128,7 +128,7 @@ def test_the_limit_of_the_settings_is_that_of_the_model(served: Served, frozen_r
     answer = served.ask("serving_images", [within, over])
 
     assert answer["error"].tolist() == [b"", b"the image has more than 1 million pixels"]
-    assert image_limits.read(str(frozen_run / "Format-Serving")) == ImageLimits(max_megapixels=1)
+    assert model_limits(str(frozen_run / "Format-Serving")) == ImageLimits(max_megapixels=1)
 
 
 def test_classification_gives_the_probabilities_as_scores(served: Served) -> None:

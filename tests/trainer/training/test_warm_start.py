@@ -230,7 +230,7 @@ def test_a_model_whose_files_are_damaged_is_not_taken_and_ends_no_run(
     packed: Callable[..., Path], frozen_run: Path, tmp_path: Path
 ) -> None:
     base = packed(frozen_run)
-    data = next((base / "warm_start").glob("variables.data*"))
+    data = next((base / "warm_start" / "variables").glob("variables.data*"))
     data.write_bytes(data.read_bytes()[:-1000])
     decided = prepare(base, settings(), tmp_path)
     assert (decided.head, decided.checkpoint, decided.why_not) == (None, None, "its variables are damaged")
