@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow_data_validation as tfdv
@@ -11,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.components import ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types import BaseChannel
@@ -33,6 +35,7 @@ from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
 from pipeline.runners.beam_engines import options_for
+from pipeline.runs.run_dir import ARTIFACTS, METADATA, push_folder, run_dir
 from pipeline.schema import bucket_boundaries, class_names, feature_names
 from pipeline.serving_validator import serving_validator
 
@@ -67,6 +70,21 @@ def create_pipeline(
         enable_cache=settings.runtime.cache,
         metadata_connection_config=metadata_connection,
     )
+
+
+def local_pipeline(
+    settings: Settings, root: Path, schema: str, images: str, weights_fingerprint: str, push_nonce: str
+) -> Pipeline:
+    """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
+    folder = run_dir(settings, root)
+    deployment = Deployment(
+        pipeline_root=str(folder / ARTIFACTS),
+        images=images,
+        push_directory=str(push_folder(settings, root)),
+        push_nonce=push_nonce,
+        weights_fingerprint=weights_fingerprint,
+    )
+    return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
 
 
 class _Data(NamedTuple):

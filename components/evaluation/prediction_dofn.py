@@ -9,7 +9,6 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from apache_beam.utils.shared import Shared
-from tfx.dsl.io import fileio
 
 from components.evaluation.predictions import score_bins
 from components.serving.served_model import ServedModel, errors_of, first_line
@@ -37,7 +36,7 @@ def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) 
 
     `records` are a tf.Example to try it with, or none.
     """
-    if not fileio.exists(baseline):
+    if not tf.io.gfile.exists(baseline):
         return "the last blessed model's files are gone"
     try:
         with ServedModel(baseline) as model:

@@ -18,7 +18,6 @@ import msgspec
 import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
-from tfx.dsl.io import fileio
 
 from components.ingestion import image_records, slice_features
 from components.ingestion.image_folder import ListedFile, read_file
@@ -26,7 +25,7 @@ from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import ReadImage, RejectedError, read_image
 from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
-from core import examples, tfrecords
+from core import atomic_io, examples, tfrecords
 from core import slices as slice_names
 from core.artifacts.ingest_record import ClassCounts, IngestCounts, Reject
 from core.progress import ProgressCounter
@@ -100,8 +99,7 @@ def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], sp
     `splits` is path -> split; `split_uris` are the folders of the splits' TFRecords.
     """
     splits_file = f"{scratch}/splits.json"
-    with fileio.open(splits_file, "wb") as file:
-        file.write(msgspec.json.encode(splits))
+    atomic_io.write_text(splits_file, json.dumps(splits))
     routed = (
         pipeline
         | "Shards" >> beam.Create(tfrecords.find(f"{scratch}/{_IMAGES}*"))
@@ -120,8 +118,7 @@ class _Route(beam.DoFn):
         self._total = total
 
     def setup(self) -> None:
-        with fileio.open(self._splits_file) as file:
-            self._splits: dict[str, str] = json.loads(file.read())
+        self._splits: dict[str, str] = json.loads(atomic_io.read_text(self._splits_file))
         self._progress = ProgressCounter(self._total, "images", "into their splits")
 
     def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
@@ -164,8 +161,8 @@ def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject]]:
 
 
 def _lines(prefix: str) -> Iterator[str]:
-    for path in fileio.glob(f"{prefix}*"):
-        with fileio.open(path) as file:
+    for path in tf.io.gfile.glob(f"{prefix}*"):
+        with tf.io.gfile.GFile(path) as file:
             yield from file
 
 

@@ -25,8 +25,8 @@ from core.errors import message_for_user
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
-from pipeline.runs.ending import Execution, end_run
-from pipeline.runs.run_dir import local_pipeline, push_folder, push_nonce, run_dir
+from pipeline.runners.ending import Execution, end_run
+from pipeline.runs.run_dir import push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -81,6 +81,8 @@ class Definition:
 
     def pipeline(self, settings: Settings, images: str, push_nonce: str = "") -> Pipeline:
         """The pipeline of one run."""
+        from pipeline.pipeline import local_pipeline
+
         return local_pipeline(settings, Path(self.root), self.schema, images, self.weights_fingerprint, push_nonce)
 
 

@@ -18,9 +18,9 @@ from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
-from pipeline.runs.ending import Execution, end_run, record
+from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runs.lineage import latest_run_id
-from pipeline.runs.run_dir import ARTIFACTS, local_pipeline, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -76,7 +76,7 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     loading = StageLine(console, "load libraries")
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
-    import pipeline.pipeline  # noqa: F401
+    from pipeline.pipeline import local_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     listing = list_images(settings, images)

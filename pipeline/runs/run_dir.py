@@ -7,15 +7,11 @@ import fcntl
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.artifacts.last_run import LAST_RUN
 from core.errors import InputError
 from core.settings import Settings
 from pipeline.runs import push_directory
-
-if TYPE_CHECKING:
-    from tfx.orchestration.pipeline import Pipeline
 
 ARTIFACTS = "artifacts"
 """Folder of all artifacts in the pipeline's folder."""
@@ -40,26 +36,6 @@ def push_folder(settings: Settings, root: Path) -> Path:
     if "://" in settings.push.directory:
         raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
     return run_dir(settings, root) / Path(settings.push.directory).expanduser()
-
-
-def local_pipeline(
-    settings: Settings, root: Path, schema: str, images: str, weights_fingerprint: str, push_nonce: str
-) -> Pipeline:
-    """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config  # ten seconds or more
-
-    from pipeline.deployment import Deployment
-    from pipeline.pipeline import create_pipeline
-
-    folder = run_dir(settings, root)
-    deployment = Deployment(
-        pipeline_root=str(folder / ARTIFACTS),
-        images=images,
-        push_directory=str(push_folder(settings, root)),
-        push_nonce=push_nonce,
-        weights_fingerprint=weights_fingerprint,
-    )
-    return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
 
 
 @contextlib.contextmanager

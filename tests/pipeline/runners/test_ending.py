@@ -9,8 +9,8 @@ import pytest
 from core import settings
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
 from pipeline.report import make
+from pipeline.runners.ending import Execution, end_run
 from pipeline.runs import history, push_directory
-from pipeline.runs.ending import Execution, end_run
 from pipeline.runs.run_summary import run_summary
 from tests.conftest import ROOT
 from tests.pipeline.report.report_run import NAME, write_run
