@@ -7,7 +7,7 @@ import math
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from components.executions import EXECUTION, execution_key, made_by
+from core.artifacts.executions import EXECUTION, execution_key, made_by
 
 _MOST = 4  # artifacts; FeatureExtractor reads what fits of each once
 

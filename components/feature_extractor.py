@@ -17,13 +17,13 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
-from components.executions import EXECUTION, execution_key
 from components.features import probe
 from components.features.feature_extraction import ExtractFeatures, SharedFeatureIndex
 from components.features.feature_session import Prefix, choose_session
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.backbone import RECORD
+from core.artifacts.executions import EXECUTION, execution_key
 from core.artifacts.features import COMPUTED, FEATURES_FILE, REUSED, UNVARIED, FeatureConfig, Features, SplitFeatures
 from core.artifacts.ingest_record import count_property
 from core.errors import InputError

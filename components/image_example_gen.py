@@ -194,7 +194,6 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         Args:
             input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
                 a runtime parameter are fixed by its default, the folder before them by the run.
-            config: how it is read.
             code: a hash of the source that decides what is written.
             span: the last span to read; None: the latest.
         """

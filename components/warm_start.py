@@ -12,10 +12,10 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import io_utils
 
 from components.baseline import blessed_models
-from components.executions import EXECUTION, execution_key, made_by
 from core import progress
 from core.artifacts import backbone as backbone_artifact
 from core.artifacts import exported_model
+from core.artifacts.executions import EXECUTION, execution_key, made_by
 
 _MODEL_ID = "warm_start_model_id"
 

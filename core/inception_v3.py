@@ -12,11 +12,9 @@ import json
 import pathlib
 from typing import Any
 
-INPUT = "input_1"
-"""The name Keras gives the images."""
+INPUT = "input_1"  # the name Keras gives the images
 
-POOLED = "pooled"
-"""The cut after the base: the global average of its last map."""
+POOLED = "pooled"  # the cut after the base: the global average of its last map
 
 
 @dataclasses.dataclass(frozen=True)

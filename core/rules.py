@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from core import inception_v3
 from core.errors import InputError
 from core.settings.backbone import BLOCKS
-from core.settings.fine_tune import FineTuneConfig
-from core.settings.training import TrainerConfig
+from core.settings.training import FineTuneConfig, TrainerConfig
 
-_ENDS = ("max_pooling2d_1", *BLOCKS)
-"""The last layers of the stem and of every block."""
+_ENDS = ("max_pooling2d_1", *BLOCKS)  # the last layers of the stem and of every block
 
 Rule = tuple[str, float]
 """A regular expression that must match a layer's whole name, and what multiplies the learning rate; 0 freezes."""

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from core.errors import InputError
 from core.examples import LABEL
 
-CROSS = "*"
-"""Joins features to a crossed slice: `label*brightness`."""
+CROSS = "*"  # joins features to a crossed slice: `label*brightness`
 
 _PREFIX = "slice/"
 

@@ -7,8 +7,7 @@ import re
 SPAN_SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
 """A spec of TFX's span patterns, with the number of its digits."""
 
-DATE_SPECS = {"YYYY": 4, "MM": 2, "DD": 2}
-"""The specs that together name a day, with their digits."""
+DATE_SPECS = {"YYYY": 4, "MM": 2, "DD": 2}  # the specs that together name a day, with their digits
 
 
 def split_pattern(images: str) -> tuple[str, str]:

@@ -49,8 +49,6 @@ def create_pipeline(
     """Wires the components; nothing runs yet.
 
     Args:
-        settings: checked ones.
-        deployment: where it runs.
         schema: the reviewed one, in protobuf's text format.
         metadata_connection: None where the orchestrator brings its own ML Metadata.
     """

@@ -16,8 +16,7 @@ CELLS = 6
 
 WINDOW = 2
 
-PASSES = (CELLS - WINDOW + 1) ** 2 + 1
-"""How many images are classified for one map."""
+PASSES = (CELLS - WINDOW + 1) ** 2 + 1  # how many images are classified for one map
 
 # Safe for color-blind people, and different in lightness too: orange for, blue against.
 _FOR, _AGAINST = np.array([255.0, 140.0, 0.0]), np.array([40.0, 120.0, 255.0])

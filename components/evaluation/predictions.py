@@ -29,7 +29,6 @@ class Predictions:
         predicted: of the most probable class; of an image that it could not read the one after `label`, a wrong one.
         rank: of the true class, 1 being the most probable.
         loss: minus the logarithm of the true class's probability.
-        confidence: the highest probability.
         scores: `score_bins` of the probability of every class that the model knows, [n, k]; None where not kept.
     """
 

@@ -45,7 +45,6 @@ class SliceResult(Measured):
     Attributes:
         images: places of the slice's images among all predictions, int [n].
         estimates: from the predictions for these; the values of all metrics that TFMA did not measure.
-        confidence: of all intervals.
     """
 
     images: np.ndarray

@@ -143,7 +143,6 @@ class Choice(NamedTuple):
 
     Attributes:
         error: bfloat16's relative L2 distance from float32, where it was measured.
-        reason: why bfloat16 or not.
         probe: what float32 makes of the built-in images; see `components.features.probe`.
         probe_of_views: likewise of a variant of each; empty where there are none.
     """
@@ -161,7 +160,6 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
 
     Args:
         setting: `auto` takes bfloat16 where the CPU computes with it and the features agree; `on` insists; `off`.
-        sample: raw tf.Examples.
 
     Raises:
         InputError: `on`, but the CPU lacks bfloat16 or the features are more than `MAX_BFLOAT16_ERROR` off.

@@ -37,7 +37,6 @@ class ListedFile(NamedTuple):
     Attributes:
         path: relative to the data folder, with `/`.
         state: size and time of change, for the fingerprint.
-        problem: why it cannot be read.
         label: the class that the layout gives it, as the split.
     """
 

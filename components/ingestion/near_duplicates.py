@@ -17,8 +17,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-THUMBNAIL = 16
-"""Side in pixels."""
+THUMBNAIL = 16  # side in pixels
 
 _SIDE, _LOW, _BITS = 32, 8, 64
 _CORRELATED = 0.994

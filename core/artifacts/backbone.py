@@ -16,7 +16,6 @@ class BackboneRecord:
     Attributes:
         weights: the setting: `imagenet`, `random`, a path or a TF-Hub handle.
         source: what was really used: `imagenet`, `random`, a handle, or the name of a file or folder.
-        random: whether the network is untrained.
         sha256: hex; of the weights' file or files, or of the tensors where they are random.
         image_size: side of the images, in pixels.
     """
@@ -40,8 +39,7 @@ class PackedModel:
     id: int
 
 
-PACKED = JsonFile("warm_start/origin.json", PackedModel)
-"""Lies there too, where a model is packed."""
+PACKED = JsonFile("warm_start/origin.json", PackedModel)  # lies there too, where a model is packed
 
 
 def checkpoint(directory: str) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 BLESSED_FILE, NOT_BLESSED_FILE = "BLESSED", "NOT_BLESSED"
 """Marker files, one of which the artifact holds."""
 
-BLESSED = "blessed"
-"""Custom property: 1 or 0."""
+BLESSED = "blessed"  # custom property: 1 or 0
 
 CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
 """Custom properties: URI and id of the model that was judged."""

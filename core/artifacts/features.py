@@ -43,7 +43,6 @@ class FeatureConfig:
         outputs: the blocks that `pooled` holds the averages of, in the network's order.
         batch_size: images that are computed at a time; bounds the memory, and changes no value but by rounding.
         bfloat16: `auto`, `on` or `off`.
-        variants: of the training images.
     """
 
     cut: str
@@ -86,7 +85,6 @@ class Features:
         dtype: `float32` or `float16`, little-endian.
         image_size: side of the images that the network sees, in pixels.
         bfloat16: whether convolutions computed in bfloat16.
-        bfloat16_reason: why, or why not.
         bfloat16_error: its relative L2 distance from float32, where it was measured.
     """
 

@@ -67,10 +67,8 @@ class IngestCounts:
     Attributes:
         found: the sum of the next three.
         ignored: hidden files and folders, and those that describe the data.
-        rejected: that cannot be used.
         read: images; the sum of the splits.
         duplicates: images that show the same as another, exactly or nearly.
-        given: the splits that the layout gives.
     """
 
     found: int
@@ -128,8 +126,6 @@ class DuplicateGroup:
 
 COUNTS = JsonFile("counts.json", IngestCounts)
 
-REJECTS = JsonLines("rejects.jsonl", Reject)
-"""Sorted by path."""
+REJECTS = JsonLines("rejects.jsonl", Reject)  # sorted by path
 
-DUPLICATES = JsonLines("duplicates.jsonl", DuplicateGroup)
-"""In the order of their first paths."""
+DUPLICATES = JsonLines("duplicates.jsonl", DuplicateGroup)  # in the order of their first paths

@@ -61,8 +61,6 @@ class Metric:
 
     Attributes:
         overall: its value; None where it is not finite.
-        low: its lower confidence limit.
-        high: its upper one.
         baseline: of the last blessed model on the same images.
         change: candidate minus baseline.
     """
@@ -131,8 +129,7 @@ class Outcome:
     log: str | None = None
 
 
-LAST_RUN = JsonFile("last_run.json", Outcome)
-"""Lies in the pipeline's folder."""
+LAST_RUN = JsonFile("last_run.json", Outcome)  # lies in the pipeline's folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,5 +139,4 @@ class RunSettings:
     settings: dict[str, Any]
 
 
-SETTINGS = JsonFile("last_run_settings.json", RunSettings)
-"""Lies beside `LAST_RUN`."""
+SETTINGS = JsonFile("last_run_settings.json", RunSettings)  # lies beside `LAST_RUN`

@@ -5,23 +5,13 @@ from __future__ import annotations
 from core.artifacts.base import Artifact
 
 STATISTICS = Artifact("StatisticsGen", "statistics")
-STATISTICS_FILE = "FeatureStats.pb"
-"""In the folder of each split: a `DatasetFeatureStatisticsList`."""
-
+STATISTICS_FILE = "FeatureStats.pb"  # in the folder of each split: a `DatasetFeatureStatisticsList`
 TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
 
-DATA_BASELINE = Artifact("DataBaseline", "baseline")
-"""The statistics that the last blessed model was trained on."""
-
-EARLIER_FEATURES = Artifact("EarlierFeatures", "features")
-"""Features of earlier runs."""
-
-LAST_BLESSED = Artifact("LastBlessed", "model")
-"""The model that a warm start begins with."""
-
-BASELINE = Artifact("Baseline", "model")
-"""The model that a candidate is judged against."""
-
+DATA_BASELINE = Artifact("DataBaseline", "baseline")  # the statistics that the last blessed model was trained on
+EARLIER_FEATURES = Artifact("EarlierFeatures", "features")  # features of earlier runs
+LAST_BLESSED = Artifact("LastBlessed", "model")  # the model that a warm start begins with
+BASELINE = Artifact("Baseline", "model")  # the model that a candidate is judged against
 RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
 """Nodes that only choose; ML Metadata calls them cached though they run every time."""
 

@@ -18,8 +18,7 @@ MATERIALIZED_PREDICTIONS = Artifact("Predictor", "materialized_predictions")
 """tf.Examples without images, for TFMA: slices, `TARGET`, and of each model its probabilities as a feature of its
 name, in the order of the candidate's classes."""
 
-SPLIT = "test"
-"""The one that is classified."""
+SPLIT = "test"  # the one that is classified
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 """The models, by TFMA's names."""
@@ -40,7 +39,6 @@ class Classification:
 
     Attributes:
         predicted: the most probable class; empty if the model could not read the image.
-        probability: of `predicted`.
         label_probability: of the true class; 0 if the model does not know that class.
         rank: of the true class, 1 being the most probable; one more than there are classes if it is not known.
     """
@@ -94,8 +92,7 @@ class Scores:
     bins: Mapping[str, np.ndarray]
 
 
-PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)
-"""In no particular order."""
+PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)  # in no particular order
 
 
 def read_predictions(folder: str | Path) -> list[Prediction]:

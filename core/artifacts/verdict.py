@@ -7,8 +7,7 @@ from typing import Literal
 
 from core.artifacts.base import Artifact, JsonFile
 
-OVERALL = "overall"
-"""The slice that is the entire test split."""
+OVERALL = "overall"  # the slice that is the entire test split
 
 BLESSING = Artifact("ModelGate", "blessing")
 
@@ -102,7 +101,6 @@ class Failure:
         p: as in `JudgedBound`.
         mistakes: how many images of the slice are wrong.
         images: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
-        message: all of it in a sentence.
     """
 
     metric: str

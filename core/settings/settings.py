@@ -9,18 +9,14 @@ from typing import ClassVar
 import msgspec
 
 from core import rules
-from core.settings.airflow import AirflowSettings
 from core.settings.backbone import BackboneConfig
 from core.settings.checks import require
 from core.settings.data import DataSettings
 from core.settings.evaluation import EvaluationSettings
-from core.settings.fine_tune import FineTuneConfig
-from core.settings.head import HeadConfig
-from core.settings.kubeflow import KubeflowSettings
 from core.settings.push import CardSettings, PushSettings
-from core.settings.runtime import RuntimeSettings
+from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
 from core.settings.serving import ServingSettings
-from core.settings.training import TrainerConfig, TrainingConfig
+from core.settings.training import FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig
 from core.settings.tuner import TunerConfig
 
 

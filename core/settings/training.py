@@ -1,16 +1,64 @@
-"""The settings `training`: how the Estimator trains; and all that `run_fn` is given."""
+"""The settings `fine_tune`, `head` and `training`: what trains and how; and all that `run_fn` is given."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from core.image_limits import ImageLimits
 from core.settings.augmentation import AugmentationConfig
 from core.settings.backbone import BackboneConfig
 from core.settings.checks import AtLeast0, AtLeast1, FractionBelow1, NotNegative, Positive, require
-from core.settings.fine_tune import FineTuneConfig
-from core.settings.head import HeadConfig
+
+
+class FineTuneConfig(msgspec.Struct, frozen=True, rename={"from_layer": "from"}):
+    """Which layers of the base train: at most one of the first three keys; without them, the base is frozen.
+
+    Attributes:
+        from_layer: this layer, or all of this block, and all after it train.
+        last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
+        rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
+        decay: with `from` or `last_layers`: the multiplier is this to the power of how many blocks a layer's block is
+            below the last one, so that what lies deeper moves less.
+        l2_sp: times the sum of the squared distances of what trains in the base from its pre-trained values is added
+            to the training loss (L2-SP, Li, Grandvalet & Davoine 2018).
+    """
+
+    from_layer: str | None = None
+    last_layers: AtLeast0 | None = None
+    rules: tuple[tuple[str, float], ...] | None = None
+    decay: Annotated[float, Meta(gt=0, le=1)] | None = None
+    l2_sp: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("from_layer", "last_layers", "rules") if getattr(self, n) is not None]
+        require(len(given) <= 1, "give only one of from, last_layers and rules")
+        require(self.decay is None or given in (["from_layer"], ["last_layers"]), "decay needs from or last_layers")
+        require(
+            not self.l2_sp or bool(given), "l2_sp needs from, last_layers or rules: else nothing of the base trains"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """What sits on the pooled features: standardization, Dense(relu) layers with dropout, Dense(classes).
+
+    Attributes:
+        hidden_units: of each Dense(relu) layer; `[]`: a linear classifier.
+        dropout: the fraction of the units that is dropped after each of these layers in training.
+        label_smoothing: the fraction of the target probability that is spread over all classes (Szegedy et al. 2016).
+        class_weights: `balanced` weighs an example by the inverse of its class's share of the training images.
+        l2: times the sum of the squared kernels of the head is added to the training loss, as Keras's `L2` does.
+    """
+
+    hidden_units: tuple[AtLeast1, ...] = (1024,)
+    dropout: FractionBelow1 = 0.2
+    l2: NotNegative = 0.0
+    label_smoothing: FractionBelow1 = 0.0
+    class_weights: Literal["balanced"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,6 @@ class ConfusionMatrix:
     Attributes:
         classes: all; of more than thirty, those with the most mistakes.
         counts: rows in the order of `classes`.
-        of: how many classes there are.
     """
 
     classes: list[str]

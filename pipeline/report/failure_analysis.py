@@ -33,13 +33,11 @@ class FailureAnalysis:
     """What is behind one failure.
 
     Attributes:
-        count: images in the slice.
         lost: how many of the mistakes the last blessed model got right; None if there is none to compare with.
         confusions: the mistakes by class, most frequent first.
         confidence: median probability of the wrong classes; None if there is no mistake.
         traits: what the mistakes have in common, unlike the slice's other images; the most significant first.
         slice_traits: what the slice's images have in common, unlike the rest of the test split; likewise.
-        outside: how many images the rest has.
         worst: the mistakes to show: as the gate ordered them, else the worst.
     """
 

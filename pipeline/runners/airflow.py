@@ -66,7 +66,6 @@ class Definition:
     """What the DAG file says of the pipeline.
 
     Attributes:
-        settings: as plain values.
         schema: the reviewed one, in protobuf's text format.
         root: the folder of the pipeline's folder.
         images: the data folder, unless a run is given another.

@@ -39,7 +39,7 @@ from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings import Settings
-from core.settings.kubeflow import KubeflowSettings, ResourceSettings
+from core.settings.runtime import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
 from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, train_args

@@ -13,12 +13,8 @@ from core.errors import InputError
 from core.settings import Settings
 from pipeline.runs import push_directory
 
-ARTIFACTS = "artifacts"
-"""Folder of all artifacts in the pipeline's folder."""
-
-METADATA = "metadata.sqlite"
-"""ML Metadata's store, in the pipeline's folder."""
-
+ARTIFACTS = "artifacts"  # folder of all artifacts in the pipeline's folder
+METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
 _NONCE = ".nonce"
 
 

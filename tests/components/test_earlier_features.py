@@ -1,7 +1,7 @@
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
 from components.earlier_features import EarlierFeaturesStrategy
-from components.executions import EXECUTION, execution_key
+from core.artifacts.executions import EXECUTION, execution_key
 
 CONFIG = ("config", "code")
 

@@ -46,8 +46,6 @@ def export_model(
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
         trained_checkpoint: prefix; has at least the head and the layers that train.
-        backbone_directory: has the rest.
-        transform_directory: what Transform wrote.
         destination: the directory that is to hold `saved_model.pb`.
     """
     with atomic_io.staging_directory(destination) as unfinished:

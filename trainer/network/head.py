@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from core.settings.head import HeadConfig
+from core.settings.training import HeadConfig
 from trainer.training.checkpoints import name_of
 
 SCOPE = "head"

@@ -27,8 +27,7 @@ ACCURACY = "accuracy"
 
 _PRETRAINED = "pretrained"  # scope of the values that L2-SP measures from; not exported
 
-LOSS_TENSOR = "training_loss:0"
-"""The training graph's loss, for hooks."""
+LOSS_TENSOR = "training_loss:0"  # the training graph's loss, for hooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,6 @@ class Model:
     Attributes:
         classes: names, in the order of the labels.
         cut: where features enter the network; None: it is always fed images.
-        backbone_directory: where the pre-trained weights are.
         moments: of the pooled features before training; None where a checkpoint says how they are standardized.
         warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
         class_weights: a factor of the loss for each class; None: all 1.

@@ -7,18 +7,17 @@ reads it has new inputs then, and is never cached.
 import hashlib
 import json
 from collections.abc import Sequence
-
-from tfx.types import Artifact
+from typing import Any
 
 EXECUTION = "execution"
 """Custom property of what an execution made: its `execution_key`."""
 
 
-def execution_key(parameters: Sequence[str], inputs: Sequence[Artifact]) -> str:
+def execution_key(parameters: Sequence[str], inputs: Sequence[Any]) -> str:
     """Stands for an execution: its parameters, the hash of its code among them, and the artifacts that it reads."""
     return hashlib.sha256(json.dumps([*parameters, *(artifact.id for artifact in inputs)]).encode()).hexdigest()
 
 
-def made_by(key: str, artifacts: Sequence[Artifact]) -> list[Artifact]:
+def made_by(key: str, artifacts: Sequence[Any]) -> list[Any]:
     """Of the artifacts those that this execution made."""
     return [artifact for artifact in artifacts if artifact.get_string_custom_property(EXECUTION) == key]
