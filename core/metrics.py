@@ -1,7 +1,6 @@
 """The metrics that settings may bound: their names. components/evaluation/metrics.py measures them."""
 
-FRACTIONS = ("accuracy", "top_3_accuracy")
-"""Of the test images."""
+FRACTIONS = ("accuracy", "top_3_accuracy")  # of the test images
 
 LOSS = "cross_entropy"
 

@@ -15,7 +15,12 @@ _PACKAGES = ("core", "pipeline", "components", "trainer")
 _STACK = {
     "PIL": ("pillow",),
     "apache_beam": ("apache-beam",),
+    "h5py": ("h5py",),
+    "keras_tuner": ("keras-tuner",),
+    "msgspec": ("msgspec",),
     "numpy": ("numpy",),
+    "scipy": ("scipy",),
+    "sklearn": ("scikit-learn",),
     "tensorflow": ("tensorflow", "tensorflow-estimator"),
     "tensorflow_data_validation": ("tensorflow-data-validation",),
     "tensorflow_model_analysis": ("tensorflow-model-analysis",),

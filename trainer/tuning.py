@@ -28,8 +28,7 @@ from trainer.training import train_loop
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.tuner.component import TunerFnResult
 
-OBJECTIVE = "eval_loss"
-"""What a trial is judged by: the lowest evaluation loss it reached."""
+OBJECTIVE = "eval_loss"  # what a trial is judged by: the lowest evaluation loss it reached
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:

@@ -22,8 +22,7 @@ from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 
-LABELS_FILE = "labels.txt"
-"""What integer labels are called: a name a line, the first is that of 0."""
+LABELS_FILE = "labels.txt"  # what integer labels are called: a name a line, the first is that of 0
 
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")

@@ -1,4 +1,4 @@
-"""What the modules of the catalogue share: where an artifact comes from, and JSON files with a version."""
+"""What the modules of the catalog share: where an artifact comes from, and JSON files with a version."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import msgspec
 
 from core import atomic_io
 from core.errors import InputError
+from core.settings.converter import to_dict
 
 T = TypeVar("T")
+
+_AGAIN = 'run the pipeline with SET="runtime.cache=false"'  # a cached stage would not write its files again
 
 
 class Artifact(NamedTuple):
@@ -44,7 +47,7 @@ class JsonFile(_File[T]):
 
     def write(self, folder: str | Path, value: T) -> None:
         """Replaces the file in one step."""
-        document = {"schema_version": self.schema_version, **msgspec.to_builtins(value, str_keys=True)}
+        document = {"schema_version": self.schema_version, **to_dict(value)}
         text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
         atomic_io.write_text(self.path(folder), text + "\n")
 
@@ -62,11 +65,11 @@ class JsonFile(_File[T]):
             if version != self.schema_version:
                 raise InputError(
                     f"{path} has schema_version {version}, expected {self.schema_version}: another version of this "
-                    "project wrote it; run the pipeline again"
+                    f"project wrote it; {_AGAIN}"
                 )
             return msgspec.convert(document, self.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
-            raise InputError(f"{path} is damaged: {error}; delete it and run the pipeline again") from error
+            raise InputError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the file."""
@@ -85,7 +88,7 @@ class JsonLines(_File[T]):
         """Replaces the file in one step."""
         with atomic_io.replacing(self.path(folder)) as file:
             for entry in entries:
-                file.write(msgspec.json.encode(entry).decode() + "\n")
+                file.write(msgspec.json.encode(to_dict(entry)).decode() + "\n")
 
     def read(self, folder: str | Path) -> Iterator[T]:
         """The entries, one at a time.
@@ -100,4 +103,4 @@ class JsonLines(_File[T]):
             try:
                 yield from (decoder.decode(line) for line in file)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise InputError(f"{path} is damaged: {error}; delete it and run the pipeline again") from error
+                raise InputError(f"{path} is damaged: {error}; {_AGAIN}") from error

@@ -9,8 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-EXECUTION = "execution"
-"""Custom property of what an execution made: its `execution_key`."""
+EXECUTION = "execution"  # custom property of what an execution made: its `execution_key`
 
 
 def execution_key(parameters: Sequence[str], inputs: Sequence[Any]) -> str:

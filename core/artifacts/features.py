@@ -6,7 +6,7 @@ import dataclasses
 
 from core import inception_v3
 from core.artifacts.base import Artifact, JsonFile
-from core.settings.training import AugmentationConfig
+from core.settings.augmentation import AugmentationConfig
 
 EXTRACTED = Artifact("FeatureExtractor", "features")
 
@@ -47,8 +47,8 @@ class FeatureConfig:
 
     cut: str
     outputs: tuple[str, ...]
-    batch_size: int = 32
-    bfloat16: str = "auto"
+    batch_size: int
+    bfloat16: str
     variants: Variants = UNVARIED
 
 

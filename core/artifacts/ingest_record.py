@@ -18,8 +18,7 @@ RECORD = Artifact("ImageExampleGen", "rejects")
 CONTENT_SHA256 = "content_sha256"
 """Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
 
-SPANS = "spans"
-"""Property of the examples: JSON, a `Span` for each that was read."""
+SPANS = "spans"  # property of the examples: JSON, a `Span` for each that was read
 
 
 def count_property(split: str) -> str:

@@ -13,23 +13,11 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
     ("head.dropout", lambda s: not s.head.hidden_units and not s.tuner, "head.hidden_units is []"),
     ("head.hidden_units head.dropout head.l2", lambda s: s.tuner, "the search takes the values that tuner lists"),
     ("backbone.output", lambda s: s.tuner and s.tuner.output, "the search takes the blocks of tuner.output"),
-    (
-        "tuner.dropout",
-        lambda s: s.tuner and not any(s.tuner.hidden_units),
-        "tuner.hidden_units tries no hidden layer",
-    ),
-    (
-        "training.early_stopping",
-        lambda s: (
-            s.training.early_stopping
-            and s.training.head_steps + (s.training.early_stopping + 1) * s.training.eval_every >= s.training.steps
-        ),
-        "training.steps leaves no room for that many evaluations (training.eval_every) after a best one",
-    ),
+    ("tuner.dropout", lambda s: s.tuner and not any(s.tuner.hidden_units), "tuner.hidden_units tries no hidden layer"),
     (
         "training.learning_rate.boundaries",
-        lambda s: any(boundary >= s.training.steps for boundary in s.training.learning_rate.boundaries),
-        "a boundary at or above training.steps is never reached",
+        lambda s: not s.tuner and min(s.training.learning_rate.boundaries, default=0) >= s.training.steps,
+        "training ends before the first boundary (training.steps)",
     ),
     (
         "runtime.feature_batch_size runtime.bfloat16",
@@ -41,7 +29,6 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         lambda s: s.data.layout == "class_folders" or s.data.images == DIGITS,
         "the layout gives no splits, and the ones made here share no image",
     ),
-    ("data.layout", lambda s: s.data.images == DIGITS, f"the layout of {DIGITS} is known"),
     (
         "evaluation.on_doubt",
         lambda s: not s.evaluation.thresholds and not s.evaluation.per_slice,
@@ -51,11 +38,6 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         "serving.infra_validator",
         lambda s: s.serving.validator == "serving_check",
         "serving.validator is serving_check",
-    ),
-    (
-        "serving.infra_validator.service_account",
-        lambda s: s.serving.validator == "infra_validator" and s.serving.infra_validator.platform == "docker",
-        "serving.infra_validator.platform is docker, and only pods have service accounts",
     ),
     (
         "runtime.beam.flink_master runtime.beam.flink_version runtime.beam.spark_master_url",

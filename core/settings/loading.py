@@ -25,7 +25,7 @@ from core.settings.messages import mistakes
 from core.settings.schema import fields, schema
 from core.settings.settings import Settings
 
-_QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'[^']*')""")
+_QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""")
 _BRACKETS = re.compile(r"[\[{][^\[\]{}]*[\]}]")
 _IN_QUOTES = re.compile(r"""["'][A-Za-z_][\w.]*=""")
 _NEXT = re.compile(r"\s+(?=[A-Za-z_][\w.]*=)")

@@ -32,7 +32,7 @@ def _complete_path(_context: click.Context, _option: click.Parameter, incomplete
     return [CompletionItem(f"{path}=") for path in paths() if path.startswith(incomplete)]
 
 
-_CONFIG = click.option("--config", default="configs/digits.yaml", help="Settings, a YAML file.")
+_CONFIG = click.option("--config", type=click.Path(), default="configs/digits.yaml", help="Settings, a YAML file.")
 _SET = click.option(
     "--set",
     "overrides",
@@ -96,7 +96,9 @@ def _verb(
             command = click.option(f"--{option}", help=_SHORTHANDS[option][1])(command)
         command = _SET(command)
         if root:
-            command = click.option("--root", default=root, type=Path, help="Where runs keep files.")(command)
+            command = click.option(
+                "--root", default=root, type=click.Path(path_type=Path), help="Where runs keep files."
+            )(command)
         return main.command()(_CONFIG(command))
 
     return decorate
@@ -155,7 +157,7 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
 @_TOP
 @_FORMAT
 @click.option("--output", type=Path, help="A file to write instead of the screen; it appears when all is done.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=click.Path(allow_dash=True))
 def predict(
     loader: Loader,
     root: Path,

@@ -11,8 +11,7 @@ from rich.table import Table
 from pipeline.runs.comparison import Change, Comparison, plain
 from pipeline.runs.history import Run
 
-SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")
-"""Metrics of the history; `--json` has all."""
+SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")  # metrics of the history; `--json` has all
 
 _COLORS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow"}
 

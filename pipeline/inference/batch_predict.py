@@ -51,6 +51,8 @@ def batch_predict(
         InputError: there is no such folder or nothing in it, no such model, or a number is less than 1.
     """
     predict.check_positive(top_k=top_k, shards=shards)
+    if not images.strip() or not output.strip():
+        raise InputError("give IMAGES, a folder of images, and OUTPUT, the file to write")
     images = images.rstrip("/") or "/"
     if not is_remote(images) and not Path(images).is_dir():
         raise InputError(f"there is no folder {images}: give a folder of images")

@@ -45,8 +45,7 @@ _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
 _POINTS = 300
 
-MAIN = "accuracy"
-"""The metric that stands beside every slice and every run."""
+MAIN = "accuracy"  # the metric that stands beside every slice and every run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,7 +159,9 @@ def _headline(report: ReportData) -> tuple[str, str]:
 
 
 def _kept(report: ReportData) -> str:
-    judged = report.verdict.judged if report.verdict else []
+    if not report.verdict:
+        return "What the gate judged cannot be read."
+    judged = report.verdict.judged
     doubts = sum(bound.state == "doubt" for bound in judged)
     if not judged:
         return "No bounds were set on the model's quality."

@@ -12,8 +12,7 @@ from PIL import Image
 from components.ingestion.image_reading import upright
 from core import examples
 
-_SAMPLES = 240
-"""Sample images on the page, at most; every class gets the same share of them."""
+_SAMPLES = 240  # sample images on the page, at most; every class gets the same share of them
 
 _SAMPLES_PER_CLASS = 6
 _SAMPLED_CLASSES = 120

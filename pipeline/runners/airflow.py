@@ -21,7 +21,7 @@ from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
-from core.errors import message_for_user
+from core.errors import InputError, message_for_user
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
 LAST_TASK = "Report"
+_BAD_INPUT = "bad_input"  # XCom of a task that failed by it: the message for the user
 
 _FILE = '''\
 """The pipeline "{name}" for Airflow, written by `python -m pipeline airflow`: change the settings and write it again.
@@ -177,6 +178,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
         SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
     except Exception as error:
         if message := message_for_user(error):
+            context["ti"].xcom_push(_BAD_INPUT, message)
             raise AirflowFailException(message) from error
         raise
 
@@ -191,10 +193,12 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
     from airflow.exceptions import AirflowFailException
 
     tasks = {task.task_id: task for task in context["dag_run"].get_task_instances()}
-    ran = [name for name in nodes if tasks[name].state in ("success", "failed")]
+    ran = [name for state in ("success", "failed") for name in nodes if tasks[name].state == state]
+    messages = [message for name in ran if (message := context["ti"].xcom_pull(task_ids=name, key=_BAD_INPUT))]
     stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
     seconds = sum(stage.seconds for stage in stages)
     execution = Execution(lambda: (seconds, 0), run_id=_run_id(settings, context), nodes=nodes, stages=stages)
+    execution.error = InputError(messages[-1]) if messages else None
     outcome = end_run(settings, root, execution)
     lines = run_summary(outcome, run_dir(settings, root))
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))

@@ -12,7 +12,7 @@ from core.artifacts.base import Artifact
 from core.artifacts.exported_model import serving_dir
 from core.artifacts.features import EXTRACTED
 from core.artifacts.ingest_record import EXAMPLES
-from core.artifacts.nodes import TRANSFORM_GRAPH
+from core.artifacts.nodes import TRANSFORM_GRAPH, split_dir
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings import Settings
@@ -38,8 +38,8 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
     nodes = node_runs(store, run_id) if run_id else {}
     examples = _uri(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)
     fn_args = FnArgs(
-        train_files=[f"{examples}/Split-train/*"],
-        eval_files=[f"{examples}/Split-eval/*"],
+        train_files=[f"{split_dir(examples, 'train')}/*"],
+        eval_files=[f"{split_dir(examples, 'eval')}/*"],
         transform_graph_path=_uri(nodes, TRANSFORM_GRAPH),
         base_model=serving_dir(_uri(nodes, BACKBONE)),
         model_run_dir=str(run_dir / "find_lr"),  # never made: nothing is written there

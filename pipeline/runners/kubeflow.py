@@ -32,7 +32,6 @@ from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
 
-from components import vertex_gate
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
 from core.artifacts.predictions import PREDICTIONS
@@ -44,6 +43,7 @@ from core.uris import split_pattern
 from pipeline import schema as schemas
 from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, train_args
 from pipeline.pipeline import create_pipeline
+from pipeline.runners import vertex_gate
 from pipeline.runners.beam_engines import SEND_NOTHING
 
 Target = Literal["cluster", "vertex"]
@@ -60,8 +60,7 @@ RESOURCES = {
 
 SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
 
-STAGE_LABEL = "pipeline/stage"
-"""Label of every pod on your own cluster; its value is the stage's id."""
+STAGE_LABEL = "pipeline/stage"  # label of every pod on your own cluster; its value is the stage's id
 
 # Between two starts of a stage that failed: a minute, then two, then four, at most ten.
 _BACKOFF_SECONDS, _BACKOFF_FACTOR, _MAX_BACKOFF_SECONDS = 60, 2.0, 600

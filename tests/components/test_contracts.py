@@ -121,7 +121,7 @@ class TestFeatureExtractor(ComponentContract):
             FeatureExtractor,
             {"examples": examples, "transform_graph": transform_graph, "backbone": backbone},
             {"config": converter.to_json(config), "code": "1"},
-            broken={"config": converter.to_json(FeatureConfig("mixed99", ("mixed10",)))},
+            broken={"config": converter.to_json(FeatureConfig("mixed99", ("mixed10",), batch_size=2, bfloat16="off"))},
         )
 
 

@@ -41,7 +41,7 @@ from pipeline.data_source import list_images
 from pipeline.deployment import Deployment
 from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import create_pipeline
-from pipeline.runners.beam_engines import SMALL_STEPS
+from pipeline.runners.beam_engines import SMALL_STEPS, options_for
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
 from trainer import preprocessing
@@ -121,7 +121,7 @@ class Chain:
             f"{self._made['Trainer', 'model'].uri}/Format-Serving",
             str(self._images),
             str(output),
-            beam_arguments=engine.options_for(BATCH_PREDICT),
+            beam_arguments=options_for(engine, BATCH_PREDICT),
         )
         found = sorted(map(json.loads, output.read_text().splitlines()), key=lambda record: record["path"])
         answers = [prediction for record in found for prediction in record.get("top_k", [])]

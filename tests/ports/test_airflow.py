@@ -107,4 +107,6 @@ def test_bad_input_fails_at_once_in_the_users_words(home: AirflowHome, tested: P
     assert done.returncode != 0
     assert "AirflowFailException: " in done.stdout and "/nowhere" in done.stdout
     assert "UP_FOR_RETRY" not in done.stdout
-    assert last_run(tested)["status"] == "failed"
+    record = last_run(tested)  # as a local run records it
+    assert (record["status"], record["exit_code"]) == ("failed", 2)
+    assert record["failures"][0]["stage"] == "ImageExampleGen" and "/nowhere" in record["failures"][0]["message"]

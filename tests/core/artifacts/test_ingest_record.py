@@ -36,7 +36,7 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
     path.write_text('{"path":"a","label":"","stage":"open","reason":"empty"}\n{"path":\n')
     (first,) = itertools.islice(ingest_record.REJECTS.read(tmp_path), 1)
     assert first == Reject("a", "", "open", "empty")
-    with pytest.raises(InputError, match=r"rejects\.jsonl is damaged: .*; delete it and run the pipeline again"):
+    with pytest.raises(InputError, match=r"rejects\.jsonl is damaged: .*; run the pipeline with SET="):
         list(ingest_record.REJECTS.read(tmp_path))
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -210,3 +211,13 @@ def test_the_order_in_which_splits_are_given_decides_nothing():
     """Hash buckets are counted in the order of the splits: another one would move images between them."""
     config = DataSettings("images", splits={"test": 1, "train": 8, "eval": 1}).ingestion({})
     assert list(converter.from_json(converter.to_json(config), IngestionConfig).splits) == ["train", "eval", "test"]
+
+
+@pytest.mark.parametrize(
+    "default", ["training.seed=1", "head.dropout=0.2", "data.bounds.leaked=0.01", "card.limits=[]"]
+)
+def test_a_default_that_is_given_changes_nothing_that_is_written(default):
+    """Neither a stage's cache key nor the record of the run."""
+    given, left_out = load(DIGITS, [default]), load(DIGITS)
+    assert given == left_out and converter.to_json(given) == converter.to_json(left_out)
+    assert set(to_dict(given)["training"]) == {field.name for field in dataclasses.fields(given.training)}
