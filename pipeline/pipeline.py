@@ -259,7 +259,7 @@ def _release(
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
-        custom_config={"nonce": deployment.push_nonce, "card": dataclasses.asdict(settings.card)},
+        custom_config={"nonce": deployment.push_nonce, "card": converter.to_dict(settings.card)},
     )
     mistakes = WorstMistakes(
         model=model,

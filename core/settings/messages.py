@@ -49,7 +49,7 @@ def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         if isinstance(name, str) and name in engines:
             yield from mistakes(engines[name], given, path)
         else:
-            yield f"{path}: there is no engine {name!r}; {_nearest(str(name), engines)}"
+            yield f"{path}: there is no engine {name!r}; {nearest(str(name), engines)}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{path} is {value}; it must be a finite number"
     elif len(fitting) != 1:
@@ -74,11 +74,11 @@ def _in_mapping(schema: dict[str, Any], value: dict[Any, Any], path: str) -> Ite
         if key in known or (not known and _is_a(schema["propertyNames"], key)):
             yield from mistakes(known.get(key, schema[_OTHERS]), item, _join(path, key))
         elif known:
-            hint = _nearest(str(key), sorted(known), _join(path, ""), "known here:")
+            hint = nearest(str(key), sorted(known), _join(path, ""), "known here:")
             yield f"{_join(path, key)}: there is no such setting; {hint}"
         else:
             names = schema["propertyNames"].get("enum", ["text"])
-            yield f"{_join(path, key)}: there is no such metric; {_nearest(str(key), names)}"
+            yield f"{_join(path, key)}: there is no such metric; {nearest(str(key), names)}"
 
 
 def _is_a(schema: dict[str, Any], value: Any) -> bool:
@@ -125,7 +125,7 @@ def _bounds(schema: dict[str, Any]) -> str:
     return f"a fraction, {said}" if 1 in (bounds.get("maximum"), bounds.get("exclusiveMaximum")) else said
 
 
-def _nearest(name: str, known: Iterable[str], prefix: str = "", listed: str = "known are") -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "", listed: str = "known are") -> str:
     """The end of a message on a name that is not known: the nearest known one, or all of them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)

@@ -85,7 +85,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
-    attempt("the record could not be written", lambda: record(folder, plain, ended))
+    attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
     return ended
 
 

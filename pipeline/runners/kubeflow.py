@@ -11,7 +11,6 @@ see is no default of a parameter, and is asked for when a run is started.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings import Settings
+from core.settings.messages import nearest
 from core.settings.runtime import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
@@ -144,8 +144,7 @@ def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, Reso
     for setting in ("resources", "environment"):
         for name in getattr(kubeflow, setting):
             if name not in ids:
-                near = difflib.get_close_matches(name, ids, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"
+                hint = nearest(name, ids, listed="there are")
                 raise InputError(f"kubeflow.{setting}: there is no stage {name}; {hint}")
     filled = {name: RESOURCES.get(name, SMALL) for name in ids}
     for name, given in kubeflow.resources.items():
