@@ -61,7 +61,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
         blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
     refused = "refused: " + "; ".join(f.message for f in judged.failures)
-    progress.report(1, 1, "models", "blessed" if judged.blessed else refused)
+    progress.report(1, 1, "models", "bounds met" if judged.blessed else refused)
 
 
 def read_evaluation(directory: str) -> list[Measured]:

@@ -16,13 +16,12 @@ from components.validation import data_drift, data_problems, ingest_problems
 from core import examples as features
 from core import tfrecords
 from core.artifacts import ingest_record, validation
-from core.artifacts.nodes import STATISTICS_FILE
+from core.artifacts.nodes import ANOMALIES_FILE, STATISTICS_FILE
 from core.errors import InputError
 from core.settings import converter
 from core.settings.data import DataBounds
 from core.slices import feature_of
 
-_ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
 _SHOWN_PATHS = 5
 
 
@@ -93,7 +92,7 @@ def _findings(
     return [
         data_problems.SplitFindings(
             name,
-            anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE) if anomalies else b""),
+            anomalies_pb2.Anomalies.FromString(_read(anomalies, name, ANOMALIES_FILE) if anomalies else b""),
             statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
             {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )

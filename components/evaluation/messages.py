@@ -8,6 +8,7 @@ from components.evaluation.bounds import Bound, Judged
 from components.evaluation.slice_result import SliceResult
 from core.artifacts.predictions import BASELINE
 from core.artifacts.verdict import Range
+from core.errors import some
 from core.metrics import LOWER_IS_BETTER
 
 _SHOWN = 5
@@ -71,7 +72,7 @@ def _unchecked(metric: str, slices: Sequence[SliceResult], fewest: int) -> Itera
     if not slices:
         yield f"per_slice.{metric} was not checked: evaluation.slices is empty"
     elif small:
-        names = ", ".join(f"{result.slice} ({result.examples})" for result in small)
+        names = some([f"{result.slice} ({result.examples})" for result in small])
         yield (
             f"{metric} was not checked on {len(small)} of {len(slices)} slices, "
             f"which have fewer than {fewest} test images: {names}"

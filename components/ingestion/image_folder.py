@@ -181,8 +181,9 @@ def open_file(folder: str, path: str) -> BinaryIO:
         real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
         if not real.is_relative_to(Path(folder).resolve()):
             raise RejectedError("open", _OUTSIDE)
-        if not stat.S_ISREG(real.stat().st_mode):  # Reading a pipe would wait for ever.
-            raise RejectedError("open", "it is not a regular file")
+        mode = real.stat().st_mode
+        if not stat.S_ISREG(mode):  # Reading a pipe would wait for ever.
+            raise RejectedError("open", "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
         return real.open("rb")
 
 

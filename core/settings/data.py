@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core.image_limits import DEFAULT_LIMITS, FileMB, ImageLimits, Megapixels
-from core.settings.checks import AtLeast0, AtLeast1, Fraction, require
+from core.settings.checks import AtLeast0, AtLeast1, FilePath, Fraction, require
 from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
@@ -14,6 +14,8 @@ DIGITS = "sklearn-digits"
 
 TFDS = "tfds:"
 """What a data set of TensorFlow Datasets begins with in `data.images`: `tfds:tf_flowers`."""
+
+ImagesPath = Annotated[str, Meta(extra_json_schema={"format": "path", "examples": [DIGITS]})]
 
 MAX_HASH_DISTANCE = 12
 """Bits in which the perceptual hashes of near-duplicates may differ."""
@@ -96,10 +98,10 @@ class DataSettings:
             178, and TensorFlow takes some 16 bytes of memory for each pixel.
         max_rejected: the run stops if a larger fraction of the files than this cannot be used.
         bounds: what the data must keep to before anything is trained on them.
-        schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
+        schema: the reviewed schema of the examples; the checkout's `schemas/<name>.pbtxt` where it is not given.
     """
 
-    images: str
+    images: ImagesPath
     layout: Layout = "auto"
     span: int | Literal["latest"] = "latest"
     window: AtLeast1 = 1
@@ -111,7 +113,7 @@ class DataSettings:
     max_megapixels: Megapixels = DEFAULT_LIMITS.max_megapixels
     max_rejected: Fraction = 0.01
     bounds: DataBounds = DataBounds()
-    schema: str | None = None
+    schema: FilePath | None = None
 
     @property
     def limits(self) -> ImageLimits:
@@ -128,6 +130,7 @@ class DataSettings:
         )
 
     def __post_init__(self) -> None:
+        require(bool(self.images.strip()), "images is empty; it must name the folder of the images")
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"

@@ -19,7 +19,9 @@ from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
-from pipeline.runs.lineage import latest_run_id
+from pipeline.runners.machine import notes_on_gpu, notes_on_memory
+from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
@@ -44,6 +46,8 @@ def run(settings: Settings, root: Path) -> Outcome:
     execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
     with only_run(folder), screen(log) as console:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
+        for note in notes_on_memory():
+            print_prose(console, "  note: ", note, "yellow")
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
         unfinished = Failure("the run was interrupted")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
@@ -79,6 +83,8 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     from pipeline.pipeline import local_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
+    for note in notes_on_gpu():
+        print_prose(console, "  note: ", note, "yellow")
     listing = list_images(settings, images)
     console.print(f"  {listing.describe()}")
     schema, inferred = reviewed_schema(settings, listing)
@@ -89,7 +95,12 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
-    lines = StageLines(console, len(execution.nodes))
+
+    def find_objection(node: str) -> str | None:
+        run_id = latest_run_id(store, settings.name)
+        return objection(node_runs(store, run_id), node) if run_id else None
+
+    lines = StageLines(console, len(execution.nodes), find_objection)
     execution.stages = lines.stages
     try:
         with lines:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+from core import atomic_io
 from core.artifacts import (
     backbone,
     exported_model,
@@ -19,9 +23,11 @@ from core.artifacts import (
     verdict,
 )
 from core.artifacts.last_run import Failure, Outcome
+from core.artifacts.nodes import ANOMALIES, ANOMALIES_FILE, split_dir
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from core.errors import message_for_user
-from pipeline.runs.lineage import NodeRun, Reader, output
+from core.errors import message_for_user, some
+from core.examples import IMAGE
+from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
 _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
 
@@ -51,6 +57,40 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     else:
         outcome.status, outcome.exit_code = "refused", last_run.REFUSED
     return outcome
+
+
+def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
+    """Why a node that finished finds the data or the model unfit, in words; None if it does not, or judges nothing."""
+    reader = Reader(nodes)
+    if node == verdict.BLESSING.node:
+        judged = reader.read(verdict.BLESSING, verdict.VERDICT.read)
+        return "; ".join(failure.message for failure in judged.failures) or None if judged else None
+    if node == ANOMALIES.node:
+        found = output(nodes, ANOMALIES)
+        return reader.attempt("cannot read the anomalies", lambda: _anomalies(found)) if found else None
+    return next((message for stage, message in _not_served(nodes) if stage == node), None)
+
+
+def _anomalies(found: Output) -> str | None:
+    """The splits, and their features that do not fit the schema."""
+    splits = []
+    for split in json.loads(found.properties["split_names"]):
+        with atomic_io.open_file(f"{split_dir(found.uri, split)}/{ANOMALIES_FILE}", "rb") as file:
+            anomalies = anomalies_pb2.Anomalies.FromString(file.read()).anomaly_info
+        errors = [name for name, info in anomalies.items() if info.severity == anomalies_pb2.AnomalyInfo.ERROR]
+        errors = sorted({*errors} - {IMAGE})  # of whose bytes nobody wants statistics
+        if errors:
+            splits.append(f"{split}: {some(errors)}")
+    return f"anomalies in {'; '.join(splits)}" if splits else None
+
+
+def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str]]:
+    """The validator that found the model unfit to serve, and why."""
+    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
+        found = output(nodes, blessing)
+        if found and found.properties.get(serving_check.BLESSED) != 1:
+            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
+            yield blessing.node, str(reason) if reason else _NOT_SERVED
 
 
 def mark_failed(outcome: Outcome, error: Exception) -> None:
@@ -115,9 +155,4 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
             outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
-    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
-        found = output(reader.nodes, blessing)
-        if found and found.properties.get(serving_check.BLESSED) != 1:
-            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
-            message = f"serving check: {reason}" if reason else _NOT_SERVED
-            outcome.failures.append(Failure(message, stage=blessing.node))
+    outcome.failures += [Failure(message, stage=stage) for stage, message in _not_served(reader.nodes)]

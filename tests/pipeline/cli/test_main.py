@@ -45,12 +45,12 @@ def test_shorthands_and_overrides_reach_the_run_and_its_exit_code_the_shell(conf
     assert done.exit_code == 3
     (settings,) = ran
     assert (settings.card.owner, settings.training.steps, settings.head.hidden_units) == ("A = B", 3, (64, 32))
-    assert (settings.data.images, settings.backbone.weights) == ("a b", "random")
+    assert (settings.data.images, settings.backbone.weights) == (str(Path.cwd() / "a b"), "random")
 
 
 def test_an_override_wins_over_a_shorthand(config: str, ran: list[Settings]) -> None:
     CliRunner().invoke(main, ["run", "--config", config, "--set", "data.images=mine", "--data", "theirs"])
-    assert ran[0].data.images == "mine"
+    assert ran[0].data.images == str(Path.cwd() / "mine")
 
 
 @pytest.mark.parametrize(("given", "trials"), [([], 20), (["--trials", "4"], 4), (["--set", "tuner.trials=7"], 7)])

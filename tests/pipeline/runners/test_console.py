@@ -46,6 +46,20 @@ def test_the_screen_shows_stages_and_the_log_all_else(tmp_path):
         assert noise in text
 
 
+def test_a_stage_that_finds_the_model_unfit_gets_no_tick(tmp_path, capfd):
+    absl = logging.getLogger("absl")
+    with screen(tmp_path / "log") as console, StageLines(console, 3, {"Gate": "too low", "Check": "slow"}.get):
+        for node, cached in (("Gate", False), ("Check", True), ("Pusher", False)):
+            absl.info("Component %s is running.", node)
+            if cached:
+                absl.info("A cached execution %d is used.", 7)
+            absl.info("Component %s is finished.", node)
+    gate, check, pusher = capfd.readouterr().out.splitlines()
+    assert gate.startswith("✗") and gate.rstrip().endswith("too low")
+    assert check.startswith("✗") and check.rstrip().endswith("cached · slow")
+    assert pusher.startswith("✓")
+
+
 def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
         screen(tmp_path / "log") as console,

@@ -1,5 +1,6 @@
 """What a run says at its end."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
         "  details: /build/birds/last_run.json",
         "  log:     /run.log",
     ]
+
+
+def test_what_is_to_be_pasted_survives_any_folder() -> None:
+    folder = "/my models/[v2] it's $HOME/7"
+    (line,) = (line for line in said(Outcome("pushed", 0, "/root", pushed_model=folder)) if "try it" in line)
+    assert shlex.split(line.split("try it: ")[1]) == ["make", "predict", f"MODEL={folder}", "IMAGES=one.jpg two.png"]
+
+
+def test_of_many_failures_only_some_are_shown() -> None:
+    lines = said(Outcome("refused", 3, "/root", failures=[Failure(f"class {n}") for n in range(1000)]))
+    assert lines[10:12] == ["  class 9", "  and 990 more, in the report and the details below"]
 
 
 @pytest.mark.parametrize(
