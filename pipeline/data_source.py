@@ -33,7 +33,8 @@ def images_folder(settings: Settings, home: Path) -> str:
     if not Path(base).is_dir():
         raise InputError(
             f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
-            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings)"
+            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings: "
+            "there, a relative path is meant from the settings file's folder)"
         )
     return str(directory)
 

@@ -181,7 +181,9 @@ def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
     """A value of a JSON Schema, whatever of it is a relative path made one from `folder`."""
     if isinstance(value, dict):
         sections = _sections(kind)
-        kinds = {key: next((section[key] for section in sections if key in section), {}) for key in value}
+        kinds: dict[Any, dict[str, Any]] = {
+            key: next((section[key] for section in sections if key in section), {}) for key in value
+        }
         return {key: _with_absolute_paths(inner, kinds[key], folder) for key, inner in value.items()}
     for one in kind.get("anyOf", [kind]):
         is_path = isinstance(value, str) and one.get("format") == "path" and value not in one.get("examples", ())

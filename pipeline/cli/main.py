@@ -27,6 +27,7 @@ from core.loopback import bypass_proxy
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
+from pipeline.cli.home import ensure_home
 from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
 
@@ -85,6 +86,7 @@ _FORMAT = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """From folders of labeled images to a pushed classifier that passed its gates."""
+    ensure_home()
     bypass_proxy()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show ends no run, and data are UTF-8
@@ -223,9 +225,7 @@ def predict(
     from pipeline.runners.console import progress_line
 
     files = [
-        name
-        for one in given
-        for name in (names.listed(click.get_binary_stream("stdin").read()) if one == "-" else names.expand([one]))
+        name for one in given for name in (names.listed(sys.stdin.buffer.read()) if one == "-" else names.expand([one]))
     ]
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout

@@ -19,7 +19,8 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     What a folder holds and cannot be looked into, such as a folder without permission or behind a link, comes as a
     name, so that it is not lost without a word.
     """
-    for path in map(os.fspath, paths):
+    for given in paths:
+        path = os.fspath(given)
         if path and Path(path).is_dir():
             yield from (str(Path(path, *parts)) for parts in sorted(_inside(path)) if not parts or is_wanted(parts))
         else:

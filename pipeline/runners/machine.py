@@ -20,9 +20,9 @@ def notes_on_memory() -> Iterator[str]:
     free = available_mb()
     if free is not None and free < NEEDED_MB:
         yield (
-            f"{free:,} MB of memory are free for this run, and even one with small images takes {NEEDED_MB:,} MB; if it "
-            "is killed, give the machine or container more, or lower runtime.feature_batch_size, training.batch_size or "
-            "backbone.image_size"
+            f"{free:,} MB of memory are free for this run, and even one with small images takes {NEEDED_MB:,} MB; if "
+            "it is killed, give the machine or container more, or lower runtime.feature_batch_size, "
+            "training.batch_size or backbone.image_size"
         )
 
 

@@ -68,7 +68,7 @@ def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
     if node == ANOMALIES.node:
         found = output(nodes, ANOMALIES)
         return reader.attempt("cannot read the anomalies", lambda: _anomalies(found)) if found else None
-    return next((message for stage, message in _not_served(nodes) if stage == node), None)
+    return next((reason or _NOT_SERVED for stage, reason in _not_served(nodes) if stage == node), None)
 
 
 def _anomalies(found: Output) -> str | None:
@@ -84,13 +84,12 @@ def _anomalies(found: Output) -> str | None:
     return f"anomalies in {'; '.join(splits)}" if splits else None
 
 
-def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str]]:
-    """The validator that found the model unfit to serve, and why."""
+def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]]:
+    """The validator that found the model unfit to serve, and why, if it says so: TFX's own does not."""
     for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
         found = output(nodes, blessing)
         if found and found.properties.get(serving_check.BLESSED) != 1:
-            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
-            yield blessing.node, str(reason) if reason else _NOT_SERVED
+            yield blessing.node, found.properties.get(serving_check.REASON)
 
 
 def mark_failed(outcome: Outcome, error: Exception) -> None:
@@ -155,4 +154,5 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
             outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
-    outcome.failures += [Failure(message, stage=stage) for stage, message in _not_served(reader.nodes)]
+    for stage, reason in _not_served(reader.nodes):
+        outcome.failures.append(Failure(f"serving check: {reason}" if reason else _NOT_SERVED, stage=stage))
