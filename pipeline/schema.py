@@ -44,8 +44,13 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits =
     schema = _infer(listing, limits)
     text = _HEADER.format(name=name, origin=listing.describe().split(":")[0])
     text += text_format.MessageToString(schema)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        raise InputError(
+            f"the schema {path} cannot be written: {error.strerror}; name another with data.schema"
+        ) from error
     return text, True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import io
 import json
@@ -83,6 +84,9 @@ _FORMAT = click.option(
 )
 
 
+_OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """From folders of labeled images to a pushed classifier that passed its gates."""
@@ -124,6 +128,11 @@ def _verb(
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
             except InputError as error:
                 click.secho(f"error: {error}", fg="red", err=True)
+                sys.exit(BAD_INPUT)
+            except OSError as error:
+                if error.errno not in _OF_THE_DISK or error.filename is None:
+                    raise
+                click.secho(f"error: {error.filename}: {error.strerror}", fg="red", err=True)
                 sys.exit(BAD_INPUT)
             except KeyboardInterrupt:
                 sys.exit(130)

@@ -22,6 +22,7 @@ from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import InputError, message_for_user
+from core.loopback import bypass_proxy
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
@@ -165,6 +166,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
 
     from pipeline.runners.single_node import SingleNodeRunner
 
+    bypass_proxy()
     settings = pipeline_settings.from_dict(definition.settings, Settings)
     params = context["params"]
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])

@@ -49,7 +49,7 @@ def run(settings: Settings, root: Path) -> Outcome:
         for note in notes_on_memory():
             print_prose(console, "  note: ", note, "yellow")
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
-        unfinished = Failure("the run was interrupted")
+        unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
         try:

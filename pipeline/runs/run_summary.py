@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.artifacts.last_run import BAD_INPUT, LAST_RUN, Metric, Outcome
+from core.checkout import CHECKOUT
 
 _FAILURES = 10  # of those shown here
 _SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy")  # of the metrics; last_run.json has all
@@ -52,7 +53,9 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     for note in outcome.notes:
         yield Line(note, head="  note: ", style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:
-        yield Line(f'  try it: make predict {shlex.quote(f"MODEL={outcome.pushed_model}")} IMAGES="one.jpg two.png"')
+        make = "make" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))}"
+        model = shlex.quote(f"MODEL={outcome.pushed_model}")
+        yield Line(f'  try it: {make} predict {model} IMAGES="one.jpg two.png"')
     memory = f" · peak memory {outcome.peak_rss_mb:,} MB" if outcome.peak_rss_mb else ""
     yield Line(f"  {outcome.seconds:.0f} s{memory}")
     for name, path in (("report", outcome.report), ("details", LAST_RUN.path(run_dir)), ("log", outcome.log)):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
@@ -100,3 +101,8 @@ def test_the_statistics_list_every_class() -> None:
         options = json.loads(statistics.exec_properties["stats_options_json"])
         listed.append(options["num_rank_histogram_buckets"])
     assert listed == [1000, 1500]
+
+
+def test_a_place_where_no_schema_can_be_written_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"the schema /sys/no/flowers\.pbtxt cannot be written: .*data\.schema"):
+        load_or_infer(Path("/sys/no/flowers.pbtxt"), folders(tmp_path, "daisy", "roses"))

@@ -104,6 +104,13 @@ def test_what_a_verb_raises_later_is_an_error_of_the_user_too(config: str, monke
     assert (done.exit_code, done.output) == (2, "error: no such folder\n")
 
 
+def test_a_folder_that_cannot_be_written_is_named(config: str) -> None:
+    done = CliRunner().invoke(main, ["history", "--config", config, "--root", "/sys/nothing"])
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    done = CliRunner().invoke(main, ["run", "--config", config, "--root", "/sys/nothing"])
+    assert done.exit_code == 2 and done.output.startswith("error: /sys/")
+
+
 def completed(*words: str) -> list[str]:
     """As bash asks for it."""
     environment = {
