@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from core import progress
 from core.artifacts.last_run import Stage
@@ -123,8 +124,9 @@ class StageLine:
         row.add_column(width=5, justify="right", style="dim")
         row.add_column(min_width=20, no_wrap=True)
         row.add_column(min_width=8, justify="right", no_wrap=True)
-        row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", self._detail)
+        row.add_column()  # the one that may be narrowed
+        detail = Text(self._detail, no_wrap=True, overflow="ellipsis")
+        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", detail)
         return row
 
 

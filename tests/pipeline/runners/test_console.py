@@ -60,6 +60,15 @@ def test_a_stage_that_finds_the_model_unfit_gets_no_tick(tmp_path, capfd):
     assert pusher.startswith("✓")
 
 
+def test_a_long_reason_is_cut_and_nothing_else_is():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
+    line = StageLine(console, "ServingCheck", "13/18")
+    line.finish("✗", "red", "median: [1] " + "24.84 ms of one image and so on " * 9)
+    (shown,) = out.getvalue().splitlines()
+    assert shown.startswith("✗ 13/18 ServingCheck ") and " median: [1] 24.84 ms" in shown
+    assert len(shown) == 80 and shown.endswith("…")
+
+
 def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
         screen(tmp_path / "log") as console,
