@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from absl import logging
 from tfx import types
 from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
@@ -104,6 +105,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if config.window > 1 and sources.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
         listing = _listing(exec_properties, sources)
+        for line in (listing.describe(), *listing.remarks):
+            logging.info(line)
         if config.group_by and config.group_by not in listing.metadata.columns:
             columns = ", ".join(listing.metadata.columns) or "none"
             raise InputError(f"data.group_by is {config.group_by!r}; the columns of data.metadata are: {columns}.")
@@ -141,7 +144,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
-    return read_spans(base, [_folder_of(split) for split in sources.splits], config.layout, config.metadata or "")
+    folders = [_folder_of(split) for split in sources.splits]
+    return read_spans(base, folders, config.layout, config.metadata or "", config.columns)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

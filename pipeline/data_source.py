@@ -73,7 +73,7 @@ def list_images(settings: Settings, images: str) -> Listing:
     base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    return spans.read_spans(base, folders, data.layout, data.metadata or "")
+    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns)
 
 
 def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from components.ingestion.image_reading import RejectedError
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
 _IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.

@@ -191,6 +191,7 @@ def count(
         layout=listing.layout,
         given=list(listing.given),
         classes=classes,
+        remarks=list(listing.remarks),
     )
 
 

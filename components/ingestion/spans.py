@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfx.components.example_gen.utils import date_to_span_number
 from tfx.dsl.io import fileio
@@ -49,15 +49,21 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     return [latest[n] for n in present if n <= last][-window:]
 
 
-def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata: str = "") -> Listing:
+def read_spans(
+    base: str,
+    folders: Sequence[str],
+    layout: str = "auto",
+    metadata: str = "",
+    columns: Mapping[str, str | None] | None = None,
+) -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
     if list(folders) == [""]:
-        return read_layout(base, layout, metadata)
-    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, least_classes=1) for folder in folders}
+        return read_layout(base, layout, metadata, columns=columns)
+    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns) for folder in folders}
     for what in ("layout", "names"):
         if len({getattr(listing, what) for listing in found.values()}) > 1:
             raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: they differ in their {what}")
@@ -66,16 +72,20 @@ def read_spans(base: str, folders: Sequence[str], layout: str = "auto", metadata
         raise InputError(
             f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
         )
-    columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
+    of_splits = {bool(listing.given) for listing in found.values()}
+    if len(of_splits) > 1:
+        raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: only some of them give splits")
+    slices = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
     rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(
         found[folders[0]],
         folder=base,
         files=sorted(files),
-        metadata=Metadata(columns, rows),
+        metadata=Metadata(slices, rows),
         ignored=sum(listing.ignored for listing in found.values()),
         nested=sum(listing.nested for listing in found.values()),
         described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
+        remarks=tuple(f"{folder}: {remark}" for folder, listing in found.items() for remark in listing.remarks),
     )
 
 

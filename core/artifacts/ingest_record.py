@@ -68,6 +68,7 @@ class IngestCounts:
         ignored: hidden files and folders, and those that describe the data.
         read: images; the sum of the splits.
         duplicates: images that show the same as another, exactly or nearly.
+        remarks: what was guessed of the layout, or is odd in it.
     """
 
     found: int
@@ -79,6 +80,7 @@ class IngestCounts:
     layout: str
     given: list[str]
     classes: dict[str, ClassCounts]
+    remarks: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, order=True)

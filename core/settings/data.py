@@ -71,6 +71,7 @@ class IngestionConfig:
     layout: Layout
     window: int
     metadata: str | None
+    columns: dict[str, str | None]
     group_by: str | None
     splits: dict[str, int]
     near_duplicates: NearDuplicates | None
@@ -88,7 +89,12 @@ class DataSettings:
         layout: how the folder is laid out; `auto` finds out, and takes folders within class folders for a mistake.
         span: the last span to read, by its number; `latest` is the latest that exists.
         window: how many spans to read: that one and those before it.
-        metadata: name of a CSV or `.jsonl` file in the folder: a column `file_name`, and more columns to slice by.
+        metadata: name of a CSV or `.jsonl` file in the folder, or of one in each folder of it: a column of file names,
+            and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are read in any case, and another table
+            that lies alone in the folder, if it says which image is of which class or split.
+        columns: what columns of the metadata are called: `file_name`, `label`, `split`; null: there is none. Those that
+            are not given are found by the usual names. In TFRecords, `label` and `file_name` are the keys of the label
+            and of the encoded image.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
         splits: hash buckets of train, eval and test; an image's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
@@ -106,6 +112,7 @@ class DataSettings:
     span: int | Literal["latest"] = "latest"
     window: AtLeast1 = 1
     metadata: str | None = None
+    columns: dict[str, str | None] = dataclasses.field(default_factory=dict)
     group_by: str | None = None
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()
@@ -132,6 +139,8 @@ class DataSettings:
     def __post_init__(self) -> None:
         require(bool(self.images.strip()), "images is empty; it must name the folder of the images")
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
+        known = ("file_name", "label", "split")
+        require(set(self.columns) <= set(known), f"columns: known are {', '.join(known)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
         )

@@ -86,7 +86,8 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     for note in notes_on_gpu():
         print_prose(console, "  note: ", note, "yellow")
     listing = list_images(settings, images)
-    console.print(f"  {listing.describe()}")
+    for line in (listing.describe(), *listing.remarks):
+        console.print(f"  {line}")
     schema, inferred = reviewed_schema(settings, listing)
     if inferred:
         written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
