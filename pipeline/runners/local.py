@@ -13,13 +13,14 @@ from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
+from core.artifacts.validation import VERDICT
 from core.errors import InputError
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
-from pipeline.runs.lineage import latest_run_id
+from pipeline.runs.lineage import latest_run_id, node_runs
 from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
@@ -77,15 +78,17 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
     from pipeline.pipeline import local_pipeline
+    from pipeline.schema import keep
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     listing = list_images(settings, images)
     console.print(f"  {listing.describe()}")
-    schema, inferred = reviewed_schema(settings, listing)
-    if inferred:
-        written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
-        console.print(f"{written}; review and commit it", style="yellow")
-    composed = local_pipeline(settings, root, schema, images, fingerprint, nonce)
+    schema = reviewed_schema(settings, listing)
+    if schema.inferred:
+        console.print(
+            f"  no schema {settings.schema_file} yet: inferred, and written if the images pass ValidationGate"
+        )
+    composed = local_pipeline(settings, root, schema.text, images, fingerprint, nonce, schema.inferred)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
@@ -97,6 +100,20 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None
+        if schema.inferred and execution.run_id and _passed(store, execution.run_id):
+            try:
+                keep(settings.schema_file, schema.text)
+            except OSError as error:  # costs no run its model
+                execution.notes.append(f"the schema that was inferred could not be written: {error}")
+            else:
+                written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
+                console.print(f"{written}; review and commit it", style="yellow")
+
+
+def _passed(store: MetadataStore, run_id: str) -> bool:
+    """Whether the data passed ValidationGate."""
+    gate = node_runs(store, run_id).get(VERDICT.node)
+    return gate is not None and gate.finished
 
 
 def _usage(began: float) -> tuple[float, int]:
