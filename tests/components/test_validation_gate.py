@@ -413,9 +413,9 @@ def test_pictures_of_several_labels_are_left_out_within_their_own_bound(
     assert str(caught.value).splitlines()[1:] == [
         "- "
         + message.format(8, 206, "3.88")
-        + "allows 1.00%): the same image has 2 labels: daisy (d0), roses (r0); the same image has 2 labels: daisy "
-        "(d1), roses (r1); the same image has 2 labels: daisy (d2), roses (r2); and 1 more. Remove those whose label is "
-        "wrong, or raise data.bounds.contradicting to train without them all. They are listed in "
+        + "allows 1.00%): the same image has 2 labels: daisy (d0), roses (r0); the same image has 2 labels: "
+        "daisy (d1), roses (r1); the same image has 2 labels: daisy (d2), roses (r2); and 1 more. Remove those whose "
+        "label is wrong, or raise data.bounds.contradicting to train without them all. They are listed in "
         f"{tmp_path}/left_out.jsonl"
     ]
     assert gate(left_out=copies(8), bounds={"contradicting": 0.05}, **data)[1:] == [FIRST]
