@@ -134,9 +134,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             examples.set_int_custom_property(ingest_record.count_property(split), number)
         examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
-        duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
+        found = {"left out": counts.left_out, "duplicates": counts.duplicates}
+        note = " · ".join(f"{number:,} {what}" for what, number in found.items() if number)
         done = counts.read + counts.left_out + counts.rejected
-        progress.report(done, done, "images", duplicates)
+        progress.report(done, done, "images", note)
 
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:

@@ -87,12 +87,10 @@ def misfit(splits: Sequence[SplitFindings], schema_file: str) -> str:
     unknown = [label for label in found if domain is not None and label not in domain]
     if len(unknown) <= len(found) / 2:
         return ""
-    made = "; ".join(_schema(splits).annotation.comment)
     return (
-        f"the images do not fit the schema {schema_file}{f' ({made})' if made else ''}: {len(unknown)} of their "
-        f"{len(found)} classes are not in it: {some(unknown)}. It has {some(list(domain or ()))}. If the images are "
-        f"right, delete {schema_file} to have it inferred anew, or name another file in data.schema; otherwise "
-        "correct data.images"
+        f"the images do not fit the schema {schema_file}{_origin(splits)}: {len(unknown)} of their {len(found)} "
+        f"classes are not in it: {some(unknown)}. It has {some(list(domain or ()))}. If the images are right, delete "
+        f"{schema_file} to have it inferred anew, or name another file in data.schema; otherwise correct data.images"
     )
 
 
@@ -116,7 +114,7 @@ def small_classes(
     if few and not left_out:
         ways = ["add images to train", *(["lower data.min_class_images"] if least > 1 else [])]
         if schema_file and any(label not in counts.classes for label in few):
-            ways.append(f"remove those without images from the domain of {LABEL} in {schema_file}")
+            ways.append(f"remove those without images from the domain of {LABEL} in {schema_file}{_origin(splits)}")
         return [f"{what}: {shown}; {', '.join(ways)}, or set data.small_classes to leave_out to train without them"], []
     notes = [f"{what}, and are left out (data.small_classes): {shown}"] if few else []
     if len(known) - len(few) < 2:
@@ -131,8 +129,8 @@ def untested(splits: Sequence[SplitFindings]) -> Iterator[str]:
     for split in (split for split in splits if split.name != TRAIN and split.examples):
         missing = sorted(trained - set(split.values(LABEL)))
         if missing:
-            verb = "class has" if len(missing) == 1 else "classes have"
-            yield f"{len(missing)} of {len(trained)} {verb} no images in {split.name}: {some(missing)}"
+            verb = "has" if len(missing) == 1 else "have"
+            yield f"{len(missing)} of {len(trained)} classes {verb} no images in {split.name}: {some(missing)}"
 
 
 def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
@@ -148,6 +146,7 @@ def such_images(paths: Paths, feature: str, value: str | None, splits: Sequence[
 
 def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Paths, but: str) -> Iterator[str]:
     """Values, class names above all, that their feature's domain does not list; nothing of the feature `but`."""
+    where = schema_file or "the schema inferred from what lists the classes"
     for feature, domain in ((feature, domain) for feature, domain in _domains(splits).items() if feature != but):
         counts: dict[str, list[str]] = {}
         for split in splits:
@@ -159,12 +158,12 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Pa
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             otherwise = f"rename or remove the folder {value!r}" if feature == LABEL else "correct it in the metadata"
             yield (
-                f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {schema_file}{hint}; "
+                f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {where}{hint}; "
                 f"add it there if it is meant, otherwise {otherwise}"
                 f"{such_images(paths, feature, value, [s.name for s in splits if value in s.values(feature)])}"
             )
         if len(counts) > _SHOWN:
-            yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {schema_file}"
+            yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {where}"
 
 
 def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
@@ -212,6 +211,11 @@ def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:
         for feature in schema.feature
         if feature.HasField("domain") or feature.HasField("string_domain")
     }
+
+
+def _origin(splits: Sequence[SplitFindings]) -> str:
+    """What the schema was inferred from, and when, if it says so."""
+    return "".join(f" ({comment})" for comment in _schema(splits).annotation.comment)
 
 
 def _schema(splits: Sequence[SplitFindings]) -> schema_pb2.Schema:
