@@ -34,6 +34,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     verdict: OutputArtifact[File],
     schema_file: Parameter[str],
     max_rejected: Parameter[float],
+    min_class_images: Parameter[int],
+    small_classes: Parameter[str],
     bounds: Parameter[str],
     code: Parameter[str],
     group_by: Parameter[str] = "",
@@ -42,8 +44,9 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
     `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
-    `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of the column
-    `group_by` are in one split each, and so differ between splits.
+    `schema_file` is the reviewed schema's path, for messages, or "" if it was inferred from these images; `bounds` is
+    the JSON of a `DataBounds`; values of the column `group_by` are in one split each, and so differ between splits; the
+    others are the settings of their names.
 
     Raises:
         InputError: all problems, one a line.
@@ -55,20 +58,30 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
     files = ingest_record.REJECTS.read(rejects.uri)
     problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
-    problems += ingest_problems.contradictions(duplicates)
-    leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
-    problems += leaks
+    left_out = ingest_record.LEFT_OUT
+    notes = []
+    for found, noted in (
+        ingest_problems.contradictions(
+            counts, left_out.read(rejects.uri), limits.contradicting, left_out.path(rejects.uri)
+        ),
+        ingest_problems.leaks(duplicates, counts, limits.leaked),
+    ):
+        problems += found
+        notes += noted
     notes += [*ingest_problems.notes(duplicates, counts), *counts.remarks]
-    if counts.read:
+    if counts.read or counts.left_out:
         splits = _findings(statistics, anomalies, counts)
         for split in splits:  # nothing may get lost between the stages unseen
             if split.examples != (written := counts.splits[split.name]):
                 raise ValueError(f"{written} images were written to {split.name}; StatisticsGen saw {split.examples}")
         paths = functools.partial(_paths, examples)
-        problems += data_problems.problems(splits, schema_file, paths)
-        notes += data_problems.warnings(splits, schema_file, paths)
+        if_empty = ingest_problems.why_empty(duplicates, counts, group_by)
+        problems += data_problems.problems(splits, schema_file, paths, if_empty)
+        few, noted = data_problems.small_classes(splits, counts, schema_file, min_class_images, small_classes)
+        problems += few
+        notes += [*noted, *data_problems.untested(splits), *data_problems.warnings(splits, schema_file, paths)]
         excluded = [feature_of(group_by)] if group_by else []
-        problems += data_drift.balance(counts.classes, limits.min_class_images, limits.min_class_share, paths)
+        problems += data_drift.balance(counts.classes, limits.min_class_share)
         problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
             notes.append("the data were not compared with earlier ones: no blessed model was trained on other data")

@@ -71,7 +71,13 @@ def create_pipeline(
 
 
 def local_pipeline(
-    settings: Settings, root: Path, schema: str, images: str, weights_fingerprint: str, push_nonce: str
+    settings: Settings,
+    root: Path,
+    schema: str,
+    images: str,
+    weights_fingerprint: str,
+    push_nonce: str,
+    schema_inferred: bool = False,
 ) -> Pipeline:
     """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
     folder = run_dir(settings, root)
@@ -81,6 +87,7 @@ def local_pipeline(
         push_directory=str(push_folder(settings, root)),
         push_nonce=push_nonce,
         weights_fingerprint=weights_fingerprint,
+        schema_inferred=schema_inferred,
     )
     return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
 
@@ -120,8 +127,10 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         examples=examples.outputs["examples"],
         baseline=baseline.outputs["baseline"] if baseline else None,
         rejects=examples.outputs["rejects"],
-        schema_file=str(settings.schema_file),
+        schema_file="" if deployment.schema_inferred else str(settings.schema_file),
         max_rejected=data.max_rejected,
+        min_class_images=data.min_class_images,
+        small_classes=data.small_classes,
         bounds=converter.to_json(data.bounds),
         group_by=data.group_by or "",
         code=code_hash("components.validation_gate"),

@@ -27,7 +27,7 @@ from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
 from core import atomic_io, examples, tfrecords
 from core import slices as slice_names
-from core.artifacts.ingest_record import ClassCounts, IngestCounts, Reject
+from core.artifacts.ingest_record import SAME, ClassCounts, IngestCounts, Reject
 from core.progress import ProgressCounter
 from core.settings.data import SPLITS, IngestionConfig
 
@@ -96,7 +96,7 @@ class ReadImages(beam.DoFn):
 def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
     """The second pass: copies the tf.Examples that `ingest` wrote into the TFRecords of their splits.
 
-    `splits` is path -> split; `split_uris` are the folders of the splits' TFRecords.
+    `splits` is path -> split, of all that are not left out; `split_uris` are the folders of the splits' TFRecords.
     """
     splits_file = f"{scratch}/splits.json"
     atomic_io.write_text(splits_file, json.dumps(splits))
@@ -122,7 +122,9 @@ class _Route(beam.DoFn):
         self._progress = ProgressCounter(self._total, "images", "into their splits")
 
     def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
-        yield TaggedOutput(self._splits[tfrecords.values(serialized)[examples.PATH].decode()], serialized)
+        split = self._splits.get(tfrecords.values(serialized)[examples.PATH].decode())
+        if split is not None:
+            yield TaggedOutput(split, serialized)
         self._progress.add(1)
 
 
@@ -169,23 +171,27 @@ def _lines(prefix: str) -> Iterator[str]:
 def count(
     listing: Listing, facts: Sequence[ImageFacts], rejects: Sequence[Reject], assignment: Assignment
 ) -> IngestCounts:
-    """Counts what became of the files. Raises ValueError if one was neither read nor rejected, or both."""
+    """Counts what became of the files. Raises ValueError if one was neither decoded nor rejected, or both."""
     ended = len(rejects) + len(facts)
     listed = ended if listing.layout == TFRECORDS else len(listing.files)
     if ended != listed:
         raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejects)} rejected")
-    outcomes = collections.Counter((image.label, assignment.splits[image.path]) for image in facts)
+    left_out = "left out"
+    outcomes = collections.Counter((image.label, assignment.splits.get(image.path, left_out)) for image in facts)
     outcomes.update((reject.label, "") for reject in rejects if reject.label)
     classes = {
-        label: ClassCounts({split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""])
+        label: ClassCounts(
+            {split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""], outcomes[label, left_out]
+        )
         for label in sorted({label for label, _ in outcomes})
     }
-    double = {path for group in assignment.duplicates if group.kind != "group" for path in group.paths[1:]}
+    double = {path for group in assignment.duplicates if group.kind in SAME for path in group.paths[1:]}
     return IngestCounts(
         found=listing.ignored + listed,
         ignored=listing.ignored,
         rejected=len(rejects),
-        read=len(facts),
+        left_out=len(assignment.left_out),
+        read=len(assignment.splits),
         splits={split: sum(counts.splits[split] for counts in classes.values()) for split in SPLITS},
         duplicates=len(double),
         layout=listing.layout,

@@ -54,10 +54,16 @@ class Data:
 
     counts: IngestCounts
     rejects: list[Reject]
+    left_out: list[Reject]
     duplicates: list[DuplicateGroup]
     content_sha256: str | None
     samples: dict[str, list[tuple[str, str]]]
     drift: Drift | None
+
+    @property
+    def untrained(self) -> list[str]:
+        """The classes of which every image was left out."""
+        return [name for name, of in self.counts.classes.items() if of.left_out and not any(of.splits.values())]
 
 
 class StepValue(NamedTuple):
@@ -217,6 +223,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
     return Data(
         counts=counts,
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
+        left_out=list(itertools.islice(ingest_record.LEFT_OUT.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
         samples=thumbnails.samples(split_dir(examples.uri, "train"), shown) if examples else {},

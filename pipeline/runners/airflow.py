@@ -93,7 +93,7 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     All of Airflow's workers must see `root` under this path, and no other runner may use it.
 
     Raises:
-        InputError: the images cannot be found, or do not fit the schema's form.
+        InputError: the images cannot be found, or there is no schema yet, or none that it can use.
     """
     push_folder(settings, root)
     folder = run_dir(settings, root)
@@ -101,7 +101,7 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     images = data_source.images_folder(settings, folder)
     definition = Definition(
         settings=pipeline_settings.to_dict(settings),
-        schema=data_source.reviewed_schema(settings, data_source.list_images(settings, images))[0],
+        schema=data_source.reviewed_schema(settings, None).text,
         root=str(root.resolve()),
         images=images,
         weights_fingerprint=sources.fingerprint(settings.backbone.weights),

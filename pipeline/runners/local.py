@@ -13,6 +13,7 @@ from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
+from core.artifacts.validation import VERDICT
 from core.errors import InputError
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
@@ -81,6 +82,7 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
     from pipeline.pipeline import local_pipeline
+    from pipeline.schema import keep
 
     loading.finish("✓", "green", "TensorFlow, TFX")
     for note in notes_on_gpu():
@@ -88,11 +90,12 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     listing = list_images(settings, images)
     for line in (listing.describe(), *listing.remarks):
         console.print(f"  {line}")
-    schema, inferred = reviewed_schema(settings, listing)
-    if inferred:
-        written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
-        console.print(f"{written}; review and commit it", style="yellow")
-    composed = local_pipeline(settings, root, schema, images, fingerprint, nonce)
+    schema = reviewed_schema(settings, listing)
+    if schema.inferred:
+        console.print(
+            f"  no schema {settings.schema_file} yet: inferred, and written if the images pass ValidationGate"
+        )
+    composed = local_pipeline(settings, root, schema.text, images, fingerprint, nonce, schema.inferred)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
@@ -109,6 +112,22 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None
+        if schema.inferred and execution.run_id and _passed(store, execution.run_id):
+            try:
+                keep(settings.schema_file, schema.text)
+            except OSError as error:  # costs no run its model
+                execution.notes.append(
+                    f"the schema that was inferred could not be written: {error}; name another with data.schema"
+                )
+            else:
+                written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
+                console.print(f"{written}; review and commit it", style="yellow")
+
+
+def _passed(store: MetadataStore, run_id: str) -> bool:
+    """Whether the data passed ValidationGate."""
+    gate = node_runs(store, run_id).get(VERDICT.node)
+    return gate is not None and gate.finished
 
 
 def _usage(began: float) -> tuple[float, int]:

@@ -111,7 +111,7 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
         if reader.nodes[features.EXTRACTED.node].cached:
             computed, reused = 0, computed + reused
     if counts:
-        files = counts.found, counts.ignored, counts.rejected, counts.read
+        files = counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read
         outcome.images = last_run.Images(
             *files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused
         )

@@ -42,8 +42,9 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     if metrics:
         yield Line("  " + " · ".join(_metric(name, m) for name, m in metrics.items()))
     if counts := outcome.images:
+        left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
         yield Line(
-            f"  {counts.read:,} images read, {counts.rejected:,} rejected; "
+            f"  {counts.read:,} images read, {counts.rejected:,} rejected{left_out}; "
             f"{counts.train:,} train, {counts.eval:,} eval, {counts.test:,} test"
         )
     if outcome.tuning:

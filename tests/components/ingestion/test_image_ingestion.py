@@ -13,9 +13,15 @@ SPLITS = {image.path: "train" for image in FACTS}
 REJECTS = [Reject("a/bad.png", "a", "open", "empty")]
 
 
-def counted(listed: int, layout: str = "class_folders", duplicates: tuple[DuplicateGroup, ...] = ()) -> IngestCounts:
+def counted(
+    listed: int,
+    layout: str = "class_folders",
+    splits: dict[str, str] = SPLITS,
+    duplicates: tuple[DuplicateGroup, ...] = (),
+) -> IngestCounts:
     listing = Listing("photos", layout, [ListedFile(f"{i}.png") for i in range(listed)], ignored=2)
-    return count(listing, FACTS, REJECTS, Assignment(SPLITS, list(duplicates)))
+    left_out = [Reject(image.path, image.label, "contradicting", "") for image in FACTS if image.path not in splits]
+    return count(listing, FACTS, REJECTS, Assignment(splits, left_out, list(duplicates)))
 
 
 @pytest.mark.parametrize(("listed", "layout"), [(4, "class_folders"), (1, "tfrecords")])
@@ -24,6 +30,12 @@ def test_found_is_what_was_listed_and_what_was_ignored(listed: int, layout: str)
     assert (counts.found, counts.ignored, counts.rejected, counts.read) == (6, 2, 1, 3)
     assert counts.splits == {"train": 3, "eval": 0, "test": 0}
     assert counts.classes == {"a": ClassCounts({"train": 3, "eval": 0, "test": 0}, 1)}
+
+
+def test_an_image_that_is_left_out_was_found_and_is_of_its_class() -> None:
+    counts = counted(4, splits={"a/0.png": "train", "a/1.png": "test"})
+    assert (counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read) == (6, 2, 1, 1, 2)
+    assert counts.classes == {"a": ClassCounts({"train": 1, "eval": 0, "test": 1}, 1, 1)}
 
 
 @pytest.mark.parametrize("listed", [3, 5])

@@ -106,7 +106,7 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
         pushed_model=str(pushed) if blessed else None,
         seconds=83.0,
         peak_rss_mb=1234,
-        images=Images(61, 0, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
+        images=Images(62, 0, 1, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
         spans=[Span(8, None, "day-8"), Span(9, None, "day-9")],
         warm_start=WarmStart("/models/7", "rebuilt", 4, f"the classes {EVIL} changed", None),
         failures={
@@ -172,9 +172,10 @@ def _type_names(store: MetadataStore) -> set[str]:
 
 def _write_images(examples: Path, record: Path) -> None:
     counts = IngestCounts(
-        found=61,
+        found=62,
         ignored=0,
         rejected=1,
+        left_out=1,
         read=60,
         splits={"train": 20, "eval": 10, "test": 30},
         duplicates=2,
@@ -186,6 +187,8 @@ def _write_images(examples: Path, record: Path) -> None:
     )
     ingest_record.COUNTS.write(record, counts)
     ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
+    reason = f"the same image has 2 labels: cat (cat/{EVIL}.gif), {EVIL} (b.gif)"
+    ingest_record.LEFT_OUT.write(record, [Reject(f"cat/{EVIL}.gif", "cat", "contradicting", reason)])
     groups = [
         DuplicateGroup("near", ["cat/1.png", "cat/2.png"], ["cat", "cat"], ["train", "train"]),
         DuplicateGroup("identical", ["cat/3.png", "b.png"], ["cat", EVIL], ["train", "test"]),

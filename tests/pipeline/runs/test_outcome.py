@@ -14,7 +14,7 @@ from pipeline.runs.lineage import NodeRun, Output
 
 EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
 COUNTS = ingest_record.IngestCounts(
-    12, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
+    13, 1, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
 )
 BACKBONE = backbone.BackboneRecord("imagenet", "random", True, "ab", 75)
 OVERALL = verdict.SliceMetrics("overall", 10, {"accuracy": Range(0.9, 0.8, 0.95)}, None, None, [], [])
@@ -73,7 +73,7 @@ def trained(nodes, folder, **changes):
 def test_a_run_whose_model_was_pushed(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
-    assert found.images == last_run.Images(12, 1, 1, 10, 8, 1, 1, 2)
+    assert found.images == last_run.Images(13, 1, 1, 1, 10, 8, 1, 1, 2)
     assert "2 images are the same" in found.notes
     assert found.metrics == {"accuracy": last_run.Metric(0.9, 0.8, 0.95, None, None)}
     assert (found.backbone.weights, found.backbone.sha256, found.backbone.cut) == ("random", "ab", None)
