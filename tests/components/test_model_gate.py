@@ -14,14 +14,14 @@ from tfx.types.standard_artifacts import Examples, InferenceResult, Model, Model
 from components import predictor
 from components.evaluation.eval_config import eval_config
 from components.evaluation.metrics import Estimates
-from components.evaluation.predictions import columns, confusion
+from components.evaluation.predictions import Predictions, columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT, Verdict
 from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -82,13 +82,21 @@ def measure(folder: Path, inputs: dict, model: str, baseline: str | None, slices
     return {"predictions": predictions, "evaluation": evaluation}
 
 
-def gate(folder: Path, inputs: dict, bounds: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
+def matrix(predictions: Predictions) -> np.ndarray:
+    """The confusion matrix."""
+    counts = np.zeros((3, 3), int)
+    pairs, images = confusion(predictions)
+    counts[tuple(pairs.T)] = images
+    return counts
+
+
+def gate(folder: Path, inputs: dict, settings: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
     blessing = artifact(ModelBlessing, folder / "blessing", 30)
     ModelGate.test_call(
         evaluation=inputs["evaluation"],
         predictions=inputs["predictions"],
         blessing=blessing,
-        bounds=to_json(from_json(json.dumps(bounds), GateBounds)),
+        settings=to_json(from_json(json.dumps({"slices": []} | settings), EvaluationSettings)),
         **models,
     )
     return blessing, VERDICT.read(folder / "blessing")
@@ -120,7 +128,7 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
     for classified, metrics in zip(both, (verdict.overall.metrics, verdict.overall.baseline), strict=True):
         predicted = [one.predicted for one in classified]
         np.testing.assert_array_equal(
-            confusion(columns(labels, classified, COLOURS), 3),
+            matrix(columns(labels, classified, COLOURS)),
             sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS)),
         )
         for kind in ("macro", "weighted"):
@@ -131,7 +139,7 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
             assert values == pytest.approx([precision, recall, f1])
         assert metrics["accuracy"].value == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
     pairs = {(c.actual, c.predicted): c.examples for c in verdict.overall.confusions}
-    counts = confusion(columns(labels, both[0], COLOURS), 3)
+    counts = matrix(columns(labels, both[0], COLOURS))
     assert pairs == {(COLOURS[i], COLOURS[j]): counts[i, j] for i, j in np.argwhere(counts)}
 
 
