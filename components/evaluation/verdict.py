@@ -13,7 +13,7 @@ from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import columns
 from components.evaluation.slice_result import Measured, SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
-from core.artifacts.verdict import OVERALL, Failure, JudgedBound, Verdict
+from core.artifacts.verdict import Failure, JudgedBound, Verdict
 from core.errors import InputError
 from core.settings.evaluation import EvaluationSettings
 from core.slices import CROSS

@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components import predictor
+from components.evaluation import slicing
 from components.evaluation.eval_config import eval_config
 from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import Predictions, columns, confusion
@@ -229,3 +230,23 @@ def test_without_predictions_of_the_baseline_the_model_is_judged_by_itself(input
     assert blessing.get_int_custom_property("current_model_id") == 11
     assert not blessing.has_custom_property("baseline_model_id")
     assert sorted(e.name for e in (tmp_path / "blessing").iterdir()) == ["BLESSED", "gate.json"]
+
+
+@pytest.mark.slow
+def test_tfma_is_spared_features_of_many_values_and_the_gate_measures_the_same(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = ["label", "label*brightness"]
+    _, whole = gate(tmp_path, inputs, {"slices": slices}, model=inputs["wrong"], baseline_model=inputs["right"])
+    monkeypatch.setattr(slicing, "TFMA_VALUES", 3)  # there are three labels, and six combinations
+    spared = measure(tmp_path / "spared", inputs, "wrong", "right", slices)
+
+    assert {len(m.parts) for m in read_evaluation(spared["evaluation"].uri)} == {0, 1}
+    _, verdict = gate(
+        tmp_path / "again", spared, {"slices": slices}, model=inputs["wrong"], baseline_model=inputs["right"]
+    )
+    assert [s.slice for s in verdict.slices] == [s.slice for s in whole.slices] and len(whole.slices) == 9
+    for one, other in zip(verdict.slices, whole.slices, strict=True):
+        for values in ("metrics", "baseline"):
+            found, wanted = ([r.value for r in getattr(s, values).values()] for s in (one, other))
+            assert [v for v in found if v is not None] == pytest.approx([v for v in wanted if v is not None], abs=1e-5)
