@@ -244,7 +244,7 @@ def _judging(
         **models,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
-        bounds=converter.to_json(settings.evaluation.bounds),
+        settings=converter.to_json(settings.evaluation),
         code=code_hash("components.model_gate"),
     )
     return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"]

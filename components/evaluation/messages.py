@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from components.evaluation.bounds import Bound, Judged
 from components.evaluation.slice_result import SliceResult
@@ -33,6 +33,15 @@ def allowed(bound: Bound, result: SliceResult) -> float:
     if bound.kind != "max_drop" or past is None:
         return bound.value
     return past + bound.value if bound.metric in LOWER_IS_BETTER else past - bound.value
+
+
+def cut(slices: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """By which features, or crosses, there are more slices than are measured: how many were, and how many there are."""
+    for name, (kept, of) in slices.items():
+        yield (
+            f"evaluation.slices: {name} makes {of:,} slices, of which the {kept:,} with the most test images were "
+            "measured; bounds in evaluation.per_slice are judged on every one that has min_examples test images"
+        )
 
 
 def notes(
