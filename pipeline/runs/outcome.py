@@ -16,6 +16,7 @@ from core.artifacts import (
     features,
     ingest_record,
     last_run,
+    predictions,
     search,
     serving_check,
     training_summary,
@@ -147,6 +148,9 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
 
 def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
     """What the gate and the serving check say of the model."""
+    predicted = output(reader.nodes, predictions.PREDICTIONS)
+    if predicted and (said := predicted.properties.get(predictions.FEATURES_DISAGREED)):
+        outcome.notes.append(f"{said}: the predictions are those from the pictures")
     if judged := reader.read(verdict.BLESSING, verdict.VERDICT.read):
         baseline, change = judged.overall.baseline or {}, judged.overall.change or {}
         for name, now in judged.overall.metrics.items():
