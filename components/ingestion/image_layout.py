@@ -258,13 +258,14 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
             f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). {expected}"
         )
     files = []
+    no_row = f"{some(sorted(described))} has no row for it"
     for file in source.tree.files:
         if file.path in described:
             continue
         label = rows.labels.get(file.path, "")
-        where = rows.lines.get(file.path)
-        missing = f"it has no label in {where}" if where else f"{some(sorted(described))} has no row for it"
-        problem = file.problem or rows.problems.get(file.path) or ("" if label else missing)
+        problem = file.problem or rows.problems.get(file.path, "")
+        if not label and not problem:
+            problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
         files.append(file._replace(label=label, problem=problem))
     usable = [file.path for file in files if not file.problem]
     files = _with_splits(source, files, _splits_of_folders(source, usable, bool(rows.splits)), rows)
@@ -281,15 +282,15 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
 
 
 def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> dict[str, str]:
-    """Path -> split, where the folders of labeled files are called like splits, at whatever depth."""
-    parts = [path.split("/")[:-1] for path in paths]
-    for depth in range(max(map(len, parts), default=0)):
-        called = {
-            name: split_called(name) for name in {folders[depth] if len(folders) > depth else "" for folders in parts}
-        }
+    """Folder -> split, where the folders of labeled files are called like splits, at whatever depth."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    parts = {folder: folder.split("/") if folder else [] for folder in folders}
+    for depth in range(max(map(len, parts.values()), default=0)):
+        name_of = {folder: names[depth] if len(names) > depth else "" for folder, names in parts.items()}
+        called = {name: split_called(name) for name in set(name_of.values())}
         if all(called.values()):
             _check_splits(source.path, called)
-            return {path: called[path.split("/")[depth]] for path in paths}
+            return {folder: called[name] for folder, name in name_of.items()}
         alike = sorted(name for name in called if called[name])
         if alike and not column:
             others = [name or "no such folder" for name in sorted(called.keys() - set(alike))]
@@ -305,9 +306,11 @@ def _with_splits(
     source: _Folder, files: Iterable[ListedFile], by_folder: Mapping[str, str], rows: Rows
 ) -> list[ListedFile]:
     """The files with the splits that folders and tables give, which must agree."""
+    if not by_folder and not rows.splits:
+        return list(files)
     placed, against = [], []
     for file in files:
-        said, lies = rows.splits.get(file.path, ""), by_folder.get(file.path, "")
+        said, lies = rows.splits.get(file.path, ""), by_folder.get(file.path.rpartition("/")[0], "")
         if said and lies and said != lies and not file.problem:
             against.append(f"{file.path}: {said} in {rows.lines[file.path]}")
         placed.append(file._replace(split=said or lies))
@@ -348,9 +351,10 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
     labeled = set()
     for file in files:
         top = file.path.partition("/")[0] if "/" in file.path else ""
-        totals[top] += 1
         if file.label:
             labeled.add(top)
+        else:
+            totals[top] += 1
     return [
         f"none of the {totals[top]:,} files in {top} has a label; data.ignore: [/{top}/] leaves them out"
         for top in sorted(totals.keys() - labeled - {""})
@@ -377,7 +381,7 @@ def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> L
         if file.path in described:
             continue
         if at_split is not None and len(parts) > at_split + 1:
-            by_folder[file.path] = split_called(parts[at_split])
+            by_folder[file.path.rpartition("/")[0]] = split_called(parts[at_split])
         if len(parts) > depth:
             deeper += len(parts) > depth + 1
             files.append(file._replace(label=parts[at_label], problem=file.problem or rows.problems.get(file.path, "")))

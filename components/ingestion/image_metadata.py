@@ -259,6 +259,7 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
     assert table.file_name is not None
     width, at_file, at_label, at_split = len(table.columns), table.file_name, table.label, table.split
     names = [table.columns[at] for at in slices]
+    own_split = table.own_split
     missing: list[tuple[int, str, str, str]] = []
     otherwise: list[tuple[str, str]] = []
     above: dict[str, tuple[int, str]] = {}
@@ -280,7 +281,7 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
         if len(values) != width:
             joined.problems[path] = f"{where} has {len(values)} values; the first line names {width} columns"
             continue
-        split = split_called(values[at_split]) if at_split is not None else table.own_split
+        split = split_called(values[at_split]) if at_split is not None else own_split
         row = {column: values[at] for column, at in zip(names, slices, strict=True)}
         if path in joined.lines:
             again += 1

@@ -260,7 +260,7 @@ def test_flat_splits_with_a_table_in_each(tmp_path: Path, name: str) -> None:
         "test/2.png": ("a", "test"),
     }
     assert listing.describe() == "labels in the metadata: train 2, test 2 files; eval made from train, by hashing"
-    assert "2 tables (Train/" in listing.remarks[0]
+    assert "2 tables, Train/" in listing.remarks[0]
 
 
 def test_a_file_is_not_looked_for_beyond_the_folder_of_its_table(tmp_path: Path) -> None:
