@@ -199,13 +199,17 @@ def _read_tables(source: _Folder, files: FileNames) -> _Tables:
         notes += [f"not used: {table.why_not()}" for table in unclear]
         labeled = [table for table in found if table.label is not None]
         others = [table for table in found if table.file_name is not None and table.label is None]
-        return _Tables(labeled, others, notes)
+        if labeled or others:
+            beside = [path for path in paths if "/" not in path and _is_table(path) and path not in names]
+            notes += [f"not used: {path}, as {names[0]} is read; data.metadata names another" for path in beside]
+            return _Tables(labeled, others, notes)
     return _read_other_tables(source, files, notes)
 
 
 def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _Tables:
     """Tables by any other name: on top, or else in folders called like splits, where they name images."""
     paths = [file.path for file in source.tree.files if _is_table(file.path)]
+    paths = [path for path in paths if path.rsplit("/", 1)[-1].lower() not in METADATA_NAMES]
     names = [path for path in paths if "/" not in path] or [
         path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
     ]
@@ -267,9 +271,12 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         if not label and not problem:
             problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
         files.append(file._replace(label=label, problem=problem))
+    if source.layout == AUTO:
+        _check_against_folders(source, files, distinct)
     usable = [file.path for file in files if not file.problem]
     files = _with_splits(source, files, _splits_of_folders(source, usable, bool(rows.splits)), rows)
-    notes = [*rows.notes, *tables.notes, *_unlabeled_folders(files), *_odd_classes(files)]
+    unused = [f"not used: {table.why_not()}" for table in tables.others]
+    notes = [*rows.notes, *unused, *tables.notes, *_unlabeled_folders(files), *_odd_classes(files)]
     return Listing(
         folder,
         METADATA,
@@ -281,6 +288,22 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
     )
 
 
+def _check_against_folders(source: _Folder, files: Iterable[ListedFile], labels: set[str]) -> None:
+    """That labels are those of the folders, where all folders are called like labels."""
+    against, above = [], set()
+    for file in files:
+        if not file.problem:
+            name = file.path.rpartition("/")[0].rpartition("/")[2]
+            above.add(name)
+            if name != file.label:
+                against.append(f"{file.path}: {file.label}")
+    if against and len(above) > 1 and above <= labels:
+        raise InputError(
+            f"{source.path}: {len(against):,} files lie in a folder of another class than the metadata say "
+            f"({some(against)}). Make them agree, or set data.layout to metadata or to class_folders."
+        )
+
+
 def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> dict[str, str]:
     """Folder -> split, where the folders of labeled files are called like splits, at whatever depth."""
     folders = {path.rpartition("/")[0] for path in paths}
@@ -289,7 +312,7 @@ def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> d
         name_of = {folder: names[depth] if len(names) > depth else "" for folder, names in parts.items()}
         called = {name: split_called(name) for name in set(name_of.values())}
         if all(called.values()):
-            _check_splits(source.path, called)
+            _check_splits(source, called)
             return {folder: called[name] for folder, name in name_of.items()}
         alike = sorted(name for name in called if called[name])
         if alike and not column:
@@ -322,15 +345,16 @@ def _with_splits(
     given = {file.split for file in placed if not file.problem} - {""}
     if not given:
         return placed
-    _check_splits(source.path, {split: split for split in given})
+    _check_splits(source, {split: split for split in given})
     return [
         file if file.split or file.problem else file._replace(problem="nothing says which split it belongs to")
         for file in placed
     ]
 
 
-def _check_splits(where: str, called: Mapping[str, str]) -> None:
-    """That there is a train among the splits, and no split twice."""
+def _check_splits(source: _Folder, called: Mapping[str, str]) -> None:
+    """That there is a train among the splits, unless this is one span of several, and no split twice."""
+    where = source.path
     names = sorted(called)
     for split in SPLITS:
         same = [name for name in names if called[name] == split]
@@ -338,7 +362,7 @@ def _check_splits(where: str, called: Mapping[str, str]) -> None:
             raise InputError(
                 f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder."
             )
-    if "train" not in called.values():
+    if "train" not in called.values() and source.least_classes > 1:
         raise InputError(
             f"{where} gives the splits {', '.join(names)}, and no train. If all of this is to be split anew, give the "
             "folder within as the data folder, or rename it."
@@ -434,7 +458,7 @@ def _folder_layout(source: _Folder, unclear: Sequence[str]) -> tuple[str, int | 
                 f"({some(within)}). Give every class folder the same splits, or put the splits above the classes. "
                 f"{_OTHERWISE}"
             )
-        _check_splits(source.path, {name: split_called(name) for name in within})
+        _check_splits(source, {name: split_called(name) for name in within})
         notes.append(f"the splits lie within the class folders ({tops[0]}/{inner[tops[0]][0]})")
         return SPLIT_FOLDERS, 1, 0, notes
     like = {name: split_within(name) for name in tops}
@@ -469,7 +493,7 @@ def _check_split_folders(
             f"which class an image is of. {_sentences(unclear)}Make a folder of each class in them, or write a "
             f"metadata.csv with file_name and label into each.{as_classes} {_OTHERWISE}"
         )
-    _check_splits(source.path, called)
+    _check_splits(source, called)
 
 
 def _check_task(source: _Folder) -> None:
@@ -482,10 +506,12 @@ def _check_task(source: _Folder) -> None:
             continue
         task = "the segmentation of images" if "masks" in kinds else "object detection, as YOLO, COCO or VOC have it"
         as_classes = "" if above else f"{_AS_CLASSES} "
+        tables = [file.path for file in source.tree.files if _is_table(file.path)]
+        said = f"If {tables[0]} names images and labels, set data.metadata to it. " if len(tables) == 1 else ""
         raise InputError(
             f"{source.path}: the folders {some([f'{above}/{name}'.lstrip('/') for name in names])} are no classes: this"
             f" looks like a data set for {task}, and images need one label each here. Cut the objects out into a "
-            f"folder per class, or write metadata.csv with file_name and label. {as_classes}{_OTHERWISE}"
+            f"folder per class, or write metadata.csv with file_name and label. {said}{as_classes}{_OTHERWISE}"
         )
 
 
@@ -503,7 +529,10 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         )
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
-        raise InputError(f"{folder} holds {len(tree.files)} files and no folders of classes. {expected}")
+        raise InputError(
+            f"{folder} holds {len(tree.files)} files and no folders of classes. {expected} If all of them "
+            "are of one class, give the folder above as the data folder."
+        )
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
     names = [path.split("/")[at_label] for path in classes]
     empty = []

@@ -89,7 +89,7 @@ class LabelTable:
             InputError: it cannot be read; `told` names a column that it has not, or one of several could be meant.
         """
         self.name = name
-        self.folder = name.rpartition("/")[0]
+        self.folder = files.nearest(name.rpartition("/")[0])
         self._files = files
         self._told = told
         self.table = read_table(f"{folder}/{name}", read_bytes_of(folder, name), self._fits)
@@ -118,16 +118,15 @@ class LabelTable:
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
 
     def why_not(self) -> str:
-        """Why it says of no image which class it is of."""
+        """Why it is not used for labels."""
         columns = ", ".join(filter(None, self.columns)) or "none"
-        if self.file_name is None:
-            what = "no column of file names"
-        elif self.label is None:
-            what = "no column of labels"
-        else:
+        what = "no column of file names" if self.file_name is None else "no column of labels"
+        if self.file_name is not None and not self.names_images():
             row = next(iter(self.table.rows()), None)
-            example = f" (line {row[0]}: {row[1][self.file_name]})" if row else ""
-            return f"{self.name} names files that are not in the data folder{example}"
+            if row is None:
+                return f"{self.name} has no rows"
+            example = row[1][self.file_name] if self.file_name < len(row[1]) else ""
+            return f"{self.name} names files that are not in the data folder (line {row[0]}: {example})"
         return (
             f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
             "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"

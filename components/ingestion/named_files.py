@@ -37,8 +37,18 @@ class FileNames:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = frozenset(paths)
+        self._folders = {path.rpartition("/")[0] for path in self._paths}
+        for folder in list(self._folders):
+            while folder := folder.rpartition("/")[0]:
+                self._folders.add(folder)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
+
+    def nearest(self, folder: str) -> str:
+        """The folder itself, or the nearest above it that holds files."""
+        while folder and folder not in self._folders:
+            folder = folder.rpartition("/")[0]
+        return folder
 
     def find(self, name: str, folder: str = "") -> Found:
         """The file that a row of a table in a folder, relative to the data folder, calls `name`."""

@@ -456,3 +456,33 @@ def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path)
 
 def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
     assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == ("Owl and owl are different classes",)
+
+
+def test_labels_that_contradict_class_folders_stop_until_one_is_told(tmp_path: Path) -> None:
+    folder = make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png")
+    write_rows(folder / "metadata.csv", "file_name,label", "owl/1.png,owl", "owl/2.png,wren", "wren/3.png,wren")
+    with pytest.raises(InputError, match=r"1 files lie in a folder of another class .*owl/2\.png: wren"):
+        read_layout(str(folder))
+    assert listed(read_layout(str(folder), "metadata"))["owl/2.png"] == ("wren", "")
+    listing = read_layout(str(folder), "class_folders")
+    assert listed(listing)["owl/2.png"] == ("owl", "")
+    assert "not used: the column label of metadata.csv, as folders say the classes" in listing.remarks
+
+
+def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = make(tmp_path, "images/1.png", "images/2.png")
+    write_rows(folder / "annotations/labels.csv", "image,label", "1.png,owl", "2.png,wren")
+    with pytest.raises(InputError, match=r"If annotations/labels\.csv names .*, set data\.metadata to it"):
+        read_layout(str(folder))
+    assert read_layout(str(folder), metadata="annotations/labels.csv").classes() == ["owl", "wren"]
+
+
+def test_a_table_beside_another_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path, "1.png", "2.png")
+    write_rows(folder / "labels.csv", "image,label", "1,owl", "2,wren")
+    write_rows(folder / "metadata.csv", "a,b", "1,2")
+    assert any("metadata.csv has no column of file names" in remark for remark in read_layout(str(folder)).remarks)
+    write_rows(folder / "metadata.csv", "image,label", "1,hawk", "2,kite")
+    listing = read_layout(str(folder))
+    assert listing.classes() == ["hawk", "kite"]
+    assert "not used: labels.csv, as metadata.csv is read; data.metadata names another" in listing.remarks
