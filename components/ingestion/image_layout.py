@@ -193,12 +193,13 @@ def _read_tables(source: _Folder, files: FileNames) -> _Tables:
         if "/" not in path and path.lower().endswith(_OTHER_TABLES)
     ]
     if found:
-        unclear = [table for table in found if table.file_name is None]
+        unclear = [table for table in found if table.file_name is None or (not source.metadata and table.is_empty())]
         if source.metadata and unclear:
             raise InputError(f"{source.path}: {unclear[0].why_not()}.")
         notes += [f"not used: {table.why_not()}" for table in unclear]
+        found = [table for table in found if table not in unclear]
         labeled = [table for table in found if table.label is not None]
-        others = [table for table in found if table.file_name is not None and table.label is None]
+        others = [table for table in found if table.label is None]
         if labeled or others:
             beside = [path for path in paths if "/" not in path and _is_table(path) and path not in names]
             notes += [f"not used: {path}, as {names[0]} is read; data.metadata names another" for path in beside]
@@ -229,20 +230,21 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
         elif table.split is not None:
             others.append(table)
         else:
-            notes.append(f"not used: {name}; data.metadata: {name} makes slices of its columns")
+            notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
     _check_one_each(source, labeled)
     return _Tables(labeled, others, notes)
 
 
 def _check_one_each(source: _Folder, tables: Sequence[LabelTable]) -> None:
     """That no two tables say the same of a folder, unless they are named for different splits."""
-    for where, times in collections.Counter((table.folder, table.own_split) for table in tables).items():
-        names = [table.name for table in tables if (table.folder, table.own_split) == where]
-        same = [table.name for table in tables if table.folder == where[0]]
+    places = {table: (table.name.rpartition("/")[0], table.own_split) for table in tables}
+    for where, times in collections.Counter(places.values()).items():
+        names = [table.name for table in tables if places[table] == where]
+        same = [table.name for table in tables if places[table][0] == where[0]]
         if times > 1 or (not where[1] and len(same) > 1):
             raise InputError(
                 f"{source.path} holds several tables of images, {some(same if times == 1 else names)}. Name the one to "
-                f"read in data.metadata, e.g. data.metadata: {names[0]}."
+                f"read in data.metadata, as data.metadata: {same[-1]}."
             )
 
 
@@ -259,7 +261,8 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         _check_name(label, f"The label {label!r} in {folder}/{tables.labeled[0].name}")
     if len(distinct) < source.least_classes:
         raise InputError(
-            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). {expected}"
+            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). "
+            f"{_sentences(list(rows.problems.values())[:2])}{expected}"
         )
     files = []
     no_row = f"{some(sorted(described))} has no row for it"
@@ -274,9 +277,11 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
     if source.layout == AUTO:
         _check_against_folders(source, files, distinct)
     usable = [file.path for file in files if not file.problem]
-    files = _with_splits(source, files, _splits_of_folders(source, usable, bool(rows.splits)), rows)
+    unlabeled = _unlabeled_folders(files)
+    by_folder = _splits_of_folders(source, usable, bool(rows.splits), _sentences(unlabeled))
+    files = _with_splits(source, files, by_folder, rows)
     unused = [f"not used: {table.why_not()}" for table in tables.others]
-    notes = [*rows.notes, *unused, *tables.notes, *_unlabeled_folders(files), *_odd_classes(files)]
+    notes = [*rows.notes, *unused, *tables.notes, *unlabeled, *_alike(files)]
     return Listing(
         folder,
         METADATA,
@@ -304,7 +309,7 @@ def _check_against_folders(source: _Folder, files: Iterable[ListedFile], labels:
         )
 
 
-def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> dict[str, str]:
+def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool, hint: str) -> dict[str, str]:
     """Folder -> split, where the folders of labeled files are called like splits, at whatever depth."""
     folders = {path.rpartition("/")[0] for path in paths}
     parts = {folder: folder.split("/") if folder else [] for folder in folders}
@@ -312,7 +317,7 @@ def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> d
         name_of = {folder: names[depth] if len(names) > depth else "" for folder, names in parts.items()}
         called = {name: split_called(name) for name in set(name_of.values())}
         if all(called.values()):
-            _check_splits(source, called)
+            _check_splits(source, called, hint)
             return {folder: called[name] for folder, name in name_of.items()}
         alike = sorted(name for name in called if called[name])
         if alike and not column:
@@ -352,7 +357,7 @@ def _with_splits(
     ]
 
 
-def _check_splits(source: _Folder, called: Mapping[str, str]) -> None:
+def _check_splits(source: _Folder, called: Mapping[str, str], hint: str = "") -> None:
     """That there is a train among the splits, unless this is one span of several, and no split twice."""
     where = source.path
     names = sorted(called)
@@ -364,8 +369,8 @@ def _check_splits(source: _Folder, called: Mapping[str, str]) -> None:
             )
     if "train" not in called.values() and source.least_classes > 1:
         raise InputError(
-            f"{where} gives the splits {', '.join(names)}, and no train. If all of this is to be split anew, give the "
-            "folder within as the data folder, or rename it."
+            f"{where} gives the splits {', '.join(names)}, and no train. To split these images anew, "
+            f"give the folder they are in as the data folder, or rename it. {hint}".rstrip()
         )
 
 
@@ -380,7 +385,8 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
         else:
             totals[top] += 1
     return [
-        f"none of the {totals[top]:,} files in {top} has a label; data.ignore: [/{top}/] leaves them out"
+        f"none of the {totals[top]:,} files in {top} has a label"
+        + ("" if split_called(top) == "train" else f'; data.ignore: ["/{top}/"] leaves them out')
         for top in sorted(totals.keys() - labeled - {""})
     ]
 
@@ -417,7 +423,8 @@ def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> L
         for table in tables.labeled
         if table.label is not None
     ]
-    notes += [*rows.notes, *tables.notes, *_odd_classes(files, empty)]
+    notes += [f"without files: {some(empty)}"] if empty else []
+    notes += [*rows.notes, *tables.notes, *_alike(files)]
     return Listing(
         source.path,
         layout,
@@ -476,15 +483,15 @@ def _check_split_folders(
     tops = list(called)
     unknown = [name for name in tops if not called[name]]
     known = [name for name in tops if called[name]]
-    as_classes = "" if source.layout == SPLIT_FOLDERS else f" {_AS_CLASSES}"
+    as_classes = "" if source.layout == SPLIT_FOLDERS or all(inner.values()) else f" {_AS_CLASSES}"
     if not tops:
         return
     if unknown:
         raise InputError(
-            f"{source.path} holds the folders {some(tops)}"
-            + (f", of which {some(known)} are called like splits, and {some(unknown)} are not" if known else "")
-            + f". Rename each to train, val or test; data.ignore: [/{unknown[0]}/] leaves a folder out."
-            + f"{as_classes} {_EXPECTED[SPLIT_FOLDERS]}"
+            f"{source.path} holds the folders {some(unknown)}"
+            + (f" beside {some(known)}, which are called like splits" if known else "")
+            + f".{as_classes} {'If not, call' if as_classes else 'Call'} each split train, val or test; data.ignore "
+            f'leaves others out, as data.ignore: ["/{unknown[0]}/"]. {_EXPECTED[SPLIT_FOLDERS]}'
         )
     flat = [name for name in tops if not inner[name]]
     if flat:
@@ -516,7 +523,7 @@ def _check_task(source: _Folder) -> None:
 
 
 def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, unclear: Sequence[str]) -> list[str]:
-    """That there are class folders with files, and none deeper; returns the classes of empty ones in eval or test."""
+    """That there are class folders with files, and none deeper; returns the empty ones in eval or test."""
     folder, tree = source.path, source.tree
     expected = f"{_sentences(unclear)}{_EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
@@ -524,8 +531,12 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         above = too_deep[0].rsplit("/", 1)[0]
         raise InputError(
             f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {_level_down(source)}"
-            f"{expected} If all that is below {above} is of that class, set data.layout to {layout}; else move the "
-            "images up."
+            f"{expected}"
+            + (
+                f" If all that is below {above} is of that class, set data.layout to {layout}; else move the images up."
+                if len(source.tops) > 1
+                else ""
+            )
         )
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
@@ -540,7 +551,7 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         _check_name(name, f"The class folder {name!r} in {folder}")
         if path in filled:
             continue
-        empty.append(name)
+        empty.append(path)
         if depth == 1 or split_called(path.split("/")[1 - at_label]) == "train":
             raise InputError(f"The class folder {path} in {folder} holds no files. Fill it or remove it. {expected}")
     if len(set(names)) < source.least_classes:
@@ -562,7 +573,9 @@ def _level_down(source: _Folder) -> str:
 
 def _fitting_below(source: _Folder, levels: int = 3) -> list[Listing]:
     """The data folders that lie in this one; not looked for where there are many folders or levels."""
-    fit = []
+    fit: list[Listing] = []
+    if any(map(split_called, source.tops)):  # a part of the images would be taken for all of them
+        return fit
     for top in source.tops if len(source.tops) <= 10 and levels else ():
         above = f"{top}/"
         files = [f._replace(path=f.path[len(above) :]) for f in source.tree.files if f.path.startswith(above)]
@@ -602,21 +615,12 @@ def _read_tfrecords(source: _Folder) -> Listing:
     )
 
 
-def _odd_classes(files: Iterable[ListedFile], empty: Iterable[str] = ()) -> list[str]:
-    """Classes that a given split has no images of, and such that differ in the case of letters only."""
-    found: dict[str, set[str]] = collections.defaultdict(set)
-    for file in files:
-        if file.label and not file.problem:
-            found[file.split].add(file.label)
-    classes = set().union(*found.values(), empty)
-    notes = []
-    for split in SPLITS:
-        if split in found and (lacking := sorted(classes - found[split])):
-            notes.append(f"{some(lacking)} {'has' if len(lacking) == 1 else 'have'} no images in {split}")
+def _alike(files: Iterable[ListedFile]) -> list[str]:
+    """Classes that differ in the case of letters only."""
     alike = collections.defaultdict(list)
-    for name in sorted(classes):
+    for name in sorted({file.label for file in files if not file.problem}):
         alike[name.casefold()].append(name)
-    return notes + [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
+    return [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
 
 
 def _sentences(texts: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ class LabelTable:
             InputError: it cannot be read; `told` names a column that it has not, or one of several could be meant.
         """
         self.name = name
-        self.folder = files.nearest(name.rpartition("/")[0])
+        self.folder = files.nearest(name.rpartition("/")[0], self.own_split)
         self._files = files
         self._told = told
         self.table = read_table(f"{folder}/{name}", read_bytes_of(folder, name), self._fits)
@@ -117,6 +117,10 @@ class LabelTable:
         """Whether at least half of its first rows have a file."""
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
 
+    def is_empty(self) -> bool:
+        """Whether it has no row."""
+        return next(iter(self.table.rows()), None) is None
+
     def why_not(self) -> str:
         """Why it is not used for labels."""
         columns = ", ".join(filter(None, self.columns)) or "none"
@@ -126,7 +130,7 @@ class LabelTable:
             if row is None:
                 return f"{self.name} has no rows"
             example = row[1][self.file_name] if self.file_name < len(row[1]) else ""
-            return f"{self.name} names files that are not in the data folder (line {row[0]}: {example})"
+            return f"{self.name} names other files (line {row[0]}: {example}: {self.find(example).problem})"
         return (
             f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
             "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"
