@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from absl import logging
 from tfx import types
 from tfx.components.example_gen import component as example_gen
 from tfx.components.example_gen import driver, utils, write_split
@@ -104,6 +105,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if config.window > 1 and sources.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
         listing = _listing(exec_properties, sources)
+        for line in (listing.describe(), *listing.notes(config.ignore)):
+            logging.info(line)
         if config.group_by and config.group_by not in listing.metadata.columns:
             columns = ", ".join(listing.metadata.columns) or "none"
             raise InputError(f"data.group_by is {config.group_by!r}; the columns of data.metadata are: {columns}.")
@@ -119,15 +122,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         try:
             with self._make_beam_pipeline() as pipeline:
                 ingest(pipeline, listing, config, scratch)
-            facts, rejects = read_results(scratch)
+            facts, rejects, no_pictures = read_results(scratch)
             near = config.near_duplicates
             assignment = assign(facts, config.splits, near.distance if near else None)
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
-        counts = count(listing, facts, rejects, assignment)
+        counts = count(listing, facts, rejects, no_pictures, assignment)
         ingest_record.COUNTS.write(record.uri, counts)
+        ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))
         ingest_record.REJECTS.write(record.uri, rejects)
         ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
         for split, number in counts.splits.items():
@@ -135,13 +139,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
         duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
-        done = counts.read + counts.rejected
+        done = counts.read + counts.rejected + len(no_pictures)
         progress.report(done, done, "images", duplicates)
 
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
-    return read_spans(base, [_folder_of(split) for split in sources.splits], config.layout, config.metadata or "")
+    folders = [_folder_of(split) for split in sources.splits]
+    return read_spans(base, folders, config.layout, config.metadata or "", config.ignore, config.links)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

@@ -56,6 +56,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
     files = ingest_record.REJECTS.read(rejects.uri)
     problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
+    ignored = ingest_record.IGNORED
+    problems += ingest_problems.no_pictures(counts, ignored.read(rejects.uri), ignored.path(rejects.uri))
     problems += ingest_problems.contradictions(duplicates)
     leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
     problems += leaks

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from components.ingestion import image_folder, image_records
-from components.ingestion.image_folder import METADATA_NAMES, ListedFile, Tree, some
+from components.ingestion import file_names, image_folder, image_records
+from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_ignored_by
+from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
 from components.ingestion.image_metadata import LABEL_COLUMN, Metadata, has_labels, read_metadata
 from components.ingestion.image_records import Names
+from core.artifacts.ingest_record import NO_PICTURE, Reject
 from core.errors import InputError
-from core.settings.data import SPLITS
+from core.settings.data import SPLITS, Links
 
 AUTO = "auto"
 CLASS_FOLDERS = "class_folders"
@@ -50,16 +53,16 @@ class Listing:
         layout: `data.layout`, never `auto`.
         files: to be read or rejected, sorted by path; in the layout `tfrecords` each holds many images.
         metadata: further columns, which become slices.
-        ignored: how many hidden files and folders, and files that describe the data, were skipped.
+        ignored: what was passed over, described the data or is no picture, by path, with the reason.
         nested: how many files lie in folders within a class folder.
         described_by: the files that describe the data, relative to the folder.
     """
 
-    folder: str
+    folder: DataFolder
     layout: str
     files: list[ListedFile]
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
-    ignored: int = 0
+    ignored: list[Reject] = dataclasses.field(default_factory=list)
     nested: int = 0
     described_by: tuple[str, ...] = ()
     names: Names = dataclasses.field(default_factory=Names)
@@ -87,6 +90,16 @@ class Listing:
         """A text that changes whenever what it would be read as does."""
         return f"{self.layout},{image_folder.fingerprint(self.folder, self.files, self.described_by)}"
 
+    def notes(self, ignore: Sequence[str] = ()) -> list[str]:
+        """What to say of the folder before its files are read: what is ignored, and where links lead.
+
+        `ignore` is `data.ignore`: a pattern of it that fits nothing is named.
+        """
+        told = [f"ignored: {text}"] if (text := file_names.ignored_in_words(self.ignored)) else []
+        fitting = [one.path for one in self.ignored if is_ignored_by(one.reason)]
+        told += [f"data.ignore: {pattern} fits nothing" for pattern in IgnorePatterns(ignore).unmatched(fitting)]
+        return told + ([f"links lead to {', '.join(self.folder.roots)}"] if self.folder.roots else [])
+
     def describe(self) -> str:
         """For the console: the layout and how many files of what it gives."""
         usable = [file for file in self.files if not file.problem]
@@ -106,7 +119,7 @@ class Listing:
 class _Folder(NamedTuple):
     """A data folder, and how to read it."""
 
-    path: str
+    path: DataFolder
     tree: Tree
     metadata: str  # the metadata file that the settings name, or ""
     described: list[str]  # the metadata files in the folder, that one first
@@ -114,25 +127,67 @@ class _Folder(NamedTuple):
     nested: bool  # whether folders within a class folder are read
 
 
-def read_layout(folder: str, layout: str = AUTO, metadata: str = "", least_classes: int = 2) -> Listing:
+def read_layout(
+    folder: str,
+    layout: str = AUTO,
+    metadata: str = "",
+    least_classes: int = 2,
+    ignore: Sequence[str] = (),
+    links: Links = "inside",
+) -> Listing:
     """Lists a data folder. Nothing is opened but the files that describe the data.
 
     Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high. For `least_classes` TFRecords are not read.
+    the data folder was given one level too high. For `least_classes` TFRecords are not read. `ignore` and `links` are as
+    of `image_folder.walk`.
 
     Raises:
-        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`.
+        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or most
+            of its files are no pictures, or all of a class.
     """
-    tree = image_folder.walk(folder)
+    tree = image_folder.walk(folder, ignore, links)
     names = [metadata, *(name for name in METADATA_NAMES if name != metadata)]
     described = [name for name in names if any(file.path == name for file in tree.files)]
     if metadata and metadata not in described:
         raise InputError(f"There is no {folder}/{metadata}. Write it, or set data.metadata to null.")
-    source = _Folder(folder, tree, metadata, described, least_classes, nested=layout != AUTO)
+    source = _Folder(tree.folder, tree, metadata, described, least_classes, nested=layout != AUTO)
     layout = _detect(source) if layout == AUTO else layout
     if layout == TFRECORDS:
-        return _read_tfrecords(source)
-    return _read_labeled_files(source) if layout == METADATA else _read_class_folders(source, layout)
+        listing = _read_tfrecords(source)
+    else:
+        listing = _read_labeled_files(source) if layout == METADATA else _read_class_folders(source, layout)
+    return _without_other_files(listing, tree)
+
+
+def _without_other_files(listing: Listing, tree: Tree) -> Listing:
+    """The listing, with what describes the data and what is by its name no picture among the ignored files.
+
+    Raises InputError where most files are no pictures, or all of a class: then it is the wrong folder, or no class.
+    """
+    folder = listing.folder
+    listed = {file.path for file in listing.files}
+    ignored = [Reject(file.path, "", "find", DESCRIBES) for file in tree.files if file.path not in listed]
+    others = [file for file in listing.files if file_names.is_no_picture(file.path)]
+    files = [file for file in listing.files if not file_names.is_no_picture(file.path)] if others else listing.files
+    reasons = file_names.reasons([file.path for file in others], (file.path for file in files))
+    ignored += [Reject(file.path, file.label, "find", reason) for file, reason in zip(others, reasons, strict=True)]
+    strange = [one.path for one in ignored if one.reason.startswith(NO_PICTURE) and not file_names.is_read_me(one.path)]
+    if len(strange) > len(files):
+        endings = ", ".join(
+            f'"*{kind}"' for kind in sorted({file_names.kind(path) for path in strange}) if kind[0] == "."
+        )
+        raise InputError(
+            f"Most of the files in {folder} are no pictures: {file_names.kinds(strange)}, and {len(files):,} that may be "
+            "pictures. Give the folder that the pictures are in as the data folder; if it is this one, say that the "
+            f"others are to be ignored: data.ignore: [{endings}]."
+        )
+    for label in sorted({file.label for file in others} - {file.label for file in files} - {""}):
+        of_class = file_names.kinds(file.path for file in others if file.label == label)
+        raise InputError(
+            f"The class {label} in {folder} has no pictures: {of_class}. Put them there; if it is no class, set "
+            f'data.ignore to ["{label}/"].'
+        )
+    return dataclasses.replace(listing, files=files, ignored=sorted([*tree.ignored, *ignored]))
 
 
 def _detect(source: _Folder) -> str:
@@ -150,22 +205,22 @@ def _read_class_folders(source: _Folder, layout: str) -> Listing:
     """`<class>/<file>`, or with splits `<split>/<class>/<file>`; or deeper, where that is allowed."""
     depth = 2 if layout == SPLIT_FOLDERS else 1
     _check_folders(source, layout, depth)
-    ignored, deeper = source.tree.ignored, 0
+    deeper = 0
     files = []
     beside = f"it lies beside the {'split' if depth == 2 else 'class'} folders"
     for file in source.tree.files:
         parts = file.path.split("/")
         split = SPLIT_NAMES[parts[0].lower()] if depth == 2 and len(parts) > 1 else ""
         if parts[-1] in METADATA_NAMES or file.path == source.metadata:
-            ignored += 1
-        elif len(parts) > depth:
+            continue
+        if len(parts) > depth:
             deeper += len(parts) > depth + 1
             files.append(file._replace(label=parts[depth - 1], split=split))
         else:
             files.append(file._replace(split=split, problem=file.problem or beside))
     metadata = read_metadata(source.path, source.metadata, (file.path for file in files))
     described = (source.metadata,) if source.metadata else ()
-    return Listing(source.path, layout, files, metadata, ignored, deeper, described)
+    return Listing(source.path, layout, files, metadata, nested=deeper, described_by=described)
 
 
 def _check_folders(source: _Folder, layout: str, depth: int) -> None:
@@ -186,7 +241,8 @@ def _check_folders(source: _Folder, layout: str, depth: int) -> None:
             raise InputError(f"{folder} holds the folders {some(tops)}. {expected}")
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
-        raise InputError(f"{folder} holds {len(tree.files)} files and no folders of classes. {expected}")
+        found = f": {file_names.kinds(file.path for file in tree.files)}" if tree.files else ""
+        raise InputError(f"{folder} holds no folders of classes and {len(tree.files)} files{found}. {expected}")
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
     names = [path.rsplit("/", 1)[-1] for path in classes]
     for path, name in zip(classes, names, strict=True):
@@ -217,8 +273,7 @@ def _read_labeled_files(source: _Folder) -> Listing:
         missing = f"its {LABEL_COLUMN} in {name} is empty" if file.path in labels else f"{name} has no row for it"
         label = labels.get(file.path, "")
         files.append(file._replace(label=label, problem=file.problem or ("" if label else missing)))
-    ignored = source.tree.ignored + len(source.described)
-    return Listing(folder, METADATA, files, rest, ignored, described_by=(name,))
+    return Listing(folder, METADATA, files, rest, described_by=(name,))
 
 
 def _read_tfrecords(source: _Folder) -> Listing:
@@ -243,8 +298,7 @@ def _read_tfrecords(source: _Folder) -> Listing:
     if splits != {""} and "train" not in splits:
         raise InputError(f"The TFRecords in {folder} give the splits {', '.join(sorted(splits))}, and no train.")
     names = image_records.read_names(folder, described)
-    ignored = tree.ignored + len(described)
-    return Listing(folder, TFRECORDS, files, ignored=ignored, described_by=tuple(described), names=names)
+    return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import google_crc32c
-import tensorflow as tf
 
 from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
@@ -116,6 +115,8 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
 
 
 def _read(path: str, serialized: bytes, names: Names) -> Record:
+    import tensorflow as tf  # ten seconds; whoever only lists files needs none of it
+
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except Exception:  # protobuf's DecodeError, whose module depends on its implementation

@@ -56,6 +56,7 @@ class DataBounds:
 
 
 Layout = Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"]
+Links = Literal["refuse", "inside", "follow"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,8 @@ class IngestionConfig:
     window: int
     metadata: str | None
     group_by: str | None
+    ignore: list[str]
+    links: Links
     splits: dict[str, int]
     near_duplicates: NearDuplicates | None
     limits: ImageLimits
@@ -88,6 +91,11 @@ class DataSettings:
         window: how many spans to read: that one and those before it.
         metadata: name of a CSV or `.jsonl` file in the folder: a column `file_name`, and more columns to slice by.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
+        ignore: globs of files and folders to pass over, relative to the data folder, as in a .gitignore file: `*.bak` and
+            `old/` at any depth, `/train/old/` or `**/old/*.png` by their paths.
+        links: which symbolic links are followed: `refuse` stops at any; `inside` follows those that stay in the data
+            folder, stops at a folder that leads out of it, and takes a file that does for a reject; `follow` follows
+            all, and the run names the folders they lead to.
         splits: hash buckets of train, eval and test; an image's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
         near_duplicates: which images share a split because they show the same; null: only identical ones.
@@ -105,6 +113,8 @@ class DataSettings:
     window: AtLeast1 = 1
     metadata: str | None = None
     group_by: str | None = None
+    ignore: list[str] = dataclasses.field(default_factory=list)
+    links: Links = "inside"
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()
     max_file_mb: FileMB = DEFAULT_LIMITS.max_file_mb
@@ -131,6 +141,9 @@ class DataSettings:
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
+        )
+        require(
+            all(glob.strip("! ") for glob in self.ignore), 'ignore holds an empty pattern; give globs, as ["*.bak"]'
         )
         _, pattern = split_pattern(self.images)
         require(

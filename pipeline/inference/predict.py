@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.ingestion.image_folder import METADATA_NAMES, printable, read_anywhere
+from components.ingestion.file_names import is_no_picture, passed_over
+from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
@@ -42,8 +43,7 @@ def predict(
 
     Args:
         model_dir: a SavedModel's folder, or a push directory, whose latest version is taken.
-        paths: image files, and folders, of which every file below is taken, sorted by path (hidden ones and
-            metadata.csv are not).
+        paths: image files, and folders, of which every picture below is taken, sorted by path (`is_wanted`).
         top_k: how many classes to list, at most as many as there are.
 
     Yields:
@@ -75,8 +75,11 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def is_wanted(parts: Sequence[str]) -> bool:
-    """Whether a file of a folder, given by its path in it, is to be classified: not if hidden or metadata.csv."""
-    return parts[-1] not in METADATA_NAMES and not any(part.startswith(".") for part in parts)
+    """Whether a file of a folder, given by its path in it, is to be classified.
+
+    Not if it is hidden, left behind by a system, or by its name no picture, such as metadata.csv or a video.
+    """
+    return not any(map(passed_over, parts)) and not is_no_picture(parts[-1])
 
 
 def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:

@@ -50,10 +50,17 @@ MAIN = "accuracy"  # the metric that stands beside every slice and every run
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of the run; `samples` are paths and data URIs, `drift` is None if no earlier run had other images."""
+    """The images of the run.
+
+    Attributes:
+        ignored: a path for each reason.
+        samples: paths and data URIs.
+        drift: None if no earlier run had other images.
+    """
 
     counts: IngestCounts
     rejects: list[Reject]
+    ignored: dict[str, str]
     duplicates: list[DuplicateGroup]
     content_sha256: str | None
     samples: dict[str, list[tuple[str, str]]]
@@ -217,6 +224,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
     return Data(
         counts=counts,
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
+        ignored={one.reason: one.path for one in ingest_record.IGNORED.read(record)},
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
         samples=thumbnails.samples(split_dir(examples.uri, "train"), shown) if examples else {},

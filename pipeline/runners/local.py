@@ -20,7 +20,7 @@ from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runs.lineage import latest_run_id
-from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -29,7 +29,7 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: another run holds the folder, the push directory is not local, or Beam's engine cannot see local
+        InputError: ROOT is no folder that TFX can use, another run holds it, the push directory is not local, or Beam's engine cannot see local
             files; then nothing is written.
     """
     if isinstance(settings.runtime.beam, DataflowEngine):
@@ -37,6 +37,7 @@ def run(settings: Settings, root: Path) -> Outcome:
             f"runtime.beam is dataflow, whose workers cannot see {root}; it is for runs on Kubeflow or Airflow with a "
             "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
         )
+    check_root(str(root.resolve()))
     pushed_to = push_folder(settings, root)
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,9 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     folder = run_dir(settings, root)
     images = images_folder(settings, folder)
+    listing = list_images(settings, images)
+    for line in (listing.describe(), *listing.notes(settings.data.ignore)):
+        console.print(f"  {line}")
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
@@ -79,8 +83,6 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     from pipeline.pipeline import local_pipeline
 
     loading.finish("✓", "green", "TensorFlow, TFX")
-    listing = list_images(settings, images)
-    console.print(f"  {listing.describe()}")
     schema, inferred = reviewed_schema(settings, listing)
     if inferred:
         written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
