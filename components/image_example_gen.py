@@ -105,7 +105,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if config.window > 1 and sources.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
         listing = _listing(exec_properties, sources)
-        for line in (listing.describe(), *listing.notes(config.ignore)):
+        for line in (listing.describe(), *listing.remarks, *listing.notes(config.ignore)):
             logging.info(line)
         if config.group_by and config.group_by not in listing.metadata.columns:
             columns = ", ".join(listing.metadata.columns) or "none"
@@ -146,7 +146,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
     folders = [_folder_of(split) for split in sources.splits]
-    return read_spans(base, folders, config.layout, config.metadata or "", config.ignore, config.links)
+    metadata = config.metadata or ""
+    return read_spans(base, folders, config.layout, metadata, config.columns, config.ignore, config.links)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

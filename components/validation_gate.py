@@ -61,7 +61,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     problems += ingest_problems.contradictions(duplicates)
     leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
     problems += leaks
-    notes += ingest_problems.notes(duplicates, counts)
+    notes += [*ingest_problems.notes(duplicates, counts), *counts.remarks]
     if counts.read:
         splits = _findings(statistics, anomalies, counts)
         for split in splits:  # nothing may get lost between the stages unseen

@@ -72,7 +72,7 @@ def list_images(settings: Settings, images: str) -> Listing:
     base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.ignore, data.links)
+    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns, data.ignore, data.links)
 
 
 def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:

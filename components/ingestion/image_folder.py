@@ -23,7 +23,7 @@ from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.settings.data import Links
 
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
 OUTSIDE = "it is a link out of the data folder"
@@ -111,9 +111,9 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
             path = relative + printable(item.name)
             named = printable(item.name) == item.name
             try:
-                info, error = item.stat(), ""
+                info, missing = item.stat(), ""
             except OSError as failed:  # A broken link; reading it says why.
-                info, error = None, str(failed.strerror)
+                info, missing = None, str(failed.strerror)
             is_folder = info is not None and stat.S_ISDIR(info.st_mode)
             shown = f"{path}/" if is_folder else path
             if why := passed_over(item.name) or patterns.reason(shown):
@@ -124,7 +124,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
                 linked[path] = real
             outside = bool(real) and not is_within(real, root)
             if info is None:
-                files.append(ListedFile(path, error))
+                files.append(ListedFile(path, missing))
                 continue
             if not is_folder:
                 problem = "" if named else "its name is not UTF-8"

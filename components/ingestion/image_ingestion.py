@@ -220,6 +220,7 @@ def count(
         classes=classes,
         ignored_by=dict(collections.Counter(one.reason for one in passed).most_common()),
         linked_to=list(listing.folder.roots),
+        remarks=list(listing.remarks),
     )
 
 

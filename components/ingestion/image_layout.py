@@ -1,17 +1,23 @@
-"""How a data folder says which class and split each image belongs to: the layout, detected or given, and its files."""
+"""How a data folder says which class and split each image belongs to: the layout, detected or given, and its files.
+
+Where a folder may be laid out in more than one way, nothing is guessed: the run stops, and says how to tell it.
+"""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingestion import file_names, image_folder, image_records
-from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_ignored_by
+from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_ignored_by, is_no_picture
 from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
-from components.ingestion.image_metadata import LABEL_COLUMN, Metadata, has_labels, read_metadata
+from components.ingestion.image_metadata import LabelTable, Metadata, Rows, join
 from components.ingestion.image_records import Names
+from components.ingestion.named_files import FileNames
+from components.ingestion.split_names import split_called, split_within
+from components.ingestion.tables import ENDINGS
 from core.artifacts.ingest_record import NO_PICTURE, Reject
 from core.errors import InputError
 from core.settings.data import SPLITS, Links
@@ -21,13 +27,6 @@ CLASS_FOLDERS = "class_folders"
 SPLIT_FOLDERS = "split_folders"
 METADATA = "metadata"
 TFRECORDS = "tfrecords"
-
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "validation", "valid", "eval", "dev"), "eval"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""What people call the splits, in lower case."""
 
 _TITLES = {
     CLASS_FOLDERS: "class folders",
@@ -40,9 +39,15 @@ _EXPECTED = {
     CLASS_FOLDERS: f"Expected <data folder>/<class name>/<image files>, two classes or more. {_OTHERWISE}",
     SPLIT_FOLDERS: "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. "
     + _OTHERWISE,
-    METADATA: f"Expected metadata.csv or metadata.jsonl with file_name and {LABEL_COLUMN}, two labels or more. "
-    + _OTHERWISE,
+    METADATA: "Expected metadata.csv or metadata.jsonl with file_name and label, two labels or more. " + _OTHERWISE,
 }
+_AS_CLASSES = "If these are classes, set data.layout to class_folders."
+_NO_CLASSES = {  # what data sets for other tasks call the folders that lie side by side
+    **dict.fromkeys(("images", "image", "imgs", "img", "jpegimages"), "images"),
+    **dict.fromkeys(("labels", "label", "annotations", "annotation", "xmls", "bboxes", "imagesets"), "boxes"),
+    **dict.fromkeys(("masks", "mask", "segmentations", "segmentationclass", "segmentationobject"), "masks"),
+}
+_OTHER_TABLES = (".xlsx", ".xls", ".ods", ".parquet", ".json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Listing:
         ignored: what was passed over, described the data or is no picture, by path, with the reason.
         nested: how many files lie in folders within a class folder.
         described_by: the files that describe the data, relative to the folder.
+        remarks: what was guessed or is odd: a sentence each, for the first lines of a run.
     """
 
     folder: DataFolder
@@ -66,6 +72,7 @@ class Listing:
     nested: int = 0
     described_by: tuple[str, ...] = ()
     names: Names = dataclasses.field(default_factory=Names)
+    remarks: tuple[str, ...] = ()
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -76,7 +83,7 @@ class Listing:
     def classes(self) -> list[str]:
         """The names of the classes, sorted. TFRecords without a list of names are read for it, once."""
         if self.layout == TFRECORDS:
-            found = set(self.names.labels) or {
+            found = set(self.names.classes()) or {
                 record.label
                 for file in self.files
                 if not file.problem
@@ -121,10 +128,30 @@ class _Folder(NamedTuple):
 
     path: DataFolder
     tree: Tree
+    layout: str
     metadata: str  # the metadata file that the settings name, or ""
-    described: list[str]  # the metadata files in the folder, that one first
+    columns: Mapping[str, str | None]
     least_classes: int
-    nested: bool  # whether folders within a class folder are read
+
+    @property
+    def tops(self) -> list[str]:
+        """The folders in it."""
+        return [path for path in self.tree.folders if "/" not in path]
+
+    def within(self, folder: str) -> list[str]:
+        """The names of the folders in one of them."""
+        above = f"{folder}/"
+        return [
+            path[len(above) :] for path in self.tree.folders if path.startswith(above) and "/" not in path[len(above) :]
+        ]
+
+
+class _Tables(NamedTuple):
+    """The tables of a data folder: those with labels, those with other columns, and what is said of the others."""
+
+    labeled: list[LabelTable]
+    others: list[LabelTable]
+    notes: list[str]
 
 
 def read_layout(
@@ -132,31 +159,22 @@ def read_layout(
     layout: str = AUTO,
     metadata: str = "",
     least_classes: int = 2,
+    columns: Mapping[str, str | None] | None = None,
     ignore: Sequence[str] = (),
     links: Links = "inside",
 ) -> Listing:
-    """Lists a data folder. Nothing is opened but the files that describe the data.
+    """Lists a data folder. Nothing is opened but the files that describe the data, and a record of TFRecords.
 
     Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high. For `least_classes` TFRecords are not read. `ignore` and `links` are as
-    of `image_folder.walk`.
+    the data folder was given one level too high. For `least_classes` TFRecords are not read. `ignore` and `links` are
+    as of `image_folder.walk`.
 
     Raises:
-        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or most
-            of its files are no pictures, or all of a class.
+        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or
+            most of its files are no pictures, or all of a class.
     """
     tree = image_folder.walk(folder, ignore, links)
-    names = [metadata, *(name for name in METADATA_NAMES if name != metadata)]
-    described = [name for name in names if any(file.path == name for file in tree.files)]
-    if metadata and metadata not in described:
-        raise InputError(f"There is no {folder}/{metadata}. Write it, or set data.metadata to null.")
-    source = _Folder(tree.folder, tree, metadata, described, least_classes, nested=layout != AUTO)
-    layout = _detect(source) if layout == AUTO else layout
-    if layout == TFRECORDS:
-        listing = _read_tfrecords(source)
-    else:
-        listing = _read_labeled_files(source) if layout == METADATA else _read_class_folders(source, layout)
-    return _without_other_files(listing, tree)
+    return _without_other_files(_read(_Folder(tree.folder, tree, layout, metadata, columns or {}, least_classes)), tree)
 
 
 def _without_other_files(listing: Listing, tree: Tree) -> Listing:
@@ -167,18 +185,17 @@ def _without_other_files(listing: Listing, tree: Tree) -> Listing:
     folder = listing.folder
     listed = {file.path for file in listing.files}
     ignored = [Reject(file.path, "", "find", DESCRIBES) for file in tree.files if file.path not in listed]
-    others = [file for file in listing.files if file_names.is_no_picture(file.path)]
-    files = [file for file in listing.files if not file_names.is_no_picture(file.path)] if others else listing.files
+    others = [file for file in listing.files if is_no_picture(file.path)]
+    files = [file for file in listing.files if not is_no_picture(file.path)] if others else listing.files
     reasons = file_names.reasons([file.path for file in others], (file.path for file in files))
     ignored += [Reject(file.path, file.label, "find", reason) for file, reason in zip(others, reasons, strict=True)]
     strange = [one.path for one in ignored if one.reason.startswith(NO_PICTURE) and not file_names.is_read_me(one.path)]
     if len(strange) > len(files):
-        endings = ", ".join(
-            f'"*{kind}"' for kind in sorted({file_names.kind(path) for path in strange}) if kind[0] == "."
-        )
+        kinds = sorted({file_names.kind(path) for path in strange})
+        endings = ", ".join(f'"*{kind}"' for kind in kinds if kind[0] == ".")
         raise InputError(
-            f"Most of the files in {folder} are no pictures: {file_names.kinds(strange)}, and {len(files):,} that may be "
-            "pictures. Give the folder that the pictures are in as the data folder; if it is this one, say that the "
+            f"Most of the files in {folder} are no pictures: {file_names.kinds(strange)}, and {len(files):,} that may "
+            "be pictures. Give the folder that the pictures are in as the data folder; if it is this one, say that the "
             f"others are to be ignored: data.ignore: [{endings}]."
         )
     for label in sorted({file.label for file in others} - {file.label for file in files} - {""}):
@@ -190,90 +207,386 @@ def _without_other_files(listing: Listing, tree: Tree) -> Listing:
     return dataclasses.replace(listing, files=files, ignored=sorted([*tree.ignored, *ignored]))
 
 
-def _detect(source: _Folder) -> str:
-    if any(image_records.is_record_file(file.path) for file in source.tree.files):
-        return TFRECORDS
-    if any(has_labels(source.path, name) for name in source.described):
-        return METADATA
-    top = {path.split("/")[0] for path in source.tree.folders}
-    nested = {path.split("/")[0] for path in source.tree.folders if "/" in path}
-    splits = {SPLIT_NAMES.get(name.lower()) for name in top}
-    return SPLIT_FOLDERS if "train" in splits and None not in splits and nested == top else CLASS_FOLDERS
+def _read(source: _Folder) -> Listing:
+    paths = [file.path for file in source.tree.files]
+    if source.layout == TFRECORDS or (source.layout == AUTO and image_records.are_records(paths)):
+        return _read_tfrecords(source)
+    files = FileNames(path for path in paths if not is_no_picture(path))
+    tables = _read_tables(source, files)
+    if source.layout == METADATA or (source.layout == AUTO and tables.labeled):
+        return _read_labeled_files(source, tables, files)
+    return _read_class_folders(source, tables, files)
 
 
-def _read_class_folders(source: _Folder, layout: str) -> Listing:
-    """`<class>/<file>`, or with splits `<split>/<class>/<file>`; or deeper, where that is allowed."""
-    depth = 2 if layout == SPLIT_FOLDERS else 1
-    _check_folders(source, layout, depth)
-    deeper = 0
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(ENDINGS)
+
+
+def _read_tables(source: _Folder, files: FileNames) -> _Tables:
+    """The metadata file that is named, or those with the usual name; else what tables lie on top."""
+    paths = [file.path for file in source.tree.files]
+    if source.metadata:
+        names = [path for path in paths if path == source.metadata]
+        names = names or [path for path in paths if path.endswith(f"/{source.metadata}")]
+        if not names:
+            raise InputError(f"There is no {source.path}/{source.metadata}. Write it, or set data.metadata to null.")
+    else:
+        names = [path for path in paths if path.rsplit("/", 1)[-1].lower() in METADATA_NAMES]
+    found = [LabelTable(source.path, name, source.columns, files) for name in names]
+    _check_one_each(source, found)
+    notes = [
+        f"not read: {path}; save it as CSV to have it read"
+        for path in paths
+        if "/" not in path and path.lower().endswith(_OTHER_TABLES)
+    ]
+    if found:
+        unclear = [table for table in found if table.file_name is None]
+        if source.metadata and unclear:
+            raise InputError(f"{source.path}: {unclear[0].why_not()}.")
+        notes += [f"not used: {table.why_not()}" for table in unclear]
+        labeled = [table for table in found if table.label is not None]
+        others = [table for table in found if table.file_name is not None and table.label is None]
+        return _Tables(labeled, others, notes)
+    return _read_other_tables(source, files, notes)
+
+
+def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _Tables:
+    """Tables by any other name: on top, or else in folders called like splits, where they name images."""
+    paths = [file.path for file in source.tree.files if _is_table(file.path)]
+    names = [path for path in paths if "/" not in path] or [
+        path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
+    ]
+    labeled, others = [], []
+    for name in names:
+        try:
+            table = LabelTable(source.path, name, source.columns, files)
+        except InputError as error:
+            if not source.tree.folders or source.layout == METADATA:
+                raise
+            notes.append(f"not used: {error}")
+            continue
+        if not table.names_images():
+            notes.append(f"not used: {table.why_not()}")
+        elif table.label is not None:
+            labeled.append(table)
+        elif table.split is not None:
+            others.append(table)
+        else:
+            notes.append(f"not used: {name}; data.metadata: {name} makes slices of its columns")
+    _check_one_each(source, labeled)
+    return _Tables(labeled, others, notes)
+
+
+def _check_one_each(source: _Folder, tables: Sequence[LabelTable]) -> None:
+    """That no two tables say the same of a folder, unless they are named for different splits."""
+    for where, times in collections.Counter((table.folder, table.own_split) for table in tables).items():
+        names = [table.name for table in tables if (table.folder, table.own_split) == where]
+        same = [table.name for table in tables if table.folder == where[0]]
+        if times > 1 or (not where[1] and len(same) > 1):
+            raise InputError(
+                f"{source.path} holds several tables of images, {some(same if times == 1 else names)}. Name the one to "
+                f"read in data.metadata, e.g. data.metadata: {names[0]}."
+            )
+
+
+def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> Listing:
+    """Files anywhere below the folder; tables say which class each is of."""
+    folder, expected = source.path, _EXPECTED[METADATA]
+    if not tables.labeled:
+        others = [table.why_not() for table in tables.others] + tables.notes
+        raise InputError(f"{folder} holds no table of labels. {_sentences(others)}{expected}")
+    rows = join(tables.labeled, names, with_labels=True)
+    described = {table.name for table in tables.labeled}
+    distinct = {*rows.labels.values(), *(file.label for file in rows.missing)} - {""}
+    for label in sorted(distinct):
+        _check_name(label, f"The label {label!r} in {folder}/{tables.labeled[0].name}")
+    if len(distinct) < source.least_classes:
+        raise InputError(
+            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). {expected}"
+        )
     files = []
-    beside = f"it lies beside the {'split' if depth == 2 else 'class'} folders"
+    for file in source.tree.files:
+        if file.path in described:
+            continue
+        label = rows.labels.get(file.path, "")
+        where = rows.lines.get(file.path)
+        missing = f"it has no label in {where}" if where else f"{some(sorted(described))} has no row for it"
+        problem = file.problem or rows.problems.get(file.path) or ("" if label else missing)
+        files.append(file._replace(label=label, problem=problem))
+    usable = [file.path for file in files if not file.problem]
+    files = _with_splits(source, files, _splits_of_folders(source, usable, bool(rows.splits)), rows)
+    notes = [*rows.notes, *tables.notes, *_unlabeled_folders(files), *_odd_classes(files)]
+    return Listing(
+        folder,
+        METADATA,
+        sorted([*files, *rows.missing]),
+        rows.metadata,
+        described_by=tuple(sorted(described)),
+        remarks=tuple(notes),
+    )
+
+
+def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> dict[str, str]:
+    """Path -> split, where the folders of labeled files are called like splits, at whatever depth."""
+    parts = [path.split("/")[:-1] for path in paths]
+    for depth in range(max(map(len, parts), default=0)):
+        called = {
+            name: split_called(name) for name in {folders[depth] if len(folders) > depth else "" for folders in parts}
+        }
+        if all(called.values()):
+            _check_splits(source.path, called)
+            return {path: called[path.split("/")[depth]] for path in paths}
+        alike = sorted(name for name in called if called[name])
+        if alike and not column:
+            others = [name or "no such folder" for name in sorted(called.keys() - set(alike))]
+            raise InputError(
+                f"{source.path}: the folders {some(alike)} are called like splits, and other labeled files lie in "
+                f"{some(others)}. Put all of them into train, val and test; or rename the folders; or give the table a "
+                "column split."
+            )
+    return {}
+
+
+def _with_splits(
+    source: _Folder, files: Iterable[ListedFile], by_folder: Mapping[str, str], rows: Rows
+) -> list[ListedFile]:
+    """The files with the splits that folders and tables give, which must agree."""
+    placed, against = [], []
+    for file in files:
+        said, lies = rows.splits.get(file.path, ""), by_folder.get(file.path, "")
+        if said and lies and said != lies and not file.problem:
+            against.append(f"{file.path}: {said} in {rows.lines[file.path]}")
+        placed.append(file._replace(split=said or lies))
+    if against:
+        raise InputError(
+            f"{source.path}: {len(against):,} files are of one split by their folder and of another by the metadata "
+            f"({some(against)}). Make them agree, or set data.columns.split to null to go by the folders."
+        )
+    given = {file.split for file in placed if not file.problem} - {""}
+    if not given:
+        return placed
+    _check_splits(source.path, {split: split for split in given})
+    return [
+        file if file.split or file.problem else file._replace(problem="nothing says which split it belongs to")
+        for file in placed
+    ]
+
+
+def _check_splits(where: str, called: Mapping[str, str]) -> None:
+    """That there is a train among the splits, and no split twice."""
+    names = sorted(called)
+    for split in SPLITS:
+        same = [name for name in names if called[name] == split]
+        if len(same) > 1:
+            raise InputError(
+                f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder."
+            )
+    if "train" not in called.values():
+        raise InputError(
+            f"{where} gives the splits {', '.join(names)}, and no train. If all of this is to be split anew, give the "
+            "folder within as the data folder, or rename it."
+        )
+
+
+def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
+    """Folders of which no file has a label, as the test images of a competition."""
+    totals: collections.Counter[str] = collections.Counter()
+    labeled = set()
+    for file in files:
+        top = file.path.partition("/")[0] if "/" in file.path else ""
+        totals[top] += 1
+        if file.label:
+            labeled.add(top)
+    return [
+        f"none of the {totals[top]:,} files in {top} has a label; data.ignore: [/{top}/] leaves them out"
+        for top in sorted(totals.keys() - labeled - {""})
+    ]
+
+
+def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> Listing:
+    """`<class>/<file>`, or with splits `<split>/<class>/<file>` or `<class>/<split>/<file>`; or deeper, if allowed."""
+    unclear = [*(table.why_not() for table in tables.labeled + tables.others if table.label is None), *tables.notes]
+    layout, at_split, at_label, notes = _folder_layout(source, unclear)
+    depth = 1 if at_split is None else 2
+    empty = _check_folders(source, layout, depth, at_label, unclear)
+    found = [*tables.labeled, *tables.others]
+    used = [table for table in found if source.metadata or table.names_images()]
+    tables.notes.extend(f"not used: {table.why_not()}" for table in found if table not in used)
+    rows = join(used, names, with_labels=False)
+    described = {table.name for table in used}
+    described |= {file.path for file in source.tree.files if file.path.rsplit("/", 1)[-1].lower() in METADATA_NAMES}
+    beside = f"it lies beside the {'class' if at_split is None else 'split'} folders"
+    deeper, by_folder = 0, {}
+    files = []
     for file in source.tree.files:
         parts = file.path.split("/")
-        split = SPLIT_NAMES[parts[0].lower()] if depth == 2 and len(parts) > 1 else ""
-        if parts[-1] in METADATA_NAMES or file.path == source.metadata:
+        if file.path in described:
             continue
+        if at_split is not None and len(parts) > at_split + 1:
+            by_folder[file.path] = split_called(parts[at_split])
         if len(parts) > depth:
             deeper += len(parts) > depth + 1
-            files.append(file._replace(label=parts[depth - 1], split=split))
+            files.append(file._replace(label=parts[at_label], problem=file.problem or rows.problems.get(file.path, "")))
         else:
-            files.append(file._replace(split=split, problem=file.problem or beside))
-    metadata = read_metadata(source.path, source.metadata, (file.path for file in files))
-    described = (source.metadata,) if source.metadata else ()
-    return Listing(source.path, layout, files, metadata, nested=deeper, described_by=described)
+            files.append(file._replace(problem=file.problem or beside))
+    files = _with_splits(source, files, by_folder, rows)
+    notes += [
+        f"not used: the column {table.columns[table.label]} of {table.name}, as folders say the classes"
+        for table in tables.labeled
+        if table.label is not None
+    ]
+    notes += [*rows.notes, *tables.notes, *_odd_classes(files, empty)]
+    return Listing(
+        source.path,
+        layout,
+        sorted([*files, *rows.missing]),
+        rows.metadata,
+        nested=deeper,
+        described_by=tuple(sorted(table.name for table in used)),
+        remarks=tuple(notes),
+    )
 
 
-def _check_folders(source: _Folder, layout: str, depth: int) -> None:
+def _folder_layout(source: _Folder, unclear: Sequence[str]) -> tuple[str, int | None, int, list[str]]:
+    """The layout, which folder of a path is the split and which the class, and what to say of it."""
+    tops, told = source.tops, source.layout
+    called = {name: split_called(name) for name in tops}
+    inner = {name: source.within(name) for name in tops}
+    if told == CLASS_FOLDERS:
+        alike = [name for name in tops if called[name]]
+        alike += [f"{top}/{name}" for top in tops for name in inner[top] if split_called(name)]
+        told_so = f"data.layout is class_folders: {some(alike)} are read as classes or parts of them, not as splits"
+        return CLASS_FOLDERS, None, 0, [told_so] if alike else []
+    notes = []
+    for name in [name for name in tops if called[name] and not inner[name]]:
+        if not any(file.path.startswith(f"{name}/") for file in source.tree.files):
+            notes.append(f"the folder {name} is empty")
+            del called[name], inner[name]
+    if told == AUTO:
+        _check_task(source)
+    within = sorted({name for names in inner.values() for name in names})
+    if any(called.values()) or (told == SPLIT_FOLDERS and not any(map(split_called, within))):
+        _check_split_folders(source, called, inner, unclear)
+        return SPLIT_FOLDERS, 0, 1, notes
+    if any(map(split_called, within)):
+        if not all(map(split_called, within)) or not all(inner.values()):
+            raise InputError(
+                f"{source.path}: some class folders hold folders called like splits, and others do not ({some(within)}). "
+                f"Give every class folder the same splits, or put the splits above the classes. {_OTHERWISE}"
+            )
+        _check_splits(source.path, {name: split_called(name) for name in within})
+        notes.append(f"the splits lie within the class folders ({tops[0]}/{inner[tops[0]][0]})")
+        return SPLIT_FOLDERS, 1, 0, notes
+    like = {name: split_within(name) for name in tops}
+    if len(set(like.values()) - {""}) > 1:
+        raise InputError(
+            f"{source.path}: the folders {some([name for name in tops if like[name]])} seem to be splits. Rename them "
+            f"train, val and test. {_AS_CLASSES}"
+        )
+    return CLASS_FOLDERS, None, 0, notes
+
+
+def _check_split_folders(
+    source: _Folder, called: Mapping[str, str], inner: Mapping[str, Sequence[str]], unclear: Sequence[str]
+) -> None:
+    tops = list(called)
+    unknown = [name for name in tops if not called[name]]
+    known = [name for name in tops if called[name]]
+    as_classes = "" if source.layout == SPLIT_FOLDERS else f" {_AS_CLASSES}"
+    if not tops:
+        return
+    if unknown:
+        raise InputError(
+            f"{source.path} holds the folders {some(tops)}"
+            + (f", of which {some(known)} are called like splits, and {some(unknown)} are not" if known else "")
+            + f". Rename each to train, val or test; data.ignore: [/{unknown[0]}/] leaves a folder out."
+            + f"{as_classes} {_EXPECTED[SPLIT_FOLDERS]}"
+        )
+    flat = [name for name in tops if not inner[name]]
+    if flat:
+        raise InputError(
+            f"{source.path}: the folders {some(flat)} are called like splits, and hold no class folders: nothing says "
+            f"which class an image is of. {_sentences(unclear)}Make a folder of each class in them, or write a "
+            f"metadata.csv with file_name and label into each.{as_classes} {_OTHERWISE}"
+        )
+    _check_splits(source.path, called)
+
+
+def _check_task(source: _Folder) -> None:
+    """That the folders are not those of data sets for finding or outlining objects."""
+    for above in ("", *source.tops):
+        names = source.within(above) if above else source.tops
+        kinds = {_NO_CLASSES.get(name.lower(), "") for name in names}
+        kinds -= {""} if any(map(split_called, names)) else set()  # COCO: annotations/ beside train2017/
+        if "" in kinds or not kinds & {"boxes", "masks"}:
+            continue
+        task = "the segmentation of images" if "masks" in kinds else "object detection, as YOLO, COCO or VOC have it"
+        as_classes = "" if above else f"{_AS_CLASSES} "
+        raise InputError(
+            f"{source.path}: the folders {some([f'{above}/{name}' if above else name for name in names])} are no classes: "
+            f"this looks like a data set for {task}, and images need one label each here. Cut the objects out into a "
+            f"folder per class, or write metadata.csv with file_name and label. {as_classes}{_OTHERWISE}"
+        )
+
+
+def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, unclear: Sequence[str]) -> list[str]:
+    """That there are class folders with files, and none deeper; returns the classes of empty ones in eval or test."""
     folder, tree = source.path, source.tree
-    expected = _EXPECTED[layout]
+    expected = f"{_sentences(unclear)}{_EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
-    if too_deep and not source.nested:
+    if too_deep and source.layout == AUTO:
         above = too_deep[0].rsplit("/", 1)[0]
         raise InputError(
-            f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {expected} If those are "
-            f"the classes, give the folder they are in as the data folder; if all that is below {above} is of that "
-            f"class, set data.layout to {layout}; else move the images up."
+            f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {_level_down(source)}"
+            f"{expected} If all that is below {above} is of that class, set data.layout to {layout}; else move the "
+            "images up."
         )
-    if depth == 2:
-        tops = [path for path in tree.folders if "/" not in path]
-        splits = [SPLIT_NAMES.get(name.lower()) for name in tops]
-        if None in splits or len(set(splits)) < len(splits) or "train" not in splits:
-            raise InputError(f"{folder} holds the folders {some(tops)}. {expected}")
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
-        found = f": {file_names.kinds(file.path for file in tree.files)}" if tree.files else ""
-        raise InputError(f"{folder} holds no folders of classes and {len(tree.files)} files{found}. {expected}")
+        found = f" ({file_names.kinds(file.path for file in tree.files)})" if tree.files else ""
+        raise InputError(f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected}")
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
-    names = [path.rsplit("/", 1)[-1] for path in classes]
+    names = [path.split("/")[at_label] for path in classes]
+    empty = []
     for path, name in zip(classes, names, strict=True):
         _check_name(name, f"The class folder {name!r} in {folder}")
-        if path not in filled:
+        if path in filled:
+            continue
+        empty.append(name)
+        if depth == 1 or split_called(path.split("/")[1 - at_label]) == "train":
             raise InputError(f"The class folder {path} in {folder} holds no files. Fill it or remove it. {expected}")
     if len(set(names)) < source.least_classes:
-        raise InputError(f"{folder} holds only one class folder, {names[0]}. {expected}")
+        raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")
+    return empty
 
 
-def _read_labeled_files(source: _Folder) -> Listing:
-    """Files anywhere below the folder; the metadata says which class each is of."""
-    folder, expected = source.path, _EXPECTED[METADATA]
-    name = next((name for name in source.described if has_labels(folder, name)), None)
-    if name is None:
-        raise InputError(f"{folder} holds no such file. {expected}")
-    others = [file for file in source.tree.files if file.path not in source.described]
-    found = read_metadata(folder, name, (file.path for file in others))
-    labels = {path: row[LABEL_COLUMN] for path, row in found.rows.items()}
-    rest = Metadata(tuple(column for column in found.columns if column != LABEL_COLUMN), found.rows)
-    distinct = set(labels.values()) - {""}
-    for label in sorted(distinct):
-        _check_name(label, f"The {LABEL_COLUMN} {label!r} in {folder}/{name}")
-    if len(distinct) < source.least_classes:
-        raise InputError(f"{folder}/{name} has fewer than two labels. {expected}")
-    files = []
-    for file in others:
-        missing = f"its {LABEL_COLUMN} in {name} is empty" if file.path in labels else f"{name} has no row for it"
-        label = labels.get(file.path, "")
-        files.append(file._replace(label=label, problem=file.problem or ("" if label else missing)))
-    return Listing(folder, METADATA, files, rest, described_by=(name,))
+def _level_down(source: _Folder) -> str:
+    """Whether a folder within would do as the data folder, or these folders seem to be splits."""
+    inner = [set(source.within(top)) for top in source.tops]
+    if len(inner) > 1 and len(shared := set.intersection(*inner)) > 1:
+        return (
+            f"They hold folders of the same names ({some(sorted(shared))}): if they are splits, call them train, val and "
+            "test. "
+        )
+    fit = [f"DATA={listing.folder} ({listing.describe()})" for listing in _fitting_below(source)]
+    return f"Did you mean {' or '.join(fit[:2])}? " if fit else ""
+
+
+def _fitting_below(source: _Folder, levels: int = 3) -> list[Listing]:
+    """The data folders that lie in this one; not looked for where there are many folders or levels."""
+    fit = []
+    for top in source.tops if len(source.tops) <= 10 and levels else ():
+        above = f"{top}/"
+        files = [f._replace(path=f.path[len(above) :]) for f in source.tree.files if f.path.startswith(above)]
+        folders = [path[len(above) :] for path in source.tree.folders if path.startswith(above)]
+        below = source._replace(
+            path=DataFolder(f"{source.path}/{top}"), tree=source.tree._replace(files=files, folders=folders)
+        )
+        try:
+            fit.append(_read(below))
+        except InputError:
+            fit += _fitting_below(below, levels - 1)
+    return fit
 
 
 def _read_tfrecords(source: _Folder) -> Listing:
@@ -283,8 +596,7 @@ def _read_tfrecords(source: _Folder) -> Listing:
     files = []
     for file in (file for file in tree.files if file.path not in described):
         problem = "" if image_records.is_record_file(file.path) else "it is not a TFRecord file"
-        split = image_records.split_in_name(file.path, SPLIT_NAMES)
-        files.append(file._replace(split=split, problem=file.problem or problem))
+        files.append(file._replace(split=image_records.split_of(file.path), problem=file.problem or problem))
     usable = [file for file in files if not file.problem]
     if not usable:
         raise InputError(f"{folder} holds no TFRecord files. {_OTHERWISE}")
@@ -297,8 +609,29 @@ def _read_tfrecords(source: _Folder) -> Listing:
         )
     if splits != {""} and "train" not in splits:
         raise InputError(f"The TFRecords in {folder} give the splits {', '.join(sorted(splits))}, and no train.")
-    names = image_records.read_names(folder, described)
-    return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names)
+    names, notes = image_records.read_names(folder, described, [file.path for file in usable], source.columns)
+    return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names, remarks=tuple(notes))
+
+
+def _odd_classes(files: Iterable[ListedFile], empty: Iterable[str] = ()) -> list[str]:
+    """Classes that a given split has no images of, and such that differ in the case of letters only."""
+    found: dict[str, set[str]] = collections.defaultdict(set)
+    for file in files:
+        if file.label and not file.problem:
+            found[file.split].add(file.label)
+    classes = set().union(*found.values(), empty)
+    notes = []
+    for split in SPLITS:
+        if split in found and (lacking := sorted(classes - found[split])):
+            notes.append(f"{some(lacking)} {'has' if len(lacking) == 1 else 'have'} no images in {split}")
+    alike = collections.defaultdict(list)
+    for name in sorted(classes):
+        alike[name.casefold()].append(name)
+    return notes + [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
+
+
+def _sentences(texts: Iterable[str]) -> str:
+    return "".join(f"{text}. " for text in texts)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -1,31 +1,47 @@
-"""metadata.csv or metadata.jsonl: what is known of each image, as its label and as further slices of the evaluation.
+"""What tables say of the images: their labels and splits, and further columns as slices of the evaluation.
 
-The convention is that of Hugging Face's ImageFolder (https://huggingface.co/docs/datasets/image_dataset): a column
-`file_name`, relative to the data folder, and any other columns.
+The convention is that of Hugging Face's ImageFolder (https://huggingface.co/docs/datasets/image_dataset): `metadata.csv`
+or `metadata.jsonl`, in any folder, with a column `file_name` relative to that folder. Other names of columns, other
+dialects and other ways to write a path are understood where only one reading is possible, and said.
 """
 
 from __future__ import annotations
 
-import csv
+import collections
 import dataclasses
-import io
-import json
-import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from components.ingestion import slice_features
-from components.ingestion.image_folder import read_bytes_of, read_text, some
+from components.ingestion.named_files import FileNames, Found
+from components.ingestion.image_folder import ListedFile, read_bytes_of, some
+from components.ingestion.split_names import split_called
+from components.ingestion.tables import Table, read_table
 from core.errors import InputError
 
-LABEL_COLUMN = "label"
-_PATH = "file_name"
-_JSON_LINES = ".jsonl"
+FILE_NAME, LABEL, SPLIT = "file_name", "label", "split"
+COLUMNS = (FILE_NAME, LABEL, SPLIT)
+"""What `data.columns` may name."""
+
+_USUAL = {
+    FILE_NAME: frozenset(
+        "filename filenames file files filepath filepaths image images imagename imagefile imagefilename imagepath img "
+        "imgname imgfile imgpath path paths picture photo imageid imgid idcode id".split()
+    ),
+    LABEL: frozenset(
+        "label labels labelname labelid class classes classname classid category categoryname categoryid target species "
+        "breed".split()
+    ),
+    SPLIT: frozenset("split splits set subset partition dataset datasplit usage phase".split()),
+}
+_SAMPLE = 1000  # rows by which columns that may hold file names are told apart
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What the metadata file says: the columns but `file_name`, and path -> column -> value."""
+    """The columns that become slices, and path -> column -> value."""
 
     columns: tuple[str, ...] = ()
     rows: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
@@ -36,91 +52,294 @@ class Metadata:
         return {column: row.get(column, "") for column in self.columns}
 
 
-def read_metadata(folder: str, name: str, known: Iterable[str]) -> Metadata:
-    """Reads a metadata file: `.jsonl` has a JSON object a line, any other is CSV; an empty `name` means there is none.
+@dataclasses.dataclass
+class Rows:
+    """What the tables of a data folder say of its files.
+
+    Attributes:
+        labels: path -> label; empty where the row has none.
+        splits: path -> split, of the tables that have such a column, or are named for one.
+        lines: path -> table and line, as `metadata.csv, line 3`.
+        problems: path -> why its rows cannot be used.
+        missing: a reject for each row without a file.
+        metadata: the other columns.
+        notes: what was guessed or is odd, for the first lines of a run.
+    """
+
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    splits: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: dict[str, str] = dataclasses.field(default_factory=dict)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[ListedFile] = dataclasses.field(default_factory=list)
+    metadata: Metadata = dataclasses.field(default_factory=Metadata)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+class LabelTable:
+    """A table of a data folder, and which of its columns hold file names, labels and splits."""
+
+    def __init__(self, folder: str, name: str, told: Mapping[str, str | None], files: FileNames) -> None:
+        """Reads it.
+
+        Args:
+            folder: the data folder.
+            name: the table, relative to it.
+            told: `data.columns`; None for a column that there is none of.
+            files: those of the data folder.
+
+        Raises:
+            InputError: it cannot be read; `told` names a column that it has not, or one of several could be meant.
+        """
+        self.name = name
+        self.folder = name.rpartition("/")[0]
+        self._files = files
+        self._told = told
+        self.table = read_table(f"{folder}/{name}", read_bytes_of(folder, name), self._fits)
+        self._check_told()
+        self.file_name = self._find_file_name()
+        self.split = self._find_split() if self.file_name is not None else None
+        self.label = self._find_label() if self.file_name is not None else None
+
+    @property
+    def own_split(self) -> str:
+        """The split that it is named for, as `train.csv`; else ""."""
+        return split_called(self.name.rpartition("/")[2].partition(".")[0])
+
+    @property
+    def where(self) -> str:
+        """Its path, for messages."""
+        return self.table.where
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.table.columns
+
+    def names_images(self) -> bool:
+        """Whether at least half of its first rows have a file."""
+        return self.file_name is not None and self._hits(self.file_name) >= 0.5
+
+    def why_not(self) -> str:
+        """Why it says of no image which class it is of."""
+        columns = ", ".join(filter(None, self.columns)) or "none"
+        if self.file_name is None:
+            what = "no column of file names"
+        elif self.label is None:
+            what = "no column of labels"
+        else:
+            row = next(iter(self.table.rows()), None)
+            example = f" (line {row[0]}: {row[1][self.file_name]})" if row else ""
+            return f"{self.name} names files that are not in the data folder{example}"
+        return (
+            f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
+            "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"
+        )
+
+    def describe(self, with_label: bool) -> str:
+        """How it was understood."""
+        held = {"file names": self.file_name, "labels": self.label if with_label else None, "splits": self.split}
+        roles = ", ".join(f"{what} in {self.columns[at]}" for what, at in held.items() if at is not None)
+        slices = [self.columns[at] for at in self.slices(with_label)]
+        return f"({self.table.written}): {roles}" + (f"; slices: {some(slices)}" if slices else "")
+
+    def slices(self, with_label: bool) -> list[int]:
+        """The columns that become slices: those that have a name, and not that of what every image has."""
+        taken = {self.file_name, self.split, self.label if with_label else None}
+        return [
+            at
+            for at, name in enumerate(self.columns)
+            if name and at not in taken and name not in (*slice_features.NAMES, LABEL)
+        ]
+
+    def _fits(self, columns: Sequence[str]) -> int:
+        names = [name.strip() for name in columns]
+        return sum(any(self._may_be(role, name) for name in names) for role in COLUMNS)
+
+    def _may_be(self, role: str, name: str) -> bool:
+        if self._told.get(role):
+            return name == self._told[role]
+        return role not in self._told and re.sub(r"[\W_]+", "", name.casefold()) in _USUAL[role]
+
+    def _check_told(self) -> None:
+        for role, name in self._told.items():
+            if name and name not in self.columns:
+                raise InputError(
+                    f"data.columns.{role} is {name!r}; the columns of {self.where} are "
+                    f"{', '.join(filter(None, self.columns))}."
+                )
+        doubled = [name for name, times in collections.Counter(self.columns).items() if name and times > 1]
+        if doubled:
+            raise InputError(f"{self.where} has several columns {some(doubled)}. Give each a name of its own.")
+
+    def _candidates(self, role: str) -> list[int]:
+        return [at for at, name in enumerate(self.columns) if self._may_be(role, name)]
+
+    def _find_file_name(self) -> int | None:
+        candidates = self._candidates(FILE_NAME)
+        if len(candidates) > 1:
+            candidates = [at for at in candidates if self._hits(at) >= 0.5] or candidates[:1]
+        if len(candidates) > 1:
+            sample = list(itertools.islice(self.table.rows(), _SAMPLE))
+            found = {tuple(self.find(row[at]).path for _, row in sample if at < len(row)) for at in candidates}
+            if len(found) > 1:
+                raise self._several(FILE_NAME, candidates)
+        return candidates[0] if candidates else None
+
+    def _find_label(self) -> int | None:
+        candidates = [at for at in self._candidates(LABEL) if at not in (self.file_name, self.split)]
+        if len(candidates) > 1 and not self._say_the_same(candidates):
+            raise self._several(LABEL, candidates)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        texts = [at for at in candidates if not all(row[at].isdigit() for _, row in self.table.rows() if at < len(row))]
+        return (texts or candidates)[0]
+
+    def _say_the_same(self, columns: Sequence[int]) -> bool:
+        """Whether each value of one goes with just one of the other, as a class's number and its name."""
+        pairs = {tuple(row[at] for at in columns) for _, row in self.table.rows() if len(row) == len(self.columns)}
+        return all(len({pair[at] for pair in pairs}) == len(pairs) for at in range(len(columns)))
+
+    def _find_split(self) -> int | None:
+        """A column of splits by its name and its values: one named `set` may well be something else."""
+        candidates = []
+        for at in self._candidates(SPLIT):
+            values = {row[at] for _, row in self.table.rows() if at < len(row)} - {""}
+            unknown = sorted(value for value in values if not split_called(value))
+            named = self._told.get(SPLIT) or self.columns[at].casefold() in (SPLIT, "partition", "subset")
+            if values and (len(unknown) < len(values) or named):
+                if unknown:
+                    raise InputError(
+                        f"{self.where}: {self.columns[at]} seems to say which split an image belongs to, and "
+                        f"{some(unknown)} is none of train, val and test. Write these there; or, if it means something "
+                        "else, set data.columns.split to null."
+                    )
+                candidates.append(at)
+        if len(candidates) > 1 and not self._say_the_same(candidates):
+            raise self._several(SPLIT, candidates)
+        return candidates[0] if candidates else None
+
+    def _several(self, role: str, candidates: Sequence[int]) -> InputError:
+        names = [self.columns[at] for at in candidates]
+        return InputError(
+            f"{self.where}: {some(names)} could each be the column {role}. Say which: data.columns: {{{role}: {names[0]}}}."
+        )
+
+    def find(self, name: str) -> Found:
+        """The file that a row means."""
+        return self._files.find(name, self.folder)
+
+    def _hits(self, column: int) -> float:
+        """The fraction of the first rows that have a file by this column."""
+        names = [row[column] for _, row in itertools.islice(self.table.rows(), _SAMPLE) if column < len(row)]
+        return sum(bool(self.find(name).path) for name in names) / max(len(names), 1)
+
+
+def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> Rows:
+    """Finds the file of every row.
 
     Raises:
-        InputError: the file is missing, not UTF-8 or neither, lacks `file_name`, names a file twice or one that is not
-            among the `known` paths, or has a column without a name, or one called like another or like one of
-            `slice_features.NAMES`.
+        InputError: most of a table's rows have no file, or those have that are in several places; without labels, two
+            rows of a file differ.
     """
-    if not name:
-        return Metadata()
-    where = f"{folder}/{name}"
-    read = _read_json_lines if name.endswith(_JSON_LINES) else _read_csv
-    header, lines = read(where, read_text(folder, name))
-    _check_columns(where, header)
-    rows: dict[str, dict[str, str]] = {}
-    for number, values in lines:
-        if len(values) != len(header):
-            raise InputError(f"{where}, line {number}: {len(values)} fields; the first line has {len(header)}.")
-        row = dict(zip(header, values, strict=True))
-        path = os.path.normpath(row.pop(_PATH).replace("\\", "/"))
-        if path in rows:
-            raise InputError(f"{where}, line {number}: a second row for {path}.")
-        rows[path] = row
-    missing = sorted(rows.keys() - set(known))
-    if missing:
-        raise InputError(
-            f"{where} names {len(missing)} files that are not in the data folder: {some(missing)}. {_PATH} is "
-            "relative to the data folder, e.g. <class name>/<file>."
-        )
-    return Metadata(tuple(column for column in header if column != _PATH), rows)
+    joined = Rows()
+    understood: dict[str, list[str]] = {}
+    columns: dict[str, None] = {}
+    for table in tables:
+        slices = table.slices(with_labels)
+        columns |= dict.fromkeys(table.columns[at] for at in slices)
+        _join(table, slices, files, with_labels, joined)
+        understood.setdefault(table.describe(with_labels), []).append(table.name)
+    for description, names in understood.items():
+        of = names[0] if len(names) == 1 else f"{len(names):,} tables ({some(names)})"
+        joined.notes.insert(0, f"{of} {description}")
+    joined.metadata = Metadata(tuple(columns), joined.metadata.rows)
+    return joined
 
 
-def has_labels(folder: str, name: str) -> bool:
-    """Whether a file that may be metadata has the columns `file_name` and `label`, by its first line."""
-    first = read_bytes_of(folder, name).decode("utf-8-sig", "replace").split("\n", 1)[0]
-    try:
-        columns = json.loads(first) if name.endswith(_JSON_LINES) else next(csv.reader([first]), [])
-    except (ValueError, RecursionError, csv.Error):
-        return False
-    return isinstance(columns, dict | list) and {_PATH, LABEL_COLUMN} <= set(columns)
-
-
-_Table = tuple[list[str], list[tuple[int, list[str]]]]  # the columns, and of each row its line and its values
-
-
-def _read_csv(where: str, text: str) -> _Table:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise InputError(f"{where}, line {reader.line_num}: not CSV: {error}.") from error
-    return (rows[0][1] if rows else []), rows[1:]
-
-
-def _read_json_lines(where: str, text: str) -> _Table:
-    """The columns are the keys of all lines; a key that a line lacks is empty there."""
-    records: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
+def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_labels: bool, joined: Rows) -> None:
+    assert table.file_name is not None
+    width, at_file, at_label, at_split = len(table.columns), table.file_name, table.label, table.split
+    names = [table.columns[at] for at in slices]
+    missing: list[tuple[int, str, str, str]] = []
+    otherwise: list[tuple[str, str]] = []
+    above: dict[str, tuple[int, str]] = {}
+    again = total = 0
+    for line, values in table.table.rows():
+        total += 1
+        name = values[at_file] if at_file < len(values) else ""
+        found = table.find(name) if name else Found(problem="it names no file")
+        path = found.path
+        label = values[at_label] if with_labels and at_label is not None and at_label < len(values) else ""
+        if not path:
+            missing.append((line, name, found.problem, label))
             continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}, line {number}: not JSON: {error}.") from error
-        if not isinstance(record, dict) or not isinstance(record.get(_PATH), str):
-            raise InputError(f"{where}, line {number}: not an object with a text {_PATH}.")
-        records.append((number, record))
-    columns = list(dict.fromkeys(key for _, record in records for key in record)) or [_PATH]
-    return columns, [(n, [_as_text(where, n, record.get(name)) for name in columns]) for n, record in records]
-
-
-def _as_text(where: str, number: int, value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, int | float):  # and so bool: written as JSON writes it
-        return json.dumps(value)
-    raise InputError(f"{where}, line {number}: {json.dumps(value)[:60]} is neither text nor a number.")
-
-
-def _check_columns(where: str, columns: Sequence[str]) -> None:
-    if _PATH not in columns:
-        raise InputError(f"{where} has no column {_PATH}; its first line is {','.join(columns)!r}.")
-    taken = set(slice_features.NAMES) & set(columns)
-    if taken or "" in columns or len(set(columns)) < len(columns):
+        if not found.exact:
+            otherwise.append((name, path))
+            if found.above:
+                above.setdefault(found.above, (line, name))
+        where = f"{table.name}, line {line}"
+        if len(values) != width:
+            joined.problems[path] = f"{where} has {len(values)} values; the first line names {width} columns"
+            continue
+        split = split_called(values[at_split]) if at_split is not None else table.own_split
+        row = {column: values[at] for column, at in zip(names, slices, strict=True)}
+        if path in joined.lines:
+            again += 1
+            before = (joined.labels.get(path, ""), joined.splits.get(path, ""))
+            if before != (label, split):
+                was, now = (", ".join(filter(None, said)) for said in (before, (label, split)))
+                joined.problems[path] = f"{joined.lines[path]} says {was!r} and {where} {now!r}"
+            elif not with_labels and row != joined.metadata.rows.get(path, {}):
+                raise InputError(
+                    f"{table.where}, line {line}: a second row for {path}, with other values than {joined.lines[path]}. "
+                    "Keep one."
+                )
+            continue
+        joined.lines[path] = where
+        if with_labels:
+            joined.labels[path] = label
+        if split:
+            joined.splits[path] = split
+        elif at_split is not None:
+            joined.problems[path] = f"its {table.columns[at_split]} in {where} is empty"
+        if row:
+            joined.metadata.rows[path] = row
+    if len(above) > 1:
+        places = [f"line {line}: {name}" for line, name in above.values()]
         raise InputError(
-            f"The columns of {where} ({', '.join(columns)}) must have a name each, no two the same, and none of "
-            f"{', '.join(slice_features.NAMES)}, which every image has already."
+            f"{table.where} names files in {len(above)} folders that are not in the data folder ({some(places)}). "
+            "Give the folder that holds these as the data folder, or write paths relative to it."
         )
+    if len(missing) > total / 2:
+        raise InputError(_mismatch(table, missing, total, files))
+    joined.missing += [
+        ListedFile(name or f"{table.name}:{line}", "", f"{table.name}, line {line}: {problem}", label)
+        for line, name, problem, label in missing
+    ]
+    if otherwise:
+        name, path = otherwise[0]
+        joined.notes.append(
+            f"{len(otherwise):,} of {total:,} rows of {table.name} write a path otherwise than the folder does: {name} is "
+            f"{path}"
+        )
+    if missing:
+        line, name, problem, _ = missing[0]
+        joined.notes.append(
+            f"{len(missing):,} of {total:,} rows of {table.name} have no file; they count as rejects (line {line}: {name}: "
+            f"{problem})"
+        )
+    if again:
+        joined.notes.append(f"{again:,} rows of {table.name} are about files that had a row already")
+
+
+def _mismatch(table: LabelTable, missing: Sequence[tuple[int, str, str, str]], total: int, files: FileNames) -> str:
+    shown = []
+    for line, name, problem, _ in missing[:_SHOWN]:
+        like = files.like(name)
+        shown.append(f"\n    line {line}: {name}: {problem}" + (f"; did you mean {like}?" if like else ""))
+    assert table.file_name is not None
+    return (
+        f"{table.where}: of {len(missing):,} of {total:,} rows there is no file by {table.columns[table.file_name]}:"
+        f"{''.join(shown)}\n  Write paths relative to the table's folder or to the data folder; data.columns.file_name "
+        "names another column, and data.layout: class_folders goes by the folders."
+    )

@@ -13,22 +13,34 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 
 from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
+from components.ingestion.split_names import split_called, split_within
 from core.errors import InputError
 
-LABELS_FILE = "labels.txt"  # what integer labels are called: a name a line, the first is that of 0
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+LABELS_FILE = "labels.txt"
+"""What integer labels are called: a name a line, the first is that of 0; or lines as `7:owl`."""
 
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
-_RECORDS = ".tfrecord"
+_LABEL_MAPS = (LABELS_FILE, "label_map.txt", "labelmap.txt")
+_PROTO_MAPS = ("label_map.pbtxt", "labelmap.pbtxt", "labels.pbtxt")  # of the TensorFlow Object Detection API
+_RECORDS = (".tfrecord", ".tfrec")
+_SHARD = re.compile(r"[^.]*-\d{5}-of-\d{5}(\.gz)?")  # as slim's and Inception's scripts call their files
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
 _MASK = 0xA282EAD8  # of the checksums
 _DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
+
+_IMAGE_KEYS = ("image/encoded", "image", "image_raw", "encoded")
+_INCEPTION_KEYS = ("image/class/text", "image/class/label")  # the name of a class, and its number, from 1
+_LABEL_KEYS = ("label", *_INCEPTION_KEYS, "class", "target", "label_name", "class_name", "image/label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +49,17 @@ class Names:
 
     Attributes:
         image: keys of the encoded image; the first that an Example has counts.
-        labels: names of the labels 0, 1, …; none if labels are text.
+        label: likewise of the label, as text or as a number.
+        labels: numbers and their names; none if labels are text.
     """
 
-    image: tuple[str, ...] = ("image/encoded", "image")
-    label: str = "label"
-    labels: tuple[str, ...] = ()
+    image: tuple[str, ...] = _IMAGE_KEYS
+    label: tuple[str, ...] = _LABEL_KEYS
+    labels: tuple[tuple[int, str], ...] = ()
+
+    def classes(self) -> list[str]:
+        """The names of all numbers."""
+        return [name for _, name in self.labels]
 
 
 class Record(NamedTuple):
@@ -55,44 +72,141 @@ class Record(NamedTuple):
 
 
 def is_record_file(path: str) -> bool:
-    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecords`, `x.tfrecord-00000-of-00004`, `….gz`."""
-    return _RECORDS in path.rsplit("/", 1)[-1].lower()
+    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecord-00000-of-00004`, `train-00000-of-00002`, `….gz`."""
+    name = path.rsplit("/", 1)[-1].lower()
+    return any(ending in name for ending in _RECORDS) or _SHARD.fullmatch(name) is not None
 
 
-def split_in_name(path: str, splits: Mapping[str, str]) -> str:
+def are_records(paths: Sequence[str]) -> bool:
+    """Whether a folder holds TFRecords, and not just one beside images."""
+    records = sum(map(is_record_file, paths))
+    images = sum(path.lower().endswith((".jpg", ".jpeg", ".png")) for path in paths)
+    return records > images
+
+
+def split_of(path: str) -> str:
     """The split that names the first folder or the file, as `flowers-train.tfrecord-00000-of-00004`; else ""."""
     folder, slash, _ = path.partition("/")
-    if slash and folder.lower() in splits:
-        return splits[folder.lower()]
-    words = re.split(r"[-_.]", path.rsplit("/", 1)[-1].lower().split(_RECORDS)[0])
-    return next((splits[word] for word in reversed(words) if word in splits), "")
+    name = path.rsplit("/", 1)[-1].lower()
+    for ending in _RECORDS:
+        name = name.partition(ending)[0]
+    return (split_called(folder) if slash else "") or split_within(name)
 
 
 def describing_files(paths: Iterable[str]) -> list[str]:
     """Those files at the top of a folder that describe its TFRecords."""
-    top = [path for path in paths if "/" not in path]
-    return [path for path in top if path in (LABELS_FILE, *_TFDS_FILES) or path.endswith(_TFDS_LABELS)]
+    known = {*_LABEL_MAPS, *_PROTO_MAPS, *_TFDS_FILES}
+    return [path for path in paths if "/" not in path and (path in known or path.endswith(_TFDS_LABELS))]
 
 
-def read_names(folder: str, described: Sequence[str]) -> Names:
-    """Reads the files that `describing_files` found. Raises InputError where they do not say what they should."""
+def read_names(
+    folder: str, described: Sequence[str], records: Sequence[str], told: Mapping[str, str | None]
+) -> tuple[Names, list[str]]:
+    """Where image and label are, and a line that says so, by the files that describe the records and by the first record.
+
+    Args:
+        folder: the data folder.
+        described: what `describing_files` found.
+        records: the TFRecord files.
+        told: `data.columns`: `label` names its key, and `file_name` that of the image.
+
+    Raises:
+        InputError: those files do not say what they should, or the first record has no image or label.
+    """
     names = Names()
     if _TFDS_INFO in described:
         try:
             image, label = json.loads(read_text(folder, _TFDS_INFO))["supervisedKeys"]["tuple"]["items"]
-            names = Names((str(image["featureKey"]),), str(label["featureKey"]))
+            names = Names((str(image["featureKey"]),), (str(label["featureKey"]),))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             where = f"{folder}/{_TFDS_INFO}"
             raise InputError(
                 f"{where} names no image and label (supervisedKeys): it is not a labeled data set."
             ) from error
-    file = next((name for name in (f"{names.label}{_TFDS_LABELS}", LABELS_FILE) if name in described), None)
-    if file is None:
-        return names
-    labels = read_text(folder, file).splitlines()
-    if not labels or "" in labels or len(set(labels)) < len(labels):
-        raise InputError(f"{folder}/{file} must hold a name a line, no two the same.")
-    return dataclasses.replace(names, labels=tuple(labels))
+    if image_key := told.get("file_name"):
+        names = dataclasses.replace(names, image=(image_key,))
+    if label_key := told.get("label"):
+        names = dataclasses.replace(names, label=(label_key,))
+    wanted = (f"{names.label[0]}{_TFDS_LABELS}", *_LABEL_MAPS, *_PROTO_MAPS)
+    file = next((name for name in wanted if name in described), None)
+    labels = _read_labels(folder, file) if file else ()
+    return _by_first_record(folder, records, dataclasses.replace(names, labels=labels), file or "")
+
+
+def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
+    """A name a line, from 0 on; or a number and a name a line; or a protocol buffer's items, with `id` and `name`."""
+    text = read_text(folder, file)
+    if file in _PROTO_MAPS:
+        items = re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL)
+        fields = [
+            (re.search(r"\bid\s*:\s*(\d+)", item), re.search(r"\bname\s*:\s*[\"'](.*?)[\"']", item)) for item in items
+        ]
+        found = [(int(number[1]), name[1]) for number, name in fields if number and name]
+        whole = len(found) == len(items)
+    else:
+        lines = [line.strip() for line in text.rstrip().splitlines()]
+        numbered = [re.fullmatch(r"(\d+)\s*[:,\t]\s*(.+)", line) for line in lines]
+        if all(numbered):
+            found = [(int(match[1]), match[2]) for match in numbered if match]
+        else:
+            found = list(enumerate(lines))
+        whole = "" not in lines and all(name.isprintable() for name in lines)
+    if not found or not whole or any(len({pair[at] for pair in found}) < len(found) for at in (0, 1)):
+        raise InputError(
+            f"{folder}/{file} must hold a name a line, or a number and a name as 7:owl, no two the same and no line empty."
+        )
+    return tuple(sorted(found))
+
+
+def _by_first_record(folder: str, records: Sequence[str], names: Names, file: str) -> tuple[Names, list[str]]:
+    """The names with the keys that the first readable record has."""
+    for path in records:
+        try:
+            features = _features(next(_records(folder, path)))
+        except (StopIteration, RejectedError, *_DAMAGED):  # a reject, when it is read
+            continue
+        image = next((key for key in names.image if key in features), None)
+        labels = [key for key in names.label if key in features]
+        if set(labels) <= set(_INCEPTION_KEYS):
+            labels = labels[:1]  # text where there is text
+        if image is None or not labels:
+            what = "image" if image is None else "label"
+            wanted = names.image if image is None else names.label
+            setting = "file_name" if image is None else "label"
+            raise InputError(
+                f"{folder}/{path}: its first tf.Example has no {what} ({', '.join(wanted)}); it has {_keys(features)}. "
+                f"Name the key in data.columns.{setting}."
+            )
+        if len(labels) > 1:
+            raise InputError(
+                f"{folder}/{path}: {', '.join(labels)} could each be the label of a tf.Example. Name one in "
+                "data.columns.label."
+            )
+        number = bool(features[labels[0]].int64_list.value)
+        if number and not file:
+            raise InputError(
+                f"{folder}/{path}: {labels[0]} of a tf.Example is a number, and nothing says what it is called. Give the "
+                f"data folder a {LABELS_FILE} with a name a line, that of 0 first, or with lines as 7:owl."
+            )
+        said = f"the image is in {image} and the label in {labels[0]}" + (f", named by {file}" if number else "")
+        named = names.labels if number else ()
+        return dataclasses.replace(names, image=(image,), label=tuple(labels), labels=named), [said]
+    return names, []
+
+
+def _features(serialized: bytes) -> Mapping[str, tf.train.Feature]:
+    import tensorflow as tf  # ten seconds, and whoever lists other folders needs none of it
+
+    try:
+        return tf.train.Example.FromString(serialized).features.feature
+    except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
+        raise ValueError("the record is not a tf.Example") from error
+
+
+def _keys(features: Mapping[str, tf.train.Feature]) -> str:
+    """The keys of an Example, with their types."""
+    kinds = {"bytes_list": "bytes", "int64_list": "integer", "float_list": "float", None: "empty"}
+    return ", ".join(f"{key} ({kinds[features[key].WhichOneof('kind')]})" for key in sorted(features)) or "no features"
 
 
 def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
@@ -115,32 +229,41 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
 
 
 def _read(path: str, serialized: bytes, names: Names) -> Record:
-    import tensorflow as tf  # ten seconds; whoever only lists files needs none of it
 
     try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except Exception:  # protobuf's DecodeError, whose module depends on its implementation
-        return Record(path, "", b"", "the record is not a tf.Example")
+        features = _features(serialized)
+    except ValueError as error:
+        return Record(path, "", b"", str(error))
     image: Sequence[bytes] = next((features[key].bytes_list.value for key in names.image if key in features), [])
     if len(image) != 1:
         return Record(path, "", b"", f"its tf.Example has no image in {' or '.join(names.image)}")
-    label, problem = _label(features[names.label] if names.label in features else tf.train.Feature(), names)
+    feature = next((features[key] for key in names.label if key in features), None)
+    label, problem = ("", "") if feature is None else _label(path, feature, names)
+    if not label and not problem:
+        problem = f"its tf.Example has no label in {' or '.join(names.label)}; it has {_keys(features)}"
     return Record(path, label, image[0], problem)
 
 
-def _label(feature: tf.train.Feature, names: Names) -> tuple[str, str]:
-    """The label, and what is wrong with it."""
+def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str]:
+    """The label, and what is wrong with it; neither if there is none.
+
+    Raises InputError where names are numbered from 0 and a number is beyond them: all may then be one off.
+    """
     if len(feature.bytes_list.value) == 1:
         label = feature.bytes_list.value[0].decode("utf-8", "backslashreplace")
         if label and label.isprintable() and label == label.strip():
             return label, ""
         return "", f"its label {label!r} cannot name a class"
     if len(feature.int64_list.value) != 1:
-        return "", f"its tf.Example has no {names.label}"
+        return "", ""
     number = feature.int64_list.value[0]
-    if 0 <= number < len(names.labels):
-        return names.labels[number], ""
-    return "", f"its label is the number {number}, which has no name: give the data folder a {LABELS_FILE}"
+    called = dict(names.labels)
+    if number >= len(called) and called and max(called) < len(called):
+        raise InputError(
+            f"{path}: its label is the number {number}; the names are of 0 to {len(called) - 1}, and may be one off. Write "
+            f"each name with its number into {LABELS_FILE}, as {number}:owl."
+        )
+    return called.get(number, ""), "" if number in called else f"its label is the number {number}, which has no name"
 
 
 def _records(folder: str, path: str) -> Iterator[bytes]:

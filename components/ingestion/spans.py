@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from components.ingestion import image_folder
@@ -55,6 +55,7 @@ def read_spans(
     folders: Sequence[str],
     layout: str = "auto",
     metadata: str = "",
+    columns: Mapping[str, str | None] | None = None,
     ignore: Sequence[str] = (),
     links: Links = "inside",
 ) -> Listing:
@@ -64,9 +65,9 @@ def read_spans(
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
     if list(folders) == [""]:
-        return read_layout(base, layout, metadata, ignore=ignore, links=links)
+        return read_layout(base, layout, metadata, 2, columns, ignore, links)
     roots = _linked_to(base, folders, links)
-    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, ignore, links) for folder in folders}
+    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns, ignore, links) for folder in folders}
     roots += [root for listing in found.values() for root in listing.folder.roots]
     for what in ("layout", "names"):
         if len({getattr(listing, what) for listing in found.values()}) > 1:
@@ -76,13 +77,16 @@ def read_spans(
         raise InputError(
             f"{', '.join(folders)} in {base} hold images of one class only; two classes or more are needed"
         )
-    columns = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
+    of_splits = {bool(listing.given) for listing in found.values()}
+    if len(of_splits) > 1:
+        raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: only some of them give splits")
+    slices = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
     rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(
         found[folders[0]],
         folder=DataFolder.linked_to(base, roots),
         files=sorted(files),
-        metadata=Metadata(columns, rows),
+        metadata=Metadata(slices, rows),
         ignored=[
             dataclasses.replace(one, path=f"{folder}/{one.path}")
             for folder, listing in found.items()
@@ -90,6 +94,7 @@ def read_spans(
         ],
         nested=sum(listing.nested for listing in found.values()),
         described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
+        remarks=tuple(f"{folder}: {remark}" for folder, listing in found.items() for remark in listing.remarks),
     )
 
 

@@ -70,6 +70,7 @@ class IngestCounts:
         duplicates: images that show the same as another, exactly or nearly.
         ignored_by: how many were ignored, by reason.
         linked_to: folders outside of the data folder that links lead to.
+        remarks: what was guessed of the layout, or is odd in it.
     """
 
     found: int
@@ -83,6 +84,7 @@ class IngestCounts:
     classes: dict[str, ClassCounts]
     ignored_by: dict[str, int] = dataclasses.field(default_factory=dict)
     linked_to: list[str] = dataclasses.field(default_factory=list)
+    remarks: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -70,6 +70,7 @@ class IngestionConfig:
     layout: Layout
     window: int
     metadata: str | None
+    columns: dict[str, str | None]
     group_by: str | None
     ignore: list[str]
     links: Links
@@ -89,10 +90,15 @@ class DataSettings:
         layout: how the folder is laid out; `auto` finds out, and takes folders within class folders for a mistake.
         span: the last span to read, by its number; `latest` is the latest that exists.
         window: how many spans to read: that one and those before it.
-        metadata: name of a CSV or `.jsonl` file in the folder: a column `file_name`, and more columns to slice by.
+        metadata: name of a CSV or `.jsonl` file in the folder, or of one in each folder of it: a column of file names,
+            and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are read in any case, and another table that
+            lies alone in the folder, if it says which image is of which class or split.
+        columns: what columns of the metadata are called: `file_name`, `label`, `split`; null: there is none. Those that
+            are not given are found by the usual names. In TFRecords, `label` and `file_name` are the keys of the label
+            and of the encoded image.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
-        ignore: globs of files and folders to pass over, relative to the data folder, as in a .gitignore file: `*.bak` and
-            `old/` at any depth, `/train/old/` or `**/old/*.png` by their paths.
+        ignore: globs of files and folders to pass over, relative to the data folder, as in a .gitignore file: `*.bak`
+            and `old/` at any depth, `/train/old/` or `**/old/*.png` by their paths.
         links: which symbolic links are followed: `refuse` stops at any; `inside` follows those that stay in the data
             folder, stops at a folder that leads out of it, and takes a file that does for a reject; `follow` follows
             all, and the run names the folders they lead to.
@@ -112,6 +118,7 @@ class DataSettings:
     span: int | Literal["latest"] = "latest"
     window: AtLeast1 = 1
     metadata: str | None = None
+    columns: dict[str, str | None] = dataclasses.field(default_factory=dict)
     group_by: str | None = None
     ignore: list[str] = dataclasses.field(default_factory=list)
     links: Links = "inside"
@@ -139,6 +146,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
+        known = ("file_name", "label", "split")
+        require(set(self.columns) <= set(known), f"columns: known are {', '.join(known)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
         )

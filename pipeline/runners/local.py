@@ -29,8 +29,8 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: ROOT is no folder that TFX can use, another run holds it, the push directory is not local, or Beam's engine cannot see local
-            files; then nothing is written.
+        InputError: TFX cannot use the folder, another run holds it, the push directory is not local, or Beam's engine
+            cannot see local files; then nothing is written.
     """
     if isinstance(settings.runtime.beam, DataflowEngine):
         raise InputError(
@@ -74,7 +74,7 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     folder = run_dir(settings, root)
     images = images_folder(settings, folder)
     listing = list_images(settings, images)
-    for line in (listing.describe(), *listing.notes(settings.data.ignore)):
+    for line in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {line}")
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")

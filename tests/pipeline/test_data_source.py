@@ -20,7 +20,7 @@ def test_a_data_set_of_tensorflow_datasets_is_prepared_and_read(tmp_path: Path) 
     assert prepare_tfds("tiny_flowers", str(tmp_path)) == folder, "kept where it was prepared"
     listing = read_layout(folder)
     assert (listing.layout, listing.given, listing.classes()) == ("tfrecords", ("train", "test"), ["daisy", "roses"])
-    assert (listing.names.image, listing.names.label) == (("photo",), "kind")
+    assert (listing.names.image, listing.names.label) == (("photo",), ("kind",))
     assert not any(file.problem for file in listing.files)
     for file in listing.files:
         records = list(read_records(folder, file.path, listing.names))

@@ -49,22 +49,22 @@ def test_sidecars_lists_and_read_mes_are_ignored_and_told_apart(tmp_path: Path) 
     assert [file.path for file in listing.files] == pictures(3, "owl", "wren")
     assert not any(file.problem for file in listing.files)
     assert listing.notes() == [
-        "ignored: 6 beside a picture of its name: .json (owl/0.json), 2 no picture: a read-me or license file (LICENSE), "
-        "1 beside a picture of its name: .xmp (owl/0.png.xmp), 1 beside a picture of its name: .aae (owl/1.aae), "
-        "1 beside a picture of its name: .mov (owl/1.mov) and 1 others"
+        "ignored: 6 beside a picture of its name: .json (owl/0.json), 2 no picture: a read-me or license file "
+        "(LICENSE), 1 beside a picture of its name: .xmp (owl/0.png.xmp), 1 beside a picture of its name: .aae "
+        "(owl/1.aae), 1 beside a picture of its name: .mov (owl/1.mov) and 1 others"
     ]
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (pictures(9, "owl", "wren", ending="mp4") + ["owl/0.png"], r'17 \.mp4, and 1 .* data\.ignore: \["\*\.mp4"\]'),
+        ([*pictures(9, "owl", "wren", ending="mp4"), "owl/0.png"], r'17 \.mp4, and 1 .* data\.ignore: \["\*\.mp4"\]'),
         (pictures(9, "owl", "wren", ending="json"), r"18 \.json, and 0 that may"),
-        (pictures(9, "owl", ending="txt") + pictures(3, "owl") + ["wren/x.jpg"], r"6 \.txt, and 4 that may"),
-        (pictures(5, "images") + pictures(5, "labels", ending="txt"), r"The class labels .* no pictures: 5 \.txt"),
+        ([*pictures(9, "owl", ending="txt"), *pictures(3, "owl"), "wren/x.jpg"], r"6 \.txt, and 4 that may"),
+        (pictures(5, "owl") + pictures(5, "notes", ending="txt"), r"The class notes .* no pictures: 5 \.txt"),
         (
-            pictures(3, "train/images", "valid/images") + pictures(3, "train/labels", "valid/labels", ending="txt"),
-            r'The class labels .* no pictures: 6 \.txt.* data\.ignore to \["labels/"\]',
+            pictures(3, "train/owl", "valid/owl") + pictures(3, "train/notes", "valid/notes", ending="txt"),
+            r'The class notes .* no pictures: 6 \.txt.* data\.ignore to \["notes/"\]',
         ),
         (pictures(5, ".")[:1] + [f"{i}.json" for i in range(7)], r"7 \.json, 1 \.png|8 files"),
     ],

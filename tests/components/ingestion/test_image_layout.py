@@ -60,9 +60,17 @@ def test_a_split_that_is_not_given_is_said_to_be_made(tmp_path: Path) -> None:
     assert [(f.path, f.problem) for f in listing.files if f.problem] == [("4.png", "it lies beside the split folders")]
 
 
-def test_classes_that_are_called_like_splits_are_classes(tmp_path: Path) -> None:
-    listing = read_layout(str(make(tmp_path, "train/1.png", "test/2.png")))
+def test_classes_that_are_called_like_splits_are_classes_only_where_told(tmp_path: Path) -> None:
+    folder = str(make(tmp_path, "train/1.png", "test/2.png"))
+    with pytest.raises(
+        InputError, match=r"test, train are called like splits, and hold no class folders.*class_folders"
+    ):
+        read_layout(folder)
+    listing = read_layout(folder, "class_folders")
     assert (listing.layout, listing.classes()) == ("class_folders", ["test", "train"])
+    assert listing.remarks == (
+        "data.layout is class_folders: test, train are read as classes or parts of them, not as splits",
+    )
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
@@ -86,7 +94,7 @@ def test_labels_in_the_metadata_with_files_anywhere(tmp_path: Path, name: str) -
         "deep/er/2.png": ("dog", ""),
         "deep/3.png": ("dog", ""),
         "4.png": ("", f"{name} has no row for it"),
-        "5.png": ("", f"its label in {name} is empty"),
+        "5.png": ("", f"it has no label in {name}, line {5 if name.endswith('.csv') else 4}"),
     }
     assert listing.metadata.columns == ("camera",)
     assert listing.metadata.values("deep/er/2.png") == {"camera": "scanner"}
@@ -108,18 +116,18 @@ def test_a_layout_can_be_told(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,label\ntrain/1.png,a\ntest/2.png,b\n")
     assert read_layout(str(tmp_path)).layout == "metadata"
     assert read_layout(str(tmp_path), "class_folders").classes() == ["test", "train"]
-    with pytest.raises(InputError, match=r"holds no folders of classes and 3 files: 2 \.png, 1 \.csv"):
+    with pytest.raises(InputError, match="hold no class folders"):
         read_layout(str(tmp_path), "split_folders")
 
 
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        ([], "holds no folders of classes and 0 files"),
-        (["a.jpg"], "holds no folders of classes and 1 files: 1 .jpg"),
+        ([], "holds 0 files and no folders"),
+        (["a.jpg"], r"holds 1 files \(1 \.jpg\) and no folders"),
         (["cat/young/1.png"], r"class folder cat in .* holds folders itself \(cat/young\)"),
         (["cat/a.jpg/1.png", "dog/1.png"], r"class folder cat in .* holds folders itself \(cat/a.jpg\)"),
-        (["train/cat/1.png", "other/cat/1.png"], "holds folders itself"),
+        (["train/cat/1.png", "other/cat/1.png"], "of which train are called like splits, and other are not"),
         (["train/cat/old/1.png", "test/cat/1.png"], "class folder train/cat in .* holds folders itself"),
         (["cat/1.png"], "holds only one class folder, cat"),
         (["train/cat/1.png", "val/cat/1.png"], "holds only one class folder, cat"),
@@ -137,7 +145,7 @@ def test_folders_within_class_folders_are_read_where_the_layout_is_told(tmp_path
     """As torchvision's ImageFolder and Keras's image_dataset_from_directory read them, which guess."""
     folder = make(tmp_path, "cat/1.png", "cat/old/2.png", "cat/old/box 3/3.png", "dog/day/4.png", "5.png")
     with pytest.raises(
-        InputError, match=r"if all that is below cat is of that class, set data\.layout to class_folders"
+        InputError, match=r"If all that is below cat is of that class, set data\.layout to class_folders"
     ):
         read_layout(str(folder))
 
@@ -173,18 +181,27 @@ def test_an_empty_class_folder_is_told(image_folder: Folders) -> None:
 
 
 def test_split_folders_need_train_and_no_others(tmp_path: Path) -> None:
-    for paths in (["val/a/1.png", "test/b/1.png"], ["train/a/1.png", "val/b/1.png", "valid/a/1.png"]):
-        folder = make(tmp_path / paths[0].replace("/", "-"), *paths)
-        with pytest.raises(InputError, match=r"holds the folders .* Expected <data folder>/<train, val or test>"):
-            read_layout(str(folder), "split_folders")
+    for paths, words in (
+        (["val/a/1.png", "test/b/1.png"], "gives the splits test, val, and no train"),
+        (["train/a/1.png", "val/b/1.png", "valid/a/1.png"], "val and valid both name the split eval"),
+        (["train/a/1.png", "holdout/b/1.png"], r"holdout are not\. Rename each .*data\.ignore: \[/holdout/\]"),
+        (
+            ["train/a/1.png", "train/b/1.png", "test/1.png"],
+            "the folders test are called like splits, and hold no class",
+        ),
+    ):
+        folder = make(tmp_path / words[:9], *paths)
+        for layout in ("auto", "split_folders"):
+            with pytest.raises(InputError, match=words):
+                read_layout(str(folder), layout)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("file_name,label\n1.png,a\n2.png,a\n", "fewer than two labels"),
-        ("file_name,label\n1.png, a\n2.png,b\n", "The label ' a' .* cannot name a class"),
-        ("file_name,label\n1.png,a\n9.png,b\n", "names 1 files that are not in the data folder: 9.png"),
+        ('file_name,label\n1.png,"a\nc"\n2.png,b\n', "The label 'a.nc' .* cannot name a class"),
+        ("file_name,label\n1.png,a\n7.png,c\n8.png,b\n", r"(?s)of 2 of 3 rows there is no file.*line 3: 7\.png: there"),
     ],
 )
 def test_labels_that_do_not_fit_are_told(tmp_path: Path, text: str, words: str) -> None:
@@ -217,3 +234,222 @@ def test_the_fingerprint_sees_every_change(image_folder: Folders) -> None:
     make(folder, "cat/new.png")
     seen.append(now())
     assert len(set(seen)) == len(seen)
+
+
+def write_rows(path: Path, *rows: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.tsv", "labels.csv", "_annotations.csv"])
+def test_flat_splits_with_a_table_in_each(tmp_path: Path, name: str) -> None:
+    for split, numbers in (("Train", "12"), ("test", "12")):
+        make(tmp_path, *(f"{split}/{number}.png" for number in numbers))
+        tab = "\t" if name.endswith(".tsv") else ","
+        labels = ("a", "b") if split == "Train" else ("b", "a")
+        rows = [f"{number}.png{tab}{label}" for number, label in zip(numbers, labels, strict=True)]
+        write_rows(tmp_path / split / name, f"file_name{tab}label", *rows)
+    listing = read_layout(str(tmp_path))
+    assert listed(listing) == {
+        "Train/1.png": ("a", "train"),
+        "Train/2.png": ("b", "train"),
+        "test/1.png": ("b", "test"),
+        "test/2.png": ("a", "test"),
+    }
+    assert listing.describe() == "labels in the metadata: train 2, test 2 files; eval made from train, by hashing"
+    assert "2 tables (Train/" in listing.remarks[0]
+
+
+def test_a_file_is_not_looked_for_beyond_the_folder_of_its_table(tmp_path: Path) -> None:
+    """A picture that is missing in train must not be taken from test."""
+    make(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    write_rows(tmp_path / "train/metadata.csv", "file_name,label", "1.png,a", "2.png,b", "3.png,a")
+    write_rows(tmp_path / "test/metadata.csv", "file_name,label", "3.png,b")
+    listing = read_layout(str(tmp_path))
+    assert {file.path: (file.label, file.split, file.problem) for file in listing.files}["test/3.png"] == (
+        "b",
+        "test",
+        "",
+    )
+    assert [file.problem for file in listing.files if file.problem] == [
+        "train/metadata.csv, line 4: there is no such file"
+    ]
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_splits_that_a_column_or_the_paths_give_are_kept(tmp_path: Path, column: bool) -> None:
+    rows = []
+    for split in ("train", "val", "test"):
+        for number, label in enumerate("ab"):
+            make(tmp_path, f"img/{number}{split}.png" if column else f"img/{split}/{number}.png")
+            rows.append(f"{number}{split}.png,{label},{split}" if column else f"{split}/{number}.png,{label}")
+    write_rows(tmp_path / "metadata.csv", "file_name,label" + ",Split" * column, *rows)
+    listing = read_layout(str(tmp_path))
+    assert listing.given == ("train", "eval", "test")
+    assert all(("train" in path) == (split == "train") for path, (_, split) in listed(listing).items())
+    assert listing.metadata.columns == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "words"),
+    [
+        (
+            "file_name,label,split",
+            "train/2.png,b,test",
+            r"1 files are of one split by their folder .* \(train/2.png: test in ",
+        ),
+        ("file_name,label,split", "train/2.png,b,holdout", "holdout is none of train, val and test"),
+        ("file_name,label,partition", "train/2.png,b,2", "partition seems to say .* data.columns.split to null"),
+        ("file_name,label,split", "extra/4.png,b,train", ""),
+        (
+            "file_name,label",
+            "extra/4.png,b",
+            r"the folders test, train are called like splits, and other .* lie in extra",
+        ),
+        ("file_name,label", "5.png,b", "other labeled files lie in no such folder"),
+    ],
+)
+def test_splits_that_contradict_or_are_not_known_stop(tmp_path: Path, header: str, row: str, words: str) -> None:
+    make(tmp_path, "train/1.png", "train/2.png", "test/3.png", "extra/4.png", "5.png")
+    given = [
+        f"{path},{label}"
+        + f",{path.split('/')[0]}" * header.count(",p")
+        + f",{path.split('/')[0]}" * ("split" in header)
+        for path, label in (("train/1.png", "a"), ("test/3.png", "b"))
+    ]
+    write_rows(tmp_path / "metadata.csv", header, *given, row)
+    if not words:
+        assert read_layout(str(tmp_path)).given == ("train", "test")
+        return
+    with pytest.raises(InputError, match=words):
+        read_layout(str(tmp_path))
+
+
+def test_a_column_of_something_else_may_be_called_like_splits(tmp_path: Path) -> None:
+    make(tmp_path, "1.png", "2.png")
+    write_rows(tmp_path / "metadata.csv", "file_name,label,set,fold", "1.png,a,A,0", "2.png,b,B,1")
+    assert read_layout(str(tmp_path)).metadata.columns == ("set", "fold")
+    write_rows(tmp_path / "metadata.csv", "file_name,label,split", "1.png,a,A", "2.png,b,B")
+    with pytest.raises(InputError, match=r"set data\.columns\.split to null"):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), columns={"split": None}).metadata.columns == ("split",)
+
+
+def test_a_table_of_splits_beside_class_folders_is_kept_to(tmp_path: Path) -> None:
+    make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png", "wren/4.png")
+    write_rows(tmp_path / "split.csv", "image,subset", "1,train", "2,test", "3,training", "4,TEST")
+    listing = read_layout(str(tmp_path))
+    assert listed(listing)["wren/4.png"] == ("wren", "test")
+    assert listing.describe() == "class folders: train 2, test 2 files; eval made from train, by hashing"
+    assert listing.remarks[0] == "split.csv (commas, UTF-8): file names in image, splits in subset"
+
+
+def test_tables_named_for_splits(tmp_path: Path) -> None:
+    make(tmp_path, *(f"img/{number}.png" for number in range(4)))
+    write_rows(tmp_path / "train.csv", "image,class", "0.png,a", "1.png,b")
+    write_rows(tmp_path / "test.csv", "image,class", "2.png,a", "3.png,b")
+    assert {split for _, split in listed(read_layout(str(tmp_path))).values()} == {"train", "test"}
+    write_rows(tmp_path / "sample_submission.csv", "image,class", "2.png,a", "3.png,a")
+    with pytest.raises(InputError, match=r"several tables of images, .* data\.metadata: "):
+        read_layout(str(tmp_path))
+
+
+def test_splits_within_class_folders(tmp_path: Path) -> None:
+    folder = make(tmp_path, "owl/train/1.png", "owl/test/2.png", "wren/train/3.png")
+    listing = read_layout(str(folder))
+    assert listed(listing)["owl/test/2.png"] == ("owl", "test")
+    assert listing.remarks == (
+        "the splits lie within the class folders (owl/test)",
+        "wren has no images in test",
+    )
+    with pytest.raises(InputError, match="some class folders hold folders called like splits, and others do not"):
+        read_layout(str(make(folder, "robin/4.png")))
+    with pytest.raises(InputError, match=r"of which train are called like splits, and owl, robin, wren are not"):
+        read_layout(str(make(folder, "train/owl/5.png")))
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("my-train-photos", "my-val-photos")])
+def test_folders_that_seem_to_be_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    make(tmp_path, *(f"{name}/{number}.png" for name in names for number in range(2)))
+    with pytest.raises(InputError, match="seem to be splits"):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), "class_folders").classes() == sorted(names)
+
+
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train2017", "val2017"), ("TRAIN", "Dev")])
+def test_names_of_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    make(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab"))
+    assert "train" in read_layout(str(tmp_path)).given
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["images/1.png", "labels/1.txt"], "object detection"),
+        (["train/images/1.png", "train/labels/1.txt", "valid/images/2.png", "valid/labels/2.txt"], "object detection"),
+        (["JPEGImages/1.jpg", "Annotations/1.xml", "ImageSets/Main/train.txt"], "object detection"),
+        (["annotations/instances.json", "train2017/1.jpg", "val2017/2.jpg"], "object detection"),
+        (["images/1.png", "masks/1.png"], "segmentation"),
+        (
+            ["entrenamiento/a/1.png", "entrenamiento/b/1.png", "prueba/a/1.png", "prueba/b/1.png"],
+            r"same names \(a, b\)",
+        ),
+    ],
+)
+def test_data_for_other_tasks_are_named(tmp_path: Path, paths: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_layout(str(make(tmp_path, *paths)))
+
+
+@pytest.mark.parametrize("above", ["photos", "birds/photos", "birds/2024/photos"])
+def test_a_folder_given_some_levels_too_high_is_told_with_the_right_one(tmp_path: Path, above: str) -> None:
+    make(tmp_path, f"{above}/owl/1.png", f"{above}/wren/2.png")
+    with pytest.raises(
+        InputError, match=rf"Did you mean DATA={tmp_path}/{above} \(class folders: 2 files in 2 classes\)"
+    ):
+        read_layout(str(tmp_path))
+
+
+def test_an_empty_class_folder_in_eval_or_test_is_noted(tmp_path: Path) -> None:
+    folder = make(
+        tmp_path, *(f"{split}/{label}/1.png" for split in ("train", "val", "test") for label in ("owl", "wren"))
+    )
+    (folder / "val/wren/1.png").unlink()
+    listing = read_layout(str(folder))
+    assert (listing.classes(), listing.remarks) == (["owl", "wren"], ("wren has no images in eval",))
+    (folder / "val/wren").rmdir()
+    assert read_layout(str(folder)).remarks == listing.remarks
+    (folder / "train/wren/1.png").unlink()
+    with pytest.raises(InputError, match=r"class folder train/wren in .* holds no files"):
+        read_layout(str(folder))
+
+
+def test_an_empty_split_folder_is_noted(tmp_path: Path) -> None:
+    (make(tmp_path, "train/a/1.png", "train/b/1.png") / "val").mkdir()
+    listing = read_layout(str(tmp_path))
+    assert listing.given == ("train",)
+    assert listing.remarks == ("the folder val is empty",)
+
+
+def test_a_table_that_is_not_understood_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path, "owl/1.png", "wren/2.png", "labels.xlsx")
+    write_rows(folder / "classes.csv", "number,latin", "0,Strix")
+    assert [remark[:66] for remark in read_layout(str(folder)).remarks] == [
+        "not read: labels.xlsx; save it as CSV to have it read",
+        "not used: classes.csv has no column of file names; its columns are",
+    ]
+    flat = make(tmp_path / "flat", "1.png", "2.png")
+    write_rows(flat / "classes.csv", "1.png,owl", "2.png,wren")
+    with pytest.raises(InputError, match=r"classes\.csv has no column of file names; its columns are 1\.png, owl"):
+        read_layout(str(flat))
+
+
+def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path) -> None:
+    make(tmp_path, "train/1.png", "train/2.png")
+    write_rows(tmp_path / "train/about.csv", "file_name,label,camera", "1.png,a,x", "2.png,b,y")
+    listing = read_layout(str(tmp_path), metadata="about.csv")
+    assert listing.metadata.values("train/2.png") == {"camera": "y"}
+
+
+def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
+    assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == ("Owl and owl are different classes",)

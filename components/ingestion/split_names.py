@@ -1,0 +1,27 @@
+"""What people call the splits: in the names of folders and files, and in a column of the metadata."""
+
+from __future__ import annotations
+
+import re
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "trainset", "trainingset"), "train"),
+    **dict.fromkeys(("val", "validation", "valid", "eval", "evaluation", "dev", "valset"), "eval"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
+}
+_FILLERS = frozenset(("set", "data", "split", "image", "images", "img", "imgs"))
+
+
+def split_called(name: str) -> str:
+    """The split that a name stands for, `train`, `eval` or `test`, as `Training_set` or `val2017`; else ""."""
+    words = [word for word in _words(name) if word not in _FILLERS]
+    return _SPLITS.get(words[0], "") if len(words) == 1 else ""
+
+
+def split_within(name: str) -> str:
+    """The last split that a word of a longer name stands for, as in `birds_train_00000-of-00001`; else ""."""
+    return next((_SPLITS[word] for word in reversed(_words(name)) if word in _SPLITS), "")
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W\d_]+", name.lower()) if word]
