@@ -129,7 +129,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
-        counts = count(listing, facts, rejects, no_pictures, assignment)
+        counts = count(listing, facts, rejects, assignment, no_pictures)
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))
         ingest_record.REJECTS.write(record.uri, rejects)

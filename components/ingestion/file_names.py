@@ -1,7 +1,7 @@
 """What names say of files and folders: left behind by a system, surely no picture, or claiming to be one.
 
-Whether a file is a picture is decided by its content. Names spare opening what is known, such as a video of some GB, and
-tell a broken picture from a file that never was to be one.
+Whether a file is a picture is decided by its content. Names spare opening what is known, such as a video of some GB,
+and tell a broken picture from a file that never was to be one.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class IgnorePatterns:
         return _IGNORED_BY + self._patterns[found.index] if found.include and found.index is not None else ""
 
     def unmatched(self, ignored: Iterable[str]) -> list[str]:
-        """The patterns that none of the paths, which some pattern matched, fits."""
+        """The patterns that fit none of the paths that are ignored."""
         paths = list(ignored)
         alone = {pattern: _compiled((pattern,)) for pattern in self._patterns if not pattern.startswith("!")}
         return [pattern for pattern, spec in alone.items() if not any(map(spec.match_file, paths))]
@@ -170,8 +170,3 @@ def _compiled(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
         ("\\" + pattern if pattern.startswith("#") else pattern.replace("./", "/", pattern.startswith("./")))
         for pattern in patterns
     )
-
-
-def is_ignored_by(reason: str) -> bool:
-    """Whether a reason is that of `data.ignore`."""
-    return reason.startswith(_IGNORED_BY)

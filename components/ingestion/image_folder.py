@@ -96,6 +96,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
     folders: list[str] = []
     ignored: list[Reject] = []
     linked: dict[str, str] = {}  # links that `data.links` does not allow, and where they lead
+    outside_files = 0
     roots: set[str] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
     while waiting:
@@ -128,9 +129,10 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
                 continue
             if not is_folder:
                 problem = "" if named else "its name is not UTF-8"
-                if outside and links == "follow":
-                    roots.add(os.path.dirname(real))
-                elif outside:
+                if outside:
+                    roots.add(str(Path(real).parent))
+                if outside and links != "follow":
+                    outside_files += 1
                     problem = f"{OUTSIDE}, to {real}; data.links: follow reads it"
                 files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {real}", problem))
                 continue
@@ -148,7 +150,13 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
             waiting.append((f"{path}/", (*real_folders, real)))
     if linked:
         raise _not_allowed(folder, linked, links)
-    return Tree(DataFolder.linked_to(folder, _together(roots)), sorted(files), sorted(folders), ignored)
+    if outside_files > len(files) / 2:
+        raise InputError(
+            f"{outside_files:,} of {len(files):,} files in {folder} are links out of it, into "
+            f"{', '.join(_together(roots))}. Set data.links to follow to have them read."
+        )
+    allowed = _together(roots) if links == "follow" else ()
+    return Tree(DataFolder.linked_to(folder, allowed), sorted(files), sorted(folders), ignored)
 
 
 def _not_allowed(folder: str, linked: dict[str, str], links: Links) -> InputError:
@@ -181,7 +189,7 @@ def _together(roots: Iterable[str]) -> list[str]:
         if len(outermost) <= _SHOWN:
             return outermost
         deepest = max(root.count("/") for root in outermost)
-        found = [os.path.dirname(root) if root.count("/") == deepest else root for root in outermost]
+        found = [str(Path(root).parent) if root.count("/") == deepest else root for root in outermost]
 
 
 def find_remote(folder: str, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -285,9 +293,9 @@ def open_file(folder: str, path: str) -> BinaryIO:
         real = os.path.realpath(f"{folder}/{path}", strict=True)
         if not any(is_within(real, root) for root in (os.path.realpath(folder), *getattr(folder, "roots", ()))):
             raise RejectedError("open", f"{OUTSIDE}, to {real}")
-        if not stat.S_ISREG(os.stat(real).st_mode):  # Reading a pipe would wait for ever.
+        if not stat.S_ISREG(Path(real).stat().st_mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is not a regular file")
-        return open(real, "rb")
+        return Path(real).open("rb")
 
 
 def read_anywhere(location: str, limits: ImageLimits) -> bytes:

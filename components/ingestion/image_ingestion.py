@@ -167,7 +167,7 @@ def _feature(value: bytes | str | int | float) -> tf.train.Feature:
 
 
 def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject], list[Reject]]:
-    """What `ingest` wrote of the images, of the files that cannot be used, and of those that are no pictures; by path."""
+    """What `ingest` wrote of the images, of the files that cannot be used, and of those that are no pictures."""
     facts = sorted(msgspec.json.decode(line, type=ImageFacts) for line in _lines(f"{scratch}/{_FACTS}"))
     rejects, ignored = (
         sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{name}"))
@@ -186,8 +186,8 @@ def count(
     listing: Listing,
     facts: Sequence[ImageFacts],
     rejects: Sequence[Reject],
-    ignored: Sequence[Reject],
     assignment: Assignment,
+    ignored: Sequence[Reject] = (),
 ) -> IngestCounts:
     """Counts what became of the files; `ignored` are those of the listed files that are no pictures.
 

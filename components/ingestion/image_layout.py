@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingestion import file_names, image_folder, image_records
-from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_ignored_by, is_no_picture
+from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_no_picture
 from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
 from components.ingestion.image_metadata import LabelTable, Metadata, Rows, join
 from components.ingestion.image_records import Names
@@ -103,8 +103,8 @@ class Listing:
         `ignore` is `data.ignore`: a pattern of it that fits nothing is named.
         """
         told = [f"ignored: {text}"] if (text := file_names.ignored_in_words(self.ignored)) else []
-        fitting = [one.path for one in self.ignored if is_ignored_by(one.reason)]
-        told += [f"data.ignore: {pattern} fits nothing" for pattern in IgnorePatterns(ignore).unmatched(fitting)]
+        unmatched = IgnorePatterns(ignore).unmatched(one.path for one in self.ignored)
+        told += [f"data.ignore: {pattern} fits nothing" for pattern in unmatched]
         return told + ([f"links lead to {', '.join(self.folder.roots)}"] if self.folder.roots else [])
 
     def describe(self) -> str:

@@ -72,7 +72,7 @@ class IngestionConfig:
     metadata: str | None
     columns: dict[str, str | None]
     group_by: str | None
-    ignore: list[str]
+    ignore: tuple[str, ...]
     links: Links
     splits: dict[str, int]
     near_duplicates: NearDuplicates | None
@@ -120,7 +120,7 @@ class DataSettings:
     metadata: str | None = None
     columns: dict[str, str | None] = dataclasses.field(default_factory=dict)
     group_by: str | None = None
-    ignore: list[str] = dataclasses.field(default_factory=list)
+    ignore: tuple[str, ...] = ()
     links: Links = "inside"
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()

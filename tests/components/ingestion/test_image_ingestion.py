@@ -17,7 +17,7 @@ IGNORED = [Reject("b/page", "b", "identify", "no picture: without an ending, by 
 def counted(listed: int, layout: str = "class_folders", duplicates: tuple[DuplicateGroup, ...] = ()) -> IngestCounts:
     files = [ListedFile(f"{i}.png") for i in range(listed)]
     listing = Listing(DataFolder("photos"), layout, files, ignored=[Reject(".git/", "", "find", "hidden")])
-    return count(listing, FACTS, REJECTS, IGNORED, Assignment(SPLITS, list(duplicates)))
+    return count(listing, FACTS, REJECTS, Assignment(SPLITS, list(duplicates)), IGNORED)
 
 
 @pytest.mark.parametrize(("listed", "layout"), [(5, "class_folders"), (1, "tfrecords")])
