@@ -471,8 +471,9 @@ def _folder_layout(source: _Folder, unclear: Sequence[str]) -> tuple[str, int | 
     if any(map(split_called, within)):
         if not all(map(split_called, within)) or not all(inner.values()):
             raise InputError(
-                f"{source.path}: some class folders hold folders called like splits, and others do not ({some(within)}). "
-                f"Give every class folder the same splits, or put the splits above the classes. {_OTHERWISE}"
+                f"{source.path}: some class folders hold folders called like splits, and others do not "
+                f"({some(within)}). Give every class folder the same splits, or put the splits above the classes. "
+                f"{_OTHERWISE}"
             )
         _check_splits(source.path, {name: split_called(name) for name in within})
         notes.append(f"the splits lie within the class folders ({tops[0]}/{inner[tops[0]][0]})")
@@ -523,8 +524,8 @@ def _check_task(source: _Folder) -> None:
         task = "the segmentation of images" if "masks" in kinds else "object detection, as YOLO, COCO or VOC have it"
         as_classes = "" if above else f"{_AS_CLASSES} "
         raise InputError(
-            f"{source.path}: the folders {some([f'{above}/{name}' if above else name for name in names])} are no classes: "
-            f"this looks like a data set for {task}, and images need one label each here. Cut the objects out into a "
+            f"{source.path}: the folders {some([f'{above}/{name}'.lstrip('/') for name in names])} are no classes: this"
+            f" looks like a data set for {task}, and images need one label each here. Cut the objects out into a "
             f"folder per class, or write metadata.csv with file_name and label. {as_classes}{_OTHERWISE}"
         )
 
@@ -565,8 +566,8 @@ def _level_down(source: _Folder) -> str:
     inner = [set(source.within(top)) for top in source.tops]
     if len(inner) > 1 and len(shared := set.intersection(*inner)) > 1:
         return (
-            f"They hold folders of the same names ({some(sorted(shared))}): if they are splits, call them train, val and "
-            "test. "
+            f"They hold folders of the same names ({some(sorted(shared))}): if they are splits, call them train, val "
+            "and test. "
         )
     fit = [f"DATA={listing.folder} ({listing.describe()})" for listing in _fitting_below(source)]
     return f"Did you mean {' or '.join(fit[:2])}? " if fit else ""

@@ -1,7 +1,7 @@
 """What tables say of the images: their labels and splits, and further columns as slices of the evaluation.
 
-The convention is that of Hugging Face's ImageFolder (https://huggingface.co/docs/datasets/image_dataset): `metadata.csv`
-or `metadata.jsonl`, in any folder, with a column `file_name` relative to that folder. Other names of columns, other
+The convention is that of Hugging Face's ImageFolder (https://huggingface.co/docs/datasets/image_dataset): in any folder
+`metadata.csv` or `metadata.jsonl`, with a column `file_name` relative to that folder. Other names of columns, other
 dialects and other ways to write a path are understood where only one reading is possible, and said.
 """
 
@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from components.ingestion import slice_features
-from components.ingestion.named_files import FileNames, Found
 from components.ingestion.image_folder import ListedFile, read_bytes_of, some
+from components.ingestion.named_files import FileNames, Found
 from components.ingestion.split_names import split_called
-from components.ingestion.tables import Table, read_table
+from components.ingestion.tables import read_table
 from core.errors import InputError
 
 FILE_NAME, LABEL, SPLIT = "file_name", "label", "split"
@@ -25,16 +25,14 @@ COLUMNS = (FILE_NAME, LABEL, SPLIT)
 """What `data.columns` may name."""
 
 _USUAL = {
-    FILE_NAME: frozenset(
-        "filename filenames file files filepath filepaths image images imagename imagefile imagefilename imagepath img "
-        "imgname imgfile imgpath path paths picture photo imageid imgid idcode id".split()
-    ),
-    LABEL: frozenset(
-        "label labels labelname labelid class classes classname classid category categoryname categoryid target species "
-        "breed".split()
-    ),
-    SPLIT: frozenset("split splits set subset partition dataset datasplit usage phase".split()),
+    FILE_NAME: "filename filenames file files filepath filepaths image images imagename imagefile imagefilename "
+    "imagepath img imgname imgfile imgpath path paths picture photo imageid imgid idcode id",
+    LABEL: "label labels labelname labelid class classes classname classid category categoryname categoryid target "
+    "species breed",
+    SPLIT: "split splits set subset partition dataset datasplit usage phase",
 }
+"""What people call these columns, in lower case and without what joins words."""
+
 _SAMPLE = 1000  # rows by which columns that may hold file names are told apart
 _SHOWN = 3
 
@@ -158,7 +156,7 @@ class LabelTable:
     def _may_be(self, role: str, name: str) -> bool:
         if self._told.get(role):
             return name == self._told[role]
-        return role not in self._told and re.sub(r"[\W_]+", "", name.casefold()) in _USUAL[role]
+        return role not in self._told and re.sub(r"[\W_]+", "", name.casefold()) in _USUAL[role].split()
 
     def _check_told(self) -> None:
         for role, name in self._told.items():
@@ -221,7 +219,8 @@ class LabelTable:
     def _several(self, role: str, candidates: Sequence[int]) -> InputError:
         names = [self.columns[at] for at in candidates]
         return InputError(
-            f"{self.where}: {some(names)} could each be the column {role}. Say which: data.columns: {{{role}: {names[0]}}}."
+            f"{self.where}: {some(names)} could each be the column {role}. Say which: data.columns: "
+            f"{{{role}: {names[0]}}}."
         )
 
     def find(self, name: str) -> Found:
@@ -250,7 +249,7 @@ def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> R
         _join(table, slices, files, with_labels, joined)
         understood.setdefault(table.describe(with_labels), []).append(table.name)
     for description, names in understood.items():
-        of = names[0] if len(names) == 1 else f"{len(names):,} tables ({some(names)})"
+        of = names[0] if len(names) == 1 else f"{len(names):,} tables, {some(names)}"
         joined.notes.insert(0, f"{of} {description}")
     joined.metadata = Metadata(tuple(columns), joined.metadata.rows)
     return joined
@@ -291,8 +290,8 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
                 joined.problems[path] = f"{joined.lines[path]} says {was!r} and {where} {now!r}"
             elif not with_labels and row != joined.metadata.rows.get(path, {}):
                 raise InputError(
-                    f"{table.where}, line {line}: a second row for {path}, with other values than {joined.lines[path]}. "
-                    "Keep one."
+                    f"{table.where}, line {line}: a second row for {path}, with other values than {joined.lines[path]}."
+                    " Keep one."
                 )
             continue
         joined.lines[path] = where
@@ -319,14 +318,14 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
     if otherwise:
         name, path = otherwise[0]
         joined.notes.append(
-            f"{len(otherwise):,} of {total:,} rows of {table.name} write a path otherwise than the folder does: {name} is "
-            f"{path}"
+            f"{len(otherwise):,} of {total:,} rows of {table.name} write a path otherwise than the folder does: {name} "
+            f"is {path}"
         )
     if missing:
         line, name, problem, _ = missing[0]
         joined.notes.append(
-            f"{len(missing):,} of {total:,} rows of {table.name} have no file; they count as rejects (line {line}: {name}: "
-            f"{problem})"
+            f"{len(missing):,} of {total:,} rows of {table.name} have no file; they count as rejects (line {line}: "
+            f"{name}: {problem})"
         )
     if again:
         joined.notes.append(f"{again:,} rows of {table.name} are about files that had a row already")

@@ -72,7 +72,7 @@ class Record(NamedTuple):
 
 
 def is_record_file(path: str) -> bool:
-    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecord-00000-of-00004`, `train-00000-of-00002`, `….gz`."""
+    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecord-00000-of-00004`, `train-00000-of-00002`."""
     name = path.rsplit("/", 1)[-1].lower()
     return any(ending in name for ending in _RECORDS) or _SHARD.fullmatch(name) is not None
 
@@ -102,7 +102,7 @@ def describing_files(paths: Iterable[str]) -> list[str]:
 def read_names(
     folder: str, described: Sequence[str], records: Sequence[str], told: Mapping[str, str | None]
 ) -> tuple[Names, list[str]]:
-    """Where image and label are, and a line that says so, by the files that describe the records and by the first record.
+    """Where image and label are, and a line that says so: by what describes the records, and by the first of them.
 
     Args:
         folder: the data folder.
@@ -146,14 +146,12 @@ def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
     else:
         lines = [line.strip() for line in text.rstrip().splitlines()]
         numbered = [re.fullmatch(r"(\d+)\s*[:,\t]\s*(.+)", line) for line in lines]
-        if all(numbered):
-            found = [(int(match[1]), match[2]) for match in numbered if match]
-        else:
-            found = list(enumerate(lines))
+        pairs = [(int(match[1]), match[2]) for match in numbered if match]
+        found = pairs if len(pairs) == len(lines) else list(enumerate(lines))
         whole = "" not in lines and all(name.isprintable() for name in lines)
     if not found or not whole or any(len({pair[at] for pair in found}) < len(found) for at in (0, 1)):
         raise InputError(
-            f"{folder}/{file} must hold a name a line, or a number and a name as 7:owl, no two the same and no line empty."
+            f"{folder}/{file} must hold a name a line, or a number and a name as 7:owl, no two the same and none empty."
         )
     return tuple(sorted(found))
 
@@ -185,8 +183,8 @@ def _by_first_record(folder: str, records: Sequence[str], names: Names, file: st
         number = bool(features[labels[0]].int64_list.value)
         if number and not file:
             raise InputError(
-                f"{folder}/{path}: {labels[0]} of a tf.Example is a number, and nothing says what it is called. Give the "
-                f"data folder a {LABELS_FILE} with a name a line, that of 0 first, or with lines as 7:owl."
+                f"{folder}/{path}: {labels[0]} of a tf.Example is a number, and nothing says what it is called. Give "
+                f"the data folder a {LABELS_FILE} with a name a line, that of 0 first, or with lines as 7:owl."
             )
         said = f"the image is in {image} and the label in {labels[0]}" + (f", named by {file}" if number else "")
         named = names.labels if number else ()
@@ -260,8 +258,8 @@ def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str
     called = dict(names.labels)
     if number >= len(called) and called and max(called) < len(called):
         raise InputError(
-            f"{path}: its label is the number {number}; the names are of 0 to {len(called) - 1}, and may be one off. Write "
-            f"each name with its number into {LABELS_FILE}, as {number}:owl."
+            f"{path}: its label is the number {number}; the names are of 0 to {len(called) - 1}, and may be one off. "
+            f"Write each name with its number into {LABELS_FILE}, as {number}:owl."
         )
     return called.get(number, ""), "" if number in called else f"its label is the number {number}, which has no name"
 

@@ -1,4 +1,4 @@
-"""Which file a row of a table means, as people write names: whole paths, other cases, no endings, only the last part."""
+"""Which file a row of a table means, as people write names: whole paths, another case, no ending, the last part."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tables as Excel, pandas and people write them: CSV in its dialects and encodings, and JSON lines.
 
-Nothing is guessed from statistics: the encoding follows from a byte-order mark or from what the bytes cannot be, and the
-separator is the one that parts the first line into the names of columns that are looked for.
+Nothing is guessed from statistics: the encoding follows from a byte-order mark or from what the bytes cannot be, and
+the separator is the one that parts the first line into the names of columns that are looked for.
 """
 
 from __future__ import annotations

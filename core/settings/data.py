@@ -91,8 +91,8 @@ class DataSettings:
         span: the last span to read, by its number; `latest` is the latest that exists.
         window: how many spans to read: that one and those before it.
         metadata: name of a CSV or `.jsonl` file in the folder, or of one in each folder of it: a column of file names,
-            and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are read in any case, and another table that
-            lies alone in the folder, if it says which image is of which class or split.
+            and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are read in any case, and another table
+            that lies alone in the folder, if it says which image is of which class or split.
         columns: what columns of the metadata are called: `file_name`, `label`, `split`; null: there is none. Those that
             are not given are found by the usual names. In TFRecords, `label` and `file_name` are the keys of the label
             and of the encoded image.

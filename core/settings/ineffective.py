@@ -26,7 +26,7 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
     ),
     (
         "data.bounds.leaked",
-        lambda s: s.data.layout == "class_folders" or s.data.images == DIGITS,
+        lambda s: s.data.images == DIGITS,
         "the layout gives no splits, and the ones made here share no image",
     ),
     (

@@ -3,7 +3,7 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +32,7 @@ from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.errors import InputError
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
+from tests.components.ingestion import test_image_records as records
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
 Folders = Callable[..., Path]
@@ -314,6 +315,71 @@ def test_a_group_shares_a_split(image_folder: Folders, ingest: Callable[..., Ing
     assert len(splits) == 4
     with pytest.raises(InputError, match=r"data\.group_by is 'doctor'; the columns of data\.metadata are: patient"):
         ingest(folder, metadata="metadata.csv", group_by="doctor")
+
+
+@pytest.mark.parametrize("layout", ["a table a split", "a column", "paths", "splits within classes"])
+def test_given_splits_are_kept_in_any_layout(layout: str, tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
+    folder, tables = (
+        tmp_path / "images",
+        defaultdict(lambda: ["Filename;Class;Subset" if "column" in layout else "Filename;Class"]),
+    )
+    wanted = {"train": 12, "eval": 4, "test": 4}
+    for place, (split, number) in enumerate(wanted.items()):
+        for i in range(number):
+            label, name = ("owl", "wren")[i % 2], ("train", "Val", "test")[place]
+            path = {
+                "a column": f"img/{split}{i}.png",
+                "splits within classes": f"{label}/{name}/{i}.png",
+            }.get(layout, f"{name}/{i}.png")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(encoded(picture(1000 * place + i)))
+            row = f"C:\\birds\\{path};{label}".replace("/", "\\")
+            if "table" in layout:
+                tables[f"{name}/metadata.csv"].append(f"{i};{label}")
+            elif "classes" not in layout:
+                tables["birds.csv"].append(row + f";{name.upper()}" * ("column" in layout))
+    for name, lines in tables.items():
+        (folder / name).write_text("\r\n".join(lines), encoding="utf-16")
+
+    done = ingest(folder)
+
+    assert done.counts.splits == wanted
+    assert (done.counts.given, done.rejects) == (list(wanted), [])
+    for split, examples in done.examples.items():
+        said = {e["image/path"].decode(): e["label"].decode() for e in examples}
+        assert all(split in path or (split == "eval" and "Val" in path) for path in said)
+        assert Counter(said.values()) == {"owl": wanted[split] // 2, "wren": wanted[split] // 2}
+    assert done.counts.remarks
+
+
+def test_rows_without_a_file_and_files_of_two_labels_are_rejects(
+    image_folder: Folders, ingest: Callable[..., Ingested]
+) -> None:
+    folder = image_folder(all=5)
+    rows = ["0000,owl", "0001,wren", "0002,owl", "0002,wren", "0003,owl", "9999,owl"]
+    (folder / "labels.csv").write_text("id,species\n" + "\n".join(rows))
+    done = ingest(folder)
+    assert [(reject.path, reject.reason) for reject in done.rejects] == [
+        ("9999", "labels.csv, line 7: there is no such file"),
+        ("all/0002.png", "labels.csv, line 4 says 'owl' and labels.csv, line 5 'wren'"),
+        ("all/0004.png", "labels.csv has no row for it"),
+    ]
+    assert (done.counts.read, done.counts.rejected) == (3, 3)
+
+
+def test_records_as_slim_writes_them(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
+    folder = tmp_path / "slim"
+    folder.mkdir()
+    for split, number in (("train", 12), ("validation", 4)):
+        with tf.io.TFRecordWriter(str(folder / f"birds_{split}_00000-of-00001.tfrecord")) as writer:
+            for i in range(number):
+                seed = i if split == "train" else 1000 + i
+                values = {"image/encoded": encoded(picture(seed)), "image/class/label": i % 2, "image/format": b"png"}
+                writer.write(records.example(**values))
+    (folder / "labels.txt").write_bytes(b"\xef\xbb\xbf0:owl\r\n1:wren\r\n\r\n")
+    done = ingest(folder)
+    assert done.counts.classes.keys() == {"owl", "wren"}
+    assert (done.counts.splits["eval"], done.counts.given) == (4, ["train", "eval"])
 
 
 def test_the_spans_of_the_window_are_read_into_the_same_splits(

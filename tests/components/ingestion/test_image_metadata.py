@@ -1,88 +1,205 @@
-import json
+"""What is understood of tables: their columns, and their rows' files."""
+
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.ingestion.image_metadata import read_metadata
+from components.ingestion.image_layout import Listing, read_layout
 from core.errors import InputError
 
-KNOWN = ["cat/1.png", "cat/2.png", "dog/1.png"]
+Read = Callable[..., Listing]
 
 
-def test_columns_become_values_of_the_files(tmp_path: Path) -> None:
-    text = '\ufeffcamera,file_name,note\nA,cat/1.png,"one, two"\n\nB,./dog\\1.png,\n'
-    (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
-    metadata = read_metadata(str(tmp_path), "metadata.csv", KNOWN)
-    assert metadata.columns == ("camera", "note")
-    assert metadata.values("cat/1.png") == {"camera": "A", "note": "one, two"}
-    assert metadata.values("dog/1.png") == {"camera": "B", "note": ""}
-    assert metadata.values("cat/2.png") == {"camera": "", "note": ""}, "a file without a row has empty values"
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Lists a folder of flat images and a table, of these lines or bytes."""
+
+    def make(table: str | bytes, *files: str, name: str = "metadata.csv", **options: Any) -> Listing:
+        for file in files or ("img/1.png", "img/2.png", "img/3.png"):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+        (tmp_path / name).write_bytes(table if isinstance(table, bytes) else table.encode())
+        return read_layout(str(tmp_path), **options)
+
+    return make
 
 
-def test_no_name_means_no_metadata(tmp_path: Path) -> None:
-    assert read_metadata(str(tmp_path), "", KNOWN).values("cat/1.png") == {}
+def labels(listing: Listing) -> dict[str, str]:
+    return {file.path: file.label for file in listing.files if not file.problem}
+
+
+def rejects(listing: Listing) -> dict[str, str]:
+    return {file.path: file.problem for file in listing.files if file.problem}
+
+
+FOUR = [f"img/{number}.png" for number in range(1, 5)]
+ALL = {"img/1.png": "owl", "img/2.png": "wren", "img/3.png": "owl"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", " , "])
+@pytest.mark.parametrize("header", [("file_name", "label"), ("Filename", "Class"), ("image_path", "CATEGORY")])
+def test_dialects_and_usual_names(read: Read, encoding: str, separator: str, header: tuple[str, str]) -> None:
+    rows = [header, ("img/1.png", "owl"), ("img/2.png", "wren"), ("img/3.png", "owl")]
+    listing = read("\r\n".join(separator.join(row) for row in rows).encode(encoding))
+    assert labels(listing) == ALL
+    assert f"file names in {header[0]}, labels in {header[1]}" in listing.remarks[0]
+    assert "UTF-16" in listing.remarks[0] or encoding != "utf-16"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("names", "note"),
     [
-        ("name,camera\n", "has no column file_name; its first line is 'name,camera'"),
-        ("", "has no column file_name"),
-        ("file_name,camera\ncat/9.png,A\nx.png,B\n", "names 2 files that are not in the data folder: cat/9.png, x.png"),
-        ("file_name,camera\ncat/1.png,A\ncat/1.png,B\n", "line 3: a second row for cat/1.png"),
-        ("file_name,camera\ncat/1.png\n", "line 2: 1 fields; the first line has 2"),
-        (
-            "file_name,brightness\n",
-            "none of resolution, brightness, contrast, sharpness, colorfulness, aspect, format",
-        ),
-        ("file_name,a,a\n", "no two the same"),
-        ("file_name,\n", "must have a name each"),
-        ('file_name,a\n"cat/1.png,x\n', "line 2: not CSV: unexpected end of data"),
+        (("img/1.png", "img/2.png", "img/3.png"), ""),
+        (("./img/1.png", "img\\2.png", "/img/3.png"), ""),
+        (("1", "2", "3"), "3 of 3 rows of metadata.csv write a path otherwise than the folder does: 1 is img/1.png"),
+        (("IMG/1.PNG", "img/2.png", "img/3.png"), "1 of 3 rows of"),
+        (("/data/b/img/1.png", "/data/b/img/2.png", "/data/b/img/3.png"), "3 of 3 rows of"),
+        (("D:\\b\\img\\1.png", "D:\\b\\img\\2.png", "D:\\b\\img\\3.png"), "3 of 3 rows of"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "metadata.csv").write_text(text)
+def test_paths_as_people_write_them(read: Read, names: tuple[str, ...], note: str) -> None:
+    listing = read(
+        "file_name,label\n" + "".join(f"{n},{label}\n" for n, label in zip(names, ALL.values(), strict=True))
+    )
+    assert labels(listing) == ALL
+    assert not rejects(listing)
+    assert len(listing.remarks) == 1 + bool(note) and note in listing.remarks[-1]
+
+
+def test_rows_without_a_file_are_rejects_with_their_lines(read: Read) -> None:
+    listing = read("file_name,label\nimg/1.png,owl\n\nimg/2.png,wren\nimg/9.png,robin\n,owl\nimg/3.png,owl\n")
+    assert rejects(listing) == {
+        "img/9.png": "metadata.csv, line 5: there is no such file",
+        "metadata.csv:6": "metadata.csv, line 6: it names no file",
+    }
+    assert listing.classes() == ["owl", "robin", "wren"], "a class is not lost with its files"
+    assert "2 of 5 rows of metadata.csv have no file; they count as rejects (line 5: img/9.png" in listing.remarks[1]
+
+
+def test_where_most_rows_have_no_file_the_run_stops_with_what_would_fit(read: Read) -> None:
     with pytest.raises(InputError) as error:
-        read_metadata(str(tmp_path), "metadata.csv", KNOWN)
-    assert words in str(error.value)
+        read("file_name,label\nphotos/1.png,owl\nphotos/2.jpg,wren\nimg/3.png,owl\n")
+    assert "of 2 of 3 rows there is no file by file_name" in str(error.value)
+    assert "line 2: photos/1.png: there is no such file; did you mean img/1.png?" in str(error.value)
+    with pytest.raises(InputError, match="names files in 2 folders that are not in the data folder"):
+        read("file_name,label\na/img/1.png,owl\nb/img/2.png,wren\nimg/3.png,owl\n")
 
 
-def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
-    lines = [
-        {"file_name": "cat/1.png", "age": 3, "indoor": True},
-        {"camera": "A", "file_name": "dog/1.png", "age": None},
-    ]
-    (tmp_path / "m.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
-    metadata = read_metadata(str(tmp_path), "m.jsonl", KNOWN)
-    assert metadata.columns == ("age", "indoor", "camera")
-    assert metadata.values("cat/1.png") == {"age": "3", "indoor": "true", "camera": ""}
-    assert metadata.values("dog/1.png") == {"age": "", "indoor": "", "camera": "A"}
+def test_a_second_row_is_noted_or_sets_the_file_aside(read: Read) -> None:
+    listing = read("file_name,label\nimg/1.png,owl\nimg/2.png,wren\nimg/3.png,owl\nimg/1.png,owl\n3,robin\n")
+    assert labels(listing) == {"img/1.png": "owl", "img/2.png": "wren"}
+    assert rejects(listing) == {"img/3.png": "metadata.csv, line 4 says 'owl' and metadata.csv, line 6 'robin'"}
+    assert "2 rows of metadata.csv are about files that had a row already" in listing.remarks
+
+
+def test_a_row_with_too_many_or_few_values_sets_its_file_aside(read: Read) -> None:
+    listing = read(
+        "file_name,camera,label\nimg/1.png,x,owl\nimg/2.png,wren\nimg/3.png,y,owl,big\n4.png,x,wren\n1,,owl\n", *FOUR
+    )
+    assert rejects(listing) == {
+        "img/2.png": "metadata.csv, line 3 has 2 values; the first line names 3 columns",
+        "img/3.png": "metadata.csv, line 4 has 4 values; the first line names 3 columns",
+    }
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("table", "columns"),
     [
-        ("{}\n", "line 1: not an object with a text file_name"),
-        ('{"file_name": 3}\n', "line 1: not an object with a text file_name"),
-        ('\n["file_name"]\n', "line 2: not an object"),
-        ('{"file_name": "cat/1.png", "box": [1, 2]}\n', "line 1: \\[1, 2\\] is neither text nor a number"),
-        ("[" * 100_000, "line 1: not JSON"),
-        ('{"file_name": "cat/1.png"}{\n', "line 1: not JSON: Extra data"),
-        ('{"file_name": "cat/1.png"}\n{"file_name": "cat/1.png"}\n', "line 2: a second row for cat/1.png"),
+        ("image_id,file_name,label\n7,img/1.png,owl\n8,img/2.png,wren\n9,img/3.png,owl\n", {}),
+        ("name,label,path\nx,owl,img/1.png\ny,wren,img/2.png\nz,owl,img/3.png\n", {}),
+        ("file,image,class\n1.png,img/1.png,owl\n2.png,img/2.png,wren\n3.png,img/3.png,owl\n", {}),
+        ("file,class_id,class\nimg/1.png,0,owl\nimg/2.png,1,wren\nimg/3.png,0,owl\n", {}),
+        ("file,kind,label\nimg/1.png,owl,x\nimg/2.png,wren,y\nimg/3.png,owl,x\n", {"label": "kind"}),
+        ("a,b\nimg/1.png,owl\nimg/2.png,wren\nimg/3.png,owl\n", {"file_name": "a", "label": "b"}),
+        (",file_name,label\n0,img/1.png,owl\n1,img/2.png,wren\n2,img/3.png,owl\n", {}),
     ],
 )
-def test_json_lines_that_do_not_fit_are_told(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "m.jsonl").write_text(text)
+def test_columns_are_told_apart_by_what_they_hold_or_by_the_settings(
+    read: Read, table: str, columns: dict[str, str]
+) -> None:
+    assert labels(read(table, columns=columns)) == ALL
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "words"),
+    [
+        (
+            "file,label,species\nimg/1.png,a,x\nimg/2.png,b,x\n",
+            {},
+            r"label, species could each be .*data\.columns: \{label",
+        ),
+        (
+            "file,image,label\nimg/1.png,img/2.png,a\nimg/2.png,img/1.png,b\n",
+            {},
+            "file, image could each be the column",
+        ),
+        (
+            "file,kind\nimg/1.png,a\n",
+            {"label": "king"},
+            r"data\.columns\.label is 'king'; the columns of .* are file, kind",
+        ),
+        ("file,label,label\nimg/1.png,a,b\n", {}, "several columns label"),
+        ("file_name,label\n", {}, "has fewer than two labels"),
+        ("x,label\nimg/1.png,a\n", {}, "has no column of file names; its columns are x, label"),
+    ],
+)
+def test_what_may_mean_several_things_stops(read: Read, table: str, columns: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        read_metadata(str(tmp_path), "m.jsonl", KNOWN)
+        read(table, columns=columns)
 
 
-def test_other_encodings_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "metadata.csv").write_bytes("file_name,gr\u00f6\u00dfe\n".encode("latin-1"))
-    with pytest.raises(InputError, match="is not UTF-8 text"):
-        read_metadata(str(tmp_path), "metadata.csv", KNOWN)
+def test_other_columns_become_slices_but_those_that_every_image_has(read: Read) -> None:
+    listing = read("file_name,label,camera,format\nimg/1.png,owl,A,x\nimg/2.png,wren,B,y\n")
+    assert listing.metadata.columns == ("camera",)
+    assert listing.metadata.values("img/1.png") == {"camera": "A"}
+    assert listing.metadata.values("img/3.png") == {"camera": ""}, "a file without a row has empty values"
+    assert listing.remarks[0].endswith("slices: camera")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"There is no .*other\.csv"):
-        read_metadata(str(tmp_path), "other.csv", KNOWN)
+def test_numbers_may_be_labels(read: Read) -> None:
+    assert read("id,label\n1,0\n2,1\n3,0\n", "1.png", "2.png", "3.png").classes() == ["0", "1"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "train.csv", "annotations.tsv", "Meta.JSONL"])
+def test_a_table_by_any_name_that_names_the_images(read: Read, name: str) -> None:
+    table = "file_name\tlabel\n1\towl\n2\twren\n3\towl\n"
+    if name.endswith("JSONL"):
+        rows = (("1", "owl"), ("2", "wren"), ("3", "owl"))
+        table = "\n".join(f'{{"file_name": "{number}", "label": "{label}"}}' for number, label in rows)
+    listing = read(table, name=name)
+    assert labels(listing) == ALL
+    assert name in listing.remarks[0]
+
+
+def test_slices_of_class_folders(read: Read) -> None:
+    table = "file_name,camera\nowl/1.png,A\n./wren\\2.png,B\n"
+    listing = read(table, "owl/1.png", "wren/2.png")
+    assert listing.layout == "class_folders"
+    assert listing.metadata.rows == {"owl/1.png": {"camera": "A"}, "wren/2.png": {"camera": "B"}}
+    with pytest.raises(
+        InputError, match=r"line 4: a second row for owl/1\.png, with other values than metadata.csv, line 2"
+    ):
+        read(table + "owl/1.png,C\n")
+
+
+def test_many_rows_take_little_time(tmp_path: Path) -> None:
+    """Exact paths, and such that leave out the folder and the ending: at most 30 CPU seconds for a million."""
+    from components.ingestion.image_metadata import LabelTable, join
+    from components.ingestion.named_files import FileNames
+
+    count = 100_000
+    paths = [f"img/{number % 100}/{number:07}.png" for number in range(count)]
+    for names in (paths, [path[-11:-4] for path in paths]):
+        (tmp_path / "metadata.csv").write_text(
+            "file_name,label\n" + "".join(f"{name},{number % 3}\n" for number, name in enumerate(names))
+        )
+        began = time.process_time()
+        files = FileNames(paths)
+        rows = join([LabelTable(str(tmp_path), "metadata.csv", {}, files)], files, with_labels=True)
+        took = time.process_time() - began
+        assert len(rows.labels) == count
+        assert took < 30 * count / 1_000_000
