@@ -97,6 +97,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
     ignored: list[Reject] = []
     linked: dict[str, str] = {}  # links that `data.links` does not allow, and where they lead
     outside_files = 0
+    broken: dict[str, str] = {}
     roots: set[str] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
     while waiting:
@@ -125,6 +126,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
                 linked[path] = real
             outside = bool(real) and not is_within(real, root)
             if info is None:
+                broken[path] = real
                 files.append(ListedFile(path, missing))
                 continue
             if not is_folder:
@@ -150,6 +152,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
             waiting.append((f"{path}/", (*real_folders, real)))
     if linked:
         raise _not_allowed(folder, linked, links)
+    _check_broken(folder, broken, files, folders)
     if outside_files > len(files) / 2:
         raise InputError(
             f"{outside_files:,} of {len(files):,} files in {folder} are links out of it, into "
@@ -157,6 +160,27 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
         )
     allowed = _together(roots) if links == "follow" else ()
     return Tree(DataFolder.linked_to(folder, allowed), sorted(files), sorted(folders), ignored)
+
+
+def _check_broken(folder: str, broken: dict[str, str], files: Sequence[ListedFile], folders: Iterable[str]) -> None:
+    """Raises InputError where links that lead nowhere are most files, or seem to be folders, as of a class."""
+    parents = {path.rpartition("/")[0] for path in folders}
+    lost = {
+        path: real
+        for path, real in broken.items()
+        if path.rpartition("/")[0] in parents and "." not in path.rpartition("/")[2]
+    }
+    shown = some([f"{path} -> {real}" for path, real in sorted((lost or broken).items())])
+    if lost:
+        raise InputError(
+            f"{folder} holds links beside its folders that lead nowhere: {shown}. Bring back what they led to, or "
+            f'remove them; data.ignore: ["/{min(lost)}"] passes over the first.'
+        )
+    if len(broken) > len(files) / 2:
+        raise InputError(
+            f"{len(broken):,} of {len(files):,} files in {folder} are links to files that are not there: {shown}. "
+            "Fetch them (git annex get, dvc pull), or mount the store that they are in."
+        )
 
 
 def _not_allowed(folder: str, linked: dict[str, str], links: Links) -> InputError:

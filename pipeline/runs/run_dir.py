@@ -23,8 +23,8 @@ def check_root(root: str) -> None:
     found = sorted(set("*?[\\") & set(root))
     if found:
         raise InputError(
-            f"{root} has {' and '.join(found)} in its name, which TFX takes for patterns; give a ROOT without (a run's "
-            "files go there; the images may lie anywhere)"
+            f"{root} has {' and '.join(found)} in its name, which TFX takes for patterns: give a folder without as "
+            "ROOT, or as kubeflow.pipeline_root; the images may lie anywhere"
         )
 
 

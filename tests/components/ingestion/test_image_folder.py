@@ -309,6 +309,22 @@ class TestLinks:
         assert not any(file.problem for file in tree.files)
         assert all(read_file(tree.folder, file.path) for file in tree.files)
 
+    def test_a_class_folder_that_is_a_link_to_nowhere_is_not_lost(self, folder: Path) -> None:
+        (folder / "swan").symlink_to("../elsewhere/swan")
+        (folder / "cat/broken.png").symlink_to("../nowhere.png")
+        with pytest.raises(InputError, match=r"beside its folders that lead nowhere: swan -> .*/elsewhere/swan\."):
+            walk(str(folder))
+        assert [file.path for file in walk(str(folder), ["/swan"]).files][2] == "cat/broken.png"
+
+    def test_files_that_were_not_fetched_are_told(self, folder: Path) -> None:
+        for path in folder.glob("*/*1.png"):
+            path.unlink()
+        for path in folder.glob("*/*.png"):
+            (path.parent / "a.png").symlink_to("../.git/annex/objects/a")
+            (path.parent / "b.png").symlink_to("../.git/annex/objects/b")
+        with pytest.raises(InputError, match=r"4 of 6 files in .* that are not there: .*annex.*git annex get"):
+            walk(str(folder))
+
     def test_refuse_stops_at_any_link(self, folder: Path) -> None:
         (folder / "cat/again.png").symlink_to("0000.png")
         with pytest.raises(InputError, match=r"holds 1 links, and data\.links is refuse: cat/again\.png -> "):

@@ -172,8 +172,8 @@ def _type_names(store: MetadataStore) -> set[str]:
 
 def _write_images(examples: Path, record: Path) -> None:
     counts = IngestCounts(
-        found=61,
-        ignored=0,
+        found=64,
+        ignored=3,
         rejected=1,
         read=60,
         splits={"train": 20, "eval": 10, "test": 30},
@@ -183,8 +183,13 @@ def _write_images(examples: Path, record: Path) -> None:
         classes={
             name: ClassCounts({"train": 10, "eval": 5, "test": 10 if name == EVIL else 20}, 0) for name in CLASSES
         },
+        ignored_by={"beside a picture of its name: .json": 2, f"data.ignore: {EVIL}": 1},
+        linked_to=["/store"],
     )
     ingest_record.COUNTS.write(record, counts)
+    ignored = [Reject(f"cat/{i}.json", "cat", "find", "beside a picture of its name: .json") for i in range(2)]
+    ignored.append(Reject(f"{EVIL}/", "", "find", f"data.ignore: {EVIL}"))
+    ingest_record.IGNORED.write(record, ignored)
     ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
     groups = [
         DuplicateGroup("near", ["cat/1.png", "cat/2.png"], ["cat", "cat"], ["train", "train"]),
