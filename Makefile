@@ -2,31 +2,58 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench clean
 
-CONFIG ?= configs/digits.yaml
-ROOT ?= build
-export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
+# "." in the checkout; `make -f` may be called from elsewhere.
+HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+$(if $(wildcard $(HERE)/uv.lock),,$(error make cannot work with blanks in the path of -f: use make -C "folder"))
+
+CONFIG ?= $(HERE)/configs/digits.yaml
+ROOT ?= $(HERE)/build
+
+# Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
+
+# Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
+# them, is not.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONOPTIMIZE VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PIP_DRY_RUN PIP_REQUIREMENT PIP_CONSTRAINT PIP_NO_BINARY PIP_NO_DEPS
+unexport UV_PROJECT_ENVIRONMENT UV_PROJECT UV_WORKING_DIR UV_WORKING_DIRECTORY UV_PYTHON UV_PYTHON_PREFERENCE UV_MANAGED_PYTHON UV_NO_MANAGED_PYTHON UV_PYTHON_SEARCH_PATH UV_SYSTEM_PYTHON UV_ISOLATED
+unexport UV_LOCKED UV_FROZEN UV_NO_SYNC UV_DEV UV_NO_DEV UV_NO_GROUP UV_NO_DEFAULT_GROUPS UV_NO_EDITABLE UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE UV_NO_INSTALL_LOCAL UV_NO_SOURCES UV_NO_BINARY UV_NO_BUILD UV_NO_BUILD_ISOLATION UV_ENV_FILE
 
 # Compiled modules are kept whatever the shell says (images with Python often forbid it): importing TFX takes a third then.
 export PYTHONDONTWRITEBYTECODE :=
 
 UV_VERSION := 0.13.9
-PYTHON := .venv/bin/python
+UV := $(HERE)/.venv-uv/bin/uv
+PYTHON := $(HERE)/.venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
 PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(HERE)/Makefile
 	@echo
 	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|random|path ROOT=build SET="path.of.setting=value ..."'
 
-setup: .venv/.locked ## only the environment, from the lock
+setup: $(HERE)/.venv/.locked ## only the environment, from the lock
 
-.venv/.locked: uv.lock .python-version
-	@python3.10 -c '' 2>/dev/null || { echo 'error: Python 3.10 is needed and "python3.10" does not start; get it with "pyenv install 3.10" or your system'\''s package manager'; exit 2; }
+$(HERE)/.venv/.locked: $(HERE)/uv.lock $(HERE)/.python-version | $(UV)
 	@echo 'making the environment from uv.lock (once; some minutes and 2.7 GB)'
-	@test -x .venv-uv/bin/uv || { python3.10 -m venv .venv-uv && .venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION); }
-	@.venv-uv/bin/uv sync --quiet --frozen --no-python-downloads --python "$$(python3.10 -c 'import sys; print(sys.executable)')"
+	@python=$$(cd $(HERE) && python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null) \
+	  || $(UV) python find -q 3.10 >/dev/null 2>&1 || $(UV) python install 3.10 \
+	  || { echo 'error: Python 3.10 is needed: "python3.10" does not start, and uv could not download it (its message is above).' \
+	    'Get it with "pyenv install 3.10" or your system'\''s package manager' >&2; exit 2; }; \
+	  $(UV) sync --project $(HERE) --quiet --frozen --python "$${python:-3.10}"
 	@touch $@
+
+# uv itself runs on any Python 3.
+$(UV):
+	@case "$$(uname -sm)" in 'Linux x86_64' | 'Darwin x86_64') ;; *) \
+	  echo "error: TFX 1.15 has no packages for this machine ($$(uname -sm)), only for Linux (WSL2 too) and macOS on x86-64; in" \
+	    'a container it may run: docker run --rm -it --platform linux/amd64 -v "$$PWD":/app -w /app python:3.10 make run-local' >&2; exit 2;; esac
+	@cd $(HERE) && for python in python3.10 python3; do \
+	  "$$python" -m venv --clear .venv-uv >/dev/null 2>&1 && exec .venv-uv/bin/python -m pip install -qq --no-user --disable-pip-version-check uv==$(UV_VERSION); \
+	  done; echo 'error: neither "python3.10" nor "python3" can make a virtual environment: install Python 3.10 with its module' \
+	    'venv ("apt-get install python3.10-venv", "pyenv install 3.10")' >&2; exit 2
 
 run-local: setup ## the pipeline: images to a pushed model
 	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"}
@@ -37,14 +64,14 @@ tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
 find-lr: setup ## suggest a learning rate, by a sweep over the last run's features
 	@$(PYTHON) -m pipeline find-lr $(VERB_OPTIONS)
 
-predict: setup ## classify IMAGES="a.jpg folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
-	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} -- $$IMAGES
+predict: setup ## classify IMAGES="a.jpg 'b c.jpg' folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
+	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} --images "$$IMAGES"
 
 batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
 
-serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder PORT=8500
-	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
+serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder NAME=name PORT=8500
+	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"}
 
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)
@@ -53,11 +80,11 @@ airflow: setup ## an Airflow DAG of CONFIG in DAG=file; its runs keep their file
 	@$(PYTHON) -m pipeline airflow --config "$$CONFIG" --root "$$ROOT/airflow" $${DAG:+--dag-file "$$DAG"} \
 	  $${DATA:+--data "$$DATA"} $${SET:+--set "$$SET"}
 
-airflow-env: .venv-airflow/.locked ## the environment for Airflow, from the same lock
+airflow-env: $(HERE)/.venv-airflow/.locked ## the environment for Airflow, from the same lock
 
-.venv-airflow/.locked: uv.lock .python-version | setup
+$(HERE)/.venv-airflow/.locked: $(HERE)/uv.lock $(HERE)/.python-version | setup
 	@echo 'making .venv-airflow from uv.lock (once; some minutes and 2.7 GB)'
-	@UV_PROJECT_ENVIRONMENT=.venv-airflow .venv-uv/bin/uv sync --quiet --frozen --no-python-downloads --no-dev --extra airflow --python "$$(python3.10 -c 'import sys; print(sys.executable)')"
+	@UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) sync --project $(HERE) --quiet --frozen --no-dev --extra airflow --python "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')/bin/python3.10"
 	@touch $@
 
 kubeflow: setup ## a spec for TARGET=cluster (Argo workflow) or TARGET=vertex (KFP v2) in OUTPUT=file
@@ -77,26 +104,26 @@ rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
 test: setup ## all tests but those of test-ports
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@cd $(HERE) && .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-ports: setup airflow-env ## the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
-	@$(PYTHON) -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
+	@cd $(HERE) && .venv/bin/python -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
 
 schemas: setup ## write docs/settings.md and schemas/*.schema.json anew, from the classes that they describe
-	@$(PYTHON) -m core.schemas
+	@cd $(HERE) && .venv/bin/python -m core.schemas
 
 lint: setup ## format check, lint, types
-	@.venv/bin/ruff format --check .
-	@.venv/bin/ruff check .
-	@.venv/bin/mypy
-	@.venv/bin/lint-imports
+	@cd $(HERE) && .venv/bin/ruff format --check .
+	@cd $(HERE) && .venv/bin/ruff check .
+	@cd $(HERE) && .venv/bin/mypy
+	@cd $(HERE) && .venv/bin/lint-imports
 
 format: setup ## format the code
-	@.venv/bin/ruff format .
-	@.venv/bin/ruff check --fix .
+	@cd $(HERE) && .venv/bin/ruff format .
+	@cd $(HERE) && .venv/bin/ruff check --fix .
 
 bench: setup ## measure what the README claims
-	@$(PYTHON) benchmarks/run.py
+	@cd $(HERE) && .venv/bin/python benchmarks/run.py
 
 clean: ## remove the environment (runs and pushed models stay)
-	@rm -rf .venv .venv-uv .venv-newest-tensorflow .venv-airflow
+	@cd $(HERE) && rm -rf .venv .venv-uv .venv-newest-tensorflow .venv-airflow

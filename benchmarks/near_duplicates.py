@@ -76,8 +76,10 @@ def tied(images: Sequence[Image.Image], distance: int) -> np.ndarray:
     places = np.array([place for place, one in enumerate(described) if one], np.int64)
     hashes = np.array([one[0] for one in described if one], np.uint64)
     thumbnails = np.frombuffer(b"".join(one[1] for one in described if one), np.uint8)
-    edges = near_duplicates.pairs(hashes, thumbnails.reshape(len(places), near_duplicates.THUMBNAIL**2), distance)
-    return near_duplicates.components(len(images), places[edges])
+    shape = len(places), near_duplicates.THUMBNAIL**2
+    groups = np.arange(len(images), 2 * len(images))  # those of one color, alone
+    groups[places], _ = near_duplicates.groups(hashes, thumbnails.reshape(shape), distance, len(images))
+    return groups
 
 
 def found(images: Sequence[Image.Image], change: Change, distance: int) -> float:

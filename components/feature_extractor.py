@@ -3,6 +3,7 @@
 What an earlier run computed of an image is taken from there: the cost of a run follows the images that are new.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -18,8 +19,9 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
 from components.features import probe
-from components.features.feature_extraction import ExtractFeatures, SharedFeatureIndex
-from components.features.feature_session import Prefix, choose_session
+from components.features.feature_extraction import ExtractFeatures
+from components.features.feature_index import SharedFeatureIndex
+from components.features.feature_session import Prefix, choose_sessions
 from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.backbone import RECORD
@@ -27,10 +29,11 @@ from core.artifacts.executions import EXECUTION, execution_key
 from core.artifacts.features import COMPUTED, FEATURES_FILE, REUSED, UNVARIED, FeatureConfig, Features, SplitFeatures
 from core.artifacts.ingest_record import count_property
 from core.errors import InputError
+from core.inception_v3 import POOLED
 from core.settings import converter
 
 _SAMPLE = 16  # images that bfloat16 is tried on
-_TRAIN, _EVAL = "train", "eval"  # the test split is read as raw images
+_SPLITS = _TRAIN, _EVAL, _TEST = "train", "eval", "test"
 
 
 @component(use_beam=True)
@@ -46,6 +49,8 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
 ) -> None:
     """Bottleneck features of every image, at the place where the network's trainable part begins.
 
+    Those of the test split, which models are judged by, are float32, as the exported model computes them.
+
     Args:
         features: gets Examples as `core.artifacts.features` describes them.
         config: JSON of a `FeatureConfig`.
@@ -54,41 +59,40 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
             images of `components.features.probe` come out differently.
 
     Raises:
-        InputError: `bfloat16` is `on` and cannot be had (`choose_session`).
+        InputError: `bfloat16` is `on` and cannot be had (`choose_sessions`).
         ValueError: there are not as many features as images, an internal error.
     """
     wanted = converter.from_json(config, FeatureConfig)
     directory = exported_model.serving_dir(backbone.uri)
     prefix = Prefix(transform_graph.uri, directory, wanted.cut, wanted.outputs, wanted.variants)
-    patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in (_TRAIN, _EVAL)}
-    sample = list(tfrecords.read(*patterns.values(), most=_SAMPLE))
-    choice = choose_session(prefix, wanted.bfloat16, sample)
+    patterns = {split: f"{artifact_utils.get_split_uri([examples], split)}/*" for split in _SPLITS}
+    sample = list(tfrecords.read(patterns[_TRAIN], patterns[_EVAL], most=_SAMPLE))
+    choice = choose_sessions(prefix, wanted.bfloat16, sample)
     logging.getLogger(__name__).info("bfloat16: %s, %s", choice.bfloat16, choice.reason)
-    plain = SplitFeatures(UNVARIED, choice.probe)
+    stored = "float32" if wanted.cut == POOLED else "float16"  # a pooled vector is small
+    plain = SplitFeatures(UNVARIED, stored, choice.bfloat16, choice.probe)
+    varied = SplitFeatures(wanted.variants, stored, choice.bfloat16, choice.probe_of_views)
     description = Features(
         cut=prefix.cut,
         outputs=prefix.outputs,
-        shape=choice.session.shape,
-        dtype=prefix.dtype.name,
-        image_size=choice.session.image_size,
+        shape=choice.sessions.exact.shape,
+        image_size=choice.sessions.exact.image_size,
         weights_sha256=RECORD.read(directory).sha256,
-        bfloat16=choice.bfloat16,
         bfloat16_reason=choice.reason,
         bfloat16_error=choice.error,
         splits={
-            _TRAIN: SplitFeatures(wanted.variants, choice.probe_of_views) if wanted.variants.views else plain,
+            _TRAIN: varied if wanted.variants.views else plain,
             _EVAL: plain,
+            _TEST: SplitFeatures(UNVARIED, "float32", False, choice.probe),
         },
     )
     indexes = _index(earlier or [], description)
     shared, total = Shared(), _total(examples)
     extract = {
-        name: ExtractFeatures(
-            prefix, choice.bfloat16, wanted.batch_size, shared, total, split.variants.views, indexes[split]
-        )
+        name: ExtractFeatures(prefix, choice.bfloat16, wanted.batch_size, shared, total, split, indexes[split])
         for name, split in description.splits.items()
     }
-    worker = extract[_TRAIN].acquire(lambda: choice.session)  # so that a runner in this process uses it
+    worker = extract[_TRAIN].acquire(lambda: choice.sessions)  # so that a runner in this process uses it
     features.split_names = artifact_utils.encode_split_names(list(patterns))
     examples_utils.set_payload_format(features, example_gen_pb2.FORMAT_TF_EXAMPLE)
     written = []
@@ -106,7 +110,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
                 written.append(extracted | f"Count[{split}]" >> beam.combiners.Count.Globally())
             _ = written | beam.Flatten() | beam.CombineGlobally(sum) | "Check" >> beam.Map(_check_total, total)
     finally:
-        worker.session.close()
+        worker.sessions.close()
     counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
     for name, number in counts.items():
         features.set_int_custom_property(name, number)
@@ -131,7 +135,7 @@ def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeature
             continue
         for name, split in stored.splits.items() if stored.computation == wanted.computation else ():
             for now, found in files.items():
-                if split.variants == now.variants and probe.agree(now.probe, split.probe):
+                if dataclasses.replace(split, probe=now.probe) == now and probe.agree(now.probe, split.probe):
                     found += tfrecords.find(f"{artifact_utils.get_split_uri([artifact], name)}/*")
     return {split: SharedFeatureIndex(found) for split, found in files.items()}
 
@@ -150,7 +154,7 @@ def _count(pipeline: beam.Pipeline, name: str) -> int:
 
 def _total(examples: Artifact) -> int | None:
     """How many images there are, if ImageExampleGen counted them."""
-    names = [count_property(split) for split in (_TRAIN, _EVAL)]
+    names = [count_property(split) for split in _SPLITS]
     if not all(examples.has_custom_property(name) for name in names):
         return None
     return sum(examples.get_int_custom_property(name) for name in names)

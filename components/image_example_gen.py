@@ -123,8 +123,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 ingest(pipeline, listing, config, scratch)
             facts, rejects, no_pictures = read_results(scratch)
-            near = config.near_duplicates
-            assignment = assign(facts, config.splits, near.distance if near else None)
+            assignment = assign(facts, config)
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
@@ -133,14 +132,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))
         ingest_record.REJECTS.write(record.uri, rejects)
+        ingest_record.LEFT_OUT.write(record.uri, assignment.left_out)
         ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
         for split, number in counts.splits.items():
             examples.set_int_custom_property(ingest_record.count_property(split), number)
         examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
-        duplicates = f"{counts.duplicates:,} duplicates" if counts.duplicates else ""
-        done = counts.read + counts.rejected + len(no_pictures)
-        progress.report(done, done, "images", duplicates)
+        found = {"left out": counts.left_out, "duplicates": counts.duplicates}
+        note = " · ".join(f"{number:,} {what}" for what, number in found.items() if number)
+        done = counts.read + counts.left_out + counts.rejected + len(no_pictures)
+        progress.report(done, done, "images", note)
 
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:

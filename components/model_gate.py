@@ -20,7 +20,7 @@ from core.artifacts import blessing as blessings
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT
 from core.settings.converter import from_json
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
 
 
 @component
@@ -30,13 +30,14 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     model: InputArtifact[Model],
     blessing: OutputArtifact[ModelBlessing],
     baseline_model: InputArtifact[Model] = None,
-    bounds: Parameter[str] = "{}",
+    settings: Parameter[str] = "{}",
     code: Parameter[str] = "",
 ) -> None:
     """Judges a model by its predictions and what the Evaluator measured of them. To refuse it does not end the run.
 
-    The blessing gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`. `bounds` are
-    a `GateBounds` as JSON; `code` is a hash of this component's source, so that TFX's cache notices when it changes.
+    The blessing gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`. `settings`
+    are `EvaluationSettings` as JSON; `code` is a hash of this component's source, so that TFX's cache notices when it
+    changes.
 
     Raises:
         InputError: a bound is set on a metric that cannot be judged, or nothing was measured.
@@ -46,7 +47,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         read_evaluation(evaluation.uri),
         read_predictions(predictions.uri),
         read_scores(predictions.uri),
-        from_json(bounds, GateBounds),
+        from_json(settings, EvaluationSettings),
         predictions.get_string_custom_property(NOT_COMPARED) or None,
     )
     fileio.makedirs(blessing.uri)
@@ -61,7 +62,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
         blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
     refused = "refused: " + "; ".join(f.message for f in judged.failures)
-    progress.report(1, 1, "models", "blessed" if judged.blessed else refused)
+    progress.report(1, 1, "models", "bounds met" if judged.blessed else refused)
 
 
 def read_evaluation(directory: str) -> list[Measured]:

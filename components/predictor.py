@@ -1,13 +1,15 @@
 """Predictor: what the candidate and the last blessed model predict for every test image, each asked once.
 
 The Evaluator measures from these predictions, so no image goes through a model again for it, and the gate compares the
-two models image by image. A last blessed model that cannot be compared with ends no run: the gate learns why.
+two models image by image. Both answer from stored features where these are what they would compute themselves, so that
+judging another head takes seconds. A last blessed model that cannot be compared with ends no run: the gate learns why.
 """
 
 import logging
 
 import apache_beam as beam
 import msgspec
+from apache_beam.metrics import MetricsFilter
 from apache_beam.utils.shared import Shared
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
@@ -17,11 +19,22 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
-from components.evaluation.prediction_dofn import Predict, collect_score_bins, why_not_comparable
+from components.evaluation.answers import Answers
+from components.evaluation.prediction_dofn import CHECKED, DISAGREED, Predict, collect_score_bins, open_baseline
+from components.features.feature_index import SharedFeatureIndex
 from core import progress, tfrecords
 from core.artifacts import exported_model
+from core.artifacts.features import FEATURES_FILE
 from core.artifacts.ingest_record import count_property
-from core.artifacts.predictions import BASELINE, CANDIDATE, NOT_COMPARED, PREDICTIONS_FILE, SPLIT, write_scores
+from core.artifacts.predictions import (
+    BASELINE,
+    CANDIDATE,
+    FEATURES_DISAGREED,
+    NOT_COMPARED,
+    PREDICTIONS_FILE,
+    SPLIT,
+    write_scores,
+)
 
 
 @component(use_beam=True)
@@ -31,16 +44,18 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     predictions: OutputArtifact[InferenceResult],
     materialized_predictions: OutputArtifact[Examples],
     baseline_model: InputArtifact[Model] = None,
+    features: InputArtifact[Examples] = None,
     split: Parameter[str] = SPLIT,
     batch_size: Parameter[int] = 32,
     code: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Classifies the split once with each model, in batches, through the signature that serves.
+    """Classifies the split once with each model, in batches.
 
     `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
-    `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when it
-    changes.
+    `features` are FeatureExtractor's; a model that they do not fit is asked about the images, as both are without
+    them. `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when
+    it changes.
 
     Raises:
         ValueError: there are not as many predictions as images, an internal error.
@@ -50,36 +65,57 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     counted = count_property(split)
     total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
     directories = {CANDIDATE: exported_model.serving_dir(model.uri)}
+    models = {CANDIDATE: Answers(directories[CANDIDATE])}
     problem = "there is no blessed model yet"
     if baseline_model is not None:
-        baseline = exported_model.serving_dir(baseline_model.uri)
-        problem = why_not_comparable(baseline, directories[CANDIDATE], list(tfrecords.read(f"{uri}/*", most=1)))
-        if not problem:
-            directories[BASELINE] = baseline
+        directory = exported_model.serving_dir(baseline_model.uri)
+        baseline = open_baseline(directory, directories[CANDIDATE], list(tfrecords.read(f"{uri}/*", most=1)))
+        if isinstance(baseline, Answers):
+            directories[BASELINE], models[BASELINE], problem = directory, baseline, ""
         else:
+            problem = baseline
             logging.getLogger(__name__).warning("%s: %s", baseline_model.uri, problem)
+    stored, files = {}, []
+    if features is not None:
+        described = FEATURES_FILE.read(features.uri)
+        stored = {name: taken for name, asked in models.items() if (taken := asked.takes(described, split))}
+        files = tfrecords.find(f"{artifact_utils.get_split_uri([features], split)}/*")
+    predict = Predict(directories, stored, SharedFeatureIndex(files), Shared(), total)
+    worker = predict.acquire(models)  # so that a runner in this process uses them
     fileio.makedirs(predictions.uri)
     materialized_predictions.split_names = artifact_utils.encode_split_names([split])
     examples_utils.set_payload_format(materialized_predictions, example_gen_pb2.FORMAT_TF_EXAMPLE)
     materialized = f"{artifact_utils.get_split_uri([materialized_predictions], split)}/predictions"
-    with beam_pipeline as pipeline:
+
+    def classify(pipeline: beam.Pipeline, predict: Predict) -> None:
         predicted = (
             pipeline
             | "Read" >> beam.io.ReadFromTFRecord(f"{uri}/*")
             | "Batch" >> beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
-            | "Predict" >> beam.ParDo(Predict(directories, Shared(), total))
+            | "Predict" >> beam.ParDo(predict)
         )
-        _ = (
-            predicted
-            | "Lines" >> beam.Map(lambda pair: msgspec.json.encode(pair[0]))
-            | "WriteLines"
-            >> beam.io.WriteToText(PREDICTIONS_FILE.path(predictions.uri), num_shards=1, shard_name_template="")
+        lines = predicted | "Lines" >> beam.Map(lambda pair: msgspec.json.encode(pair[0]))
+        file = PREDICTIONS_FILE.path(predictions.uri)
+        _ = lines | "WriteLines" >> beam.io.WriteToText(file, num_shards=1, shard_name_template="")
+        made = predicted | "Examples" >> beam.Map(lambda pair: pair[1])
+        _ = made | "WriteExamples" >> beam.io.WriteToTFRecord(materialized)
+
+    with beam_pipeline as pipeline:
+        classify(pipeline, predict)
+    counters = pipeline.result.metrics().query(MetricsFilter().with_names((CHECKED, DISAGREED)))["counters"]
+    checked, disagreed = (sum(c.result for c in counters if c.key.metric.name == n) for n in (CHECKED, DISAGREED))
+    if disagreed:
+        said = (
+            f"{disagreed} of {checked} test images get other probabilities from their features than from the pictures"
         )
-        _ = (
-            predicted
-            | "Examples" >> beam.Map(lambda pair: pair[1])
-            | "WriteExamples" >> beam.io.WriteToTFRecord(materialized)
-        )
+        logging.getLogger(__name__).warning("%s: all are asked about again", said)
+        predictions.set_string_custom_property(FEATURES_DISAGREED, said)
+        fileio.remove(PREDICTIONS_FILE.path(predictions.uri))
+        fileio.rmtree(materialized.rpartition("/")[0])
+        with beam.Pipeline(runner=beam_pipeline.runner, options=beam_pipeline.options) as pipeline:
+            classify(pipeline, Predict(directories, {}, SharedFeatureIndex([]), predict.shared, total))
+    for asked in worker.models.values():
+        asked.close()
     scores = collect_score_bins(f"{materialized}*", directories)
     write_scores(predictions.uri, exported_model.class_names(directories[CANDIDATE]), scores)
     right = [prediction.right for prediction in PREDICTIONS_FILE.read(predictions.uri)]

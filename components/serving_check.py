@@ -30,6 +30,10 @@ from core.settings import converter
 from core.settings.serving import ServingSettings
 
 PROBE = (sys.executable, "-m", serving_probe.__name__)
+_OUT_OF_MEMORY = (
+    "most likely, memory ran out: give the machine or container more, or lower data.max_megapixels or "
+    "serving.server.max_batch"
+)
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -112,7 +116,7 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
             ending = f"did not finish in {timeout_seconds:g} s and was killed"
         else:
             killer = signal.Signals(-code) if code < 0 else None
-            likely = " (most likely: out of memory)" if killer is signal.SIGKILL else ""
+            likely = f" ({_OUT_OF_MEMORY})" if killer is signal.SIGKILL else ""
             ending = f"was killed by {killer.name}{likely}" if killer else f"ended with exit code {code}"
         printed.seek(0)
         return ending, printed.read().decode("utf-8", errors="replace")[-4000:]

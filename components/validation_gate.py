@@ -16,13 +16,12 @@ from components.validation import data_drift, data_problems, ingest_problems
 from core import examples as features
 from core import tfrecords
 from core.artifacts import ingest_record, validation
-from core.artifacts.nodes import STATISTICS_FILE
+from core.artifacts.nodes import ANOMALIES_FILE, STATISTICS_FILE
 from core.errors import InputError
 from core.settings import converter
 from core.settings.data import DataBounds
 from core.slices import feature_of
 
-_ANOMALIES_FILE = "SchemaDiff.pb"  # as in tfx/components/example_validator/executor.py, which imports TFDV
 _SHOWN_PATHS = 5
 
 
@@ -35,6 +34,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     verdict: OutputArtifact[File],
     schema_file: Parameter[str],
     max_rejected: Parameter[float],
+    min_class_images: Parameter[int],
+    small_classes: Parameter[str],
     bounds: Parameter[str],
     code: Parameter[str],
     group_by: Parameter[str] = "",
@@ -43,8 +44,9 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
 
     `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
-    `schema_file` is the schema's path, for messages; `bounds` is the JSON of a `DataBounds`; values of the column
-    `group_by` are in one split each, and so differ between splits.
+    `schema_file` is the reviewed schema's path, for messages, or "" if it was inferred from these images; `bounds` is
+    the JSON of a `DataBounds`; values of the column `group_by` are in one split each, and so differ between splits; the
+    others are the settings of their names.
 
     Raises:
         InputError: all problems, one a line.
@@ -56,22 +58,31 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
     files = ingest_record.REJECTS.read(rejects.uri)
     problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
-    ignored = ingest_record.IGNORED
+    ignored, left_out = ingest_record.IGNORED, ingest_record.LEFT_OUT
     problems += ingest_problems.no_pictures(counts, ignored.read(rejects.uri), ignored.path(rejects.uri))
-    problems += ingest_problems.contradictions(duplicates)
-    leaks, notes = ingest_problems.leaks(duplicates, counts, limits.leaked)
-    problems += leaks
+    notes = []
+    for found, noted in (
+        ingest_problems.contradictions(
+            counts, left_out.read(rejects.uri), limits.contradicting, left_out.path(rejects.uri)
+        ),
+        ingest_problems.leaks(duplicates, counts, limits.leaked),
+    ):
+        problems += found
+        notes += noted
     notes += [*ingest_problems.notes(duplicates, counts), *counts.remarks]
-    if counts.read:
+    if counts.read or counts.left_out:
         splits = _findings(statistics, anomalies, counts)
         for split in splits:  # nothing may get lost between the stages unseen
             if split.examples != (written := counts.splits[split.name]):
                 raise ValueError(f"{written} images were written to {split.name}; StatisticsGen saw {split.examples}")
         paths = functools.partial(_paths, examples)
-        problems += data_problems.problems(splits, schema_file, paths)
-        notes += data_problems.warnings(splits, schema_file, paths)
+        if_empty = ingest_problems.why_empty(duplicates, counts, group_by)
+        problems += data_problems.problems(splits, schema_file, paths, if_empty)
+        few, noted = data_problems.small_classes(splits, counts, schema_file, min_class_images, small_classes)
+        problems += few
+        notes += [*noted, *data_problems.untested(splits), *data_problems.warnings(splits, schema_file, paths)]
         excluded = [feature_of(group_by)] if group_by else []
-        problems += data_drift.balance(counts.classes, limits.min_class_images, limits.min_class_share, paths)
+        problems += data_drift.balance(counts.classes, limits.min_class_share)
         problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
             notes.append("the data were not compared with earlier ones: no blessed model was trained on other data")
@@ -95,7 +106,7 @@ def _findings(
     return [
         data_problems.SplitFindings(
             name,
-            anomalies_pb2.Anomalies.FromString(_read(anomalies, name, _ANOMALIES_FILE) if anomalies else b""),
+            anomalies_pb2.Anomalies.FromString(_read(anomalies, name, ANOMALIES_FILE) if anomalies else b""),
             statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(statistics, name, STATISTICS_FILE)),
             {label: of.splits[name] for label, of in counts.classes.items() if of.splits[name]} if counts else None,
         )

@@ -1,4 +1,6 @@
-"""The one exception that means: the user's data or settings are at fault, not our code."""
+"""The one exception that means: the user's data or settings are at fault, not our code; and how messages list names."""
+
+from collections.abc import Sequence
 
 
 class InputError(Exception):
@@ -18,3 +20,9 @@ def message_for_user(error: BaseException) -> str | None:
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
     return None if cause is None else str(cause).split(" [while running")[0]
+
+
+def some(names: Sequence[str], shown: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")

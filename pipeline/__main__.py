@@ -1,6 +1,27 @@
-"""`python -m pipeline <verb>`."""
+"""`python -m pipeline <verb>`, with the packages of its own environment.
 
-from pipeline.cli.main import main
+Whatever `PYTHONPATH` and the current directory hold (ROS and many a cluster's shell set the one), a package there must
+not be imported in place of the locked one, by this process or one it starts.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+_CHECKOUT = str(Path(__file__).resolve().parents[1])
+
+
+def main(prog_name: str | None = None) -> None:
+    """Runs the command line."""
+    foreign = {
+        os.path.normpath(Path(folder).absolute()) for folder in os.environ.pop("PYTHONPATH", "").split(os.pathsep)
+    }
+    foreign.add(sys.path[0])  # the current directory, of `-m`
+    sys.path[:] = [folder for folder in sys.path if folder == _CHECKOUT or folder not in foreign]
+    from pipeline.cli.main import main as verbs
+
+    verbs(prog_name=prog_name)
+
 
 if __name__ == "__main__":
-    main(prog_name="python -m pipeline")
+    main("python -m pipeline")

@@ -14,6 +14,7 @@ from core.uris import split_pattern
 
 if TYPE_CHECKING:
     from components.ingestion.image_layout import Listing
+    from pipeline.schema import ReviewedSchema
 
 
 def images_folder(settings: Settings, home: Path) -> str:
@@ -33,7 +34,8 @@ def images_folder(settings: Settings, home: Path) -> str:
     if not Path(base).is_dir():
         raise InputError(
             f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
-            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings)"
+            "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings: "
+            "there, a relative path is meant from the settings file's folder)"
         )
     return str(directory)
 
@@ -75,18 +77,22 @@ def list_images(settings: Settings, images: str) -> Listing:
     return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns, data.ignore, data.links)
 
 
-def reviewed_schema(settings: Settings, listing: Listing) -> tuple[str, bool]:
-    """The schema as text, and whether it was inferred from the images and written for review.
+def reviewed_schema(settings: Settings, listing: Listing | None) -> ReviewedSchema:
+    """The schema; where there is none it is inferred from the images, if they are given.
 
     Raises:
-        InputError: the schema is not as it must be, or a slice is of a feature that no image has.
+        InputError: the schema is missing or not as it must be, or a slice is of a feature that no image has.
     """
     from pipeline import schema as schemas  # likewise
 
-    schema, inferred = schemas.load_or_infer(settings.schema_file, settings.name, listing, settings.data.limits)
-    known = schemas.feature_names(schema)
+    path = settings.schema_file
+    if listing is None:
+        found = schemas.ReviewedSchema(schemas.load(path), inferred=False)
+    else:
+        found = schemas.load_or_infer(path, settings.name, listing, settings.data.limits)
+    known = schemas.feature_names(found.text)
     for key in itertools.chain.from_iterable(slices.feature_keys(settings.evaluation.slices)):
         if key not in known:  # of which TFMA says nothing, and a gate on its slices would never close
             names = ", ".join(slices.name_of(name) for name in known if slices.is_slice(name))
             raise InputError(f"evaluation.slices: no image has {slices.name_of(key)!r}; known are {names}")
-    return schema, inferred
+    return found

@@ -82,6 +82,7 @@ class Deployment:
         train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
         push_nonce: changes when the push directory was made anew, so that a cached push is not taken for a present one.
         weights_fingerprint: says which content `backbone.weights` stands for.
+        schema_inferred: whether the schema was inferred from the images, so that no file holds it yet.
     """
 
     pipeline_root: str
@@ -90,6 +91,7 @@ class Deployment:
     train_args: RuntimeParameter | None = None
     push_nonce: str = ""
     weights_fingerprint: str = ""
+    schema_inferred: bool = False
     resolvers: Resolvers = Resolvers()
 
 

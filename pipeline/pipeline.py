@@ -53,11 +53,11 @@ def create_pipeline(
         metadata_connection: None where the orchestrator brings its own ML Metadata.
     """
     data = _data(settings, deployment, schema)
-    features, backbone, training_examples = _features(settings, deployment, data)
-    training, model = _training(settings, deployment, data, backbone, training_examples)
-    judging, predictions, blessing = _judging(settings, deployment, data, model)
+    extraction, backbone, features = _features(settings, deployment, data)
+    training, model = _training(settings, deployment, data, backbone, features or data.examples)
+    judging, predictions, blessing = _judging(settings, deployment, data, model, features)
     release = _release(settings, deployment, data, model, predictions, blessing)
-    components = [*data.nodes, *features, *training, *judging, *release]
+    components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
@@ -71,7 +71,13 @@ def create_pipeline(
 
 
 def local_pipeline(
-    settings: Settings, root: Path, schema: str, images: str, weights_fingerprint: str, push_nonce: str
+    settings: Settings,
+    root: Path,
+    schema: str,
+    images: str,
+    weights_fingerprint: str,
+    push_nonce: str,
+    schema_inferred: bool = False,
 ) -> Pipeline:
     """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
     folder = run_dir(settings, root)
@@ -81,6 +87,7 @@ def local_pipeline(
         push_directory=str(push_folder(settings, root)),
         push_nonce=push_nonce,
         weights_fingerprint=weights_fingerprint,
+        schema_inferred=schema_inferred,
     )
     return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
 
@@ -120,8 +127,10 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         examples=examples.outputs["examples"],
         baseline=baseline.outputs["baseline"] if baseline else None,
         rejects=examples.outputs["rejects"],
-        schema_file=str(settings.schema_file),
+        schema_file="" if deployment.schema_inferred else str(settings.schema_file),
         max_rejected=data.max_rejected,
+        min_class_images=data.min_class_images,
+        small_classes=data.small_classes,
         bounds=converter.to_json(data.bounds),
         group_by=data.group_by or "",
         code=code_hash("components.validation_gate"),
@@ -145,8 +154,8 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
 
 def _features(
     settings: Settings, deployment: Deployment, data: _Data
-) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
-    """The nodes, the pre-trained network, and what the Trainer reads: features, or images where nothing is frozen."""
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel | None]:
+    """The nodes, the pre-trained network, and its features; none where nothing is frozen."""
     backbone = settings.backbone
     outputs = sorted({backbone.output, *(settings.tuner.output if settings.tuner else ())}, key=BLOCKS.index)
     base = BackboneImporter(
@@ -157,7 +166,7 @@ def _features(
     network = base.outputs["backbone"]
     cut = rules.features_cut(settings.trainer)
     if cut is None:
-        return [base], network, data.examples
+        return [base], network, None
     augmentation = settings.training.augmentation
     config = converter.to_json(
         FeatureConfig(
@@ -219,12 +228,12 @@ def _training(
 
 
 def _judging(
-    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel
+    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel, features: BaseChannel | None
 ) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
     """The nodes, the predictions for the test images, and whether they speak for the model."""
     baseline = deployment.resolvers.baseline(model)
     models = {"model": model, "baseline_model": baseline.outputs["model"]}
-    predictor = Predictor(**models, examples=data.examples, code=code_hash("components.predictor"))
+    predictor = Predictor(**models, examples=data.examples, features=features, code=code_hash("components.predictor"))
     evaluator = Evaluator(
         **models,
         examples=predictor.outputs["materialized_predictions"],
@@ -235,7 +244,7 @@ def _judging(
         **models,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
-        bounds=converter.to_json(settings.evaluation.bounds),
+        settings=converter.to_json(settings.evaluation),
         code=code_hash("components.model_gate"),
     )
     return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"]

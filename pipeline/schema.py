@@ -1,4 +1,4 @@
-"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the data and written there.
+"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the data, and kept if they are fit.
 
 It says which features an example has and, as the domain of `label`, which classes there are. Later images that do not
 fit it stop the run, so a typo in a folder's name never becomes a class.
@@ -8,7 +8,9 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -30,31 +32,46 @@ _BOUNDARIES = "bucket boundaries: "
 _CLASSES = "classes"
 _SAMPLE = 1000  # images whose statistics are measured: a third is then known to about three points
 _HEADER = """\
-# The schema of the data set "{name}": a tensorflow_metadata Schema, inferred from {origin}.
-# Review it, above all the domain of `label`, and commit it: images that do not fit it stop the run. The comments say
-# the bucket boundaries of brightness and the like, thirds of the images seen first: kept, slices mean the same.
+# The schema of the data set "{name}": a tensorflow_metadata Schema. Review it, above all the domain of `label`, and
+# commit it: images that do not fit it stop the run. The comments say what it was inferred from, and the bucket
+# boundaries of brightness and the like, thirds of the images seen first: kept, slices mean the same.
 
 """
 
 
-def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[str, bool]:
-    """The schema as text, and whether it was inferred and written for review; raises InputError as `load`."""
+class ReviewedSchema(NamedTuple):
+    """A schema in protobuf's text format; `inferred`: from the images, and not written yet."""
+
+    text: str
+    inferred: bool
+
+
+def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> ReviewedSchema:
+    """The reviewed schema, or where there is none, one for `keep` to write; raises InputError as `load`."""
     if path.exists():
-        return load(path), False
+        return ReviewedSchema(load(path), inferred=False)
     schema = _infer(listing, limits)
-    text = _HEADER.format(name=name, origin=listing.describe().split(":")[0])
-    text += text_format.MessageToString(schema)
+    classes = len(schema.string_domain[0].value)
+    origin = f"inferred on {date.today()} from the {classes:,} classes in {listing.folder} ({listing.describe()})"
+    # Where people read it; TensorFlow Metadata's own order would put it last.
+    head = text_format.MessageToString(schema_pb2.Schema(annotation={"comment": [origin]}), as_utf8=True)
+    text = _HEADER.format(name=name) + head + text_format.MessageToString(schema)
+    return ReviewedSchema(text, inferred=True)
+
+
+def keep(path: Path, text: str) -> None:
+    """Writes an inferred schema for review, unless another has come to be there since."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-    return text, True
+    if not path.exists():
+        write_text(path, text)
 
 
 def load(path: Path) -> str:
     """The reviewed schema as text. Raises InputError if there is none, or it is no schema."""
     if not path.exists():
         raise InputError(
-            f"there is no schema {path}: a local run (make run-local) on some of the images infers it; review it, and "
-            "commit it"
+            f"there is no schema {path}: a local run (make run-local) on some of the images infers it, and writes it "
+            "if they pass ValidationGate; review it, and commit it"
         )
     text = path.read_text(encoding="utf-8")
     bucket_boundaries(text, str(path))

@@ -5,11 +5,18 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from core.loopback import bypass_proxy
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no finding
 hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_configure() -> None:
+    """Servers that tests start are on this machine, whatever proxy the shell names."""
+    bypass_proxy()
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,7 @@ def save_model(
     served_classes: Sequence[str] | None = None,
     certainty: float = 10.0,
     faults: Sequence[Fault] = (),
+    takes_features: bool = False,
 ) -> Path:
     """Writes a SavedModel and returns its folder.
 
@@ -83,6 +84,7 @@ def save_model(
         served_classes: names the model answers with, if not those of the asset.
         certainty: scales the logits; a negative one is wrong about most images.
         faults: promises to break.
+        takes_features: whether it has the signature `serving_features`, which takes an image's mean colour.
     """
     asset = directory.parent / f"{directory.name}.assets" / "classes.txt"
     asset.parent.mkdir(parents=True)
@@ -108,7 +110,7 @@ def save_model(
         features = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (IMAGE, "label")}
         parsed = tf.io.parse_example(examples, features)
         names = tf.constant(list(served_classes or classes))
-        by_example = _outputs(parsed[IMAGE][:, 0], weights, names, faults)
+        by_example, colour = _outputs(parsed[IMAGE][:, 0], weights, names, faults)
         definitions = {
             signatures.EXAMPLES: _signature({"examples": examples}, by_example),
             signatures.CLASSIFY: tf.compat.v1.saved_model.classification_signature_def(
@@ -117,7 +119,10 @@ def save_model(
             signatures.LABELS: _signature({"examples": examples}, {"label_xf": labels.lookup(parsed["label"][:, 0])}),
         }
         if "no_images_signature" not in faults:
-            definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults))
+            definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults)[0])
+        if takes_features:
+            scores = {"probabilities": tf.nn.softmax(colour @ weights), "classes": by_example["classes"]}
+            definitions[signatures.FEATURES] = _signature({"pooled_mixed10": colour}, scores)
         session.run(tf.compat.v1.global_variables_initializer())
         builder = tf.compat.v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(
@@ -132,7 +137,10 @@ def save_model(
     return directory
 
 
-def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Sequence[Fault]) -> dict[str, tf.Tensor]:
+def _outputs(
+    encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Sequence[Fault]
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """What signatures of images return, and the images' mean colours, float32 [n, 3]."""
     count = tf.shape(encoded)[0]
     errors = tf.fill([count], "")
     if "swallows_anything" in faults:
@@ -154,13 +162,14 @@ def _outputs(encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: S
     best = tf.argmax(probabilities, axis=1)
     if "wrong_best_class" in faults:
         best = tf.argmin(probabilities, axis=1)
-    return {
+    outputs = {
         "probabilities": probabilities,
-        "classes": tf.tile(names[None], [count, 1]),
+        "classes": tf.tile(names[None], [tf.shape(colour)[0], 1]),
         "label": tf.where(good, tf.gather(names, best), ""),
         "probability": tf.reduce_max(probabilities, axis=1),
         signatures.ERROR: errors,
     }
+    return outputs, colour
 
 
 def _pixels(file: tf.Tensor, faults: Sequence[Fault]) -> tf.Tensor:

@@ -16,7 +16,7 @@ from core.artifacts.predictions import BASELINE
 from core.artifacts.verdict import State
 from core.errors import InputError
 from core.metrics import METRICS
-from core.settings.evaluation import GateBounds, SliceBounds
+from core.settings.evaluation import EvaluationSettings, SliceBounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Judged:
     detectable: float
 
 
-def read_bounds(settings: GateBounds, overall: SliceResult) -> list[Bound]:
+def read_bounds(settings: EvaluationSettings, overall: SliceResult) -> list[Bound]:
     """All bounds that are set.
 
     Raises:

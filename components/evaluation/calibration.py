@@ -96,17 +96,22 @@ class CalibrationError:
 
     def _gaps(self, true: float) -> np.ndarray:
         """Gaps like those that were seen, without what chance added to them, that come to an error of `true`."""
+        likely, error = self._likely
+        if error > 0:
+            return likely * (true / error)
+        return np.where(self.bins.gap < 0, -true, true)
+
+    @functools.cached_property
+    def _likely(self) -> tuple[np.ndarray, float]:
+        """The gaps without what chance added, and the error that they come to."""
         images, shown = self.bins.images, self.bins.gap
         likely = np.sign(shown) * np.sqrt(np.maximum(shown**2 - self._noise(shown) ** 2, 0.0))
-        error = float(images / images.sum() @ np.abs(likely))
-        if error > 0:
-            return likely * true / error
-        return np.where(shown < 0, -true, true)
+        return likely, float(images / images.sum() @ np.abs(likely))
 
     def _noise(self, gap: np.ndarray) -> np.ndarray:
         """Standard deviation of what is seen where `gap` is true; not 0 where all images are right or wrong."""
         images = self.bins.images
-        right = np.clip(self.bins.confidence - gap, 0.0, 1.0)
+        right = np.minimum(np.maximum(self.bins.confidence - gap, 0.0), 1.0)
         return np.sqrt((right * (1 - right) + 1 / (4 * images)) / images)
 
 

@@ -74,11 +74,11 @@ class MeanChange:
         if squares.any():
             differing = max(float(squares.sum() / squares.max()), 1.0)
             broken = float(stats.t.sf(drop / math.sqrt(squares.sum()), differing))
-        return PValues(broken, float(stats.norm.cdf(drop / self._error)), self._error)
+        return PValues(broken, float(special.ndtr(drop / self._error)), self._error)
 
     def interval(self, confidence: float) -> Interval:
         """Symmetric; never narrower than what images can hide that did not differ."""
-        half = float(stats.norm.ppf((1 + confidence) / 2)) * self._error
+        half = float(special.ndtri((1 + confidence) / 2)) * self._error
         return Interval(self.value, max(self.value - half, -1.0), min(self.value + half, 1.0), len(self.losses))
 
     @property
@@ -103,9 +103,8 @@ def class_means(predictions: Predictions) -> dict[str, ClassMean]:
         for name, mean in _of_labels(predictions, present, label, support, weights):
             found[f"{kind}_{name}"] = mean
     if predictions.scores is not None and len(present) > 1:
-        above, below = _misranked(predictions.scores[:, present], label)
-        for kind, weights in all_weights.items():
-            found[f"{kind}_{AUC}"] = _area(above, below, label, support, weights)
+        for kind, mean in _areas(predictions.scores, present, label, support, all_weights):
+            found[f"{kind}_{AUC}"] = mean
     return found
 
 
@@ -114,8 +113,13 @@ def area(scores: np.ndarray, own: np.ndarray) -> float:
 
     Of equal scores half counts (Mann and Whitney 1947).
     """
-    positives, negatives = int(own.sum()), int((~own).sum())
-    return float(stats.rankdata(scores)[own].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    return float(_beaten(scores[own], scores[~own]).mean())
+
+
+def _beaten(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What fraction of the `others` lies below each score; of equal ones half counts."""
+    others = np.sort(others)
+    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
 
 
 def _of_labels(
@@ -139,31 +143,23 @@ def _of_labels(
         yield name, ClassMean(float(values @ weights), loss, float(by_predicted.max() + by_label.max()))
 
 
-def _misranked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each image and class, of what fraction of the images of the other side it is ranked on the wrong side.
+def _areas(
+    scores: np.ndarray, present: np.ndarray, label: np.ndarray, support: np.ndarray, all_weights: dict[str, np.ndarray]
+) -> Iterator[tuple[str, ClassMean]]:
+    """The mean area for each of the weights [k]: DeLong's structural components (Sun and Xu 2014) are its losses.
 
-    Ties count half. By DeLong's structural components from midranks (Sun and Xu 2014). `scores` [n, k] have a column
-    for each class, `label` [n] is that of an image's class, or -1.
-
-    Returns:
-        Fractions: [n] of the other classes' images that rank above an image in its own class's column; and [n, k] of a
-        class's images that rank below an image of another class, 0 in the column of its own.
+    An image of the class takes from its area the fraction of the others that rank above it, one of another class the
+    fraction of the class's images that rank below. A class at a time, since one column of scores [n] is small.
     """
-    above, below = np.zeros(len(label)), np.zeros(scores.shape)
-    ranks = stats.rankdata(scores, axis=0)
-    for number in range(scores.shape[1]):
-        own = label == number
-        positives, negatives = own.sum(), (~own).sum()
-        beaten = ranks[own, number] - stats.rankdata(scores[own, number])
-        above[own] = 1 - beaten / negatives
-        below[~own, number] = (ranks[~own, number] - stats.rankdata(scores[~own, number])) / positives
-    return above, below
-
-
-def _area(
-    above: np.ndarray, below: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
-) -> ClassMean:
     others = len(label) - support
-    loss = above * (weights / support)[label] + below @ (weights / others)
-    most = (weights / support) + (weights / others).sum() - weights / others
-    return ClassMean(1 - float(loss.sum()) / 2, loss, float(most.max()))
+    losses = {kind: np.zeros(len(label)) for kind in all_weights}
+    for number, column in enumerate(present):
+        own = label == number
+        own_scores, other_scores = scores[own, column], scores[~own, column]
+        above, below = 1 - _beaten(own_scores, other_scores), _beaten(other_scores, own_scores)
+        for kind, weights in all_weights.items():
+            losses[kind][own] += above * (weights[number] / support[number])
+            losses[kind][~own] += below * (weights[number] / others[number])
+    for kind, weights in all_weights.items():
+        most = (weights / support) + (weights / others).sum() - weights / others
+        yield kind, ClassMean(1 - float(losses[kind].sum()) / 2, losses[kind], float(most.max()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from scipy import optimize, stats
+from scipy import optimize, special
 
 CONFIDENCE = 0.95
 
@@ -99,4 +99,4 @@ def tango_score(gained: int, lost: int, count: int, delta: float, correction: fl
 
 
 def _z(confidence: float) -> float:
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return float(special.ndtri((1 + confidence) / 2))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from components.evaluation.bounds import Bound, Judged
 from components.evaluation.slice_result import SliceResult
 from core.artifacts.predictions import BASELINE
 from core.artifacts.verdict import Range
+from core.errors import some
 from core.metrics import LOWER_IS_BETTER
 
 _SHOWN = 5
@@ -32,6 +33,15 @@ def allowed(bound: Bound, result: SliceResult) -> float:
     if bound.kind != "max_drop" or past is None:
         return bound.value
     return past + bound.value if bound.metric in LOWER_IS_BETTER else past - bound.value
+
+
+def cut(slices: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """By which features, or crosses, there are more slices than are measured: how many were, and how many there are."""
+    for name, (kept, of) in slices.items():
+        yield (
+            f"evaluation.slices: {name} makes {of:,} slices, of which the {kept:,} with the most test images were "
+            "measured; bounds in evaluation.per_slice are judged on every one that has min_examples test images"
+        )
 
 
 def notes(
@@ -71,7 +81,7 @@ def _unchecked(metric: str, slices: Sequence[SliceResult], fewest: int) -> Itera
     if not slices:
         yield f"per_slice.{metric} was not checked: evaluation.slices is empty"
     elif small:
-        names = ", ".join(f"{result.slice} ({result.examples})" for result in small)
+        names = some([f"{result.slice} ({result.examples})" for result in small])
         yield (
             f"{metric} was not checked on {len(small)} of {len(slices)} slices, "
             f"which have fewer than {fewest} test images: {names}"

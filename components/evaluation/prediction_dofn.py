@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
+from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
+from components.evaluation.answers import Answers
 from components.evaluation.predictions import score_bins
-from components.serving.served_model import ServedModel, errors_of, first_line
-from core import signatures, slices, tfrecords
+from components.features.feature_index import SharedFeatureIndex
+from components.serving.served_model import first_line
+from core import slices, tfrecords
 from core.artifacts.exported_model import class_names
+from core.artifacts.features import FeatureFormat
 from core.artifacts.predictions import BASELINE, CANDIDATE, TARGET, Classification, Prediction
 from core.examples import PATH, SHA256
 from core.progress import ProgressCounter
+
+CHECKED, DISAGREED = "checked", "disagreed"
+"""Counters: of how many images a model was asked both ways, and how often the answers were not the same."""
+
+_TOLERANCE = 1e-3  # between two probabilities that should be the same; kernels differ with the batch size
 
 
 def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndarray]:
@@ -31,23 +40,24 @@ def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndar
     return {name: np.stack([bins[name] for _, bins in found]) for name in models} if found else {}
 
 
-def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) -> str:
-    """Why the last blessed model cannot be compared with the candidate, "" if it can; both are folders.
+def open_baseline(directory: str, candidate: str, records: Sequence[bytes]) -> Answers | str:
+    """The last blessed model, or why it cannot be compared with the candidate; both are folders.
 
     `records` are a tf.Example to try it with, or none.
     """
-    if not tf.io.gfile.exists(baseline):
+    if not tf.io.gfile.exists(directory):
         return "the last blessed model's files are gone"
     try:
-        with ServedModel(baseline) as model:
-            classes = class_names(baseline)
-            if records:
-                model.request(signatures.EXAMPLES, records)
+        model = Answers(directory)
+        classes = class_names(directory)
+        if records:
+            model.from_images(records)
     except (OSError, tf.errors.OpError, KeyError, ValueError) as error:
         return f"the last blessed model no longer loads: {first_line(error) or type(error).__name__}"
     known = class_names(candidate)
     if set(classes) == set(known):
-        return ""
+        return model
+    model.close()
     differing = ", ".join(sorted(set(classes) ^ set(known))[:5])
     return f"the last blessed model has other classes ({len(classes)}, now {len(known)}; {differing} differ)"
 
@@ -56,41 +66,71 @@ def why_not_comparable(baseline: str, candidate: str, records: Sequence[bytes]) 
 class _Worker:
     """What all threads of a process share: models by name, the candidate first."""
 
-    models: dict[str, ServedModel]
+    models: Mapping[str, Answers]
     progress: ProgressCounter
 
 
+@dataclasses.dataclass(eq=False)
 class Predict(beam.DoFn):
-    """In: a batch of serialized raw tf.Examples. Out: for each a `Prediction`, and a serialized tf.Example for TFMA."""
+    """In: a batch of serialized raw tf.Examples. Out: for each a `Prediction`, and a serialized tf.Example for TFMA.
 
-    def __init__(self, directories: dict[str, str], shared: Shared, total: int | None) -> None:
-        self._directories = directories
-        self._shared = shared
-        self._total = total
+    A model in `features` is asked about the images' stored features. It is asked about the picture itself too for every
+    mistake of the candidate's, and one image of each batch: `DISAGREED` counts where that makes a difference.
+
+    Attributes:
+        directories: of the models, by name.
+        features: how the features that a model takes are stored; by name.
+        index: of the stored features.
+    """
+
+    directories: Mapping[str, str]
+    features: Mapping[str, FeatureFormat]
+    index: SharedFeatureIndex
+    shared: Shared
+    total: int | None
+
+    def __post_init__(self) -> None:
+        self._checked = Metrics.counter(self.__class__, CHECKED)
+        self._disagreed = Metrics.counter(self.__class__, DISAGREED)
 
     def setup(self) -> None:  # noqa: D102
-        self._worker = self._shared.acquire(self._open)
+        self._worker = self.acquire({})
+        self._index = self.index.open()
 
-    def _open(self) -> _Worker:
-        models = {name: ServedModel(directory) for name, directory in self._directories.items()}
-        return _Worker(models, ProgressCounter(self._total, "images"))
+    def acquire(self, opened: Mapping[str, Answers]) -> _Worker:
+        """This process's worker; the first caller's models, if any, are used."""
+
+        def start() -> _Worker:
+            models = {name: opened.get(name) or Answers(directory) for name, directory in self.directories.items()}
+            return _Worker(models, ProgressCounter(self.total, "images"))
+
+        return self.shared.acquire(start)
 
     def process(self, batch: Sequence[bytes]) -> Iterator[tuple[Prediction, bytes]]:  # noqa: D102
+        records = [tfrecords.values(record) for record in batch]
+        labels = [tfrecords.text(record.get(slices.LABEL, b"")) for record in records]
+        stored = [self._index.read(record.get(SHA256, b"")) if self._index else None for record in records]
+        values = [value for found in stored if found for value in found]
         classes: list[str] = []
         probabilities: dict[str, np.ndarray] = {}
+        checked: list[int] = []
         for name, model in self._worker.models.items():
-            outputs = model.request(signatures.EXAMPLES, batch)
-            names = [tfrecords.text(c) for c in outputs["classes"][0]]
-            classes = classes or names  # the candidate's
-            order = [names.index(c) for c in classes]
-            probabilities[name] = np.nan_to_num(outputs["probabilities"])[:, order]  # NaN is for ServingCheck to refuse
-            probabilities[name][[bool(error) for error in errors_of(outputs)]] = 0
-        for number, record in enumerate(batch):
-            features = tfrecords.values(record)
+            by_features = self.features.get(name) if len(values) == len(batch) else None
+            names, found = model.from_features(by_features, values) if by_features else model.from_images(batch)
+            if not classes:  # the candidate's
+                classes = names
+                best = found.argmax(axis=1)
+                checked = [n for n, label in enumerate(labels) if n == 0 or classes[best[n]] != label]
+            if by_features:
+                chosen = checked if name == CANDIDATE else checked[:1]
+                exact = model.from_images([batch[number] for number in chosen])[1]
+                self._checked.inc(len(chosen))
+                self._disagreed.inc(int((np.abs(exact - found[chosen]).max(axis=1) > _TOLERANCE).sum()))
+            probabilities[name] = found[:, [names.index(c) for c in classes]]
+        for number, (record, label) in enumerate(zip(records, labels, strict=True)):
             rows = {name: column[number] for name, column in probabilities.items()}
-            label = tfrecords.text(features.get(slices.LABEL, b""))
             target = classes.index(label) if label in classes else -1
-            yield _prediction(features, label, target, rows, classes), _materialized(features, target, rows)
+            yield _prediction(record, label, target, rows, classes), _materialized(record, target, rows)
         self._worker.progress.add(len(batch))
 
 

@@ -86,9 +86,12 @@ def score_bins(probabilities: np.ndarray) -> np.ndarray:
     return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
 
 
-def confusion(predictions: Predictions, classes: int) -> np.ndarray:
-    """Images by true and predicted class, int [k, k]; those whose class the model does not know are in none."""
-    counts = np.zeros((classes, classes), int)
-    known = (predictions.label >= 0) & (predictions.label < classes)
-    np.add.at(counts, (predictions.label[known], predictions.predicted[known]), 1)
-    return counts
+def confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a true and a predicted class, int [p, 2], and the images of each, int [p].
+
+    Only pairs that there are: a matrix of a thousand classes has a million cells. Images whose class the model does not
+    know are in none.
+    """
+    known = predictions.label >= 0
+    pairs = np.column_stack([predictions.label[known], predictions.predicted[known]])
+    return np.unique(pairs, axis=0, return_counts=True)

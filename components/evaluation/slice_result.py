@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -84,39 +84,47 @@ class SliceResult(Measured):
     def summary(self, classes: Sequence[str]) -> SliceMetrics:
         """All of it; `classes` are those of the model, none where they are not to be listed."""
         predictions = self.estimates.models[0]
-        counts = confusion(predictions, len(classes))
-        present = {classes[number] for pair in np.argwhere(counts).tolist() for number in pair}
+        pairs, counts = confusion(predictions) if classes else (np.empty((0, 2), int), ())
+        listed = range(len(classes)) if self.is_overall else np.unique(pairs).tolist()
         return SliceMetrics(
             slice=self.slice,
             examples=self.examples,
             metrics={metric: self.range(metric) for metric in METRICS},
             baseline={metric: self.range(metric, BASELINE) for metric in METRICS} if self.compared else None,
             change={metric: self.change(metric) for metric in METRICS} if self.compared else None,
-            classes=[
-                found
-                for found in class_metrics(predictions, classes, self.confidence)
-                if self.is_overall or found.class_name in present
+            classes=class_metrics(predictions, classes, self.confidence, listed),
+            confusions=[
+                Confusion(classes[i], classes[j], int(count))
+                for (i, j), count in zip(pairs.tolist(), counts, strict=True)
             ],
-            confusions=[Confusion(classes[i], classes[j], int(counts[i, j])) for i, j in np.argwhere(counts).tolist()],
         )
 
     def _estimate(self, metric: str, model: str) -> Estimate | None:
         return dict(zip((CANDIDATE, BASELINE), self.estimates.of(metric), strict=False)).get(model)
 
 
-def class_metrics(predictions: Predictions, classes: Sequence[str], confidence: float) -> list[ClassMetrics]:
-    """Precision, recall, F1 and AUC of every class on a slice; images of other classes only count in the AUC."""
-    counts = confusion(predictions, len(classes))
+def class_metrics(
+    predictions: Predictions, classes: Sequence[str], confidence: float, listed: Iterable[int]
+) -> list[ClassMetrics]:
+    """Precision, recall, F1 and AUC of some classes, by their numbers, on a slice.
+
+    Images whose class the model does not know only count in the AUC.
+    """
+    known = predictions.label >= 0
+    supports, totals, right = (
+        np.bincount(numbers, minlength=len(classes)).tolist()
+        for numbers in (predictions.label[known], predictions.predicted[known], predictions.label[predictions.right])
+    )
     found = []
-    for number, name in enumerate(classes):
-        actual, predicted, hits = int(counts[number].sum()), int(counts[:, number].sum()), int(counts[number, number])
-        others, auc = int(counts.sum()) - actual, None
+    for number in listed:
+        actual, predicted, hits = supports[number], totals[number], right[number]
+        others, auc = int(known.sum()) - actual, None
         if predictions.scores is not None and actual and others:
             value = area(predictions.scores[:, number], predictions.label == number)
             auc = intervals.auc(value, actual, others, confidence)
         found.append(
             ClassMetrics(
-                class_name=name,
+                class_name=classes[number],
                 examples=actual,
                 precision=_as_range(intervals.wilson(hits, predicted, confidence) if predicted else None),
                 recall=_as_range(intervals.wilson(hits, actual, confidence) if actual else None),

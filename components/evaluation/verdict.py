@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 
-from components.evaluation import messages
+from components.evaluation import messages, slicing
 from components.evaluation.bounds import Judged, judge_bounds, read_bounds
 from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import columns
 from components.evaluation.slice_result import Measured, SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
-from core.artifacts.verdict import OVERALL, Failure, JudgedBound, Verdict
+from core.artifacts.verdict import Failure, JudgedBound, Verdict
 from core.errors import InputError
-from core.examples import LABEL
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
+from core.slices import CROSS
 
 _IMAGES = 50
 
@@ -24,61 +25,81 @@ def judge(
     measured: Sequence[Measured],
     predictions: Sequence[Prediction],
     scores: Scores,
-    bounds: GateBounds,
+    settings: EvaluationSettings,
     not_compared: str | None = None,
 ) -> Verdict:
-    """Judges a candidate by what TFMA measured on the entire split and on the slices, and by all predictions.
+    """Judges a candidate by what TFMA measured on the entire split and on slices, and by all predictions.
 
+    The slices that TFMA was spared (`components.evaluation.slicing`) are measured by the predictions alone.
     `not_compared` is why there is no baseline, in a sentence. Without bins of scores there are no areas under curves.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured at all.
     """
-    results = {result.slice: result for result in _results(measured, predictions, scores, bounds.confidence)}
-    if OVERALL not in results:
+    split = _TestSplit(measured, predictions, scores, settings.confidence)
+    by_tfma: dict[tuple[str, ...], list[SliceResult]] = {}
+    for one in measured:
+        by_tfma.setdefault(tuple(name for name, _ in one.parts), []).append(split.result(one))
+    if () not in by_tfma:
         raise InputError("the evaluation measured nothing: is the test split empty?")
-    overall = results.pop(OVERALL)
-    slices = [results[name] for name in sorted(results)]
-    wanted = read_bounds(bounds, overall)
-    judged = judge_bounds(overall, slices, wanted, bounds.confidence)
+    (overall,) = by_tfma.pop(())
+    wanted = read_bounds(settings, overall)
+    bounded = min((bound.min_examples for bound in wanted if bound.group == "per_slice"), default=None)
+    slices = [result for results in by_tfma.values() for result in results]
+    cut = {}
+    for names in slicing.crossed_names(settings.slices):
+        if names not in by_tfma:
+            found = split.images_by_value(names)
+            kept = slicing.largest(found, bounded)
+            slices += [
+                split.result(Measured(tuple(zip(names, values, strict=True)), len(found[values]), {}))
+                for values in kept
+            ]
+            if len(kept) < len(found):
+                cut[CROSS.join(names)] = len(kept), len(found)
+    slices.sort(key=lambda result: result.slice)
+    judged = judge_bounds(overall, slices, wanted, settings.confidence)
     not_compared = None if overall.compared else not_compared or "there is no blessed model yet"
-    strict = bounds.on_doubt == "refuse"
+    strict = settings.on_doubt == "refuse"
     failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
-    bounded = {j.result.slice for j in judged}
+    judged_on = {j.result.slice for j in judged}
     return Verdict(
         blessed=not failures,
-        confidence=bounds.confidence,
-        on_doubt=bounds.on_doubt,
+        confidence=settings.confidence,
+        on_doubt=settings.on_doubt,
         not_compared=not_compared,
         overall=overall.summary(scores.classes),
-        slices=[result.summary(scores.classes if result.slice in bounded else ()) for result in slices],
+        slices=[result.summary(scores.classes if result.slice in judged_on else ()) for result in slices],
         judged=[_judged(j) for j in judged],
         failures=failures,
-        notes=list(messages.notes(overall, slices, wanted, judged, not_compared, strict)),
+        notes=[
+            *messages.cut(cut),
+            *messages.notes(overall, slices, wanted, judged, not_compared, strict),
+        ],
     )
 
 
-def _results(
-    measured: Sequence[Measured], predictions: Sequence[Prediction], scores: Scores, confidence: float
-) -> Iterator[SliceResult]:
-    """Every slice with the predictions for its images."""
-    labels = [p.label for p in predictions]
-    past = [p.baseline for p in predictions if p.baseline is not None]
-    compared = len(past) == len(predictions) and any(BASELINE in one.metrics for one in measured)
-    models = [columns(labels, predictions, scores.classes, scores.bins.get(CANDIDATE))]
-    if compared:
-        models.append(columns(labels, past, scores.classes, scores.bins.get(BASELINE)))
-    names = {name for one in measured for name, _ in one.parts}
-    values = {name: np.array([p.slices.get(name) for p in predictions], object) for name in names}
-    values[LABEL] = np.array(labels, object)
-    for one in measured:
-        inside = np.ones(len(predictions), bool)
-        for name, value in one.parts:
-            inside &= values[name] == value
-        images = np.flatnonzero(inside)
-        metrics = one.metrics if compared else {CANDIDATE: one.metrics[CANDIDATE]}
-        estimates = Estimates(*(model.of(images) for model in models))
-        yield SliceResult(one.parts, one.examples, metrics, images, estimates, confidence)
+class _TestSplit:
+    """The single predictions, of one model or of both."""
+
+    def __init__(
+        self, measured: Sequence[Measured], predictions: Sequence[Prediction], scores: Scores, confidence: float
+    ) -> None:
+        labels = [p.label for p in predictions]
+        past = [p.baseline for p in predictions if p.baseline is not None]
+        self._models = {CANDIDATE: columns(labels, predictions, scores.classes, scores.bins.get(CANDIDATE))}
+        if len(past) == len(predictions) and any(BASELINE in one.metrics for one in measured):
+            self._models[BASELINE] = columns(labels, past, scores.classes, scores.bins.get(BASELINE))
+        self._confidence = confidence
+        self.images_by_value = functools.lru_cache(functools.partial(slicing.images_by_value, predictions))
+
+    def result(self, measured: Measured) -> SliceResult:
+        """One slice, with the predictions for its images; what was measured of a model that is not compared goes."""
+        names, values = zip(*measured.parts, strict=True) if measured.parts else ((), ())
+        images = np.array(self.images_by_value(names).get(values, ()), int)
+        metrics = {name: measured.metrics.get(name, {}) for name in self._models}
+        estimates = Estimates(*(model.of(images) for model in self._models.values()))
+        return SliceResult(measured.parts, measured.examples, metrics, images, estimates, self._confidence)
 
 
 def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:

@@ -6,15 +6,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.features.feature_index import FeatureIndex
-from components.features.feature_session import FeatureSession, Prefix, fold
-from core.artifacts.features import COMPUTED, FEATURES, LABEL, REUSED
+from components.features.feature_index import SharedFeatureIndex
+from components.features.feature_session import Prefix, Sessions
+from core.artifacts.features import COMPUTED, FEATURES, LABEL, REUSED, SplitFeatures
 from core.examples import SHA256
 from core.progress import ProgressCounter
 
@@ -23,28 +24,16 @@ from core.progress import ProgressCounter
 class _Worker:
     """What all threads of a process share."""
 
-    session: FeatureSession
+    sessions: Sessions
     progress: ProgressCounter
-
-
-class SharedFeatureIndex:
-    """An index of files of features; each process makes one, when it needs it first."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self._files = tuple(files)
-        self._shared = Shared()
-
-    def open(self) -> FeatureIndex | None:
-        """The index, shared by all threads; None where there are no files."""
-        return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
 
 
 @dataclasses.dataclass(eq=False)
 class ExtractFeatures(beam.DoFn):
     """In: batches of raw tf.Examples, serialized. Out: for each of them a tf.Example with its features.
 
-    Images that are `known` take theirs from the index; the others are gathered into full batches again. Of each image,
-    so many `views` are computed, or with 0 the image itself. `total` are the images of all splits, for the progress.
+    Images that are `known` take theirs from the index; the others are gathered into full batches again. `total` are the
+    images of all splits, for the progress; `bfloat16` is whether any split's features are computed in it.
     """
 
     prefix: Prefix
@@ -52,7 +41,7 @@ class ExtractFeatures(beam.DoFn):
     batch_size: int
     shared: Shared
     total: int | None
-    views: int
+    split: SplitFeatures
     known: SharedFeatureIndex
 
     def __post_init__(self) -> None:
@@ -60,13 +49,14 @@ class ExtractFeatures(beam.DoFn):
         self._reused = Metrics.counter(self.__class__, REUSED)
 
     def setup(self) -> None:  # noqa: D102
-        self._worker = self.acquire(lambda: FeatureSession(self.prefix, fold(self.prefix), self.bfloat16))
+        self._worker = self.acquire(lambda: Sessions.open(self.prefix, self.bfloat16))
+        self._session = self._worker.sessions.fast if self.split.bfloat16 else self._worker.sessions.exact
         self._index = self.known.open()
 
-    def acquire(self, open_session: Callable[[], FeatureSession]) -> _Worker:
-        """This process's worker; the first caller's function opens its session."""
+    def acquire(self, open_sessions: Callable[[], Sessions]) -> _Worker:
+        """This process's worker; the first caller's function opens its sessions."""
         note = "bfloat16" if self.bfloat16 else "float32"
-        return self.shared.acquire(lambda: _Worker(open_session(), ProgressCounter(self.total, "images", note)))
+        return self.shared.acquire(lambda: _Worker(open_sessions(), ProgressCounter(self.total, "images", note)))
 
     def start_bundle(self) -> None:  # noqa: D102
         self._new: list[bytes] = []
@@ -76,7 +66,7 @@ class ExtractFeatures(beam.DoFn):
             yield from self._compute(batch)
             return
         known = 0
-        for record, label, sha256 in zip(batch, *self._worker.session.identify(batch), strict=True):
+        for record, label, sha256 in zip(batch, *self._session.identify(batch), strict=True):
             values = self._index.read(sha256)
             if values is None:
                 self._new.append(record)
@@ -94,9 +84,10 @@ class ExtractFeatures(beam.DoFn):
             yield from map(GlobalWindows.windowed_value, self._compute(self._new))
 
     def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
-        session = self._worker.session
-        views = [session.features(batch, number) for number in range(self.views)] or [session.features(batch)]
-        for label, sha256, *of_image in zip(*session.identify(batch), *views, strict=True):
+        compute, numbers = self._session.features, range(self.split.variants.views)
+        computed = [compute(batch, number) for number in numbers] or [compute(batch)]
+        views = [features.astype(np.dtype(self.split.dtype).newbyteorder("<")) for features in computed]
+        for label, sha256, *of_image in zip(*self._session.identify(batch), *views, strict=True):
             yield _example([features.tobytes() for features in of_image], label, sha256)
         self._computed.inc(len(batch))
         self._worker.progress.add(len(batch))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from apache_beam.utils.shared import Shared
 from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
 from core import tfrecords
@@ -61,6 +62,18 @@ class FeatureIndex:
         if list(feature[SHA256].bytes_list.value) != [sha256]:  # another image with the same key
             return None
         return list(feature[FEATURES].bytes_list.value)
+
+
+class SharedFeatureIndex:
+    """An index of files of features; each process makes one, when it needs it first."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = tuple(files)
+        self._shared = Shared()
+
+    def open(self) -> FeatureIndex | None:
+        """The index, shared by all threads; None where there are no files."""
+        return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
 
 
 def _key(sha256: bytes) -> int:

@@ -45,11 +45,6 @@ class Prefix:
     outputs: tuple[str, ...]
     variants: Variants = UNVARIED
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Of one image's features, little-endian: a pooled vector is small, a map is stored in half precision."""
-        return np.dtype("<f4" if self.cut == backbone.POOLED else "<f2")
-
 
 Folded = tuple[graph_pb2.GraphDef, dict[str, np.ndarray]]
 """The prefix without BatchNorm: its graph, from `images`, float32 [b, S, S, 3], to `features`; and the values of the
@@ -111,10 +106,9 @@ class FeatureSession:
                 seeds = augmentations.view_seeds(hashes, prefix.variants.seed, self._view)
                 varied = augmentations.augment(images, seeds, prefix.variants.augmentation)
                 images = tf.where(self._view >= 0, varied, images)
-            (features,) = tf.import_graph_def(graph_def, {"images": images}, ["features:0"], name="")
-            self._features = tf.cast(features, prefix.dtype.type)
+            (self._features,) = tf.import_graph_def(graph_def, {"images": images}, ["features:0"], name="")
             self._identity = transformed[preprocessing.LABEL], hashes
-            self.shape = tuple(int(side) for side in features.shape[1:])
+            self.shape = tuple(int(side) for side in self._features.shape[1:])
             self.image_size = int(images.shape[1])
             feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in values.items()}
             load = [
@@ -126,7 +120,7 @@ class FeatureSession:
             self._session.run(load, {feed: values[name] for name, feed in feeds.items()})
 
     def features(self, serialized: Sequence[bytes], view: int = -1) -> np.ndarray:
-        """Those of n raw tf.Examples, [n, *shape], of `Prefix.dtype`; from 0 on, every `view` is another variant."""
+        """Those of n raw tf.Examples, float32 [n, *shape]; from 0 on, every `view` is another variant."""
         return self._session.run(self._features, {self._serialized: serialized, self._view: view})
 
     def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -138,16 +132,36 @@ class FeatureSession:
         self._session.close()
 
 
+class Sessions(NamedTuple):
+    """A session for training's features, and one that computes in float32, as the exported model does."""
+
+    fast: FeatureSession
+    exact: FeatureSession
+
+    @classmethod
+    def open(cls, prefix: Prefix, bfloat16: bool) -> Sessions:
+        """Without `bfloat16` both are the same."""
+        folded = fold(prefix)
+        exact = FeatureSession(prefix, folded, bfloat16=False)
+        return cls(FeatureSession(prefix, folded, bfloat16=True) if bfloat16 else exact, exact)
+
+    def close(self) -> None:
+        """Frees the sessions' memory; they cannot be used any more."""
+        self.fast.close()
+        self.exact.close()
+
+
 class Choice(NamedTuple):
     """How features are to be computed.
 
     Attributes:
+        sessions: what computes them, and what computes them in float32; the same one where the first does too.
         error: bfloat16's relative L2 distance from float32, where it was measured.
         probe: what float32 makes of the built-in images; see `components.features.probe`.
         probe_of_views: likewise of a variant of each; empty where there are none.
     """
 
-    session: FeatureSession
+    sessions: Sessions
     bfloat16: bool
     error: float | None
     reason: str
@@ -155,7 +169,7 @@ class Choice(NamedTuple):
     probe_of_views: bytes
 
 
-def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Choice:
+def choose_sessions(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Choice:
     """Decides between float32 and bfloat16 by trying both on a few images.
 
     Args:
@@ -164,13 +178,6 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
     Raises:
         InputError: `on`, but the CPU lacks bfloat16 or the features are more than `MAX_BFLOAT16_ERROR` off.
     """
-    folded = fold(prefix)
-    exact = FeatureSession(prefix, folded, bfloat16=False)
-    probes = (
-        probe(exact.image_size, exact.features),
-        probe(exact.image_size, lambda records: exact.features(records, 1)) if prefix.variants.views else b"",
-    )
-    error = None
     if setting == "off":
         reason = "runtime.bfloat16 is off"
     elif not sample:
@@ -178,17 +185,24 @@ def choose_session(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Cho
     elif not cpu_has_bfloat16():
         reason = "this CPU has neither AVX512_BF16 nor AMX"
     else:
-        fast = FeatureSession(prefix, folded, bfloat16=True)
-        error = relative_error(fast.features(sample), exact.features(sample))
+        reason = ""
+    sessions = Sessions.open(prefix, bfloat16=not reason)
+    exact = sessions.exact
+    probes = (
+        probe(exact.image_size, exact.features),
+        probe(exact.image_size, lambda records: exact.features(records, 1)) if prefix.variants.views else b"",
+    )
+    error = None
+    if not reason:
+        error = relative_error(sessions.fast.features(sample), exact.features(sample))
         if error <= MAX_BFLOAT16_ERROR:
-            exact.close()
             reason = f"it is {error:.1%} off float32, at most {MAX_BFLOAT16_ERROR:.0%}"
-            return Choice(fast, True, error, reason, *probes)
-        fast.close()
+            return Choice(sessions, True, error, reason, *probes)
+        sessions.fast.close()
         reason = f"it is {error:.1%} off float32 on {len(sample)} images, more than {MAX_BFLOAT16_ERROR:.0%}"
     if setting == "on":
         raise InputError(f"runtime.bfloat16 is on, but {reason}. Set it to auto or off.")
-    return Choice(exact, False, error, reason, *probes)
+    return Choice(Sessions(exact, exact), False, error, reason, *probes)
 
 
 def cpu_has_bfloat16() -> bool:

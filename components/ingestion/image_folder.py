@@ -317,8 +317,9 @@ def open_file(folder: str, path: str) -> BinaryIO:
         real = os.path.realpath(f"{folder}/{path}", strict=True)
         if not any(is_within(real, root) for root in (os.path.realpath(folder), *getattr(folder, "roots", ()))):
             raise RejectedError("open", f"{OUTSIDE}, to {real}")
-        if not stat.S_ISREG(Path(real).stat().st_mode):  # Reading a pipe would wait for ever.
-            raise RejectedError("open", "it is not a regular file")
+        mode = Path(real).stat().st_mode
+        if not stat.S_ISREG(mode):  # Reading a pipe would wait for ever.
+            raise RejectedError("open", "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
         return Path(real).open("rb")
 
 

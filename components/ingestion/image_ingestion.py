@@ -27,7 +27,7 @@ from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
 from core import atomic_io, examples, tfrecords
 from core import slices as slice_names
-from core.artifacts.ingest_record import ClassCounts, IngestCounts, Reject
+from core.artifacts.ingest_record import SAME, ClassCounts, IngestCounts, Reject
 from core.progress import ProgressCounter
 from core.settings.data import SPLITS, IngestionConfig
 
@@ -108,7 +108,7 @@ class ReadImages(beam.DoFn):
 def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], split_uris: dict[str, str]) -> None:
     """The second pass: copies the tf.Examples that `ingest` wrote into the TFRecords of their splits.
 
-    `splits` is path -> split; `split_uris` are the folders of the splits' TFRecords.
+    `splits` is path -> split, of all that are not left out; `split_uris` are the folders of the splits' TFRecords.
     """
     splits_file = f"{scratch}/splits.json"
     atomic_io.write_text(splits_file, json.dumps(splits))
@@ -134,7 +134,9 @@ class _Route(beam.DoFn):
         self._progress = ProgressCounter(self._total, "images", "into their splits")
 
     def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
-        yield TaggedOutput(self._splits[tfrecords.values(serialized)[examples.PATH].decode()], serialized)
+        split = self._splits.get(tfrecords.values(serialized)[examples.PATH].decode())
+        if split is not None:
+            yield TaggedOutput(split, serialized)
         self._progress.add(1)
 
 
@@ -191,7 +193,7 @@ def count(
 ) -> IngestCounts:
     """Counts what became of the files; `ignored` are those of the listed files that are no pictures.
 
-    Raises ValueError if one was neither read nor rejected nor ignored, or several of these.
+    Raises ValueError if one was neither decoded nor rejected nor ignored, or several of these.
     """
     ended = len(rejects) + len(facts) + len(ignored)
     listed = ended if listing.layout == TFRECORDS else len(listing.files)
@@ -199,20 +201,24 @@ def count(
         raise ValueError(
             f"{listed} files were listed; {len(facts)} were read, {len(rejects)} rejected and {len(ignored)} ignored"
         )
-    outcomes = collections.Counter((image.label, assignment.splits[image.path]) for image in facts)
+    left_out = "left out"
+    outcomes = collections.Counter((image.label, assignment.splits.get(image.path, left_out)) for image in facts)
     outcomes.update((reject.label, "") for reject in rejects if reject.label)
     labels = {label for label, _ in outcomes} | {file.label for file in ignored if file.label}
     classes = {
-        label: ClassCounts({split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""])
+        label: ClassCounts(
+            {split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""], outcomes[label, left_out]
+        )
         for label in sorted(labels)
     }
     passed = [*listing.ignored, *ignored]
-    double = {path for group in assignment.duplicates if group.kind != "group" for path in group.paths[1:]}
+    double = {path for group in assignment.duplicates if group.kind in SAME for path in group.paths[1:]}
     return IngestCounts(
         found=len(listing.ignored) + listed,
         ignored=len(passed),
         rejected=len(rejects),
-        read=len(facts),
+        left_out=len(assignment.left_out),
+        read=len(assignment.splits),
         splits={split: sum(counts.splits[split] for counts in classes.values()) for split in SPLITS},
         duplicates=len(double),
         layout=listing.layout,

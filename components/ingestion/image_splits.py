@@ -2,22 +2,26 @@
 
 Everything that belongs together is a connected component of images: of the same pixels, of the same group
 (`data.group_by`), or near-duplicates. A component has one split, which the hash of one of its members decides: so an
-image stays in its split as the data grow, unless something arrives that ties it to another.
+image stays in its split as the data grow, unless something arrives that ties it to another, or its class has so few
+images that it is needed in train. Images that cannot be learned from are in no split.
 """
 
 from __future__ import annotations
 
 import bisect
+import collections
 import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from components.ingestion import near_duplicates
-from core.artifacts.ingest_record import DuplicateGroup
+from core.artifacts.ingest_record import CONTRADICTING, SMALL_CLASS, DuplicateGroup, Kind, Reject
+from core.errors import some
+from core.settings.data import IngestionConfig
 
 
 class ImageFacts(NamedTuple):
@@ -43,32 +47,78 @@ class ImageFacts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """The split of every image, by path, and the duplicates that were found, in the order of their first paths."""
+    """What became of the images.
+
+    Attributes:
+        splits: path -> split, of all but those that are left out.
+        left_out: those, with the reason, in the order of their paths.
+        duplicates: among the images in the splits, in the order of their first paths.
+    """
 
     splits: dict[str, str]
+    left_out: list[Reject]
     duplicates: list[DuplicateGroup]
 
 
-def assign(facts: Iterable[ImageFacts], weights: dict[str, int], distance: int | None) -> Assignment:
+def assign(facts: Iterable[ImageFacts], config: IngestionConfig) -> Assignment:
     """Decides the splits.
 
-    Splits that the layout gives are kept as they are. Those it does not give are made from its training images, in
-    proportion to the weights; what belongs together with an image of another given split stays in training.
-    `distance` is in how many bits the perceptual hashes of near-duplicates may differ; None looks for none.
+    Identical images of different classes are left out first, as if they were not there. Splits that the layout gives
+    are kept as they are. Those it does not give are made from its training images, in proportion to `config.splits`;
+    what belongs together with an image of another given split stays in training. Last, if `config.small_classes` says
+    so, the classes that have too few images in train are left out of all splits.
     """
-    images = sorted(facts)
+    images, left_out = _without_contradictions(sorted(facts))
     identical = _equal(image.pixels for image in images)
-    edges = [_chains(identical)]
-    if distance is not None:
-        edges.append(_near(images, identical, distance))
-    alike = near_duplicates.components(len(images), np.concatenate(edges))
+    near, chains = _near(images, identical, config.near_duplicates.distance if config.near_duplicates else None)
+    alike = _connected(identical, near)
     groups = _equal(image.group for image in images)
-    together = near_duplicates.components(len(images), np.concatenate([_chains(alike), _chains(groups)]))
-    splits = _splits(images, together, weights)
+    splits = _splits(images, _connected(alike, groups), config)
+    if config.small_classes == "leave_out":
+        kept, small = _without_small_classes(images, splits, config.min_class_images)
+        left_out += small
+        images, splits = [images[place] for place in kept], [splits[place] for place in kept]
+        identical, alike, groups, chains = (numbers[kept] for numbers in (identical, alike, groups, chains))
     return Assignment(
         {image.path: split for image, split in zip(images, splits, strict=True)},
-        _duplicates(images, splits, identical, alike, groups),
+        sorted(left_out),
+        _duplicates(
+            images, splits, identical, {"identical": identical, "near": alike, "group": groups, "chain": chains}
+        ),
     )
+
+
+def _without_contradictions(images: Sequence[ImageFacts]) -> tuple[list[ImageFacts], list[Reject]]:
+    """Without the images whose pixels have several labels, of which no model could learn any; and those."""
+    labels = collections.defaultdict[str, set[str]](set)
+    for image in images:
+        labels[image.pixels].add(image.label)
+    same = collections.defaultdict[str, list[ImageFacts]](list)
+    for image in images:
+        if len(labels[image.pixels]) > 1:
+            same[image.pixels].append(image)
+    left_out = []
+    for copies in same.values():
+        of_label = {image.label: image.path for image in reversed(copies)}
+        shown = some([f"{label} ({of_label[label]})" for label in sorted(of_label)])
+        reason = f"the same image has {len(of_label)} labels: {shown}"
+        left_out += [Reject(image.path, image.label, CONTRADICTING, reason) for image in copies]
+    return [image for image in images if image.pixels not in same], left_out
+
+
+def _without_small_classes(
+    images: Sequence[ImageFacts], splits: Sequence[str], least: int
+) -> tuple[np.ndarray, list[Reject]]:
+    """The places of the images whose class has at least so many in train; and all others."""
+    in_train = collections.Counter(image.label for image, split in zip(images, splits, strict=True) if split == "train")
+    reasons = {
+        label: f"its class has {in_train[label]} images in train; data.min_class_images demands {least}"
+        for label in {image.label for image in images}
+        if in_train[label] < least
+    }
+    kept = np.flatnonzero([image.label not in reasons for image in images])
+    small = [image for image in images if image.label in reasons]
+    return kept, [Reject(image.path, image.label, SMALL_CLASS, reasons[image.label]) for image in small]
 
 
 def _equal(values: Iterable[str]) -> np.ndarray:
@@ -77,26 +127,34 @@ def _equal(values: Iterable[str]) -> np.ndarray:
     return np.array([numbers.setdefault(value, len(numbers)) if value else -1 for value in values], np.int64)
 
 
-def _chains(numbers: np.ndarray) -> np.ndarray:
-    """Edges that connect all places of the same number, but of -1: int64 [m, 2]."""
-    order = np.argsort(numbers, kind="stable")
-    same = (numbers[order][1:] == numbers[order][:-1]) & (numbers[order][1:] >= 0)
-    return np.stack([order[:-1][same], order[1:][same]], axis=1)
+def _connected(*numbers: np.ndarray) -> np.ndarray:
+    """A number for each place, the same for those that the same number, but -1, ties together: int64 [n]."""
+    edges = []
+    for values in numbers:
+        order = np.argsort(values, kind="stable")
+        same = (values[order][1:] == values[order][:-1]) & (values[order][1:] >= 0)
+        edges.append(np.stack([order[:-1][same], order[1:][same]], axis=1))
+    return near_duplicates.components(len(numbers[0]), np.concatenate(edges))
 
 
-def _near(images: Sequence[ImageFacts], identical: np.ndarray, distance: int) -> np.ndarray:
-    """Edges between near-duplicates; of identical images only the first is looked at."""
+def _near(images: Sequence[ImageFacts], identical: np.ndarray, distance: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """`near_duplicates.groups` of the images, -1 for none; of identical ones only the first is looked at."""
+    found, divided = np.full((2, len(images)), -1, np.int64)
+    if distance is None:
+        return found, divided
     _, first = np.unique(identical, return_index=True)
-    chosen = np.array([place for place in first if images[place].hash is not None], np.int64)
+    comparable = [place for place in first if images[place].hash is not None]
+    chosen = np.array(sorted(comparable, key=lambda place: images[place].sha256), np.int64)
     hashes = np.array([images[place].hash for place in chosen], np.uint64)
     thumbnails = np.frombuffer(b"".join(images[place].thumbnail for place in chosen), np.uint8)
     shape = len(chosen), near_duplicates.THUMBNAIL**2
-    return chosen[near_duplicates.pairs(hashes, thumbnails.reshape(shape), distance)]
+    found[chosen], divided[chosen] = near_duplicates.groups(hashes, thumbnails.reshape(shape), distance, len(images))
+    return found, divided
 
 
-def _splits(images: Sequence[ImageFacts], together: np.ndarray, weights: dict[str, int]) -> list[str]:
+def _splits(images: Sequence[ImageFacts], together: np.ndarray, config: IngestionConfig) -> list[str]:
     given = {image.split for image in images} - {""}
-    free = {split: weight for split, weight in weights.items() if split not in given or split == "train"}
+    free = {split: weight for split, weight in config.splits.items() if split not in given or split == "train"}
     names, ends = list(free), list(itertools.accumulate(free.values()))
     keys: dict[int, str] = {}
     bound: set[int] = set()
@@ -105,21 +163,33 @@ def _splits(images: Sequence[ImageFacts], together: np.ndarray, weights: dict[st
         keys[component] = min(key, keys.get(component, key))
         if image.split not in ("", "train"):
             bound.add(component)
+    # Train's buckets come first: of a class, what is in train anyway counts before anything else is put there.
+    buckets = {c: 0 if c in bound else int(key, 16) % ends[-1] for c, key in keys.items()}
+    sizes = collections.defaultdict[str, collections.Counter[int]](collections.Counter)
+    for image, component in zip(images, together.tolist(), strict=True):
+        if image.split in ("", "train"):
+            sizes[image.label][component] += 1
+    in_train: set[int] = set()
+    for size in sizes.values():
+        missing = config.min_class_images
+        for component in sorted(size, key=lambda c: (buckets[c], keys[c])):
+            if missing > 0:
+                in_train.add(component)
+                missing -= size[component]
     splits = []
     for image, component in zip(images, together.tolist(), strict=True):
-        if image.split not in ("", "train") or (image.split and component in bound):
+        if image.split not in ("", "train"):
             splits.append(image.split)
         else:
-            splits.append(names[bisect.bisect(ends, int(keys[component], 16) % ends[-1])])
+            splits.append("train" if component in in_train else names[bisect.bisect(ends, buckets[component])])
     return splits
 
 
 def _duplicates(
-    images: Sequence[ImageFacts], splits: Sequence[str], identical: np.ndarray, alike: np.ndarray, groups: np.ndarray
+    images: Sequence[ImageFacts], splits: Sequence[str], identical: np.ndarray, kinds: dict[Kind, np.ndarray]
 ) -> list[DuplicateGroup]:
+    """The groups of each kind, numbered, in which there is something to tell."""
     found = []
-    kinds: dict[Literal["identical", "near", "group"], np.ndarray]
-    kinds = {"identical": identical, "near": alike, "group": groups}
     for kind, numbers in kinds.items():
         order = np.argsort(numbers, kind="stable")
         order = order[numbers[order] >= 0]
@@ -129,7 +199,7 @@ def _duplicates(
             group = DuplicateGroup(
                 kind, [m.path for m in members], [m.label for m in members], [splits[place] for place in places]
             )
-            distinct = {"identical": len(members), "near": len(set(identical[places])), "group": len(set(group.splits))}
-            if distinct[kind] > 1:
+            distinct = len(set(group.splits) if kind == "group" else set(identical[places]))
+            if distinct > 1 or (kind == "identical" and len(members) > 1):
                 found.append(group)
     return sorted(found, key=lambda group: (group.paths[0], group.kind))

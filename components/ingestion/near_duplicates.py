@@ -23,6 +23,7 @@ _SIDE, _LOW, _BITS = 32, 8, 64
 _CORRELATED = 0.994
 _FLAT = 2.0  # gray levels: an image of one color has no structure to compare
 _NEIGHBORS = 100
+_LONGEST, _LONGEST_SHARE = 10, 0.05  # of the images: a longer chain is divided
 _CHUNK = 1 << 14
 
 
@@ -37,6 +38,37 @@ def describe(image: Image.Image) -> tuple[int, bytes] | None:
     step = _SIDE // THUMBNAIL
     thumbnail = pixels.reshape(THUMBNAIL, step, THUMBNAIL, step).mean((1, 3))
     return int.from_bytes(bits.tobytes(), "big"), np.rint(thumbnail).astype(np.uint8).tobytes()
+
+
+def groups(hashes: np.ndarray, thumbnails: np.ndarray, distance: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is to share a split: images that near-duplicates tie together, if need be by way of others.
+
+    Such a chain is a group if it has at most a twentieth of all images, or ten. A longer one, as of a camera that does
+    not move, is divided: the first image that is in no group takes all its own near-duplicates that are in none yet. So
+    no two of a group differ in more than twice the distance, however many images there are.
+
+    Args:
+        hashes: uint64 [n], as thumbnails in the order in which images may found a group.
+        thumbnails: uint8 [n, `THUMBNAIL`²].
+        distance: the bits in which the hashes of near-duplicates may differ.
+        images: how many there are, with those that have no hash.
+
+    Returns:
+        int64 [n] twice: a number for each group, and for each chain that was divided, -1 for all other images.
+    """
+    chains = components(len(hashes), pairs(hashes, thumbnails, distance))
+    long = np.flatnonzero(np.bincount(chains) > max(_LONGEST, _LONGEST_SHARE * images))
+    divided = np.where(np.isin(chains, long), chains, -1)
+    found = chains.copy()
+    for chain in long:
+        rest = np.flatnonzero(chains == chain)
+        while len(rest):
+            near = _bit_count(hashes[rest] ^ hashes[rest[0]]) <= distance
+            near[near] = _correlation(thumbnails[rest[near]], thumbnails[rest[:1]]) >= _CORRELATED
+            near[0] = True
+            found[rest[near]] = len(hashes) + rest[0]
+            rest = rest[~near]
+    return found, divided
 
 
 def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
+from core.loopback import is_loopback
+
 
 class RemoteModel:
     """The latest version of a served model.
@@ -31,8 +33,10 @@ class RemoteModel:
         """
         self.name = name
         self._timeout = timeout_seconds
-        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(address, unlimited)
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        if is_loopback(address):
+            options.append(("grpc.enable_http_proxy", 0))  # it is for the world; this machine is not behind it
+        self._channel = grpc.insecure_channel(address, options)
         self._predictions = PredictionServiceStub(self._channel)
         request = GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
         found = SignatureDefMap()

@@ -25,12 +25,13 @@ class ServedModel:
             OSError: there is no SavedModel with the tag `serve`, or it has lost files.
             tf.errors.OpError: its files are damaged or do not fit its graph.
         """
+        self.directory = directory
         options = tf.compat.v1.ConfigProto()
         options.graph_options.rewrite_options.disable_meta_optimizer = True
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=options)
-        with self._session.graph.as_default():
+        self.session = tf.compat.v1.Session(graph=tf.Graph(), config=options)
+        with self.session.graph.as_default():
             try:
-                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], directory)
+                meta_graph = tf.compat.v1.saved_model.loader.load(self.session, [tf.saved_model.SERVING], directory)
             except (RuntimeError, ValueError) as error:  # the loader's words for: no such tag, no variables.index
                 raise OSError(str(error)) from error
         self.signatures = dict(meta_graph.signature_def)
@@ -43,7 +44,7 @@ class ServedModel:
 
     def close(self) -> None:
         """Frees the session."""
-        self._session.close()
+        self.session.close()
 
     def run(
         self,
@@ -62,7 +63,7 @@ class ServedModel:
         fetches = {name: definition.outputs[name].name for name in list(outputs) or definition.outputs}
         feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
         options = timeout_seconds and tf.compat.v1.RunOptions(timeout_in_ms=max(1, round(timeout_seconds * 1000)))
-        return self._session.run(fetches, feeds, options=options)
+        return self.session.run(fetches, feeds, options=options)
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""

@@ -21,6 +21,7 @@ from components.serving.model_client import RemoteModel
 from components.serving.served_model import errors_of, first_line
 from core import signatures
 from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
+from core.errors import some
 from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
@@ -118,10 +119,10 @@ class ServingChecks:
         """The class names in responses are distinct and those of the model's asset, in the same order."""
         served = [name.decode() for name in self._predict(self.images[:1])["classes"][0]]
         repeated = sorted({name for name in served if served.count(name) > 1})
-        _require(not repeated, f"names are repeated: {', '.join(repeated)}")
+        _require(not repeated, f"names are repeated: {some(repeated)}")
         _require(
             served == list(asset),
-            f"the model's classes are {', '.join(served)}; its asset {CLASSES_ASSET} has {', '.join(asset)}",
+            f"the model's classes are {some(served)}; its asset {CLASSES_ASSET} has {some(asset)}",
         )
         return f"{len(served)} classes"
 
@@ -136,9 +137,8 @@ class ServingChecks:
                 probabilities.shape == classes.shape and len(classes) == 1,
                 f"one image got probabilities {probabilities.shape} and classes {classes.shape}, not both [1, classes]",
             )
-            _require(
-                np.isfinite(total), f"image {number} got probabilities that are not finite: {probabilities[0].tolist()}"
-            )
+            shown = some([f"{value:g}" for value in probabilities[0]])
+            _require(np.isfinite(total), f"image {number} got probabilities that are not finite: {shown}")
             _require(abs(total - 1) <= _TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
             best = int(probabilities[0].argmax())
             _require(
@@ -158,7 +158,7 @@ class ServingChecks:
         names = [name.decode() for name in by_image["classes"][0]]
         _require(
             all(list(score) == names for score in scores),
-            f"Classify gives the classes {', '.join(scores[0])}, Predict {', '.join(names)}",
+            f"Classify gives the classes {some(list(scores[0]))}, Predict {some(names)}",
         )
         scored = np.array([list(score.values()) for score in scores])
         return _same(by_example, scored, f"{signatures.EXAMPLES} and Classify")

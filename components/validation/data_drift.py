@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from components.validation.data_problems import TRAIN, Paths, SplitFindings, such_images
 from core.artifacts.ingest_record import ClassCounts
+from core.errors import some
 from core.examples import LABEL
 from core.settings.data import DataBounds
 from core.slices import is_slice, name_of
@@ -109,7 +110,7 @@ def class_changes(
     if before == now:
         return [], []
     parts = [
-        f"{len(classes)} {what}: {', '.join(sorted(classes)[:10])}"
+        f"{len(classes)} {what}: {some(sorted(classes))}"
         for classes, what in ((now - before, "appeared"), (before - now, "vanished"))
         if classes
     ]
@@ -122,18 +123,17 @@ def class_changes(
     return [], [message]
 
 
-def balance(classes: Mapping[str, ClassCounts], least: int, least_share: float | None, paths: Paths) -> Iterator[str]:
-    """Problems: classes with fewer than `least` images in train, or a smaller share of these; None demands nothing."""
+def balance(classes: Mapping[str, ClassCounts], least_share: float | None) -> list[str]:
+    """A problem, if classes have a smaller share of train; None demands nothing."""
     numbers = {name: counts.splits[TRAIN] for name, counts in classes.items()}
     total = sum(numbers.values())
-    for name, number in sorted(numbers.items(), key=lambda item: (item[1], item[0])):
-        few = 0 < number < least  # none at all is a problem of `data_problems`
-        small = least_share is not None and 0 < number < least_share * total
-        if few or small:
-            allowed = f"min_class_images demands {least}" if few else f"min_class_share demands {least_share:.1%}"
-            shown = ", ".join(paths(LABEL, name, [TRAIN]))
-            part = f"{number} images in train ({number / total:.1%}; data.bounds.{allowed})"
-            yield f"the class {name!r} has {part}: {shown}"
+    # Those without any are a matter of `data_problems.small_classes`.
+    small = [(number, name) for name, number in numbers.items() if 0 < number < (least_share or 0) * total]
+    if not small:
+        return []
+    shown = some([f"{name!r} ({number}, {number / total:.1%})" for number, name in sorted(small)])
+    what = "class has" if len(small) == 1 else "classes have"
+    return [f"{len(small)} {what} less of train than data.bounds.min_class_share demands, {least_share:.1%}: {shown}"]
 
 
 def _features(splits: Sequence[SplitFindings], excluded: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from core.artifacts.ingest_record import IngestCounts
+from core.errors import some
 from core.examples import IMAGE, LABEL
 
 TRAIN = "train"
@@ -15,18 +17,19 @@ TRAIN = "train"
 Paths = Callable[[str, str | None, Sequence[str]], list[str]]
 """Some images that have a value of a feature, or none where it is None, of some splits: (feature, value, splits)."""
 
-_SHOWN = 20
+_SHOWN = 10
 _Type = anomalies_pb2.AnomalyInfo.Type
 _MISSING_VALUES = {
-    _Type.SCHEMA_MISSING_COLUMN: "give every image a value, or remove the feature from {schema}",
-    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT: "give every image a value, or lower min_fraction in {schema}",
-    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: "give every image a value, or lower min_count in {schema}",
+    _Type.SCHEMA_MISSING_COLUMN: ("give every image a value", "remove the feature from {schema}"),
+    _Type.FEATURE_TYPE_LOW_FRACTION_PRESENT: ("give every image a value", "lower min_fraction in {schema}"),
+    _Type.FEATURE_TYPE_LOW_NUMBER_PRESENT: ("give every image a value", "lower min_count in {schema}"),
 }
 _ADVICE = _MISSING_VALUES | {
-    _Type.SCHEMA_NEW_COLUMN: "add the feature to {schema}, or delete that file to have it inferred anew",
-    _Type.INVALID_FEATURE_SHAPE: "give every image one value, or remove the feature's shape from {schema}",
+    _Type.SCHEMA_NEW_COLUMN: ("remove the feature", "add it to {schema}, or delete that file to have it inferred anew"),
+    _Type.INVALID_FEATURE_SHAPE: ("give every image one value", "remove the feature's shape from {schema}"),
 }
-_DEFAULT_ADVICE = "correct the data, or change {schema} if this is meant"
+_DEFAULT_ADVICE = "correct the data", "change {schema} if this is meant"
+"""What to do about the data, and about the schema where there is a reviewed one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,16 +63,74 @@ class SplitFindings:
         return len(self.values(LABEL)) >= unique
 
 
-def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """All that must stop a run, a sentence or two each; none if the data are fit to train on."""
-    empty = "has no images: add images, or give it a larger share in data.splits"
+def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths, if_empty: str) -> list[str]:
+    """All that must stop a run, a sentence or two each; none if the data are fit to train on.
+
+    `schema_file` is "" if the schema was inferred from these images, so there is none to change; `if_empty` says why a
+    split may have no images.
+    """
     filled = [split for split in splits if split.examples]
+    labels = misfit(filled, schema_file)
+    empty = " and ".join(split.name for split in splits if not split.examples)
     return [
-        *(f"the split {split.name} {empty}" for split in splits if not split.examples),
-        *_unknown_values(filled, schema_file, paths),
+        *([f"no image is in {empty}: {if_empty}"] if empty else []),
+        *([labels] if labels else []),
+        *_unknown_values(filled, schema_file, paths, but=LABEL if labels else ""),
         *_anomalies(filled, schema_file, anomalies_pb2.AnomalyInfo.ERROR, paths),
-        *_classes_without_images(filled, schema_file),
     ]
+
+
+def misfit(splits: Sequence[SplitFindings], schema_file: str) -> str:
+    """A problem, if most classes of the images are not in the schema: it was made for others; "" if they are."""
+    domain = _domains(splits).get(LABEL)
+    found = sorted({label for split in splits for label in split.values(LABEL)})
+    unknown = [label for label in found if domain is not None and label not in domain]
+    if len(unknown) <= len(found) / 2:
+        return ""
+    return (
+        f"the images do not fit the schema {schema_file}{_origin(splits)}: {len(unknown)} of their {len(found)} "
+        f"classes are not in it: {some(unknown)}. It has {some(list(domain or ()))}. If the images are right, delete "
+        f"{schema_file} to have it inferred anew, or name another file in data.schema; otherwise correct data.images"
+    )
+
+
+def small_classes(
+    splits: Sequence[SplitFindings], counts: IngestCounts, schema_file: str, least: int, answer: str
+) -> tuple[list[str], list[str]]:
+    """Problems and notes about the classes that have fewer than `least` images in train; `answer` is the setting.
+
+    Whatever the schema says, no image may come to the Evaluator whose label the model does not know.
+    """
+    if misfit(splits, schema_file):
+        return [], []  # that says it all
+    left_out, domain = answer == "leave_out", _domains(splits).get(LABEL, {})
+    # A class that is unknown to the schema is a problem already, unless it is left out.
+    known = dict.fromkeys([*domain, *(counts.classes if left_out or not domain else ())])
+    in_train = {label: sum(s.values(LABEL).get(label, 0) for s in splits if s.name == TRAIN) for label in known}
+    few = [label for label, number in in_train.items() if number < least]
+    shown = some([_images_of(label, counts) for label in few])
+    verb = "class has" if len(few) == 1 else "classes have"
+    what = f"{len(few)} {verb} fewer images in train than data.min_class_images demands, {least}"
+    if few and not left_out:
+        ways = ["add images to train", *(["lower data.min_class_images"] if least > 1 else [])]
+        if schema_file and any(label not in counts.classes for label in few):
+            ways.append(f"remove those without images from the domain of {LABEL} in {schema_file}{_origin(splits)}")
+        return [f"{what}: {shown}; {', '.join(ways)}, or set data.small_classes to leave_out to train without them"], []
+    notes = [f"{what}, and are left out (data.small_classes): {shown}"] if few else []
+    if len(known) - len(few) < 2:
+        left = some([label for label in known if label not in few]) or "none"
+        return ["; ".join([f"fewer than two classes are left to train on: {left}", *notes])], []
+    return [], notes
+
+
+def untested(splits: Sequence[SplitFindings]) -> Iterator[str]:
+    """Notes about classes of which nothing is measured."""
+    trained = {label for split in splits if split.name == TRAIN for label in split.values(LABEL)}
+    for split in (split for split in splits if split.name != TRAIN and split.examples):
+        missing = sorted(trained - set(split.values(LABEL)))
+        if missing:
+            verb = "has" if len(missing) == 1 else "have"
+            yield f"{len(missing)} of {len(trained)} classes {verb} no images in {split.name}: {some(missing)}"
 
 
 def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
@@ -83,9 +144,10 @@ def such_images(paths: Paths, feature: str, value: str | None, splits: Sequence[
     return f"; such images: {', '.join(shown)}" if shown else ""
 
 
-def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> Iterator[str]:
-    """Values, class names above all, that their feature's domain does not list."""
-    for feature, domain in _domains(splits).items():
+def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Paths, but: str) -> Iterator[str]:
+    """Values, class names above all, that their feature's domain does not list; nothing of the feature `but`."""
+    where = schema_file or "the schema inferred from what lists the classes"
+    for feature, domain in ((feature, domain) for feature, domain in _domains(splits).items() if feature != but):
         counts: dict[str, list[str]] = {}
         for split in splits:
             for value, count in split.values(feature).items():
@@ -96,12 +158,12 @@ def _unknown_values(splits: Sequence[SplitFindings], schema_file: str, paths: Pa
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             otherwise = f"rename or remove the folder {value!r}" if feature == LABEL else "correct it in the metadata"
             yield (
-                f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {schema_file}{hint}; "
+                f"{feature}: {value!r} ({', '.join(counts[value])}) is not in its domain in {where}{hint}; "
                 f"add it there if it is meant, otherwise {otherwise}"
                 f"{such_images(paths, feature, value, [s.name for s in splits if value in s.values(feature)])}"
             )
         if len(counts) > _SHOWN:
-            yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {schema_file}"
+            yield f"{feature}: {len(counts) - _SHOWN} more values are not in its domain in {where}"
 
 
 def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int, paths: Paths) -> Iterator[str]:
@@ -124,34 +186,40 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int,
                     text = long if short in long else f"{short}: {long}"
                     found.setdefault((feature, text, kind), []).append(split.name)
     for (feature, text, kind), names in found.items():
-        advice = _ADVICE.get(kind, _DEFAULT_ADVICE).format(schema=schema_file)
+        ways = _ADVICE.get(kind, _DEFAULT_ADVICE)[: 2 if schema_file else 1]
+        advice = ", or ".join(ways).format(schema=schema_file)
         files = such_images(paths, feature, None, names) if kind in _MISSING_VALUES else ""
         yield f"{feature} (in {', '.join(names)}): {text.rstrip('.')}; {advice}{files}"
 
 
-def _classes_without_images(splits: Sequence[SplitFindings], schema_file: str) -> Iterator[str]:
-    domain = _domains(splits).get(LABEL, {})
-    missing = [name for split in splits if split.name == TRAIN for name in domain if name not in split.values(LABEL)]
-    for name in missing[:_SHOWN]:
-        elsewhere = [f"{s.values(LABEL)[name]} in {s.name}" for s in splits if name in s.values(LABEL)]
-        others = f" (there are {', '.join(elsewhere)})" if elsewhere else ""
-        yield (
-            f"the class {name!r} has no images in {TRAIN}{others}: add images of it, or remove it from the domain of "
-            f"{LABEL} in {schema_file}" + (" and its folder" if elsewhere else "")
-        )
-    if len(missing) > _SHOWN:
-        yield f"{len(missing) - _SHOWN} more classes in {schema_file} have no images in {TRAIN}"
+def _images_of(label: str, counts: IngestCounts) -> str:
+    """A class, and what became of its images."""
+    of = counts.classes.get(label)
+    if of is None:
+        return f"{label!r} (no images at all)"
+    numbers = {f"in {split}": number for split, number in of.splits.items()}
+    numbers |= {"rejected": of.rejected, "left out": of.left_out}
+    return f"{label!r} ({', '.join(f'{number} {what}' for what, number in numbers.items() if number)})"
 
 
 def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:
     """The values each feature may have, in the schema's order; TFDV leaves the schema with what it found."""
-    schema = next((s.anomalies.baseline for s in splits if s.anomalies.HasField("baseline")), schema_pb2.Schema())
+    schema = _schema(splits)
     shared = {domain.name: domain.value for domain in schema.string_domain}
     return {
         feature.name: dict.fromkeys(shared.get(feature.domain, feature.string_domain.value))
         for feature in schema.feature
         if feature.HasField("domain") or feature.HasField("string_domain")
     }
+
+
+def _origin(splits: Sequence[SplitFindings]) -> str:
+    """What the schema was inferred from, and when, if it says so."""
+    return "".join(f" ({comment})" for comment in _schema(splits).annotation.comment)
+
+
+def _schema(splits: Sequence[SplitFindings]) -> schema_pb2.Schema:
+    return next((s.anomalies.baseline for s in splits if s.anomalies.HasField("baseline")), schema_pb2.Schema())
 
 
 def _statistics(split: SplitFindings, feature: str) -> Iterator[statistics_pb2.FeatureNameStatistics]:

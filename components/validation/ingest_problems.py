@@ -7,17 +7,23 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from components.ingestion.file_names import is_read_me, kinds
-from core.artifacts.ingest_record import NO_PICTURE, DuplicateGroup, IngestCounts, Reject
+from core.artifacts.ingest_record import CONTRADICTING, NO_PICTURE, SAME, DuplicateGroup, IngestCounts, Reject
 
 _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "one group of data.group_by"}
 _SHOWN = 10
+_SHOWN_GROUPS = 3
 _LARGE_GROUP = 0.05
+_DIFFERENT = (
+    "if these are different images, as of a camera that does not move, set data.near_duplicates to null, or lower "
+    "data.near_duplicates.distance"
+)
 
 
 def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where: str) -> list[str]:
     """A problem, if more than this fraction of the files cannot be used, or none can; `where` lists them all."""
-    files = counts.rejected + counts.read
-    if counts.read and counts.rejected <= most * files:
+    images = counts.read + counts.left_out
+    files = counts.rejected + images
+    if images and counts.rejected <= most * files:
         return []
     shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in itertools.islice(rejects, _SHOWN))
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
@@ -35,10 +41,10 @@ def no_pictures(counts: IngestCounts, ignored: Iterable[Reject], where: str) -> 
     for one in strange:
         by_class[one.label].append(one.path)
     way = f"take them away, or name them in data.ignore. All are listed in {where}"
-    if len(strange) > counts.read + counts.rejected:
+    if len(strange) > counts.read + counts.left_out + counts.rejected:
         found = kinds(one.path for one in strange)
-        return [f"most of the files are no pictures: {found}, and {counts.read:,} that are; {way}"]
-    empty = [label for label, of in counts.classes.items() if not of.rejected and not sum(of.splits.values())]
+        return [f"most of the files are no pictures: {found}, and {counts.read + counts.left_out:,} that are; {way}"]
+    empty = [label for label, of in counts.classes.items() if not any((of.rejected, of.left_out, *of.splits.values()))]
     return [
         f"the class {label} has no pictures: {kinds(by_class[label])}; {way}, and its folder if it is no class"
         for label in empty
@@ -46,14 +52,29 @@ def no_pictures(counts: IngestCounts, ignored: Iterable[Reject], where: str) -> 
     ]
 
 
-def contradictions(duplicates: Sequence[DuplicateGroup]) -> list[str]:
-    """Problems: identical images of different classes, which no model could learn."""
-    found = [group for group in duplicates if group.kind == "identical" and group.contradicts]
-    problems = [
-        f"the same image has {len(set(group.labels))} labels: {_members(group, group.labels)}; keep the right one"
-        for group in found[:_SHOWN]
-    ]
-    return problems + ([f"{len(found) - _SHOWN} more images have several labels"] if len(found) > _SHOWN else [])
+def contradictions(
+    counts: IngestCounts, left_out: Iterable[Reject], most: float, where: str
+) -> tuple[list[str], list[str]]:
+    """Problems and notes about identical images of different classes, which are left out, at most this fraction.
+
+    `where` lists them all.
+    """
+    found = [image for image in left_out if image.stage == CONTRADICTING]
+    if not found:
+        return [], []
+    images = counts.read + counts.left_out
+    reasons = list(dict.fromkeys(image.reason for image in found))
+    more = f"; and {len(reasons) - _SHOWN_GROUPS} more" if len(reasons) > _SHOWN_GROUPS else ""
+    message = (
+        f"{len(found)} of {images} images ({len(found) / images:.2%}) are left out, since identical ones have other "
+        f"labels (data.bounds.contradicting allows {most:.2%}): {'; '.join(reasons[:_SHOWN_GROUPS])}{more}"
+    )
+    if len(found) <= most * images:
+        return [], [f"{message}; all are listed in left_out.jsonl of the data's record, and in the report"]
+    return [
+        f"{message}. Remove those whose label is wrong, or raise data.bounds.contradicting to train without them all. "
+        f"They are listed in {where}"
+    ], []
 
 
 def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: float) -> tuple[list[str], list[str]]:
@@ -68,13 +89,36 @@ def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: floa
     if not leaked:
         return [], []
     shown = "".join(f"\n    {_TITLES[group.kind]}: {_members(group, group.splits)}" for group in across[:_SHOWN])
-    or_groups = ", or their group is" if any(group.kind == "group" for group in across) else ""
+    kinds = {group.kind for group in across}
+    or_groups = ", or their group is" if "group" in kinds else ""
+    otherwise = f"\n  Of near-duplicates: {_DIFFERENT}" if "near" in kinds else ""
     message = (
         f"{len(leaked)} of {held_out} images of eval and test ({len(leaked) / held_out:.1%}) are in another split "
         f"too{or_groups}, so what is measured on them is not about new images (data.bounds.leaked allows {most:.1%}):"
-        f"{shown}"
+        f"{shown}{otherwise}"
     )
     return ([message], []) if len(leaked) > most * held_out else ([], [message])
+
+
+def why_empty(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, group_by: str) -> str:
+    """What may have left a split without images, and what to do."""
+    held = _alike(duplicates, counts)
+    groups = f"; images with the same {group_by} share a split (data.group_by): are there enough of these?"
+    return (
+        f"add images, or give it a larger share in data.splits{groups if group_by else ''}{f'; {held}' if held else ''}"
+    )
+
+
+def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:
+    """That very many images are alike, and what to do; "" if they are not."""
+    largest = _largest(group for group in duplicates if group.kind in SAME)
+    if largest is None or len(largest.paths) <= max(_SHOWN, _LARGE_GROUP * counts.read):
+        return ""
+    kind = "one group of near-duplicates" if largest.kind == "near" else "the same"
+    return (
+        f"{len(largest.paths)} of {counts.read} images are {kind}, e.g. {', '.join(largest.paths[:3])}, and are all in "
+        f"one split{f'; {_DIFFERENT}' if largest.kind == 'near' else ''}"
+    )
 
 
 def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterator[str]:
@@ -84,17 +128,25 @@ def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterato
             f"{counts.duplicates} images show the same as another, exactly or nearly; those of a group share a split "
             "where the splits are made here, and the report lists them"
         )
-    unsure = [group for group in duplicates if group.kind == "near" and group.contradicts]
-    for group in unsure[:_SHOWN]:
-        yield f"near-duplicates of different classes: {_members(group, group.labels)}; one of the labels may be wrong"
-    alike = (group for group in duplicates if group.kind != "group")
-    largest = max(alike, key=lambda group: len(group.paths), default=None)
-    if largest and len(largest.paths) > max(_SHOWN, _LARGE_GROUP * counts.read):
+    unsure = [group for group in duplicates if group.contradicts]
+    if unsure:
+        shown = "; ".join(_members(group, group.labels) for group in unsure[:_SHOWN_GROUPS])
+        more = f"; and {len(unsure) - _SHOWN_GROUPS} more" if len(unsure) > _SHOWN_GROUPS else ""
+        yield f"near-duplicates of different classes: {shown}{more}; some of the labels may be wrong"
+    if held := _alike(duplicates, counts):
+        yield held
+    chain = _largest(group for group in duplicates if group.kind == "chain")
+    if chain and set(counts.given) < set(counts.splits):
         yield (
-            f"{len(largest.paths)} of {counts.read} images are one group of near-duplicates, e.g. "
-            f"{', '.join(largest.paths[:3])}, and are all in one split; if they are different images, lower "
-            "data.near_duplicates.distance or set data.near_duplicates to null"
+            f"{len(chain.paths)} of {counts.read} images are tied by chains of near-duplicates, e.g. "
+            f"{', '.join(chain.paths[:3])}: too many for one split, so they were divided, and images that look nearly "
+            "the same may be in train and in test. If they are shots of one scene, name it in data.group_by; "
+            f"{_DIFFERENT}"
         )
+
+
+def _largest(groups: Iterable[DuplicateGroup]) -> DuplicateGroup | None:
+    return max(groups, key=lambda group: len(group.paths), default=None)
 
 
 def _members(group: DuplicateGroup, values: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from core import inception_v3
 from core.artifacts.base import Artifact, JsonFile
 from core.settings.augmentation import AugmentationConfig
@@ -16,6 +18,11 @@ beside them as `core.examples.SHA256`."""
 
 COMPUTED, REUSED = "images_computed", "images_reused"
 """Custom properties: how many images went through the network, and of how many an earlier run had the features."""
+
+
+def features_name(cut: str, *outputs: str) -> str:
+    """What features at a cut are called: `mixed8`, a map; `pooled_mixed10`, the averages of one of `outputs`."""
+    return "_".join((cut, *outputs)) if cut == inception_v3.POOLED else cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +61,17 @@ class FeatureConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFeatures:
-    """What differs between the splits; `probe` is what `components.features.probe` makes of the built-in images."""
+    """What differs between the splits.
+
+    Attributes:
+        dtype: `float32` or `float16`, little-endian.
+        bfloat16: whether convolutions computed in bfloat16.
+        probe: what `components.features.probe` makes of the built-in images.
+    """
 
     variants: Variants
+    dtype: str
+    bfloat16: bool
     probe: bytes = b""
 
 
@@ -75,6 +90,11 @@ class FeatureFormat:
     views: int = 0
     columns: tuple[int, int] | None = None
 
+    def array(self, value: bytes) -> np.ndarray:
+        """The features in a record's value, float32."""
+        whole = np.frombuffer(value, np.dtype(self.dtype).newbyteorder("<")).reshape(self.shape).astype(np.float32)
+        return whole[slice(*self.columns)] if self.columns else whole
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -82,27 +102,23 @@ class Features:
 
     Attributes:
         shape: of one image's features.
-        dtype: `float32` or `float16`, little-endian.
         image_size: side of the images that the network sees, in pixels.
-        bfloat16: whether convolutions computed in bfloat16.
         bfloat16_error: its relative L2 distance from float32, where it was measured.
     """
 
     cut: str
     outputs: tuple[str, ...]
     shape: tuple[int, ...]
-    dtype: str
     image_size: int
     weights_sha256: str
-    bfloat16: bool
     bfloat16_reason: str
     bfloat16_error: float | None
     splits: dict[str, SplitFeatures]
 
     @property
     def computation(self) -> tuple[object, ...]:
-        """What decides on an image's features, beside its split's variants and what the probe shows."""
-        return self.cut, self.outputs, self.dtype, self.image_size, self.weights_sha256, self.bfloat16
+        """What decides on an image's features, beside what differs between the splits."""
+        return self.cut, self.outputs, self.image_size, self.weights_sha256
 
     def format(self, split: str, output: str | None = None) -> FeatureFormat:
         """How a split is read; of averages of several blocks, `output`'s: raises ValueError if it is not among them."""
@@ -113,7 +129,8 @@ class Features:
             widths = {layer.name: layer.channels for layer in inception_v3.layers()}
             start = sum(widths[name] for name in self.outputs[: self.outputs.index(output)])
             columns = start, start + widths[output]
-        return FeatureFormat(self.cut, self.shape, self.dtype, self.splits[split].variants.views, columns)
+        of_split = self.splits[split]
+        return FeatureFormat(self.cut, self.shape, of_split.dtype, of_split.variants.views, columns)
 
 
 FEATURES_FILE = JsonFile("features.json", Features)

@@ -13,7 +13,7 @@ from core.artifacts.base import Artifact, JsonFile, JsonLines
 EXAMPLES = Artifact("ImageExampleGen", "examples")
 
 RECORD = Artifact("ImageExampleGen", "rejects")
-"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `IGNORED`, `REJECTS` and `DUPLICATES`."""
+"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `IGNORED`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
 
 CONTENT_SHA256 = "content_sha256"
 """Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
@@ -53,10 +53,11 @@ def spans_property(spans: Iterable[Span]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ClassCounts:
-    """Images of one class by split, and how many files of it could not be used."""
+    """Images of one class by split, how many files of it could not be used, and how many good images were left out."""
 
     splits: dict[str, int]
     rejected: int
+    left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,9 @@ class IngestCounts:
     """What became of the files found. Files of many images count as these.
 
     Attributes:
-        found: the sum of the next three.
+        found: the sum of the next four.
         ignored: what was passed over, a folder with all in it as one; files that describe the data or are no pictures.
+        left_out: good images that are in no split, `LEFT_OUT`.
         read: images; the sum of the splits.
         duplicates: images that show the same as another, exactly or nearly.
         ignored_by: how many were ignored, by reason.
@@ -76,6 +78,7 @@ class IngestCounts:
     found: int
     ignored: int
     rejected: int
+    left_out: int
     read: int
     splits: dict[str, int]
     duplicates: int
@@ -89,13 +92,14 @@ class IngestCounts:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Reject:
-    """A file, or one image of a TFRecord file, that cannot be used; or a file or folder that is ignored.
+    """A file, or one image of a TFRecord file, that is not used; or a file or folder that is ignored.
 
     Attributes:
         path: relative to the data folder; with `#` and the record's number for one of many images; with `/` at the end
             for a folder.
         label: its class; empty where that is not known.
-        stage: `find`, `open`, `identify`, `limits` or `decode`.
+        stage: `find`, `open`, `identify`, `limits` or `decode`; of images that are left out `CONTRADICTING` or
+            `SMALL_CLASS`.
     """
 
     path: str
@@ -104,30 +108,37 @@ class Reject:
     reason: str
 
 
+Kind = Literal["identical", "near", "group", "chain"]
+
+SAME = ("identical", "near")
+"""The kinds of groups of images that show the same."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DuplicateGroup:
     """Images that show the same, or that are one group in several of the splits that the layout gives.
 
     Attributes:
-        kind: `identical` pixels, `near`-duplicates (of which some may be identical), or `group`: the same value of
-            `data.group_by`.
+        kind: `identical` pixels, `near`-duplicates (of which some may be identical), `group`: the same value of
+            `data.group_by`, or `chain`: images that near-duplicates tie together by way of others, too many for one
+            split, of which each `near` group has a part.
         paths: sorted; labels and splits are theirs.
     """
 
-    kind: Literal["identical", "near", "group"]
+    kind: Kind
     paths: list[str]
     labels: list[str]
     splits: list[str]
 
     @property
     def contradicts(self) -> bool:
-        """Whether the same image has several labels; a group may."""
-        return self.kind != "group" and len(set(self.labels)) > 1
+        """Whether what seems the same image has several labels; a group and a chain may."""
+        return self.kind in SAME and len(set(self.labels)) > 1
 
     @property
     def leaks(self) -> bool:
-        """Whether it is in several splits."""
-        return len(set(self.splits)) > 1
+        """Whether it is in several splits; a chain is divided among them."""
+        return self.kind != "chain" and len(set(self.splits)) > 1
 
 
 COUNTS = JsonFile("counts.json", IngestCounts)
@@ -138,5 +149,9 @@ IGNORED = JsonLines("ignored.jsonl", Reject)  # sorted by path
 
 NO_PICTURE = "no picture: "
 """What the reasons of ignored files begin with that are no pictures, and lie beside none of their name."""
+LEFT_OUT = JsonLines("left_out.jsonl", Reject)  # sorted by path: good images that are in no split, and why
+
+CONTRADICTING, SMALL_CLASS = "contradicting", "small_class"
+"""Stages of images that are left out: identical ones have other labels; their class is small (`data.small_classes`)."""
 
 DUPLICATES = JsonLines("duplicates.jsonl", DuplicateGroup)  # in the order of their first paths

@@ -18,7 +18,7 @@ Status = Literal["pushed", "refused", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """How many images went where: found = ignored + rejected + read, and read = train + eval + test.
+    """How many images went where: found = ignored + rejected + left_out + read, and read = train + eval + test.
 
     Attributes:
         duplicates: how many show the same as another.
@@ -31,6 +31,7 @@ class Images:
     found: int
     ignored: int
     rejected: int
+    left_out: int
     read: int
     train: int
     eval: int

@@ -6,6 +6,8 @@ from core.artifacts.base import Artifact
 
 STATISTICS = Artifact("StatisticsGen", "statistics")
 STATISTICS_FILE = "FeatureStats.pb"  # in the folder of each split: a `DatasetFeatureStatisticsList`
+ANOMALIES = Artifact("ExampleValidator", "anomalies")
+ANOMALIES_FILE = "SchemaDiff.pb"  # in the folder of each split: an `Anomalies`
 TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
 
 DATA_BASELINE = Artifact("DataBaseline", "baseline")  # the statistics that the last blessed model was trained on

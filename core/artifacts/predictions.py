@@ -29,6 +29,9 @@ TARGET = "label_xf"
 NOT_COMPARED = "not_compared"
 """Property of both artifacts: why they hold no predictions of the baseline, in a sentence; absent if they do."""
 
+FEATURES_DISAGREED = "features_disagreed"
+"""Property of the predictions: why all images were asked about once more, from the pictures; absent if none were."""
+
 _SCORES_FILE = "scores.npz"
 _CLASSES = "classes"
 

@@ -11,6 +11,8 @@ BLOCKS = tuple(f"mixed{i}" for i in range(11))
 MIN_IMAGE_SIZE = 75
 """Pixels; InceptionV3 without its top refuses smaller images."""
 
+WeightsPath = Annotated[str, Meta(extra_json_schema={"format": "path", "examples": ["imagenet", "random"]})]
+
 Block = Annotated[str, Meta(extra_json_schema={"enum": list(BLOCKS)})]
 
 
@@ -25,7 +27,7 @@ class BackboneConfig:
         output: the block whose pooled output the head sees.
     """
 
-    weights: str = "imagenet"
+    weights: WeightsPath = "imagenet"
     if_unreachable: Literal["error", "random"] = "error"
     image_size: Annotated[int, Meta(ge=MIN_IMAGE_SIZE)] = 299
     output: Block = "mixed10"

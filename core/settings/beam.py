@@ -7,7 +7,7 @@
 
 import msgspec
 
-from core.settings.checks import AtLeast1, Positive, require
+from core.settings.checks import AtLeast1, FilePath, Positive, require
 
 
 class _Engine(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
@@ -47,7 +47,7 @@ class PortableEngine(_Engine, frozen=True, kw_only=True):
             ends the streams over which a job tells its state (`job_server_timeout` in its portable_runner.py).
     """
 
-    job_server_jar: str | None = None
+    job_server_jar: FilePath | None = None
     job_endpoint: str | None = None
     image: str | None = None
     worker_pool: str | None = None

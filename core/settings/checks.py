@@ -9,6 +9,9 @@ AtLeast1 = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+FilePath = Annotated[str, Meta(extra_json_schema={"format": "path"})]
+"""A file or folder. A relative one is meant from the settings file's folder, or from the current directory if given on
+the command line; `~` is the user's home. What the schema names under `examples`, URLs and `tfds:…` are no paths."""
 FractionBelow1 = Annotated[float, Meta(ge=0, lt=1)]
 
 

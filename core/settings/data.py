@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core.image_limits import DEFAULT_LIMITS, FileMB, ImageLimits, Megapixels
-from core.settings.checks import AtLeast0, AtLeast1, Fraction, require
+from core.settings.checks import AtLeast0, AtLeast1, FilePath, Fraction, require
 from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
@@ -14,6 +14,8 @@ DIGITS = "sklearn-digits"
 
 TFDS = "tfds:"
 """What a data set of TensorFlow Datasets begins with in `data.images`: `tfds:tf_flowers`."""
+
+ImagesPath = Annotated[str, Meta(extra_json_schema={"format": "path", "examples": [DIGITS]})]
 
 MAX_HASH_DISTANCE = 12
 """Bits in which the perceptual hashes of near-duplicates may differ."""
@@ -37,23 +39,25 @@ class DataBounds:
     """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
 
     Attributes:
-        min_class_images: how many images every class must have in train.
         min_class_share: which fraction of train every class must have.
         label_drift: how far any class's share may have moved since the last blessed model's data.
         image_drift: likewise the share of any kind of image: dark ones, small ones, those of a camera.
         split_skew: likewise between train and another split.
         class_changes: how many classes may have appeared or vanished since then.
         leaked: the fraction of eval and test that may be in another split too, where the layout gives the splits.
+        contradicting: the fraction of the images that may be left out because identical ones have different labels.
     """
 
-    min_class_images: AtLeast1 = 1
     min_class_share: Fraction | None = None
     label_drift: Fraction | None = 0.3
     image_drift: Fraction | None = 0.3
     split_skew: Fraction | None = 0.3
     class_changes: AtLeast0 | None = None
     leaked: Fraction = 0.01
+    contradicting: Fraction = 0.01
 
+
+SmallClasses = Literal["refuse", "leave_out"]
 
 Layout = Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"]
 Links = Literal["refuse", "inside", "follow"]
@@ -76,6 +80,8 @@ class IngestionConfig:
     links: Links
     splits: dict[str, int]
     near_duplicates: NearDuplicates | None
+    min_class_images: int
+    small_classes: SmallClasses
     limits: ImageLimits
     bucket_boundaries: dict[str, list[float]]
 
@@ -105,15 +111,18 @@ class DataSettings:
         splits: hash buckets of train, eval and test; an image's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
         near_duplicates: which images share a split because they show the same; null: only identical ones.
+        min_class_images: how many images every class must have in train; where the splits are made here, so many of
+            a class are put there first.
+        small_classes: what becomes of classes with fewer: `refuse` stops the run, `leave_out` trains without them.
         max_file_mb: a larger file is a reject, unread; at most 512, and `serving.server.max_message_mb`.
         max_megapixels: so is an image whose header claims more, undecoded; the exported model refuses it too. At most
             178, and TensorFlow takes some 16 bytes of memory for each pixel.
         max_rejected: the run stops if a larger fraction of the files than this cannot be used.
         bounds: what the data must keep to before anything is trained on them.
-        schema: the reviewed schema of the examples; `schemas/<name>.pbtxt` where it is not given.
+        schema: the reviewed schema of the examples; the checkout's `schemas/<name>.pbtxt` where it is not given.
     """
 
-    images: str
+    images: ImagesPath
     layout: Layout = "auto"
     span: int | Literal["latest"] = "latest"
     window: AtLeast1 = 1
@@ -124,11 +133,13 @@ class DataSettings:
     links: Links = "inside"
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()
+    min_class_images: AtLeast1 = 1
+    small_classes: SmallClasses = "refuse"
     max_file_mb: FileMB = DEFAULT_LIMITS.max_file_mb
     max_megapixels: Megapixels = DEFAULT_LIMITS.max_megapixels
     max_rejected: Fraction = 0.01
     bounds: DataBounds = DataBounds()
-    schema: str | None = None
+    schema: FilePath | None = None
 
     @property
     def limits(self) -> ImageLimits:
@@ -145,6 +156,7 @@ class DataSettings:
         )
 
     def __post_init__(self) -> None:
+        require(bool(self.images.strip()), "images is empty; it must name the folder of the images")
         require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
         known = ("file_name", "label", "split")
         require(set(self.columns) <= set(known), f"columns: known are {', '.join(known)}")

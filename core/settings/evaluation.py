@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from core import slices
 from core.metrics import LOSS, METRICS
 from core.settings.checks import AtLeast1, NotNegative, require
+from core.slices import feature_keys
 
 Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
 
@@ -39,22 +39,26 @@ class SliceBounds(MetricBounds):
 
 
 @dataclasses.dataclass(frozen=True)
-class GateBounds:
-    """What a model must reach to be pushed.
+class EvaluationSettings:
+    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
 
     Attributes:
         thresholds: bounds on the entire test split, by metric.
         per_slice: bounds on every slice, by metric.
         confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
         on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
+        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed. Of what makes more
+            than 1,000 slices, those with the most test images are measured, and all that a bound of `per_slice` is on.
     """
 
     thresholds: dict[Metric, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[Metric, SliceBounds] = dataclasses.field(default_factory=dict)
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     on_doubt: Literal["pass", "refuse"] = "pass"
+    slices: tuple[str, ...] = ("label", "resolution", "brightness")
 
     def __post_init__(self) -> None:
+        feature_keys(self.slices)
         for group in ("thresholds", "per_slice"):
             for metric, bounds in getattr(self, group).items():
                 require(
@@ -65,23 +69,3 @@ class GateBounds:
                     bounds.min is None or bounds.max is None or bounds.min <= bounds.max,
                     f"{group}.{metric}.min is {bounds.min}, above max, which is {bounds.max}",
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationSettings(GateBounds):
-    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
-
-    Attributes:
-        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed.
-    """
-
-    slices: tuple[str, ...] = ("label", "resolution", "brightness")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        slices.feature_keys(self.slices)
-
-    @property
-    def bounds(self) -> GateBounds:
-        """What the gate needs to know: other slices alone do not run it again."""
-        return GateBounds(**{field.name: getattr(self, field.name) for field in dataclasses.fields(GateBounds)})

@@ -2,6 +2,9 @@
 
     settings = load("configs/flowers.yaml", ["training.batch_size=32"])
 
+A relative path in the file is meant from the file's folder, one in an override from the current directory: so a run is
+the same from wherever it is started.
+
 An unknown key is refused with the nearest known one, a wrong type or an impossible combination with the path of the
 setting and what would be right.
 """
@@ -9,6 +12,7 @@ setting and what would be right.
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -21,6 +25,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from core.errors import InputError
 from core.settings.converter import from_dict
+from core.settings.data import TFDS
 from core.settings.messages import mistakes
 from core.settings.schema import fields, schema
 from core.settings.settings import Settings
@@ -35,8 +40,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
     """Reads, overrides and checks a settings file.
 
     Args:
-        path: a YAML 1.2 file.
-        overrides: `path.of.setting=value`, the value in YAML; later ones win.
+        path: a YAML 1.2 file; the paths in it are relative to its folder.
+        overrides: `path.of.setting=value`, the value in YAML; later ones win. Paths are relative to the current
+            directory.
 
     Raises:
         InputError: every mistake in the file and the overrides, one a line.
@@ -52,6 +58,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
     if not isinstance(in_file, dict):
         found = "nothing" if in_file is None else "a list" if isinstance(in_file, list) else "a single value"
         raise InputError(f"{path}: settings are a mapping of keys to values, found {found}")
+    in_file = _with_absolute_paths(in_file, schema(), path.absolute().parent)
     values = copy.deepcopy(in_file)
     for override in overrides:
         _apply(values, override)
@@ -164,4 +171,32 @@ def _apply(values: dict[str, Any], override: str) -> None:
             here = ".".join(parts[: depth + 1])
             raise InputError(f"SET: {override!r}: {here} is {child!r}, it has no keys of its own")
         node = child
-    node[parts[-1]] = _parse_yaml(text, f"SET {key}")
+    kind = schema()
+    for part in parts:
+        kind = next((section[part] for section in _sections(kind) if part in section), {})
+    node[parts[-1]] = _with_absolute_paths(_parse_yaml(text, f"SET {key}"), kind, Path.cwd())
+
+
+def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
+    """A value of a JSON Schema, whatever of it is a relative path made one from `folder`."""
+    if isinstance(value, dict):
+        sections = _sections(kind)
+        kinds: dict[Any, dict[str, Any]] = {
+            key: next((section[key] for section in sections if key in section), {}) for key in value
+        }
+        return {key: _with_absolute_paths(inner, kinds[key], folder) for key, inner in value.items()}
+    for one in kind.get("anyOf", [kind]):
+        is_path = isinstance(value, str) and one.get("format") == "path" and value not in one.get("examples", ())
+        if is_path and value.strip() and "://" not in value and not value.startswith(TFDS):
+            try:
+                return os.path.normpath(folder / Path(value).expanduser())
+            except RuntimeError:
+                raise InputError(
+                    f"{value}: it is not known where the home {value.split('/')[0]} is; give the whole path"
+                ) from None
+    return value
+
+
+def _sections(kind: dict[str, Any]) -> list[dict[str, Any]]:
+    """By their names, the JSON Schemas of the settings within one that may be a section, or one of several."""
+    return [one["properties"] for one in kind.get("anyOf", [kind]) if "properties" in one]

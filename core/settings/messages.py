@@ -105,6 +105,8 @@ def words(schema: dict[str, Any], many: bool = False) -> str:
         return f"{'one of ' if len(schema['enum']) > 1 else ''}{', '.join(schema['enum'])}"
     if "properties" in schema:
         return "keys and values"
+    if schema.get("format") == "path":
+        return "paths" if many else "a path"
     noun = _TYPES[schema["type"]][1 + many]
     if "prefixItems" in schema:
         return f"{noun} {' and '.join(map(words, schema['prefixItems']))}"

@@ -15,7 +15,8 @@ _INTRODUCTION = """\
 A settings file is YAML: the keys below, nested as the dots say. What it leaves out has the default shown; `name` and
 `data.images` have none. `SET="path.of.setting=value …"` overrides any of them for one run. A key that does not exist, a
 value of the wrong type and a combination that cannot work are refused before anything runs, all at once; a setting that
-has no effect beside the others is noted when a run starts.
+has no effect beside the others is noted when a run starts. A relative path is meant from the folder of the settings
+file, in `SET` and its shorthands from the current directory; `~` is the home.
 
 This page and `schemas/settings.schema.json`, with which editors complete and check a settings file, are made from the
 classes that hold the settings: `make schemas`, or `python -m core.schemas`.

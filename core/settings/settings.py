@@ -9,6 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from core import rules
+from core.checkout import CHECKOUT
 from core.settings.backbone import BackboneConfig
 from core.settings.checks import require
 from core.settings.data import DataSettings
@@ -90,4 +91,4 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     @property
     def schema_file(self) -> Path:
         """The reviewed schema's path."""
-        return Path(self.data.schema or f"schemas/{self.name}.pbtxt")
+        return Path(self.data.schema or CHECKOUT / "schemas" / f"{self.name}.pbtxt")

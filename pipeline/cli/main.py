@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
+import io
 import json
 import logging
 import os
@@ -20,10 +22,13 @@ from click.shell_completion import CompletionItem
 
 from core import atomic_io
 from core.artifacts.last_run import BAD_INPUT
+from core.checkout import CHECKOUT
 from core.errors import InputError
+from core.loopback import bypass_proxy
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
+from pipeline.cli.home import ensure_home
 from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
 
@@ -32,7 +37,32 @@ def _complete_path(_context: click.Context, _option: click.Parameter, incomplete
     return [CompletionItem(f"{path}=") for path in paths() if path.startswith(incomplete)]
 
 
-_CONFIG = click.option("--config", type=click.Path(), default="configs/digits.yaml", help="Settings, a YAML file.")
+class _PathOrUrl(click.ParamType):
+    """A path as text, or a URL; `~` is the user's home, which few shells write out after `ROOT=`."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(value) if "://" in str(value) else str(Path(value).expanduser())
+        except RuntimeError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _LocalPath(_PathOrUrl):
+    """A path of this machine."""
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # type: ignore[override]
+        return Path(super().convert(value, param, ctx))
+
+
+_CONFIG = click.option(
+    "--config",
+    type=_LocalPath(),
+    default=CHECKOUT / "configs" / "digits.yaml",
+    show_default="the checkout's configs/digits.yaml",
+    help="Settings, a YAML file; relative paths in it are meant from its folder.",
+)
 _SET = click.option(
     "--set",
     "overrides",
@@ -45,16 +75,26 @@ _SHORTHANDS = {
     "data": ("data.images", "A folder of class folders (data.images)."),
     "weights": ("backbone.weights", "imagenet, random, or a file, folder or TF-Hub handle (backbone.weights)."),
 }
-_MODEL = click.option("--model", help="A SavedModel's folder, or a push directory; the pushed one if not given.")
+_MODEL = click.option(
+    "--model", type=_PathOrUrl(), help="A SavedModel's folder, or a push directory; the pushed one if not given."
+)
 _TOP = click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to list.")
 _FORMAT = click.option(
     "--format", "file_format", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="Of the lines."
 )
 
 
+_OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """From folders of labeled images to a pushed classifier that passed its gates."""
+    ensure_home()
+    bypass_proxy()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show ends no run, and data are UTF-8
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 Loader = Callable[..., Settings]
@@ -75,7 +115,7 @@ def _verb(
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @functools.wraps(function)
-        def command(config: str, overrides: tuple[str, ...], **params: Any) -> None:
+        def command(config: Path, overrides: tuple[str, ...], **params: Any) -> None:
             short = {_SHORTHANDS[option][0]: params.pop(option) for option in shorthands}
             given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value]
 
@@ -89,6 +129,11 @@ def _verb(
             except InputError as error:
                 click.secho(f"error: {error}", fg="red", err=True)
                 sys.exit(BAD_INPUT)
+            except OSError as error:
+                if error.errno not in _OF_THE_DISK or error.filename is None:
+                    raise
+                click.secho(f"error: {error.filename}: {error.strerror}", fg="red", err=True)
+                sys.exit(BAD_INPUT)
             except KeyboardInterrupt:
                 sys.exit(130)
 
@@ -97,7 +142,11 @@ def _verb(
         command = _SET(command)
         if root:
             command = click.option(
-                "--root", default=root, type=click.Path(path_type=Path), help="Where runs keep files."
+                "--root",
+                default=CHECKOUT / root,
+                show_default=f"the checkout's {root}",
+                type=_LocalPath(),
+                help="Where runs keep files.",
             )(command)
         return main.command()(_CONFIG(command))
 
@@ -156,8 +205,9 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
 @_MODEL
 @_TOP
 @_FORMAT
-@click.option("--output", type=Path, help="A file to write instead of the screen; it appears when all is done.")
-@click.argument("images", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@click.option("--output", type=_LocalPath(), help="A file to write instead of the screen; it appears when all is done.")
+@click.option("--images", "text", help="Files and folders in one text, as make's IMAGES: blanks between, names quoted.")
+@click.argument("images", nargs=-1)
 def predict(
     loader: Loader,
     root: Path,
@@ -165,24 +215,32 @@ def predict(
     top: int,
     file_format: records.Format,
     output: Path | None,
+    text: str | None,
     images: tuple[str, ...],
 ) -> int:
     """Classifies files and folders: a line per image with class, probability, top k.
 
-    IMAGES may be `-`: then their names are read from standard input, one a line.
+    IMAGES may be `-`: then names of files are read from standard input, one a line or between NULs.
 
     Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
+    from pipeline.inference import names
+
+    given = [*names.words(text or ""), *images]
+    if not given:
+        raise InputError("give files or folders to classify, or - to read their names from standard input")
     model = model or _pushed(loader(), root)
     from pipeline.inference.predict import predict as predict_images
     from pipeline.runners.console import progress_line
 
-    names = [name for given in images for name in (sys.stdin.read().splitlines() if given == "-" else [given])]
+    files = [
+        name for one in given for name in (names.listed(sys.stdin.buffer.read()) if one == "-" else names.expand([one]))
+    ]
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout
         if not target.isatty():
             stack.enter_context(progress_line("loading the model"))
-        counts = records.write(predict_images(model, names, top), target, file_format, top)
+        counts = records.write(predict_images(model, files, top), target, file_format, top)
     return _exit_code(counts)
 
 
@@ -190,7 +248,12 @@ def predict(
 @_MODEL
 @_TOP
 @_FORMAT
-@click.option("--output", required=True, help="The file to write; local, or of any file system that Beam writes.")
+@click.option(
+    "--output",
+    type=_PathOrUrl(),
+    required=True,
+    help="The file to write; local, or of any file system that Beam writes.",
+)
 @click.option("--shards", default=1, help="Write so many files, OUTPUT with a number in its name.")
 @click.argument("folder")
 def batch_predict(
@@ -232,7 +295,7 @@ def report(settings: Settings, root: Path) -> None:
 
 @_verb("data", root="")
 @click.option("--target", type=click.Choice(["cluster", "vertex"]), required=True, help="Where it is to run.")
-@click.option("--output", type=Path, required=True, help="The file to write: .yaml; for vertex also .json.")
+@click.option("--output", type=_LocalPath(), required=True, help="The file to write: .yaml; for vertex also .json.")
 def kubeflow(settings: Settings, target: str, output: Path) -> None:
     """Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, a KFP v2 spec for Vertex AI."""
     from pipeline.runners.kubeflow import compile_pipeline
@@ -245,7 +308,7 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
 
 
 @_verb("data", root="build/airflow")
-@click.option("--dag-file", type=Path, help="The file to write; <root>/<name>_dag.py if not given.")
+@click.option("--dag-file", type=_LocalPath(), help="The file to write; <root>/<name>_dag.py if not given.")
 def airflow(settings: Settings, root: Path, dag_file: Path | None) -> None:
     """Writes the pipeline as a DAG file, to be put into Airflow's folder of DAGs; all its workers must see the root."""
     from pipeline.runners.airflow import write_dag_file
@@ -310,13 +373,16 @@ def rollback(settings: Settings, root: Path) -> None:
 
 @_verb()
 @_MODEL
+@click.option("--name", help="What clients call the model; with --model its folder's name, else that of the settings.")
 @click.option("--port", default=8500, help="Of 127.0.0.1; 0 takes a free one.")
-def serve(settings: Settings, root: Path, model: str | None, port: int) -> None:
+def serve(settings: Settings, root: Path, model: str | None, name: str | None, port: int) -> None:
     """Serves the pushed model over gRPC, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
+    from pipeline.inference.serve import model_name
     from pipeline.inference.serve import serve as serve_model
 
     directory = Path(model) if model else push_folder(settings, root)
-    serve_model(directory, settings.name, port, settings.serving.server, click.echo)
+    name = name or (model_name(directory) if model else settings.name)
+    serve_model(directory, name, port, settings.serving.server, click.echo)
 
 
 def _run(settings: Settings, root: Path) -> int:

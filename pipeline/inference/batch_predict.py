@@ -23,7 +23,7 @@ from core.artifacts.model_limits import model_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
-from pipeline.inference import predict, records
+from pipeline.inference import names, predict, records
 
 _RECORDS, _ERRORS = "records", "errors"
 
@@ -138,10 +138,10 @@ def list_files(root: bytes) -> Iterator[bytes]:
         for match in FileSystems.match([f"{glob.escape(folder)}/**"]):
             for found in match.metadata_list:
                 inside = found.path.removeprefix(f"{folder}/")
-                if inside and not inside.endswith("/") and predict.is_wanted(inside.split("/")):
+                if inside and not inside.endswith("/") and names.is_wanted(inside.split("/")):
                     yield found.path.encode()
     else:
-        yield from map(os.fsencode, predict.expand([Path(folder)]))
+        yield from map(os.fsencode, names.expand([folder]))
 
 
 def _absolute(folder: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.ingestion.file_names import is_no_picture, passed_over
 from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
@@ -37,13 +36,13 @@ class ImageFile(NamedTuple):
 
 
 def predict(
-    model_dir: str | Path, paths: Sequence[str | Path], top_k: int = 3, batch_size: int = BATCH_SIZE
+    model_dir: str | Path, files: Sequence[str | Path], top_k: int = 3, batch_size: int = BATCH_SIZE
 ) -> Iterator[dict[str, Any]]:
     """Classifies image files on this machine, in the order given; holds one batch at a time.
 
     Args:
         model_dir: a SavedModel's folder, or a push directory, whose latest version is taken.
-        paths: image files, and folders, of which every picture below is taken, sorted by path (`is_wanted`).
+        files: image files; `names.expand` lists those of a folder.
         top_k: how many classes to list, at most as many as there are.
 
     Yields:
@@ -56,30 +55,11 @@ def predict(
     directory = find_model(str(model_dir))
     limits = model_limits(directory)
     with load(directory) as model:
-        files = list(expand(Path(path) for path in paths))
         done = 0
         for batch in batches((read(str(file), limits) for file in files), batch_size):
             yield from classify(model, batch, top_k)
             done += len(batch)
             progress.report(done, len(files), "images")
-
-
-def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """Folders as the files in and below them, sorted by path; all else as it is."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(entry.relative_to(path) for entry in path.rglob("*") if not entry.is_dir())
-            yield from (path / entry for entry in inside if is_wanted(entry.parts))
-        else:
-            yield path
-
-
-def is_wanted(parts: Sequence[str]) -> bool:
-    """Whether a file of a folder, given by its path in it, is to be classified.
-
-    Not if it is hidden, left behind by a system, or by its name no picture, such as metadata.csv or a video.
-    """
-    return not any(map(passed_over, parts)) and not is_no_picture(parts[-1])
 
 
 def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:

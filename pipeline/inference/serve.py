@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +46,8 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
             raise InputError(f"no model in {directory} can be loaded: {reasons}")
         server = ModelServer(name, versions, limits, port)
         say(f"listening on {server.address}: gRPC, with TensorFlow Serving's API; the model's name is {name}")
-        say(f"try it:   .venv/bin/python -m pipeline.inference.client {server.address} {name} one.jpg two.png")
+        client = shlex.join([sys.executable, "-m", "pipeline.inference.client", server.address, name])
+        say(f"try it:   {client} one.jpg two.png")
         if not one_version:
             versions.poll_every(limits.poll_seconds)
         _wait_for_a_signal()
@@ -52,6 +55,16 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
         server.stop()
     finally:
         versions.close()
+
+
+def model_name(directory: Path) -> str:
+    """What users of TensorFlow Serving expect clients to call a model: the folder of its versions.
+
+    In a run folder that is the push directory, `<name>/serving`: then the pipeline's name.
+    """
+    folder = directory.resolve()
+    folder = folder.parent if folder.name.isdigit() else folder
+    return (folder.parent if folder.name == "serving" else folder).name or "model"
 
 
 def _wait_for_a_signal() -> None:

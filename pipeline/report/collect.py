@@ -34,6 +34,7 @@ from core.artifacts.serving_check import ServingReport
 from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.verdict import Verdict
 from pipeline.report import provenance, thumbnails
+from pipeline.report.confusions import confused_pairs
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import FailureAnalysis, analyze
 from pipeline.runs import history, lineage
@@ -44,6 +45,8 @@ _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
 _POINTS = 300
+
+ANALYZED = 10  # failures whose images are shown; a thousand classes may all break a bound
 
 MAIN = "accuracy"  # the metric that stands beside every slice and every run
 
@@ -61,10 +64,16 @@ class Data:
     counts: IngestCounts
     rejects: list[Reject]
     ignored: dict[str, str]
+    left_out: list[Reject]
     duplicates: list[DuplicateGroup]
     content_sha256: str | None
     samples: dict[str, list[tuple[str, str]]]
     drift: Drift | None
+
+    @property
+    def untrained(self) -> list[str]:
+        """The classes of which every image was left out."""
+        return [name for name, of in self.counts.classes.items() if of.left_out and not any(of.splits.values())]
 
 
 class StepValue(NamedTuple):
@@ -153,10 +162,11 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
     reader.nodes = nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}
     runs = (attempt("cannot read the history", lambda: _history(store, name, outcome)) if store else None) or []
     predictions = read(PREDICTIONS, read_predictions) or []
-    judged = outcome.failures if predictions else []
+    judged = outcome.failures[:ANALYZED] if predictions else []
     analyses = attempt("cannot analyze the failures", lambda: [analyze(one, predictions) for one in judged]) or []
     found = [analysis for analysis in analyses if analysis]
-    confused = [name for a in found for pair in a.confusions[:1] for name in (pair.actual, pair.predicted)]
+    worst_pairs = [*(pair for a in found for pair in a.confusions[:1]), *confused_pairs(predictions)]
+    confused = [name for pair in worst_pairs for name in (pair.actual, pair.predicted)]
     worst = {prediction.path for analysis in found for prediction in analysis.worst}
     since = (
         attempt("cannot compare the data with earlier runs", lambda: _drift(store, name, outcome.run_id, nodes))
@@ -214,20 +224,21 @@ def _drift(store: MetadataStore, name: str, run_id: str | None, nodes: Mapping[s
 
 
 def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Drift | None) -> Data:
-    """`first`: the classes of which samples are wanted even if there are too many classes."""
+    """`first`: the classes of which samples are wanted before those of others, if there are too many classes."""
     counts = ingest_record.COUNTS.read(record)
     duplicates = sorted(
         ingest_record.DUPLICATES.read(record), key=lambda g: (not g.contradicts, not g.leaks, -len(g.paths))
     )
     examples = lineage.output(nodes, ingest_record.EXAMPLES)
-    shown = list(dict.fromkeys([*first, *counts.classes]))
+    wanted = itertools.islice(dict.fromkeys([*first, *counts.classes]), thumbnails.SAMPLED_CLASSES)
     return Data(
         counts=counts,
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
         ignored={one.reason: one.path for one in ingest_record.IGNORED.read(record)},
+        left_out=list(itertools.islice(ingest_record.LEFT_OUT.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
-        samples=thumbnails.samples(split_dir(examples.uri, "train"), shown) if examples else {},
+        samples=thumbnails.samples(split_dir(examples.uri, "train"), sorted(wanted)) if examples else {},
         drift=since,
     )
 

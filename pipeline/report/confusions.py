@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 from core.artifacts.predictions import Prediction
@@ -17,7 +18,7 @@ class ConfusionMatrix:
     """Counts: a row for each true class, a column for each predicted one.
 
     Attributes:
-        classes: all; of more than thirty, those with the most mistakes.
+        classes: all; of more than thirty, those of the most frequent mistakes.
         counts: rows in the order of `classes`.
     """
 
@@ -30,8 +31,9 @@ def confusion_matrix(predictions: Sequence[Prediction], classes: Iterable[str]) 
     """Of the test split; `classes` are the model's."""
     names = shown = sorted({*classes, *(p.label for p in predictions)})
     if len(names) > _MATRIX_CLASSES:
-        wrong = collections.Counter(name for p in predictions if not p.right for name in (p.label, p.predicted))
-        shown = sorted(sorted(names, key=lambda name: (-wrong[name], name))[:_MATRIX_CLASSES])
+        pairs = ((pair.actual, pair.predicted) for pair in confused_pairs(predictions))
+        worst = dict.fromkeys(name for name in itertools.chain(*pairs, names) if name)
+        shown = sorted(itertools.islice(worst, _MATRIX_CLASSES))
     counts = collections.Counter((p.label, p.predicted) for p in predictions)
     rows = [[counts[actual, predicted] for predicted in shown] for actual in shown]
     return ConfusionMatrix(shown, rows, len(names))

@@ -88,5 +88,5 @@ def _compare(
 def _fractions(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
     """Of the values; TFDV lists the thousand most frequent."""
     buckets = feature.string_stats.rank_histogram.buckets
-    total = sum(bucket.sample_count for bucket in buckets)
+    total = sum(bucket.sample_count for bucket in buckets) or 1
     return collections.defaultdict(float, {bucket.label: bucket.sample_count / total for bucket in buckets})

@@ -7,21 +7,26 @@ import collections
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from core.artifacts.ingest_record import ClassCounts, IngestCounts
 from core.artifacts.last_run import BAD_INPUT
-from core.artifacts.verdict import OVERALL, JudgedBound, Range, SliceMetrics, Verdict
+from core.artifacts.verdict import OVERALL, ClassMetrics, JudgedBound, Range, SliceMetrics, Verdict
 from core.metrics import LOWER_IS_BETTER
+from core.settings.converter import to_dict
 from pipeline.report import graph, plots
-from pipeline.report.collect import MAIN, ReportData
+from pipeline.report.collect import ANALYZED, MAIN, ReportData
 from pipeline.report.confusions import confused_pairs, confusion_matrix, mistakes_first
 from pipeline.report.formats import FILTERS, flattened
+from pipeline.report.listing import ROWS, listing
 from pipeline.report.reliability import Reliability, reliability
 
 _PAGE = Path(__file__).parent / "page"
 _SHOWN_PAIRS = 15
+_CARD_ROWS = 20  # of the model card's tables
 _STATES = ("broken", "doubt", "kept")  # of bounds, in the order in which they are shown
 
 
@@ -29,7 +34,6 @@ def render(report: ReportData) -> str:
     """The page; Jinja escapes whatever the data say."""
     style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
-    bounds = sorted(verdict.judged, key=_bound_order) if verdict else []
     trusted = reliability(report.predictions)
     page = _template("report.html.j2", autoescape=True)
     return page.render(
@@ -41,24 +45,29 @@ def render(report: ReportData) -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         verdict=verdict,
-        slices=_sorted_slices(verdict) if verdict else [],
-        bounds=bounds,
-        failed=_failed_slices(verdict) if verdict else (),
-        lowest={j.slice: j.bound for j in bounds if j.metric == MAIN and j.setting.endswith(".min")},
+        **(_lists(verdict) if verdict else {}),
+        class_counts=listing(
+            _class_counts(data.counts) if data else [], lambda pair: {"class": pair[0], **to_dict(pair[1])}
+        ),
+        rows=ROWS,
+        analyzed=ANALYZED,
         setting_of=_setting_of,
         mistakes_first=mistakes_first,
         lower_is_better=LOWER_IS_BETTER,
         main=MAIN,
         unknown=Range(None),
         matrix=confusion_matrix(report.predictions, report.classes) if report.predictions else None,
-        pairs=confused_pairs(report.predictions)[:_SHOWN_PAIRS],
+        pairs=confused_pairs(report.predictions),
+        shown_pairs=_SHOWN_PAIRS,
         labels=collections.Counter(p.label for p in report.predictions),
         reliability=trusted,
         plots=_plots(report, trusted),
         graph=graph.layout(report.lineage) if report.lineage else None,
         settings=flattened(report.settings),
         longest_stage=max((stage.seconds for stage in report.outcome.stages), default=0) or 1,
-        largest_class=max((sum(c.splits.values()) for c in data.counts.classes.values()), default=1) if data else 1,
+        largest_class=max((sum(of.splits.values()) for of in data.counts.classes.values()), default=0) or 1
+        if data
+        else 1,
     )
 
 
@@ -77,6 +86,8 @@ def model_card(report: ReportData) -> str:
         main=MAIN,
         unknown=Range(None),
         slices=_sorted_slices(report.verdict) if report.verdict else [],
+        class_counts=_class_counts(report.data.counts) if report.data else [],
+        shown=_CARD_ROWS,
         pairs=confused_pairs(report.predictions)[:5],
         labels=collections.Counter(p.label for p in report.predictions),
         settings=flattened(report.settings),
@@ -94,6 +105,31 @@ def _template(name: str, autoescape: bool) -> jinja2.Template:
     )
     environment.filters |= FILTERS
     return environment.get_template(name)
+
+
+def _lists(verdict: Verdict) -> dict[str, Any]:
+    """What the tables of metrics list, each with what is to be looked at first."""
+    slices, failed = _sorted_slices(verdict), _failed_slices(verdict)
+    return {
+        "slices": listing(slices, lambda one: {"slice": one.slice, "images": one.examples, **to_dict(one.metrics)}),
+        "bounds": listing(sorted(verdict.judged, key=_bound_order), to_dict),
+        "class_metrics": listing(sorted(verdict.overall.classes, key=_class_order), to_dict),
+        "failed": failed,
+        "detailed": [one for one in slices[1 : ANALYZED + 1] if one.slice in failed],
+        "lowest": {j.slice: j.bound for j in verdict.judged if j.metric == MAIN and j.setting.endswith(".min")},
+    }
+
+
+def _class_counts(counts: IngestCounts) -> list[tuple[str, ClassCounts]]:
+    """As they are named; where there are many, first those with the most rejects, then those with the fewest images."""
+    if len(counts.classes) <= ROWS:
+        return list(counts.classes.items())
+    return sorted(counts.classes.items(), key=lambda pair: (-pair[1].rejected, sum(pair[1].splits.values()), pair[0]))
+
+
+def _class_order(one: ClassMetrics) -> tuple[float, int, str]:
+    """The worst first; then the surest, with the most images; those of which nothing is known last."""
+    return math.inf if one.f1.value is None else one.f1.value, -one.examples, one.class_name
 
 
 def _sorted_slices(verdict: Verdict) -> list[SliceMetrics]:

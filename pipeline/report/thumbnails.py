@@ -12,27 +12,25 @@ from PIL import Image
 from components.ingestion.image_reading import upright
 from core import examples
 
-_SAMPLES = 240  # sample images on the page, at most; every class gets the same share of them
+SAMPLED_CLASSES = 120  # of which the page shows images, at most
 
+_SAMPLES = 240  # sample images on the page, at most; every class gets the same share of them
 _SAMPLES_PER_CLASS = 6
-_SAMPLED_CLASSES = 120
 _SAMPLE_SIDE, _MISTAKE_SIDE = 96, 144
 _QUALITY = 78
-_SCANNED_PER_CLASS = 40
 _SCANNED = 20_000
 
 
 def samples(split: str, classes: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """Path and data URI of the first images in a split, by class; classes after the first 120 get none.
+    """Path and data URI of the first images in a split, by class.
 
     `split` is a folder of TFRecords of raw tf.Examples, which are in random order.
     """
-    shown = classes[:_SAMPLED_CLASSES]
-    most = max(1, min(_SAMPLES_PER_CLASS, _SAMPLES // max(len(shown), 1)))
-    found: dict[str, list[tuple[str, str]]] = {name: [] for name in shown}
-    incomplete = set(shown)
+    most = max(1, min(_SAMPLES_PER_CLASS, _SAMPLES // max(len(classes), 1)))
+    found: dict[str, list[tuple[str, str]]] = {name: [] for name in classes}
+    incomplete = set(classes)
     for number, (image, path, label) in enumerate(_images(split)):
-        if not incomplete or number >= _SCANNED_PER_CLASS * len(shown) + 500:
+        if not incomplete or number >= _SCANNED:
             break
         if label in incomplete:
             found[label].append((path, _thumbnail(image, _SAMPLE_SIDE)))

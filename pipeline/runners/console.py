@@ -12,7 +12,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from core import progress
 from core.artifacts.last_run import Stage
@@ -123,17 +124,21 @@ class StageLine:
         row.add_column(width=5, justify="right", style="dim")
         row.add_column(min_width=20, no_wrap=True)
         row.add_column(min_width=8, justify="right", no_wrap=True)
-        row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", self._detail)
+        row.add_column()  # the one that may be narrowed
+        detail = Text(self._detail, no_wrap=True, overflow="ellipsis")
+        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", detail)
         return row
 
 
 class StageLines(logging.Handler):
-    """Draws the stages of a TFX run, `total` of them, from what LocalDagRunner and our own components log."""
+    """Draws the stages of a TFX run, `total` of them, from what LocalDagRunner and our own components log.
 
-    def __init__(self, console: Console, total: int) -> None:
+    A stage that finished is asked after by `objection`: why it finds the data or the model unfit; None if it does not.
+    """
+
+    def __init__(self, console: Console, total: int, objection: Callable[[str], str | None] = lambda _: None) -> None:
         super().__init__(logging.INFO)
-        self._console, self._total = console, total
+        self._console, self._total, self._objection = console, total, objection
         self._line: StageLine | None = None
         self._node, self._cached = "", False
         self.stages: list[Stage] = []
@@ -164,7 +169,11 @@ class StageLines(logging.Handler):
         elif record.msg == _CACHED:
             self._cached = True
         elif record.msg == _FINISHED and self._line:
-            self._finish(self._line, "✓", "dim" if self._cached else "green", "cached" if self._cached else "")
+            cached = "cached" if self._cached else ""
+            if reason := self._objection(self._node):
+                self._finish(self._line, "✗", "red", " · ".join(filter(None, [cached, reason])))
+            else:
+                self._finish(self._line, "✓", "dim" if cached else "green", cached)
 
     def _finish(self, line: StageLine, mark: str, style: str, detail: str) -> None:
         line.finish(mark, style, detail)

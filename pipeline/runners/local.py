@@ -13,13 +13,16 @@ from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
+from core.artifacts.validation import VERDICT
 from core.errors import InputError
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
-from pipeline.runs.lineage import latest_run_id
+from pipeline.runners.machine import notes_on_gpu, notes_on_memory
+from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
@@ -45,8 +48,10 @@ def run(settings: Settings, root: Path) -> Outcome:
     execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
     with only_run(folder), screen(log) as console:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
+        for note in notes_on_memory():
+            print_prose(console, "  note: ", note, "yellow")
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
-        unfinished = Failure("the run was interrupted")
+        unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
         try:
@@ -81,17 +86,26 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
 
     from pipeline.pipeline import local_pipeline
+    from pipeline.schema import keep
 
     loading.finish("✓", "green", "TensorFlow, TFX")
-    schema, inferred = reviewed_schema(settings, listing)
-    if inferred:
-        written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
-        console.print(f"{written}; review and commit it", style="yellow")
-    composed = local_pipeline(settings, root, schema, images, fingerprint, nonce)
+    for note in notes_on_gpu():
+        print_prose(console, "  note: ", note, "yellow")
+    schema = reviewed_schema(settings, listing)
+    if schema.inferred:
+        console.print(
+            f"  no schema {settings.schema_file} yet: inferred, and written if the images pass ValidationGate"
+        )
+    composed = local_pipeline(settings, root, schema.text, images, fingerprint, nonce, schema.inferred)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
-    lines = StageLines(console, len(execution.nodes))
+
+    def find_objection(node: str) -> str | None:
+        run_id = latest_run_id(store, settings.name)
+        return objection(node_runs(store, run_id), node) if run_id else None
+
+    lines = StageLines(console, len(execution.nodes), find_objection)
     execution.stages = lines.stages
     try:
         with lines:
@@ -99,6 +113,22 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None
+        if schema.inferred and execution.run_id and _passed(store, execution.run_id):
+            try:
+                keep(settings.schema_file, schema.text)
+            except OSError as error:  # costs no run its model
+                execution.notes.append(
+                    f"the schema that was inferred could not be written: {error}; name another with data.schema"
+                )
+            else:
+                written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
+                console.print(f"{written}; review and commit it", style="yellow")
+
+
+def _passed(store: MetadataStore, run_id: str) -> bool:
+    """Whether the data passed ValidationGate."""
+    gate = node_runs(store, run_id).get(VERDICT.node)
+    return gate is not None and gate.finished
 
 
 def _usage(began: float) -> tuple[float, int]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+from core import atomic_io
 from core.artifacts import (
     backbone,
     exported_model,
     features,
     ingest_record,
     last_run,
+    predictions,
     search,
     serving_check,
     training_summary,
@@ -19,9 +24,11 @@ from core.artifacts import (
     verdict,
 )
 from core.artifacts.last_run import Failure, Outcome
+from core.artifacts.nodes import ANOMALIES, ANOMALIES_FILE, split_dir
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from core.errors import message_for_user
-from pipeline.runs.lineage import NodeRun, Reader, output
+from core.errors import message_for_user, some
+from core.examples import IMAGE
+from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
 _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
 
@@ -53,6 +60,39 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     return outcome
 
 
+def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
+    """Why a node that finished finds the data or the model unfit, in words; None if it does not, or judges nothing."""
+    reader = Reader(nodes)
+    if node == verdict.BLESSING.node:
+        judged = reader.read(verdict.BLESSING, verdict.VERDICT.read)
+        return "; ".join(failure.message for failure in judged.failures) or None if judged else None
+    if node == ANOMALIES.node:
+        found = output(nodes, ANOMALIES)
+        return reader.attempt("cannot read the anomalies", lambda: _anomalies(found)) if found else None
+    return next((reason or _NOT_SERVED for stage, reason in _not_served(nodes) if stage == node), None)
+
+
+def _anomalies(found: Output) -> str | None:
+    """The splits, and their features that do not fit the schema."""
+    splits = []
+    for split in json.loads(found.properties["split_names"]):
+        with atomic_io.open_file(f"{split_dir(found.uri, split)}/{ANOMALIES_FILE}", "rb") as file:
+            anomalies = anomalies_pb2.Anomalies.FromString(file.read()).anomaly_info
+        errors = [name for name, info in anomalies.items() if info.severity == anomalies_pb2.AnomalyInfo.ERROR]
+        errors = sorted({*errors} - {IMAGE})  # of whose bytes nobody wants statistics
+        if errors:
+            splits.append(f"{split}: {some(errors)}")
+    return f"anomalies in {'; '.join(splits)}" if splits else None
+
+
+def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]]:
+    """The validator that found the model unfit to serve, and why, if it says so: TFX's own does not."""
+    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
+        found = output(nodes, blessing)
+        if found and found.properties.get(serving_check.BLESSED) != 1:
+            yield blessing.node, found.properties.get(serving_check.REASON)
+
+
 def mark_failed(outcome: Outcome, error: Exception) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     stage = outcome.stages[-1].id if outcome.stages else None
@@ -72,7 +112,7 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
         if reader.nodes[features.EXTRACTED.node].cached:
             computed, reused = 0, computed + reused
     if counts:
-        files = counts.found, counts.ignored, counts.rejected, counts.read
+        files = counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read
         outcome.images = last_run.Images(
             *files,
             **counts.splits,
@@ -114,6 +154,9 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
 
 def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
     """What the gate and the serving check say of the model."""
+    predicted = output(reader.nodes, predictions.PREDICTIONS)
+    if predicted and (said := predicted.properties.get(predictions.FEATURES_DISAGREED)):
+        outcome.notes.append(f"{said}: the predictions are those from the pictures")
     if judged := reader.read(verdict.BLESSING, verdict.VERDICT.read):
         baseline, change = judged.overall.baseline or {}, judged.overall.change or {}
         for name, now in judged.overall.metrics.items():
@@ -121,9 +164,5 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
             outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
-    for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
-        found = output(reader.nodes, blessing)
-        if found and found.properties.get(serving_check.BLESSED) != 1:
-            reason = found.properties.get(serving_check.REASON)  # TFX's own validator gives none
-            message = f"serving check: {reason}" if reason else _NOT_SERVED
-            outcome.failures.append(Failure(message, stage=blessing.node))
+    for stage, reason in _not_served(reader.nodes):
+        outcome.failures.append(Failure(f"serving check: {reason}" if reason else _NOT_SERVED, stage=stage))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from core.artifacts.last_run import BAD_INPUT, LAST_RUN, Metric, Outcome
+from core.checkout import CHECKOUT
 
+_FAILURES = 10  # of those shown here
 _SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy")  # of the metrics; last_run.json has all
 
 
@@ -29,16 +32,19 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     else:
         cause = "bad input or settings" if outcome.exit_code == BAD_INPUT else "internal error"
         yield Line(f"failed: {cause}", style="bold red")
-    for failure in outcome.failures:
+    for failure in outcome.failures[:_FAILURES]:
         yield Line(f"{failure.stage}: {failure.message}" if failure.stage else failure.message, head="  ")
+    if len(outcome.failures) > _FAILURES:
+        yield Line(f"  and {len(outcome.failures) - _FAILURES:,} more, in the report and the details below")
     if outcome.status == "failed" and outcome.pushed_model:
         yield Line(f"  the model in service: {outcome.pushed_model}")
     metrics = {name: m for name, m in outcome.metrics.items() if name in _SHOWN and m.overall is not None}
     if metrics:
         yield Line("  " + " · ".join(_metric(name, m) for name, m in metrics.items()))
     if counts := outcome.images:
+        left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
         yield Line(
-            f"  {counts.read:,} images read, {counts.rejected:,} rejected; "
+            f"  {counts.read:,} images read, {counts.rejected:,} rejected{left_out}; "
             f"{counts.train:,} train, {counts.eval:,} eval, {counts.test:,} test"
         )
     if outcome.tuning:
@@ -48,7 +54,9 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     for note in outcome.notes:
         yield Line(note, head="  note: ", style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:
-        yield Line(f'  try it: make predict MODEL={outcome.pushed_model} IMAGES="one.jpg two.png"')
+        make = "make" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))}"
+        model = shlex.quote(f"MODEL={outcome.pushed_model}")
+        yield Line(f'  try it: {make} predict {model} IMAGES="one.jpg two.png"')
     memory = f" · peak memory {outcome.peak_rss_mb:,} MB" if outcome.peak_rss_mb else ""
     yield Line(f"  {outcome.seconds:.0f} s{memory}")
     for name, path in (("report", outcome.report), ("details", LAST_RUN.path(run_dir)), ("log", outcome.log)):

@@ -15,7 +15,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.feature_extractor import FeatureExtractor
 from components.features import feature_session, probe
-from components.features.feature_session import FeatureSession, Prefix, choose_session, fold
+from components.features.feature_session import FeatureSession, Prefix, choose_sessions, fold
 from core import progress
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.errors import InputError
@@ -28,7 +28,8 @@ from trainer.training import inputs
 from trainer.weights.importing import import_weights
 
 SIZE = 75
-TRAIN, EVAL = 21, 10  # whole batches in neither
+TRAIN, EVAL, TEST = 21, 10, 2  # whole batches in none
+KEPT = EVAL + TEST
 LABELS = ("cat", "dog")
 PROBED = len(probe.images(SIZE))
 
@@ -78,7 +79,7 @@ def preprocessed(numbers: Iterable[int]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     where = tmp_path_factory.mktemp("features")
-    numbers = {"train": range(TRAIN), "eval": range(100, 100 + EVAL), "test": range(200, 202)}
+    numbers = {"train": range(TRAIN), "eval": range(100, 100 + EVAL), "test": range(200, 200 + TEST)}
     examples = standard_artifacts.Examples()
     examples.uri = str(where / "examples")
     examples.split_names = artifact_utils.encode_split_names(list(numbers))
@@ -103,7 +104,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     config = BackboneConfig(weights=str(where / "weights.h5"), image_size=SIZE)
     import_weights(config, f"{model.uri}/Format-Serving")
 
-    every = [number for of in (numbers["train"], numbers["eval"]) for number in of]
+    every = [number for of in numbers.values() for number in of]
     answers = network.predict(preprocessed(every), verbose=0).mean((1, 2))
     names = [f"{number:04d}".encode() for number in every]
     return Data(
@@ -143,7 +144,8 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         examples = data.examples if train is None else some_of(data.examples, train)
         if counted is not None:
             examples.set_int_custom_property("examples_train", counted)
-            examples.set_int_custom_property("examples_eval", EVAL)
+            for split, number in (("eval", EVAL), ("test", TEST)):
+                examples.set_int_custom_property(f"examples_{split}", number)
         component.executor_spec.executor_class().Do(
             {
                 "examples": [examples],
@@ -161,7 +163,8 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         artifact = standard_artifacts.Examples()
         artifact.uri = str(tmp_path_factory.mktemp("some") / "examples")
         artifact.split_names = examples.split_names
-        shutil.copytree(Path(examples.uri) / "Split-eval", Path(artifact.uri) / "Split-eval")
+        for split in ("Split-eval", "Split-test"):
+            shutil.copytree(Path(examples.uri) / split, Path(artifact.uri) / split)
         write(artifact, "train", train)
         return artifact
 
@@ -178,7 +181,10 @@ def read(features: standard_artifacts.Examples, split: str) -> dict[bytes, tuple
             (array,) = feature["features"].bytes_list.value
             (label,) = feature["label_xf"].int64_list.value
             assert sha256 not in found
-            found[sha256] = (np.frombuffer(array, described["dtype"]).reshape(described["shape"]), label)
+            found[sha256] = (
+                np.frombuffer(array, described["splits"][split]["dtype"]).reshape(described["shape"]),
+                label,
+            )
     return found
 
 
@@ -187,19 +193,19 @@ def test_features_are_what_keras_computes_each_image_once(
 ) -> None:
     with caplog.at_level(logging.INFO, progress.LOGGER_NAME):
         features = extract()
-    assert artifact_utils.decode_split_names(features.split_names) == ["train", "eval"]
-    train, evaluation = read(features, "train"), read(features, "eval")
-    assert (len(train), len(evaluation)) == (TRAIN, EVAL)
-    found = train | evaluation
+    assert artifact_utils.decode_split_names(features.split_names) == ["train", "eval", "test"]
+    splits = [read(features, split) for split in ("train", "eval", "test")]
+    assert [len(of_split) for of_split in splits] == [TRAIN, EVAL, TEST]
+    found = splits[0] | splits[1] | splits[2]
     assert {name: label for name, (_, label) in found.items()} == data.labels
     for name, expected in data.pooled.items():
         np.testing.assert_allclose(found[name][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
     said = [record.progress for record in caplog.records if record.name == progress.LOGGER_NAME]
-    assert said[-1] == {"done": TRAIN + EVAL, "total": TRAIN + EVAL, "unit": "images", "note": "float32"}
+    assert said[-1] == {"done": TRAIN + KEPT, "total": TRAIN + KEPT, "unit": "images", "note": "float32"}
 
 
 def test_an_image_without_features_is_an_internal_error(extract: Callable[..., standard_artifacts.Examples]) -> None:
-    with pytest.raises(ValueError, match=f"{EVAL + 3} images were to be read; features of {EVAL + 2} were written"):
+    with pytest.raises(ValueError, match=f"{KEPT + 3} images were to be read; features of {KEPT + 2} were written"):
         extract(train=(1, 2), counted=3)
     features = extract(train=(1, 2), counted=2)
     assert not [path for path in Path(features.uri).iterdir() if path.name.startswith(".")]
@@ -217,7 +223,10 @@ def test_a_map_is_stored_in_half_precision_as_the_trainer_reads_it(
 ) -> None:
     features = extract(cut="mixed9")
     described = json.loads(Path(features.uri, "features.json").read_text())
-    assert (described["cut"], described["shape"], described["dtype"]) == ("mixed9", [1, 1, 2048], "float16")
+    assert (described["cut"], described["shape"]) == ("mixed9", [1, 1, 2048])
+    assert {split: of["dtype"] for split, of in described["splits"].items()} == {
+        "train": "float16", "eval": "float16", "test": "float32",
+    }  # fmt: skip
     source = inputs.find([f"{features.uri}/Split-eval/*"], data.transform.uri)
     (batch,) = inputs.evaluation_input(source, batch_size=100)().as_numpy_iterator()
     stored = read(features, "eval")
@@ -265,32 +274,36 @@ def test_bfloat16_is_taken_if_it_agrees_and_nothing_else_in_the_process_changes(
     features = extract(bfloat16="auto")
     assert tf.config.optimizer.get_experimental_options() == before
     described = json.loads(Path(features.uri, "features.json").read_text())
-    assert described["bfloat16"] is True
+    assert {split: of["bfloat16"] for split, of in described["splits"].items()} == {
+        "train": True, "eval": True, "test": False,
+    }  # fmt: skip
     assert 1e-4 < described["bfloat16_error"] <= feature_session.MAX_BFLOAT16_ERROR
     found = read(features, "train")
     values = np.stack([found[name][0] for name in sorted(found)])
     exact = np.stack([data.pooled[name] for name in sorted(found)])
     assert 1e-4 < feature_session.relative_error(values, exact) <= 1.5 * feature_session.MAX_BFLOAT16_ERROR
+    for name, (judged, _) in read(features, "test").items():
+        assert feature_session.relative_error(judged, data.pooled[name]) < 1e-4
 
 
 @needs_bfloat16
 def test_bfloat16_is_refused_if_it_disagrees(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_session, "MAX_BFLOAT16_ERROR", 1e-6)
     sample = data.records("train")[:4]
-    choice = choose_session(data.prefix("mixed0"), "auto", sample)
+    choice = choose_sessions(data.prefix("mixed0"), "auto", sample)
     assert not choice.bfloat16
     assert choice.error is not None and choice.error > 1e-6
     assert "off float32 on 4 images" in choice.reason
     with pytest.raises(InputError, match=r"runtime\.bfloat16 is on, but it is .* off float32"):
-        choose_session(data.prefix("mixed0"), "on", sample)
+        choose_sessions(data.prefix("mixed0"), "on", sample)
 
 
 def test_bfloat16_needs_a_cpu_that_has_it(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_session, "cpu_has_bfloat16", lambda: False)
-    choice = choose_session(data.prefix("mixed0"), "auto", data.records("train")[:1])
+    choice = choose_sessions(data.prefix("mixed0"), "auto", data.records("train")[:1])
     assert (choice.bfloat16, choice.reason) == (False, "this CPU has neither AVX512_BF16 nor AMX")
     with pytest.raises(InputError, match="neither AVX512_BF16 nor AMX"):
-        choose_session(data.prefix("mixed0"), "on", data.records("train")[:1])
+        choose_sessions(data.prefix("mixed0"), "on", data.records("train")[:1])
 
 
 def test_a_session_names_the_shape_and_reads_hash_and_label(data: Data) -> None:
@@ -298,7 +311,7 @@ def test_a_session_names_the_shape_and_reads_hash_and_label(data: Data) -> None:
     batch = data.records("eval")[:3]
     features = session.features(batch)
     assert features.shape == (3, *session.shape)
-    assert features.dtype == np.float16
+    assert features.dtype == np.float32
     labels, hashes = session.identify(batch)
     assert hashes.tolist() == [b"0100", b"0101", b"0102"]
     assert labels.tolist() == [0, 1, 0]
@@ -312,7 +325,7 @@ def test_relative_error_is_infinite_where_there_is_nothing_to_compare() -> None:
 
 
 def test_without_images_nothing_is_tried(data: Data) -> None:
-    choice = choose_session(data.prefix("mixed0"), "auto", [])
+    choice = choose_sessions(data.prefix("mixed0"), "auto", [])
     assert (choice.bfloat16, choice.error) == (False, None)
 
 
@@ -339,14 +352,14 @@ def through_the_network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_only_new_images_go_through_the_network(
     data: Data, extract: Callable[..., standard_artifacts.Examples], through_the_network: list[int]
 ) -> None:
-    """21 + 10 images are known, of which 18 + 10 are still there, and 6 arrive: in one batch, though far apart."""
+    """21 + 12 images are known, of which 18 + 12 are still there, and 6 arrive: in one batch, though far apart."""
     first = extract()
     assert counts(first)[1] == 0
     through_the_network.clear()
     there = (300, *range(6), 301, 302, *range(9, 15), 303, *range(15, 21), 304, 305)
     second = extract(earlier=(first,), train=there)
     assert through_the_network == [PROBED, 6]
-    assert counts(second) == (6, 28)
+    assert counts(second) == (6, 28 + TEST)
     before, train, evaluation = read(first, "train"), read(second, "train"), read(second, "eval")
     assert set(train) == {f"{number:04d}".encode() for number in there}
     assert all(np.array_equal(train[name][0], before[name][0]) for name in set(train) & set(before))
@@ -373,7 +386,7 @@ def test_what_was_computed_in_another_way_is_not_reused(
         described = Path(artifact.uri, "features.json")
         described.write_text(json.dumps(json.loads(described.read_text()) | {key: value}))
     earlier = (extract(cut="mixed9"), other, versions, gone)
-    assert counts(extract(earlier=earlier, train=(0, 1))) == (2 + EVAL, 0)
+    assert counts(extract(earlier=earlier, train=(0, 1))) == (2 + KEPT, 0)
 
 
 def test_other_code_that_does_the_same_reuses_everything(
@@ -381,7 +394,7 @@ def test_other_code_that_does_the_same_reuses_everything(
 ) -> None:
     first = extract()
     through_the_network.clear()
-    assert counts(extract(earlier=(first,), code="a private function has another name")) == (0, TRAIN + EVAL)
+    assert counts(extract(earlier=(first,), code="a private function has another name")) == (0, TRAIN + KEPT)
     assert through_the_network == [PROBED]
 
 
@@ -396,7 +409,7 @@ def test_another_way_to_resize_computes_everything_again(
         patched.setattr(tf.image, "resize", bicubic)
         training_data.run_transform(data.records("train"), tmp_path / "transform", SIZE)
     monkeypatch.setattr(data.transform, "uri", str(tmp_path / "transform"))
-    assert counts(extract(earlier=(first,), code="bicubic")) == (TRAIN + EVAL, 0)
+    assert counts(extract(earlier=(first,), code="bicubic")) == (TRAIN + KEPT, 0)
 
 
 VARIANTS = Variants(AugmentationConfig(flip=True, crop=0.2, brightness=0.2, views=3), seed=5)
@@ -409,7 +422,7 @@ def test_views_are_computed_once_per_training_image_and_evaluation_images_are_pl
     through_the_network.clear()
     features = extract(variants=VARIANTS, earlier=(plain,))
     assert sum(through_the_network) == 2 * PROBED + 3 * TRAIN
-    assert counts(features) == (TRAIN, EVAL)
+    assert counts(features) == (TRAIN, KEPT)
     assert read(features, "eval").keys() == read(plain, "eval").keys()
     for name, (values, _) in read(features, "eval").items():
         np.testing.assert_array_equal(values, read(plain, "eval")[name][0])
@@ -449,7 +462,7 @@ def test_views_are_reused_and_follow_from_picture_and_seed_alone(
 ) -> None:
     first = extract(variants=VARIANTS, earlier=(extract(),))
     again = extract(variants=VARIANTS, earlier=(first,), train=(3, 1, 400))
-    assert counts(again) == (1, 2 + EVAL)
+    assert counts(again) == (1, 2 + KEPT)
     afresh = stored_views(extract(variants=VARIANTS, batch_size=3, train=(3, 1, 400)))
     for name, views in stored_views(again).items():
         np.testing.assert_allclose(views, afresh[name], rtol=1e-4, atol=1e-5 * np.abs(views).max())

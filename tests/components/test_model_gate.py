@@ -12,16 +12,17 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components import predictor
+from components.evaluation import slicing
 from components.evaluation.eval_config import eval_config
 from components.evaluation.metrics import Estimates
-from components.evaluation.predictions import columns, confusion
+from components.evaluation.predictions import Predictions, columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT, Verdict
 from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -82,13 +83,21 @@ def measure(folder: Path, inputs: dict, model: str, baseline: str | None, slices
     return {"predictions": predictions, "evaluation": evaluation}
 
 
-def gate(folder: Path, inputs: dict, bounds: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
+def matrix(predictions: Predictions) -> np.ndarray:
+    """The confusion matrix."""
+    counts = np.zeros((3, 3), int)
+    pairs, images = confusion(predictions)
+    counts[tuple(pairs.T)] = images
+    return counts
+
+
+def gate(folder: Path, inputs: dict, settings: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
     blessing = artifact(ModelBlessing, folder / "blessing", 30)
     ModelGate.test_call(
         evaluation=inputs["evaluation"],
         predictions=inputs["predictions"],
         blessing=blessing,
-        bounds=to_json(from_json(json.dumps(bounds), GateBounds)),
+        settings=to_json(from_json(json.dumps({"slices": []} | settings), EvaluationSettings)),
         **models,
     )
     return blessing, VERDICT.read(folder / "blessing")
@@ -120,7 +129,7 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
     for classified, metrics in zip(both, (verdict.overall.metrics, verdict.overall.baseline), strict=True):
         predicted = [one.predicted for one in classified]
         np.testing.assert_array_equal(
-            confusion(columns(labels, classified, COLOURS), 3),
+            matrix(columns(labels, classified, COLOURS)),
             sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS)),
         )
         for kind in ("macro", "weighted"):
@@ -131,7 +140,7 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
             assert values == pytest.approx([precision, recall, f1])
         assert metrics["accuracy"].value == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
     pairs = {(c.actual, c.predicted): c.examples for c in verdict.overall.confusions}
-    counts = confusion(columns(labels, both[0], COLOURS), 3)
+    counts = matrix(columns(labels, both[0], COLOURS))
     assert pairs == {(COLOURS[i], COLOURS[j]): counts[i, j] for i, j in np.argwhere(counts)}
 
 
@@ -221,3 +230,23 @@ def test_without_predictions_of_the_baseline_the_model_is_judged_by_itself(input
     assert blessing.get_int_custom_property("current_model_id") == 11
     assert not blessing.has_custom_property("baseline_model_id")
     assert sorted(e.name for e in (tmp_path / "blessing").iterdir()) == ["BLESSED", "gate.json"]
+
+
+@pytest.mark.slow
+def test_tfma_is_spared_features_of_many_values_and_the_gate_measures_the_same(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = ["label", "label*brightness"]
+    _, whole = gate(tmp_path, inputs, {"slices": slices}, model=inputs["wrong"], baseline_model=inputs["right"])
+    monkeypatch.setattr(slicing, "TFMA_VALUES", 3)  # there are three labels, and six combinations
+    spared = measure(tmp_path / "spared", inputs, "wrong", "right", slices)
+
+    assert {len(m.parts) for m in read_evaluation(spared["evaluation"].uri)} == {0, 1}
+    _, verdict = gate(
+        tmp_path / "again", spared, {"slices": slices}, model=inputs["wrong"], baseline_model=inputs["right"]
+    )
+    assert [s.slice for s in verdict.slices] == [s.slice for s in whole.slices] and len(whole.slices) == 9
+    for one, other in zip(verdict.slices, whole.slices, strict=True):
+        for values in ("metrics", "baseline"):
+            found, wanted = ([r.value for r in getattr(s, values).values()] for s in (one, other))
+            assert [v for v in found if v is not None] == pytest.approx([v for v in wanted if v is not None], abs=1e-5)

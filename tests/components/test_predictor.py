@@ -1,20 +1,32 @@
 """Predictor: both models' predictions for every test image, and why there may be none of the last blessed one."""
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pytest
 import tensorflow as tf
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
 from components import predictor
+from components.evaluation.answers import Answers
+from components.features import probe
 from core import tfrecords
-from core.artifacts.predictions import NOT_COMPARED, Prediction, read_predictions, read_scores
+from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
+from core.artifacts.predictions import (
+    FEATURES_DISAGREED,
+    NOT_COMPARED,
+    Prediction,
+    read_predictions,
+    read_scores,
+)
 from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
+from tests.trainer import training_data
 
 
 def labelled(colour: int, label: str, number: int, **slices: str) -> tf.train.Example:
@@ -39,6 +51,7 @@ def run(
     baseline: Model | None = None,
     faults: Sequence[Fault] = (),
     counted: int | None = None,
+    candidate: Model | None = None,
     **parameters: object,
 ) -> tuple[list[Prediction], list[tf.train.Example], InferenceResult]:
     """Runs the component on these examples and reads what it wrote, by path."""
@@ -49,7 +62,7 @@ def run(
     write_examples(folder / "examples", "test", examples)
     raw.set_int_custom_property("examples_test", len(examples) if counted is None else counted)
     predictor.Predictor.test_call(
-        model=model(folder, "model", faults=faults),
+        model=candidate or model(folder, "model", faults=faults),
         baseline_model=baseline,
         examples=raw,
         predictions=predictions,
@@ -183,3 +196,106 @@ def test_membership_of_slices_whose_values_hold_commas(name: str, member: bool) 
     prediction = Prediction("c", 1.0, 0.0, 2, "p", "", "a, b", {"brightness": "dark", "format": "png"})
 
     assert prediction.is_in(name) is member
+
+
+def features_of(folder: Path, candidate: Model, examples: Sequence[tf.train.Example]) -> Examples:
+    """What FeatureExtractor would have left of these images, and of the built-in ones."""
+    made = Examples()
+    made.uri = str(folder / "features")
+    made.split_names = artifact_utils.encode_split_names(["test"])
+    with Answers(f"{candidate.uri}/Format-Serving") as answers:
+        name = answers.signatures["serving_features"].inputs["pooled_mixed10"].name
+        values = answers.fetch(name, [one.SerializeToString() for one in examples])
+        probed = probe.probe(8, lambda records: answers.fetch(name, records))
+    records = []
+    for one, value in zip(examples, values, strict=True):
+        record = tf.train.Example()
+        record.features.feature["features"].bytes_list.value.append(value.tobytes())
+        record.features.feature["image/sha256"].MergeFrom(one.features.feature["image/sha256"])
+        records.append(record.SerializeToString())
+    training_data.write_split(folder / "features", "test", records)
+    splits = {"test": SplitFeatures(UNVARIED, "float32", False, probed)}
+    FEATURES_FILE.write(made.uri, Features("pooled", ("mixed10",), (3,), 8, "0", "", None, splits))
+    return made
+
+
+def images_asked_about(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Gets a pair for each time that a model is asked about pictures: its folder's name, and how many."""
+    asked: list[tuple[str, int]] = []
+    original = Answers.from_images
+
+    def counted(self: Answers, records: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
+        asked.append((Path(self.directory).parent.name, len(records)))
+        return original(self, records)
+
+    monkeypatch.setattr(Answers, "from_images", counted)
+    return asked
+
+
+def twelve() -> list[tf.train.Example]:
+    """Each another picture; the last two are labelled wrongly."""
+    made = [labelled(i % 3, COLOURS[(i + (i > 9)) % 3], i, brightness="dark") for i in range(12)]
+    for number, one in enumerate(made):
+        one.features.feature["image/sha256"].bytes_list.value[0] = f"{number:04d}".encode()
+    return made
+
+
+def test_both_models_answer_from_the_stored_features_and_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three batches: the first picture of each, and two mistakes, of which one is the first of its batch."""
+    candidate = model(tmp_path, "candidate", takes_features=True)
+    baseline = model(tmp_path, "before", takes_features=True, certainty=1.0)
+    asked = images_asked_about(monkeypatch)
+
+    from_features = run(
+        tmp_path, twelve(), baseline, candidate=candidate, features=features_of(tmp_path, candidate, twelve()),
+        batch_size=5,
+    )  # fmt: skip
+
+    assert sum(n for name, n in asked if name == "candidate") == 3 + 1
+    assert sum(n for name, n in asked if name == "before") == 1 + 3  # one to find out whether it loads
+    assert not from_features[2].has_custom_property(FEATURES_DISAGREED)
+    (tmp_path / "pictures").mkdir()
+    from_pictures = run(tmp_path / "pictures", twelve(), baseline, candidate=candidate)
+    for one, other in zip(from_features[0], from_pictures[0], strict=True):
+        assert (one.path, one.predicted, one.rank) == (other.path, other.predicted, other.rank)
+        assert one.label_probability == pytest.approx(other.label_probability, abs=1e-5)
+        assert one.baseline.probability == pytest.approx(other.baseline.probability, abs=1e-5)  # type: ignore[union-attr]
+
+
+def test_features_that_give_other_answers_than_the_pictures_are_not_used(tmp_path: Path) -> None:
+    candidate = model(tmp_path, "candidate", takes_features=True)
+    spoiled = features_of(tmp_path, candidate, twelve())
+    files = next(Path(spoiled.uri, "Split-test").iterdir())
+    records = [tf.train.Example.FromString(r) for r in tfrecords.read(str(files))]
+    values = [r.features.feature["features"].bytes_list.value for r in records]
+    values[0][0], values[1][0] = values[1][0], values[0][0]
+    with tf.io.TFRecordWriter(str(files)) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+
+    predictions, kept, artifact = run(tmp_path, twelve(), candidate=candidate, features=spoiled)
+
+    assert artifact.get_string_custom_property(FEATURES_DISAGREED).startswith("2 of 4 test images get other prob")
+    assert [p.right for p in predictions].count(False) == 2 and len(kept) == len(predictions) == 12
+
+
+@pytest.mark.parametrize("other", ["preprocessing", "signature"])
+def test_a_model_that_would_compute_other_features_is_asked_about_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    candidate = model(tmp_path, "candidate", takes_features=True)
+    stored = features_of(tmp_path, candidate, twelve())
+    described = FEATURES_FILE.read(stored.uri)
+    if other == "preprocessing":
+        probed = np.frombuffer(described.splits["test"].probe, "<f4") * np.float32(1.01)
+        changed = {"test": dataclasses.replace(described.splits["test"], probe=probed.tobytes())}
+        FEATURES_FILE.write(stored.uri, dataclasses.replace(described, splits=changed))
+    else:
+        FEATURES_FILE.write(stored.uri, dataclasses.replace(described, outputs=("mixed9",)))
+    asked = images_asked_about(monkeypatch)
+
+    run(tmp_path, twelve(), candidate=candidate, features=stored)
+
+    assert sum(n for _, n in asked) == 12

@@ -59,7 +59,12 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         bounds: dict[str, float] | None = None,
         listed_before: int = 1000,
         unseen: int = 0,
+        left_out: Sequence[Reject] = (),
         ignored: Sequence[Reject] = (),
+        schema_file: str = FILE,
+        least: int = 1,
+        small: str = "refuse",
+        group_by: str = "",
         **splits: list[Row],
     ) -> list[str]:
         names = artifact_utils.encode_split_names(list(splits))
@@ -81,7 +86,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
         baseline = _earlier_statistics(before, listed_before, tmp_path / "before") if before else None
         written = {name: data + data[:unseen] if name == "train" else data for name, data in splits.items()}
-        _record(rejects.uri, written, rejected, duplicates, ignored)
+        _record(rejects.uri, written, rejected, left_out, duplicates, ignored)
         ValidationGate.test_call(
             anomalies=anomalies,
             statistics=statistics,
@@ -89,9 +94,12 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
             rejects=rejects,
             verdict=verdict,
             baseline=baseline,
-            schema_file=FILE,
+            schema_file=schema_file,
             max_rejected=0.2,
+            min_class_images=least,
+            small_classes=small,
             bounds=to_json(dataclasses.replace(NO_BOUNDS, **(bounds or {}))),
+            group_by=group_by,
             code="",
         )
         return json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"]
@@ -130,19 +138,22 @@ def _record(
     uri: str,
     splits: dict[str, list[Row]],
     rejected: int,
+    left_out: Sequence[Reject],
     duplicates: Sequence[DuplicateGroup],
     ignored: Sequence[Reject],
 ) -> None:
     """What ingestion would have left."""
     images = [(f"{split}/{i}.png", split, row) for split, data in splits.items() for i, row in enumerate(data)]
     bad = [Reject(f"bad{i:02d}.jpg", "daisy", "open", "empty") for i in range(rejected)]
-    files = [ListedFile(str(i)) for i in range(len(images) + len(bad) + len(ignored))]
-    listing = Listing(DataFolder("photos"), "class_folders", files)
+    listed = len(images) + len(left_out) + len(bad) + len(ignored)
+    listing = Listing(DataFolder("photos"), "class_folders", [ListedFile(str(i)) for i in range(listed)])
     facts = [ImageFacts(path, str(row["label"]), "", "", "", "") for path, _, row in images]
-    assignment = Assignment({path: split for path, split, _ in images}, list(duplicates))
+    facts += [ImageFacts(image.path, image.label, "", "", "", "") for image in left_out]
+    assignment = Assignment({path: split for path, split, _ in images}, list(left_out), list(duplicates))
     ingest_record.COUNTS.write(uri, count(listing, facts, bad, assignment, ignored))
     ingest_record.IGNORED.write(uri, ignored)
     ingest_record.REJECTS.write(uri, bad)
+    ingest_record.LEFT_OUT.write(uri, left_out)
     ingest_record.DUPLICATES.write(uri, duplicates)
 
 
@@ -162,7 +173,7 @@ def _statistics_of_files(data: list[Row], folder: Path) -> statistics_pb2.Datase
 
 
 def test_fit_data_pass(gate: Callable[..., list[str]]) -> None:
-    assert gate(train=rows(*ALL), eval=rows("daisy"), test=rows("roses")) == [FIRST]
+    assert gate(train=rows(*ALL), eval=rows(*ALL), test=rows(*ALL)) == [FIRST]
 
 
 @pytest.mark.slow
@@ -181,14 +192,69 @@ def test_an_unknown_class_is_told_once_with_its_images(gate: Callable[..., list[
 
 
 def test_a_class_without_images_to_train_on_stops(gate: Callable[..., list[str]]) -> None:
+    data = {"train": rows(*["daisy"] * 4), "eval": rows("daisy", "roses"), "test": rows("daisy")}
     with pytest.raises(InputError) as caught:
-        gate(train=rows("daisy"), eval=rows("daisy", "roses"), test=rows("daisy"))
+        gate(rejected=1, **data)
 
     assert str(caught.value).splitlines()[1:] == [
-        "- the class 'roses' has no images in train (there are 1 in eval): add images of it, or remove it from the "
-        "domain of label in schemas/flowers.pbtxt and its folder",
-        "- the class 'tulips' has no images in train: add images of it, or remove it from the domain of label in "
-        "schemas/flowers.pbtxt",
+        "- 2 classes have fewer images in train than data.min_class_images demands, 1: 'roses' (1 in eval), 'tulips' "
+        "(no images at all); add images to train, remove those without images from the domain of label in "
+        "schemas/flowers.pbtxt, or set data.small_classes to leave_out to train without them"
+    ]
+
+
+def test_a_label_that_train_does_not_have_stops_whatever_the_schema_says(gate: Callable[..., list[str]]) -> None:
+    without = SCHEMA.replace('domain: "classes"', "")
+    with pytest.raises(
+        InputError, match=r"1 class has fewer images in train .*: 'tulips' \(1 in test\); add images to"
+    ):
+        gate(without, train=rows("daisy", "roses"), eval=rows("daisy"), test=rows("tulips"))
+
+
+def test_small_classes_are_refused_in_one_line_or_named_as_left_out(gate: Callable[..., list[str]]) -> None:
+    schema = text_format.Parse(SCHEMA, schema_pb2.Schema())
+    rare = [f"rare{i:03}" for i in range(200)]
+    schema.string_domain[0].value.extend(rare)
+    text = text_format.MessageToString(schema)
+    splits = {split: rows(*ALL, *ALL) for split in ("train", "eval", "test")}
+
+    with pytest.raises(InputError) as caught:
+        gate(text, least=2, **splits | {"train": rows(*ALL, *ALL, *rare)})
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith(
+        "- 200 classes have fewer images in train than data.min_class_images demands, 2: 'rare000' (1"
+    )
+    assert "'rare009' (1 in train) and 190 more; add images to train, lower data.min_class_images, or set" in line
+
+    left_out = [Reject(f"{name}/1.png", name, "small_class", "few") for name in rare]
+    notes = gate(text, least=2, small="leave_out", left_out=left_out, **splits)
+    assert notes[0].startswith("200 classes have fewer images in train than data.min_class_images demands, 2, and are")
+    assert notes[0].endswith(
+        "left out (data.small_classes): " + ", ".join(f"{name!r} (1 left out)" for name in rare[:10]) + " and 190 more"
+    )
+    assert notes[1:] == [FIRST]
+
+
+def test_fewer_than_two_classes_are_nothing_to_train_on(gate: Callable[..., list[str]]) -> None:
+    left_out = [Reject(f"{name}/1.png", name, "small_class", "few") for name in ALL]
+    only = rows("daisy")
+    with pytest.raises(InputError, match="- fewer than two classes are left to train on: daisy; 2 classes have fewer"):
+        gate(small="leave_out", left_out=left_out[1:], train=only, eval=only, test=only)
+    with pytest.raises(InputError) as caught:
+        gate(small="leave_out", least=9, left_out=left_out, train=[], eval=[], test=[])
+    assert "- fewer than two classes are left to train on: none; 3 classes have fewer" in str(caught.value)
+
+
+def test_data_that_do_not_fit_the_schema_at_all_say_where_it_is_from(gate: Callable[..., list[str]]) -> None:
+    schema = SCHEMA + 'annotation { comment: "inferred on 2026-01-02 from the 3 classes in /data" }'
+    birds = {split: rows("owl", "robin", "daisy", "wren") for split in ("train", "eval", "test")}
+    with pytest.raises(InputError) as caught:
+        gate(schema, **birds)
+    assert str(caught.value).splitlines()[1:] == [
+        "- the images do not fit the schema schemas/flowers.pbtxt (inferred on 2026-01-02 from the 3 classes in "
+        "/data): 3 of their 4 classes are not in it: owl, robin, wren. It has daisy, roses, tulips. If the images are "
+        "right, delete schemas/flowers.pbtxt to have it inferred anew, or name another file in data.schema; otherwise "
+        "correct data.images"
     ]
 
 
@@ -197,7 +263,7 @@ def test_a_split_without_images_stops(gate: Callable[..., list[str]]) -> None:
         gate(train=rows(*ALL), eval=[], test=rows("roses"))
 
     assert str(caught.value).splitlines()[1:] == [
-        "- the split eval has no images: add images, or give it a larger share in data.splits"
+        "- no image is in eval: add images, or give it a larger share in data.splits"
     ]
 
 
@@ -227,14 +293,15 @@ def test_every_other_anomaly_is_told_with_split_and_advice(gate: Callable[..., l
 
 
 def test_many_unknown_classes_do_not_flood(gate: Callable[..., list[str]]) -> None:
-    strange = [f"strange{i:02d}" for i in range(25)]
+    strange, many = ([f"{name}{i:02d}" for i in range(25)] for name in ("strange", "known"))
+    schema = SCHEMA.replace('value: "tulips"', " ".join(f'value: "{name}"' for name in ("tulips", *many)))
 
     with pytest.raises(InputError) as caught:
-        gate(train=rows(*ALL, *strange), eval=rows("daisy"), test=rows("daisy"))
+        gate(schema, train=rows(*ALL, *many, *strange), eval=rows("daisy"), test=rows("daisy"))
 
     lines = str(caught.value).splitlines()[1:]
-    assert len(lines) == 21
-    assert lines[-1] == "- label: 5 more values are not in its domain in schemas/flowers.pbtxt"
+    assert len(lines) == 11
+    assert lines[-1] == "- label: 15 more values are not in its domain in schemas/flowers.pbtxt"
 
 
 def test_unknown_values_of_metadata_are_told_apart_from_folders(gate: Callable[..., list[str]]) -> None:
@@ -259,7 +326,7 @@ def test_more_classes_than_tfdv_lists_are_all_known(gate: Callable[..., list[str
     told = str(caught.value).splitlines()[1:]
     assert told[0].startswith("- label: 'unknown' (1 in train) is not in its domain")
     assert told[0].endswith("; such images: unknown/train1100.png")
-    assert told[1].startswith("- the class 'one more' has no images in train")
+    assert told[1].startswith("- 1 class has fewer images in train than data.min_class_images demands, 1: 'one more'")
     assert len(told) == 2
 
 
@@ -268,7 +335,7 @@ def test_classes_are_compared_with_those_of_an_earlier_run_only_if_it_lists_them
 ) -> None:
     schema = text_format.Parse(SCHEMA, schema_pb2.Schema())
     schema.string_domain[0].value[:] = MANY
-    now = {"train": rows(*MANY), "eval": rows("class0001"), "test": rows("class0002")}
+    now = {split: rows(*MANY) for split in ("train", "eval", "test")}
     bounds = {"class_changes": 0, "label_drift": 0.0}
     text = text_format.MessageToString(schema)
 
@@ -289,7 +356,7 @@ def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_
     for name, artifact in artifacts.items():
         artifact.uri = str(tmp_path / name)
     for name in ("anomalies", "statistics"):
-        artifacts[name].split_names = artifact_utils.encode_split_names(["test"])
+        artifacts[name].split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
     rejects = File()
     rejects.uri = str(tmp_path)
 
@@ -299,18 +366,20 @@ def test_warnings_are_notes_and_do_not_stop(gate: Callable[..., list[str]], tmp_
         rejects=rejects,
         schema_file=FILE,
         max_rejected=0.2,
+        min_class_images=1,
+        small_classes="refuse",
         bounds=to_json(NO_BOUNDS),
         code="",
     )
 
-    assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"][:1] == [
+    assert json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"][2:3] == [
         "label (in test): High L-infinity distance: It is 0.4; "
         "correct the data, or change schemas/flowers.pbtxt if this is meant"
     ]
 
 
 def test_too_many_rejects_stop_the_run_and_are_all_kept(gate: Callable[..., list[str]], tmp_path: Path) -> None:
-    data = {"train": rows(*ALL * 12), "eval": rows("daisy"), "test": rows("daisy")}
+    data = {"train": rows(*ALL * 10), "eval": rows(*ALL), "test": rows(*ALL, "daisy", "daisy")}
     assert gate(rejected=9, **data) == [FIRST]
     with pytest.raises(InputError) as caught:
         gate(rejected=12, **data)
@@ -344,16 +413,34 @@ def test_a_class_of_files_that_are_no_pictures_stops_the_run(gate: Callable[...,
 def test_data_without_one_usable_image_stop_whatever_is_allowed(gate: Callable[..., list[str]]) -> None:
     with pytest.raises(InputError, match=r"2 of 2 files \(100.0%\) cannot be used") as caught:
         gate(rejected=2, train=[], eval=[], test=[])
-    assert "has no images" not in str(caught.value), "one cause, one problem"
+    assert "no image is in" not in str(caught.value), "one cause, one problem"
 
 
-def test_one_picture_under_two_labels_stops_and_names_both_files(gate: Callable[..., list[str]]) -> None:
-    twice = DuplicateGroup("identical", ["daisy/1.png", "roses/7.bmp"], ["daisy", "roses"], ["train", "train"])
-    with pytest.raises(InputError) as caught:
-        gate(duplicates=[twice], train=rows(*ALL), eval=rows("daisy"), test=rows("daisy"))
-    assert str(caught.value).splitlines()[1:] == [
-        "- the same image has 2 labels: daisy/1.png (daisy) and roses/7.bmp (roses); keep the right one"
+def test_pictures_of_several_labels_are_left_out_within_their_own_bound(
+    gate: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    def copies(number: int) -> list[Reject]:
+        reasons = [f"the same image has 2 labels: daisy (d{i}), roses (r{i})" for i in range(number // 2)]
+        return [Reject(f"{i}", "daisy", "contradicting", reasons[i // 2]) for i in range(number)]
+
+    data = {split: rows(*ALL * 22) for split in ("train", "eval", "test")}
+    message = "{} of {} images ({}%) are left out, since identical ones have other labels (data.bounds.contradicting "
+    assert gate(left_out=copies(2), **data) == [
+        message.format(2, 200, "1.00") + "allows 1.00%): the same image has 2 labels: daisy (d0), roses (r0); all are "
+        "listed in left_out.jsonl of the data's record, and in the report",
+        FIRST,
     ]
+    with pytest.raises(InputError) as caught:
+        gate(left_out=copies(8), **data)
+    assert str(caught.value).splitlines()[1:] == [
+        "- "
+        + message.format(8, 206, "3.88")
+        + "allows 1.00%): the same image has 2 labels: daisy (d0), roses (r0); the same image has 2 labels: "
+        "daisy (d1), roses (r1); the same image has 2 labels: daisy (d2), roses (r2); and 1 more. Remove those whose "
+        "label is wrong, or raise data.bounds.contradicting to train without them all. They are listed in "
+        f"{tmp_path}/left_out.jsonl"
+    ]
+    assert gate(left_out=copies(8), bounds={"contradicting": 0.05}, **data)[1:] == [FIRST]
 
 
 def test_near_duplicates_of_two_labels_are_only_told(gate: Callable[..., list[str]]) -> None:
@@ -384,7 +471,7 @@ def test_a_group_in_several_given_splits_is_a_leak(gate: Callable[..., list[str]
     shown = "eval/a/1.png (eval) and test/b/2.png (test) and train/a/9.png (train)"
     assert f"    one group of data.group_by: {shown}" in str(caught.value)
     notes = gate(duplicates=[patient], test=rows(*["daisy"] * 9), bounds={"leaked": 0.2}, **splits)
-    assert len(notes) == 2, "a group is no duplicate and no near-duplicate of two labels"
+    assert not any("duplicate" in note for note in notes), "a group is none"
 
 
 def test_an_image_that_statisticsgen_did_not_see_is_an_internal_error(gate: Callable[..., list[str]]) -> None:
@@ -409,7 +496,7 @@ def test_drift_against_the_last_blessed_data_names_the_images(gate: Callable[...
         "0.65; data.bounds.label_drift allows 0.3); such images: daisy/eval0.png, daisy/test0.png, daisy/train0.png, "
         "daisy/train1.png, daisy/train2.png"
     ]
-    assert gate(before=before, **now) == [], "no bound, no problem; and the comparison was made"
+    assert gate(before=before, **now)[2:] == [], "no bound, no problem; and the comparison was made"
 
 
 def test_every_bound_of_the_data_is_judged(gate: Callable[..., list[str]]) -> None:
@@ -420,9 +507,9 @@ def test_every_bound_of_the_data_is_judged(gate: Callable[..., list[str]]) -> No
         "before": {"train": rows("daisy", "roses")},
     }
     with pytest.raises(InputError) as caught:
-        gate(bounds={"split_skew": 0.3, "class_changes": 0, "min_class_images": 21}, **data)
+        gate(bounds={"split_skew": 0.3, "class_changes": 0, "min_class_share": 0.4}, **data)
     told = "\n".join(str(caught.value).splitlines()[1:])
     assert "light is skewed between train and eval: 'bright' is 0.0% of train and 100.0% of eval" in told
     assert "classes changed since the last blessed model's data; 1 appeared: tulips; images of those" in told
     assert "that appeared: tulips/eval2.png, tulips/eval5.png," in told
-    assert "the class 'daisy' has 20 images in train (33.3%; data.bounds.min_class_images demands 21)" in told
+    assert "3 classes have less of train than data.bounds.min_class_share demands, 40.0%: 'daisy' (20, 33.3%)" in told

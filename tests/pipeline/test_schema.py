@@ -1,4 +1,6 @@
 import json
+from datetime import date
+from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
@@ -27,17 +29,31 @@ def load_or_infer(path, images, metadata=""):
     return schema.load_or_infer(path, "flowers", read_layout(str(images), metadata=metadata))
 
 
-def test_the_classes_are_inferred_once_and_written_for_review(tmp_path):
+def test_the_classes_are_inferred_until_they_are_kept_for_review(tmp_path):
     images = folders(tmp_path, "roses", "daisy", ".hidden")
     path = tmp_path / "schemas" / "flowers.pbtxt"
     text, inferred = load_or_infer(path, images)
-    assert inferred and path.read_text() == text
+    assert inferred and not path.parent.exists()
+    assert load_or_infer(path, images).text == text, "so that nothing is computed anew"
+    schema.keep(path, text)
+    assert path.read_text() == text
     assert list(schema.parse(text, "").string_domain[0].value) == ["daisy", "roses"]
 
     (images / "tulips").mkdir()
     (images / "tulips" / "1.jpg").touch()
     again, inferred = load_or_infer(path, images)
     assert again == text and not inferred
+    path.write_text("reviewed since")
+    schema.keep(path, text)
+    assert path.read_text() == "reviewed since"
+
+
+def test_a_schema_says_what_it_was_inferred_from_and_when(tmp_path):
+    images = folders(tmp_path, "daisy", "roses 'n' \"co\" é")
+    text, _ = load_or_infer(tmp_path / "s.pbtxt", images)
+    (comment,) = schema.parse(text, "").annotation.comment
+    said = f"inferred on {date.today()} from the 2 classes in {images} (class folders: 2 files in 2 classes)"
+    assert comment == said and said in text[:1000]
 
 
 def test_columns_of_the_metadata_become_slice_features(tmp_path):
@@ -66,6 +82,7 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
 def test_bucket_boundaries_are_measured_once_and_kept(tmp_path, image_folder):
     images, path = image_folder(cat=20, dog=20), tmp_path / "s.pbtxt"
     text, inferred = load_or_infer(path, images)
+    schema.keep(path, text)
     boundaries = schema.bucket_boundaries(text)
     assert inferred and set(boundaries) == {"resolution", "brightness", "contrast", "sharpness", "colorfulness"}
     assert boundaries["resolution"] == [] and len(boundaries["brightness"]) == 2  # all pictures have one size
@@ -100,3 +117,8 @@ def test_the_statistics_list_every_class() -> None:
         options = json.loads(statistics.exec_properties["stats_options_json"])
         listed.append(options["num_rank_histogram_buckets"])
     assert listed == [1000, 1500]
+
+
+def test_a_place_where_no_schema_can_be_written_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"the schema /sys/no/flowers\.pbtxt cannot be written: .*data\.schema"):
+        load_or_infer(Path("/sys/no/flowers.pbtxt"), folders(tmp_path, "daisy", "roses"))

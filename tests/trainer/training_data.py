@@ -113,9 +113,9 @@ def write_features(
 def describe_features(
     artifact: Path, cut: str, outputs: tuple[str, ...], shape: tuple[int, ...], dtype: str = "float32"
 ) -> None:
-    """Writes the description of a features artifact, both of whose splits hold images as they are."""
-    splits = {split: SplitFeatures(UNVARIED) for split in ("train", "eval")}
-    FEATURES_FILE.write(artifact, Features(cut, outputs, shape, dtype, SIZE, "0", False, "", None, splits))
+    """Writes the description of a features artifact, whose splits hold images as they are."""
+    splits = {split: SplitFeatures(UNVARIED, dtype, bfloat16=False) for split in ("train", "eval")}
+    FEATURES_FILE.write(artifact, Features(cut, outputs, shape, SIZE, "0", "", None, splits))
 
 
 def fn_args(

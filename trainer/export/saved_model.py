@@ -22,6 +22,7 @@ _SIGNATURES = {
     f"images:{signatures.EXAMPLES}": signatures.IMAGES,
     signatures.CLASSIFY: signatures.CLASSIFY,
     signatures.LABELS: signatures.LABELS,
+    signatures.FEATURES: signatures.FEATURES,
 }
 """What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
 
@@ -41,7 +42,9 @@ def export_model(
     `probability` float32 [n] and `error` string [n]. An image that cannot be read has the reason in `error`, the label
     "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
     returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
-    int64 [n]. Beside what SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image.
+    int64 [n]. Where training read features, `serving_features` takes them (float32 [n, ...], under the name that
+    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. Beside what
+    SavedModel knows lie checksums (`trainer.export.checksums`) and the limits of an image.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -81,6 +84,14 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
     )
 
 
+def _take_features(signature: meta_graph_pb2.SignatureDef) -> None:
+    """Makes an input of the output that features are: a session can be fed any tensor, and computes what follows it."""
+    signature.ClearField("inputs")
+    for name in set(signature.outputs) - {"probabilities", "classes"}:
+        signature.inputs[name].CopyFrom(signature.outputs[name])
+        del signature.outputs[name]
+
+
 def _name_signatures(path: str) -> None:
     """Gives the signatures their names; Estimator can only combine input and output names."""
     model = saved_model_pb2.SavedModel()
@@ -89,7 +100,10 @@ def _name_signatures(path: str) -> None:
     for graph in model.meta_graphs:
         kept = meta_graph_pb2.MetaGraphDef()
         for made, name in _SIGNATURES.items():
-            kept.signature_def[name].CopyFrom(graph.signature_def[made])
+            if made in graph.signature_def:
+                kept.signature_def[name].CopyFrom(graph.signature_def[made])
+        if signatures.FEATURES in kept.signature_def:
+            _take_features(kept.signature_def[signatures.FEATURES])
         graph.ClearField("signature_def")
         graph.MergeFrom(kept)
     with tf.io.gfile.GFile(path, "wb") as file:

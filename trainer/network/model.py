@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from core import rules, signatures
 from core.artifacts import backbone as artifact
+from core.artifacts.features import features_name
 from core.settings.training import TrainerConfig, TrainingConfig
 from trainer import preprocessing
 from trainer.network import backbone, head
@@ -72,7 +73,8 @@ def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
         seed = _step_seed(of_training.seed) if training else None
         logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return _prediction(model, logits, features)
+            at_cut = pooled if model.cut == backbone.POOLED else network.blocks.get(model.cut or "")
+            return _prediction(model, logits, features, at_cut)
         _initialize(model, network)
         losses = _losses(logits, labels, model.class_weights, settings.label_smoothing if training else 0.0)
         loss = tf.reduce_mean(losses)
@@ -171,11 +173,17 @@ def _initialize(model: Model, network: backbone.Network) -> None:
         tf.compat.v1.train.init_from_checkpoint(model.warm_start, found)
 
 
-def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
-    """What the exported model predicts; `transform_features` gives TFMA the label and never an image."""
+def _prediction(
+    model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor], at_cut: tf.Tensor | None
+) -> tf.estimator.EstimatorSpec:
+    """What the exported model predicts; `transform_features` gives TFMA the label and never an image.
+
+    `at_cut` becomes an output of the signature `serving_features`; the export makes it the input that it is to be.
+    """
     errors = features[signatures.ERROR]
     good = tf.equal(errors, "")
-    probabilities = tf.where(good[:, None], tf.nn.softmax(logits), 0.0)
+    scores = tf.nn.softmax(logits)
+    probabilities = tf.where(good[:, None], scores, 0.0)
     names = tf.constant(model.classes)
     classes = tf.tile(names[None], [tf.shape(logits)[0], 1])
     outputs = {
@@ -191,4 +199,7 @@ def _prediction(model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor])
         signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
     }
+    if model.cut is not None and at_cut is not None:
+        name = features_name(model.cut, model.config.backbone.output)
+        exports[signatures.FEATURES] = export.PredictOutput({name: at_cut, "probabilities": scores, "classes": classes})
     return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=outputs, export_outputs=exports)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from core import inception_v3, rules
 from core.artifacts.backbone import RECORD
 from core.artifacts.training_summary import SUMMARY, LayerRange, Parameters, TrainingSummary
+from core.errors import some
 from core.settings.training import TrainerConfig
 from trainer.arguments import FnArgs
 from trainer.network import head
@@ -37,7 +38,7 @@ def notes_on_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str
     if not small:
         return ()
     return (
-        f"few training images: {', '.join(small)}; with fewer than {_FEW_IMAGES}, a class is learned poorly and its "
+        f"few training images: {some(small)}; with fewer than {_FEW_IMAGES}, a class is learned poorly and its "
         "metrics are mostly chance: add images of it",
     )
 

@@ -18,6 +18,7 @@ from core.artifacts import backbone as artifact
 from core.artifacts import exported_model
 from core.artifacts.base import JsonFile
 from core.artifacts.training_summary import WarmStart
+from core.errors import some
 from core.settings.training import TrainerConfig
 from trainer.network import backbone, head
 from trainer.training import checkpoints
@@ -84,7 +85,7 @@ def _head(
 ) -> tuple[dict[str, np.ndarray], Literal["kept", "reordered", "rebuilt"], str | None]:
     """The head's values, and whether it is kept, reordered or rebuilt, and why it is rebuilt."""
     if set(old) != set(new):
-        return {}, "rebuilt", f"the classes changed from {', '.join(old)} to {', '.join(new)}"
+        return {}, "rebuilt", f"the classes changed from {some(old)} to {some(new)}"
     output = config.backbone.output
     in_base = {name.split("/")[1] for name in values if name.startswith(f"{backbone.SCOPE}/")}
     if in_base - {layer.name for layer in inception_v3.between(None, output)}:

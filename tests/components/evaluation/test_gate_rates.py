@@ -26,7 +26,7 @@ from core.artifacts.predictions import BASELINE, CANDIDATE
 from core.artifacts.verdict import OVERALL
 from core.metrics import AUC, CALIBRATION, LOSS
 from core.settings.converter import from_json
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
 from tests.components.evaluation.models import Model, predict
 
 RISK = 0.05
@@ -123,7 +123,7 @@ def broken(seed: int, counts: np.ndarray, quality: np.ndarray, before: float) ->
         before: how often the last blessed one is, everywhere; neither knows of the other.
     """
     generator, ends = np.random.default_rng(seed), np.cumsum(counts)[:-1]
-    bounds, found = from_json(json.dumps(DEMANDS), GateBounds), []
+    bounds, found = from_json(json.dumps(DEMANDS), EvaluationSettings), []
     for _ in range(DRAWS):
         right = generator.random(counts.sum()) < np.repeat(quality, counts)
         past = generator.random(counts.sum()) < before

@@ -20,7 +20,7 @@ from core.artifacts.predictions import CANDIDATE, Classification, Scores
 from core.artifacts.verdict import VERDICT, Range, Verdict
 from core.errors import InputError
 from core.settings.converter import from_json
-from core.settings.evaluation import GateBounds
+from core.settings.evaluation import EvaluationSettings
 from tests.components.evaluation.predicted import CLASSES, measure, predictions
 
 SCORES = Scores([*CLASSES], {})
@@ -38,9 +38,9 @@ def judged(
     return judge(measured, predicted, SCORES, settings(bounds))
 
 
-def settings(bounds: dict[str, Any]) -> GateBounds:
+def settings(bounds: dict[str, Any]) -> EvaluationSettings:
     """As ModelGate gets them."""
-    return from_json(json.dumps(bounds), GateBounds)
+    return from_json(json.dumps({"slices": ["light"]} | bounds), EvaluationSettings)
 
 
 def of(good: int, bad: int) -> list[bool]:
@@ -221,7 +221,7 @@ def test_without_a_baseline_a_drop_is_not_judged_and_the_verdict_says_why() -> N
 
 def test_bounds_per_slice_without_slices_are_noted() -> None:
     predicted = predictions(of(50, 0))
-    bounds = settings({"per_slice": {"accuracy": {"min": 0.7}}})
+    bounds = settings({"slices": [], "per_slice": {"accuracy": {"min": 0.7}}})
 
     assert judge(measure(predicted)[:1], predicted, SCORES, bounds).notes == [
         "per_slice.accuracy was not checked: evaluation.slices is empty"
@@ -283,7 +283,7 @@ def test_a_slice_of_one_class_has_no_area() -> None:
     """Where the others are of a class that the model does not know, there is none either."""
     predicted = few(*[("a", "a")] * 20, *[("a", "b")] * 5, *[("x", "b")] * 5)
 
-    (first, _) = class_metrics(predicted, CLASSES, 0.95)
+    (first, _) = class_metrics(predicted, CLASSES, 0.95, (0, 1))
 
     assert first.auc == Range(None, None, None) and (first.examples, first.recall.value) == (25, 0.8)
     assert "macro_auc" not in class_means(predicted) and class_means(predicted)["macro_recall"].value == 0.8
@@ -297,7 +297,7 @@ def test_images_of_classes_that_the_model_does_not_know_are_mistakes_but_of_no_c
     for name in ("precision", "recall", "f1"):
         for kind in ("macro", "weighted"):
             assert all_means[f"{kind}_{name}"].value == means[f"{kind}_{name}"].value
-    of_known, of_all = (class_metrics(few(*pairs), CLASSES, 0.95) for pairs in (known, [*known, *unknown]))
+    of_known, of_all = (class_metrics(few(*pairs), CLASSES, 0.95, (0, 1)) for pairs in (known, [*known, *unknown]))
     assert [(c.examples, c.precision, c.recall, c.f1) for c in of_all] == [
         (c.examples, c.precision, c.recall, c.f1) for c in of_known
     ]
@@ -312,7 +312,7 @@ def test_an_image_without_a_prediction_is_a_mistake_as_it_is_to_tfma() -> None:
     """TFMA takes the materialized predictions' class, the one after the image's own."""
     predicted = few(("a", "a"), ("a", ""), ("b", "b"), ("b", ""))
 
-    first, second = class_metrics(predicted, CLASSES, 0.95)
+    first, second = class_metrics(predicted, CLASSES, 0.95, (0, 1))
 
     assert (first.precision.value, first.recall.value, second.precision.value, second.recall.value) == (0.5,) * 4
     assert class_means(predicted)["macro_f1"].value == 0.5
@@ -327,4 +327,4 @@ def test_a_bound_on_a_metric_that_was_not_measured_is_the_users_mistake(group: s
 
 def test_nothing_measured_is_the_users_mistake() -> None:
     with pytest.raises(InputError, match="is the test split empty"):
-        judge([], [], SCORES, GateBounds())
+        judge([], [], SCORES, EvaluationSettings())

@@ -14,10 +14,16 @@ REJECTS = [Reject("a/bad.png", "a", "open", "empty")]
 IGNORED = [Reject("b/page", "b", "identify", "no picture: without an ending, by its content")]
 
 
-def counted(listed: int, layout: str = "class_folders", duplicates: tuple[DuplicateGroup, ...] = ()) -> IngestCounts:
+def counted(
+    listed: int,
+    layout: str = "class_folders",
+    splits: dict[str, str] = SPLITS,
+    duplicates: tuple[DuplicateGroup, ...] = (),
+) -> IngestCounts:
     files = [ListedFile(f"{i}.png") for i in range(listed)]
     listing = Listing(DataFolder("photos"), layout, files, ignored=[Reject(".git/", "", "find", "hidden")])
-    return count(listing, FACTS, REJECTS, Assignment(SPLITS, list(duplicates)), IGNORED)
+    left_out = [Reject(image.path, image.label, "contradicting", "") for image in FACTS if image.path not in splits]
+    return count(listing, FACTS, REJECTS, Assignment(splits, left_out, list(duplicates)), IGNORED)
 
 
 @pytest.mark.parametrize(("listed", "layout"), [(5, "class_folders"), (1, "tfrecords")])
@@ -30,6 +36,12 @@ def test_found_is_what_was_listed_and_what_was_ignored(listed: int, layout: str)
         "a": ClassCounts({"train": 3, "eval": 0, "test": 0}, 1),
         "b": ClassCounts({"train": 0, "eval": 0, "test": 0}, 0),
     }
+
+
+def test_an_image_that_is_left_out_was_found_and_is_of_its_class() -> None:
+    counts = counted(5, splits={"a/0.png": "train", "a/1.png": "test"})
+    assert (counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read) == (6, 2, 1, 1, 2)
+    assert counts.classes["a"] == ClassCounts({"train": 1, "eval": 0, "test": 1}, 1, 1)
 
 
 @pytest.mark.parametrize("listed", [4, 6])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from benchmarks import near_duplicates as benchmark
-from components.ingestion.near_duplicates import THUMBNAIL, components, describe, pairs
+from components.ingestion.near_duplicates import THUMBNAIL, components, describe, groups, pairs
 from tests.components.conftest import detailed
 
 
@@ -87,4 +87,32 @@ def test_a_film_of_equal_frames_takes_no_quadratic_time() -> None:
     began = time.process_time()
     tied = components(frames, pairs(hashes, thumbnails, 6))
     assert len(set(tied.tolist())) == 1
+    assert set(groups(hashes, thumbnails, 6, frames)[0].tolist()) == {frames}, "however many, those of one image"
     assert time.process_time() - began < 10  # all pairs, under all 28 keys, would be 350 million
+
+
+def film(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """A chain: the hash of each frame differs from the one before in three bits, and from all others in more."""
+    rng = np.random.default_rng(0)
+    steps = [sum(1 << int(bit) for bit in rng.choice(64, 3, replace=False)) for _ in range(frames)]
+    hashes = np.bitwise_xor.accumulate(np.array(steps, np.uint64))
+    return hashes, np.tile(np.arange(THUMBNAIL**2, dtype=np.uint8), (frames, 1))
+
+
+def test_a_long_chain_is_divided_into_groups_around_one_image_each_in_no_quadratic_time() -> None:
+    hashes, thumbnails = film(5_000)
+    began = time.process_time()
+    found, divided = groups(hashes, thumbnails, 6, 5_000)
+    assert time.process_time() - began < 10
+    assert set(divided.tolist()) == {divided[0]} != {-1}
+    assert 1_000 < len(set(found.tolist())) < 3_000 and np.bincount(found).max() < 10
+    of_first = hashes[np.unique(found, return_index=True)[1][np.unique(found, return_inverse=True)[1]]]
+    differ = np.unpackbits((hashes ^ of_first).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+    assert differ.max() <= 6, "each is a near-duplicate of the image around which its group is"
+
+
+def test_a_chain_of_few_images_among_many_is_one_group() -> None:
+    hashes, thumbnails = film(50)
+    for images, number in ((1_000, 1), (999, len(set(groups(hashes, thumbnails, 6, 50)[0].tolist())))):
+        found, divided = groups(hashes, thumbnails, 6, images)
+        assert (len(set(found.tolist())), set(divided.tolist()) == {-1}) == (number, number == 1)

@@ -37,7 +37,8 @@ class Stubs:
     """A stock client."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)])
+        options = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+        self.channel = grpc.insecure_channel(address, options)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
@@ -260,6 +261,16 @@ def test_a_client_raises_tensorflows_errors(served: ModelServer) -> None:
             model.request(signatures.IMAGES, IMAGES * 3)
     with pytest.raises(tf.errors.NotFoundError):
         RemoteModel(served.address, "other")
+
+
+def test_a_proxy_of_the_shell_is_not_asked_for_this_machine(
+    served: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "no_grpc_proxy", "grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with RemoteModel(served.address, "colours") as model:
+        assert model.states() == {7: "AVAILABLE"}
 
 
 def test_a_taken_port_is_said_in_words(served: ModelServer) -> None:

@@ -112,11 +112,10 @@ def test_classes_of_a_baseline_that_lists_only_some_are_not_compared() -> None:
     assert list(drift(now, before, BOUNDS, [], paths)) == []
 
 
-def test_small_classes_are_told_smallest_first() -> None:
+def test_small_shares_are_told_smallest_first() -> None:
     numbers = {"cat": 90, "dog": 8, "owl": 2, "gone": 0}
     classes = {name: ClassCounts({"train": number}, 0) for name, number in numbers.items()}
-    assert list(balance(classes, 5, None, paths)) == [
-        "the class 'owl' has 2 images in train (2.0%; data.bounds.min_class_images demands 5): label-owl-train.png"
+    assert balance(classes, 0.1) == [
+        "2 classes have less of train than data.bounds.min_class_share demands, 10.0%: 'owl' (2, 2.0%), 'dog' (8, 8.0%)"
     ]
-    assert [told.split("'")[1] for told in balance(classes, 1, 0.1, paths)] == ["owl", "dog"]
-    assert list(balance(classes, 1, None, paths)) == []
+    assert balance(classes, None) == []

@@ -1,7 +1,8 @@
 """Settings that are refused, or have no effect: `cases/*.txt` hold the YAML and, beneath it, what is said.
 
 A case ends with a line `====`; its YAML ends with a line `----`. `name: birds` and `data: {images: photos}` are added
-where they are missing, unless the YAML begins with `# as it is`; a line `# SET: …` holds overrides.
+where they are missing, unless the YAML begins with `# as it is`; a line `# SET: …` holds overrides. FILE is the
+settings file, FOLDER its folder.
 """
 
 import re
@@ -34,7 +35,7 @@ def say(name: str, given: str, folder: Path) -> str:
         return "\n".join(ineffective(load(file, overrides)))
     with pytest.raises(InputError) as error:
         load(file, overrides)
-    return str(error.value).replace(str(file), "FILE")
+    return str(error.value).replace(str(file), "FILE").replace(str(folder), "FOLDER")
 
 
 @pytest.mark.parametrize(

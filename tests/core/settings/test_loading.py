@@ -47,6 +47,59 @@ def test_overrides_win_and_the_last_of_them_most(tmp_path):
     assert loaded.head.hidden_units == (8, 4)
 
 
+def test_paths_are_relative_to_the_settings_file_and_on_the_command_line_to_the_current_directory(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", "/home/jo")
+    file = write(
+        tmp_path,
+        "name: birds\n"
+        "data: {images: 'photos/day-{SPAN}', schema: ../birds.pbtxt}\n"
+        "backbone: {weights: ~/w.h5}\n"
+        "runtime: {beam: {engine: flink, job_server_jar: jars/flink.jar}}\n",
+    )
+    there = load(Path("..") / file.name)
+    assert there.data.images == f"{tmp_path}/photos/day-{{SPAN}}"
+    assert there.schema_file == tmp_path.parent / "birds.pbtxt"
+    assert there.backbone.weights == "/home/jo/w.h5"
+    assert there.runtime.beam.job_server_jar == f"{tmp_path}/jars/flink.jar"
+    assert to_dict(there)["data"]["images"] == there.data.images
+
+    here = load(
+        file,
+        [
+            "data.images=photos",
+            "data.schema=s.pbtxt",
+            "backbone={weights: /abs/w.h5}",
+            "runtime.beam.job_server_jar=../f.jar",
+        ],
+    )
+    assert here.data.images == f"{tmp_path}/here/photos"
+    assert here.schema_file == tmp_path / "here/s.pbtxt"
+    assert here.backbone.weights == "/abs/w.h5"
+    assert here.runtime.beam.job_server_jar == f"{tmp_path}/f.jar"
+
+
+@pytest.mark.parametrize("images", ["sklearn-digits", "tfds:tf_flowers", "gs://bucket/photos", "s3://b/day-{SPAN}"])
+@pytest.mark.parametrize("weights", ["imagenet", "random", "https://tfhub.dev/google/x/5", "gs://bucket/w.h5"])
+def test_what_is_no_path_stays_as_it_is(images, weights, tmp_path):
+    loaded = load(write(tmp_path, f"name: birds\ndata: {{images: '{images}'}}\nbackbone: {{weights: '{weights}'}}\n"))
+    assert (loaded.data.images, loaded.backbone.weights) == (images, weights)
+    overridden = load(DIGITS, [f"data.images='{images}'", f"backbone.weights='{weights}'"])
+    assert (overridden.data.images, overridden.backbone.weights) == (images, weights)
+
+
+def test_a_folder_may_be_called_like_another_settings_word(tmp_path):
+    assert load(write(tmp_path, "name: birds\ndata: {images: random}\n")).data.images == f"{tmp_path}/random"
+
+
+def test_the_schema_is_the_checkouts_wherever_a_run_is_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(write(tmp_path, "name: birds\ndata: {images: p}\n")).schema_file == ROOT / "schemas/birds.pbtxt"
+
+
 def test_settings_survive_the_way_through_plain_values():
     loaded = load(DIGITS, ["fine_tune.from=mixed9"])
     text = json.dumps(to_dict(loaded))
@@ -78,7 +131,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path):
     loaded = load(write(tmp_path, "name: birds\ndata: {images: no}\ntraining: {learning_rate: 1e-3}\n"))
-    assert loaded.data.images == "no"
+    assert loaded.data.images == str(tmp_path / "no")
     assert loaded.training.learning_rate.values == (0.001,)
 
 

@@ -45,12 +45,12 @@ def test_shorthands_and_overrides_reach_the_run_and_its_exit_code_the_shell(conf
     assert done.exit_code == 3
     (settings,) = ran
     assert (settings.card.owner, settings.training.steps, settings.head.hidden_units) == ("A = B", 3, (64, 32))
-    assert (settings.data.images, settings.backbone.weights) == ("a b", "random")
+    assert (settings.data.images, settings.backbone.weights) == (str(Path.cwd() / "a b"), "random")
 
 
 def test_an_override_wins_over_a_shorthand(config: str, ran: list[Settings]) -> None:
     CliRunner().invoke(main, ["run", "--config", config, "--set", "data.images=mine", "--data", "theirs"])
-    assert ran[0].data.images == "mine"
+    assert ran[0].data.images == str(Path.cwd() / "mine")
 
 
 @pytest.mark.parametrize(("given", "trials"), [([], 20), (["--trials", "4"], 4), (["--set", "tuner.trials=7"], 7)])
@@ -102,6 +102,13 @@ def test_what_a_verb_raises_later_is_an_error_of_the_user_too(config: str, monke
     monkeypatch.setattr(airflow, "write_dag_file", refuse)
     done = CliRunner().invoke(main, ["airflow", "--config", config])
     assert (done.exit_code, done.output) == (2, "error: no such folder\n")
+
+
+def test_a_folder_that_cannot_be_written_is_named(config: str) -> None:
+    done = CliRunner().invoke(main, ["history", "--config", config, "--root", "/sys/nothing"])
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    done = CliRunner().invoke(main, ["run", "--config", config, "--root", "/sys/nothing"])
+    assert done.exit_code == 2 and done.output.startswith("error: /sys/")
 
 
 def completed(*words: str) -> list[str]:

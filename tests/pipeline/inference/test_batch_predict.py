@@ -17,6 +17,7 @@ from components.serving.served_model import ServedModel
 from core.errors import InputError
 from pipeline.cli.main import main
 from pipeline.inference.batch_predict import ClassifyFolder, batch_predict
+from pipeline.inference.names import expand
 from pipeline.inference.predict import predict
 from tests.model_factory import image_bytes, save_model
 
@@ -64,7 +65,7 @@ def test_the_records_are_those_of_predict(model: str, photos: Path, tmp_path: Pa
 
     counts = batch_predict(model, str(photos), str(output), top_k=2)
 
-    assert by_path(read(output)) == about(list(predict(model, [photos], top_k=2)))
+    assert by_path(read(output)) == about(list(predict(model, [*expand([photos])], top_k=2)))
     assert counts == (44, 3)
     assert [entry.name for entry in output.parent.iterdir()] == ["predictions.jsonl"]
 
@@ -147,7 +148,9 @@ def test_another_file_system_is_read_and_written(model: str, photos: Path, monke
 
     counts = batch_predict(model, "bucket://photos/", "bucket://out/p.jsonl")
 
-    expected = [r | {"path": r["path"].replace(str(photos), "bucket://photos")} for r in predict(model, [photos])]
+    expected = [
+        r | {"path": r["path"].replace(str(photos), "bucket://photos")} for r in predict(model, [*expand([photos])])
+    ]
     assert by_path(read(photos.parent / "out/p.jsonl")) == about(expected)
     assert counts.errors == 2
 

@@ -13,6 +13,7 @@ from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.cli.main import main
 from pipeline.inference import predict as inference
+from pipeline.inference.names import expand, words
 from pipeline.inference.predict import predict
 from tests.model_factory import image_bytes, save_model
 
@@ -127,7 +128,7 @@ def test_folders_are_expanded(model: Path, tmp_path: Path) -> None:
     outside = save(tmp_path / "outside.jpg", 2)
     (tmp_path / "photos/link.jpg").symlink_to(outside)
 
-    records = list(predict(model, [outside, tmp_path / "photos"]))
+    records = list(predict(model, [*expand([outside, tmp_path / "photos"])]))
 
     shown = [(Path(r["path"]).relative_to(tmp_path).as_posix(), r["class"]) for r in records]
     assert shown == [
@@ -201,7 +202,7 @@ def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> No
     ]  # fmt: skip
 
 
-def invoke(*arguments: str, stdin: str | None = None) -> Result:
+def invoke(*arguments: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(main, ["predict", *arguments], input=stdin)
 
 
@@ -236,3 +237,85 @@ def test_a_command_that_cannot_work_leaves_no_output(tmp_path: Path) -> None:
 
     assert done.exit_code == 2 and "there is no model in" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_names_costs_a_line_for_each_name_and_nothing_else(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "photos/a.jpg", 0)
+    save(tmp_path / "photos/b c.jpg ", 1)  # it really ends in a blank
+    save(tmp_path / "photos/d.jpg", 2)
+    save(Path(os.fsdecode(b"photos/caf\xe9.jpg")), 1)
+    (tmp_path / "photos/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0 no picture")
+    lines = [b"\xef\xbb\xbfphotos/a.jpg", b"", b"  ", b"photos/b c.jpg ", b" photos/d.jpg \r", b"photos/caf\xe9.jpg"]
+    lines += [b"photos/Thumbs.db", b"photos", b".", b"absent.jpg", b"x" * 5000, b""]
+
+    done = invoke("--model", str(model), "-", stdin=b"\n".join(lines))
+
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(r["path"][:20], r.get("class") or r["error"][:20]) for r in records] == [
+        ("photos/a.jpg", "red"),
+        ("photos/b c.jpg ", "green"),
+        ("photos/d.jpg", "blue"),
+        ("photos/caf\\xe9.jpg", "green"),
+        ("photos/Thumbs.db", "not an image, damage"),
+        ("photos", "it is a folder"),
+        (".", "it is a folder"),
+        ("absent.jpg", "it cannot be opened:"),
+        ("x" * 20, "it cannot be opened:"),
+    ]
+    assert done.exit_code == 2 and "5 of 9 images could not be classified" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [b"a.jpg\0b\nc.jpg\0", "a.jpg\r\n".encode("utf-16")],
+    ids=["find -print0", "PowerShell"],
+)
+def test_lists_as_other_tools_write_them(
+    encoded: bytes, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.jpg", "b\nc.jpg"][: 1 + (b"\n" in encoded and b"\r" not in encoded)]
+    for name in names:
+        save(tmp_path / name, 0)
+
+    done = invoke("--model", str(model), "-", stdin=encoded)
+
+    assert done.exit_code == 0
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == names
+
+
+def test_no_name_is_never_the_current_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.jpg", 0)
+    nothing = invoke("--model", str(model), "-", stdin="\n\n")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    empty = invoke("--model", str(model), "")
+    assert empty.exit_code == 2 and [json.loads(line)["path"] for line in empty.stdout.splitlines()] == [""]
+    for given in ([], ["--images", ""]):
+        none = invoke("--model", str(model), *given)
+        assert none.exit_code == 2 and "give files or folders to classify" in none.stderr
+
+
+def test_what_a_folder_holds_and_cannot_be_entered_is_not_lost(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "photos/a.jpg", 0)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "photos/link").symlink_to(tmp_path / "more")
+
+    assert list(expand([tmp_path / "photos"])) == [f"{tmp_path}/photos/a.jpg", f"{tmp_path}/photos/link"]
+
+
+def test_one_text_of_names_is_split_as_a_shell_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my photo.jpg", "it's.jpg", "a.jpg", "b.jpg", "[1].jpg", "$(x) `y`.jpg"):
+        (tmp_path / name).touch()
+    assert words("a.jpg b.jpg") == ["a.jpg", "b.jpg"]
+    for name in ("my photo.jpg", "it's.jpg", "[1].jpg", "$(x) `y`.jpg"):
+        assert words(name) == [name]
+    assert words("""'my photo.jpg' "it's.jpg" [1].jpg""") == ["my photo.jpg", "it's.jpg", "[1].jpg"]
+    assert words("[ab].jpg absent*.jpg") == ["a.jpg", "b.jpg", "absent*.jpg"]
+    assert words(" ") == []
+    with pytest.raises(InputError, match="in which a quote is not closed"):
+        words("a.jpg it's.jpg")

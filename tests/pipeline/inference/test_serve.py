@@ -20,7 +20,7 @@ from core import signatures
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 from pipeline.inference import client
-from pipeline.inference.serve import serve
+from pipeline.inference.serve import model_name, serve
 from pipeline.runs import push_directory
 from tests.conftest import ROOT
 from tests.model_factory import image_bytes, save_model
@@ -95,6 +95,21 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
         "stopping when running requests have finished",
         "version 100 is unloaded",
     ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("build/birds/serving/1796022843", "birds"),
+        ("build/birds/serving", "birds"),
+        ("/models/robin/7", "robin"),
+        ("/models/robin/", "robin"),
+        ("exported", "exported"),
+        ("/serving/3", "model"),
+    ],
+)
+def test_a_model_is_called_by_the_folder_of_its_versions(folder: str, name: str) -> None:
+    assert model_name(Path(folder)) == name
 
 
 def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
         pushed_model=str(pushed) if blessed else None,
         seconds=83.0,
         peak_rss_mb=1234,
-        images=Images(61, 0, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
+        images=Images(62, 0, 1, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
         spans=[Span(8, None, "day-8"), Span(9, None, "day-9")],
         warm_start=WarmStart("/models/7", "rebuilt", 4, f"the classes {EVIL} changed", None),
         failures={
@@ -172,9 +172,10 @@ def _type_names(store: MetadataStore) -> set[str]:
 
 def _write_images(examples: Path, record: Path) -> None:
     counts = IngestCounts(
-        found=64,
+        found=65,
         ignored=3,
         rejected=1,
+        left_out=1,
         read=60,
         splits={"train": 20, "eval": 10, "test": 30},
         duplicates=2,
@@ -191,6 +192,8 @@ def _write_images(examples: Path, record: Path) -> None:
     ignored.append(Reject(f"{EVIL}/", "", "find", f"data.ignore: {EVIL}"))
     ingest_record.IGNORED.write(record, ignored)
     ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
+    reason = f"the same image has 2 labels: cat (cat/{EVIL}.gif), {EVIL} (b.gif)"
+    ingest_record.LEFT_OUT.write(record, [Reject(f"cat/{EVIL}.gif", "cat", "contradicting", reason)])
     groups = [
         DuplicateGroup("near", ["cat/1.png", "cat/2.png"], ["cat", "cat"], ["train", "train"]),
         DuplicateGroup("identical", ["cat/3.png", "b.png"], ["cat", EVIL], ["train", "test"]),
@@ -308,12 +311,13 @@ def measured(name: str, examples: int, accuracy: float) -> SliceMetrics:
         metrics={"accuracy": spread(accuracy), "cross_entropy": spread(None)},
         baseline={"accuracy": spread(0.8), "cross_entropy": spread(0.4)},
         change={"accuracy": spread(round(accuracy - 0.8, 3), 0.15), "cross_entropy": None},
-        classes=[_class_metrics(EVIL, examples), _class_metrics("cat", 0)],
+        classes=[class_metrics(EVIL, examples), class_metrics("cat", 0)],
         confusions=[Confusion(EVIL, EVIL, right), Confusion(EVIL, "cat", examples - right)],
     )
 
 
-def _class_metrics(name: str, examples: int) -> ClassMetrics:
+def class_metrics(name: str, examples: int) -> ClassMetrics:
+    """A class, as the gate writes it."""
     return ClassMetrics(name, examples, spread(0.5), spread(0.5), spread(0.5), spread(None))
 
 
@@ -329,7 +333,7 @@ def _write_verdict(folder: Path) -> None:
         metrics={"accuracy": Range(0.8, 0.627, 0.905), "cross_entropy": Range(None)},
         baseline={"accuracy": Range(0.9), "cross_entropy": Range(0.1)},
         change={"accuracy": spread(-0.1, 0.05), "cross_entropy": None},
-        classes=[_class_metrics(name, 10) for name in CLASSES],
+        classes=[class_metrics(name, 10) for name in CLASSES],
         confusions=[
             Confusion("cat", "cat", 18),
             Confusion("cat", EVIL, 2),

@@ -1,7 +1,9 @@
 """The report: true numbers, whatever the names, whatever the run left."""
 
 import base64
+import csv
 import dataclasses
+import functools
 import io
 import itertools
 import re
@@ -11,23 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from core.artifacts.ingest_record import ClassCounts
+from core.artifacts.ingest_record import ClassCounts, IngestCounts
 from core.artifacts.last_run import LAST_RUN, Failure, Outcome, RunSettings, Stage
 from core.artifacts.last_run import SETTINGS as SETTINGS_FILE
 from core.artifacts.predictions import Prediction
 from core.artifacts.training_summary import Evaluation
 from core.artifacts.verdict import Confusion
 from core.errors import InputError
-from pipeline.report import failure_analysis, graph, plots, thumbnails
-from pipeline.report.collect import collect
+from pipeline.report import failure_analysis, graph, listing, plots, thumbnails
+from pipeline.report.collect import ReportData, collect
 from pipeline.report.confusions import confused_pairs, confusion_matrix
 from pipeline.report.failure_analysis import Trait
 from pipeline.report.formats import flattened, integer, seconds
 from pipeline.report.make import make_report, remake_report
 from pipeline.report.reliability import reliability
-from pipeline.report.render import render
+from pipeline.report.render import model_card, render
 from pipeline.runs.lineage import NodeRun, Output
 from tests.pipeline.report import report_run
 from tests.pipeline.report.report_run import EVIL, NAME, SETTINGS, write_run
@@ -71,6 +75,12 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     run_dir = tmp_path_factory.mktemp("build") / NAME
     make_report(run_dir, NAME, write_run(run_dir, "pushed"), SETTINGS)
     return run_dir, make_report(run_dir, NAME, write_run(run_dir, "refused"), SETTINGS).read_text(encoding="utf-8")
+
+
+@functools.cache
+def collect_once(run_dir: Path) -> ReportData:
+    """Of the refused run."""
+    return collect(run_dir, NAME, Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
 
 
 def words(html: str, first: str = "", end: str = "") -> str:
@@ -302,9 +312,119 @@ def test_hundreds_of_classes_stay_readable(refused) -> None:
 
     matrix = re.search(r'<table class="matrix crowded">.*?</table>', html, re.DOTALL)
     assert matrix and matrix[0].count("<tr>") == 31 and "class 007" in matrix[0] and "class 070" in matrix[0]
-    assert "the 30 classes with the most mistakes of 150" in html
-    assert all(html.count(f"<bdi>label={name}</bdi>") >= 1 for name in names)
-    assert len(html) < 3_000_000
+    assert "the 30 classes of the most frequent mistakes, of 150" in html
+    assert "class 007" in words(html, "confusions", "calibration")[:200]  # the most frequent mistake comes first
+    assert "The first 100 of 151 slices." in words(html, "metrics", "confusions")
+    listed = files(html)["slices"]
+    assert [row["slice"] for row in listed] == ["overall", *sorted(f"label={name}" for name in names)]
+    assert listed[1]["accuracy.value"] == "0.75"
+    assert {row["class"]: row["splits.train"] for row in files(html)["classes"]} == dict.fromkeys(names, "8")
+
+
+def files(html: str) -> dict[str, list[dict[str, str]]]:
+    """The CSV files in the page, by what they list."""
+    found = {}
+    for link in Page(html).all("a"):
+        if name := link.get("download"):
+            content = base64.b64decode(str(link["href"]).removeprefix("data:text/csv;charset=utf-8;base64,")).decode()
+            found[name.removesuffix(".csv")] = list(csv.DictReader(io.StringIO(content, newline="")))
+    return found
+
+
+def test_a_name_is_no_formula_of_a_spreadsheet() -> None:
+    rows = ["=1+1", *map(str, range(listing.ROWS))]
+
+    (found,) = files(
+        f'<a download="names.csv" href="{listing.listing(rows, lambda row: {"name": row}).csv}"></a>'
+    ).values()
+
+    assert [row["name"] for row in found[:2]] == ["'=1+1", "0"]
+
+
+def test_the_page_is_bounded_whatever_the_run_has(refused) -> None:
+    """Ten thousand classes of long names, whose bounds are all broken."""
+    run_dir, _ = refused
+    report = collect(run_dir, NAME, Outcome("refused", 3, "", run_id="2026-01-02T03:04:05.678"), SETTINGS)
+    names = [f"{n:05d}{EVIL}{'長' * 60}" for n in range(10_000)]
+    classes = {name: ClassCounts({"train": 8, "eval": 1, "test": 4}, 3) for name in names}
+    counts = dataclasses.replace(report.data.counts, classes=classes)
+    predictions = [prediction(name, names[(n + 1) % len(names)]) for n, name in enumerate(names)]
+    slices = [report_run.measured(f"label={name}", 4, 0.25) for name in names[:1000]]
+    overall = dataclasses.replace(report.verdict.overall, classes=[report_run.class_metrics(name, 4) for name in names])
+    judged = [report_run.judged("per_slice", one.slice, "broken", 0.25) for one in slices]
+    failures = [dataclasses.replace(report_run.FAILURE, slice=one.slice) for one in slices]
+    verdict = dataclasses.replace(report.verdict, overall=overall, slices=slices, judged=judged, failures=failures)
+    outcome = dataclasses.replace(
+        report.outcome, failures=[Failure(**dataclasses.asdict(failure)) for failure in failures]
+    )
+    report = dataclasses.replace(
+        report,
+        outcome=outcome,
+        data=dataclasses.replace(report.data, counts=counts),
+        verdict=verdict,
+        predictions=predictions,
+        training=None,
+        pushed="/push/1",
+    )
+
+    html = render(report)
+
+    assert len(html.encode()) < 10 * 2**20
+    assert "And 990 more" in words(html, "failures", "data")
+    assert set(files(html)) == {"classes", "slices", "bounds"}
+    card = model_card(report)
+    assert len(card.encode()) < 100_000 and "and 9,980 more classes." in card and "more slices" in card
+
+
+NOTHING = IngestCounts(
+    found=0,
+    ignored=0,
+    rejected=0,
+    read=0,
+    splits={"train": 0, "eval": 0, "test": 0},
+    duplicates=0,
+    layout="class folders",
+    given=[],
+    classes={},
+)
+
+
+@st.composite
+def odd_counts(draw: st.DrawFn) -> IngestCounts:
+    """Classes without images, splits without images, nothing at all."""
+    few = st.integers(0, 2)
+    of_class = st.builds(ClassCounts, st.fixed_dictionaries(dict.fromkeys(NOTHING.splits, few)), few)
+    return dataclasses.replace(
+        NOTHING,
+        found=draw(few),
+        rejected=draw(few),
+        splits=draw(st.fixed_dictionaries(dict.fromkeys(NOTHING.splits, few))),
+        classes=draw(st.dictionaries(st.text(max_size=3), of_class, max_size=3)),
+    )
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts=odd_counts(), right=st.lists(st.booleans(), max_size=3), judged=st.booleans(), trained=st.booleans())
+def test_there_is_a_page_and_a_card_of_every_ending(refused, counts, right, judged, trained) -> None:
+    """Such as a run in which every file of a class is a reject: just then one needs it."""
+    run_dir, _ = refused
+    report = collect_once(run_dir)
+    overall = dataclasses.replace(
+        report.verdict.overall, examples=0, metrics={}, baseline=None, change=None, classes=[]
+    )
+    report = dataclasses.replace(
+        report,
+        data=dataclasses.replace(report.data, counts=counts, rejects=[], samples={}),
+        predictions=[prediction("a", "a" if one else "") for one in right],
+        verdict=dataclasses.replace(report.verdict, overall=overall, slices=[], judged=[]) if judged else None,
+        training=report.training if trained else None,
+        gallery=[],
+        analyses=[],
+        pushed="/push/1",
+    )
+
+    assert f"{counts.rejected} rejected" in words(render(report))
+    assert "# Model card" in model_card(report)
 
 
 def test_without_a_baseline_nothing_is_compared(refused) -> None:

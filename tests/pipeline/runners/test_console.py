@@ -46,6 +46,29 @@ def test_the_screen_shows_stages_and_the_log_all_else(tmp_path):
         assert noise in text
 
 
+def test_a_stage_that_finds_the_model_unfit_gets_no_tick(tmp_path, capfd):
+    absl = logging.getLogger("absl")
+    with screen(tmp_path / "log") as console, StageLines(console, 3, {"Gate": "too low", "Check": "slow"}.get):
+        for node, cached in (("Gate", False), ("Check", True), ("Pusher", False)):
+            absl.info("Component %s is running.", node)
+            if cached:
+                absl.info("A cached execution %d is used.", 7)
+            absl.info("Component %s is finished.", node)
+    gate, check, pusher = capfd.readouterr().out.splitlines()
+    assert gate.startswith("✗") and gate.rstrip().endswith("too low")
+    assert check.startswith("✗") and check.rstrip().endswith("cached · slow")
+    assert pusher.startswith("✓")
+
+
+def test_a_long_reason_is_cut_and_nothing_else_is():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
+    line = StageLine(console, "ServingCheck", "13/18")
+    line.finish("✗", "red", "median: [1] " + "24.84 ms of one image and so on " * 9)
+    (shown,) = out.getvalue().splitlines()
+    assert shown.startswith("✗ 13/18 ServingCheck ") and " median: [1] 24.84 ms" in shown
+    assert len(shown) == 80 and shown.endswith("…")
+
+
 def test_a_stage_that_fails_gets_its_line(tmp_path):
     with (
         screen(tmp_path / "log") as console,

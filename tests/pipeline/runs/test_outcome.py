@@ -1,18 +1,20 @@
 import dataclasses
 
 import pytest
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from core.artifacts import backbone, features, ingest_record, last_run, search, training_summary, validation, verdict
 from core.artifacts.ingest_record import Span
 from core.artifacts.last_run import LAST_RUN, Outcome
 from core.artifacts.verdict import Range
 from core.errors import InputError
+from core.examples import IMAGE
 from pipeline.runs import outcome
 from pipeline.runs.lineage import NodeRun, Output
 
 EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
 COUNTS = ingest_record.IngestCounts(
-    12, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
+    13, 1, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
 )
 BACKBONE = backbone.BackboneRecord("imagenet", "random", True, "ab", 75)
 OVERALL = verdict.SliceMetrics("overall", 10, {"accuracy": Range(0.9, 0.8, 0.95)}, None, None, [], [])
@@ -71,10 +73,37 @@ def trained(nodes, folder, **changes):
 def test_a_run_whose_model_was_pushed(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
-    assert found.images == last_run.Images(12, 1, 1, 10, 8, 1, 1, 2)
+    assert found.images == last_run.Images(13, 1, 1, 1, 10, 8, 1, 1, 2)
     assert "2 images are the same" in found.notes
     assert found.metrics == {"accuracy": last_run.Metric(0.9, 0.8, 0.95, None, None)}
     assert (found.backbone.weights, found.backbone.sha256, found.backbone.cut) == ("random", "ab", None)
+
+
+def test_stages_that_judge_say_what_they_object_to(nodes, tmp_path):
+    for name in nodes:
+        assert outcome.objection(nodes, name) is None
+    refused = dataclasses.replace(VERDICT, blessed=False, failures=[FAILURE, FAILURE])
+    verdict.VERDICT.write(tmp_path / "ModelGate", refused)
+    assert outcome.objection(nodes, "ModelGate") == "too low; too low"
+    for name, properties, why in (
+        ("ServingCheck", {"blessed": 0, "reason": "process: hangs"}, "process: hangs"),
+        ("InfraValidator", {"blessed": 0}, "TensorFlow Serving did not load the model"),
+    ):
+        nodes[name] = NodeRun(name, "cached", {"blessing": [Output(1, "/none", properties)]})
+        assert outcome.objection(nodes, name).startswith(why)
+
+
+def test_anomalies_are_an_objection_of_the_split_that_has_them(nodes, tmp_path):
+    folder = tmp_path / "anomalies"
+    for split, severities in (("train", {}), ("eval", {"label": "ERROR", "width": "WARNING", IMAGE: "ERROR"})):
+        found = anomalies_pb2.Anomalies()
+        for name, severity in severities.items():
+            found.anomaly_info[name].severity = anomalies_pb2.AnomalyInfo.Severity.Value(severity)
+        (folder / f"Split-{split}").mkdir(parents=True)
+        (folder / f"Split-{split}" / "SchemaDiff.pb").write_bytes(found.SerializeToString())
+    left = Output(3, str(folder), {"split_names": '["train", "eval"]'})
+    nodes["ExampleValidator"] = NodeRun("ExampleValidator", "complete", {"anomalies": [left]})
+    assert outcome.objection(nodes, "ExampleValidator") == "anomalies in eval: label"
 
 
 def test_metrics_of_a_model_that_was_compared(nodes, tmp_path):

@@ -1,5 +1,6 @@
 """What a run says at its end."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
             report="/r.html",
             seconds=83.4,
             peak_rss_mb=1234,
-            images=Images(12, 1, 1, 1010, 1000, 5, 5, 0),
+            images=Images(12, 1, 1, 3, 1010, 1000, 5, 5, 0),
             tuning=Tuning(3, {"head.l2": 0.1}),
             metrics={"accuracy": Metric(0.9, 0.8, 1.0, 0.85, None), "f": Metric(0.9, None, None, None, None)},
             notes=["the base is random"],
@@ -33,7 +34,7 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
     assert lines == [
         "pushed: /serving/7",
         "  accuracy 0.9000 (last blessed 0.8500)",
-        "  1,010 images read, 1 rejected; 1,000 train, 5 eval, 5 test",
+        "  1,010 images read, 1 rejected, 3 left out; 1,000 train, 5 eval, 5 test",
         "  best of 3 trials: head.l2=0.1",
         "  to keep these without a search, write them into the settings",
         "  note: the base is random",
@@ -43,6 +44,17 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
         "  details: /build/birds/last_run.json",
         "  log:     /run.log",
     ]
+
+
+def test_what_is_to_be_pasted_survives_any_folder() -> None:
+    folder = "/my models/[v2] it's $HOME/7"
+    (line,) = (line for line in said(Outcome("pushed", 0, "/root", pushed_model=folder)) if "try it" in line)
+    assert shlex.split(line.split("try it: ")[1]) == ["make", "predict", f"MODEL={folder}", "IMAGES=one.jpg two.png"]
+
+
+def test_of_many_failures_only_some_are_shown() -> None:
+    lines = said(Outcome("refused", 3, "/root", failures=[Failure(f"class {n}") for n in range(1000)]))
+    assert lines[10:12] == ["  class 9", "  and 990 more, in the report and the details below"]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,20 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
         "serving_images": ({"images": ("string", [-1])}, answers),
         "classify": ({"inputs": ("string", [-1])}, scores),
         "transform_features": ({"examples": ("string", [-1])}, {"label_xf": ("int64", [-1])}),
+        "serving_features": (
+            {"pooled_mixed10": ("float32", [-1, 2048])},
+            {name: answers[name] for name in ("probabilities", "classes")},
+        ),
     }
+
+
+def test_features_at_the_cut_get_the_answer_of_their_images(served: Served) -> None:
+    definitions = served.meta.signature_def
+    (at_cut,) = definitions["serving_features"].inputs.values()
+    features = served.session.run(at_cut.name, {definitions["serving_images"].inputs["images"].name: IMAGES})
+    by_features, by_image = served.ask("serving_features", features), served.ask("serving_images", IMAGES)
+    np.testing.assert_allclose(by_features["probabilities"], by_image["probabilities"], atol=1e-6)
+    assert by_features["classes"].tolist() == by_image["classes"].tolist()
 
 
 def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> None:

@@ -1,0 +1,49 @@
+"""What a model answers about test images: from the pictures, or from features that it would compute of them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.features import probe
+from components.serving.served_model import ServedModel, errors_of
+from core import signatures, tfrecords
+from core.artifacts.features import FeatureFormat, Features, features_name
+
+
+class Answers(ServedModel):
+    """A model that is asked, about n images at a time, for its classes and their probabilities, float32 [n, k]."""
+
+    def from_images(self, records: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
+        """Asks about raw tf.Examples; an image that the model cannot read has only zeros."""
+        outputs = self.request(signatures.EXAMPLES, records)
+        outputs["probabilities"][[bool(error) for error in errors_of(outputs)]] = 0
+        return _answer(outputs)
+
+    def from_features(self, stored: FeatureFormat, values: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
+        """Asks about features as their records hold them."""
+        (name,) = self.signatures[signatures.FEATURES].inputs
+        return _answer(self.run(signatures.FEATURES, {name: np.stack([stored.array(value) for value in values])}))
+
+    def takes(self, features: Features, split: str) -> FeatureFormat | None:
+        """How these features of a split are stored, if they are what the model computes of the images; else None.
+
+        Whether they are, the built-in images show, which go through all of its preprocessing and its network.
+        """
+        signature = self.signatures.get(signatures.FEATURES)
+        name = features_name(features.cut, *features.outputs)
+        if signature is None or name not in signature.inputs:
+            return None
+        probed = probe.probe(features.image_size, lambda records: self.fetch(signature.inputs[name].name, records))
+        return features.format(split) if probe.agree(probed, features.splits[split].probe) else None
+
+    def fetch(self, tensor: str, records: Sequence[bytes]) -> np.ndarray:
+        """A tensor of the model's graph, for raw tf.Examples."""
+        (examples,) = self.signatures[signatures.EXAMPLES].inputs.values()
+        return self.session.run(tensor, {examples.name: np.array(list(records), dtype=object)})
+
+
+def _answer(outputs: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """NaN, which is for ServingCheck to refuse, is 0."""
+    return [tfrecords.text(name) for name in outputs["classes"][0]], np.nan_to_num(outputs["probabilities"])
