@@ -105,7 +105,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if config.window > 1 and sources.splits[0].name == _UNRESOLVED:
             raise InputError("data.window is more than 1, but this orchestrator's driver resolves only one span.")
         listing = _listing(exec_properties, sources)
-        for line in (listing.describe(), *listing.remarks):
+        for line in (listing.describe(), *listing.remarks, *listing.notes(config.ignore)):
             logging.info(line)
         if config.group_by and config.group_by not in listing.metadata.columns:
             columns = ", ".join(listing.metadata.columns) or "none"
@@ -122,14 +122,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         try:
             with self._make_beam_pipeline() as pipeline:
                 ingest(pipeline, listing, config, scratch)
-            facts, rejects = read_results(scratch)
+            facts, rejects, no_pictures = read_results(scratch)
             assignment = assign(facts, config)
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
             fileio.rmtree(scratch)
-        counts = count(listing, facts, rejects, assignment)
+        counts = count(listing, facts, rejects, assignment, no_pictures)
         ingest_record.COUNTS.write(record.uri, counts)
+        ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))
         ingest_record.REJECTS.write(record.uri, rejects)
         ingest_record.LEFT_OUT.write(record.uri, assignment.left_out)
         ingest_record.DUPLICATES.write(record.uri, assignment.duplicates)
@@ -139,14 +140,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
         found = {"left out": counts.left_out, "duplicates": counts.duplicates}
         note = " · ".join(f"{number:,} {what}" for what, number in found.items() if number)
-        done = counts.read + counts.left_out + counts.rejected
+        done = counts.read + counts.left_out + counts.rejected + len(no_pictures)
         progress.report(done, done, "images", note)
 
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
     folders = [_folder_of(split) for split in sources.splits]
-    return read_spans(base, folders, config.layout, config.metadata or "", config.columns)
+    metadata = config.metadata or ""
+    return read_spans(base, folders, config.layout, metadata, config.columns, config.ignore, config.links)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

@@ -58,7 +58,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     duplicates = list(ingest_record.DUPLICATES.read(rejects.uri))
     files = ingest_record.REJECTS.read(rejects.uri)
     problems = ingest_problems.rejected(counts, files, max_rejected, ingest_record.REJECTS.path(rejects.uri))
-    left_out = ingest_record.LEFT_OUT
+    ignored, left_out = ingest_record.IGNORED, ingest_record.LEFT_OUT
+    problems += ingest_problems.no_pictures(counts, ignored.read(rejects.uri), ignored.path(rejects.uri))
     notes = []
     for found, noted in (
         ingest_problems.contradictions(

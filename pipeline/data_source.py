@@ -68,13 +68,13 @@ def prepare_tfds(name: str, data_dir: str | None = None) -> str:
 
 def list_images(settings: Settings, images: str) -> Listing:
     """What the data folder, or the spans to read, hold. Raises InputError if they are not laid out as they must be."""
-    from components.ingestion import spans  # brings TensorFlow and TFX
+    from components.ingestion import spans  # brings SciPy, which takes a second
 
     data = settings.data
     base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns)
+    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns, data.ignore, data.links)
 
 
 def reviewed_schema(settings: Settings, listing: Listing | None) -> ReviewedSchema:

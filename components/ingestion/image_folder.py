@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import stat
@@ -15,15 +16,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from components.ingestion.file_names import IgnorePatterns, passed_over
 from components.ingestion.image_reading import RejectedError
+from core.artifacts.ingest_record import Reject
 from core.errors import InputError
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.settings.data import Links
 
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
-_IGNORED = ("Thumbs.db", "desktop.ini")  # What Windows leaves behind; `.DS_Store` and the like start with a dot.
-_OUTSIDE = "it is a link out of the data folder"
+OUTSIDE = "it is a link out of the data folder"
+_ENCLOSING = "it is a link to a folder it is in"
 _NEEDS = {
     "gs": "gs:// needs Google's application default credentials.",
     "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
@@ -36,7 +40,7 @@ class ListedFile(NamedTuple):
 
     Attributes:
         path: relative to the data folder, with `/`.
-        state: size and time of change, for the fingerprint.
+        state: size, times of change and where a link leads, for the fingerprint.
         label: the class that the layout gives it, as the split.
     """
 
@@ -47,90 +51,212 @@ class ListedFile(NamedTuple):
     split: str = ""
 
 
-class Tree(NamedTuple):
-    """All that is below a data folder, sorted by path; `ignored` are hidden, or what Windows leaves behind."""
+class DataFolder(str):
+    """The path or URL of a data folder, and the folders outside of it in which its files may lie by a link."""
 
+    roots: tuple[str, ...] = ()
+
+    @classmethod
+    def linked_to(cls, path: str, roots: Iterable[str]) -> DataFolder:
+        """The folder, whose links may lead into these."""
+        folder = cls(path)
+        folder.roots = tuple(roots)
+        return folder
+
+
+class Tree(NamedTuple):
+    """All that is below a data folder, sorted by path; a folder that is `ignored`, with all in it, is one of these."""
+
+    folder: DataFolder
     files: list[ListedFile]
     folders: list[str]
-    ignored: int
+    ignored: list[Reject]
 
 
-def walk(folder: str) -> Tree:
+def walk(folder: str, ignore: Sequence[str] = (), links: Links = "inside") -> Tree:
     """Lists everything below a folder; nothing is opened.
 
-    Links within the folder are followed; those that lead out of it, or back to a folder they are in, have a problem.
+    What is hidden, left behind by a system or named in `ignore` (globs: `file_names.IgnorePatterns`) is passed over.
+    `links` is `data.links`. Links within the folder are followed, unless that is `refuse`; those of files that lead out
+    of it, and those that lead back to a folder they are in, have a problem.
 
     Raises:
-        InputError: there is no such folder, or one in it cannot be listed or has a name that is not UTF-8.
+        InputError: there is no such folder, or one in it cannot be listed, has a name that is not UTF-8, or is a link
+            out of the data folder where `links` does not allow it.
     """
-    return _walk_remote(folder) if is_remote(folder) else _walk_local(folder)
+    patterns = IgnorePatterns(ignore)
+    return _walk_remote(folder, patterns) if is_remote(folder) else _walk_local(folder, patterns, links)
 
 
-def _walk_local(folder: str) -> Tree:
+def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
     if not Path(folder).is_dir():
         raise InputError(f"The data folder {folder} does not exist.")
     root = os.path.realpath(folder)
-    files, folders, ignored = [], [], 0
+    files: list[ListedFile] = []
+    folders: list[str] = []
+    ignored: list[Reject] = []
+    linked: dict[str, str] = {}  # links that `data.links` does not allow, and where they lead
+    outside_files = 0
+    broken: dict[str, str] = {}
+    roots: set[str] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
     while waiting:
         relative, real_folders = waiting.pop()
         try:
             items = list(os.scandir(real_folders[-1]))
-        except PermissionError as error:
-            raise InputError(f"The folder {folder}/{relative} cannot be listed: {error.strerror}.") from error
+        except OSError as error:
+            way = f' or set data.ignore to ["/{relative}"], which passes over it' if relative else ""
+            raise InputError(
+                f"The folder {folder}/{relative} cannot be listed: {error.strerror}. Make it readable{way}."
+            ) from error
         for item in items:
-            if _is_hidden(item.name):
-                ignored += 1
-                continue
             path = relative + printable(item.name)
             named = printable(item.name) == item.name
             try:
-                info = item.stat()
-            except OSError as error:  # A broken link; reading it says why.
-                files.append(ListedFile(path, str(error.strerror)))
+                info, missing = item.stat(), ""
+            except OSError as failed:  # A broken link; reading it says why.
+                info, missing = None, str(failed.strerror)
+            is_folder = info is not None and stat.S_ISDIR(info.st_mode)
+            shown = f"{path}/" if is_folder else path
+            if why := passed_over(item.name) or patterns.reason(shown):
+                ignored.append(Reject(shown, "", "find", why))
                 continue
-            if not stat.S_ISDIR(info.st_mode):
+            real = os.path.realpath(item.path) if item.is_symlink() else ""
+            if real and links == "refuse":
+                linked[path] = real
+            outside = bool(real) and not is_within(real, root)
+            if info is None:
+                broken[path] = real
+                files.append(ListedFile(path, missing))
+                continue
+            if not is_folder:
                 problem = "" if named else "its name is not UTF-8"
-                files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns}", problem))
+                if outside:
+                    roots.add(str(Path(real).parent))
+                if outside and links != "follow":
+                    outside_files += 1
+                    problem = f"{OUTSIDE}, to {real}; data.links: follow reads it"
+                files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {real}", problem))
                 continue
             if not named:
                 raise InputError(f"The folder {path} in {folder} has a name that is not UTF-8. Rename it.")
-            real = os.path.realpath(item.path)
-            if not Path(real).is_relative_to(root):
-                files.append(ListedFile(path, problem=_OUTSIDE))
-            elif real in real_folders:
-                files.append(ListedFile(path, problem="it is a link to a folder it is in"))
-            else:
-                folders.append(path)
-                waiting.append((f"{path}/", (*real_folders, real)))
-    return Tree(sorted(files), sorted(folders), ignored)
+            real = real or f"{real_folders[-1]}/{item.name}"
+            if real in real_folders or is_within(root, real):
+                files.append(ListedFile(path, problem=_ENCLOSING))
+                continue
+            if outside and links == "follow":
+                roots.add(real)
+            elif outside:
+                linked[path] = real
+            folders.append(path)
+            waiting.append((f"{path}/", (*real_folders, real)))
+    if linked:
+        raise _not_allowed(folder, linked, links)
+    _check_broken(folder, broken, files, folders)
+    if outside_files > len(files) / 2:
+        raise InputError(
+            f"{outside_files:,} of {len(files):,} files in {folder} are links out of it, into "
+            f"{', '.join(_together(roots))}. Set data.links to follow to have them read."
+        )
+    allowed = _together(roots) if links == "follow" else ()
+    return Tree(DataFolder.linked_to(folder, allowed), sorted(files), sorted(folders), ignored)
 
 
-def _walk_remote(folder: str) -> Tree:
+def _check_broken(folder: str, broken: dict[str, str], files: Sequence[ListedFile], folders: Iterable[str]) -> None:
+    """Raises InputError where links that lead nowhere are most files, or seem to be folders, as of a class."""
+    parents = {path.rpartition("/")[0] for path in folders}
+    lost = {
+        path: real
+        for path, real in broken.items()
+        if path.rpartition("/")[0] in parents and "." not in path.rpartition("/")[2]
+    }
+    shown = some([f"{path} -> {real}" for path, real in sorted((lost or broken).items())])
+    if lost:
+        raise InputError(
+            f"{folder} holds links beside its folders that lead nowhere: {shown}. Bring back what they led to, or "
+            f'remove them; data.ignore: ["/{min(lost)}"] passes over the first.'
+        )
+    if len(broken) > len(files) / 2:
+        raise InputError(
+            f"{len(broken):,} of {len(files):,} files in {folder} are links to files that are not there: {shown}. "
+            "Fetch them (git annex get, dvc pull), or mount the store that they are in."
+        )
+
+
+def _not_allowed(folder: str, linked: dict[str, str], links: Links) -> InputError:
+    shown = some([f"{path} -> {real}" for path, real in sorted(linked.items())])
+    if links == "refuse":
+        return InputError(
+            f"{folder} holds {len(linked):,} links, and data.links is refuse: {shown}. Put the files themselves there, "
+            "or set data.links to inside or follow."
+        )
+    first = min(linked)
+    return InputError(
+        f"{folder} holds folders that are links out of it: {shown}. Set data.links to follow if they belong to the "
+        f'data; if not, data.ignore to ["/{first}"] passes over the first.'
+    )
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a real path is that of a folder, or of something in it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _together(roots: Iterable[str]) -> list[str]:
+    """The outermost of some folders; if they are many, as in a store by content, the folders they are in."""
+    found = sorted(roots)
+    while True:
+        outermost: list[str] = []
+        for root in sorted(found):
+            if not outermost or not is_within(root, outermost[-1]):
+                outermost.append(root)
+        if len(outermost) <= _SHOWN:
+            return outermost
+        deepest = max(root.count("/") for root in outermost)
+        found = [str(Path(root).parent) if root.count("/") == deepest else root for root in outermost]
+
+
+def find_remote(folder: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Paths, relative to a remote folder, of all below it that begin with the prefix; with sizes and times of change.
+
+    A store's time of change is that of the object's last upload, which moving or copying one is, too.
+
+    Raises:
+        InputError: the store does not list it.
+    """
     from apache_beam.io.filesystem import BeamIOError  # takes seconds, and local folders need none of it
 
     root = folder.rstrip("/") + "/"
     try:
-        (found,) = _file_systems().match([f"{root}**"])
+        (found,) = _file_systems().match([f"{glob.escape(root + prefix)}**"])
     except (BeamIOError, ValueError) as error:
         needs = _NEEDS.get(folder.partition("://")[0], "")
         raise InputError(f"The data folder {folder} cannot be listed: {_cause(error)}. {needs}".rstrip()) from error
+    for item in found.metadata_list:
+        yield item.path.removeprefix(root), f"{item.size_in_bytes} {item.last_updated_in_seconds}"
+
+
+def _walk_remote(folder: str, patterns: IgnorePatterns) -> Tree:
     files: list[ListedFile] = []
     folders: set[str] = set()
-    hidden: set[str] = set()
-    for item in found.metadata_list:
-        path = item.path.removeprefix(root)
+    ignored: dict[str, str] = {}
+    for path, state in find_remote(folder):
         parts = path.split("/")
-        depth = next((depth for depth, part in enumerate(parts, 1) if _is_hidden(part)), None)
-        if depth is not None:
-            hidden.add("/".join(parts[:depth]))
-            continue
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        if parts[-1]:  # An object whose name ends in `/` stands for a folder.
-            files.append(ListedFile(path, f"{item.size_in_bytes} {item.last_updated_in_seconds}"))
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        paths = [f"{one}/" for one in above] + ([path] if parts[-1] else [])  # an object `x/` stands for a folder
+        for name, one in zip(parts, paths, strict=False):
+            if one not in ignored and (why := passed_over(name) or patterns.reason(one)):
+                ignored[one] = why
+            if one in ignored:
+                break
+        else:
+            folders.update(above)
+            if parts[-1]:
+                files.append(ListedFile(path, state))
     if not files:
         raise InputError(f"The data folder {folder} does not exist, or is empty.")
-    return Tree(sorted(files), sorted(folders), len(hidden))
+    passed = [Reject(path, "", "find", why) for path, why in ignored.items()]
+    return Tree(DataFolder(folder), sorted(files), sorted(folders), passed)
 
 
 def _cause(error: BaseException) -> str:
@@ -165,11 +291,21 @@ def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> b
             return file.read()
 
 
+def read_head(folder: str, path: str, size: int) -> bytes | None:
+    """The first bytes of a file, at most `size`; None where it cannot be opened."""
+    try:
+        with open_file(folder, path) as file, opening():
+            return file.read(size)
+    except RejectedError:
+        return None
+
+
 def open_file(folder: str, path: str) -> BinaryIO:
     """A file below the data folder, open for reading its bytes as they are, whatever its name ends in.
 
     Raises:
-        RejectedError: a local file is a link out of the folder, not a regular file, or cannot be opened. That a remote
+        RejectedError: a local file is a link out of the folder (and of a DataFolder's roots), not a regular file, or
+            cannot be opened. That a remote
             store does not answer says nothing about the file, so such errors are raised as they are, and stop the run
             once Beam has retried.
     """
@@ -178,13 +314,13 @@ def open_file(folder: str, path: str) -> BinaryIO:
 
         return _file_systems().open(f"{folder}/{path}", compression_type=CompressionTypes.UNCOMPRESSED)
     with opening():
-        real = Path(os.path.realpath(f"{folder}/{path}", strict=True))
-        if not real.is_relative_to(Path(folder).resolve()):
-            raise RejectedError("open", _OUTSIDE)
-        mode = real.stat().st_mode
+        real = os.path.realpath(f"{folder}/{path}", strict=True)
+        if not any(is_within(real, root) for root in (os.path.realpath(folder), *getattr(folder, "roots", ()))):
+            raise RejectedError("open", f"{OUTSIDE}, to {real}")
+        mode = Path(real).stat().st_mode
         if not stat.S_ISREG(mode):  # Reading a pipe would wait for ever.
             raise RejectedError("open", "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
-        return real.open("rb")
+        return Path(real).open("rb")
 
 
 def read_anywhere(location: str, limits: ImageLimits) -> bytes:
@@ -249,7 +385,3 @@ def printable(name: str) -> str:
 def is_remote(folder: str) -> bool:
     """Whether it is a URL and not a path of this machine."""
     return "://" in folder
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED

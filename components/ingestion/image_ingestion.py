@@ -19,10 +19,10 @@ import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
-from components.ingestion import image_records, slice_features
-from components.ingestion.image_folder import ListedFile, read_file
+from components.ingestion import file_names, image_records, slice_features
+from components.ingestion.image_folder import ListedFile, read_file, read_head
 from components.ingestion.image_layout import TFRECORDS, Listing
-from components.ingestion.image_reading import ReadImage, RejectedError, read_image
+from components.ingestion.image_reading import HEAD, ReadImage, RejectedError, looks_like_picture, read_image
 from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
 from core import atomic_io, examples, tfrecords
@@ -31,12 +31,12 @@ from core.artifacts.ingest_record import SAME, ClassCounts, IngestCounts, Reject
 from core.progress import ProgressCounter
 from core.settings.data import SPLITS, IngestionConfig
 
-_FACTS, _REJECTED = "facts", "rejected"
+_FACTS, _REJECTED, _IGNORED = "facts", "rejected", "ignored"
 _IMAGES = "images"
 
 
 def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
-    """The first pass: reads every file once; writes its tf.Example, or its reason into the rejects.
+    """The first pass: reads every file once; writes its tf.Example, or why it is a reject, or ignored.
 
     The scratch folder gets TFRecords (uncompressed: images are compressed already, and gzip would take as long as
     decoding), and JSON lines of `ImageFacts` and of `Reject`s.
@@ -46,16 +46,17 @@ def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, s
         | "Files" >> beam.Create(_shuffled(listing), reshuffle=False)
         | "Spread" >> ReshufflePerKey()
         | "WithoutKey" >> beam.Values()
-        | "ReadImages" >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, main=_IMAGES)
+        | "ReadImages"
+        >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, _IGNORED, main=_IMAGES)
     )
     _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{scratch}/{_IMAGES}")
-    for name in (_FACTS, _REJECTED):
+    for name in (_FACTS, _REJECTED, _IGNORED):
         lines = read[name] | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
         _ = lines | f"Write[{name}]" >> beam.io.WriteToText(f"{scratch}/{name}")
 
 
 class ReadImages(beam.DoFn):
-    """A file and its metadata to tf.Examples, serialized; to the outputs `facts` and `rejected` what becomes of it."""
+    """A file and its metadata to tf.Examples, serialized; what becomes of it to `facts`, `rejected` or `ignored`."""
 
     def __init__(self, listing: Listing, config: IngestionConfig) -> None:
         self._config = config
@@ -75,13 +76,24 @@ class ReadImages(beam.DoFn):
                     raise RejectedError("find", found.problem)
                 image = read_image(read_file(self._folder, file.path, limits) if data is None else data, limits)
             except RejectedError as error:
-                yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
+                if data is None and self._is_no_picture(found.path):
+                    reason = file_names.no_picture(found.path, by_content=True)
+                    yield TaggedOutput(_IGNORED, Reject(found.path, found.label, "identify", reason))
+                else:
+                    yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
             else:
                 group = extra.get(self._config.group_by or "", "")
                 facts = (found.path, found.label, file.split, group, image.sha256, image.pixels)
                 yield TaggedOutput(_FACTS, ImageFacts(*facts, *(image.likeness or ())))
                 yield make_example(found, image, extra, self._config.bucket_boundaries).SerializeToString()
             self._progress.add(1)
+
+    def _is_no_picture(self, path: str) -> bool:
+        """Whether a file that cannot be used is none to miss: neither its name nor its content is a picture's."""
+        if file_names.claims_picture(path) or image_records.is_record_file(path):
+            return False
+        head = read_head(self._folder, path, HEAD)
+        return head is not None and not looks_like_picture(head)
 
     def _images(self, file: ListedFile) -> Iterator[tuple[ListedFile, bytes | None]]:
         """The file itself; or each image in it, with its bytes."""
@@ -156,10 +168,14 @@ def _feature(value: bytes | str | int | float) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
 
 
-def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject]]:
-    """What `ingest` wrote of the images, and of the files that cannot be used, by path."""
+def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject], list[Reject]]:
+    """What `ingest` wrote of the images, of the files that cannot be used, and of those that are no pictures."""
     facts = sorted(msgspec.json.decode(line, type=ImageFacts) for line in _lines(f"{scratch}/{_FACTS}"))
-    return facts, sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{_REJECTED}"))
+    rejects, ignored = (
+        sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{name}"))
+        for name in (_REJECTED, _IGNORED)
+    )
+    return facts, rejects, ignored
 
 
 def _lines(prefix: str) -> Iterator[str]:
@@ -169,26 +185,37 @@ def _lines(prefix: str) -> Iterator[str]:
 
 
 def count(
-    listing: Listing, facts: Sequence[ImageFacts], rejects: Sequence[Reject], assignment: Assignment
+    listing: Listing,
+    facts: Sequence[ImageFacts],
+    rejects: Sequence[Reject],
+    assignment: Assignment,
+    ignored: Sequence[Reject] = (),
 ) -> IngestCounts:
-    """Counts what became of the files. Raises ValueError if one was neither decoded nor rejected, or both."""
-    ended = len(rejects) + len(facts)
+    """Counts what became of the files; `ignored` are those of the listed files that are no pictures.
+
+    Raises ValueError if one was neither decoded nor rejected nor ignored, or several of these.
+    """
+    ended = len(rejects) + len(facts) + len(ignored)
     listed = ended if listing.layout == TFRECORDS else len(listing.files)
     if ended != listed:
-        raise ValueError(f"{listed} files were listed; {len(facts)} were read and {len(rejects)} rejected")
+        raise ValueError(
+            f"{listed} files were listed; {len(facts)} were read, {len(rejects)} rejected and {len(ignored)} ignored"
+        )
     left_out = "left out"
     outcomes = collections.Counter((image.label, assignment.splits.get(image.path, left_out)) for image in facts)
     outcomes.update((reject.label, "") for reject in rejects if reject.label)
+    labels = {label for label, _ in outcomes} | {file.label for file in ignored if file.label}
     classes = {
         label: ClassCounts(
             {split: outcomes[label, split] for split in SPLITS}, outcomes[label, ""], outcomes[label, left_out]
         )
-        for label in sorted({label for label, _ in outcomes})
+        for label in sorted(labels)
     }
+    passed = [*listing.ignored, *ignored]
     double = {path for group in assignment.duplicates if group.kind in SAME for path in group.paths[1:]}
     return IngestCounts(
-        found=listing.ignored + listed,
-        ignored=listing.ignored,
+        found=len(listing.ignored) + listed,
+        ignored=len(passed),
         rejected=len(rejects),
         left_out=len(assignment.left_out),
         read=len(assignment.splits),
@@ -197,6 +224,8 @@ def count(
         layout=listing.layout,
         given=list(listing.given),
         classes=classes,
+        ignored_by=dict(collections.Counter(one.reason for one in passed).most_common()),
+        linked_to=list(listing.folder.roots),
         remarks=list(listing.remarks),
     )
 

@@ -10,15 +10,17 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from components.ingestion import image_folder, image_records
-from components.ingestion.image_folder import METADATA_NAMES, ListedFile, Tree, some
+from components.ingestion import file_names, image_folder, image_records
+from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_no_picture
+from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
 from components.ingestion.image_metadata import LabelTable, Metadata, Rows, join
 from components.ingestion.image_records import Names
 from components.ingestion.named_files import FileNames
 from components.ingestion.split_names import split_called, split_within
 from components.ingestion.tables import ENDINGS
+from core.artifacts.ingest_record import NO_PICTURE, Reject
 from core.errors import InputError
-from core.settings.data import SPLITS
+from core.settings.data import SPLITS, Links
 
 AUTO = "auto"
 CLASS_FOLDERS = "class_folders"
@@ -56,17 +58,17 @@ class Listing:
         layout: `data.layout`, never `auto`.
         files: to be read or rejected, sorted by path; in the layout `tfrecords` each holds many images.
         metadata: further columns, which become slices.
-        ignored: how many hidden files and folders, and files that describe the data, were skipped.
+        ignored: what was passed over, described the data or is no picture, by path, with the reason.
         nested: how many files lie in folders within a class folder.
         described_by: the files that describe the data, relative to the folder.
         remarks: what was guessed or is odd: a sentence each, for the first lines of a run.
     """
 
-    folder: str
+    folder: DataFolder
     layout: str
     files: list[ListedFile]
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
-    ignored: int = 0
+    ignored: list[Reject] = dataclasses.field(default_factory=list)
     nested: int = 0
     described_by: tuple[str, ...] = ()
     names: Names = dataclasses.field(default_factory=Names)
@@ -95,6 +97,16 @@ class Listing:
         """A text that changes whenever what it would be read as does."""
         return f"{self.layout},{image_folder.fingerprint(self.folder, self.files, self.described_by)}"
 
+    def notes(self, ignore: Sequence[str] = ()) -> list[str]:
+        """What to say of the folder before its files are read: what is ignored, and where links lead.
+
+        `ignore` is `data.ignore`: a pattern of it that fits nothing is named.
+        """
+        told = [f"ignored: {text}"] if (text := file_names.ignored_in_words(self.ignored)) else []
+        unmatched = IgnorePatterns(ignore).unmatched(one.path for one in self.ignored)
+        told += [f"data.ignore: {pattern} fits nothing" for pattern in unmatched]
+        return told + ([f"links lead to {', '.join(self.folder.roots)}"] if self.folder.roots else [])
+
     def describe(self) -> str:
         """For the console: the layout and how many files of what it gives."""
         usable = [file for file in self.files if not file.problem]
@@ -114,7 +126,7 @@ class Listing:
 class _Folder(NamedTuple):
     """A data folder, and how to read it."""
 
-    path: str
+    path: DataFolder
     tree: Tree
     layout: str
     metadata: str  # the metadata file that the settings name, or ""
@@ -148,23 +160,58 @@ def read_layout(
     metadata: str = "",
     least_classes: int = 2,
     columns: Mapping[str, str | None] | None = None,
+    ignore: Sequence[str] = (),
+    links: Links = "inside",
 ) -> Listing:
     """Lists a data folder. Nothing is opened but the files that describe the data, and a record of TFRecords.
 
     Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high. For `least_classes` TFRecords are not read.
+    the data folder was given one level too high. For `least_classes` TFRecords are not read. `ignore` and `links` are
+    as of `image_folder.walk`.
 
     Raises:
-        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`.
+        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or
+            most of its files are no pictures, or all of a class.
     """
-    return _read(_Folder(folder, image_folder.walk(folder), layout, metadata, columns or {}, least_classes))
+    tree = image_folder.walk(folder, ignore, links)
+    return _without_other_files(_read(_Folder(tree.folder, tree, layout, metadata, columns or {}, least_classes)), tree)
+
+
+def _without_other_files(listing: Listing, tree: Tree) -> Listing:
+    """The listing, with what describes the data and what is by its name no picture among the ignored files.
+
+    Raises InputError where most files are no pictures, or all of a class: then it is the wrong folder, or no class.
+    """
+    folder = listing.folder
+    listed = {file.path for file in listing.files}
+    ignored = [Reject(file.path, "", "find", DESCRIBES) for file in tree.files if file.path not in listed]
+    others = [file for file in listing.files if is_no_picture(file.path)]
+    files = [file for file in listing.files if not is_no_picture(file.path)] if others else listing.files
+    reasons = file_names.reasons([file.path for file in others], (file.path for file in files))
+    ignored += [Reject(file.path, file.label, "find", reason) for file, reason in zip(others, reasons, strict=True)]
+    strange = [one.path for one in ignored if one.reason.startswith(NO_PICTURE) and not file_names.is_read_me(one.path)]
+    if len(strange) > len(files):
+        kinds = sorted({file_names.kind(path) for path in strange})
+        endings = ", ".join(f'"*{kind}"' for kind in kinds if kind[0] == ".")
+        raise InputError(
+            f"Most of the files in {folder} are no pictures: {file_names.kinds(strange)}, and {len(files):,} that may "
+            "be pictures. Give the folder that the pictures are in as the data folder; if it is this one, say that the "
+            f"others are to be ignored: data.ignore: [{endings}]."
+        )
+    for label in sorted({file.label for file in others} - {file.label for file in files} - {""}):
+        of_class = file_names.kinds(file.path for file in others if file.label == label)
+        raise InputError(
+            f"The class {label} in {folder} has no pictures: {of_class}. Put them there; if it is no class, set "
+            f'data.ignore to ["{label}/"].'
+        )
+    return dataclasses.replace(listing, files=files, ignored=sorted([*tree.ignored, *ignored]))
 
 
 def _read(source: _Folder) -> Listing:
     paths = [file.path for file in source.tree.files]
     if source.layout == TFRECORDS or (source.layout == AUTO and image_records.are_records(paths)):
         return _read_tfrecords(source)
-    files = FileNames(path for path in paths if not _is_table(path))
+    files = FileNames(path for path in paths if not is_no_picture(path))
     tables = _read_tables(source, files)
     if source.layout == METADATA or (source.layout == AUTO and tables.labeled):
         return _read_labeled_files(source, tables, files)
@@ -287,7 +334,6 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         METADATA,
         sorted([*files, *rows.missing]),
         rows.metadata,
-        source.tree.ignored + len(described),
         described_by=tuple(sorted(described)),
         remarks=tuple(notes),
     )
@@ -430,9 +476,8 @@ def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> L
         layout,
         sorted([*files, *rows.missing]),
         rows.metadata,
-        source.tree.ignored + len(described),
-        deeper,
-        tuple(sorted(table.name for table in used)),
+        nested=deeper,
+        described_by=tuple(sorted(table.name for table in used)),
         remarks=tuple(notes),
     )
 
@@ -540,8 +585,9 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         )
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
+        found = f" ({file_names.kinds(file.path for file in tree.files)})" if tree.files else ""
         raise InputError(
-            f"{folder} holds {len(tree.files)} files and no folders of classes. {expected} If all of them "
+            f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected} If all of them "
             "are of one class, give the folder above as the data folder."
         )
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
@@ -580,7 +626,9 @@ def _fitting_below(source: _Folder, levels: int = 3) -> list[Listing]:
         above = f"{top}/"
         files = [f._replace(path=f.path[len(above) :]) for f in source.tree.files if f.path.startswith(above)]
         folders = [path[len(above) :] for path in source.tree.folders if path.startswith(above)]
-        below = source._replace(path=f"{source.path}/{top}", tree=source.tree._replace(files=files, folders=folders))
+        below = source._replace(
+            path=DataFolder(f"{source.path}/{top}"), tree=source.tree._replace(files=files, folders=folders)
+        )
         try:
             fit.append(_read(below))
         except InputError:
@@ -609,10 +657,7 @@ def _read_tfrecords(source: _Folder) -> Listing:
     if splits != {""} and "train" not in splits:
         raise InputError(f"The TFRecords in {folder} give the splits {', '.join(sorted(splits))}, and no train.")
     names, notes = image_records.read_names(folder, described, [file.path for file in usable], source.columns)
-    ignored = tree.ignored + len(described)
-    return Listing(
-        folder, TFRECORDS, files, ignored=ignored, described_by=tuple(described), names=names, remarks=tuple(notes)
-    )
+    return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names, remarks=tuple(notes))
 
 
 def _alike(files: Iterable[ListedFile]) -> list[str]:

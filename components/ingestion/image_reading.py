@@ -51,6 +51,12 @@ _UPRIGHT = {
 """EXIF orientation -> the turn that makes the image upright (CIPA DC-008, 4.6.4.A)."""
 
 
+HEAD = 64
+"""Bytes of a file that `looks_like_picture` needs."""
+
+_OTHER_PICTURES = ("JPEG2000", "PSD")  # not read, but not to be passed over either
+
+
 class RejectedError(Exception):
     """A file that cannot be used as an image; stage and reason are those of `core.artifacts.ingest_record.Reject`."""
 
@@ -119,6 +125,13 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
         pixels=hashlib.sha256(b"%d %d " % image.size + image.convert("RGB").tobytes()).hexdigest(),
         likeness=near_duplicates.describe(image),
     )
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether the first bytes are those of a picture, which may be damaged, or of a format that is not read."""
+    Image.init()
+    accepts = [Image.OPEN[name][1] for name in (*FORMATS, *_OTHER_PICTURES) if name in Image.OPEN]
+    return any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
 
 
 def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:

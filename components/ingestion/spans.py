@@ -8,18 +8,22 @@ begin with the span's folder.
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from tfx.components.example_gen.utils import date_to_span_number
-from tfx.dsl.io import fileio
-
-from components.ingestion.image_folder import is_remote
+from components.ingestion import image_folder
+from components.ingestion.image_folder import DataFolder
 from components.ingestion.image_layout import TFRECORDS, Listing, read_layout
 from components.ingestion.image_metadata import Metadata
 from core.artifacts.ingest_record import Span
 from core.errors import InputError
+from core.settings.data import Links
 from core.uris import DATE_SPECS, SPAN_SPEC
+
+_EPOCH = datetime.date(1970, 1, 1)
 
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
@@ -30,14 +34,11 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     Raises:
         InputError: there is no span, or not the chosen one.
     """
-    if is_remote(base) and not base.startswith("gs://"):
-        raise InputError(f"data.images: {base}/{pattern}: spans work in local and gs:// folders only")
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
-    for path in fileio.glob(f"{base}/{SPAN_SPEC.sub('*', pattern)}"):
-        folder = str(path).rstrip("/")[len(base) + 1 :]
+    for folder in _folders(base, pattern):
         found = regex.fullmatch(folder)
-        span = _span(found.groupdict(), folder) if found and fileio.isdir(f"{base}/{folder}") else None
+        span = _span(found.groupdict(), folder) if found else None
         if span and (span.span not in latest or latest[span.span] < span):
             latest[span.span] = span
     present = sorted(latest)
@@ -55,6 +56,8 @@ def read_spans(
     layout: str = "auto",
     metadata: str = "",
     columns: Mapping[str, str | None] | None = None,
+    ignore: Sequence[str] = (),
+    links: Links = "inside",
 ) -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
 
@@ -62,8 +65,10 @@ def read_spans(
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
     if list(folders) == [""]:
-        return read_layout(base, layout, metadata, columns=columns)
-    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns) for folder in folders}
+        return read_layout(base, layout, metadata, 2, columns, ignore, links)
+    roots = _linked_to(base, folders, links)
+    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns, ignore, links) for folder in folders}
+    roots += [root for listing in found.values() for root in listing.folder.roots]
     for what in ("layout", "names"):
         if len({getattr(listing, what) for listing in found.values()}) > 1:
             raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: they differ in their {what}")
@@ -81,14 +86,40 @@ def read_spans(
     rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(
         found[folders[0]],
-        folder=base,
+        folder=DataFolder.linked_to(base, roots),
         files=sorted(files),
         metadata=Metadata(slices, rows),
-        ignored=sum(listing.ignored for listing in found.values()),
+        ignored=[
+            dataclasses.replace(one, path=f"{folder}/{one.path}")
+            for folder, listing in found.items()
+            for one in listing.ignored
+        ],
         nested=sum(listing.nested for listing in found.values()),
         described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
         remarks=tuple(f"{folder}: {remark}" for folder, listing in found.items() for remark in listing.remarks),
     )
+
+
+def _folders(base: str, pattern: str) -> Iterable[str]:
+    """Those below `base`, relative to it, that may fit the pattern; remote ones are known by the files in them."""
+    if not image_folder.is_remote(base):
+        found = Path(base).glob(SPAN_SPEC.sub("*", pattern))
+        return [path.relative_to(base).as_posix() for path in found if path.is_dir()]
+    depth = pattern.count("/") + 1
+    parts = (path.split("/") for path, _ in image_folder.find_remote(base, SPAN_SPEC.split(pattern)[0]))
+    return {"/".join(path[:depth]) for path in parts if len(path) > depth}
+
+
+def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
+    """Where those spans lie that are links out of `base`. Raises InputError where `links` does not allow such."""
+    if image_folder.is_remote(base):
+        return []
+    real = {folder: os.path.realpath(f"{base}/{folder}") for folder in folders}
+    outside = {folder: to for folder, to in real.items() if not image_folder.is_within(to, os.path.realpath(base))}
+    if outside and links != "follow":
+        shown = image_folder.some([f"{folder} -> {to}" for folder, to in outside.items()])
+        raise InputError(f"Spans in {base} are links out of it: {shown}. Set data.links to follow, or copy them there.")
+    return list(outside.values())
 
 
 def _regex(pattern: str) -> str:
@@ -107,6 +138,6 @@ def _span(found: dict[str, str], folder: str) -> Span | None:
     if "SPAN" in found:
         return Span(int(found["SPAN"]), version, folder)
     try:
-        return Span(date_to_span_number(*(int(found[part]) for part in DATE_SPECS)), version, folder)
+        return Span((datetime.date(*(int(found[part]) for part in DATE_SPECS)) - _EPOCH).days, version, folder)
     except ValueError:
         return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from core.artifacts.ingest_record import CONTRADICTING, SAME, DuplicateGroup, IngestCounts, Reject
+from components.ingestion.file_names import is_read_me, kinds
+from core.artifacts.ingest_record import CONTRADICTING, NO_PICTURE, SAME, DuplicateGroup, IngestCounts, Reject
 
 _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "one group of data.group_by"}
 _SHOWN = 10
@@ -29,6 +31,24 @@ def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where
         f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images; "
         f"data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, or raise data.max_rejected. All "
         f"are listed in {where}"
+    ]
+
+
+def no_pictures(counts: IngestCounts, ignored: Iterable[Reject], where: str) -> list[str]:
+    """A problem, if more files are no pictures, by name or content, than are read; or if all of a class are none."""
+    strange = [one for one in ignored if one.reason.startswith(NO_PICTURE) and not is_read_me(one.path)]
+    by_class = collections.defaultdict(list)
+    for one in strange:
+        by_class[one.label].append(one.path)
+    way = f"take them away, or name them in data.ignore. All are listed in {where}"
+    if len(strange) > counts.read + counts.left_out + counts.rejected:
+        found = kinds(one.path for one in strange)
+        return [f"most of the files are no pictures: {found}, and {counts.read + counts.left_out:,} that are; {way}"]
+    empty = [label for label, of in counts.classes.items() if not any((of.rejected, of.left_out, *of.splits.values()))]
+    return [
+        f"the class {label} has no pictures: {kinds(by_class[label])}; {way}, and its folder if it is no class"
+        for label in empty
+        if label in by_class
     ]
 
 

@@ -13,7 +13,7 @@ from core.artifacts.base import Artifact, JsonFile, JsonLines
 EXAMPLES = Artifact("ImageExampleGen", "examples")
 
 RECORD = Artifact("ImageExampleGen", "rejects")
-"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
+"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `IGNORED`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
 
 CONTENT_SHA256 = "content_sha256"
 """Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
@@ -66,10 +66,12 @@ class IngestCounts:
 
     Attributes:
         found: the sum of the next four.
-        ignored: hidden files and folders, and those that describe the data.
+        ignored: what was passed over, a folder with all in it as one; files that describe the data or are no pictures.
         left_out: good images that are in no split, `LEFT_OUT`.
         read: images; the sum of the splits.
         duplicates: images that show the same as another, exactly or nearly.
+        ignored_by: how many were ignored, by reason.
+        linked_to: folders outside of the data folder that links lead to.
         remarks: what was guessed of the layout, or is odd in it.
     """
 
@@ -83,15 +85,18 @@ class IngestCounts:
     layout: str
     given: list[str]
     classes: dict[str, ClassCounts]
+    ignored_by: dict[str, int] = dataclasses.field(default_factory=dict)
+    linked_to: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Reject:
-    """A file, or one image of a TFRecord file, that is not used.
+    """A file, or one image of a TFRecord file, that is not used; or a file or folder that is ignored.
 
     Attributes:
-        path: relative to the data folder; with `#` and the record's number for one of many images.
+        path: relative to the data folder; with `#` and the record's number for one of many images; with `/` at the end
+            for a folder.
         label: its class; empty where that is not known.
         stage: `find`, `open`, `identify`, `limits` or `decode`; of images that are left out `CONTRADICTING` or
             `SMALL_CLASS`.
@@ -140,6 +145,10 @@ COUNTS = JsonFile("counts.json", IngestCounts)
 
 REJECTS = JsonLines("rejects.jsonl", Reject)  # sorted by path
 
+IGNORED = JsonLines("ignored.jsonl", Reject)  # sorted by path
+
+NO_PICTURE = "no picture: "
+"""What the reasons of ignored files begin with that are no pictures, and lie beside none of their name."""
 LEFT_OUT = JsonLines("left_out.jsonl", Reject)  # sorted by path: good images that are in no split, and why
 
 CONTRADICTING, SMALL_CLASS = "contradicting", "small_class"

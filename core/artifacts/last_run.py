@@ -22,6 +22,8 @@ class Images:
 
     Attributes:
         duplicates: how many show the same as another.
+        ignored_by: how many were ignored, by reason.
+        linked_to: folders outside of the data folder that links lead to.
         computed: of how many of train and eval this run computed the features; None if it has no features.
         reused: of how many earlier runs had.
     """
@@ -37,6 +39,8 @@ class Images:
     duplicates: int
     computed: int | None = None
     reused: int | None = None
+    ignored_by: dict[str, int] = dataclasses.field(default_factory=dict)
+    linked_to: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

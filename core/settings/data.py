@@ -60,6 +60,7 @@ class DataBounds:
 SmallClasses = Literal["refuse", "leave_out"]
 
 Layout = Literal["auto", "class_folders", "split_folders", "metadata", "tfrecords"]
+Links = Literal["refuse", "inside", "follow"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,8 @@ class IngestionConfig:
     metadata: str | None
     columns: dict[str, str | None]
     group_by: str | None
+    ignore: tuple[str, ...]
+    links: Links
     splits: dict[str, int]
     near_duplicates: NearDuplicates | None
     min_class_images: int
@@ -100,6 +103,11 @@ class DataSettings:
             are not given are found by the usual names. In TFRecords, `label` and `file_name` are the keys of the label
             and of the encoded image.
         group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
+        ignore: globs of files and folders to pass over, relative to the data folder, as in a .gitignore file: `*.bak`
+            and `old/` at any depth, `/train/old/` or `**/old/*.png` by their paths.
+        links: which symbolic links are followed: `refuse` stops at any; `inside` follows those that stay in the data
+            folder, stops at a folder that leads out of it, and takes a file that does for a reject; `follow` follows
+            all, and the run names the folders they lead to.
         splits: hash buckets of train, eval and test; an image's bucket depends on its bytes alone. Splits that the
             layout gives are kept instead.
         near_duplicates: which images share a split because they show the same; null: only identical ones.
@@ -121,6 +129,8 @@ class DataSettings:
     metadata: str | None = None
     columns: dict[str, str | None] = dataclasses.field(default_factory=dict)
     group_by: str | None = None
+    ignore: tuple[str, ...] = ()
+    links: Links = "inside"
     splits: dict[str, AtLeast1] = dataclasses.field(default_factory=lambda: {"train": 8, "eval": 1, "test": 1})
     near_duplicates: NearDuplicates | None = NearDuplicates()
     min_class_images: AtLeast1 = 1
@@ -152,6 +162,9 @@ class DataSettings:
         require(set(self.columns) <= set(known), f"columns: known are {', '.join(known)}")
         require(
             self.group_by is None or self.metadata is not None, "group_by names a column, but metadata is not given"
+        )
+        require(
+            all(glob.strip("! ") for glob in self.ignore), 'ignore holds an empty pattern; give globs, as ["*.bak"]'
         )
         _, pattern = split_pattern(self.images)
         require(

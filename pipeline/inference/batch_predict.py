@@ -5,6 +5,7 @@ In: a folder.  ListFiles -> Spread -> ReadFiles -> Classify (one model a worker 
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,11 +54,13 @@ def batch_predict(
     predict.check_positive(top_k=top_k, shards=shards)
     if not images.strip() or not output.strip():
         raise InputError("give IMAGES, a folder of images, and OUTPUT, the file to write")
+    if set("*?[") & set(output):
+        raise InputError(f"OUTPUT is {output}; Beam takes *, ? and [ for patterns: give a name without")
     images = images.rstrip("/") or "/"
     if not is_remote(images) and not Path(images).is_dir():
         raise InputError(f"there is no folder {images}: give a folder of images")
     if next(list_files(os.fsencode(_absolute(images))), None) is None:
-        raise InputError(f"there are no files in {images}: give a folder of images")
+        raise InputError(f"there are no pictures in {images}: give a folder of images")
     directory = _absolute(predict.find_model(model_dir))
     predict.load(directory).close()  # a model that cannot be loaded is reported before a job starts
     suffix = Path(output).suffix if shards > 1 else ""
@@ -132,7 +135,7 @@ def list_files(root: bytes) -> Iterator[bytes]:
     """The files in and below a folder that are to be classified; bytes, since names need not be UTF-8."""
     folder = os.fsdecode(root)
     if is_remote(folder):
-        for match in FileSystems.match([f"{folder}/**"]):
+        for match in FileSystems.match([f"{glob.escape(folder)}/**"]):
             for found in match.metadata_list:
                 inside = found.path.removeprefix(f"{folder}/")
                 if inside and not inside.endswith("/") and names.is_wanted(inside.split("/")):

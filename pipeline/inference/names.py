@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from components.ingestion.image_folder import METADATA_NAMES
+from components.ingestion.file_names import is_no_picture, passed_over
 from core.errors import InputError
 
 
@@ -37,9 +37,11 @@ def _inside(folder: str) -> Iterator[tuple[str, ...]]:
 
 
 def is_wanted(parts: Sequence[str]) -> bool:
-    """Whether a file of a folder, by its path in it, is to be classified: no metadata, nothing that systems leave."""
-    left_behind = any(part.startswith(".") or part in ("Thumbs.db", "desktop.ini") for part in parts)
-    return parts[-1] not in METADATA_NAMES and not left_behind
+    """Whether a file of a folder, by its path in it, is to be classified.
+
+    Not if it is hidden, left behind by a system, or by its name no picture, such as metadata.csv or a video.
+    """
+    return not any(map(passed_over, parts)) and not is_no_picture(parts[-1])
 
 
 def listed(data: bytes) -> list[str]:

@@ -53,10 +53,17 @@ MAIN = "accuracy"  # the metric that stands beside every slice and every run
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of the run; `samples` are paths and data URIs, `drift` is None if no earlier run had other images."""
+    """The images of the run.
+
+    Attributes:
+        ignored: a path for each reason.
+        samples: paths and data URIs.
+        drift: None if no earlier run had other images.
+    """
 
     counts: IngestCounts
     rejects: list[Reject]
+    ignored: dict[str, str]
     left_out: list[Reject]
     duplicates: list[DuplicateGroup]
     content_sha256: str | None
@@ -227,6 +234,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
     return Data(
         counts=counts,
         rejects=list(itertools.islice(ingest_record.REJECTS.read(record), _SHOWN_REJECTS)),
+        ignored={one.reason: one.path for one in ingest_record.IGNORED.read(record)},
         left_out=list(itertools.islice(ingest_record.LEFT_OUT.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,

@@ -27,7 +27,7 @@ from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runners.ending import Execution, end_run
-from pipeline.runs.run_dir import push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import check_root, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -95,6 +95,7 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     Raises:
         InputError: the images cannot be found, or there is no schema yet, or none that it can use.
     """
+    check_root(str(root.resolve()))
     push_folder(settings, root)
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,7 @@ from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, tr
 from pipeline.pipeline import create_pipeline
 from pipeline.runners import vertex_gate
 from pipeline.runners.beam_engines import SEND_NOTHING
+from pipeline.runs.run_dir import check_root
 
 Target = Literal["cluster", "vertex"]
 
@@ -105,6 +106,7 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
     kubeflow, images = settings.kubeflow, settings.data.images
     root = kubeflow.pipeline_root
     if root is not None:
+        check_root(root)
         _require_visible(kubeflow, "kubeflow.pipeline_root", root)
     if settings.backbone.weights not in ("imagenet", "random"):
         _require_visible(kubeflow, "backbone.weights", settings.backbone.weights)

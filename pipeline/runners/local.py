@@ -23,7 +23,7 @@ from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
-from pipeline.runs.run_dir import ARTIFACTS, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -32,14 +32,15 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: another run holds the folder, the push directory is not local, or Beam's engine cannot see local
-            files; then nothing is written.
+        InputError: TFX cannot use the folder, another run holds it, the push directory is not local, or Beam's engine
+            cannot see local files; then nothing is written.
     """
     if isinstance(settings.runtime.beam, DataflowEngine):
         raise InputError(
             f"runtime.beam is dataflow, whose workers cannot see {root}; it is for runs on Kubeflow or Airflow with a "
             "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
         )
+    check_root(str(root.resolve()))
     pushed_to = push_folder(settings, root)
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,9 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     folder = run_dir(settings, root)
     images = images_folder(settings, folder)
+    listing = list_images(settings, images)
+    for line in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
+        console.print(f"  {line}")
     fingerprint = sources.fingerprint(settings.backbone.weights)
     loading = StageLine(console, "load libraries")
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
@@ -87,9 +91,6 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     loading.finish("✓", "green", "TensorFlow, TFX")
     for note in notes_on_gpu():
         print_prose(console, "  note: ", note, "yellow")
-    listing = list_images(settings, images)
-    for line in (listing.describe(), *listing.remarks):
-        console.print(f"  {line}")
     schema = reviewed_schema(settings, listing)
     if schema.inferred:
         console.print(

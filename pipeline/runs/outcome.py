@@ -114,7 +114,13 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
     if counts:
         files = counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read
         outcome.images = last_run.Images(
-            *files, **counts.splits, duplicates=counts.duplicates, computed=computed, reused=reused
+            *files,
+            **counts.splits,
+            duplicates=counts.duplicates,
+            computed=computed,
+            reused=reused,
+            ignored_by=counts.ignored_by,
+            linked_to=counts.linked_to,
         )
     if examples := output(reader.nodes, ingest_record.EXAMPLES):
         outcome.spans = ingest_record.spans_of(examples.properties)

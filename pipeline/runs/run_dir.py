@@ -18,6 +18,16 @@ METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
 _NONCE = ".nonce"
 
 
+def check_root(root: str) -> None:
+    """Raises InputError for a folder in which TFX and Beam would not find their own files again."""
+    found = sorted(set("*?[\\") & set(root))
+    if found:
+        raise InputError(
+            f"{root} has {' and '.join(found)} in its name, which TFX takes for patterns: give a folder without as "
+            "ROOT, or as kubeflow.pipeline_root; the images may lie anywhere"
+        )
+
+
 def run_dir(settings: Settings, root: Path) -> Path:
     """Where everything of this pipeline is kept."""
     return root.resolve() / settings.name

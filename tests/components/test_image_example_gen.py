@@ -44,6 +44,7 @@ class Ingested(NamedTuple):
     rejects: list[Reject]
     counts: IngestCounts
     duplicates: list[DuplicateGroup]
+    ignored: list[Reject]
 
     def all(self) -> list[dict[str, Any]]:
         return [example for split in self.examples.values() for example in split]
@@ -115,6 +116,7 @@ def ingest(
             list(ingest_record.REJECTS.read(uri)),
             ingest_record.COUNTS.read(uri),
             list(ingest_record.DUPLICATES.read(uri)),
+            list(ingest_record.IGNORED.read(uri)),
         )
 
     return run
@@ -127,6 +129,8 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
     (folder / "dog" / "UPPER.JPG").write_bytes(encoded(picture(77), "WEBP", lossless=True))
     (folder / "cat" / "cut.jpg").write_bytes(encoded(picture(78), "JPEG")[:-60])
     (folder / "cat" / "notes.txt").write_text("no image")
+    (folder / "cat" / "page").write_text("<html>")
+    (folder / "cat" / "web.jpg").write_text("<html>")
     (folder / "cat" / "empty.png").touch()
     (folder / "cat" / "large.png").write_bytes(encoded(Image.new("1", (9000, 9000))))
     with (folder / "cat" / "huge.bmp").open("wb") as file:
@@ -146,20 +150,28 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
         {str(path.relative_to(folder)): 1 for path in [*folder.glob("*/0*.png"), folder / "dog" / "UPPER.JPG"]}
     )
     assert [(reject.path, reject.stage) for reject in done.rejects] == [
-        ("README", "find"),
         ("cat/\\xff.png", "find"),
         ("cat/broken.png", "open"),
         ("cat/cut.jpg", "decode"),
         ("cat/empty.png", "open"),
         ("cat/huge.bmp", "limits"),
         ("cat/large.png", "limits"),
-        ("cat/notes.txt", "identify"),
-        ("cat/out.png", "open"),
+        ("cat/out.png", "find"),
         ("cat/pipe.png", "open"),
+        ("cat/web.jpg", "identify"),
     ]
     sizes = {split: len(examples) for split, examples in done.examples.items()}
     counts, classes = done.counts, done.counts.classes
-    assert (counts.found, counts.ignored, counts.rejected, counts.read) == (64, 3, 10, 51)
+    assert (counts.found, counts.ignored, counts.rejected, counts.read) == (66, 6, 9, 51)
+    assert [(one.path, one.reason) for one in done.ignored] == [
+        (".DS_Store", "hidden"),
+        ("README", "no picture: a read-me or license file"),
+        ("cat/notes.txt", "no picture: .txt"),
+        ("cat/page", "no picture: without an ending, by its content"),
+        ("dog/Thumbs.db", "left behind by a system"),
+        ("metadata.csv", "describes the data"),
+    ]
+    assert sum(counts.ignored_by.values()) == 6
     assert (counts.splits, counts.duplicates, counts.layout, counts.given) == (sizes, 0, "class_folders", [])
     on_disk = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     assert counts.found == len(on_disk)

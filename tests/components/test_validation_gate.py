@@ -16,13 +16,13 @@ from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics, Schema
 
-from components.ingestion.image_folder import ListedFile
+from components.ingestion.image_folder import DataFolder, ListedFile
 from components.ingestion.image_ingestion import count
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import Assignment, ImageFacts
 from components.validation_gate import ValidationGate
 from core.artifacts import ingest_record
-from core.artifacts.ingest_record import DuplicateGroup, Reject
+from core.artifacts.ingest_record import NO_PICTURE, DuplicateGroup, Reject
 from core.errors import InputError
 from core.settings.converter import to_json
 from core.settings.data import DataBounds
@@ -60,6 +60,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         listed_before: int = 1000,
         unseen: int = 0,
         left_out: Sequence[Reject] = (),
+        ignored: Sequence[Reject] = (),
         schema_file: str = FILE,
         least: int = 1,
         small: str = "refuse",
@@ -85,7 +86,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         rejects.uri, verdict.uri = str(tmp_path), str(tmp_path / "verdict")
         baseline = _earlier_statistics(before, listed_before, tmp_path / "before") if before else None
         written = {name: data + data[:unseen] if name == "train" else data for name, data in splits.items()}
-        _record(rejects.uri, written, rejected, left_out, duplicates)
+        _record(rejects.uri, written, rejected, left_out, duplicates, ignored)
         ValidationGate.test_call(
             anomalies=anomalies,
             statistics=statistics,
@@ -139,17 +140,18 @@ def _record(
     rejected: int,
     left_out: Sequence[Reject],
     duplicates: Sequence[DuplicateGroup],
+    ignored: Sequence[Reject],
 ) -> None:
     """What ingestion would have left."""
     images = [(f"{split}/{i}.png", split, row) for split, data in splits.items() for i, row in enumerate(data)]
     bad = [Reject(f"bad{i:02d}.jpg", "daisy", "open", "empty") for i in range(rejected)]
-    listing = Listing(
-        "photos", "class_folders", [ListedFile(str(i)) for i in range(len(images) + len(left_out) + len(bad))]
-    )
+    listed = len(images) + len(left_out) + len(bad) + len(ignored)
+    listing = Listing(DataFolder("photos"), "class_folders", [ListedFile(str(i)) for i in range(listed)])
     facts = [ImageFacts(path, str(row["label"]), "", "", "", "") for path, _, row in images]
     facts += [ImageFacts(image.path, image.label, "", "", "", "") for image in left_out]
     assignment = Assignment({path: split for path, split, _ in images}, list(left_out), list(duplicates))
-    ingest_record.COUNTS.write(uri, count(listing, facts, bad, assignment))
+    ingest_record.COUNTS.write(uri, count(listing, facts, bad, assignment, ignored))
+    ingest_record.IGNORED.write(uri, ignored)
     ingest_record.REJECTS.write(uri, bad)
     ingest_record.LEFT_OUT.write(uri, left_out)
     ingest_record.DUPLICATES.write(uri, duplicates)
@@ -386,6 +388,26 @@ def test_too_many_rejects_stop_the_run_and_are_all_kept(gate: Callable[..., list
     assert lines[2] == "    bad00.jpg: empty" and lines[11:13] == ["    bad09.jpg: empty", "    and 2 more"]
     assert lines[13].endswith(f"All are listed in {tmp_path}/rejects.jsonl")
     assert len(list(ingest_record.REJECTS.read(tmp_path))) == 12
+
+
+def test_more_files_that_are_no_pictures_than_pictures_stop_the_run_with_what_they_are(
+    gate: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    data = {"train": rows(*ALL * 3), "eval": rows("daisy"), "test": rows("daisy")}
+    strange = [Reject(f"daisy/{i}.dat", "daisy", "identify", f"{NO_PICTURE}.dat, by its content") for i in range(12)]
+    assert gate(ignored=[*strange[:11], Reject("daisy/1.json", "", "find", "beside a picture")], **data) == [FIRST]
+    with pytest.raises(InputError) as caught:
+        gate(ignored=strange, **data)
+    assert str(caught.value).splitlines()[1:] == [
+        "- most of the files are no pictures: 12 .dat, and 11 that are; take them away, or name them in data.ignore. "
+        f"All are listed in {tmp_path}/ignored.jsonl"
+    ]
+
+
+def test_a_class_of_files_that_are_no_pictures_stops_the_run(gate: Callable[..., list[str]]) -> None:
+    page = Reject("owl/page", "owl", "identify", f"{NO_PICTURE}without an ending, by its content")
+    with pytest.raises(InputError, match="the class owl has no pictures: 1 without an ending; take them away"):
+        gate(ignored=[page], train=rows(*ALL * 3), eval=rows("daisy"), test=rows("daisy"))
 
 
 def test_data_without_one_usable_image_stop_whatever_is_allowed(gate: Callable[..., list[str]]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.ingestion.image_folder import ListedFile
+from components.ingestion.image_folder import DataFolder, ListedFile
 from components.ingestion.image_ingestion import content_hash, count
 from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import Assignment, ImageFacts
@@ -11,6 +11,7 @@ from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCoun
 FACTS = [ImageFacts(f"a/{i}.png", "a", "", "", "", "") for i in range(3)]
 SPLITS = {image.path: "train" for image in FACTS}
 REJECTS = [Reject("a/bad.png", "a", "open", "empty")]
+IGNORED = [Reject("b/page", "b", "identify", "no picture: without an ending, by its content")]
 
 
 def counted(
@@ -19,28 +20,33 @@ def counted(
     splits: dict[str, str] = SPLITS,
     duplicates: tuple[DuplicateGroup, ...] = (),
 ) -> IngestCounts:
-    listing = Listing("photos", layout, [ListedFile(f"{i}.png") for i in range(listed)], ignored=2)
+    files = [ListedFile(f"{i}.png") for i in range(listed)]
+    listing = Listing(DataFolder("photos"), layout, files, ignored=[Reject(".git/", "", "find", "hidden")])
     left_out = [Reject(image.path, image.label, "contradicting", "") for image in FACTS if image.path not in splits]
-    return count(listing, FACTS, REJECTS, Assignment(splits, left_out, list(duplicates)))
+    return count(listing, FACTS, REJECTS, Assignment(splits, left_out, list(duplicates)), IGNORED)
 
 
-@pytest.mark.parametrize(("listed", "layout"), [(4, "class_folders"), (1, "tfrecords")])
+@pytest.mark.parametrize(("listed", "layout"), [(5, "class_folders"), (1, "tfrecords")])
 def test_found_is_what_was_listed_and_what_was_ignored(listed: int, layout: str) -> None:
     counts = counted(listed, layout)
     assert (counts.found, counts.ignored, counts.rejected, counts.read) == (6, 2, 1, 3)
     assert counts.splits == {"train": 3, "eval": 0, "test": 0}
-    assert counts.classes == {"a": ClassCounts({"train": 3, "eval": 0, "test": 0}, 1)}
+    assert counts.ignored_by == {"hidden": 1, IGNORED[0].reason: 1}
+    assert counts.classes == {
+        "a": ClassCounts({"train": 3, "eval": 0, "test": 0}, 1),
+        "b": ClassCounts({"train": 0, "eval": 0, "test": 0}, 0),
+    }
 
 
 def test_an_image_that_is_left_out_was_found_and_is_of_its_class() -> None:
-    counts = counted(4, splits={"a/0.png": "train", "a/1.png": "test"})
+    counts = counted(5, splits={"a/0.png": "train", "a/1.png": "test"})
     assert (counts.found, counts.ignored, counts.rejected, counts.left_out, counts.read) == (6, 2, 1, 1, 2)
-    assert counts.classes == {"a": ClassCounts({"train": 1, "eval": 0, "test": 1}, 1, 1)}
+    assert counts.classes["a"] == ClassCounts({"train": 1, "eval": 0, "test": 1}, 1, 1)
 
 
-@pytest.mark.parametrize("listed", [3, 5])
+@pytest.mark.parametrize("listed", [4, 6])
 def test_a_file_that_is_not_accounted_for_is_an_internal_error(listed: int) -> None:
-    with pytest.raises(ValueError, match=f"{listed} files were listed; 3 were read and 1 rejected"):
+    with pytest.raises(ValueError, match=f"{listed} files were listed; 3 were read, 1 rejected and 1 ignored"):
         counted(listed)
 
 
@@ -57,4 +63,4 @@ def test_a_group_across_splits_is_no_duplicate() -> None:
     paths = list(SPLITS)
     same = DuplicateGroup("identical", paths[:2], ["a"] * 2, ["train"] * 2)
     group = DuplicateGroup("group", paths, ["a"] * 3, ["train", "train", "eval"])
-    assert counted(4, duplicates=(same, group)).duplicates == 1
+    assert counted(5, duplicates=(same, group)).duplicates == 1

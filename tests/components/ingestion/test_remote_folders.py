@@ -11,6 +11,7 @@ from components.ingestion.image_ingestion import ReadImages
 from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
+from components.ingestion.spans import read_spans, resolve
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.settings.data import DataSettings
@@ -74,7 +75,7 @@ def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
     put({"settle/no.png": b"", "set/dog/Thumbs.db": b"", "set/notes.txt": b"x", "set/cat/a.gz": b"not packed"})
     tree = walk(f"{url}/set")
     assert [file.path for file in tree.files] == ["cat/1.png", "cat/a.gz", "dog/größe 2.png", "notes.txt"]
-    assert (tree.folders, tree.ignored) == (["cat", "dog"], 2)
+    assert (tree.folders, [one.path for one in tree.ignored]) == (["cat", "dog"], [".hidden/", "dog/Thumbs.db"])
     assert read_file(f"{url}/set", "dog/größe 2.png") == image
     assert read_file(f"{url}/set", "cat/a.gz") == b"not packed"
     listing = read_layout(f"{url}/set/")
@@ -86,7 +87,14 @@ def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
 
 def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]) -> None:
     url, put = store
-    put({"set/cat/1.png": encoded(picture(1)), "set/dog/2.webp": encoded(picture(2), "WEBP"), "set/dog/3.txt": b"no"})
+    put(
+        {
+            "set/cat/1.png": encoded(picture(1)),
+            "set/dog/2.webp": encoded(picture(2), "WEBP"),
+            "set/dog/3.jpg": b"no",
+            "set/dog/4": b"no",
+        }
+    )
     listing = read_layout(f"{url}/set")
     reader = ReadImages(listing, DataSettings(url).ingestion({}))
     reader.setup()
@@ -98,7 +106,8 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
         ("facts", "cat/1.png"),
         ("facts", "dog/2.webp"),
     ]
-    assert [output.value.path for output in tagged if output.tag == "rejected"] == ["dog/3.txt"]
+    assert [output.value.path for output in tagged if output.tag == "rejected"] == ["dog/3.jpg"]
+    assert [output.value.path for output in tagged if output.tag == "ignored"] == ["dog/4"]
     assert len(outputs) - len(tagged) == 2, "examples"
 
 
@@ -146,3 +155,31 @@ def test_a_scheme_that_nobody_reads_is_told() -> None:
     with pytest.raises(InputError, match=r"The data folder nfs://x cannot be listed: .*nfs") as error:
         walk("nfs://x")
     assert "needs" not in str(error.value)
+
+
+def test_what_systems_leave_and_what_is_no_picture_is_ignored(store: tuple[str, Put]) -> None:
+    url, put = store
+    image = encoded(picture(1))
+    put({f"n/{split}/{label}/1.png": image for split in ("train", "val") for label in "ab"})
+    left = ["@eaDir/x/1.png", "train/a/@eaDir/1.png/THUMB.jpg", "lost+found/7", "val/b/Thumbs.db", "train/a/1.json"]
+    put({f"n/{path}": b"x" for path in [*left, "README", "old/a/1.png", "train/a/deep/2.png"]})
+    listing = read_layout(f"{url}/n", ignore=["/old/", "deep"])
+    assert [file.path for file in listing.files] == ["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"]
+    assert {one.path: one.reason for one in listing.ignored} == {
+        "@eaDir/": "left behind by a system",
+        "README": "no picture: a read-me or license file",
+        "lost+found/": "left behind by a system",
+        "old/": "data.ignore: /old/",
+        "train/a/1.json": "beside a picture of its name: .json",
+        "train/a/@eaDir/": "left behind by a system",
+        "train/a/deep/": "data.ignore: deep",
+        "val/b/Thumbs.db": "left behind by a system",
+    }
+
+
+def test_spans_are_found_in_folders_that_look_like_patterns(store: tuple[str, Put]) -> None:
+    url, put = store
+    put({f"[v2]/day-{day}/{label}/1.png": b"x" for day in (1, 12) for label in "ab"} | {"[v2]/day-x/a/1.png": b"x"})
+    spans = resolve(f"{url}/[v2]", "day-{SPAN}", None, 2)
+    assert [span.folder for span in spans] == ["day-1", "day-12"]
+    assert len(read_spans(f"{url}/[v2]", [span.folder for span in spans]).files) == 4

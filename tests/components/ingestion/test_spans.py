@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.ingestion.image_folder import read_file
 from components.ingestion.spans import read_spans, resolve
 from core.artifacts.ingest_record import Span
 from core.errors import InputError
@@ -126,9 +127,36 @@ def test_spans_of_different_layouts_are_no_data_set(image_folder: Callable[..., 
         read_spans(str(base), ["1", "2"])
 
 
-def test_spans_are_not_looked_for_where_folders_cannot_be_listed() -> None:
-    with pytest.raises(InputError, match=r"s3://photos/day-\{SPAN\}: spans work in local and gs:// folders only"):
-        resolve("s3://photos", "day-{SPAN}", None, 1)
+def test_spans_that_are_links_out_of_the_folder_need_the_setting(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    base = image_folder("days/1", cat=1, dog=1).parent
+    elsewhere = image_folder("elsewhere/2", cat=1, dog=1)
+    (base / "2").symlink_to(elsewhere)
+    (base / "3").symlink_to("1")
+    with pytest.raises(InputError, match=rf"links out of it: 2 -> {elsewhere}\. Set data\.links to follow"):
+        read_spans(str(base), ["1", "2"])
+    listing = read_spans(str(base), ["1", "2", "3"], links="follow")
+    assert listing.folder.roots == (str(elsewhere),)
+    assert all(read_file(listing.folder, file.path) for file in listing.files)
+
+
+def test_a_pattern_that_fits_no_span_of_the_window_is_named(image_folder: Callable[..., Path]) -> None:
+    base = image_folder("1", cat=1, dog=1).parent
+    image_folder("2", cat=1, dog=1)
+    (base / "2" / "cat" / "x.bak").touch()
+    listing = read_spans(str(base), ["1", "2"], ignore=["*.bak", "*.old"])
+    assert listing.notes(["*.bak", "*.old"]) == [
+        "ignored: 1 data.ignore: *.bak (2/cat/x.bak)",
+        "data.ignore: *.old fits nothing",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a [v2] b", "a*b?", "{x}"])
+def test_a_folder_whose_name_looks_like_a_pattern(image_folder: Callable[..., Path], name: str) -> None:
+    base = image_folder(f"{name}/day-1", cat=1, dog=1).parent
+    (span,) = resolve(str(base), "day-{SPAN}", None, 1)
+    assert len(read_spans(str(base), [span.folder]).files) == 2
 
 
 def test_the_fingerprint_sees_which_spans_are_read(image_folder: Callable[..., Path]) -> None:

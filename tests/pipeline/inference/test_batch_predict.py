@@ -39,6 +39,9 @@ def photos(tmp_path: Path) -> Path:
     (folder / "text.jpg").write_text("no image")
     (folder / "a/.hidden.jpg").write_text("not looked at")
     (folder / "metadata.csv").write_text("file_name\n")
+    for left in ("@eaDir/1.jpg/THUMB.jpg", "lost+found/2.jpg", "a/Thumbs.db", "a/1.json", "a/clip.mov", "README"):
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_text("no image to classify")
     (folder / "broken.jpg").symlink_to(tmp_path / "absent")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(image_bytes(1))
     return folder

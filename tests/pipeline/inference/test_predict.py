@@ -122,6 +122,9 @@ def test_folders_are_expanded(model: Path, tmp_path: Path) -> None:
     save(tmp_path / "photos/a/1.jpg", 0)
     save(tmp_path / "photos/.cache/3.jpg", 2)
     (tmp_path / "photos/metadata.csv").write_text("file_name\n")
+    for left in ("@eaDir/1.jpg/THUMB.jpg", "lost+found/2.jpg", "a/Thumbs.db", "a/1.json", "a/clip.mov", "README"):
+        (tmp_path / "photos" / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / left).write_text("no image to classify")
     outside = save(tmp_path / "outside.jpg", 2)
     (tmp_path / "photos/link.jpg").symlink_to(outside)
 

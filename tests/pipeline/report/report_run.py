@@ -172,8 +172,8 @@ def _type_names(store: MetadataStore) -> set[str]:
 
 def _write_images(examples: Path, record: Path) -> None:
     counts = IngestCounts(
-        found=62,
-        ignored=0,
+        found=65,
+        ignored=3,
         rejected=1,
         left_out=1,
         read=60,
@@ -184,8 +184,13 @@ def _write_images(examples: Path, record: Path) -> None:
         classes={
             name: ClassCounts({"train": 10, "eval": 5, "test": 10 if name == EVIL else 20}, 0) for name in CLASSES
         },
+        ignored_by={"beside a picture of its name: .json": 2, f"data.ignore: {EVIL}": 1},
+        linked_to=["/store"],
     )
     ingest_record.COUNTS.write(record, counts)
+    ignored = [Reject(f"cat/{i}.json", "cat", "find", "beside a picture of its name: .json") for i in range(2)]
+    ignored.append(Reject(f"{EVIL}/", "", "find", f"data.ignore: {EVIL}"))
+    ingest_record.IGNORED.write(record, ignored)
     ingest_record.REJECTS.write(record, [Reject(f"cat/{EVIL}.png", "cat", "decode", "truncated")])
     reason = f"the same image has 2 labels: cat (cat/{EVIL}.gif), {EVIL} (b.gif)"
     ingest_record.LEFT_OUT.write(record, [Reject(f"cat/{EVIL}.gif", "cat", "contradicting", reason)])

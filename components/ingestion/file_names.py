@@ -1,0 +1,172 @@
+"""What names say of files and folders: left behind by a system, surely no picture, or claiming to be one.
+
+Whether a file is a picture is decided by its content. Names spare opening what is known, such as a video of some GB,
+and tell a broken picture from a file that never was to be one.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+import pathspec
+
+from core.artifacts.ingest_record import NO_PICTURE, Reject
+
+HIDDEN = "hidden"
+SYSTEM = "left behind by a system"
+DESCRIBES = "describes the data"
+_IGNORED_BY = "data.ignore: "
+_SIDECAR = "beside a picture of its name: "
+_SHOWN = 5
+
+_SYSTEM_NAMES = frozenset({
+    # macOS (what starts with a dot is hidden anyway)
+    "__macosx", "icon\r", "network trash folder", "temporary items", "desktop db", "desktop df",
+    # Windows
+    "$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini",
+    "thumbs.db:encryptable", "picasa.ini",
+    # Linux
+    "lost+found", "__pycache__",
+    # NAS: Synology, QNAP, NetApp
+    "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "~snapshot",
+})  # fmt: skip
+"""In lower case."""
+
+_PICTURES = frozenset({
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "bmp", "dib", "webp", "tif", "tiff", "avif", "avifs", "heic",
+    "heics", "heif", "heifs", "hif", "jp2", "j2k", "jpf", "jpx", "jxl", "jxr", "wdp", "mpo", "ppm", "pgm", "pbm",
+    "pnm", "pam", "svg", "eps", "ico", "icns", "psd", "psb", "xcf", "tga", "dcm", "exr", "hdr", "fits", "pcx", "raw",
+    "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf", "srw", "pef", "rwl", "3fr",
+    "iiq", "x3f", "erf", "mrw", "kdc", "dcr", "svs", "ndpi",
+})  # fmt: skip
+_NO_PICTURES = frozenset({
+    "json", "jsonl", "ndjson", "geojson", "txt", "text", "md", "markdown", "rst", "log", "xml", "xmp", "aae", "plist",
+    "csv", "tsv", "xls", "xlsx", "ods", "parquet", "arrow", "feather", "yaml", "yml", "toml", "ini", "cfg", "conf",
+    "htm", "html", "css", "pdf", "doc", "docx", "odt", "rtf", "ppt", "pptx", "odp", "tex", "bib", "url", "lnk",
+    "webloc", "db", "sqlite", "py", "ipynb", "sh", "bat", "js", "dvc", "md5", "sha1", "sha256", "sfv",
+    "thm", "pp3", "dop", "lrv", "mov", "mp4", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "3gp", "3g2",
+    "mts", "m2ts", "ogv", "insv", "mp3", "wav", "m4a", "aac", "flac", "ogg",
+})  # fmt: skip
+_READ_ME = re.compile(r"(readme|read-me|licen[cs]e|copying|notice|authors|changelog|citation|credits)([._-].*)?", re.I)
+_ENDING = re.compile(r"\.[a-z0-9]{1,10}", re.I)
+
+
+def passed_over(name: str) -> str:
+    """Why a file or folder of this name is ignored with all that is in it; "" where it is not."""
+    if name.lower() in _SYSTEM_NAMES:
+        return SYSTEM
+    return HIDDEN if name.startswith(".") else ""
+
+
+def claims_picture(path: str) -> bool:
+    """Whether its ending is that of a picture, of whatever format."""
+    return _ending(path) in _PICTURES
+
+
+def is_no_picture(path: str) -> bool:
+    """Whether a file is known by its name to be none: it describes pictures, or is a text, a video or the like."""
+    return not claims_picture(path) and (_ending(path) in _NO_PICTURES or is_read_me(path))
+
+
+def no_picture(path: str, by_content: bool = False) -> str:
+    """The reason why such a file is ignored."""
+    return (
+        NO_PICTURE
+        + ("a read-me or license file" if is_read_me(path) else kind(path))
+        + (", by its content" if by_content else "")
+    )
+
+
+def reasons(others: Sequence[str], pictures: Iterable[str]) -> list[str]:
+    """Why each of `others`, files that are no pictures, is ignored: most lie beside a picture, as `1.jpg.json`."""
+    if not others:
+        return []
+    names = {name for path in pictures for name in (path, path.rpartition(".")[0])}
+    return [_SIDECAR + kind(path) if names & _stems(path) else no_picture(path) for path in others]
+
+
+def _stems(path: str) -> set[str]:
+    folder, slash, name = path.rpartition("/")
+    parts = name.split(".")
+    return {folder + slash + ".".join(parts[:end]) for end in range(1, len(parts)) if parts[0]}
+
+
+def kind(path: str) -> str:
+    """A file's ending, in lower case, or that it has none."""
+    ending = _ending(path)
+    return f".{ending}" if ending else "without an ending"
+
+
+def kinds(paths: Iterable[str]) -> str:
+    """How many files of which kinds: `60 .txt, 2 .md`, the most frequent first."""
+    return tally(collections.Counter(map(kind, paths)))
+
+
+def tally(counts: collections.Counter[str]) -> str:
+    """The most frequent few, with their numbers."""
+    shown = [f"{number:,} {name}" for name, number in counts.most_common(_SHOWN)]
+    more = counts.total() - sum(number for _, number in counts.most_common(_SHOWN))
+    return ", ".join(shown) + (f" and {more:,} others" if more else "")
+
+
+def ignored_in_words(ignored: Iterable[Reject]) -> str:
+    """What was ignored but hidden things and descriptions, by reason, the most frequent first, each with an example."""
+    examples: dict[str, str] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    for one in ignored:
+        if one.reason not in (HIDDEN, DESCRIBES):
+            examples.setdefault(one.reason, one.path)
+            counts[one.reason] += 1
+    return tally(collections.Counter({f"{reason} ({examples[reason]})": n for reason, n in counts.items()}))
+
+
+def _ending(path: str) -> str:
+    name, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return ending.lower() if name and _ENDING.fullmatch(dot + ending) else ""
+
+
+def is_read_me(path: str) -> bool:
+    """Whether it is one of the files that tell people about a data set."""
+    return _READ_ME.fullmatch(path.rpartition("/")[2]) is not None
+
+
+class IgnorePatterns:
+    """`data.ignore`: globs of paths relative to the data folder, as in a .gitignore file.
+
+    One without a slash within it is of names at any depth; one that ends in a slash is of folders; `**` is any folders.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = list(patterns)
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def reason(self, path: str) -> str:
+        """Why a file, or a folder (with `/` at its end), is ignored; "" where it is not."""
+        if not self._patterns:
+            return ""
+        found = self._spec.check_file(path)
+        return _IGNORED_BY + self._patterns[found.index] if found.include and found.index is not None else ""
+
+    def unmatched(self, ignored: Iterable[str]) -> list[str]:
+        """The patterns that fit none of the paths that are ignored."""
+        paths = list(ignored)
+        alone = {pattern: _compiled((pattern,)) for pattern in self._patterns if not pattern.startswith("!")}
+        return [pattern for pattern, spec in alone.items() if not any(map(spec.match_file, paths))]
+
+    @property
+    def _spec(self) -> pathspec.GitIgnoreSpec:
+        return _compiled(tuple(self._patterns))
+
+
+@functools.lru_cache
+def _compiled(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
+    """`#` begins a comment in a .gitignore file, and many a folder's name."""
+    return pathspec.GitIgnoreSpec.from_lines(
+        ("\\" + pattern if pattern.startswith("#") else pattern.replace("./", "/", pattern.startswith("./")))
+        for pattern in patterns
+    )
