@@ -428,7 +428,7 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
         top = file.path.partition("/")[0] if "/" in file.path else ""
         if file.label:
             labeled.add(top)
-        else:
+        elif not is_no_picture(file.path):
             totals[top] += 1
     return [
         f"none of the {totals[top]:,} files in {top} has a label"

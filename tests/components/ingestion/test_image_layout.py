@@ -505,3 +505,10 @@ def test_no_part_of_given_splits_is_proposed_as_the_data(tmp_path: Path) -> None
 def test_a_table_without_rows_says_nothing(tmp_path: Path) -> None:
     write_rows(make(tmp_path, "owl/1.png", "wren/2.png") / "metadata.csv", "file_name,label")
     assert read_layout(str(tmp_path)).remarks == ("not used: metadata.csv has no rows",)
+
+
+def test_the_advice_to_ignore_a_folder_helps(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.png", "train/b/1.png", "extra/c/1.png")
+    with pytest.raises(InputError, match=r'data\.ignore: \["/extra/"\]'):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["/extra/"]).classes() == ["a", "b"]
