@@ -233,7 +233,7 @@ def test_the_text_of_a_label_is_preferred_to_inceptions_number(tmp_path: Path) -
         (
             example(image=b"1", y=3, note=b"x"),
             {},
-            r"its first tf\.Example has no label \(label, .*\); has image \(bytes\), note \(bytes\), y \(integer\)\.",
+            r"has no label \(label, .*\); it has image \(bytes\), note \(bytes\), y \(integer\)\. Name the key in",
         ),
         (
             example(jpg=b"1", label=b"a"),
