@@ -356,7 +356,7 @@ def _check_against_folders(source: _Folder, files: Iterable[ListedFile], tables:
         against = [f"{path}: {label}" for path, name, label in usable if name != label]
         if against:
             raise InputError(
-                f"{source.path}: {len(against):,} files lie in a folder of another name than the label that the metadata "
+                f"{source.path}: {len(against):,} files lie in a folder of another name than the label that metadata "
                 f"give them ({some(against)}). Set data.layout to metadata if these labels are the classes, and to "
                 "class_folders if the folders are."
             )
