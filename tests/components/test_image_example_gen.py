@@ -29,7 +29,7 @@ from components.image_example_gen import ImageExampleGen
 from core import progress
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
-from core.errors import InputError
+from core.errors import InputError, message_for_user
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
 from tests.components.ingestion import test_image_records as records
@@ -380,6 +380,10 @@ def test_records_as_slim_writes_them(tmp_path: Path, ingest: Callable[..., Inges
     done = ingest(folder)
     assert done.counts.classes.keys() == {"owl", "wren"}
     assert (done.counts.splits["eval"], done.counts.given) == (4, ["train", "eval"])
+    (folder / "labels.txt").write_text("owl\n")
+    with pytest.raises(Exception) as error:
+        ingest(folder)
+    assert "number 1; the names are of 0 to 0, and may be one off" in (message_for_user(error.value) or "")
 
 
 def test_the_spans_of_the_window_are_read_into_the_same_splits(
