@@ -26,14 +26,11 @@ from components.serving import serving_probe
 from core import progress
 from core.artifacts import exported_model, serving_check
 from core.artifacts.serving_check import ServingReport
+from core.errors import InputError
 from core.settings import converter
 from core.settings.serving import ServingSettings
 
 PROBE = (sys.executable, "-m", serving_probe.__name__)
-_OUT_OF_MEMORY = (
-    "most likely, memory ran out: give the machine or container more, or lower data.max_megapixels or "
-    "serving.server.max_batch"
-)
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -52,6 +49,9 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
         blessing: as in `core.artifacts.serving_check`.
         settings: JSON of `ServingSettings`.
         code: hash of this component's source, so that TFX's cache notices when it changes.
+
+    Raises:
+        InputError: the system killed the process, as it does where memory runs out.
     """
     del code
     progress.report(0, 1, "models", "serving it in a fresh process")
@@ -115,9 +115,14 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
         except subprocess.TimeoutExpired:
             ending = f"did not finish in {timeout_seconds:g} s and was killed"
         else:
-            killer = signal.Signals(-code) if code < 0 else None
-            likely = f" ({_OUT_OF_MEMORY})" if killer is signal.SIGKILL else ""
-            ending = f"was killed by {killer.name}{likely}" if killer else f"ended with exit code {code}"
+            if (
+                code == -signal.SIGKILL
+            ):  # nothing that a model does to itself: it was not judged, and must not be cached
+                raise InputError(
+                    "the process that served the model was killed; most likely, memory ran out: give the machine or "
+                    "container more, or lower data.max_megapixels or serving.server.max_batch, and run again"
+                )
+            ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         printed.seek(0)
         return ending, printed.read().decode("utf-8", errors="replace")[-4000:]
 

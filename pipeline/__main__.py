@@ -18,6 +18,7 @@ def main(prog_name: str | None = None) -> None:
     }
     foreign.add(sys.path[0])  # the current directory, of `-m`
     sys.path[:] = [folder for folder in sys.path if folder == _CHECKOUT or folder not in foreign]
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # for later TensorFlows; this one would look for another package
     from pipeline.cli.main import main as verbs
 
     verbs(prog_name=prog_name)

@@ -7,6 +7,7 @@ fit it stop the run, so a typo in a folder's name never becomes a class.
 import contextlib
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -47,9 +48,19 @@ class ReviewedSchema(NamedTuple):
 
 
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> ReviewedSchema:
-    """The reviewed schema, or where there is none, one for `keep` to write; raises InputError as `load`."""
+    """The reviewed schema, or where there is none, one for `keep` to write.
+
+    Raises:
+        InputError: as `load`; or there is none, and none can be written.
+    """
     if path.exists():
         return ReviewedSchema(load(path), inferred=False)
+    try:  # now, rather than after the run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"{path.parent} is not writable")
+    except OSError as error:
+        raise InputError(f"the schema {path} cannot be written: {error}; name another with data.schema") from error
     schema = _infer(listing, limits)
     classes = len(schema.string_domain[0].value)
     origin = f"inferred on {date.today()} from the {classes:,} classes in {listing.folder} ({listing.describe()})"
@@ -61,7 +72,6 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits =
 
 def keep(path: Path, text: str) -> None:
     """Writes an inferred schema for review, unless another has come to be there since."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         write_text(path, text)
 
@@ -73,7 +83,10 @@ def load(path: Path) -> str:
             f"there is no schema {path}: a local run (make run-local) on some of the images infers it, and writes it "
             "if they pass ValidationGate; review it, and commit it"
         )
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark first, which is none of the format's
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the schema {path} cannot be read: {error}") from error
     bucket_boundaries(text, str(path))
     return text
 

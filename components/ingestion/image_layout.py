@@ -240,19 +240,24 @@ def _read_tables(source: _Folder, files: FileNames) -> _Tables:
         if "/" not in path and path.lower().endswith(_OTHER_TABLES)
     ]
     if found:
-        unclear = [table for table in found if table.file_name is None]
+        unclear = [table for table in found if table.file_name is None or (not source.metadata and table.is_empty())]
         if source.metadata and unclear:
             raise InputError(f"{source.path}: {unclear[0].why_not()}.")
         notes += [f"not used: {table.why_not()}" for table in unclear]
+        found = [table for table in found if table not in unclear]
         labeled = [table for table in found if table.label is not None]
-        others = [table for table in found if table.file_name is not None and table.label is None]
-        return _Tables(labeled, others, notes)
+        others = [table for table in found if table.label is None]
+        if labeled or others:
+            beside = [path for path in paths if "/" not in path and _is_table(path) and path not in names]
+            notes += [f"not used: {path}, as {names[0]} is read; data.metadata names another" for path in beside]
+            return _Tables(labeled, others, notes)
     return _read_other_tables(source, files, notes)
 
 
 def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _Tables:
     """Tables by any other name: on top, or else in folders called like splits, where they name images."""
     paths = [file.path for file in source.tree.files if _is_table(file.path)]
+    paths = [path for path in paths if path.rsplit("/", 1)[-1].lower() not in METADATA_NAMES]
     names = [path for path in paths if "/" not in path] or [
         path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
     ]
@@ -272,20 +277,21 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
         elif table.split is not None:
             others.append(table)
         else:
-            notes.append(f"not used: {name}; data.metadata: {name} makes slices of its columns")
+            notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
     _check_one_each(source, labeled)
     return _Tables(labeled, others, notes)
 
 
 def _check_one_each(source: _Folder, tables: Sequence[LabelTable]) -> None:
     """That no two tables say the same of a folder, unless they are named for different splits."""
-    for where, times in collections.Counter((table.folder, table.own_split) for table in tables).items():
-        names = [table.name for table in tables if (table.folder, table.own_split) == where]
-        same = [table.name for table in tables if table.folder == where[0]]
+    places = {table: (table.name.rpartition("/")[0], table.own_split) for table in tables}
+    for where, times in collections.Counter(places.values()).items():
+        names = [table.name for table in tables if places[table] == where]
+        same = [table.name for table in tables if places[table][0] == where[0]]
         if times > 1 or (not where[1] and len(same) > 1):
             raise InputError(
                 f"{source.path} holds several tables of images, {some(same if times == 1 else names)}. Name the one to "
-                f"read in data.metadata, e.g. data.metadata: {names[0]}."
+                f"read in data.metadata, as data.metadata: {same[-1]}."
             )
 
 
@@ -302,20 +308,27 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         _check_name(label, f"The label {label!r} in {folder}/{tables.labeled[0].name}")
     if len(distinct) < source.least_classes:
         raise InputError(
-            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). {expected}"
+            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). "
+            f"{_sentences(list(rows.problems.values())[:2])}{expected}"
         )
     files = []
+    no_row = f"{some(sorted(described))} has no row for it"
     for file in source.tree.files:
         if file.path in described:
             continue
         label = rows.labels.get(file.path, "")
-        where = rows.lines.get(file.path)
-        missing = f"it has no label in {where}" if where else f"{some(sorted(described))} has no row for it"
-        problem = file.problem or rows.problems.get(file.path) or ("" if label else missing)
+        problem = file.problem or rows.problems.get(file.path, "")
+        if not label and not problem:
+            problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
         files.append(file._replace(label=label, problem=problem))
+    if source.layout == AUTO:
+        _check_against_folders(source, files, distinct)
     usable = [file.path for file in files if not file.problem]
-    files = _with_splits(source, files, _splits_of_folders(source, usable, bool(rows.splits)), rows)
-    notes = [*rows.notes, *tables.notes, *_unlabeled_folders(files), *_odd_classes(files)]
+    unlabeled = _unlabeled_folders(files)
+    by_folder = _splits_of_folders(source, usable, bool(rows.splits), _sentences(unlabeled))
+    files = _with_splits(source, files, by_folder, rows)
+    unused = [f"not used: {table.why_not()}" for table in tables.others]
+    notes = [*rows.notes, *unused, *tables.notes, *unlabeled, *_alike(files)]
     return Listing(
         folder,
         METADATA,
@@ -326,16 +339,32 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
     )
 
 
-def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool) -> dict[str, str]:
-    """Path -> split, where the folders of labeled files are called like splits, at whatever depth."""
-    parts = [path.split("/")[:-1] for path in paths]
-    for depth in range(max(map(len, parts), default=0)):
-        called = {
-            name: split_called(name) for name in {folders[depth] if len(folders) > depth else "" for folders in parts}
-        }
+def _check_against_folders(source: _Folder, files: Iterable[ListedFile], labels: set[str]) -> None:
+    """That labels are those of the folders, where all folders are called like labels."""
+    against, above = [], set()
+    for file in files:
+        if not file.problem:
+            name = file.path.rpartition("/")[0].rpartition("/")[2]
+            above.add(name)
+            if name != file.label:
+                against.append(f"{file.path}: {file.label}")
+    if against and len(above) > 1 and above <= labels:
+        raise InputError(
+            f"{source.path}: {len(against):,} files lie in a folder of another class than the metadata say "
+            f"({some(against)}). Make them agree, or set data.layout to metadata or to class_folders."
+        )
+
+
+def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool, hint: str) -> dict[str, str]:
+    """Folder -> split, where the folders of labeled files are called like splits, at whatever depth."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    parts = {folder: folder.split("/") if folder else [] for folder in folders}
+    for depth in range(max(map(len, parts.values()), default=0)):
+        name_of = {folder: names[depth] if len(names) > depth else "" for folder, names in parts.items()}
+        called = {name: split_called(name) for name in set(name_of.values())}
         if all(called.values()):
-            _check_splits(source.path, called)
-            return {path: called[path.split("/")[depth]] for path in paths}
+            _check_splits(source, called, hint)
+            return {folder: called[name] for folder, name in name_of.items()}
         alike = sorted(name for name in called if called[name])
         if alike and not column:
             others = [name or "no such folder" for name in sorted(called.keys() - set(alike))]
@@ -351,9 +380,11 @@ def _with_splits(
     source: _Folder, files: Iterable[ListedFile], by_folder: Mapping[str, str], rows: Rows
 ) -> list[ListedFile]:
     """The files with the splits that folders and tables give, which must agree."""
+    if not by_folder and not rows.splits:
+        return list(files)
     placed, against = [], []
     for file in files:
-        said, lies = rows.splits.get(file.path, ""), by_folder.get(file.path, "")
+        said, lies = rows.splits.get(file.path, ""), by_folder.get(file.path.rpartition("/")[0], "")
         if said and lies and said != lies and not file.problem:
             against.append(f"{file.path}: {said} in {rows.lines[file.path]}")
         placed.append(file._replace(split=said or lies))
@@ -365,15 +396,16 @@ def _with_splits(
     given = {file.split for file in placed if not file.problem} - {""}
     if not given:
         return placed
-    _check_splits(source.path, {split: split for split in given})
+    _check_splits(source, {split: split for split in given})
     return [
         file if file.split or file.problem else file._replace(problem="nothing says which split it belongs to")
         for file in placed
     ]
 
 
-def _check_splits(where: str, called: Mapping[str, str]) -> None:
-    """That there is a train among the splits, and no split twice."""
+def _check_splits(source: _Folder, called: Mapping[str, str], hint: str = "") -> None:
+    """That there is a train among the splits, unless this is one span of several, and no split twice."""
+    where = source.path
     names = sorted(called)
     for split in SPLITS:
         same = [name for name in names if called[name] == split]
@@ -381,10 +413,10 @@ def _check_splits(where: str, called: Mapping[str, str]) -> None:
             raise InputError(
                 f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder."
             )
-    if "train" not in called.values():
+    if "train" not in called.values() and source.least_classes > 1:
         raise InputError(
-            f"{where} gives the splits {', '.join(names)}, and no train. If all of this is to be split anew, give the "
-            "folder within as the data folder, or rename it."
+            f"{where} gives the splits {', '.join(names)}, and no train. To split these images anew, "
+            f"give the folder they are in as the data folder, or rename it. {hint}".rstrip()
         )
 
 
@@ -394,11 +426,13 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
     labeled = set()
     for file in files:
         top = file.path.partition("/")[0] if "/" in file.path else ""
-        totals[top] += 1
         if file.label:
             labeled.add(top)
+        else:
+            totals[top] += 1
     return [
-        f"none of the {totals[top]:,} files in {top} has a label; data.ignore: [/{top}/] leaves them out"
+        f"none of the {totals[top]:,} files in {top} has a label"
+        + ("" if split_called(top) == "train" else f'; data.ignore: ["/{top}/"] leaves them out')
         for top in sorted(totals.keys() - labeled - {""})
     ]
 
@@ -423,7 +457,7 @@ def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> L
         if file.path in described:
             continue
         if at_split is not None and len(parts) > at_split + 1:
-            by_folder[file.path] = split_called(parts[at_split])
+            by_folder[file.path.rpartition("/")[0]] = split_called(parts[at_split])
         if len(parts) > depth:
             deeper += len(parts) > depth + 1
             files.append(file._replace(label=parts[at_label], problem=file.problem or rows.problems.get(file.path, "")))
@@ -435,7 +469,8 @@ def _read_class_folders(source: _Folder, tables: _Tables, names: FileNames) -> L
         for table in tables.labeled
         if table.label is not None
     ]
-    notes += [*rows.notes, *tables.notes, *_odd_classes(files, empty)]
+    notes += [f"without files: {some(empty)}"] if empty else []
+    notes += [*rows.notes, *tables.notes, *_alike(files)]
     return Listing(
         source.path,
         layout,
@@ -475,7 +510,7 @@ def _folder_layout(source: _Folder, unclear: Sequence[str]) -> tuple[str, int | 
                 f"({some(within)}). Give every class folder the same splits, or put the splits above the classes. "
                 f"{_OTHERWISE}"
             )
-        _check_splits(source.path, {name: split_called(name) for name in within})
+        _check_splits(source, {name: split_called(name) for name in within})
         notes.append(f"the splits lie within the class folders ({tops[0]}/{inner[tops[0]][0]})")
         return SPLIT_FOLDERS, 1, 0, notes
     like = {name: split_within(name) for name in tops}
@@ -493,15 +528,15 @@ def _check_split_folders(
     tops = list(called)
     unknown = [name for name in tops if not called[name]]
     known = [name for name in tops if called[name]]
-    as_classes = "" if source.layout == SPLIT_FOLDERS else f" {_AS_CLASSES}"
+    as_classes = "" if source.layout == SPLIT_FOLDERS or all(inner.values()) else f" {_AS_CLASSES}"
     if not tops:
         return
     if unknown:
         raise InputError(
-            f"{source.path} holds the folders {some(tops)}"
-            + (f", of which {some(known)} are called like splits, and {some(unknown)} are not" if known else "")
-            + f". Rename each to train, val or test; data.ignore: [/{unknown[0]}/] leaves a folder out."
-            + f"{as_classes} {_EXPECTED[SPLIT_FOLDERS]}"
+            f"{source.path} holds the folders {some(unknown)}"
+            + (f" beside {some(known)}, which are called like splits" if known else "")
+            + f".{as_classes} {'If not, call' if as_classes else 'Call'} each split train, val or test; data.ignore "
+            f'leaves others out, as data.ignore: ["/{unknown[0]}/"]. {_EXPECTED[SPLIT_FOLDERS]}'
         )
     flat = [name for name in tops if not inner[name]]
     if flat:
@@ -510,7 +545,7 @@ def _check_split_folders(
             f"which class an image is of. {_sentences(unclear)}Make a folder of each class in them, or write a "
             f"metadata.csv with file_name and label into each.{as_classes} {_OTHERWISE}"
         )
-    _check_splits(source.path, called)
+    _check_splits(source, called)
 
 
 def _check_task(source: _Folder) -> None:
@@ -523,15 +558,17 @@ def _check_task(source: _Folder) -> None:
             continue
         task = "the segmentation of images" if "masks" in kinds else "object detection, as YOLO, COCO or VOC have it"
         as_classes = "" if above else f"{_AS_CLASSES} "
+        tables = [file.path for file in source.tree.files if _is_table(file.path)]
+        said = f"If {tables[0]} names images and labels, set data.metadata to it. " if len(tables) == 1 else ""
         raise InputError(
             f"{source.path}: the folders {some([f'{above}/{name}'.lstrip('/') for name in names])} are no classes: this"
             f" looks like a data set for {task}, and images need one label each here. Cut the objects out into a "
-            f"folder per class, or write metadata.csv with file_name and label. {as_classes}{_OTHERWISE}"
+            f"folder per class, or write metadata.csv with file_name and label. {said}{as_classes}{_OTHERWISE}"
         )
 
 
 def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, unclear: Sequence[str]) -> list[str]:
-    """That there are class folders with files, and none deeper; returns the classes of empty ones in eval or test."""
+    """That there are class folders with files, and none deeper; returns the empty ones in eval or test."""
     folder, tree = source.path, source.tree
     expected = f"{_sentences(unclear)}{_EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
@@ -539,13 +576,20 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         above = too_deep[0].rsplit("/", 1)[0]
         raise InputError(
             f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {_level_down(source)}"
-            f"{expected} If all that is below {above} is of that class, set data.layout to {layout}; else move the "
-            "images up."
+            f"{expected}"
+            + (
+                f" If all that is below {above} is of that class, set data.layout to {layout}; else move the images up."
+                if len(source.tops) > 1
+                else ""
+            )
         )
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
         found = f" ({file_names.kinds(file.path for file in tree.files)})" if tree.files else ""
-        raise InputError(f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected}")
+        raise InputError(
+            f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected} If all of them "
+            "are of one class, give the folder above as the data folder."
+        )
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
     names = [path.split("/")[at_label] for path in classes]
     empty = []
@@ -553,7 +597,7 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         _check_name(name, f"The class folder {name!r} in {folder}")
         if path in filled:
             continue
-        empty.append(name)
+        empty.append(path)
         if depth == 1 or split_called(path.split("/")[1 - at_label]) == "train":
             raise InputError(f"The class folder {path} in {folder} holds no files. Fill it or remove it. {expected}")
     if len(set(names)) < source.least_classes:
@@ -575,7 +619,9 @@ def _level_down(source: _Folder) -> str:
 
 def _fitting_below(source: _Folder, levels: int = 3) -> list[Listing]:
     """The data folders that lie in this one; not looked for where there are many folders or levels."""
-    fit = []
+    fit: list[Listing] = []
+    if any(map(split_called, source.tops)):  # a part of the images would be taken for all of them
+        return fit
     for top in source.tops if len(source.tops) <= 10 and levels else ():
         above = f"{top}/"
         files = [f._replace(path=f.path[len(above) :]) for f in source.tree.files if f.path.startswith(above)]
@@ -614,21 +660,12 @@ def _read_tfrecords(source: _Folder) -> Listing:
     return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names, remarks=tuple(notes))
 
 
-def _odd_classes(files: Iterable[ListedFile], empty: Iterable[str] = ()) -> list[str]:
-    """Classes that a given split has no images of, and such that differ in the case of letters only."""
-    found: dict[str, set[str]] = collections.defaultdict(set)
-    for file in files:
-        if file.label and not file.problem:
-            found[file.split].add(file.label)
-    classes = set().union(*found.values(), empty)
-    notes = []
-    for split in SPLITS:
-        if split in found and (lacking := sorted(classes - found[split])):
-            notes.append(f"{some(lacking)} {'has' if len(lacking) == 1 else 'have'} no images in {split}")
+def _alike(files: Iterable[ListedFile]) -> list[str]:
+    """Classes that differ in the case of letters only."""
     alike = collections.defaultdict(list)
-    for name in sorted(classes):
+    for name in sorted({file.label for file in files if not file.problem}):
         alike[name.casefold()].append(name)
-    return notes + [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
+    return [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
 
 
 def _sentences(texts: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ class LabelTable:
             InputError: it cannot be read; `told` names a column that it has not, or one of several could be meant.
         """
         self.name = name
-        self.folder = name.rpartition("/")[0]
+        self.folder = files.nearest(name.rpartition("/")[0], self.own_split)
         self._files = files
         self._told = told
         self.table = read_table(f"{folder}/{name}", read_bytes_of(folder, name), self._fits)
@@ -117,17 +117,20 @@ class LabelTable:
         """Whether at least half of its first rows have a file."""
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
 
+    def is_empty(self) -> bool:
+        """Whether it has no row."""
+        return next(iter(self.table.rows()), None) is None
+
     def why_not(self) -> str:
-        """Why it says of no image which class it is of."""
+        """Why it is not used for labels."""
         columns = ", ".join(filter(None, self.columns)) or "none"
-        if self.file_name is None:
-            what = "no column of file names"
-        elif self.label is None:
-            what = "no column of labels"
-        else:
+        what = "no column of file names" if self.file_name is None else "no column of labels"
+        if self.file_name is not None and not self.names_images():
             row = next(iter(self.table.rows()), None)
-            example = f" (line {row[0]}: {row[1][self.file_name]})" if row else ""
-            return f"{self.name} names files that are not in the data folder{example}"
+            if row is None:
+                return f"{self.name} has no rows"
+            example = row[1][self.file_name] if self.file_name < len(row[1]) else ""
+            return f"{self.name} names other files (line {row[0]}: {example}: {self.find(example).problem})"
         return (
             f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
             "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"
@@ -259,6 +262,7 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
     assert table.file_name is not None
     width, at_file, at_label, at_split = len(table.columns), table.file_name, table.label, table.split
     names = [table.columns[at] for at in slices]
+    own_split = table.own_split
     missing: list[tuple[int, str, str, str]] = []
     otherwise: list[tuple[str, str]] = []
     above: dict[str, tuple[int, str]] = {}
@@ -280,7 +284,7 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
         if len(values) != width:
             joined.problems[path] = f"{where} has {len(values)} values; the first line names {width} columns"
             continue
-        split = split_called(values[at_split]) if at_split is not None else table.own_split
+        split = split_called(values[at_split]) if at_split is not None else own_split
         row = {column: values[at] for column, at in zip(names, slices, strict=True)}
         if path in joined.lines:
             again += 1

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from components.ingestion.image_folder import some
+from components.ingestion.split_names import split_called
 
 
 class Found(NamedTuple):
@@ -37,8 +38,20 @@ class FileNames:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = frozenset(paths)
+        self._folders = {path.rpartition("/")[0] for path in self._paths}
+        for folder in list(self._folders):
+            while folder := folder.rpartition("/")[0]:
+                self._folders.add(folder)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
+
+    def nearest(self, folder: str, split: str) -> str:
+        """The folder of which a table in `folder` tells: the nearest that holds files, or in it that of a split."""
+        while folder and folder not in self._folders:
+            folder = folder.rpartition("/")[0]
+        tops = sorted({path.split("/")[0] for path in self._folders} - {""}) if split and not folder else []
+        called = [top for top in tops if split_called(top) == split]
+        return called[0] if len(called) == 1 else folder
 
     def find(self, name: str, folder: str = "") -> Found:
         """The file that a row of a table in a folder, relative to the data folder, calls `name`."""

@@ -80,6 +80,8 @@ def read_spans(
     of_splits = {bool(listing.given) for listing in found.values()}
     if len(of_splits) > 1:
         raise InputError(f"{', '.join(folders)} in {base} are not laid out alike: only some of them give splits")
+    if True in of_splits and not any("train" in listing.given for listing in found.values()):
+        raise InputError(f"{', '.join(folders)} in {base} give splits, and no train")
     slices = tuple(dict.fromkeys(column for listing in found.values() for column in listing.metadata.columns))
     rows = {f"{folder}/{path}": row for folder, listing in found.items() for path, row in listing.metadata.rows.items()}
     return dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _SPLITS = {
@@ -12,6 +13,7 @@ _SPLITS = {
 _FILLERS = frozenset(("set", "data", "split", "image", "images", "img", "imgs"))
 
 
+@functools.lru_cache
 def split_called(name: str) -> str:
     """The split that a name stands for, `train`, `eval` or `test`, as `Training_set` or `val2017`; else ""."""
     words = [word for word in _words(name) if word not in _FILLERS]

@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 ENDINGS = (".csv", ".tsv", *JSON_LINES)
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_BLANKS = re.compile(r'" +(?=[,;|\t\r\n])')  # which CSV allows nowhere behind a quoted value
 _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -58,6 +60,8 @@ def read_table(where: str, data: bytes, fits: Callable[[Sequence[str]], int]) ->
         InputError: it is not text, not such a table, or two separators fit as well.
     """
     text, encoding = _decode(where, data)
+    if '" ' in text:
+        text = _BLANKS.sub('"', text)
     if where.lower().endswith(JSON_LINES):
         records = list(_objects(where, text))
         names = tuple(dict.fromkeys(name for _, record in records for name in record))

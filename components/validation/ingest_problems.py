@@ -112,7 +112,7 @@ def why_empty(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, group_
 def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:
     """That very many images are alike, and what to do; "" if they are not."""
     largest = _largest(group for group in duplicates if group.kind in SAME)
-    if largest is None or len(largest.paths) <= max(_SHOWN, _LARGE_GROUP * counts.read):
+    if largest is None or largest.leaks or len(largest.paths) <= max(_SHOWN, _LARGE_GROUP * counts.read):
         return ""
     kind = "one group of near-duplicates" if largest.kind == "near" else "the same"
     return (

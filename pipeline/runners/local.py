@@ -21,7 +21,7 @@ from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import StageLine, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory
-from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
@@ -102,8 +102,11 @@ def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution
     before = latest_run_id(store, settings.name)
 
     def find_objection(node: str) -> str | None:
-        run_id = latest_run_id(store, settings.name)
-        return objection(node_runs(store, run_id), node) if run_id else None
+        def find() -> str | None:
+            run_id = latest_run_id(store, settings.name)
+            return objection(node_runs(store, run_id), node) if run_id else None
+
+        return Reader({}).attempt("ML Metadata could not be read", find)  # a mark on the screen must not end the run
 
     lines = StageLines(console, len(execution.nodes), find_objection)
     execution.stages = lines.stages

@@ -18,6 +18,7 @@ from components import serving_check
 from components.serving import serving_checks, serving_probe
 from components.serving_check import ServingCheck
 from core.artifacts.serving_check import SERVING_CHECK, Check, ServingReport
+from core.errors import InputError
 from core.settings.converter import from_json, to_json
 from core.settings.serving import ServerLimits, ServingSettings
 from tests.conftest import ROOT
@@ -139,6 +140,11 @@ def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> 
     assert report.checks[0] == Check("load", True, "", 2)
     assert report.load_seconds == 2.5
     assert "about to die" in report.output
+
+
+def test_a_process_that_the_system_kills_is_no_verdict_on_the_model() -> None:
+    with pytest.raises(InputError, match="most likely, memory ran out: give the machine or container more"):
+        check([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
 
 
 def test_a_process_that_cannot_start_is_a_reason() -> None:

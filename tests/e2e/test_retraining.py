@@ -66,6 +66,9 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
     )
 
     assert [record["status"] for record in (first, second, again)] == ["pushed"] * 3, done.stdout
+    assert f"from the 3 classes in {tmp_path} (" in (tmp_path / "schema.pbtxt").read_text(), (
+        "kept when the first passed"
+    )
     assert [[span["span"] for span in record["spans"]] for record in (first, second, again)] == [[1], [1, 2], [1, 2]]
     of_features = [record["images"]["train"] + record["images"]["eval"] for record in (first, second)]
     assert first["images"]["computed"] == of_features[0] and first["images"]["reused"] == 0

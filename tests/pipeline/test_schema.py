@@ -33,7 +33,7 @@ def test_the_classes_are_inferred_until_they_are_kept_for_review(tmp_path):
     images = folders(tmp_path, "roses", "daisy", ".hidden")
     path = tmp_path / "schemas" / "flowers.pbtxt"
     text, inferred = load_or_infer(path, images)
-    assert inferred and not path.parent.exists()
+    assert inferred and not path.exists()
     assert load_or_infer(path, images).text == text, "so that nothing is computed anew"
     schema.keep(path, text)
     assert path.read_text() == text
@@ -77,6 +77,16 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         load_or_infer(path, folders(tmp_path, "daisy", "roses"))
+
+
+def test_a_schema_from_an_editor_that_marks_its_files_is_read(tmp_path):
+    path, images = tmp_path / "s.pbtxt", folders(tmp_path, "daisy", "roses")
+    text, _ = load_or_infer(path, images)
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_or_infer(path, images) == (text, False)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"the schema .*s\.pbtxt cannot be read: 'utf-8' codec"):
+        load_or_infer(path, images)
 
 
 def test_bucket_boundaries_are_measured_once_and_kept(tmp_path, image_folder):

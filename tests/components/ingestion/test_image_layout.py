@@ -127,7 +127,7 @@ def test_a_layout_can_be_told(tmp_path: Path) -> None:
         (["a.jpg"], r"holds 1 files \(1 \.jpg\) and no folders"),
         (["cat/young/1.png"], r"class folder cat in .* holds folders itself \(cat/young\)"),
         (["cat/a.jpg/1.png", "dog/1.png"], r"class folder cat in .* holds folders itself \(cat/a.jpg\)"),
-        (["train/cat/1.png", "other/cat/1.png"], "of which train are called like splits, and other are not"),
+        (["train/cat/1.png", "other/cat/1.png"], "the folders other beside train, which are called like splits"),
         (["train/cat/old/1.png", "test/cat/1.png"], "class folder train/cat in .* holds folders itself"),
         (["cat/1.png"], "holds only one class folder, cat"),
         (["train/cat/1.png", "val/cat/1.png"], "holds only one class folder, cat"),
@@ -184,7 +184,7 @@ def test_split_folders_need_train_and_no_others(tmp_path: Path) -> None:
     for paths, words in (
         (["val/a/1.png", "test/b/1.png"], "gives the splits test, val, and no train"),
         (["train/a/1.png", "val/b/1.png", "valid/a/1.png"], "val and valid both name the split eval"),
-        (["train/a/1.png", "holdout/b/1.png"], r"holdout are not\. Rename each .*data\.ignore: \[/holdout/\]"),
+        (["train/a/1.png", "holdout/b/1.png"], r"holdout beside train, .* data\.ignore: \[./holdout/.\]"),
         (
             ["train/a/1.png", "train/b/1.png", "test/1.png"],
             "the folders test are called like splits, and hold no class",
@@ -257,7 +257,7 @@ def test_flat_splits_with_a_table_in_each(tmp_path: Path, name: str) -> None:
         "test/2.png": ("a", "test"),
     }
     assert listing.describe() == "labels in the metadata: train 2, test 2 files; eval made from train, by hashing"
-    assert "2 tables (Train/" in listing.remarks[0]
+    assert "2 tables, Train/" in listing.remarks[0]
 
 
 def test_a_file_is_not_looked_for_beyond_the_folder_of_its_table(tmp_path: Path) -> None:
@@ -358,13 +358,10 @@ def test_splits_within_class_folders(tmp_path: Path) -> None:
     folder = make(tmp_path, "owl/train/1.png", "owl/test/2.png", "wren/train/3.png")
     listing = read_layout(str(folder))
     assert listed(listing)["owl/test/2.png"] == ("owl", "test")
-    assert listing.remarks == (
-        "the splits lie within the class folders (owl/test)",
-        "wren has no images in test",
-    )
+    assert listing.remarks == ("the splits lie within the class folders (owl/test)",)
     with pytest.raises(InputError, match="some class folders hold folders called like splits, and others do not"):
         read_layout(str(make(folder, "robin/4.png")))
-    with pytest.raises(InputError, match=r"of which train are called like splits, and owl, robin, wren are not"):
+    with pytest.raises(InputError, match=r"owl, robin, wren beside train, which are called"):
         read_layout(str(make(folder, "train/owl/5.png")))
 
 
@@ -416,9 +413,9 @@ def test_an_empty_class_folder_in_eval_or_test_is_noted(tmp_path: Path) -> None:
     )
     (folder / "val/wren/1.png").unlink()
     listing = read_layout(str(folder))
-    assert (listing.classes(), listing.remarks) == (["owl", "wren"], ("wren has no images in eval",))
+    assert (listing.classes(), listing.remarks) == (["owl", "wren"], ("without files: val/wren",))
     (folder / "val/wren").rmdir()
-    assert read_layout(str(folder)).remarks == listing.remarks
+    assert read_layout(str(folder)).classes() == ["owl", "wren"]
     (folder / "train/wren/1.png").unlink()
     with pytest.raises(InputError, match=r"class folder train/wren in .* holds no files"):
         read_layout(str(folder))
@@ -453,3 +450,58 @@ def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path)
 
 def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
     assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == ("Owl and owl are different classes",)
+
+
+def test_labels_that_contradict_class_folders_stop_until_one_is_told(tmp_path: Path) -> None:
+    folder = make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png")
+    write_rows(folder / "metadata.csv", "file_name,label", "owl/1.png,owl", "owl/2.png,wren", "wren/3.png,wren")
+    with pytest.raises(InputError, match=r"1 files lie in a folder of another class .*owl/2\.png: wren"):
+        read_layout(str(folder))
+    assert listed(read_layout(str(folder), "metadata"))["owl/2.png"] == ("wren", "")
+    listing = read_layout(str(folder), "class_folders")
+    assert listed(listing)["owl/2.png"] == ("owl", "")
+    assert "not used: the column label of metadata.csv, as folders say the classes" in listing.remarks
+
+
+def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = make(tmp_path, "images/1.png", "images/2.png")
+    write_rows(folder / "annotations/labels.csv", "image,label", "1.png,owl", "2.png,wren")
+    with pytest.raises(InputError, match=r"If annotations/labels\.csv names .*, set data\.metadata to it"):
+        read_layout(str(folder))
+    assert read_layout(str(folder), metadata="annotations/labels.csv").classes() == ["owl", "wren"]
+
+
+def test_a_table_beside_another_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path, "1.png", "2.png")
+    write_rows(folder / "labels.csv", "image,label", "1,owl", "2,wren")
+    write_rows(folder / "metadata.csv", "a,b", "1,2")
+    assert any("metadata.csv has no column of file names" in remark for remark in read_layout(str(folder)).remarks)
+    write_rows(folder / "metadata.csv", "image,label", "1,hawk", "2,kite")
+    listing = read_layout(str(folder))
+    assert listing.classes() == ["hawk", "kite"]
+    assert "not used: labels.csv, as metadata.csv is read; data.metadata names another" in listing.remarks
+
+
+def test_a_competition(tmp_path: Path) -> None:
+    """Its table of dummy labels for the test images must not be trained on, or judged by."""
+    folder = make(tmp_path, *(f"{split}/{number}.png" for split in ("train", "test") for number in range(3)))
+    write_rows(folder / "train.csv", "id,label", "0,a", "1,b", "2,a")
+    listing = read_layout(str(folder))
+    assert {file.path for file in listing.files if not file.problem} == {"train/0.png", "train/1.png", "train/2.png"}
+    assert 'none of the 3 files in test has a label; data.ignore: ["/test/"] leaves them out' in listing.remarks
+    write_rows(folder / "sample_submission.csv", "id,label", "test/0,a", "test/1,a")
+    with pytest.raises(InputError, match=r"holds several tables .* as data\.metadata: train\.csv"):
+        read_layout(str(folder))
+    assert read_layout(str(folder), metadata="train.csv").given == ("train",)
+
+
+def test_no_part_of_given_splits_is_proposed_as_the_data(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{split}/images/{label}/1.png" for split in ("train", "test") for label in "ab"))
+    with pytest.raises(InputError, match="holds folders itself") as error:
+        read_layout(str(tmp_path))
+    assert "Did you mean" not in str(error.value)
+
+
+def test_a_table_without_rows_says_nothing(tmp_path: Path) -> None:
+    write_rows(make(tmp_path, "owl/1.png", "wren/2.png") / "metadata.csv", "file_name,label")
+    assert read_layout(str(tmp_path)).remarks == ("not used: metadata.csv has no rows",)

@@ -143,7 +143,7 @@ def test_columns_are_told_apart_by_what_they_hold_or_by_the_settings(
             r"data\.columns\.label is 'king'; the columns of .* are file, kind",
         ),
         ("file,label,label\nimg/1.png,a,b\n", {}, "several columns label"),
-        ("file_name,label\n", {}, "has fewer than two labels"),
+        ("file_name,label\n", {}, "only one class folder, img. not used: metadata.csv has no rows"),
         ("x,label\nimg/1.png,a\n", {}, "has no column of file names; its columns are x, label"),
     ],
 )

@@ -164,3 +164,14 @@ def test_the_fingerprint_sees_which_spans_are_read(image_folder: Callable[..., P
     image_folder("2", cat=1, dog=1)
     prints = {read_spans(str(base), chosen).fingerprint() for chosen in (["1"], ["2"], ["1", "2"])}
     assert len(prints) == 3
+
+
+def test_a_span_may_bring_images_of_some_splits_only(image_folder: Callable[..., Path]) -> None:
+    base = image_folder("1/train", cat=1, dog=1).parent.parent
+    image_folder("2/test", cat=1, dog=1)
+    assert read_spans(str(base), ["1", "2"]).given == ("train", "test")
+    with pytest.raises(InputError, match=r"2 in .* give splits, and no train"):
+        read_spans(str(base), ["2"])
+    image_folder("3", cat=1, dog=1)
+    with pytest.raises(InputError, match=r"not laid out alike: they differ in their layout"):
+        read_spans(str(base), ["1", "3"])

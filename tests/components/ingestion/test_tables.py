@@ -29,6 +29,7 @@ def rows(table: Table) -> list[tuple[int, list[str]]]:
         ("file_name|label\n1.png|owl\n", "bars, UTF-8"),
         ("sep=;\nfile_name;label\n1.png;owl\n", "semicolons, UTF-8"),
         ('"file_name", "label"\n"1.png", "owl"\n', "commas, UTF-8"),
+        ('"file_name" , "label" \r\n"1.png" ,"owl" \r\n', "commas, UTF-8"),
         (" file_name , label \n 1.png ,\t owl \n", "commas, UTF-8"),
         ("file_name,label\r\n1.png,owl\r\n", "commas, UTF-8"),
         ("file_name,label\r1.png,owl\r", "commas, UTF-8"),

@@ -380,6 +380,7 @@ NOTHING = IngestCounts(
     found=0,
     ignored=0,
     rejected=0,
+    left_out=0,
     read=0,
     splits={"train": 0, "eval": 0, "test": 0},
     duplicates=0,
@@ -393,11 +394,12 @@ NOTHING = IngestCounts(
 def odd_counts(draw: st.DrawFn) -> IngestCounts:
     """Classes without images, splits without images, nothing at all."""
     few = st.integers(0, 2)
-    of_class = st.builds(ClassCounts, st.fixed_dictionaries(dict.fromkeys(NOTHING.splits, few)), few)
+    of_class = st.builds(ClassCounts, st.fixed_dictionaries(dict.fromkeys(NOTHING.splits, few)), few, few)
     return dataclasses.replace(
         NOTHING,
         found=draw(few),
         rejected=draw(few),
+        left_out=draw(few),
         splits=draw(st.fixed_dictionaries(dict.fromkeys(NOTHING.splits, few))),
         classes=draw(st.dictionaries(st.text(max_size=3), of_class, max_size=3)),
     )

@@ -22,7 +22,7 @@ VERDICT = verdict.Verdict(True, 0.95, "pass", "no baseline", OVERALL, [], [], []
 FAILURE = verdict.Failure(
     "accuracy", "label=roses", 0.4, 0.3, 0.5, 0.7, "min", 10, 0.01, 6, ["roses/1.png"], "too low"
 )  # fmt: skip
-FEATURES = features.Features("pooled", (), (8,), "float32", 75, "ab", False, "", None, {})
+FEATURES = features.Features("pooled", (), (8,), 75, "ab", "", None, {})
 SUMMARY = training_summary.TrainingSummary(
     steps=2,
     max_steps=2,
