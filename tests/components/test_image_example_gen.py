@@ -211,7 +211,7 @@ def test_the_features_of_an_example(image_folder: Folders, ingest: Callable[...,
 
 def test_a_picture_stays_in_its_split_as_the_data_grows(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
     folder = image_folder(cat=60, dog=40)
-    (folder / "dog" / "copy-of-a-cat.png").write_bytes((folder / "cat" / "0000.png").read_bytes())
+    (folder / "cat" / "copy.png").write_bytes((folder / "cat" / "0000.png").read_bytes())
     before = ingest(folder).split_of()
     after = ingest(image_folder(cat=90, dog=80)).split_of()
     assert after.items() >= before.items()
