@@ -6,7 +6,7 @@ import struct
 
 from PIL import JpegImagePlugin
 
-from components.ingestion import av1_size, tiff_directory
+from components.ingestion import av1_size, hevc_size, tiff_directory
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -27,7 +27,7 @@ def excess(data: bytes, limits: ImageLimits) -> str:
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
     of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
-    bytes, libtiff makes room for an entire tile, and a decoder of AV1 for the sizes in its own headers.
+    bytes, libtiff makes room for an entire tile, and a decoder of AV1 or HEVC for the sizes in its own headers.
 
     Raises:
         ValueError or IndexError: the file is damaged where it says so.
@@ -42,6 +42,8 @@ def excess(data: bytes, limits: ImageLimits) -> str:
     if data.startswith(tiff_directory.MAGIC):
         width, height = _tile(data)
         return f"a tile of {width} x {height} is {most}" if width * height > limits.pixels else ""
+    if hevc_size.is_heif(data):
+        return f"its HEVC data are {most}" if hevc_size.exceeds(data, limits.pixels) else ""
     if data[4:8] == b"ftyp":
         width, height = av1_size.largest(data, limits.pixels)
         return f"{width} x {height}, as its AV1 data say, is {most}" if width * height > limits.pixels else ""

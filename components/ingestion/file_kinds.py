@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     way_on: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, self))
+        return f"{self.name}: {self.way_on}" if self.way_on else f"{self.name}, which is no image"
 
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (

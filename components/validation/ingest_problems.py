@@ -7,7 +7,19 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from components.ingestion.file_names import is_read_me, kinds
-from core.artifacts.ingest_record import CONTRADICTING, NO_PICTURE, SAME, DuplicateGroup, IngestCounts, Reject
+from core.artifacts.ingest_record import (
+    CONTRADICTING,
+    FEW_BITS,
+    INVISIBLE,
+    MORE_BITS,
+    NO_END,
+    NO_PICTURE,
+    SAME,
+    DuplicateGroup,
+    IngestCounts,
+    Oddity,
+    Reject,
+)
 
 _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "one group of data.group_by"}
 _SHOWN = 10
@@ -123,6 +135,7 @@ def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:
 
 def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterator[str]:
     """What is worth knowing that need not stop a run."""
+    yield from map(_oddity, counts.oddities, counts.oddities.values())
     if counts.duplicates:
         yield (
             f"{counts.duplicates} images show the same as another, exactly or nearly; those of a group share a split "
@@ -147,6 +160,19 @@ def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterato
 
 def _largest(groups: Iterable[DuplicateGroup]) -> DuplicateGroup | None:
     return max(groups, key=lambda group: len(group.paths), default=None)
+
+
+def _oddity(name: str, oddity: Oddity) -> str:
+    words = {
+        NO_END: "JPEGs lack their end marker, and nothing else: they were read, with one",
+        INVISIBLE: "images are wholly transparent: what is left of them is the color of data.transparent; data."
+        "transparent=drop shows what is stored beneath",
+        FEW_BITS: f"images of 16 bits use at most {oddity.most} of them, and are nearly black; "
+        f"data.stretch={max(oddity.most, 8)} scales these, if the sensor has so many bits",
+        MORE_BITS: f"images of 16 bits use more of them than data.stretch, up to {oddity.most}: they were scaled from "
+        "all 16",
+    }[name]
+    return f"{oddity.images} {words} (e.g. {', '.join(oddity.paths)})"
 
 
 def _members(group: DuplicateGroup, values: Sequence[str]) -> str:

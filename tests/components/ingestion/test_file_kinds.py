@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from components.ingestion import file_kinds
 from tests.components.conftest import encoded, picture
