@@ -163,16 +163,19 @@ def _largest(groups: Iterable[DuplicateGroup]) -> DuplicateGroup | None:
 
 
 def _oddity(name: str, oddity: Oddity) -> str:
+    one = oddity.images == 1
+    images, use, are = ("image", "uses", "is") if one else ("images", "use", "are")
     words = {
-        NO_END: "JPEGs lack their end marker, and nothing else: they were read, with one",
-        INVISIBLE: "images are wholly transparent: what is left of them is the color of data.transparent; data."
-        "transparent=drop shows what is stored beneath",
-        FEW_BITS: f"images of 16 bits use at most {oddity.most} of them, and are nearly black; "
-        f"data.stretch={max(oddity.most, 8)} scales these, if the sensor has so many bits",
-        MORE_BITS: f"images of 16 bits use more of them than data.stretch, up to {oddity.most}: they were scaled from "
-        "all 16",
+        NO_END: f"JPEG{'' if one else 's'} {'lacks its' if one else 'lack their'} end marker, and nothing else: read, "
+        "with one",
+        INVISIBLE: f"{images} {are} wholly transparent, so the network sees data.transparent alone; "
+        "data.transparent=drop shows what is stored beneath",
+        FEW_BITS: f"{images} of 16 bits {use} at most {oddity.most} of them, and {are} nearly black; if that is what "
+        f"the sensor has, data.stretch={max(oddity.most, 8)} scales {'it' if one else 'them'}",
+        MORE_BITS: f"{images} of 16 bits {use} up to {oddity.most} of them, more than data.stretch, and {are} scaled "
+        "from all 16",
     }[name]
-    return f"{oddity.images} {words} (e.g. {', '.join(oddity.paths)})"
+    return f"{oddity.images:,} {words} (e.g. {', '.join(oddity.paths)})"
 
 
 def _members(group: DuplicateGroup, values: Sequence[str]) -> str:
