@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     way_on: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.way_on}" if self.way_on else f"{self.name}, which is no image"
+        return f"{self.name}: {self.way_on}" if self.way_on else f"not an image but {self.name}"
 
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (

@@ -229,7 +229,7 @@ def test_the_name_of_the_format_comes_from_the_content() -> None:
         (b"", "open: the file is empty"),
         (b"GIF89a but no more", "identify: not an image"),
         (bytes([200, 3, 250]), "identify: not an image, damaged in its header, or none of JPEG, PNG"),
-        (b"a text file", "identify: a text, which is no image"),
+        (b"a text file", "identify: not an image but a text"),
         (encoded(PHOTO, "ICO"), "identify: an icon (ICO): save it as PNG or JPEG"),
         (encoded(PHOTO, "JPEG")[:-200], "decode: truncated or corrupt: image file is truncated"),
         (encoded(PHOTO)[:-200], "decode: truncated or corrupt"),
@@ -377,7 +377,7 @@ def test_a_decompression_bomb_costs_milliseconds(tmp_path: Path) -> None:
 SAYS_WHAT_IS_WRONG = re.compile(
     r"(open: the file is empty"
     r"|identify: (not an image, damaged in its header, or none of JPEG, .*|damaged in its header: .+)"
-    r"|identify: (a HEIC that is damaged or cut off: .+|an? .+: .+|a .+, which is no image|nothing but zeros.*)"
+    r"|identify: (a HEIC that is damaged or cut off: .+|an? .+: .+|not an image but .+|nothing but zeros.*)"
     r"|limits: (\d+ x \d+.* is more than .*|a tile of .*|.*more than .*|more .* than any good .*|.* longer than .*)"
     r"|limits: its HEVC data are more than .*"
     r"|decode: ((a HEIC, )?truncated or corrupt: .+|.* pixels have no defined black and white; save it with .*))",
