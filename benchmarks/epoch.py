@@ -88,7 +88,9 @@ def write_records(split: Path, records: Iterable[dict[str, bytes | int]]) -> Non
 def run_transform(photos: Sequence[dict[str, bytes]], folder: Path) -> None:
     """What Transform does with `preprocessing_fn`."""
     metadata = DatasetMetadata.from_feature_spec({name: tf.io.FixedLenFeature([1], tf.string) for name in photos[0]})
-    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"image_size": SIZE})
+    function = functools.partial(
+        preprocessing.preprocessing_fn, custom_config={"image_size": SIZE, "transparent": "white", "stretch": None}
+    )
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
         rows = pipeline | beam.Create([{name: [value] for name, value in row.items()} for row in photos])
         transform = (rows, metadata) | tft_beam.AnalyzeDataset(function)

@@ -17,6 +17,7 @@ import json
 import random
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -62,11 +63,15 @@ KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("L", "TIFF", {"compression": "tiff_adobe_deflate", "tiffinfo": {322: 64, 323: 64}}),
     ("RGB", "AVIF", {"speed": 10}),
     ("RGBA", "AVIF", {"speed": 10}),
+    ("RGB", "PPM", {}),
+    ("1", "PPM", {}),
+    ("I;16", "PPM", {}),
 )
 """Modes, formats and options of Pillow."""
 
 _NUMBERS = (0, 1, 2, 255, 256, 32767, 65535, 2**20, 2**31 - 1, 2**32 - 1)
-_BOXES = (b"ispe", b"iloc", b"ipma", b"av1C", b"pixi", b"mdat", b"meta", b"iinf")
+_BOXES = (b"ispe", b"iloc", b"ipma", b"av1C", b"hvcC", b"pixi", b"mdat", b"meta", b"iinf", b"iref", b"irot", b"auxC")
+_HEICS = Path(__file__).parents[1] / "tests" / "components" / "ingestion" / "heic"  # nothing here encodes HEVC
 
 
 def seeds() -> list[bytes]:
@@ -86,7 +91,7 @@ def seeds() -> list[bytes]:
         target = io.BytesIO()
         image.save(target, kind, save_all=True, append_images=[image.rotate(180)])
         found.append(target.getvalue())
-    return found
+    return found + [path.read_bytes() for path in sorted(_HEICS.glob("*.heic"))]
 
 
 SEEDS = seeds()
@@ -137,7 +142,7 @@ def _change_tag(data: bytearray, chance: random.Random, number: int) -> None:
 
 
 def _change_box(data: bytearray, chance: random.Random, number: int) -> None:
-    """Overwrites four bytes of an AVIF's box, its length included."""
+    """Overwrites four bytes of an AVIF's or HEIC's box, its length included."""
     begin = data.find(chance.choice(_BOXES))
     if data[4:8] == b"ftyp" and begin >= 4:
         place = begin - 4 + chance.randrange(32)

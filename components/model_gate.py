@@ -19,6 +19,7 @@ from core import progress, slices
 from core.artifacts import blessing as blessings
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT
+from core.errors import some
 from core.settings.converter import from_json
 from core.settings.evaluation import EvaluationSettings
 
@@ -61,7 +62,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     if baseline_model is not None:
         blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
         blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
-    refused = "refused: " + "; ".join(f.message for f in judged.failures)
+    refused = "refused: " + some([failure.message for failure in judged.failures], shown=3)
     progress.report(1, 1, "models", "bounds met" if judged.blessed else refused)
 
 

@@ -20,7 +20,9 @@ from core import examples as features
 from core import progress, signatures, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage
+from core.artifacts.model_limits import model_limits
 from core.artifacts.predictions import PREDICTIONS_FILE, SPLIT, Prediction
+from core.image_limits import ImageLimits
 from trainer.images import decoding
 
 _ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
@@ -50,10 +52,12 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     encoded = _encoded_images(f"{artifact_utils.get_split_uri([examples], SPLIT)}/*", shown) if shown else {}
     images = []
     if shown:
-        with ServedModel(exported_model.serving_dir(model.uri)) as served:
+        directory = exported_model.serving_dir(model.uri)
+        limits = model_limits(directory)
+        with ServedModel(directory) as served:
             for number, prediction in enumerate(shown):
                 image = encoded[prediction.path, prediction.sha256]
-                thumbnails = _thumbnails(served, prediction, image, image_size, attribute=number < _ATTRIBUTED)
+                thumbnails = _thumbnails(served, prediction, image, image_size, limits, attribute=number < _ATTRIBUTED)
                 images.append(GalleryImage(prediction, **_write(gallery.uri, number, thumbnails)))
                 progress.report(number + 1, len(shown), "images")
     GALLERY_FILE.write(gallery.uri, Gallery(images))
@@ -74,12 +78,12 @@ def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[st
 
 
 def _thumbnails(
-    model: ServedModel, prediction: Prediction, encoded: bytes, image_size: int, attribute: bool
+    model: ServedModel, prediction: Prediction, encoded: bytes, image_size: int, limits: ImageLimits, attribute: bool
 ) -> dict[str, Image.Image]:
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
-        thumbnails = {"original": upright(image)}
-    scaled = decoding.decode(tf.constant([encoded]), image_size).numpy()[0]
+        thumbnails = {"original": upright(image, limits)}
+    scaled = decoding.decode(tf.constant([encoded]), image_size, limits.transparent, limits.stretch).numpy()[0]
     seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
     thumbnails["seen"] = Image.fromarray(seen)
     if attribute:

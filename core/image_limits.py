@@ -1,14 +1,16 @@
-"""How large an image may be: the same at ingestion, for `predict` and in the exported model, which says so itself."""
+"""How image files are read: the same at ingestion, for `predict` and in the exported model, which says so itself."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 FileMB = Annotated[float, Meta(gt=0, le=512)]  # four of 512 and their PNGs fit in memory; a tf.Example ends at 2 GB
 Megapixels = Annotated[float, Meta(gt=0, le=178)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
+Transparent = Literal["white", "black", "drop"]
+SensorBits = Annotated[int, Meta(ge=8, le=15)]
 MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million
 MAX_JPEG_SCANS = 64  # progressive JPEGs have some 10; each is a pass over all pixels, and need not have 200 bytes
 MAX_PNG_TEXTS = 16  # compressed text chunks: libpng keeps each decompressed, up to 8 MB
@@ -18,15 +20,19 @@ _PNG_BYTES = 2**16  # whatever its size
 
 @dataclasses.dataclass(frozen=True)
 class ImageLimits:
-    """What is refused unread or by its header, before anything is decoded.
+    """What is refused unread or by its header, before anything is decoded; and what is made of the pixels.
 
     Attributes:
         max_file_mb: of an image file, in MB of 2^20 bytes.
         max_megapixels: width times height, in millions.
+        transparent: what transparent pixels are laid on; `drop` takes the colors that are stored beneath.
+        stretch: of an image of 16 bits whose values all fit into so many, these are scaled to 8, and not all 16.
     """
 
     max_file_mb: FileMB = 64
     max_megapixels: Megapixels = 64
+    transparent: Transparent = "white"
+    stretch: SensorBits | None = None
 
     @property
     def file_bytes(self) -> int:

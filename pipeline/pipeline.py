@@ -139,7 +139,12 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         examples=examples.outputs["examples"],
         schema=imported_schema,
         preprocessing_fn="trainer.preprocessing.preprocessing_fn",
-        custom_config={"image_size": settings.backbone.image_size, "code": code_hash("trainer.preprocessing")},
+        custom_config={
+            "image_size": settings.backbone.image_size,
+            "transparent": data.transparent,
+            "stretch": data.stretch,
+            "code": code_hash("trainer.preprocessing"),
+        },
         materialize=False,
         disable_statistics=True,
     )

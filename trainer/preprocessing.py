@@ -31,7 +31,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
     Args:
         inputs: `image/encoded` and `label`, both string [b] or [b, 1]; other features are ignored.
-        custom_config: `image_size`, in pixels.
+        custom_config: `image_size`, in pixels; `transparent` and `stretch` of `core.image_limits.ImageLimits`.
 
     Returns:
         `image` float32 [b, S, S, 3], RGB in [-1, 1]; `label_xf` int64 [b], the class's index in `classes.txt`, or -1
@@ -43,7 +43,9 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         [labels], _SortedNames(), [tf.string], [[]], output_asset_default_values=[b"?\n"], name="classes"
     )
     return {
-        IMAGE: decoding.decode(encoded, int(custom_config["image_size"])),
+        IMAGE: decoding.decode(
+            encoded, int(custom_config["image_size"]), custom_config["transparent"], custom_config["stretch"]
+        ),
         LABEL: tft.apply_vocabulary(labels, classes),
     }
 

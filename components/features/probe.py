@@ -50,6 +50,7 @@ def images(image_size: int) -> dict[str, bytes]:
         "PNG": _encoded(Image.fromarray(pixels), "PNG"),
         "PNG, grey": _encoded(Image.fromarray(pixels[..., 1]), "PNG"),
         "PNG, 16 bits": _encoded(Image.fromarray(grey * 256 + pixels[..., 1]), "PNG"),
+        "PNG, few of 16 bits": _encoded(Image.fromarray(grey), "PNG"),  # which `data.stretch` changes, whatever it is
         "PNG, palette": _encoded(palette, "PNG"),
         "PNG, alpha": _encoded(alpha, "PNG"),
         "GIF": _encoded(palette, "GIF"),

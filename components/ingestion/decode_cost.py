@@ -6,10 +6,9 @@ import struct
 
 from PIL import JpegImagePlugin
 
-from components.ingestion import av1_size
+from components.ingestion import av1_size, hevc_size, tiff_directory
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_CHUNKS = 50_000  # Pillow takes microseconds for each
@@ -21,7 +20,6 @@ _GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
 _MAX_GIF_EXTENSIONS = 1000  # the exported model goes over as many
 _MAX_GIF_BLOCKS = 300_000  # of at most 255 bytes, so 73 MB
 _MAX_GIF_COMMENTS = 2**20  # bytes
-_INTEGERS = {3: "H", 4: "I"}  # types: SHORT and LONG
 
 
 def excess(data: bytes, limits: ImageLimits) -> str:
@@ -29,7 +27,7 @@ def excess(data: bytes, limits: ImageLimits) -> str:
 
     A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
     of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
-    bytes, libtiff makes room for an entire tile, and a decoder of AV1 for the sizes in its own headers.
+    bytes, libtiff makes room for an entire tile, and a decoder of AV1 or HEVC for the sizes in its own headers.
 
     Raises:
         ValueError or IndexError: the file is damaged where it says so.
@@ -41,12 +39,11 @@ def excess(data: bytes, limits: ImageLimits) -> str:
         return _png_problem(data)
     if data.startswith(b"GIF8"):
         return _gif_problem(data)
-    if data.startswith(_TIFF_MAGIC):
-        try:
-            width, height = _tile(data)
-        except (struct.error, OverflowError) as error:
-            raise ValueError("its directory is not in the file") from error
+    if data.startswith(tiff_directory.MAGIC):
+        width, height = _tile(data)
         return f"a tile of {width} x {height} is {most}" if width * height > limits.pixels else ""
+    if hevc_size.is_heif(data):
+        return f"its HEVC data are {most}" if hevc_size.exceeds(data, limits.pixels) else ""
     if data[4:8] == b"ftyp":
         width, height = av1_size.largest(data, limits.pixels)
         return f"{width} x {height}, as its AV1 data say, is {most}" if width * height > limits.pixels else ""
@@ -113,22 +110,8 @@ def _color_table(flags: int) -> int:
 
 def _tile(data: bytes) -> tuple[int, int]:
     """Sides of the first page's tiles; 0 if it has strips, which libtiff cuts off at the image's end (TIFF 6, 2)."""
-    order, big = "<" if data.startswith(b"II") else ">", data[2] == 43
-    if data[3] == 43:
-        raise ValueError("a BigTIFF with its highest bytes first")  # which Pillow takes for a TIFF
-    number, size, value = ("Q", 20, 12) if big else ("H", 12, 8)
-    (start,) = struct.unpack_from(f"{order}Q", data, 8) if big else struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(order + number, data, start)
-    start += struct.calcsize(number)
-    sides: dict[int, int] = {}
-    tags = set()
-    for place in range(start, start + count * size, size):
-        tag, kind = struct.unpack_from(f"{order}HH", data, place)
-        if tag in tags:  # libtiff takes the first, Pillow the last
-            raise ValueError(f"tag {tag} is there twice")
-        tags.add(tag)
-        if tag in (_TILE_WIDTH, _TILE_LENGTH):
-            if kind not in _INTEGERS:
-                raise ValueError(f"tag {tag} is of type {kind}")
-            (sides[tag],) = struct.unpack_from(order + _INTEGERS[kind], data, place + value)
-    return sides.get(_TILE_WIDTH, 0), sides.get(_TILE_LENGTH, 0)
+    tags = tiff_directory.read(data)
+    width, height = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    if width is None or height is None:
+        raise ValueError("the sides of its tiles are no numbers")
+    return width, height

@@ -27,12 +27,13 @@ from components.ingestion.image_splits import Assignment, ImageFacts
 from components.ingestion.slice_features import BucketBoundaries
 from core import atomic_io, examples, tfrecords
 from core import slices as slice_names
-from core.artifacts.ingest_record import SAME, ClassCounts, IngestCounts, Reject
+from core.artifacts.ingest_record import SAME, ClassCounts, IngestCounts, Oddity, Reject
 from core.progress import ProgressCounter
 from core.settings.data import SPLITS, IngestionConfig
 
 _FACTS, _REJECTED, _IGNORED = "facts", "rejected", "ignored"
 _IMAGES = "images"
+_SHOWN = 3  # paths for a remark
 
 
 def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
@@ -83,8 +84,9 @@ class ReadImages(beam.DoFn):
                     yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
             else:
                 group = extra.get(self._config.group_by or "", "")
-                facts = (found.path, found.label, file.split, group, image.sha256, image.pixels)
-                yield TaggedOutput(_FACTS, ImageFacts(*facts, *(image.likeness or ())))
+                alike = image.likeness or (None, b"")
+                facts = (found.path, found.label, file.split, group, image.sha256, image.pixels, *alike, image.oddities)
+                yield TaggedOutput(_FACTS, ImageFacts(*facts))
                 yield make_example(found, image, extra, self._config.bucket_boundaries).SerializeToString()
             self._progress.add(1)
 
@@ -227,7 +229,16 @@ def count(
         ignored_by=dict(collections.Counter(one.reason for one in passed).most_common()),
         linked_to=list(listing.folder.roots),
         remarks=list(listing.remarks),
+        oddities=_oddities(facts),
     )
+
+
+def _oddities(facts: Iterable[ImageFacts]) -> dict[str, Oddity]:
+    found: dict[str, dict[str, int]] = {}
+    for image in facts:
+        for name, value in image.oddities.items():
+            found.setdefault(name, {})[image.path] = value
+    return {name: Oddity(len(images), max(images.values()), sorted(images)[:_SHOWN]) for name, images in found.items()}
 
 
 def content_hash(facts: Iterable[ImageFacts]) -> str:

@@ -138,12 +138,14 @@ class _Folder(NamedTuple):
         """The folders in it."""
         return [path for path in self.tree.folders if "/" not in path]
 
-    def within(self, folder: str) -> list[str]:
-        """The names of the folders in one of them."""
-        above = f"{folder}/"
-        return [
-            path[len(above) :] for path in self.tree.folders if path.startswith(above) and "/" not in path[len(above) :]
-        ]
+    def inner(self) -> dict[str, list[str]]:
+        """The names of the folders in each of these."""
+        names: dict[str, list[str]] = {top: [] for top in self.tops}
+        for path in self.tree.folders:
+            top, slash, name = path.partition("/")
+            if slash and "/" not in name and top in names:
+                names[top].append(name)
+        return names
 
 
 class _Tables(NamedTuple):
@@ -261,7 +263,7 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
     names = [path for path in paths if "/" not in path] or [
         path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
     ]
-    labeled, others = [], []
+    labeled, others, errors = [], [], []
     for name in names:
         try:
             table = LabelTable(source.path, name, source.columns, files)
@@ -269,6 +271,7 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
             if not source.tree.folders or source.layout == METADATA:
                 raise
             notes.append(f"not used: {error}")
+            errors.append(error)
             continue
         if not table.names_images():
             notes.append(f"not used: {table.why_not()}")
@@ -278,6 +281,8 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
             others.append(table)
         else:
             notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
+    if source.columns and errors and not labeled + others:  # what the settings say is not passed over
+        raise errors[0]
     _check_one_each(source, labeled)
     return _Tables(labeled, others, notes)
 
@@ -322,7 +327,7 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
             problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
         files.append(file._replace(label=label, problem=problem))
     if source.layout == AUTO:
-        _check_against_folders(source, files, distinct)
+        _check_against_folders(source, files, tables.labeled)
     usable = [file.path for file in files if not file.problem]
     unlabeled = _unlabeled_folders(files)
     by_folder = _splits_of_folders(source, usable, bool(rows.splits), _sentences(unlabeled))
@@ -339,20 +344,22 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
     )
 
 
-def _check_against_folders(source: _Folder, files: Iterable[ListedFile], labels: set[str]) -> None:
-    """That labels are those of the folders, where all folders are called like labels."""
-    against, above = [], set()
-    for file in files:
-        if not file.problem:
-            name = file.path.rpartition("/")[0].rpartition("/")[2]
-            above.add(name)
-            if name != file.label:
-                against.append(f"{file.path}: {file.label}")
-    if against and len(above) > 1 and above <= labels:
-        raise InputError(
-            f"{source.path}: {len(against):,} files lie in a folder of another class than the metadata say "
-            f"({some(against)}). Make them agree, or set data.layout to metadata or to class_folders."
-        )
+def _check_against_folders(source: _Folder, files: Iterable[ListedFile], tables: Sequence[LabelTable]) -> None:
+    """That labels are those of the folders, where these are called like labels, or the column's name is a guess."""
+    usable = [(file.path, file.path.rpartition("/")[0].rpartition("/")[2], file.label) for file in files if file.label]
+    pairs = {(name, label) for _, name, label in usable}
+    above, labels = {name for name, _ in pairs}, {label for _, label in pairs}
+    if sum(not split_called(name) for name in above) < 2:
+        return
+    same = len(pairs) == len(above) == len(labels)  # the same classes, if by other names
+    if above <= labels or (not same and any(table.guesses_label() for table in tables)):
+        against = [f"{path}: {label}" for path, name, label in usable if name != label]
+        if against:
+            raise InputError(
+                f"{source.path}: {len(against):,} files lie in a folder of another name than the label that metadata "
+                f"give them ({some(against)}). Set data.layout to metadata if these labels are the classes, and to "
+                "class_folders if the folders are."
+            )
 
 
 def _splits_of_folders(source: _Folder, paths: Sequence[str], column: bool, hint: str) -> dict[str, str]:
@@ -428,7 +435,7 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
         top = file.path.partition("/")[0] if "/" in file.path else ""
         if file.label:
             labeled.add(top)
-        else:
+        elif not is_no_picture(file.path):
             totals[top] += 1
     return [
         f"none of the {totals[top]:,} files in {top} has a label"
@@ -486,7 +493,7 @@ def _folder_layout(source: _Folder, unclear: Sequence[str]) -> tuple[str, int | 
     """The layout, which folder of a path is the split and which the class, and what to say of it."""
     tops, told = source.tops, source.layout
     called = {name: split_called(name) for name in tops}
-    inner = {name: source.within(name) for name in tops}
+    inner = source.inner()
     if told == CLASS_FOLDERS:
         alike = [name for name in tops if called[name]]
         alike += [f"{top}/{name}" for top in tops for name in inner[top] if split_called(name)]
@@ -550,8 +557,7 @@ def _check_split_folders(
 
 def _check_task(source: _Folder) -> None:
     """That the folders are not those of data sets for finding or outlining objects."""
-    for above in ("", *source.tops):
-        names = source.within(above) if above else source.tops
+    for above, names in {"": source.tops, **source.inner()}.items():
         kinds = {_NO_CLASSES.get(name.lower(), "") for name in names}
         kinds -= {""} if any(map(split_called, names)) else set()  # COCO: annotations/ beside train2017/
         if "" in kinds or not kinds & {"boxes", "masks"}:
@@ -607,7 +613,7 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
 
 def _level_down(source: _Folder) -> str:
     """Whether a folder within would do as the data folder, or these folders seem to be splits."""
-    inner = [set(source.within(top)) for top in source.tops]
+    inner = [set(names) for names in source.inner().values()]
     if len(inner) > 1 and len(shared := set.intersection(*inner)) > 1:
         return (
             f"They hold folders of the same names ({some(sorted(shared))}): if they are splits, call them train, val "

@@ -117,6 +117,10 @@ class LabelTable:
         """Whether at least half of its first rows have a file."""
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
 
+    def guesses_label(self) -> bool:
+        """Whether neither the settings nor the convention's name say which column holds labels."""
+        return not self._told.get(LABEL) and self.label is not None and self.columns[self.label].casefold() != LABEL
+
     def is_empty(self) -> bool:
         """Whether it has no row."""
         return next(iter(self.table.rows()), None) is None

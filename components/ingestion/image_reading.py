@@ -13,17 +13,30 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageStat
+import pi_heif
+from pi_heif.as_plugin import HeifImageFile
+from PIL import ExifTags, Image, ImageChops, ImageFile, ImageStat
 
-from components.ingestion import decode_cost, image_statistics, near_duplicates
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from components.ingestion import (
+    decode_cost,
+    file_kinds,
+    hevc_size,
+    image_statistics,
+    jpeg_end,
+    near_duplicates,
+    netpbm,
+)
+from core.artifacts.ingest_record import FEW_BITS, INVISIBLE, MORE_BITS, NO_END
+from core.image_limits import DEFAULT_LIMITS, ImageLimits, Transparent
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+_PILLOWS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+FORMATS = (*_PILLOWS, "HEIF (HEIC)", "PBM", "PGM", "PPM")
 """What is read, by content and never by name. (Pillow opens MPO, several JPEGs in one file, as JPEG.)"""
 
+_HEIF, _NETPBM = "HEIF", "PPM"  # as Pillow calls them
 _KEPT_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "GIF": "gif", "BMP": "bmp"}
 _LOSSY_FORMATS = ("JPEG", "MPO")
 
@@ -38,6 +51,10 @@ _MALFORMED = (
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
+_MOST_16 = 65_535
+_FEW = 14  # bits of 16: images that use no more are at most a quarter as bright as they could be
+_PNG_DEPTH = 24  # where in a PNG the bits of a sample are
+_ROWS = 512  # that are laid on a background at a time, for the memory's sake
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,6 +67,10 @@ _UPRIGHT = {
 }
 """EXIF orientation -> the turn that makes the image upright (CIPA DC-008, 4.6.4.A)."""
 
+
+# What is not read costs nothing, and Beam brings threads enough. The plug-in is not registered: Pillow stays as it is.
+pi_heif.options.DECODE_THREADS = 1
+pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 
 HEAD = 64
 """Bytes of a file that `looks_like_picture` needs."""
@@ -78,6 +99,7 @@ class ReadImage:
         statistics: `image_statistics.measure`.
         pixels: SHA-256 of size and RGB pixels: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
+        oddities: what is odd about it, though it is read: `core.artifacts.ingest_record.IngestCounts.oddities`.
     """
 
     encoded: bytes
@@ -89,6 +111,19 @@ class ReadImage:
     statistics: dict[str, float]
     pixels: str
     likeness: tuple[int, bytes] | None
+    oddities: dict[str, int]
+
+
+class _Opened(NamedTuple):
+    """A file whose header was read.
+
+    `load` decodes its first frame, and says how many of 16 bits that uses, 0 where it has not 16. It raises
+    RejectedError or what is in `_MALFORMED`.
+    """
+
+    format: str
+    size: tuple[int, int]
+    load: Callable[[], tuple[Image.Image, int]]
 
 
 class _Decoded(NamedTuple):
@@ -98,15 +133,16 @@ class _Decoded(NamedTuple):
     format: str  # as Pillow calls it
     image: Image.Image
     orientation: int  # what EXIF says of the pixels as they are stored
-    one_frame: bool
+    kept: bool  # whether its bytes may be, if TensorFlow reads them right
+    oddities: dict[str, int]
 
 
 def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
     """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
-    their EXIF, makes the same image of them (alpha is dropped, as `decode_image(channels=3)` does); all else becomes
-    a PNG of the first frame.
+    their EXIF and lays transparent PNGs on a background, makes the same image of them; all else becomes a PNG of the
+    first frame. A JPEG that lacks nothing but its end marker gets one.
 
     Raises:
         RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
@@ -124,6 +160,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
         statistics=image_statistics.measure(image),
         pixels=hashlib.sha256(b"%d %d " % image.size + image.convert("RGB").tobytes()).hexdigest(),
         likeness=near_duplicates.describe(image),
+        oddities=decoded.oddities,
     )
 
 
@@ -131,7 +168,7 @@ def looks_like_picture(head: bytes) -> bool:
     """Whether the first bytes are those of a picture, which may be damaged, or of a format that is not read."""
     Image.init()
     accepts = [Image.OPEN[name][1] for name in (*FORMATS, *_OTHER_PICTURES) if name in Image.OPEN]
-    return any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
+    return hevc_size.is_heif(head) or any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
 
 
 def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -144,25 +181,59 @@ def statistics_of(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str
     return image_statistics.measure(_decode(data, limits).image)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image in 8 bits, turned as its EXIF says: as people see it, and the exported model."""
-    turn, shown = _UPRIGHT.get(_orientation(image)), in_eight_bits(image)
+def upright(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """The image in 8 bits, on its background, turned as its EXIF says: as people see it, and the exported model."""
+    turn, shown = _UPRIGHT.get(_orientation(image)), on_background(in_eight_bits(image, limits), limits.transparent)
     return shown if turn is None else shown.transpose(turn)
 
 
-def in_eight_bits(image: Image.Image) -> Image.Image:
-    """The image as 8-bit gray or RGB; of more bits the upper 8, where Pillow's own conversion clips.
+def in_eight_bits(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """The image in 8 bits a sample; of more bits the upper 8, where Pillow's own conversion clips.
 
     A TIFF's BitsPerSample (12 or 16) and PhotometricInterpretation (0: the lowest value is white) are heeded, as Pillow
     heeds them in 8 bits only (TIFF 6.0, section 8).
     """
     if not image.mode.startswith("I;16"):
-        return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        return image
     tags = getattr(image, "tag_v2", {})
-    pixels = np.asarray(image) >> tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8
+    most = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    pixels = _scaled(np.asarray(image), most, limits.stretch)
     if tags.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
         pixels = 255 - pixels
-    return Image.fromarray(pixels.astype(np.uint8))
+    return Image.fromarray(pixels)
+
+
+def on_background(image: Image.Image, transparent: Transparent) -> Image.Image:
+    """The image without alpha, as 8-bit gray or RGB: as `trainer.images.decoding.on_background` computes it."""
+    gray = image.mode in ("1", "L", "LA", "La")
+    if transparent == "drop" or not _has_alpha(image):
+        return image.convert("L" if gray else "RGB")
+    layers = np.asarray(image.convert("RGBA"))
+    background = 255 if transparent == "white" else 0
+    laid = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        wide = layers[top : top + _ROWS].astype(np.uint16)
+        colors, alpha = wide[..., :3], wide[..., 3:]
+        laid[top : top + _ROWS] = (colors * alpha + background * (255 - alpha) + 127) // 255
+    return Image.fromarray(laid[..., 0] if gray else laid)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode[-1] in "Aa" or "transparency" in image.info
+
+
+def _scaled(values: np.ndarray, most: int, stretch: int | None) -> np.ndarray:
+    """From values up to `most` to uint8: the upper 8 bits where all are used, in proportion where they are not."""
+    if most == _MOST_16 and stretch is not None and _bits(values) <= stretch:
+        most = 2**stretch - 1
+    if most >= 255 and most & (most + 1) == 0:
+        return (values >> most.bit_length() - 8).astype(np.uint8)
+    return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+
+
+def _bits(values: np.ndarray) -> int:
+    """Of the largest value."""
+    return int(values.max(initial=0)).bit_length()
 
 
 def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
@@ -172,48 +243,118 @@ def _decode(data: bytes, limits: ImageLimits) -> _Decoded:
         raise RejectedError("limits", f"more than {limits.max_file_mb:g} MB")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about metadata: what counts is whether the pixels can be read.
-        image = _open(data, limits)
+        opened, oddities = _open(data, limits), {}
+        if opened.format in _LOSSY_FORMATS and (whole := jpeg_end.with_end(data)):
+            data, opened, oddities = whole, _open(whole, limits), {NO_END: 1}
         try:
-            image.load()
-            if image.mode in ("I", "F"):
-                signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
-                raise RejectedError(
-                    "decode",
-                    f"{'signed' if signed else '32-bit'} pixels have no defined black and white; save it with 8 or 16 "
-                    "bits, unsigned",
-                )
-            # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp).
-            one_frame = image.format != "GIF" or not getattr(image, "is_animated", False)
-            return _Decoded(data, str(image.format), upright(image), _orientation(image), one_frame)
+            return _read(data, opened, limits, oddities)
         except _MALFORMED as error:
-            raise RejectedError("decode", f"truncated or corrupt: {str(error) or type(error).__name__}") from error
+            named = "a HEIC, " if opened.format == _HEIF else ""
+            reason = f"{named}truncated or corrupt: {_words(error)}"
+            raise RejectedError("decode", reason) from error
 
 
-def _open(data: bytes, limits: ImageLimits) -> Image.Image:
+def _read(data: bytes, opened: _Opened, limits: ImageLimits, oddities: dict[str, int]) -> _Decoded:
+    """Raises what is in `_MALFORMED`, or RejectedError."""
+    image, bits = opened.load()
+    if bits and limits.stretch is None and bits <= _FEW:
+        oddities[FEW_BITS] = bits
+    elif limits.stretch is not None and bits > limits.stretch:
+        oddities[MORE_BITS] = bits
+    if limits.transparent != "drop" and _has_alpha(image) and not image.convert("RGBA").getchannel("A").getbbox():
+        oddities[INVISIBLE] = 1
+    # TensorFlow would decode, and hold, every frame of a GIF to return the first (giflib's DGifSlurp). What is
+    # stretched is stored as it is seen, for thumbnails and whatever else reads it.
+    one_frame = opened.format != "GIF" or not getattr(image, "is_animated", False)
+    kept = opened.format in _KEPT_FORMATS and one_frame and not (bits and limits.stretch is not None)
+    return _Decoded(data, opened.format, upright(image, limits), _orientation(image), kept, oddities)
+
+
+def _open(data: bytes, limits: ImageLimits) -> _Opened:
     """Reads the header only."""
+    kind = file_kinds.recognize(data)
+    if kind:
+        raise RejectedError("identify", str(kind))
     most = f"more than {limits.max_megapixels:g} million pixels"
+    what = "a HEIC that is damaged or cut off" if hevc_size.is_heif(data) else "damaged in its header"
     try:
         excess = decode_cost.excess(data, limits)
         if excess:
             raise RejectedError("limits", excess)
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        opened = _opened(data, limits)
     except Image.UnidentifiedImageError:
         names = ", ".join(FORMATS)
         raise RejectedError("identify", f"not an image, damaged in its header, or none of {names}") from None
     except Image.DecompressionBombError:
         raise RejectedError("limits", most) from None
     except _MALFORMED as error:
-        raise RejectedError("identify", f"damaged in its header: {str(error) or type(error).__name__}") from error
-    size = f"{image.width} x {image.height}"
-    if image.width * image.height > limits.pixels:
-        raise RejectedError("limits", f"{size} is {most}")
-    if max(image.size) > MAX_SIDE:
-        raise RejectedError("limits", f"{size} has a side longer than {MAX_SIDE} pixels")
-    return image
+        raise RejectedError("identify", f"{what}: {_words(error)}") from error
+    width, height = opened.size
+    if width * height > limits.pixels:
+        raise RejectedError("limits", f"{width} x {height} is {most}")
+    if max(opened.size) > MAX_SIDE:
+        raise RejectedError("limits", f"{width} x {height} has a side longer than {MAX_SIDE} pixels")
+    return opened
+
+
+def _opened(data: bytes, limits: ImageLimits) -> _Opened:
+    if netpbm.is_netpbm(data):
+        header = netpbm.read_header(data)
+        return _Opened(_NETPBM, (header.width, header.height), lambda: _load_netpbm(data, header, limits))
+    if hevc_size.is_heif(data):
+        image = HeifImageFile(io.BytesIO(data))
+    else:
+        image = Image.open(io.BytesIO(data), formats=_PILLOWS)
+    return _Opened(str(image.format), image.size, lambda: _load(image, data, limits))
+
+
+def _load_netpbm(data: bytes, header: netpbm.Header, limits: ImageLimits) -> tuple[Image.Image, int]:
+    samples = netpbm.read_samples(data, header)
+    pixels = _scaled(samples, header.most, limits.stretch)
+    bits = _bits(samples) if header.most == _MOST_16 else 0
+    return Image.fromarray(pixels[..., 0] if header.depth == 1 else pixels), bits
+
+
+def _load(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) -> tuple[Image.Image, int]:
+    image.load()
+    tags = getattr(image, "tag_v2", {})
+    if image.mode in ("I", "F"):
+        signed = tags.get(_SAMPLE_FORMAT, (0,))[0] == _SIGNED
+        raise RejectedError(
+            "decode",
+            f"{'signed' if signed else '32-bit'} pixels have no defined black and white; save it with 8 or 16 "
+            "bits, unsigned",
+        )
+    depth = data[_PNG_DEPTH] if image.format == "PNG" else tags.get(_BITS_PER_SAMPLE, (8,))[0]
+    if depth != 16:
+        bits = 0
+    elif image.mode.startswith("I;16"):
+        bits = _bits(np.asarray(image))
+    else:  # of colors, Pillow gives the upper 8 bits
+        bits = 8 + _bits(np.asarray(image.convert("RGB")))
+        if bits <= (limits.stretch or 0) and image.format != "PNG":
+            raise RejectedError(
+                "decode", "colors of 16 bits are stretched only in PNG and PPM; save it as one of these"
+            )
+    by_tensorflow = image.format == "PNG" and (
+        (depth < 8 and image.mode in ("1", "L") and "transparency" in image.info)
+        or (depth == 16 and ("transparency" in image.info or limits.stretch is not None))
+    )
+    if not by_tensorflow:
+        return image, bits
+    shown = Image.fromarray(_seen(data, limits)[1])
+    shown.info = {name: value for name, value in image.info.items() if name == "exif"}
+    return shown, bits
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, which is upright, where there is none that can be read."""
+    """The EXIF orientation; 1, which is upright, where there is none that can be read, and where libheif turned it."""
+    if image.format == _HEIF:
+        return 1
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
     except _MALFORMED:
@@ -223,7 +364,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _as_read_right(decoded: _Decoded, limits: ImageLimits) -> tuple[bytes, str]:
     """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
-    if decoded.format in _KEPT_FORMATS and decoded.one_frame and _tensorflow_agrees(decoded, limits):
+    if decoded.kept and _tensorflow_agrees(decoded, limits):
         return decoded.data, _KEPT_FORMATS[decoded.format]
     decoded.image.info = {}  # No color profile or text: nothing downstream reads them.
     target = io.BytesIO()
@@ -237,19 +378,34 @@ def _tensorflow_agrees(decoded: _Decoded, limits: ImageLimits) -> bool:
     What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count. Nor does one it
     turns otherwise, such as a JPEG with its EXIF behind much else: of a plain image the pixels might not tell.
     """
-    import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
-
     try:
-        problem, orientation, pixels = (value.numpy() for value in _graph(limits)(decoded.data))
-    except tf.errors.InvalidArgumentError:
+        orientation, pixels = _seen(decoded.data, limits)
+    except ValueError:
         return False
     image = decoded.image
-    if problem or orientation != decoded.orientation or pixels.shape[:2] != (image.height, image.width):
+    if orientation != decoded.orientation or pixels.shape[:2] != (image.height, image.width):
         return False
     difference = ImageStat.Stat(ImageChops.difference(Image.fromarray(pixels), image.convert("RGB")))
     if decoded.format in _LOSSY_FORMATS:
         return max(difference.mean) <= _LOSSY_TOLERANCE
     return max(highest for _, highest in difference.extrema) == 0
+
+
+def _seen(data: bytes, limits: ImageLimits) -> tuple[int, np.ndarray]:
+    """The orientation that the exported model finds in a file, and the pixels it sees, uint8 [h, w, 3], turned by it.
+
+    Raises:
+        ValueError: what it says against the file.
+    """
+    import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
+
+    try:
+        problem, orientation, pixels = (value.numpy() for value in _graph(limits)(data))
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"TensorFlow cannot decode it: {error}") from None
+    if problem:
+        raise ValueError(problem.decode())
+    return int(orientation), pixels
 
 
 @functools.cache
@@ -263,7 +419,11 @@ def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
     def read(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         problem = tolerant_decoding.inspect(file, limits)[1]
         nothing = tf.zeros([0, 0, 3], tf.uint8)
-        pixels = tf.cond(tf.equal(problem, ""), lambda: decoding.decode_upright(file), lambda: nothing)
+        pixels = tf.cond(
+            tf.equal(problem, ""),
+            lambda: decoding.decode_upright(file, limits.transparent, limits.stretch),
+            lambda: nothing,
+        )
         return problem, decoding.orientation(file), pixels
 
     return read

@@ -145,10 +145,11 @@ def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
         whole = len(found) == len(items)
     else:
         lines = [line.strip() for line in text.rstrip().splitlines()]
-        numbered = [re.fullmatch(r"(\d+)\s*[:,\t]\s*(.+)", line) for line in lines]
-        pairs = [(int(match[1]), match[2]) for match in numbered if match]
-        found = pairs if len(pairs) == len(lines) else list(enumerate(lines))
-        whole = "" not in lines and all(name.isprintable() for name in lines)
+        numbered = [re.fullmatch(r"(\d+)(\s*[:,\t]\s*|\s+)(.+)", line) for line in lines]
+        pairs = [(int(match[1]), match[3]) for match in numbered if match]
+        clear = all(match[2].strip(" ") for match in numbered if match) or [n for n, _ in pairs] == [*range(len(pairs))]
+        found = pairs if len(pairs) == len(lines) and clear else list(enumerate(lines))
+        whole = all(name and name.isprintable() for _, name in found)
     if not found or not whole or any(len({pair[at] for pair in found}) < len(found) for at in (0, 1)):
         raise InputError(
             f"{folder}/{file} must hold a name a line, or a number and a name as 7:owl, no two the same and none empty."

@@ -33,6 +33,7 @@ class ImageFacts(NamedTuple):
         sha256: of the file.
         pixels: SHA-256 of the pixels.
         hash: and thumbnail: `near_duplicates.describe`.
+        oddities: what is odd about it; see `core.artifacts.ingest_record.IngestCounts`.
     """
 
     path: str
@@ -43,6 +44,7 @@ class ImageFacts(NamedTuple):
     pixels: str
     hash: int | None = None
     thumbnail: bytes = b""
+    oddities: dict[str, int] = {}  # noqa: RUF012 (never changed)
 
 
 @dataclasses.dataclass(frozen=True)

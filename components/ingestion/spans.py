@@ -96,7 +96,7 @@ def read_spans(
         ],
         nested=sum(listing.nested for listing in found.values()),
         described_by=tuple(f"{folder}/{name}" for folder, listing in found.items() for name in listing.described_by),
-        remarks=tuple(f"{folder}: {remark}" for folder, listing in found.items() for remark in listing.remarks),
+        remarks=_together({folder: listing.remarks for folder, listing in found.items()}),
     )
 
 
@@ -120,6 +120,18 @@ def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
         shown = image_folder.some([f"{folder} -> {to}" for folder, to in outside.items()])
         raise InputError(f"Spans in {base} are links out of it: {shown}. Set data.links to follow, or copy them there.")
     return list(outside.values())
+
+
+def _together(remarks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """What is to be said of the spans, with those it is said of, unless of all."""
+    spans: dict[str, list[str]] = {}
+    for folder, said in remarks.items():
+        for remark in said:
+            spans.setdefault(remark, []).append(folder)
+    return tuple(
+        remark if len(folders) == len(remarks) else f"{image_folder.some(folders)}: {remark}"
+        for remark, folders in spans.items()
+    )
 
 
 def _regex(pattern: str) -> str:

@@ -194,12 +194,12 @@ def _anomalies(splits: Sequence[SplitFindings], schema_file: str, severity: int,
 
 def _images_of(label: str, counts: IngestCounts) -> str:
     """A class, and what became of its images."""
-    of = counts.classes.get(label)
-    if of is None:
-        return f"{label!r} (no images at all)"
-    numbers = {f"in {split}": number for split, number in of.splits.items()}
-    numbers |= {"rejected": of.rejected, "left out": of.left_out}
-    return f"{label!r} ({', '.join(f'{number} {what}' for what, number in numbers.items() if number)})"
+    numbers = {}
+    if of := counts.classes.get(label):
+        numbers = {f"in {split}": number for split, number in of.splits.items()}
+        numbers |= {"rejected": of.rejected, "left out": of.left_out}
+    shown = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    return f"{label!r} ({shown or 'no images at all'})"
 
 
 def _domains(splits: Sequence[SplitFindings]) -> dict[str, dict[str, None]]:

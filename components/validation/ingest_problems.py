@@ -7,7 +7,19 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from components.ingestion.file_names import is_read_me, kinds
-from core.artifacts.ingest_record import CONTRADICTING, NO_PICTURE, SAME, DuplicateGroup, IngestCounts, Reject
+from core.artifacts.ingest_record import (
+    CONTRADICTING,
+    FEW_BITS,
+    INVISIBLE,
+    MORE_BITS,
+    NO_END,
+    NO_PICTURE,
+    SAME,
+    DuplicateGroup,
+    IngestCounts,
+    Oddity,
+    Reject,
+)
 
 _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "one group of data.group_by"}
 _SHOWN = 10
@@ -123,6 +135,7 @@ def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:
 
 def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterator[str]:
     """What is worth knowing that need not stop a run."""
+    yield from map(_oddity, counts.oddities, counts.oddities.values())
     if counts.duplicates:
         yield (
             f"{counts.duplicates} images show the same as another, exactly or nearly; those of a group share a split "
@@ -147,6 +160,22 @@ def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterato
 
 def _largest(groups: Iterable[DuplicateGroup]) -> DuplicateGroup | None:
     return max(groups, key=lambda group: len(group.paths), default=None)
+
+
+def _oddity(name: str, oddity: Oddity) -> str:
+    one = oddity.images == 1
+    images, use, are = ("image", "uses", "is") if one else ("images", "use", "are")
+    words = {
+        NO_END: f"JPEG{'' if one else 's'} {'lacks its' if one else 'lack their'} end marker, and nothing else: read, "
+        "with one",
+        INVISIBLE: f"{images} {are} wholly transparent, so the network sees data.transparent alone; "
+        "data.transparent=drop shows what is stored beneath",
+        FEW_BITS: f"{images} of 16 bits {use} at most {oddity.most} of them, and {are} nearly black; if that is what "
+        f"the sensor has, data.stretch={max(oddity.most, 8)} scales {'it' if one else 'them'}",
+        MORE_BITS: f"{images} of 16 bits {use} up to {oddity.most} of them, more than data.stretch, and {are} scaled "
+        "from all 16",
+    }[name]
+    return f"{oddity.images:,} {words} (e.g. {', '.join(oddity.paths)})"
 
 
 def _members(group: DuplicateGroup, values: Sequence[str]) -> str:

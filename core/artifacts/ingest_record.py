@@ -60,6 +60,26 @@ class ClassCounts:
     left_out: int = 0
 
 
+NO_END, INVISIBLE, FEW_BITS, MORE_BITS = "no_end", "invisible", "few_bits", "more_bits"
+"""What is odd about images that are read: a JPEG without its end marker; all transparent; of 16 bits few are used,
+or more than `data.stretch`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Oddity:
+    """What is odd about some images.
+
+    Attributes:
+        images: how many they are.
+        most: the largest value that was found.
+        paths: of the first few.
+    """
+
+    images: int
+    most: int
+    paths: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class IngestCounts:
     """What became of the files found. Files of many images count as these.
@@ -73,6 +93,7 @@ class IngestCounts:
         ignored_by: how many were ignored, by reason.
         linked_to: folders outside of the data folder that links lead to.
         remarks: what was guessed of the layout, or is odd in it.
+        oddities: of images that are read, by kind, such as `NO_END`.
     """
 
     found: int
@@ -88,6 +109,7 @@ class IngestCounts:
     ignored_by: dict[str, int] = dataclasses.field(default_factory=dict)
     linked_to: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
+    oddities: dict[str, Oddity] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from core.image_limits import DEFAULT_LIMITS, FileMB, ImageLimits, Megapixels
+from core.image_limits import DEFAULT_LIMITS, FileMB, ImageLimits, Megapixels, SensorBits, Transparent
 from core.settings.checks import AtLeast0, AtLeast1, FilePath, Fraction, require
 from core.uris import split_pattern
 
@@ -117,6 +117,10 @@ class DataSettings:
         max_file_mb: a larger file is a reject, unread; at most 512, and `serving.server.max_message_mb`.
         max_megapixels: so is an image whose header claims more, undecoded; the exported model refuses it too. At most
             178, and TensorFlow takes some 16 bytes of memory for each pixel.
+        transparent: what transparent pixels are laid on, in the exported model too; `drop` takes the colors that are
+            stored beneath them.
+        stretch: how many bits a sensor fills where its images have 16, such as 12: those whose values all fit are
+            scaled from these to the network's 8, in the exported model too; null: from all 16.
         max_rejected: the run stops if a larger fraction of the files than this cannot be used.
         bounds: what the data must keep to before anything is trained on them.
         schema: the reviewed schema of the examples; the checkout's `schemas/<name>.pbtxt` where it is not given.
@@ -137,14 +141,16 @@ class DataSettings:
     small_classes: SmallClasses = "refuse"
     max_file_mb: FileMB = DEFAULT_LIMITS.max_file_mb
     max_megapixels: Megapixels = DEFAULT_LIMITS.max_megapixels
+    transparent: Transparent = DEFAULT_LIMITS.transparent
+    stretch: SensorBits | None = DEFAULT_LIMITS.stretch
     max_rejected: Fraction = 0.01
     bounds: DataBounds = DataBounds()
     schema: FilePath | None = None
 
     @property
     def limits(self) -> ImageLimits:
-        """How large an image may be."""
-        return ImageLimits(self.max_file_mb, self.max_megapixels)
+        """How image files are read."""
+        return ImageLimits(self.max_file_mb, self.max_megapixels, self.transparent, self.stretch)
 
     def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
         """What of these settings decides the examples: another bound on the data does not make them anew."""

@@ -13,6 +13,8 @@ from pipeline.runs.history import Run
 
 SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")  # metrics of the history; `--json` has all
 
+_SLICES = 20  # that are printed of a comparison, the surest first
+
 _COLORS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow"}
 
 
@@ -57,11 +59,13 @@ def print_comparison(console: rich.console.Console, comparison: Comparison) -> N
     console.print(metrics)
     images = "the same test images, compared one by one" if comparison.same_images else "other test images"
     console.print(f"measured on {images}; every metric by itself\n", style="dim")
-    for one in comparison.slices:
+    for one in comparison.slices[:_SLICES]:
         console.print(
             f"slice {escape(one.slice)} ({one.examples} images): accuracy {one.a:.4f} → {one.b:.4f}, "
             f"p = {one.p:.1g} corrected for all slices"
         )
+    if len(comparison.slices) > _SLICES:
+        console.print(f"and {len(comparison.slices) - _SLICES:,} more slices, which --json has")
 
 
 def _table(*headings: str) -> Table:

@@ -33,6 +33,7 @@ from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.artifacts.serving_check import ServingReport
 from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.verdict import Verdict
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from pipeline.report import provenance, thumbnails
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.drift import Drift, drift
@@ -153,6 +154,7 @@ class ReportData:
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
     """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
     reader = lineage.Reader({}, logging.ERROR)
+    limits = ImageLimits(transparent=settings.get("data", {}).get("transparent", DEFAULT_LIMITS.transparent))
     read, attempt = reader.read, reader.attempt
     store = (
         attempt("cannot read ML Metadata", lambda: history.open_store(run_dir))
@@ -183,7 +185,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         versions=provenance.versions(),
         hashes=provenance.hashes(),
         pushed=pushed_to(pushed.properties) if pushed else None,
-        data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, since)),
+        data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, limits, since)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
@@ -192,7 +194,8 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         predictions=predictions,
         gallery=read(gallery.GALLERY, _gallery) or [],
         analyses=analyses,
-        test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst)) or {},
+        test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst, limits))
+        or {},
         lineage=list(nodes.values()),
         makers=(attempt("cannot read the lineage", lambda: lineage.makers(store, nodes)) if nodes else None) or {},
         history=runs,
@@ -223,7 +226,9 @@ def _drift(store: MetadataStore, name: str, run_id: str | None, nodes: Mapping[s
     return None
 
 
-def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Drift | None) -> Data:
+def _data(
+    record: str, nodes: Mapping[str, NodeRun], first: list[str], limits: ImageLimits, since: Drift | None
+) -> Data:
     """`first`: the classes of which samples are wanted before those of others, if there are too many classes."""
     counts = ingest_record.COUNTS.read(record)
     duplicates = sorted(
@@ -238,7 +243,7 @@ def _data(record: str, nodes: Mapping[str, NodeRun], first: list[str], since: Dr
         left_out=list(itertools.islice(ingest_record.LEFT_OUT.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
         content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
-        samples=thumbnails.samples(split_dir(examples.uri, "train"), sorted(wanted)) if examples else {},
+        samples=thumbnails.samples(split_dir(examples.uri, "train"), sorted(wanted), limits) if examples else {},
         drift=since,
     )
 

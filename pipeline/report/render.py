@@ -26,7 +26,7 @@ from pipeline.report.reliability import Reliability, reliability
 
 _PAGE = Path(__file__).parent / "page"
 _SHOWN_PAIRS = 15
-_CARD_ROWS = 20  # of the model card's tables
+_CARD_ROWS = 30  # of the model card's tables, and classes that it names
 _STATES = ("broken", "doubt", "kept")  # of bounds, in the order in which they are shown
 
 
@@ -124,7 +124,10 @@ def _class_counts(counts: IngestCounts) -> list[tuple[str, ClassCounts]]:
     """As they are named; where there are many, first those with the most rejects, then those with the fewest images."""
     if len(counts.classes) <= ROWS:
         return list(counts.classes.items())
-    return sorted(counts.classes.items(), key=lambda pair: (-pair[1].rejected, sum(pair[1].splits.values()), pair[0]))
+    return sorted(
+        counts.classes.items(),
+        key=lambda pair: (-pair[1].rejected - pair[1].left_out, sum(pair[1].splits.values()), pair[0]),
+    )
 
 
 def _class_order(one: ClassMetrics) -> tuple[float, int, str]:
@@ -133,12 +136,13 @@ def _class_order(one: ClassMetrics) -> tuple[float, int, str]:
 
 
 def _sorted_slices(verdict: Verdict) -> list[SliceMetrics]:
-    """The whole split, then the slices: those of failures first, then by accuracy."""
+    """The whole split, then the slices: those of failures first, then the least accurate, of these the largest."""
     failed = _failed_slices(verdict)
 
-    def place(measured: SliceMetrics) -> tuple[bool, float, str]:
+    def place(measured: SliceMetrics) -> tuple[bool, float, int, str]:
         accuracy = measured.metrics[MAIN].value if MAIN in measured.metrics else None
-        return measured.slice not in failed, math.inf if accuracy is None else accuracy, measured.slice
+        least = math.inf if accuracy is None else accuracy
+        return measured.slice not in failed, least, -measured.examples, measured.slice
 
     return [verdict.overall, *sorted(verdict.slices, key=place)]
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from components.ingestion.image_reading import upright
 from core import examples
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 SAMPLED_CLASSES = 120  # of which the page shows images, at most
 
@@ -21,10 +22,10 @@ _QUALITY = 78
 _SCANNED = 20_000
 
 
-def samples(split: str, classes: list[str]) -> dict[str, list[tuple[str, str]]]:
+def samples(split: str, classes: list[str], limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[tuple[str, str]]]:
     """Path and data URI of the first images in a split, by class.
 
-    `split` is a folder of TFRecords of raw tf.Examples, which are in random order.
+    `split` is a folder of TFRecords of raw tf.Examples, which are in random order; `limits` says how they are seen.
     """
     most = max(1, min(_SAMPLES_PER_CLASS, _SAMPLES // max(len(classes), 1)))
     found: dict[str, list[tuple[str, str]]] = {name: [] for name in classes}
@@ -33,13 +34,13 @@ def samples(split: str, classes: list[str]) -> dict[str, list[tuple[str, str]]]:
         if not incomplete or number >= _SCANNED:
             break
         if label in incomplete:
-            found[label].append((path, _thumbnail(image, _SAMPLE_SIDE)))
+            found[label].append((path, _thumbnail(image, _SAMPLE_SIDE, limits)))
             if len(found[label]) == most:
                 incomplete.remove(label)
     return {name: thumbnails for name, thumbnails in found.items() if thumbnails}
 
 
-def by_path(split: str, wanted: set[str]) -> dict[str, str]:
+def by_path(split: str, wanted: set[str], limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, str]:
     """Data URIs of the images with these paths, as far as they are among the first 20,000 of the split."""
     found: dict[str, str] = {}
     if wanted:
@@ -47,14 +48,14 @@ def by_path(split: str, wanted: set[str]) -> dict[str, str]:
             if number >= _SCANNED or len(found) == len(wanted):
                 break
             if path in wanted:
-                found[path] = _thumbnail(image, _MISTAKE_SIDE)
+                found[path] = _thumbnail(image, _MISTAKE_SIDE, limits)
     return found
 
 
-def _thumbnail(encoded: bytes, side: int) -> str:
+def _thumbnail(encoded: bytes, side: int, limits: ImageLimits) -> str:
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (side * 2, side * 2))  # a JPEG is then decoded at a fraction of its size
-        small = upright(image)
+        small = upright(image, limits)
     small.thumbnail((side, side))
     target = io.BytesIO()
     small.save(target, "JPEG", quality=_QUALITY)

@@ -21,7 +21,7 @@ from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
-from core.errors import InputError, message_for_user
+from core.errors import InputError, message_for_user, some
 from core.loopback import bypass_proxy
 from core.settings import Settings
 from core.uris import split_pattern
@@ -207,5 +207,5 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))
     if outcome.status != "pushed":
         pushed = f"the model in service is {outcome.pushed_model}" if outcome.pushed_model else "nothing was pushed"
-        reasons = "; ".join(failure.message for failure in outcome.failures)
+        reasons = some([failure.message for failure in outcome.failures])
         raise AirflowFailException(f"{outcome.status}: {pushed}: {reasons}")

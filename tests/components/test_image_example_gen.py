@@ -26,13 +26,15 @@ from tfx.utils import proto_utils
 
 from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
+from components.validation import ingest_problems
 from core import progress
 from core.artifacts import ingest_record
-from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
-from core.errors import InputError
+from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Oddity, Reject
+from core.errors import InputError, message_for_user
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
 from tests.components.ingestion import test_image_records as records
+from tests.conftest import ROOT
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
 Folders = Callable[..., Path]
@@ -179,6 +181,47 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
     assert {name: sum(of.splits.values()) + of.rejected for name, of in classes.items()} == {"cat": 39, "dog": 21}
     assert classes["cat"].rejected == 9
     assert {split: done.artifact.get_int_custom_property(f"examples_{split}") for split in SPLITS} == sizes
+
+
+def test_what_phones_sensors_and_icons_leave_is_read_and_the_odd_noted(
+    image_folder: Folders, ingest: Callable[..., Ingested]
+) -> None:
+    folder = image_folder(cat=10, dog=10)
+    heics = ROOT / "tests/components/ingestion/heic"
+    shutil.copy(heics / "rgb.heic", folder / "cat" / "IMG_1.HEIC")
+    shutil.copy(heics / "alpha.heic", folder / "cat" / "IMG_2.jpg")
+    (folder / "cat" / "0.ppm").write_bytes(encoded(picture(80), "PPM"))
+    (folder / "cat" / "no end.jpg").write_bytes(encoded(picture(81), "JPEG")[:-2])
+    sensor = np.linspace(0, 4095, 1024).astype(np.uint16).reshape(32, 32)
+    (folder / "dog" / "sensor.png").write_bytes(encoded(Image.fromarray(sensor)))
+    clear = picture(82).convert("RGBA")
+    clear.putalpha(0)
+    (folder / "dog" / "clear.png").write_bytes(encoded(clear))
+    (folder / "dog" / "cut.heic").write_bytes((heics / "rgb.heic").read_bytes()[:100])
+    (folder / "dog" / "pointer.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n")
+    (folder / "dog" / "raw.nef").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(100))
+
+    found = ingest(folder)
+
+    assert {reject.path: (reject.stage, reject.reason) for reject in found.rejects} == {
+        "dog/cut.heic": ("identify", "a HEIC that is damaged or cut off: a box is longer than what holds it"),
+        "dog/pointer.jpg": ("identify", "a Git LFS pointer: run git lfs pull"),
+        "dog/raw.nef": (
+            "identify",
+            "a raw photo (Canon CR2): export it as JPEG or TIFF with the camera's software or a raw converter",
+        ),
+    }
+    assert found.counts.oddities == {
+        "no_end": Oddity(1, 1, ["cat/no end.jpg"]),
+        "few_bits": Oddity(1, 12, ["dog/sensor.png"]),
+        "invisible": Oddity(1, 1, ["dog/clear.png"]),
+    }
+    notes = list(ingest_problems.notes(found.duplicates, found.counts))
+    assert any("1 image of 16 bits uses at most 12" in note and "data.stretch=12" in note for note in notes)
+    assert any("1 JPEG lacks its end marker" in note and "cat/no end.jpg" in note for note in notes)
+    assert any("1 image is wholly transparent" in note for note in notes)
+    assert ingest(folder, stretch=12).counts.oddities.keys() == {"no_end", "invisible"}
+    assert ingest(folder, transparent="drop").counts.oddities.keys() == {"no_end", "few_bits"}
 
 
 def test_the_features_of_an_example(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
@@ -380,6 +423,10 @@ def test_records_as_slim_writes_them(tmp_path: Path, ingest: Callable[..., Inges
     done = ingest(folder)
     assert done.counts.classes.keys() == {"owl", "wren"}
     assert (done.counts.splits["eval"], done.counts.given) == (4, ["train", "eval"])
+    (folder / "labels.txt").write_text("owl\n")
+    with pytest.raises(Exception) as error:
+        ingest(folder)
+    assert "number 1; the names are of 0 to 0, and may be one off" in (message_for_user(error.value) or "")
 
 
 def test_the_spans_of_the_window_are_read_into_the_same_splits(

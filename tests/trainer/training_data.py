@@ -77,7 +77,10 @@ def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE
     source = tf_example_record.TFExampleBeamRecord(
         telemetry_descriptors=["test"], physical_format="inmem", schema=text_format.Parse(_SCHEMA, schema_pb2.Schema())
     )
-    function = functools.partial(preprocessing.preprocessing_fn, custom_config={"image_size": image_size})
+    function = functools.partial(
+        preprocessing.preprocessing_fn,
+        custom_config={"image_size": image_size, "transparent": "white", "stretch": None},
+    )
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
         batches = pipeline | beam.Create(examples) | source.BeamSource()
         transform = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(function)

@@ -5,26 +5,32 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from core.image_limits import Transparent
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PARALLEL_IMAGES = 8
 _EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orientation entry near its start
 
 
-def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
+def decode(
+    encoded: tf.Tensor, image_size: int, transparent: Transparent = "white", stretch: int | None = None
+) -> tf.Tensor:
     """Decodes, turns upright, resizes and scales images as InceptionV3 was trained on them.
 
-    Any color mode becomes RGB (transparency is dropped, of an animation the first frame is taken). Resizing is
-    bilinear with antialiasing: without it, a large photo would be sampled at 299 of its thousands of pixels a side.
+    Any color mode becomes RGB; of an animation the first frame is taken. Resizing is bilinear with antialiasing:
+    without it, a large photo would be sampled at 299 of its thousands of pixels a side.
 
     Args:
         encoded: string [b]; JPEG, PNG, GIF or BMP files.
         image_size: S, in pixels.
+        transparent: and `stretch`: those of `core.image_limits.ImageLimits`.
 
     Returns:
         float32 [b, S, S, 3] in [-1, 1].
     """
 
     def one(file: tf.Tensor) -> tf.Tensor:
-        resized = tf.image.resize(decode_upright(file), [image_size, image_size], antialias=True)
+        resized = tf.image.resize(decode_upright(file, transparent, stretch), [image_size, image_size], antialias=True)
         # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
         # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
         return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
@@ -33,11 +39,60 @@ def decode(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.map_fn(one, encoded, parallel_iterations=_PARALLEL_IMAGES, fn_output_signature=spec)
 
 
-def decode_upright(file: tf.Tensor) -> tf.Tensor:
+def decode_upright(file: tf.Tensor, transparent: Transparent = "white", stretch: int | None = None) -> tf.Tensor:
     """One image file, string scalar, as people see it: uint8 [h, w, 3], RGB."""
-    pixels = tf.image.decode_image(file, channels=3, expand_animations=False)
+    pixels = tf.cond(
+        tf.equal(tf.strings.substr(file, 0, 8), _PNG),
+        lambda: _decode_png(file, transparent, stretch),
+        lambda: tf.image.decode_image(file, channels=3, expand_animations=False),
+    )
     pixels.set_shape([None, None, 3])
     return upright(pixels, orientation(file))
+
+
+def _decode_png(file: tf.Tensor, transparent: Transparent, stretch: int | None) -> tf.Tensor:
+    """Uint8 [h, w, 3]. The graph of a format without transparency pays nothing, nor does a PNG that has none."""
+
+    def opaque() -> tf.Tensor:
+        return _in_eight_bits(file, 3, stretch)
+
+    if transparent == "drop":
+        return opaque()
+    color_type = tf.strings.substr(file, 25, 1)
+    has_alpha = tf.reduce_any(tf.equal(color_type, [b"\4", b"\6"]))
+    has_transparent_color = tf.size(tf.strings.split(file[None], b"tRNS").values) > 1  # a chunk, or chance
+    return tf.cond(
+        has_alpha | has_transparent_color,
+        lambda: on_background(_in_eight_bits(file, 4, stretch), 255 if transparent == "white" else 0),
+        opaque,
+    )
+
+
+def _in_eight_bits(file: tf.Tensor, channels: int, stretch: int | None) -> tf.Tensor:
+    """A PNG's pixels, uint8 [h, w, channels]: of 16 bits the upper 8, or the upper 8 of as many as `stretch` says."""
+
+    def upper() -> tf.Tensor:
+        return tf.io.decode_png(file, channels)
+
+    def stretched(bits: int) -> tf.Tensor:
+        values = tf.io.decode_png(file, channels, tf.uint16)
+        shift = tf.where(tf.reduce_max(values[..., :3]) < 1 << bits, tf.constant(bits - 8, tf.uint16), 8)
+        colors = tf.bitwise.right_shift(values[..., :3], shift)
+        return tf.cast(tf.concat([colors, tf.bitwise.right_shift(values[..., 3:], 8)], -1), tf.uint8)
+
+    if stretch is None:
+        return upper()
+    return tf.cond(tf.equal(tf.strings.substr(file, 24, 1), b"\x10"), lambda: stretched(stretch), upper)
+
+
+def on_background(pixels: tf.Tensor, background: int) -> tf.Tensor:
+    """Lays uint8 [h, w, 4], RGB and alpha, on a gray: (color * alpha + gray * (255 - alpha) + 127) / 255, rounded down.
+
+    Every value fits into 16 bits; ingestion computes the same with NumPy.
+    """
+    wide = tf.cast(pixels, tf.uint16)
+    colors, alpha = wide[..., :3], wide[..., 3:]
+    return tf.cast((colors * alpha + background * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:

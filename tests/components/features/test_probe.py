@@ -1,6 +1,7 @@
 """The built-in images that say whether stored features are still what would be computed."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from components.features import probe
+from core.image_limits import Transparent
 from trainer.images import decoding
 
 SIZE = 40
@@ -26,7 +28,19 @@ def test_there_is_an_image_for_each_way_through_the_decoder() -> None:
     assert set(png.values()) == {(8, 2), (8, 0), (16, 0), (8, 3), (8, 6)}
     assert {Image.open(io.BytesIO(images[name])).mode for name in images if kinds[name] == "JPEG"} == {"RGB", "CMYK"}
     decoded = {decode(encoded).tobytes() for encoded in images.values()}
-    assert len(decoded) == len(images) - 3, "with alpha, and as BMP, RGB is the same; palettes are the same"
+    assert len(decoded) == len(images) - 2, "as BMP, RGB is the same; palettes are the same"
+
+
+@pytest.mark.parametrize(
+    ("transparent", "stretch"), [("black", None), ("drop", None), *(("white", n) for n in range(8, 16))]
+)
+def test_other_settings_of_the_images_show(transparent: Transparent, stretch: int | None) -> None:
+    def pixels(**settings: Any) -> set[bytes]:
+        files = list(probe.images(SIZE).values())
+        return {image.tobytes() for image in decoding.decode(tf.constant(files), SIZE, **settings).numpy()}
+
+    others = [{"transparent": "white", "stretch": stretch and stretch - 1 if stretch != 8 else None}]
+    assert all(pixels(transparent=transparent, stretch=stretch) != pixels(**other) for other in others)
 
 
 def test_the_orientation_is_read() -> None:
@@ -37,7 +51,7 @@ def test_the_orientation_is_read() -> None:
 
 def test_distances_are_kept_and_each_image_counts() -> None:
     random = np.random.default_rng(1)
-    features = random.uniform(0, 1, (10, 5, 5, 300)).astype(np.float32)
+    features = random.uniform(0, 1, (11, 5, 5, 300)).astype(np.float32)
 
     def probed(values: np.ndarray) -> bytes:
         return probe.probe(SIZE, lambda records: values[: len(records)])
@@ -49,7 +63,7 @@ def test_distances_are_kept_and_each_image_counts() -> None:
     assert not probe.agree(probed(one), probed(features))
     assert not probe.agree(probed(features * np.nan), probed(features))
     assert not probe.agree(b"", probed(features))
-    assert len(probed(features)) == 10 * 64 * 4
+    assert len(probed(features)) == 11 * 64 * 4
 
 
 @pytest.mark.parametrize("size", [75, 299])

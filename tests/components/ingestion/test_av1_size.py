@@ -72,10 +72,10 @@ def test_of_several_images_the_largest_counts_and_all_together() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (avif(sequence(8, 8) * 100, shared=3), "more boxes or AV1 data than any good file has"),
-        (avif(b"\x12\0" * 10_001), "more boxes or AV1 data than any good file has"),
-        (box(b"free", b"") * 1001, "more boxes or AV1 data than any good file has"),
-        (box(b"moov", b"") * 51, "more boxes or AV1 data than any good file has"),
+        (avif(sequence(8, 8) * 100, shared=3), "more boxes or coded data than any good file has"),
+        (avif(b"\x12\0" * 10_001), "more boxes or coded data than any good file has"),
+        (box(b"free", b"") * 1001, "more boxes or coded data than any good file has"),
+        (box(b"moov", b"") * 51, "more boxes or coded data than any good file has"),
         (avif(b"\x0a\1\0"), "end too early"),
         (box(b"free", bytes(8))[:-4], "a box is longer than what holds it"),
         (

@@ -455,12 +455,33 @@ def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
 def test_labels_that_contradict_class_folders_stop_until_one_is_told(tmp_path: Path) -> None:
     folder = make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png")
     write_rows(folder / "metadata.csv", "file_name,label", "owl/1.png,owl", "owl/2.png,wren", "wren/3.png,wren")
-    with pytest.raises(InputError, match=r"1 files lie in a folder of another class .*owl/2\.png: wren"):
+    with pytest.raises(InputError, match=r"1 files lie in a folder of another name .*owl/2\.png: wren"):
         read_layout(str(folder))
     assert listed(read_layout(str(folder), "metadata"))["owl/2.png"] == ("wren", "")
     listing = read_layout(str(folder), "class_folders")
     assert listed(listing)["owl/2.png"] == ("owl", "")
     assert "not used: the column label of metadata.csv, as folders say the classes" in listing.remarks
+
+
+def test_a_column_that_may_be_another_kind_of_class_is_not_taken_for_that_of_the_folders(tmp_path: Path) -> None:
+    folder = make(tmp_path, "owl/1.png", "wren/2.png", "cat/3.png", "dog/4.png")
+    rows = ("owl/1.png,bird", "wren/2.png,bird", "cat/3.png,mammal", "dog/4.png,mammal")
+    write_rows(folder / "metadata.csv", "file_name,category", *rows)
+    with pytest.raises(InputError, match=r"4 files lie in .*owl/1\.png: bird.* Set data\.layout to metadata if"):
+        read_layout(str(folder))
+    assert read_layout(str(folder), "metadata").classes() == ["bird", "mammal"]
+    assert read_layout(str(folder), columns={"label": "category"}).classes() == ["bird", "mammal"]
+    assert read_layout(str(folder), "class_folders").classes() == ["cat", "dog", "owl", "wren"]
+    slices = read_layout(str(folder), columns={"label": None})
+    assert (slices.layout, slices.metadata.columns) == ("class_folders", ("category",))
+    write_rows(folder / "metadata.csv", "file_name,category", *(f"{row[:-1]}-{row[:3]}" for row in rows))
+    assert read_layout(str(folder)).layout == "metadata", "another name for the same classes"
+
+
+def test_a_column_that_the_settings_name_is_not_passed_over(tmp_path: Path) -> None:
+    write_rows(make(tmp_path, "owl/1.png", "wren/2.png") / "labels.csv", "file,kind", "1.png,a", "2.png,b")
+    with pytest.raises(InputError, match=r"data\.columns\.label is 'king'"):
+        read_layout(str(tmp_path), columns={"label": "king"})
 
 
 def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -505,3 +526,10 @@ def test_no_part_of_given_splits_is_proposed_as_the_data(tmp_path: Path) -> None
 def test_a_table_without_rows_says_nothing(tmp_path: Path) -> None:
     write_rows(make(tmp_path, "owl/1.png", "wren/2.png") / "metadata.csv", "file_name,label")
     assert read_layout(str(tmp_path)).remarks == ("not used: metadata.csv has no rows",)
+
+
+def test_the_advice_to_ignore_a_folder_helps(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.png", "train/b/1.png", "extra/c/1.png")
+    with pytest.raises(InputError, match=r'data\.ignore: \["/extra/"\]'):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["/extra/"]).classes() == ["a", "b"]

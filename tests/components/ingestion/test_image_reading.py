@@ -17,8 +17,8 @@ import tensorflow as tf
 from PIL import Image, ImageCms, ImageOps
 
 from components.ingestion import image_statistics, near_duplicates
-from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image
-from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
+from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image, upright
+from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits, Transparent
 from tests.components.conftest import detailed, encoded, picture
 from tests.conftest import ROOT
 from tests.trainer.images import bad_images
@@ -30,18 +30,93 @@ PALETTE = PHOTO.convert("P")
 GREY_16 = Image.fromarray(np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32))
 
 
+def _transparent() -> dict[str, tuple[bytes, np.ndarray]]:
+    """Files, and their RGBA pixels, of all ways to be transparent."""
+    dice = np.random.default_rng(0)
+    rgba = dice.integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    grey = np.concatenate([np.repeat(rgba[..., :1], 3, axis=2), rgba[..., 3:]], axis=2)
+    binary = rgba.copy()
+    binary[..., 3] = np.where(binary[..., 3] > 100, 255, 0)
+    picture, levels = Image.fromarray(rgba), Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    keyed = np.repeat(np.asarray(levels)[..., None], 4, axis=2)
+    keyed[..., 3] = np.where(np.asarray(levels) == 77, 0, 255)
+    palette = Image.fromarray(rgba[..., 0] % 4, "P")
+    palette.putpalette([10, 20, 30, 200, 0, 0, 0, 200, 0, 90, 90, 90])
+    of_palette = np.concatenate(
+        [np.asarray(palette.convert("RGB")), np.array([0, 50, 255, 128], np.uint8)[rgba[..., 0] % 4][..., None]], axis=2
+    )
+    two = np.arange(4, dtype=np.uint8).repeat(16).reshape(8, 8)
+    deep = dice.integers(0, 65536, (8, 8, 4), dtype=np.uint16)
+    deep[2, 2, :3] = (1000, 2000, 3000)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    colors = b"".join(b"\0" + row[:, :3].astype(">u2").tobytes() for row in deep)
+    grey_16 = b"".join(b"\0" + row[:, 0].astype(">u2").tobytes() for row in deep)
+    grey_2 = b"".join(b"\0" + bytes([0x55 * row[0], 0x55 * row[0]]) for row in two)
+    upper = (deep >> 8).astype(np.uint8)
+
+    def key(*values: int) -> bytes:
+        return bad_images.png_chunk(b"tRNS", struct.pack(f">{len(values)}H", *values))
+
+    def with_key(of: np.ndarray, key: np.ndarray) -> np.ndarray:
+        return np.concatenate([of, np.where(key, 0, 255).astype(np.uint8)[..., None]], axis=2)
+
+    return {
+        "PNG, RGBA": (encoded(picture), rgba),
+        "PNG, LA": (encoded(Image.merge("LA", [Image.fromarray(rgba[..., 0]), Image.fromarray(rgba[..., 3])])), grey),
+        "PNG, P and tRNS": (encoded(palette, transparency=bytes([0, 50, 255, 128])), of_palette),
+        "PNG, L and tRNS": (encoded(levels, transparency=77), keyed),
+        "PNG, RGB and tRNS": (encoded(Image.merge("RGB", [levels] * 3), transparency=(77, 77, 77)), keyed),
+        "PNG, 2 bits and tRNS": (
+            png_of(8, 8, 2, 0, grey_2, key(2)),
+            with_key(np.repeat((two * 85)[..., None], 3, 2), two == 2),
+        ),
+        "PNG, 16 bits, RGBA": (png_of(8, 8, 16, 6, rows), upper),
+        "PNG, 16 bits, RGB and tRNS": (
+            png_of(8, 8, 16, 2, colors, key(1000, 2000, 3000)),
+            with_key(upper[..., :3], (deep[..., :3] == (1000, 2000, 3000)).all(-1)),
+        ),
+        "PNG, 16 bits, L and tRNS": (
+            png_of(8, 8, 16, 0, grey_16, key(1000)),
+            with_key(np.repeat(upper[..., :1], 3, 2), deep[..., 0] == 1000),
+        ),
+        "WebP": (encoded(picture, "WEBP", lossless=True, exact=True), rgba),
+        "TIFF": (encoded(picture, "TIFF"), rgba),
+        "GIF": (
+            encoded(palette, "GIF", transparency=0),
+            np.concatenate([of_palette[..., :3], np.where(rgba[..., :1] % 4 == 0, 0, 255).astype(np.uint8)], axis=2),
+        ),
+    }
+
+
+def png_of(width: int, height: int, depth: int, kind: int, rows: bytes, before: bytes = b"") -> bytes:
+    header = bad_images.png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    pixels = bad_images.png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + bad_images.png_chunk(b"IEND", b"")
+
+
+TRANSPARENT = _transparent()
+
+
+def pgm(values: np.ndarray) -> bytes:
+    """A PGM or PPM of 16 bits."""
+    kind = 5 if values.ndim == 2 else 6
+    return b"P%d %d %d 65535\n" % (kind, values.shape[1], values.shape[0]) + values.astype(">u2").tobytes()
+
+
 def decoded(data: bytes) -> np.ndarray:
     """What the pipeline's graph sees."""
     return decoding.decode_upright(tf.constant(data)).numpy()
 
 
 def expected(data: bytes) -> np.ndarray:
-    """What a person sees: Pillow's pixels, upright, without alpha."""
+    """What a person sees: Pillow's pixels, upright, on white."""
     with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            return np.repeat((np.asarray(upright) // 256).astype(np.uint8)[:, :, None], 3, axis=2)
-        return np.asarray(upright.convert("RGB"))
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode.startswith("I"):
+            return np.repeat((np.asarray(turned) // 256).astype(np.uint8)[:, :, None], 3, axis=2)
+        layers = np.asarray(turned.convert("RGBA"), np.float64)
+        opacity = layers[..., 3:] / 255
+        return np.rint(layers[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
 def rotated(orientation: int) -> Image.Exif:
@@ -86,14 +161,14 @@ def test_bytes_that_tensorflow_reads_right_are_kept(data: bytes, stored: str) ->
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_what_is_said_of_a_turned_jpeg_is_said_of_the_upright_picture(orientation: int) -> None:
     data = encoded(detailed(1), "JPEG", exif=rotated(orientation))
-    upright = Image.fromarray(expected(data))
+    turned = Image.fromarray(expected(data))
 
     image = read_image(data)
 
-    assert (image.width, image.height) == upright.size
-    assert image.pixels == hashlib.sha256(b"%d %d " % upright.size + upright.tobytes()).hexdigest()
-    assert image.statistics == image_statistics.measure(upright)
-    assert image.likeness == near_duplicates.describe(upright)
+    assert (image.width, image.height) == turned.size
+    assert image.pixels == hashlib.sha256(b"%d %d " % turned.size + turned.tobytes()).hexdigest()
+    assert image.statistics == image_statistics.measure(turned)
+    assert image.likeness == near_duplicates.describe(turned)
 
 
 def test_a_jpeg_that_the_graph_would_turn_otherwise_becomes_a_png_however_plain_it_is() -> None:
@@ -153,8 +228,9 @@ def test_the_name_of_the_format_comes_from_the_content() -> None:
     [
         (b"", "open: the file is empty"),
         (b"GIF89a but no more", "identify: not an image"),
-        (b"a text file", "identify: not an image"),
-        (encoded(PHOTO, "ICO"), "identify: not an image, damaged in its header, or none of JPEG, PNG"),
+        (bytes([200, 3, 250]), "identify: not an image, damaged in its header, or none of JPEG, PNG"),
+        (b"a text file", "identify: not an image but a text"),
+        (encoded(PHOTO, "ICO"), "identify: an icon (ICO): save it as PNG or JPEG"),
         (encoded(PHOTO, "JPEG")[:-200], "decode: truncated or corrupt: image file is truncated"),
         (encoded(PHOTO)[:-200], "decode: truncated or corrupt"),
         (encoded(Image.new("F", (4, 4)), "TIFF"), "decode: 32-bit pixels have no defined black and white"),
@@ -301,20 +377,23 @@ def test_a_decompression_bomb_costs_milliseconds(tmp_path: Path) -> None:
 SAYS_WHAT_IS_WRONG = re.compile(
     r"(open: the file is empty"
     r"|identify: (not an image, damaged in its header, or none of JPEG, .*|damaged in its header: .+)"
+    r"|identify: (a HEIC that is damaged or cut off: .+|an? .+: .+|not an image but .+|nothing but zeros.*)"
     r"|limits: (\d+ x \d+.* is more than .*|a tile of .*|.*more than .*|more .* than any good .*|.* longer than .*)"
-    r"|decode: (truncated or corrupt: .+|.* pixels have no defined black and white; save it with .*))",
+    r"|limits: its HEVC data are more than .*"
+    r"|decode: ((a HEIC, )?truncated or corrupt: .+|.* pixels have no defined black and white; save it with .*))",
     re.DOTALL,
 )
 
 
 def test_damaged_files_are_read_or_rejected_and_never_break_tensorflow() -> None:
     dice = random.Random(1)
-    kinds = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"]
+    kinds = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM"]
     whole = [
         encoded(PHOTO, kind, **({"exif": rotated(6)} if kind in ("JPEG", "PNG", "WEBP") else {})) for kind in kinds
     ]
+    whole += [path.read_bytes() for path in sorted(Path(__file__).with_name("heic").glob("*.heic"))]
     outcomes = {"read": 0, "rejected": 0}
-    for turn in range(700):
+    for turn in range(900):
         damaged = bytearray(whole[turn % len(whole)])
         for _ in range(dice.choice([1, 2, 5])):
             damaged[dice.randrange(len(damaged))] = dice.randrange(256)
@@ -348,7 +427,8 @@ def test_every_odd_image_is_read_right_or_rejected_for_its_reason(shared: Path) 
             continue
         assert time.process_time() - began < 2, name  # two megapixels take 0.2
         pixels = decoded(image.encoded)
-        difference = np.abs(pixels.astype(int) - expected(data)).mean()
+        whole = image.encoded if "no_end" in image.oddities else data
+        difference = np.abs(pixels.astype(int) - expected(whole)).mean()
         assert difference <= (3 if image.format == "jpeg" else 0), name
         assert for_model(data) == image.encoded
         read[name] = [image.format, image.width, image.height, pytest.approx(pixels.mean((0, 1)), abs=1)]
@@ -414,20 +494,58 @@ def test_an_interlaced_png_is_read_pass_by_pass() -> None:
     np.testing.assert_array_equal(decoded(data), np.repeat(grey[:, :, None], 3, axis=2))
 
 
-def test_alpha_is_dropped_and_the_colour_beneath_it_stays() -> None:
+def test_transparent_pixels_are_laid_on_the_background_that_is_set() -> None:
     palette = bad_images.png_chunk(b"PLTE", bytes([200, 10, 20, 0, 0, 255]))
     transparent = bad_images.png_chunk(b"tRNS", bytes([0, 128]))
     of_palette = built_png(3, b"\0\0\1" + b"\0\1\0", before=palette + transparent)
     grey_and_alpha = built_png(4, bytes([0, 200, 0, 100, 128, 0, 0, 255, 255, 0]))
-    red, blue = [200, 10, 20], [0, 0, 255]
+    red, blue, bluish, dark = [200, 10, 20], [0, 0, 255], [127, 127, 255], [0, 0, 128]
+    white, black = [255] * 3, [0] * 3
+    cases: dict[Transparent, list[tuple[bytes, list[list[list[int]]]]]] = {
+        "white": [
+            (of_palette, [[white, bluish], [bluish, white]]),
+            (grey_and_alpha, [[white, [177] * 3], [black, white]]),
+        ],
+        "black": [
+            (of_palette, [[black, dark], [dark, black]]),
+            (grey_and_alpha, [[black, [50] * 3], [black, black]]),
+        ],
+        "drop": [(of_palette, [[red, blue], [blue, red]]), (grey_and_alpha, [[[200] * 3, [100] * 3], [black, white]])],
+    }
+    for kind, files in cases.items():
+        for data, pixels in files:
+            image = read_image(data, ImageLimits(transparent=kind))
+            assert image.encoded == data
+            assert decoding.decode_upright(tf.constant(data), kind).numpy().tolist() == pixels
+            shown = upright(Image.open(io.BytesIO(data)), ImageLimits(transparent=kind))
+            assert np.asarray(shown.convert("RGB")).tolist() == pixels
 
-    for data, pixels in (
-        (of_palette, [[red, blue], [blue, red]]),
-        (grey_and_alpha, [[[200] * 3, [100] * 3], [[0] * 3, [255] * 3]]),
-    ):
-        image = read_image(data)
-        assert decoded(image.encoded).tolist() == pixels
-        assert image.encoded == data
+
+@pytest.mark.parametrize("transparent", ["white", "black", "drop"])
+@pytest.mark.parametrize("name", sorted(TRANSPARENT))
+def test_whatever_holds_the_alpha_the_pixels_are_the_same_everywhere(name: str, transparent: Transparent) -> None:
+    data, layers = TRANSPARENT[name]
+    colors, opacity = layers[..., :3].astype(float), layers[..., 3:] / 255
+    background = 255 if transparent == "white" else 0
+    laid = colors if transparent == "drop" else np.rint(colors * opacity + background * (1 - opacity))
+
+    image = read_image(data, ImageLimits(transparent=transparent))
+
+    seen = decoding.decode_upright(tf.constant(image.encoded), transparent).numpy()
+    np.testing.assert_array_equal(seen, laid)
+    plain = Image.fromarray(laid.astype(np.uint8))
+    assert image.pixels == read_image(encoded(plain)).pixels
+    assert image.statistics == read_image(encoded(plain)).statistics
+    assert image.likeness == read_image(encoded(plain)).likeness
+
+
+def test_a_picture_that_is_all_transparent_is_remarked() -> None:
+    hidden = PHOTO.convert("RGBA")
+    hidden.putalpha(0)
+
+    assert read_image(encoded(hidden)).oddities == {"invisible": 1}
+    assert read_image(encoded(hidden), ImageLimits(transparent="drop")).oddities == {}
+    assert read_image(encoded(PHOTO.convert("RGBA"))).oddities == {}
 
 
 def test_a_colour_profile_changes_no_pixel() -> None:
@@ -435,6 +553,60 @@ def test_a_colour_profile_changes_no_pixel() -> None:
     for kind in ("PNG", "TIFF"):
         image = read_image(encoded(PHOTO, kind, icc_profile=profile))
         np.testing.assert_array_equal(decoded(image.encoded), np.asarray(PHOTO))
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+def test_what_a_sensor_leaves_unused_is_remarked_and_stretched_where_that_is_set(bits: int) -> None:
+    """The same pixels from every file, and from the graph that serves."""
+    values = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
+    colors = np.stack([values, values // 2, values[::-1]], axis=-1)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colors)
+    grey = [encoded(Image.fromarray(values)), encoded(Image.fromarray(values), "TIFF")]
+    files = [
+        *((data, np.repeat(values[..., None], 3, axis=2)) for data in [*grey, pgm(values)]),
+        (png_of(16, 16, 16, 2, rows), colors),
+        (pgm(colors), colors),
+    ]
+    stretched = ImageLimits(stretch=bits)
+
+    for data, deep in files:
+        assert read_image(data).oddities == {"few_bits": bits}
+        np.testing.assert_array_equal(decoded(read_image(data).encoded), deep >> 8)
+        image = read_image(data, stretched)
+        assert image.oddities == {}
+        np.testing.assert_array_equal(decoded(image.encoded), deep >> bits - 8)
+        assert for_model(data, stretched) == image.encoded
+        if data.startswith(b"\x89PNG"):
+            seen = decoding.decode_upright(tf.constant(data), "white", bits).numpy()
+            np.testing.assert_array_equal(seen, deep >> bits - 8)
+
+
+def test_images_that_use_more_bits_than_the_setting_says_are_read_as_before() -> None:
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    for data in (encoded(Image.fromarray(ramp)), encoded(Image.fromarray(ramp), "TIFF"), pgm(ramp)):
+        image = read_image(data, ImageLimits(stretch=12))
+        assert image.oddities == {"more_bits": 16}
+        np.testing.assert_array_equal(decoded(image.encoded)[..., 0], ramp >> 8)
+        assert read_image(data).oddities == {}
+    seen = decoding.decode_upright(tf.constant(encoded(Image.fromarray(ramp))), "white", 12).numpy()
+    np.testing.assert_array_equal(seen[..., 0], ramp >> 8)
+
+
+def test_eight_bits_are_never_stretched() -> None:
+    dark = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    for kind in ("PNG", "TIFF", "PPM"):
+        image = read_image(encoded(dark, kind), ImageLimits(stretch=12))
+        assert image.oddities == {}
+        np.testing.assert_array_equal(decoded(image.encoded)[..., 0], np.asarray(dark))
+
+
+def test_colors_that_cannot_be_stretched_are_rejected_and_not_black(shared: Path) -> None:
+    data = (shared / "data" / "odd_images" / "pillow" / "tiff_16bit_RGB.tiff").read_bytes()
+    assert read_image(data).oddities == {}
+    assert read_image(data, ImageLimits(stretch=12)).oddities == {"more_bits": 16}
+    dark = bad_images.tiff(2, 1, struct.pack("<6H", 1, 2, 3, 400, 500, 1000), {258: 16, 262: 2, 277: 3})
+    with pytest.raises(RejectedError, match="decode: colors of 16 bits are stretched only in PNG and PPM"):
+        read_image(dark, ImageLimits(stretch=12))
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:

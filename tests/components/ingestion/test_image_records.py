@@ -190,3 +190,91 @@ def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, b
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_layout(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("bird\ndog\n", ((0, "bird"), (1, "dog"))),
+        ("\ufeffbird\r\ndog \r\n\r\n\n", ((0, "bird"), (1, "dog"))),
+        ("1:bird\n2: dog\n", ((1, "bird"), (2, "dog"))),
+        ("7\tdog\n3\tbird\n", ((3, "bird"), (7, "dog"))),
+        ("0 bird\n1 dog\n", ((0, "bird"), (1, "dog"))),
+    ],
+)
+def test_names_of_numbers(tmp_path: Path, text: str, labels: tuple[tuple[int, str], ...]) -> None:
+    write(tmp_path / "a.tfrec", example(image=b"1", target=labels[0][0]))
+    (tmp_path / "labels.txt").write_bytes(text.encode())
+    listing = read_layout(str(tmp_path))
+    assert (listing.names.labels, listing.classes()) == (labels, ["bird", "dog"])
+    assert listing.remarks == ("the image is in image and the label in target, named by labels.txt",)
+
+
+def test_names_in_a_label_map(tmp_path: Path) -> None:
+    write(tmp_path / "train-00000-of-00001", example(image__encoded=b"1", image__class__label=1))
+    items = ("id: 1\n  name: 'bird'", "name: 'dog' display_name: \"Hund\" id: 2")
+    (tmp_path / "label_map.pbtxt").write_text("".join(f"item {{\n  {item}\n}}\n" for item in items))
+    listing = read_layout(str(tmp_path))
+    assert (listing.names.labels, listing.given) == (((1, "bird"), (2, "dog")), ("train",))
+
+
+def test_the_text_of_a_label_is_preferred_to_inceptions_number(tmp_path: Path) -> None:
+    """Its numbers begin at 1, and its list of names at the first of them."""
+    record = example(image__encoded=b"1", image__class__label=1, image__class__text=b"bird")
+    write(tmp_path / "a.tfrecord", record)
+    (tmp_path / "labels.txt").write_text("bird\ndog\n")
+    listing = read_layout(str(tmp_path))
+    assert [record.label for record in read_records(str(tmp_path), "a.tfrecord", listing.names)] == ["bird"]
+
+
+@pytest.mark.parametrize(
+    ("record", "told", "words"),
+    [
+        (
+            example(image=b"1", y=3, note=b"x"),
+            {},
+            r"has no label \(label, .*\); it has image \(bytes\), note \(bytes\), y \(integer\)\. Name the key in",
+        ),
+        (
+            example(jpg=b"1", label=b"a"),
+            {},
+            r"has no image .*it has jpg \(bytes\), label \(bytes\)\. .*columns\.file_name",
+        ),
+        (
+            example(image=b"1", label=b"a", target=b"b"),
+            {},
+            r"label, target could each be the label .* data\.columns\.label",
+        ),
+        (example(image=b"1", label=3), {}, "label of a tf.Example is a number, and nothing says what it is called"),
+        (example(jpg=b"1", y=b"a"), {"label": "z", "file_name": "jpg"}, r"has no label \(z\)"),
+        (example(jpg=b"1", y=b"a"), {"label": "y", "file_name": "jpg"}, ""),
+        (example(image=b"1", label=b"a", target=b"b"), {"label": "target"}, ""),
+    ],
+)
+def test_keys_that_are_not_known_are_told_and_may_be_named(
+    tmp_path: Path, record: bytes, told: dict[str, str | None], words: str
+) -> None:
+    write(tmp_path / "a.tfrecord", record)
+    if not words:
+        assert read_layout(str(tmp_path), columns=told).names.label == (told["label"],)
+        return
+    with pytest.raises(InputError, match=words):
+        read_layout(str(tmp_path), columns=told)
+
+
+def test_a_number_beyond_the_names_stops_as_all_may_be_one_off(tmp_path: Path) -> None:
+    write(tmp_path / "a.tfrecord", *(example(image=b"1", label=number) for number in (1, 2)))
+    with pytest.raises(InputError, match=r"a\.tfrecord#1: .* number 2; the names are of 0 to 1, and may be one off"):
+        list(read_records(str(tmp_path), "a.tfrecord", NAMED))
+    explicit = Names(labels=((1, "bird"), (7, "dog")))
+    assert [record.problem for record in read_records(str(tmp_path), "a.tfrecord", explicit)] == [
+        "",
+        "its label is the number 2, which has no name",
+    ]
+
+
+def test_a_record_file_beside_images_makes_no_layout_of_records(tmp_path: Path) -> None:
+    for path in ("owl/1.png", "wren/2.png", "owl/x.tfrecord"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    assert read_layout(str(tmp_path)).layout == "class_folders"

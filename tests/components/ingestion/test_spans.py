@@ -97,6 +97,10 @@ def test_spans_are_read_as_one_data_set(image_folder: Callable[..., Path]) -> No
         ("day-2/bird/0000.png", "bird"),
         ("day-2/cat/0000.png", "cat"),
     ]
+    assert listing.remarks == (
+        "day-1: metadata.csv (commas, UTF-8): file names in file_name; slices: camera",
+        "day-2: metadata.csv (commas, UTF-8): file names in file_name; slices: place",
+    )
     assert metadata.values("day-1/cat/0000.png") == {"camera": "phone", "place": ""}
     assert metadata.values("day-2/cat/0000.png") == {"camera": "", "place": "zoo"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from core.artifacts.pushed_model import PUSHED_MODEL
 from core.artifacts.serving_check import Check, ServingReport
 from core.artifacts.training_summary import Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
 from core.artifacts.verdict import ClassMetrics, Confusion, JudgedBound, Range, SliceMetrics, Verdict
+from pipeline.report.collect import ReportData
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'
 CLASSES = ("cat", EVIL)
@@ -377,3 +378,27 @@ _STAGES: list[tuple[tuple[Artifact, ...], Callable[..., None] | None]] = [
     ((gallery.GALLERY,), _write_gallery),
 ]
 """The outputs of each stage, of which all are of one node, and what writes them."""
+
+
+def many_classes(report: ReportData, names: Sequence[str]) -> ReportData:
+    """The same run of these classes: on each a bound is broken, and all test images are taken for another class."""
+    assert report.data and report.verdict
+    counts = {name: ClassCounts({"train": 8, "eval": 1, "test": 4}, 3) for name in names}
+    slices = [measured(f"label={name}", 4, 0.25) for name in names]
+    failures = [dataclasses.replace(FAILURE, slice=one.slice) for one in slices]
+    wrong = zip(names, (*names[1:], names[0]), strict=True)
+    return dataclasses.replace(
+        report,
+        outcome=dataclasses.replace(report.outcome, failures=[Failure(**dataclasses.asdict(f)) for f in failures]),
+        data=dataclasses.replace(report.data, counts=dataclasses.replace(report.data.counts, classes=counts)),
+        verdict=dataclasses.replace(
+            report.verdict,
+            overall=dataclasses.replace(report.verdict.overall, classes=[class_metrics(name, 4) for name in names]),
+            slices=slices,
+            judged=[judged("per_slice", one.slice, "broken", 0.25) for one in slices],
+            failures=failures,
+        ),
+        predictions=[Prediction(other, 0.9, 0.1, 2, f"{name}/1.png", "ab", name, {}) for name, other in wrong],
+        training=None,
+        pushed="/push/1",
+    )

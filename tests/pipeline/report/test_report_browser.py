@@ -8,8 +8,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from pipeline.report.collect import collect
 from pipeline.report.make import make_report
-from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
+from pipeline.report.render import render
+from tests.pipeline.report.report_run import NAME, SETTINGS, many_classes, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +148,44 @@ def test_everyone_can_read_it(browser: Browser, report: Path, viewport: dict, da
     assert [(v["id"], [node["html"] for node in v["nodes"][:3]]) for v in violations] == []
     assert overflow == 0
     assert (background == "rgb(18, 20, 26)") is dark
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a thousand classes, whose names are long, in many scripts, and some without any place to break."""
+    run_dir = tmp_path_factory.mktemp("build") / NAME
+    report = collect(run_dir, NAME, write_run(run_dir, "refused"), SETTINGS)
+    odd = ["a" * 100, "蝶" * 80, "🦋" * 50, "פרפר לבן " * 12, "&lt;" * 25, "long words in a long name " * 4]
+    names = [*odd, *(f"{number} " + odd[number % 6] for number in range(994))]
+    page = run_dir / "many.html"
+    page.write_text(render(many_classes(report, names)), encoding="utf-8")
+    return page
+
+
+@pytest.mark.parametrize("viewport", [_PHONE, _DESKTOP], ids=["phone", "desktop"])
+def test_a_thousand_classes_of_long_names_stay_in_their_places(browser: Browser, many: Path, viewport: dict) -> None:
+    page = browser.new_page(viewport=viewport)
+    page.goto(many.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    spilled = page.evaluate(
+        "[...document.querySelectorAll('th, td')].filter((cell) => cell.scrollWidth > cell.clientWidth + 1)"
+        ".map((cell) => cell.textContent.slice(0, 40))"
+    )
+    widest = page.evaluate("Math.max(...[...document.querySelectorAll('.matrix thead th')].map((c) => c.offsetWidth))")
+    page.close()
+
+    assert (overflow, spilled) == (0, [])
+    assert widest < 200
+
+
+def test_all_classes_can_be_saved_as_a_file(browser: Browser, many: Path) -> None:
+    page = browser.new_page()
+    page.goto(many.as_uri())
+    with page.expect_download() as download:
+        page.get_by_text("All classes as a CSV file").first.click()
+
+    assert download.value.suggested_filename == "classes.csv"
+    assert Path(download.value.path()).read_text(encoding="utf-8").count("\n") == 1001
+    page.close()

@@ -66,7 +66,11 @@ def test_a_comparison_is_told_in_words(run_dir: Path, capsys: pytest.CaptureFixt
     import rich.console
 
     found = compared(run_dir, [True] * 90 + [False] * 10, [True] * 75 + [False] * 25)
-    tables.print_comparison(rich.console.Console(width=200), found)
+    console = rich.console.Console(width=200)
+    tables.print_comparison(console, found)
 
     out = capsys.readouterr().out
     assert "training.steps" in out and "yes" in out and "slice label=a (50 images)" in out
+    tables.print_comparison(console, dataclasses.replace(found, slices=found.slices * 15))
+    out = capsys.readouterr().out
+    assert out.count("slice label=") == 20 and "and 10 more slices, which --json has" in out
