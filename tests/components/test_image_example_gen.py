@@ -169,7 +169,7 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
         (".DS_Store", "hidden"),
         ("README", "no picture: a read-me or license file"),
         ("cat/notes.txt", "no picture: .txt"),
-        ("cat/page", "no picture: without an ending, by its content"),
+        ("cat/page", "no picture: a web page (HTML)"),
         ("dog/Thumbs.db", "left behind by a system"),
         ("metadata.csv", "describes the data"),
     ]
