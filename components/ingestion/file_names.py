@@ -71,13 +71,9 @@ def is_no_picture(path: str) -> bool:
     return not claims_picture(path) and (_ending(path) in _NO_PICTURES or is_read_me(path))
 
 
-def no_picture(path: str, by_content: bool = False) -> str:
-    """The reason why such a file is ignored."""
-    return (
-        NO_PICTURE
-        + ("a read-me or license file" if is_read_me(path) else kind(path))
-        + (", by its content" if by_content else "")
-    )
+def no_picture(path: str, content: str = "") -> str:
+    """The reason why such a file is ignored; `content` is what it is by its content, where that is known."""
+    return NO_PICTURE + ("a read-me or license file" if is_read_me(path) else content or kind(path))
 
 
 def reasons(others: Sequence[str], pictures: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
-from components.ingestion import file_names, image_records, slice_features
+from components.ingestion import file_kinds, file_names, image_records, slice_features
 from components.ingestion.image_folder import ListedFile, read_file, read_head
 from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import HEAD, ReadImage, RejectedError, looks_like_picture, read_image
@@ -77,8 +77,7 @@ class ReadImages(beam.DoFn):
                     raise RejectedError("find", found.problem)
                 image = read_image(read_file(self._folder, file.path, limits) if data is None else data, limits)
             except RejectedError as error:
-                if data is None and self._is_no_picture(found.path):
-                    reason = file_names.no_picture(found.path, by_content=True)
+                if data is None and (reason := self._no_picture(found.path)):
                     yield TaggedOutput(_IGNORED, Reject(found.path, found.label, "identify", reason))
                 else:
                     yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
@@ -90,12 +89,14 @@ class ReadImages(beam.DoFn):
                 yield make_example(found, image, extra, self._config.bucket_boundaries).SerializeToString()
             self._progress.add(1)
 
-    def _is_no_picture(self, path: str) -> bool:
-        """Whether a file that cannot be used is none to miss: neither its name nor its content is a picture's."""
+    def _no_picture(self, path: str) -> str:
+        """Why a file that cannot be used is none to miss: neither its name nor its content is a picture's; or ""."""
         if file_names.claims_picture(path) or image_records.is_record_file(path):
-            return False
+            return ""
         head = read_head(self._folder, path, HEAD)
-        return head is not None and not looks_like_picture(head)
+        if head is None or looks_like_picture(head):
+            return ""
+        return file_names.no_picture(path, file_kinds.kind_of(head) if head else "empty")
 
     def _images(self, file: ListedFile) -> Iterator[tuple[ListedFile, bytes | None]]:
         """The file itself; or each image in it, with its bytes."""

@@ -72,10 +72,11 @@ _UPRIGHT = {
 pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 
-HEAD = 64
+HEAD = 4096
 """Bytes of a file that `looks_like_picture` needs."""
 
-_OTHER_PICTURES = ("JPEG2000", "PSD")  # not read, but not to be passed over either
+_OTHER_PICTURES = ("a raw photo", "a JPEG", "a Photoshop", "a DICOM", "a Git LFS pointer")
+"""What `file_kinds` calls files that are not read, but not to be passed over either."""
 
 
 class RejectedError(Exception):
@@ -167,8 +168,9 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ReadImage:
 def looks_like_picture(head: bytes) -> bool:
     """Whether the first bytes are those of a picture, which may be damaged, or of a format that is not read."""
     Image.init()
-    accepts = [Image.OPEN[name][1] for name in (*FORMATS, *_OTHER_PICTURES) if name in Image.OPEN]
-    return hevc_size.is_heif(head) or any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
+    accepts = [Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN]
+    known = hevc_size.is_heif(head) or any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
+    return known or file_kinds.kind_of(head).startswith(_OTHER_PICTURES)
 
 
 def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:

@@ -169,7 +169,7 @@ def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(
         (".DS_Store", "hidden"),
         ("README", "no picture: a read-me or license file"),
         ("cat/notes.txt", "no picture: .txt"),
-        ("cat/page", "no picture: without an ending, by its content"),
+        ("cat/page", "no picture: a web page (HTML)"),
         ("dog/Thumbs.db", "left behind by a system"),
         ("metadata.csv", "describes the data"),
     ]
@@ -542,3 +542,22 @@ def test_is_cached_until_an_image_moves_to_another_class_or_a_span_arrives_or_a_
     assert sorted(sum(count.classes["dog"].splits.values()) for count in counts) == [2, 3, 4]
     assert run(bounds=DataBounds(leaked=1), max_rejected=1) == 3, "only what decides the examples makes them anew"
     assert run(max_megapixels=1) == 4
+
+
+def test_a_store_that_links_lead_to_is_read_where_the_settings_say_so(
+    image_folder: Folders, ingest: Callable[..., Ingested], tmp_path: Path
+) -> None:
+    folder = image_folder("photos [v2]", cat=6, dog=6)
+    (tmp_path / "store").mkdir()
+    for number, path in enumerate(sorted(folder.glob("*/*.png"))):
+        path.rename(tmp_path / "store" / str(number))
+        path.symlink_to(tmp_path / "store" / str(number))
+    (folder / "old").mkdir()
+    (folder / "old" / "1.png").touch()
+    with pytest.raises(InputError, match=r"data\.links to follow"):
+        ingest(folder, ignore=("/old/",))
+    done = ingest(folder, links="follow", ignore=("/old/",))
+    assert (done.counts.read, done.counts.rejected, done.counts.ignored) == (12, 0, 1)
+    assert done.counts.linked_to == [f"{tmp_path}/store"]
+    assert done.counts.ignored_by == {"data.ignore: /old/": 1}
+    assert [(one.path, one.reason) for one in done.ignored] == [("old/", "data.ignore: /old/")]

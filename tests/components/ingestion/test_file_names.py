@@ -6,6 +6,7 @@ import pytest
 
 from components.ingestion.file_names import claims_picture, is_no_picture, kinds
 from components.ingestion.image_layout import read_layout
+from components.ingestion.image_reading import looks_like_picture
 from core.errors import InputError
 
 
@@ -86,3 +87,20 @@ def test_what_the_message_says_to_ignore_is_ignored(tmp_path: Path) -> None:
 def test_a_class_may_lack_pictures_in_a_split(tmp_path: Path) -> None:
     make(tmp_path, *pictures(3, "train/owl", "train/wren", "val/owl"), "val/wren/notes.txt")
     assert read_layout(str(tmp_path)).classes() == ["owl", "wren"]
+
+
+@pytest.mark.parametrize(
+    ("head", "picture"),
+    [
+        (b"\xff\xd8\xff\xe0", True),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", True),
+        (b"II*\0\x10\0\0\0CR\2\0", True),
+        (b"version https://git-lfs.github.com/spec/v1\n", True),
+        (b"", False),
+        (b"P", False),
+        (b"<html>", False),
+        (b"\0\0\0\x18ftypmp42", False),
+    ],
+)
+def test_what_a_file_that_claims_nothing_looks_like(head: bytes, picture: bool) -> None:
+    assert looks_like_picture(head) == picture

@@ -158,7 +158,7 @@ def test_another_file_system_is_read_and_written(model: str, photos: Path, monke
 def test_what_cannot_work_is_said_before_a_job_starts(model: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     (tmp_path / "a.jpg").write_bytes(image_bytes(0))
-    for folder, message in (("absent", "there is no folder"), ("nothing", "there are no files in")):
+    for folder, message in (("absent", "there is no folder"), ("nothing", "there are no pictures in")):
         with pytest.raises(InputError, match=message):
             batch_predict(model, str(tmp_path / folder), str(tmp_path / "out.jsonl"))
     with pytest.raises(InputError, match="there is no model in"):
