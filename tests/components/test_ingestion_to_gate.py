@@ -205,7 +205,7 @@ def test_a_camera_that_does_not_move_stops_and_the_advice_works(tmp_path: Path, 
 def test_a_schema_of_data_that_failed_is_not_kept_and_another_that_does_not_fit_says_so(
     tmp_path: Path, judge: Callable[..., Judged]
 ) -> None:
-    wrong = save(tmp_path / "wrong", {"train": 5, "valid": 1})
+    wrong = save(tmp_path / "wrong", {"drafts": 5, "old": 1})
     right = save(tmp_path / "right", {"owl": 40, "robin": 40, "wren": 40})
     assert "no image is in" in judge(wrong).problem and not (tmp_path / "s.pbtxt").exists()
     assert judge(right).problem == "" and "3 classes in" in (tmp_path / "s.pbtxt").read_text()
