@@ -20,6 +20,7 @@ from components.ingestion import image_statistics, near_duplicates
 from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image, upright
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits, Transparent
 from tests.components.conftest import detailed, encoded, picture
+from tests.components.ingestion import test_hevc_size
 from tests.conftest import ROOT
 from tests.trainer.images import bad_images
 from trainer.images import decoding
@@ -335,6 +336,12 @@ BOMBS = {
             Image.new("L", (8100, 8100)), "AVIF", speed=10, save_all=True, append_images=[Image.new("L", (8100, 8100))]
         ),
     ),
+}
+
+BOMBS |= {f"a HEIC of {name}": data for name, data in test_hevc_size.BOMBS.items()}
+BOMBS |= {
+    "a PPM that claims 3,600 megapixels": b"P6 60000 60000 255\n" + bytes(1000),
+    "a PGM of 20 MB of comments": b"P5" + b"#\n" * 10**7,
 }
 
 _MEASURE = """
