@@ -250,6 +250,15 @@ def test_the_text_of_a_label_is_preferred_to_inceptions_number(tmp_path: Path) -
         (example(jpg=b"1", y=b"a"), {"label": "y", "file_name": "jpg"}, ""),
         (example(image=b"1", label=b"a", target=b"b"), {"label": "target"}, ""),
     ],
+    ids=[
+        "no label",
+        "no image",
+        "two labels",
+        "a nameless number",
+        "a named key that is not there",
+        "named keys",
+        "one named",
+    ],
 )
 def test_keys_that_are_not_known_are_told_and_may_be_named(
     tmp_path: Path, record: bytes, told: dict[str, str | None], words: str
