@@ -149,7 +149,8 @@ def _parse_yaml(text: str, where: str) -> Any:
         mark = error.problem_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = (error.problem or "").split("\n")[0]
-        raise InputError(f"{where}{at}: not valid YAML: {problem}") from error
+        hint = "; text that begins with * or & needs quotes" if "undefined alias" in problem else ""
+        raise InputError(f"{where}{at}: not valid YAML: {problem}{hint}") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}"
