@@ -129,7 +129,8 @@ def test_blurred_pictures_are_refused_by_name_and_the_report_says_what_they_have
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "test images of lens=dirty" in done.stdout and "test images of lens=clean" not in done.stdout
-    assert record["images"]["computed"] == 0 and record["images"]["reused"] == 500 - len(tested)  # all as they were
+    blurred = len(sorted(tested)[::4])
+    assert record["images"]["computed"] == blurred and record["images"]["reused"] == 500 - blurred  # all as they were
     (failure,) = (f for f in record["failures"] if f.get("slice") == "lens=dirty")
     assert failure["kind"] == "per_slice_min" and failure["high"] < 0.8
     metadata = (tmp_path / "photos" / "metadata.csv").read_text()

@@ -70,10 +70,10 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
         "kept when the first passed"
     )
     assert [[span["span"] for span in record["spans"]] for record in (first, second, again)] == [[1], [1, 2], [1, 2]]
-    of_features = [record["images"]["train"] + record["images"]["eval"] for record in (first, second)]
-    assert first["images"]["computed"] == of_features[0] and first["images"]["reused"] == 0
-    assert second["images"]["computed"] == of_features[1] - of_features[0]
-    assert second["images"]["reused"] == of_features[0]
+    read = [record["images"]["read"] for record in (first, second)]
+    assert first["images"]["computed"] == read[0] and first["images"]["reused"] == 0
+    assert second["images"]["computed"] == read[1] - read[0]
+    assert second["images"]["reused"] == read[0]
 
     assert first["warm_start"] is None
     assert second["warm_start"]["model"] == str(Path(first["model"]).parent)
