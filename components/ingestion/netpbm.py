@@ -109,6 +109,9 @@ def _from_text(text: bytes, kind: int, count: int) -> np.ndarray:
     else:
         if re.search(rb"[^0-9\s]", text):
             raise ValueError("a value is no number")
+        blank = np.frombuffer(b" " + text, np.uint8) <= ord(" ")
+        if np.count_nonzero(blank[:-1] & ~blank[1:]) < count:  # of too few, `fromstring` makes up the rest
+            raise ValueError(_TRUNCATED)
         samples = np.fromstring(text, np.int64, count, sep=" ")  # type: ignore[call-overload]
     if len(samples) < count:
         raise ValueError(_TRUNCATED)

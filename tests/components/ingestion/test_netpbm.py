@@ -74,6 +74,7 @@ def test_the_alpha_of_a_pam_is_laid_on_white() -> None:
         (encoded(PHOTO, "PPM")[:-1], "decode: truncated or corrupt: image file is truncated"),
         (b"P4\n9 2\n" + bytes(3), "decode: truncated or corrupt: image file is truncated"),
         (b"P3 40 30 255\n" + b"1 " * 3599, "decode: truncated or corrupt: image file is truncated"),
+        (b"P3 2 1 255\n1 2 3 4 5" + b" " * 9, "decode: truncated or corrupt: image file is truncated"),
         (b"P2 2 1 255\n1 x", "decode: truncated or corrupt: a value is no number"),
         (b"P2 2 1 255\n1 256", "decode: truncated or corrupt: a value is larger than 255"),
         (b"P2 2 1 255\n1 99999999999999999999", "decode: truncated or corrupt: a value is larger than 255"),
