@@ -8,3 +8,8 @@ _ABOVE = Path(__file__).resolve().parents[1]
 
 CHECKOUT = _ABOVE if (_ABOVE / "pyproject.toml").is_file() else Path.cwd()
 """The checkout's folder; the current directory where only the packages are installed, as in the container image."""
+
+
+def from_checkout(path: Path) -> str:
+    """A path as it is seen from the checkout, if it lies there: the same on every machine."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)

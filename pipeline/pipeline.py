@@ -30,6 +30,7 @@ from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core import rules
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
+from core.checkout import from_checkout
 from core.settings import Settings, converter
 from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
@@ -127,7 +128,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         examples=examples.outputs["examples"],
         baseline=baseline.outputs["baseline"] if baseline else None,
         rejects=examples.outputs["rejects"],
-        schema_file="" if deployment.schema_inferred else str(settings.schema_file),
+        schema_file="" if deployment.schema_inferred else from_checkout(settings.schema_file),
         max_rejected=data.max_rejected,
         min_class_images=data.min_class_images,
         small_classes=data.small_classes,

@@ -34,7 +34,9 @@ def checkout(tmp_path: Path) -> Path:
 def make(cwd: Path, *arguments: str, **environment: str) -> tuple[list[str], dict[str, str]]:
     """What the command was given: its arguments and its environment."""
     record = cwd / "record"
-    subprocess.run(["make", *arguments], cwd=cwd, env={**os.environ, "RECORD": str(record), **environment}, check=True)
+    of_make = {"CONFIG", "ROOT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # what `make test` gives to its commands
+    kept = {name: value for name, value in os.environ.items() if name not in of_make}
+    subprocess.run(["make", *arguments], cwd=cwd, env={**kept, "RECORD": str(record), **environment}, check=True)
     variables = (cwd / "record.env").read_text().split("\0")[:-1]
     return record.read_text().split("\0")[:-1], dict(variable.split("=", 1) for variable in variables)
 

@@ -111,7 +111,7 @@ def test_the_report_of_a_run_has_every_part(cold):
         "settings", "lineage", "history", "versions",
     ]  # fmt: skip
     assert record["backbone"]["sha256"] in page and "2.15.1" in page and "Learning rate" in page
-    assert "Expected calibration error" in page and "Most confused" in page and "Peak memory" in page
+    assert "Expected calibration error" in page and "The most frequent mistakes" in page and "Peak memory" in page
     mistakes = round((1 - record["metrics"]["accuracy"]["overall"]) * record["images"]["test"])
     assert page.count('alt="as the network saw it"') == min(12, mistakes) > 0
     assert 'alt="what spoke for' in page

@@ -207,7 +207,7 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
         ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
         ("vertex", "serving.validator=infra_validator", "which Vertex AI cannot run: take serving_check"),
         ("cluster", "serving.validator=infra_validator", "platform is docker, which containers lack: take kubernetes"),
-        ("vertex", "data.schema=schemas/none.pbtxt", "there is no schema schemas/none.pbtxt"),
+        ("vertex", "data.schema=schemas/none.pbtxt", f"there is no schema {Path.cwd()}/schemas/none.pbtxt"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, target, override, said):
