@@ -26,8 +26,8 @@ _SYSTEM_NAMES = frozenset({
     # macOS (what starts with a dot is hidden anyway)
     "__macosx", "icon\r", "network trash folder", "temporary items", "desktop db", "desktop df",
     # Windows
-    "$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini",
-    "thumbs.db:encryptable", "picasa.ini",
+    "$recycle.bin", "system volume information", "found.000", "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db",
+    "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
     # Linux
     "lost+found", "__pycache__",
     # NAS: Synology, QNAP, NetApp
@@ -109,11 +109,11 @@ def tally(counts: collections.Counter[str]) -> str:
 
 
 def ignored_in_words(ignored: Iterable[Reject]) -> str:
-    """What was ignored but hidden things and descriptions, by reason, the most frequent first, each with an example."""
+    """What was ignored but hidden files and descriptions, by reason, the most frequent first, each with an example."""
     examples: dict[str, str] = {}
     counts: collections.Counter[str] = collections.Counter()
     for one in ignored:
-        if one.reason not in (HIDDEN, DESCRIBES):
+        if one.reason != DESCRIBES and (one.reason != HIDDEN or one.path.endswith("/")):
             examples.setdefault(one.reason, one.path)
             counts[one.reason] += 1
     return tally(collections.Counter({f"{reason} ({examples[reason]})": n for reason, n in counts.items()}))

@@ -6,6 +6,7 @@ Remote folders (`gs://`, `s3://`) are read through Beam's file systems: one list
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import glob
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from components.ingestion.file_names import IgnorePatterns, passed_over
+from components.ingestion.file_names import IgnorePatterns, claims_picture, is_no_picture, passed_over
 from components.ingestion.image_reading import RejectedError
 from core.artifacts.ingest_record import Reject
 from core.errors import InputError
@@ -27,7 +28,9 @@ METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
 
 OUTSIDE = "it is a link out of the data folder"
+_FOLLOWED = "; data.links: follow reads it"
 _ENCLOSING = "it is a link to a folder it is in"
+_MOST_WAYS = 100  # that lead to one folder: links within linked folders double them with every level
 _NEEDS = {
     "gs": "gs:// needs Google's application default credentials.",
     "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
@@ -99,6 +102,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
     outside_files = 0
     broken: dict[str, str] = {}
     roots: set[str] = set()
+    ways: collections.Counter[str] = collections.Counter()
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
     while waiting:
         relative, real_folders = waiting.pop()
@@ -135,7 +139,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
                     roots.add(str(Path(real).parent))
                 if outside and links != "follow":
                     outside_files += 1
-                    problem = f"{OUTSIDE}, to {real}; data.links: follow reads it"
+                    problem = f"{OUTSIDE}, to {real}{_FOLLOWED}"
                 files.append(ListedFile(path, f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {real}", problem))
                 continue
             if not named:
@@ -148,6 +152,12 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
                 roots.add(real)
             elif outside:
                 linked[path] = real
+            ways[real] += 1
+            if ways[real] > _MOST_WAYS:
+                raise InputError(
+                    f"More than {_MOST_WAYS} paths in {folder} lead to the folder {real}, as {path}: links within "
+                    "linked folders. Remove those links, or pass over them with data.ignore."
+                )
             folders.append(path)
             waiting.append((f"{path}/", (*real_folders, real)))
     if linked:
@@ -168,7 +178,7 @@ def _check_broken(folder: str, broken: dict[str, str], files: Sequence[ListedFil
     lost = {
         path: real
         for path, real in broken.items()
-        if path.rpartition("/")[0] in parents and "." not in path.rpartition("/")[2]
+        if path.rpartition("/")[0] in parents and not (claims_picture(path) or is_no_picture(path))
     }
     shown = some([f"{path} -> {real}" for path, real in sorted((lost or broken).items())])
     if lost:
@@ -349,7 +359,8 @@ def read_bytes_of(folder: str, name: str) -> bytes:
         with opening(), open_file(folder, name) as file:
             return file.read()
     except RejectedError as error:
-        raise InputError(f"{where} cannot be read: {error.reason}.") from error
+        way = _FOLLOWED if error.reason.startswith(OUTSIDE) else ""
+        raise InputError(f"{where} cannot be read: {error.reason}{way}.") from error
 
 
 def read_text(folder: str, name: str) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingestion import file_names, image_folder, image_records
 from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_no_picture
 from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
-from components.ingestion.image_metadata import LabelTable, Metadata, Rows, join
+from components.ingestion.image_metadata import LabelTable, Metadata, Rows, UnclearSplitsError, join
 from components.ingestion.image_records import Names
 from components.ingestion.named_files import FileNames
 from components.ingestion.split_names import split_called, split_within
@@ -132,6 +133,7 @@ class _Folder(NamedTuple):
     metadata: str  # the metadata file that the settings name, or ""
     columns: Mapping[str, str | None]
     least_classes: int
+    ignore: IgnorePatterns
 
     @property
     def tops(self) -> list[str]:
@@ -176,7 +178,27 @@ def read_layout(
             most of its files are no pictures, or all of a class.
     """
     tree = image_folder.walk(folder, ignore, links)
-    return _without_other_files(_read(_Folder(tree.folder, tree, layout, metadata, columns or {}, least_classes)), tree)
+    source = _Folder(tree.folder, tree, layout, metadata, columns or {}, least_classes, IgnorePatterns(ignore))
+    listing = _without_other_files(_read(source), tree)
+    if not listing.given:
+        _check_no_lists_of_splits(listing)
+    return listing
+
+
+def _check_no_lists_of_splits(listing: Listing) -> None:
+    """That no splits are given as lists of names, which are not read: test images would come into train."""
+    lists = {}
+    for one in listing.ignored:
+        name = one.path.rpartition("/")[2]
+        if one.reason.startswith(NO_PICTURE) and name.endswith((".txt", ".lst")) and split_called(name[:-4]):
+            lists[one.path] = split_called(name[:-4])
+    if len(set(lists.values())) > 1:
+        shown = ", ".join(f'"/{path}"' for path in lists)
+        raise InputError(
+            f"{listing.folder}: {some(list(lists))} seem to list the images of each split, and such lists are not "
+            "read. Write a CSV with file_name and split instead, or make folders train, val and test; to split the "
+            f"images anew, set data.ignore to [{shown}]."
+        )
 
 
 def _without_other_files(listing: Listing, tree: Tree) -> Listing:
@@ -213,7 +235,7 @@ def _read(source: _Folder) -> Listing:
     paths = [file.path for file in source.tree.files]
     if source.layout == TFRECORDS or (source.layout == AUTO and image_records.are_records(paths)):
         return _read_tfrecords(source)
-    files = FileNames(path for path in paths if not is_no_picture(path))
+    files = FileNames((path for path in paths if not is_no_picture(path)), source.ignore)
     tables = _read_tables(source, files)
     if source.layout == METADATA or (source.layout == AUTO and tables.labeled):
         return _read_labeled_files(source, tables, files)
@@ -231,7 +253,13 @@ def _read_tables(source: _Folder, files: FileNames) -> _Tables:
         names = [path for path in paths if path == source.metadata]
         names = names or [path for path in paths if path.endswith(f"/{source.metadata}")]
         if not names:
-            raise InputError(f"There is no {source.path}/{source.metadata}. Write it, or set data.metadata to null.")
+            elsewhere = source.metadata.startswith("/") or ".." in source.metadata.split("/")
+            raise InputError(
+                f"data.metadata is {source.metadata}, and names a file in {source.path}: give a folder that holds the "
+                "images and that file as the data folder."
+                if elsewhere
+                else f"There is no {source.path}/{source.metadata}. Write it, or set data.metadata to null."
+            )
     else:
         names = [path for path in paths if path.rsplit("/", 1)[-1].lower() in METADATA_NAMES]
     found = [LabelTable(source.path, name, source.columns, files) for name in names]
@@ -268,7 +296,7 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
         try:
             table = LabelTable(source.path, name, source.columns, files)
         except InputError as error:
-            if not source.tree.folders or source.layout == METADATA:
+            if not source.tree.folders or source.layout == METADATA or isinstance(error, UnclearSplitsError):
                 raise
             notes.append(f"not used: {error}")
             errors.append(error)
@@ -334,6 +362,8 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
     files = _with_splits(source, files, by_folder, rows)
     unused = [f"not used: {table.why_not()}" for table in tables.others]
     notes = [*rows.notes, *unused, *tables.notes, *unlabeled, *_alike(files)]
+    if all(label.replace(".", "", 1).isdecimal() for label in distinct):
+        notes.append(f"the classes are called by the numbers that label them: {some(sorted(distinct))}")
     return Listing(
         folder,
         METADATA,
@@ -550,7 +580,7 @@ def _check_split_folders(
         raise InputError(
             f"{source.path}: the folders {some(flat)} are called like splits, and hold no class folders: nothing says "
             f"which class an image is of. {_sentences(unclear)}Make a folder of each class in them, or write a "
-            f"metadata.csv with file_name and label into each.{as_classes} {_OTHERWISE}"
+            f"metadata.csv with file_name and label into each of {some(tops)}.{as_classes} {_OTHERWISE}"
         )
     _check_splits(source, called)
 
@@ -605,7 +635,10 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
             continue
         empty.append(path)
         if depth == 1 or split_called(path.split("/")[1 - at_label]) == "train":
-            raise InputError(f"The class folder {path} in {folder} holds no files. Fill it or remove it. {expected}")
+            raise InputError(
+                f"The class folder {path} in {folder} holds no files. Fill it or remove it; "
+                f'data.ignore: ["/{path}/"] passes over it. {expected}'
+            )
     if len(set(names)) < source.least_classes:
         raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")
     return empty
@@ -667,17 +700,29 @@ def _read_tfrecords(source: _Folder) -> Listing:
 
 
 def _alike(files: Iterable[ListedFile]) -> list[str]:
-    """Classes that differ in the case of letters only."""
+    """Classes that differ in the case of letters only, or in how Unicode composes these, which nobody sees."""
     alike = collections.defaultdict(list)
     for name in sorted({file.label for file in files if not file.problem}):
-        alike[name.casefold()].append(name)
-    return [f"{' and '.join(names)} are different classes" for names in alike.values() if len(names) > 1]
+        alike[unicodedata.normalize("NFC", name).casefold()].append(name)
+    return [
+        f"{' and '.join(names)} are different classes"
+        + (
+            f": they are composed otherwise in Unicode ({', '.join(map(ascii, names))})"
+            if len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+            else ""
+        )
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def _sentences(texts: Iterable[str]) -> str:
-    return "".join(f"{text}. " for text in texts)
+    return "".join(f"{text.rstrip('.')}. " for text in texts)
 
 
 def _check_name(name: str, what: str) -> None:
     if not name.isprintable() or name != name.strip():
-        raise InputError(f"{what} cannot name a class: give it a name without line breaks and blanks at its ends.")
+        raise InputError(
+            f"{what} cannot name a class: give it a name without line breaks, invisible characters, and blanks at its "
+            "ends."
+        )

@@ -33,8 +33,17 @@ _USUAL = {
 }
 """What people call these columns, in lower case and without what joins words."""
 
+_MISSING = frozenset(("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A", "NULL"))
+"""What pandas, Excel and databases write where there is no value; None and NA may be classes."""
+
+_INDEX = "Unnamed: 0"  # the numbers of the rows, as pandas writes them
+_FLAGS = frozenset(("0", "1", "0.0", "1.0", "true", "false", "yes", "no"))
 _SAMPLE = 1000  # rows by which columns that may hold file names are told apart
 _SHOWN = 3
+
+
+class UnclearSplitsError(InputError):
+    """A table of images gives splits in a way that is not understood: without them test images would be trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +138,16 @@ class LabelTable:
         """Why it is not used for labels."""
         columns = ", ".join(filter(None, self.columns)) or "none"
         what = "no column of file names" if self.file_name is None else "no column of labels"
+        if self.file_name is not None and len(ones := self._one_hot()) > 1:
+            what += f", but a 1 in one of {some(ones)} in each row: write the name of that column into a column label"
         if self.file_name is not None and not self.names_images():
             row = next(iter(self.table.rows()), None)
             if row is None:
                 return f"{self.name} has no rows"
             example = row[1][self.file_name] if self.file_name < len(row[1]) else ""
-            return f"{self.name} names other files (line {row[0]}: {example}: {self.find(example).problem})"
+            like = self._files.like(example)
+            hint = f"; did you mean {like}?" if like else ""
+            return f"{self.name} names other files (line {row[0]}: {example}: {self.find(example).problem}{hint})"
         return (
             f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
             "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"
@@ -153,7 +166,7 @@ class LabelTable:
         return [
             at
             for at, name in enumerate(self.columns)
-            if name and at not in taken and name not in (*slice_features.NAMES, LABEL)
+            if name and at not in taken and name not in (*slice_features.NAMES, LABEL, _INDEX)
         ]
 
     def _fits(self, columns: Sequence[str]) -> int:
@@ -213,7 +226,7 @@ class LabelTable:
             named = self._told.get(SPLIT) or self.columns[at].casefold() in (SPLIT, "partition", "subset")
             if values and (len(unknown) < len(values) or named):
                 if unknown:
-                    raise InputError(
+                    raise (UnclearSplitsError if self.names_images() else InputError)(
                         f"{self.where}: {self.columns[at]} seems to say which split an image belongs to, and "
                         f"{some(unknown)} is none of train, val and test. Write these there; or, if it means something "
                         "else, set data.columns.split to null."
@@ -221,7 +234,33 @@ class LabelTable:
                 candidates.append(at)
         if len(candidates) > 1 and not self._say_the_same(candidates):
             raise self._several(SPLIT, candidates)
+        if not candidates and SPLIT not in self._told and self.names_images():
+            self._check_no_flag()
         return candidates[0] if candidates else None
+
+    def _check_no_flag(self) -> None:
+        """That no column says yes or no of a split, as `is_test`: its images would come into train."""
+        flags = [at for at, name in enumerate(self.columns) if split_called(re.sub(r"^is[\W_]*", "", name.casefold()))]
+        for at in flags:
+            if self._values(at) <= _FLAGS:
+                raise UnclearSplitsError(
+                    f"{self.where}: {self.columns[at]} seems to say which images are of a split. Write a column split "
+                    "with train, val and test; or, if it means something else, set data.columns.split to null."
+                )
+
+    def _values(self, column: int) -> set[str]:
+        """In lower case, without the empty one."""
+        return {row[column].casefold() for _, row in self.table.rows() if column < len(row)} - {""}
+
+    def _one_hot(self) -> list[str]:
+        """The columns of zeros and ones, if just one of them is 1 in each row."""
+        columns = [at for at in range(len(self.columns)) if at != self.file_name and self._values(at) <= _FLAGS]
+        rows = (row for _, row in self.table.rows() if len(row) == len(self.columns))
+        return (
+            [self.columns[at] for at in columns]
+            if all(sum(row[at] in ("1", "1.0") for at in columns) == 1 for row in rows)
+            else []
+        )
 
     def _several(self, role: str, candidates: Sequence[int]) -> InputError:
         names = [self.columns[at] for at in candidates]
@@ -234,10 +273,14 @@ class LabelTable:
         """The file that a row means."""
         return self._files.find(name, self.folder)
 
+    def ignored_by(self, name: str) -> str:
+        """The pattern of `data.ignore` that passes over the file that a row means."""
+        return self._files.ignored_by(name, self.folder)
+
     def _hits(self, column: int) -> float:
         """The fraction of the first rows that have a file by this column."""
         names = [row[column] for _, row in itertools.islice(self.table.rows(), _SAMPLE) if column < len(row)]
-        return sum(bool(self.find(name).path) for name in names) / max(len(names), 1)
+        return sum(bool(self.find(name).path or self.ignored_by(name)) for name in names) / max(len(names), 1)
 
 
 def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> Rows:
@@ -269,6 +312,7 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
     own_split = table.own_split
     missing: list[tuple[int, str, str, str]] = []
     otherwise: list[tuple[str, str]] = []
+    ignored: list[str] = []
     above: dict[str, tuple[int, str]] = {}
     again = total = 0
     for line, values in table.table.rows():
@@ -277,6 +321,11 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
         found = table.find(name) if name else Found(problem="it names no file")
         path = found.path
         label = values[at_label] if with_labels and at_label is not None and at_label < len(values) else ""
+        if label in _MISSING:
+            label = ""
+        if not path and (pattern := table.ignored_by(name)):
+            ignored.append(f"line {line}: {name}: {pattern}")
+            continue
         if not path:
             missing.append((line, name, found.problem, label))
             continue
@@ -334,6 +383,10 @@ def _join(table: LabelTable, slices: Sequence[int], files: FileNames, with_label
         joined.notes.append(
             f"{len(missing):,} of {total:,} rows of {table.name} have no file; they count as rejects (line {line}: "
             f"{name}: {problem})"
+        )
+    if ignored:
+        joined.notes.append(
+            f"{len(ignored):,} of {total:,} rows of {table.name} are about ignored files ({ignored[0]})"
         )
     if again:
         joined.notes.append(f"{again:,} rows of {table.name} are about files that had a row already")

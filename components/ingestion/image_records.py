@@ -33,7 +33,7 @@ _TFDS_FILES = (_TFDS_INFO, "features.json")
 _LABEL_MAPS = (LABELS_FILE, "label_map.txt", "labelmap.txt")
 _PROTO_MAPS = ("label_map.pbtxt", "labelmap.pbtxt", "labels.pbtxt")  # of the TensorFlow Object Detection API
 _RECORDS = (".tfrecord", ".tfrec")
-_SHARD = re.compile(r"[^.]*-\d{5}-of-\d{5}(\.gz)?")  # as slim's and Inception's scripts call their files
+_SHARD = re.compile(r"[^.]*(\.record)?-\d{5}-of-\d{5}(\.gz)?|.*\.record")  # as the scripts of slim and others write
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
 _MASK = 0xA282EAD8  # of the checksums
 _DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
@@ -174,14 +174,21 @@ def _by_first_record(folder: str, records: Sequence[str], names: Names, file: st
             setting = "file_name" if image is None else "label"
             raise InputError(
                 f"{folder}/{path}: its first tf.Example has no {what} ({', '.join(wanted)}); it has {_keys(features)}. "
-                f"Name the key in data.columns.{setting}."
+                f"Name the key in data.columns.{setting}; or, if it is of images without labels, as a competition's "
+                f'test images, set data.ignore to ["/{path if "/" not in path else path.rpartition("/")[0] + "/"}"].'
             )
         if len(labels) > 1:
             raise InputError(
                 f"{folder}/{path}: {', '.join(labels)} could each be the label of a tf.Example. Name one in "
                 "data.columns.label."
             )
-        number = bool(features[labels[0]].int64_list.value)
+        held = features[labels[0]]
+        if len(held.bytes_list.value) + len(held.int64_list.value) != 1:
+            raise InputError(
+                f"{folder}/{path}: {labels[0]} of a tf.Example is not one text or one number; it has "
+                f"{_keys(features)}. Name another key in data.columns.label."
+            )
+        number = bool(held.int64_list.value)
         if number and not file:
             raise InputError(
                 f"{folder}/{path}: {labels[0]} of a tf.Example is a number, and nothing says what it is called. Give "

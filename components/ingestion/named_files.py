@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from components.ingestion.file_names import IgnorePatterns
 from components.ingestion.image_folder import some
 from components.ingestion.split_names import split_called
 
@@ -36,7 +37,8 @@ class FileNames:
     `1` is `owl/1.png`, but never `robin/1.png` for `owl/1.png`. A name that fits several files is none of them.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], ignore: IgnorePatterns | None = None) -> None:
+        self._ignore = ignore or IgnorePatterns(())
         self._paths = frozenset(paths)
         self._folders = {path.rpartition("/")[0] for path in self._paths}
         for folder in list(self._folders):
@@ -74,6 +76,11 @@ class FileNames:
                 if fitting:
                     return Found(problem=f"it may be any of {some(fitting)}")
         return Found(problem="there is no such file")
+
+    def ignored_by(self, name: str, folder: str = "") -> str:
+        """The pattern of `data.ignore` that passes over a file that is not found; "" if none does."""
+        paths = ("/".join(_joined([*start, *_clean(name)])) for start in ((folder,) if folder else (), ()))
+        return next(filter(None, map(self._ignore.reason, paths)), "")
 
     def like(self, name: str) -> str:
         """A file that `name` may have meant, for a message; "" if none is near."""

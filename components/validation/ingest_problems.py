@@ -41,8 +41,8 @@ def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
     return [
         f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images; "
-        f"data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, or raise data.max_rejected. All "
-        f"are listed in {where}"
+        f"data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, name them in data.ignore, or "
+        f"raise data.max_rejected. All are listed in {where}"
     ]
 
 

@@ -315,6 +315,21 @@ class TestLinks:
         with pytest.raises(InputError, match=r"beside its folders that lead nowhere: swan -> .*/elsewhere/swan\."):
             walk(str(folder))
         assert [file.path for file in walk(str(folder), ["/swan"]).files][2] == "cat/broken.png"
+        (folder / "swan").rename(folder / "004.Groove_billed_Ani")
+        with pytest.raises(InputError, match=r"lead nowhere: 004\.Groove_billed_Ani -> "):
+            walk(str(folder))
+
+    def test_links_within_linked_folders_end(self, folder: Path) -> None:
+        """Three ways a level: 30 levels would take longer than the world has been."""
+        inner = folder / "cat"
+        for level in range(30):
+            inner = inner / "next"
+            inner.mkdir()
+            for name in ("a", "b"):
+                (inner.parent / name).symlink_to("next")
+            assert level or walk(str(folder)).folders, "some of them are read"
+        with pytest.raises(InputError, match=r"More than 100 paths in .* links within linked folders"):
+            walk(str(folder))
 
     def test_files_that_were_not_fetched_are_told(self, folder: Path) -> None:
         for path in folder.glob("*/*1.png"):

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -450,6 +451,9 @@ def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path)
 
 def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
     assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == ("Owl and owl are different classes",)
+    decomposed = unicodedata.normalize("NFD", "Käfer")
+    (remark,) = read_layout(str(make(tmp_path / "b", "Käfer/1.png", f"{decomposed}/2.png"))).remarks
+    assert remark.endswith(r"different classes: they are composed otherwise in Unicode ('Ka\u0308fer', 'K\xe4fer')")
 
 
 def test_labels_that_contradict_class_folders_stop_until_one_is_told(tmp_path: Path) -> None:
@@ -533,3 +537,54 @@ def test_the_advice_to_ignore_a_folder_helps(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'data\.ignore: \["/extra/"\]'):
         read_layout(str(tmp_path))
     assert read_layout(str(tmp_path), ignore=["/extra/"]).classes() == ["a", "b"]
+
+
+@pytest.mark.parametrize("header", ["path,is_test", "path,train", "path,split"])
+def test_splits_that_are_given_in_another_way_stop(tmp_path: Path, header: str) -> None:
+    make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png", "wren/4.png")
+    rows = ("owl/1.png,0", "owl/2.png,1", "wren/3.png,0", "wren/4.png,1")
+    if header == "path,split":
+        rows = tuple(row.replace(",1", ",holdout").replace(",0", ",train") for row in rows)
+    write_rows(tmp_path / "labels.csv", header, *rows)
+    with pytest.raises(InputError, match=r"labels\.csv: .* seems to say which .*set data\.columns\.split to null"):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), columns={"split": None}).given == ()
+    write_rows(tmp_path / "labels.csv", "path,is_test", "sea/1.png,0", "sea/2.png,1")
+    assert read_layout(str(tmp_path)).given == (), "a table of other files"
+
+
+def test_lists_of_splits_stop_until_they_are_ignored(tmp_path: Path) -> None:
+    make(tmp_path, "owl/1.png", "wren/2.png", "wren/3.png", "train.txt", "test.txt")
+    with pytest.raises(InputError, match=r'set data\.ignore to \["/test\.txt", "/train\.txt"\]'):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["/test.txt", "/train.txt"]).classes() == ["owl", "wren"]
+    make(tmp_path / "split", *(f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"), "train.txt")
+    assert read_layout(str(make(tmp_path / "split", "test.txt"))).given == ("train", "test")
+
+
+def test_a_metadata_file_elsewhere_is_told_with_the_way(tmp_path: Path) -> None:
+    write_rows(make(tmp_path, "photos/owl/1.png", "photos/wren/2.png") / "labels.csv", "file,cam", "1.png,a", "2.png,b")
+    with pytest.raises(InputError, match="give a folder that holds the images and that file as the data folder"):
+        read_layout(f"{tmp_path}/photos", metadata="../labels.csv")
+
+
+def test_where_one_split_is_flat_labels_are_needed_for_all(tmp_path: Path) -> None:
+    make(tmp_path, "train/owl/1.png", "train/wren/2.png", "val/3.png", "val/4.png")
+    with pytest.raises(InputError, match=r"write a metadata\.csv with file_name and label into each of train, val\."):
+        read_layout(str(tmp_path))
+    write_rows(tmp_path / "val/metadata.csv", "file_name,label", "3.png,owl", "4.png,wren")
+    write_rows(tmp_path / "train/metadata.csv", "file_name,label", "owl/1.png,owl", "wren/2.png,wren")
+    assert read_layout(str(tmp_path)).given == ("train", "eval")
+
+
+def test_an_empty_class_folder_may_be_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "owl/1.png", "wren/2.png")
+    (tmp_path / "swan").mkdir()
+    with pytest.raises(InputError, match=r'data\.ignore: \["/swan/"\] passes over it'):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["/swan/"]).classes() == ["owl", "wren"]
+
+
+def test_a_hidden_folder_is_said(tmp_path: Path) -> None:
+    listing = read_layout(str(make(tmp_path, "owl/1.png", "wren/2.png", ".swan/3.png", ".DS_Store")))
+    assert listing.notes() == ["ignored: 1 hidden (.swan/)"]

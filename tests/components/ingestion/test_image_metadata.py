@@ -161,7 +161,9 @@ def test_other_columns_become_slices_but_those_that_every_image_has(read: Read) 
 
 
 def test_numbers_may_be_labels(read: Read) -> None:
-    assert read("id,label\n1,0\n2,1\n3,0\n", "1.png", "2.png", "3.png").classes() == ["0", "1"]
+    listing = read("id,label\n1,0\n2,1\n3,0\n", "1.png", "2.png", "3.png")
+    assert listing.classes() == ["0", "1"]
+    assert "the classes are called by the numbers that label them: 0, 1" in listing.remarks
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "train.csv", "annotations.tsv", "Meta.JSONL"])
@@ -203,3 +205,36 @@ def test_many_rows_take_little_time(tmp_path: Path) -> None:
         took = time.process_time() - began
         assert len(rows.labels) == count
         assert took < 30 * count / 1_000_000
+
+
+def test_no_class_is_called_nan(read: Read) -> None:
+    listing = read("file,label\n1,owl\n2,NaN\n3,wren\n4,None\n", *FOUR)
+    assert listing.classes() == ["None", "owl", "wren"]
+    assert rejects(listing) == {"img/2.png": "it has no label in metadata.csv, line 3"}
+
+
+def test_rows_of_ignored_files_are_no_rejects(read: Read) -> None:
+    files = [f"{label}/{number}.png" for label in ("owl", "wren", "swan", "kite") for number in range(3)]
+    table = "file,camera\n" + "".join(f"{file},A\n" for file in files)
+    listing = read(table, *files, ignore=["/swan/", "/kite/", "wren/*.png", "!wren/1.png"])
+    assert not rejects(listing) and listing.classes() == ["owl", "wren"]
+    assert listing.remarks[1] == (
+        "8 of 12 rows of metadata.csv are about ignored files (line 5: wren/0.png: data.ignore: wren/*.png)"
+    )
+    assert rejects(read(table + "owl/7.png,A\n", ignore=["/swan/", "/kite/"])).keys() == {"owl/7.png"}
+
+
+def test_columns_of_ones_for_each_class_are_named(read: Read) -> None:
+    with pytest.raises(InputError, match="but a 1 in one of owl, wren in each row: write the name of that column into"):
+        read("image_id,owl,wren\n1,1,0\n2,0,1\n3,1,0\n")
+    with pytest.raises(InputError, match=r"has no column of labels; its columns are"):
+        read("image_id,owl,wren\n1,1,0\n2,1,1\n3,1,0\n")
+
+
+def test_numbers_of_rows_that_pandas_writes_are_no_slices(read: Read) -> None:
+    assert read("Unnamed: 0,file,label\n0,1,owl\n1,2,wren\n2,3,owl\n").metadata.columns == ()
+
+
+def test_zeros_that_excel_took_off_are_told(read: Read) -> None:
+    with pytest.raises(InputError, match=r"names other files \(line 2: 1: .*; did you mean img/001\.png\?\)"):
+        read("file,label\n1,owl\n2,wren\n", "img/001.png", "img/002.png", name="labels.csv")

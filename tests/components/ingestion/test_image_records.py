@@ -42,6 +42,8 @@ def write(path: Path, *records: bytes) -> Path:
         ("a.tfrecords", ""),
         ("birds_train_00000-of-00001.tfrecord", "train"),
         ("validation-00000-of-00002", "eval"),
+        ("train.record", "train"),
+        ("birds_val.record-00000-of-00010", "eval"),
         ("00-192x192-798.tfrec", ""),
         ("trainings.tfrecord", ""),
     ],
@@ -49,6 +51,7 @@ def write(path: Path, *records: bytes) -> Path:
 def test_a_split_is_read_off_the_folder_or_the_name(path: str, split: str) -> None:
     assert split_of(path) == split
     assert is_record_file(path)
+    assert not is_record_file("owl.recording.jpg") and not is_record_file("owl.record.png")
 
 
 def test_labels_are_text_or_numbers_with_names(tmp_path: Path) -> None:
@@ -287,3 +290,23 @@ def test_a_record_file_beside_images_makes_no_layout_of_records(tmp_path: Path) 
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
     assert read_layout(str(tmp_path)).layout == "class_folders"
+
+
+def test_test_images_of_a_competition_are_told_with_a_way_that_works(tmp_path: Path) -> None:
+    write(tmp_path / "test/00-192x192.tfrec", example(image=b"1", id=b"a7"))
+    write(tmp_path / "train/00-192x192.tfrec", *(example(image=b"1", label=label) for label in (b"rose", b"tulip")))
+    with pytest.raises(InputError, match=r'if it is of images without labels.*set data\.ignore to \["/test/"\]'):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["/test/"]).classes() == ["rose", "tulip"]
+
+
+def test_a_label_that_is_neither_a_text_nor_a_number_is_told(tmp_path: Path) -> None:
+    features = tf.train.Features(
+        feature={
+            "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"])),
+            "label": tf.train.Feature(float_list=tf.train.FloatList(value=[0, 1])),
+        }
+    )
+    write(tmp_path / "a.tfrecord", tf.train.Example(features=features).SerializeToString())
+    with pytest.raises(InputError, match=r"label of a tf\.Example is not one .*label \(float\)\. Name another key in"):
+        read_layout(str(tmp_path))
