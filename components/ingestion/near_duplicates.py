@@ -68,6 +68,8 @@ def groups(hashes: np.ndarray, thumbnails: np.ndarray, distance: int, images: in
             near[0] = True
             found[rest[near]] = len(hashes) + rest[0]
             rest = rest[~near]
+        if len(set(found[chains == chain])) == 1:  # all are near-duplicates of the first
+            divided[chains == chain] = -1
     return found, divided
 
 

@@ -115,6 +115,8 @@ def leaks(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, most: floa
 def why_empty(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, group_by: str) -> str:
     """What may have left a split without images, and what to do."""
     held = _alike(duplicates, counts)
+    if not held and counts.duplicates > counts.read / 2:
+        held = f"{counts.duplicates} of {counts.read} images show the same as another and share its split; {_DIFFERENT}"
     groups = f"; images with the same {group_by} share a split (data.group_by): are there enough of these?"
     return (
         f"add images, or give it a larger share in data.splits{groups if group_by else ''}{f'; {held}' if held else ''}"

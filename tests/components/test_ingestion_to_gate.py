@@ -218,3 +218,32 @@ def test_a_schema_of_data_that_failed_is_not_kept_and_another_that_does_not_fit_
     assert f"delete {tmp_path}/s.pbtxt to have it inferred anew" in told and told.count("\n- ") == 1
     (tmp_path / "s.pbtxt").unlink()
     assert judge(tmp_path / "other").problem == ""
+
+
+def test_bursts_are_named_where_a_split_stays_empty(tmp_path: Path, judge: Callable[..., Judged]) -> None:
+    """None of them is large, and together they are most of the images."""
+    folder, rng = tmp_path / "photos", np.random.default_rng(0)
+    for label in ("owl", "robin"):
+        (folder / label).mkdir(parents=True)
+        for burst in range(4):
+            scene = np.asarray(detailed(10 * burst + len(label), 128, 128).convert("L"), np.float32)
+            for i in range(5):
+                shot = np.clip(scene + rng.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
+                Image.fromarray(shot).save(folder / label / f"{burst}{i}.png")
+    stopped = judge(folder)
+    assert "32 of 40 images show the same as another and share its split; if these are different" in stopped.problem
+    assert "set data.near_duplicates to null" in stopped.problem
+
+
+def test_a_class_of_near_duplicates_is_in_train_and_noted_once(tmp_path: Path, judge: Callable[..., Judged]) -> None:
+    folder, rng = save(tmp_path / "photos", {"owl": 40, "robin": 40}), np.random.default_rng(0)
+    scene = np.asarray(detailed(1, 128, 128).convert("L"), np.float32)
+    (folder / "wren").mkdir()
+    for i in range(20):
+        shot = np.clip(scene + rng.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(shot).save(folder / "wren" / f"{i}.png")
+    passed = judge(folder)
+    assert passed.problem == "" and "wren" in passed.labels("train")
+    (note,) = (note for note in passed.notes if "set data.near_duplicates to null" in note)
+    assert note.startswith("20 of 100 images are one group of near-duplicates")
+    assert "1 of 3 classes has no images in test: wren" in passed.notes

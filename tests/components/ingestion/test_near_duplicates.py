@@ -116,3 +116,9 @@ def test_a_chain_of_few_images_among_many_is_one_group() -> None:
     for images, number in ((1_000, 1), (999, len(set(groups(hashes, thumbnails, 6, 50)[0].tolist())))):
         found, divided = groups(hashes, thumbnails, 6, images)
         assert (len(set(found.tolist())), set(divided.tolist()) == {-1}) == (number, number == 1)
+
+
+def test_a_long_chain_of_images_that_are_all_near_is_not_said_to_be_divided() -> None:
+    hashes, thumbnails = np.full(300, 7, np.uint64), np.tile(np.arange(THUMBNAIL**2, dtype=np.uint8), (300, 1))
+    found, divided = groups(hashes, thumbnails, 6, 300)
+    assert len(set(found.tolist())) == 1 and set(divided.tolist()) == {-1}
