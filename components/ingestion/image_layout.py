@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -308,11 +309,23 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
         elif table.split is not None:
             others.append(table)
         else:
+            _check_not_numbered(source, table)
             notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
     if source.columns and errors and not labeled + others:  # what the settings say is not passed over
         raise errors[0]
     _check_one_each(source, labeled)
     return _Tables(labeled, others, notes)
+
+
+def _check_not_numbered(source: _Folder, table: LabelTable) -> None:
+    """That folders of images in a table without labels are not parts of an archive: `images_part_1` is no class."""
+    alike = {re.sub(r"\d+", "", name) for name in source.tops}
+    if source.layout == AUTO and len(source.tops) > 1 and len(alike) == 1 and any(map(str.isalpha, alike.pop())):
+        raise InputError(
+            f"{source.path}: the folders {some(source.tops)} differ in their numbers only, and {table.name} names the "
+            f"images in them; its columns are {some(table.named_columns)}. If one of these holds the labels, set "
+            "data.columns.label to it; if the folders are the classes, set data.layout to class_folders."
+        )
 
 
 def _check_one_each(source: _Folder, tables: Sequence[LabelTable]) -> None:

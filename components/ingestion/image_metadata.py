@@ -122,6 +122,11 @@ class LabelTable:
         """Their names."""
         return self.table.columns
 
+    @property
+    def named_columns(self) -> list[str]:
+        """Those that have a name."""
+        return list(filter(None, self.columns))
+
     def names_images(self) -> bool:
         """Whether at least half of its first rows have a file."""
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
@@ -136,7 +141,7 @@ class LabelTable:
 
     def why_not(self) -> str:
         """Why it is not used for labels."""
-        columns = ", ".join(filter(None, self.columns)) or "none"
+        columns = some(self.named_columns) or "none"
         what = "no column of file names" if self.file_name is None else "no column of labels"
         if self.file_name is not None and len(ones := self._one_hot()) > 1:
             what += f", but a 1 in one of {some(ones)} in each row: write the name of that column into a column label"
@@ -182,8 +187,7 @@ class LabelTable:
         for role, name in self._told.items():
             if name and name not in self.columns:
                 raise InputError(
-                    f"data.columns.{role} is {name!r}; the columns of {self.where} are "
-                    f"{', '.join(filter(None, self.columns))}."
+                    f"data.columns.{role} is {name!r}; the columns of {self.where} are {some(self.named_columns)}."
                 )
         doubled = [name for name, times in collections.Counter(self.columns).items() if name and times > 1]
         if doubled:

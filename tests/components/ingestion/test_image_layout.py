@@ -588,3 +588,19 @@ def test_an_empty_class_folder_may_be_passed_over(tmp_path: Path) -> None:
 def test_a_hidden_folder_is_said(tmp_path: Path) -> None:
     listing = read_layout(str(make(tmp_path, "owl/1.png", "wren/2.png", ".swan/3.png", ".DS_Store")))
     assert listing.notes() == ["ignored: 1 hidden (.swan/)"]
+
+
+def test_parts_of_an_archive_are_no_classes(tmp_path: Path) -> None:
+    """As of HAM10000, whose labels are in the column dx."""
+    make(tmp_path, "images_part_1/1.png", "images_part_1/2.png", "images_part_2/3.png", "images_part_2/4.png")
+    write_rows(tmp_path / "HAM_metadata.csv", "lesion_id,image_id,dx", "a,1,nv", "b,2,mel", "c,3,nv", "d,4,bcc")
+    write_rows(tmp_path / "pixels.csv", ",".join(f"pixel{i}" for i in range(2352)), ",".join("0" * 2352))
+    with pytest.raises(
+        InputError, match=r"its columns are lesion_id, image_id, dx\. .* set data\.columns\.label to it"
+    ):
+        read_layout(str(tmp_path))
+    listing = read_layout(str(tmp_path), columns={"label": "dx"})
+    assert listing.classes() == ["bcc", "mel", "nv"]
+    (remark,) = (remark for remark in listing.remarks if "pixels.csv" in remark)
+    assert "pixel4 and 2347 more" in remark
+    assert read_layout(str(tmp_path), "class_folders").classes() == ["images_part_1", "images_part_2"]
