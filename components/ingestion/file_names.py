@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import pathspec
 
 from core.artifacts.ingest_record import NO_PICTURE, Reject
+from core.errors import InputError
 
 HIDDEN = "hidden"
 SYSTEM = "left behind by a system"
@@ -129,6 +130,11 @@ def is_read_me(path: str) -> bool:
     return _READ_ME.fullmatch(path.rpartition("/")[2]) is not None
 
 
+def as_pattern(path: str) -> str:
+    """A pattern of `data.ignore` that fits a path, for messages: `?` for what globs or YAML read otherwise."""
+    return re.sub(r'[*?\[\\"]', "?", path)
+
+
 class IgnorePatterns:
     """`data.ignore`: globs of paths relative to the data folder, as in a .gitignore file.
 
@@ -162,7 +168,11 @@ class IgnorePatterns:
 @functools.lru_cache
 def _compiled(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
     """`#` begins a comment in a .gitignore file, and many a folder's name."""
-    return pathspec.GitIgnoreSpec.from_lines(
-        ("\\" + pattern if pattern.startswith("#") else pattern.replace("./", "/", pattern.startswith("./")))
+    lines = [
+        "\\" + pattern if pattern.startswith("#") else pattern.replace("./", "/", pattern.startswith("./"))
         for pattern in patterns
-    )
+    ]
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(lines)
+    except (ValueError, re.error) as error:
+        raise InputError(f"data.ignore: {', '.join(patterns)}: not as in a .gitignore file: {error}") from error

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from components.ingestion.file_names import IgnorePatterns, claims_picture, is_no_picture, passed_over
+from components.ingestion.file_names import IgnorePatterns, as_pattern, claims_picture, is_no_picture, passed_over
 from components.ingestion.image_reading import RejectedError
 from core.artifacts.ingest_record import Reject
 from core.errors import InputError
@@ -109,7 +109,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
         try:
             items = list(os.scandir(real_folders[-1]))
         except OSError as error:
-            way = f' or set data.ignore to ["/{relative}"], which passes over it' if relative else ""
+            way = f' or set data.ignore to ["/{as_pattern(relative)}"], which passes over it' if relative else ""
             raise InputError(
                 f"The folder {folder}/{relative} cannot be listed: {error.strerror}. Make it readable{way}."
             ) from error
@@ -184,7 +184,7 @@ def _check_broken(folder: str, broken: dict[str, str], files: Sequence[ListedFil
     if lost:
         raise InputError(
             f"{folder} holds links beside its folders that lead nowhere: {shown}. Bring back what they led to, or "
-            f'remove them; data.ignore: ["/{min(lost)}"] passes over the first.'
+            f'remove them; data.ignore: ["/{as_pattern(min(lost))}"] passes over the first.'
         )
     if len(broken) > len(files) / 2:
         raise InputError(
@@ -203,7 +203,7 @@ def _not_allowed(folder: str, linked: dict[str, str], links: Links) -> InputErro
     first = min(linked)
     return InputError(
         f"{folder} holds folders that are links out of it: {shown}. Set data.links to follow if they belong to the "
-        f'data; if not, data.ignore to ["/{first}"] passes over the first.'
+        f'data; if not, data.ignore to ["/{as_pattern(first)}"] passes over the first.'
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingestion import file_names, image_folder, image_records
-from components.ingestion.file_names import DESCRIBES, IgnorePatterns, is_no_picture
+from components.ingestion.file_names import DESCRIBES, IgnorePatterns, as_pattern, is_no_picture
 from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile, Tree, some
 from components.ingestion.image_metadata import LabelTable, Metadata, Rows, UnclearSplitsError, join
 from components.ingestion.image_records import Names
@@ -194,7 +194,7 @@ def _check_no_lists_of_splits(listing: Listing) -> None:
         if one.reason.startswith(NO_PICTURE) and name.endswith((".txt", ".lst")) and split_called(name[:-4]):
             lists[one.path] = split_called(name[:-4])
     if len(set(lists.values())) > 1:
-        shown = ", ".join(f'"/{path}"' for path in lists)
+        shown = ", ".join(f'"/{as_pattern(path)}"' for path in lists)
         raise InputError(
             f"{listing.folder}: {some(list(lists))} seem to list the images of each split, and such lists are not "
             "read. Write a CSV with file_name and split instead, or make folders train, val and test; to split the "
@@ -227,7 +227,7 @@ def _without_other_files(listing: Listing, tree: Tree) -> Listing:
         of_class = file_names.kinds(file.path for file in others if file.label == label)
         raise InputError(
             f"The class {label} in {folder} has no pictures: {of_class}. Put them there; if it is no class, set "
-            f'data.ignore to ["{label}/"].'
+            f'data.ignore to ["{as_pattern(label)}/"].'
         )
     return dataclasses.replace(listing, files=files, ignored=sorted([*tree.ignored, *ignored]))
 
@@ -482,7 +482,7 @@ def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
             totals[top] += 1
     return [
         f"none of the {totals[top]:,} files in {top} has a label"
-        + ("" if split_called(top) == "train" else f'; data.ignore: ["/{top}/"] leaves them out')
+        + ("" if split_called(top) == "train" else f'; data.ignore: ["/{as_pattern(top)}/"] leaves them out')
         for top in sorted(totals.keys() - labeled - {""})
     ]
 
@@ -586,7 +586,7 @@ def _check_split_folders(
             f"{source.path} holds the folders {some(unknown)}"
             + (f" beside {some(known)}, which are called like splits" if known else "")
             + f".{as_classes} {'If not, call' if as_classes else 'Call'} each split train, val or test; data.ignore "
-            f'leaves others out, as data.ignore: ["/{unknown[0]}/"]. {_EXPECTED[SPLIT_FOLDERS]}'
+            f'leaves others out, as data.ignore: ["/{as_pattern(unknown[0])}/"]. {_EXPECTED[SPLIT_FOLDERS]}'
         )
     flat = [name for name in tops if not inner[name]]
     if flat:
@@ -650,7 +650,7 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
         if depth == 1 or split_called(path.split("/")[1 - at_label]) == "train":
             raise InputError(
                 f"The class folder {path} in {folder} holds no files. Fill it or remove it; "
-                f'data.ignore: ["/{path}/"] passes over it. {expected}'
+                f'data.ignore: ["/{as_pattern(path)}/"] passes over it. {expected}'
             )
     if len(set(names)) < source.least_classes:
         raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")

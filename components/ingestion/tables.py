@@ -180,4 +180,7 @@ def _as_text(where: str, number: int, value: Any) -> str:
         return (value or "").strip()
     if isinstance(value, int | float):  # and so bool: written as JSON writes it
         return json.dumps(value)
-    raise InputError(f"{where}, line {number}: {json.dumps(value)[:60]} is neither text nor a number.")
+    raise InputError(
+        f"{where}, line {number}: {json.dumps(value)[:60]} is neither text nor a number. Write it as one, or leave "
+        "its key out of all lines."
+    )

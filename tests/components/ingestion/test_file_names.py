@@ -1,5 +1,6 @@
 """Files that are no pictures: told apart by their names, and bounded where they are most of a folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,22 @@ def test_a_class_may_lack_pictures_in_a_split(tmp_path: Path) -> None:
 )
 def test_what_a_file_that_claims_nothing_looks_like(head: bytes, picture: bool) -> None:
     assert looks_like_picture(head) == picture
+
+
+@pytest.mark.parametrize("name", ["swan [2]", 'the "swan"', "swan?", "a*b", "!swan", "#swan", "back\\slash"])
+def test_the_advice_to_ignore_a_folder_works_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    for label in ("owl", "robin"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").touch()
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="holds no files") as told:
+        read_layout(str(tmp_path))
+    pattern = re.findall(r'data\.ignore: \["(.*?)"\] passes over it', str(told.value))
+    assert read_layout(str(tmp_path), ignore=pattern).classes() == ["owl", "robin"]
+
+
+@pytest.mark.parametrize("pattern", ["owl\\", "!", "[z-a]"])
+def test_what_is_no_pattern_is_told(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "owl").mkdir()
+    with pytest.raises(InputError, match=r"data\.ignore: .*not as in a \.gitignore file"):
+        read_layout(str(tmp_path), ignore=[pattern])
