@@ -32,7 +32,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
 
     Raises:
-        InputError: there is no span, or not the chosen one.
+        InputError: there is no span, or not the chosen one; or one of them is a link that leads nowhere.
     """
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
@@ -47,7 +47,11 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     if number is not None and number not in latest:
         raise InputError(f"data.span: there is no span {number} in {base}; there are {present[0]} to {present[-1]}")
     last = present[-1] if number is None else number
-    return [latest[n] for n in present if n <= last][-window:]
+    chosen = [latest[n] for n in present if n <= last][-window:]
+    lost = [span.folder for span in chosen if not image_folder.is_remote(base) and not Path(base, span.folder).exists()]
+    if lost:
+        raise InputError(f"data.images: spans in {base} are links that lead nowhere: {image_folder.some(lost)}")
+    return chosen
 
 
 def read_spans(
@@ -101,10 +105,13 @@ def read_spans(
 
 
 def _folders(base: str, pattern: str) -> Iterable[str]:
-    """Those below `base`, relative to it, that may fit the pattern; remote ones are known by the files in them."""
+    """Those below `base`, relative to it, that may fit the pattern, and links that lead nowhere.
+
+    Remote ones are known by the files in them.
+    """
     if not image_folder.is_remote(base):
         found = Path(base).glob(SPAN_SPEC.sub("*", pattern))
-        return [path.relative_to(base).as_posix() for path in found if path.is_dir()]
+        return [path.relative_to(base).as_posix() for path in found if path.is_dir() or not path.exists()]
     depth = pattern.count("/") + 1
     parts = (path.split("/") for path, _ in image_folder.find_remote(base, SPAN_SPEC.split(pattern)[0]))
     return {"/".join(path[:depth]) for path in parts if len(path) > depth}

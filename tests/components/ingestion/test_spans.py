@@ -84,6 +84,14 @@ def test_a_span_that_is_not_there_is_told_in_the_users_words(folders: Callable[.
         resolve(base, "week-{SPAN}", None, 1)
 
 
+def test_a_span_that_is_a_link_to_nowhere_is_not_lost(folders: Callable[..., str]) -> None:
+    base = folders("day-1", "day-2")
+    Path(base, "day-3").symlink_to("/nowhere/day-3")
+    with pytest.raises(InputError, match="are links that lead nowhere: day-3"):
+        resolve(base, "day-{SPAN}", None, 2)
+    assert numbers(resolve(base, "day-{SPAN}", 2, 2)) == [1, 2]
+
+
 def test_spans_are_read_as_one_data_set(image_folder: Callable[..., Path]) -> None:
     base = image_folder("day-1", cat=1, dog=1).parent
     image_folder("day-2", cat=1, bird=1)
