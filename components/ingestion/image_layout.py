@@ -348,6 +348,8 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         others = [table.why_not() for table in tables.others] + tables.notes
         raise InputError(f"{folder} holds no table of labels. {_sentences(others)}{expected}")
     rows = join(tables.labeled, names, with_labels=True)
+    if source.layout == AUTO and not source.metadata:
+        _check_labels_most(source, tables.labeled, {path for path, label in rows.labels.items() if label})
     described = {table.name for table in tables.labeled}
     distinct = {*rows.labels.values(), *(file.label for file in rows.missing)} - {""}
     for label in sorted(distinct):
@@ -385,6 +387,19 @@ def _read_labeled_files(source: _Folder, tables: _Tables, names: FileNames) -> L
         described_by=tuple(sorted(described)),
         remarks=tuple(notes),
     )
+
+
+def _check_labels_most(source: _Folder, tables: Sequence[LabelTable], labeled: set[str]) -> None:
+    """That tables are not of a few images in class folders, as a list of corrections is."""
+    pictures = [file.path for file in source.tree.files if not is_no_picture(file.path)]
+    folders = {path.rpartition("/")[0] for path in pictures}
+    classes = [folder for folder in folders if folder and not split_called(folder.rpartition("/")[2])]
+    if len(labeled) < len(pictures) / 2 and len(classes) > 1:
+        shown = some([table.name for table in tables])
+        raise InputError(
+            f"{source.path}: {shown} labels {len(labeled):,} of {len(pictures):,} files, which lie in several folders. "
+            "Set data.layout to class_folders if the folders are the classes, and to metadata if the labels are."
+        )
 
 
 def _check_against_folders(source: _Folder, files: Iterable[ListedFile], tables: Sequence[LabelTable]) -> None:

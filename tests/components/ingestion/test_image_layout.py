@@ -604,3 +604,12 @@ def test_parts_of_an_archive_are_no_classes(tmp_path: Path) -> None:
     (remark,) = (remark for remark in listing.remarks if "pixels.csv" in remark)
     assert "pixel4 and 2347 more" in remark
     assert read_layout(str(tmp_path), "class_folders").classes() == ["images_part_1", "images_part_2"]
+
+
+@pytest.mark.parametrize("rows", [("owl/1.png,wren",), ("owl/1.png,owl", "wren/1.png,wren")])
+def test_a_list_of_few_images_in_class_folders_is_no_table_of_labels(tmp_path: Path, rows: tuple[str, ...]) -> None:
+    folder = make(tmp_path, *(f"{label}/{number}.png" for label in ("owl", "wren") for number in range(5)))
+    write_rows(folder / "corrections.csv", "file,label", *rows)
+    with pytest.raises(InputError, match=r"corrections\.csv labels \d of 10 files.* data\.layout to class_folders if"):
+        read_layout(str(folder))
+    assert len(listed(read_layout(str(folder), "class_folders"))) == 10
