@@ -476,7 +476,8 @@ def _check_splits(source: _Folder, called: Mapping[str, str], hint: str = "") ->
         same = [name for name in names if called[name] == split]
         if len(same) > 1:
             raise InputError(
-                f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder."
+                f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder, "
+                "or pass over one of them with data.ignore."
             )
     if "train" not in called.values() and source.least_classes > 1:
         raise InputError(

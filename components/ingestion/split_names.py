@@ -6,7 +6,7 @@ import functools
 import re
 
 _SPLITS = {
-    **dict.fromkeys(("train", "training", "trainset", "trainingset"), "train"),
+    **dict.fromkeys(("train", "training", "trainset", "trainingset", "trainval"), "train"),
     **dict.fromkeys(("val", "validation", "valid", "eval", "evaluation", "dev", "valset"), "eval"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }

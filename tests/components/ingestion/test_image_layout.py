@@ -374,7 +374,9 @@ def test_folders_that_seem_to_be_splits(tmp_path: Path, names: tuple[str, str]) 
     assert read_layout(str(tmp_path), "class_folders").classes() == sorted(names)
 
 
-@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train2017", "val2017"), ("TRAIN", "Dev")])
+@pytest.mark.parametrize(
+    "names", [("training_set", "test_set"), ("train2017", "val2017"), ("TRAIN", "Dev"), ("trainval", "test")]
+)
 def test_names_of_splits(tmp_path: Path, names: tuple[str, str]) -> None:
     make(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab"))
     assert "train" in read_layout(str(tmp_path)).given
@@ -554,10 +556,10 @@ def test_splits_that_are_given_in_another_way_stop(tmp_path: Path, header: str) 
 
 
 def test_lists_of_splits_stop_until_they_are_ignored(tmp_path: Path) -> None:
-    make(tmp_path, "owl/1.png", "wren/2.png", "wren/3.png", "train.txt", "test.txt")
-    with pytest.raises(InputError, match=r'set data\.ignore to \["/test\.txt", "/train\.txt"\]'):
+    make(tmp_path, "owl/1.png", "wren/2.png", "wren/3.png", "trainval.txt", "test.txt")
+    with pytest.raises(InputError, match=r'set data\.ignore to \["/test\.txt", "/trainval\.txt"\]'):
         read_layout(str(tmp_path))
-    assert read_layout(str(tmp_path), ignore=["/test.txt", "/train.txt"]).classes() == ["owl", "wren"]
+    assert read_layout(str(tmp_path), ignore=["/test.txt", "/trainval.txt"]).classes() == ["owl", "wren"]
     make(tmp_path / "split", *(f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"), "train.txt")
     assert read_layout(str(make(tmp_path / "split", "test.txt"))).given == ("train", "test")
 
