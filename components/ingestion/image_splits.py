@@ -174,6 +174,8 @@ def _splits(images: Sequence[ImageFacts], together: np.ndarray, config: Ingestio
     in_train: set[int] = set()
     for size in sizes.values():
         missing = config.min_class_images
+        if size.total() < missing and config.small_classes == "leave_out":
+            continue  # its groups are not needed in train
         for component in sorted(size, key=lambda c: (buckets[c], keys[c])):
             if missing > 0:
                 in_train.add(component)

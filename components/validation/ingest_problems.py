@@ -25,6 +25,7 @@ _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "o
 _SHOWN = 10
 _SHOWN_GROUPS = 3
 _LARGE_GROUP = 0.05
+_RARE = 10  # images of a class: few enough that the only ones may lie in groups that would be in eval or test
 _DIFFERENT = (
     "if these are different images, as of a camera that does not move, set data.near_duplicates to null, or lower "
     "data.near_duplicates.distance"
@@ -118,6 +119,12 @@ def why_empty(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, group_
     if not held and counts.duplicates > counts.read / 2:
         held = f"{counts.duplicates} of {counts.read} images show the same as another and share its split; {_DIFFERENT}"
     groups = f"; images with the same {group_by} share a split (data.group_by): are there enough of these?"
+    rare = sum(sum(of.splits.values()) < _RARE for of in counts.classes.values())
+    if rare:
+        groups += (
+            f" {rare} classes have fewer than {_RARE} images, and what train needs of each takes its group along: "
+            f"data.min_class_images: {_RARE} and data.small_classes: leave_out train without them"
+        )
     return (
         f"add images, or give it a larger share in data.splits{groups if group_by else ''}{f'; {held}' if held else ''}"
     )

@@ -513,3 +513,11 @@ def test_every_bound_of_the_data_is_judged(gate: Callable[..., list[str]]) -> No
     assert "classes changed since the last blessed model's data; 1 appeared: tulips; images of those" in told
     assert "that appeared: tulips/eval2.png, tulips/eval5.png," in told
     assert "3 classes have less of train than data.bounds.min_class_share demands, 40.0%: 'daisy' (20, 33.3%)" in told
+
+
+def test_rare_classes_that_take_all_groups_to_train_are_told(gate: Callable[..., list[str]]) -> None:
+    with pytest.raises(
+        InputError, match=r"no image is in eval and test: .*\(data\.group_by\).* 2 classes have fewer"
+    ) as told:
+        gate(group_by="patient", train=rows("daisy", *["tulip"] * 20, "rose"), eval=[], test=[])
+    assert "data.min_class_images: 10 and data.small_classes: leave_out train without them" in str(told.value)

@@ -209,3 +209,12 @@ def test_a_split_made_from_train_takes_nothing_that_is_in_a_given_one() -> None:
 def test_no_images_or_one_are_no_special_case(images: list[ImageFacts]) -> None:
     found = assign(images, settings(distance=6))
     assert len(found.splits) == len(images) and found.duplicates == []
+
+
+def test_groups_of_classes_that_are_left_out_are_not_taken_to_train() -> None:
+    common = [image(f"{i}.png", label=f"common{i % 10}", group=f"camera{i % 30}") for i in range(300)]
+    rare = [image(f"r{i}.png", label=f"rare{i}", group=f"camera{i % 30}") for i in range(40)]
+    assert set(assign([*common, *rare], settings()).splits.values()) == {"train"}, "every camera has a rare class"
+    found = assign([*common, *rare], settings(min_class_images=10, small_classes="leave_out"))
+    assert found.splits == assign(common, settings(min_class_images=10)).splits
+    assert set(found.splits.values()) == set(WEIGHTS) and len(found.left_out) == 40
