@@ -49,6 +49,7 @@ _NO_CLASSES = {  # what data sets for other tasks call the folders that lie side
     **dict.fromkeys(("labels", "label", "annotations", "annotation", "xmls", "bboxes", "imagesets"), "boxes"),
     **dict.fromkeys(("masks", "mask", "segmentations", "segmentationclass", "segmentationobject"), "masks"),
 }
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _OTHER_TABLES = (".xlsx", ".xls", ".ods", ".parquet", ".json")
 
 
@@ -265,11 +266,9 @@ def _read_tables(source: _Folder, files: FileNames) -> _Tables:
         names = [path for path in paths if path.rsplit("/", 1)[-1].lower() in METADATA_NAMES]
     found = [LabelTable(source.path, name, source.columns, files) for name in names]
     _check_one_each(source, found)
-    notes = [
-        f"not read: {path}; save it as CSV to have it read"
-        for path in paths
-        if "/" not in path and path.lower().endswith(_OTHER_TABLES)
-    ]
+    unread = [path for path in paths if "/" not in path and path.lower().endswith(_OTHER_TABLES)]
+    it = ("it", "it") if len(unread) == 1 else ("a table of labels", "that")
+    notes = [f"not read: {some(unread)}; save {it[0]} as CSV to have {it[1]} read"] if unread else []
     if found:
         unclear = [table for table in found if table.file_name is None or (not source.metadata and table.is_empty())]
         if source.metadata and unclear:
@@ -651,6 +650,8 @@ def _check_folders(source: _Folder, layout: str, depth: int, at_label: int, uncl
     classes = [path for path in tree.folders if path.count("/") == depth - 1]
     if not classes:
         found = f" ({file_names.kinds(file.path for file in tree.files)})" if tree.files else ""
+        if any(file.path.lower().endswith(_ARCHIVES) for file in tree.files):
+            expected = f"Unpack the archives first. {expected}"
         raise InputError(
             f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected} If all of them "
             "are of one class, give the folder above as the data folder."

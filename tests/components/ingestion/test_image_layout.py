@@ -615,3 +615,13 @@ def test_a_list_of_few_images_in_class_folders_is_no_table_of_labels(tmp_path: P
     with pytest.raises(InputError, match=r"corrections\.csv labels \d of 10 files.* data\.layout to class_folders if"):
         read_layout(str(folder))
     assert len(listed(read_layout(str(folder), "class_folders"))) == 10
+
+
+def test_what_holds_images_in_other_ways_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds 2 files \(2 \.zip\) and no folders of classes\. Unpack the archives"):
+        read_layout(str(make(tmp_path / "a", "train.zip", "test.zip")))
+    shards = [f"train-{number:05}-of-00008.parquet" for number in range(8)]
+    with pytest.raises(
+        InputError, match=r"parquet and 3 more; save a table of labels as CSV to have that read\. Expected"
+    ):
+        read_layout(str(make(tmp_path / "b", *shards)))
