@@ -291,6 +291,8 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
     names = [path for path in paths if "/" not in path] or [
         path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
     ]
+    if source.layout == AUTO and not names:
+        _check_tables_within(source, files, paths)
     labeled, others, errors = [], [], []
     for name in names:
         try:
@@ -314,6 +316,26 @@ def _read_other_tables(source: _Folder, files: FileNames, notes: list[str]) -> _
         raise errors[0]
     _check_one_each(source, labeled)
     return _Tables(labeled, others, notes)
+
+
+def _check_tables_within(source: _Folder, files: FileNames, paths: Sequence[str]) -> None:
+    """That the folders are not batches of images with a table of labels in each."""
+    within = [path for path in paths if path.count("/") == 1]
+    if len(within) > len(source.tops):  # one for each picture
+        return
+    for path in within:
+        try:
+            table = LabelTable(source.path, path, source.columns, files)
+        except InputError:  # of something else
+            continue
+        folder, _, name = path.rpartition("/")
+        if table.label is None or table.folder != folder or not table.names_images():
+            continue
+        if len(table.values(table.label)) > 1:
+            raise InputError(
+                f"{source.path}: {path} gives the images in its folder several labels. Set data.metadata to {name} to "
+                "have these read, in every folder; if the folders are the classes, set data.layout to class_folders."
+            )
 
 
 def _check_not_numbered(source: _Folder, table: LabelTable) -> None:

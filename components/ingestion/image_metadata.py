@@ -246,19 +246,19 @@ class LabelTable:
         """That no column says yes or no of a split, as `is_test`: its images would come into train."""
         flags = [at for at, name in enumerate(self.columns) if split_called(re.sub(r"^is[\W_]*", "", name.casefold()))]
         for at in flags:
-            if self._values(at) <= _FLAGS:
+            if self.values(at) <= _FLAGS:
                 raise UnclearSplitsError(
                     f"{self.where}: {self.columns[at]} seems to say which images are of a split. Write a column split "
                     "with train, val and test; or, if it means something else, set data.columns.split to null."
                 )
 
-    def _values(self, column: int) -> set[str]:
+    def values(self, column: int) -> set[str]:
         """In lower case, without the empty one."""
         return {row[column].casefold() for _, row in self.table.rows() if column < len(row)} - {""}
 
     def _one_hot(self) -> list[str]:
         """The columns of zeros and ones, if just one of them is 1 in each row."""
-        columns = [at for at in range(len(self.columns)) if at != self.file_name and self._values(at) <= _FLAGS]
+        columns = [at for at in range(len(self.columns)) if at != self.file_name and self.values(at) <= _FLAGS]
         rows = (row for _, row in self.table.rows() if len(row) == len(self.columns))
         return (
             [self.columns[at] for at in columns]

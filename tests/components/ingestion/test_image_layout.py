@@ -625,3 +625,16 @@ def test_what_holds_images_in_other_ways_is_told(tmp_path: Path) -> None:
         InputError, match=r"parquet and 3 more; save a table of labels as CSV to have that read\. Expected"
     ):
         read_layout(str(make(tmp_path / "b", *shards)))
+
+
+def test_batches_with_a_table_of_labels_in_each_are_no_classes(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{city}/{number}.png" for city in ("berlin", "paris") for number in range(2)))
+    for city in ("berlin", "paris"):
+        write_rows(tmp_path / city / "labels.csv", "file,label", "0.png,owl", "1.png,wren")
+    with pytest.raises(InputError, match=r"berlin/labels\.csv gives .* Set data\.metadata to labels\.csv to have"):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), metadata="labels.csv").classes() == ["owl", "wren"]
+    assert read_layout(str(tmp_path), "class_folders").classes() == ["berlin", "paris"]
+    for city in ("berlin", "paris"):  # as GTSRB
+        write_rows(tmp_path / city / "labels.csv", "file,label", "0.png,1", "1.png,1")
+    assert read_layout(str(tmp_path)).layout == "class_folders"
