@@ -63,7 +63,8 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
         blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
     refused = "refused: " + some([failure.message for failure in judged.failures], shown=3)
-    progress.report(1, 1, "models", "bounds met" if judged.blessed else refused)
+    kept = "bounds met" if judged.judged else "no bounds"
+    progress.report(1, 1, "models", kept if judged.blessed else refused)
 
 
 def read_evaluation(directory: str) -> list[Measured]:

@@ -32,8 +32,9 @@ def images_folder(settings: Settings, home: Path) -> str:
     directory = Path(images).expanduser().resolve()
     base, _ = split_pattern(str(directory))
     if not Path(base).is_dir():
+        found = f"{images} is a file" if Path(base).exists() else f"there is no folder {images}"
         raise InputError(
-            f"data.images: there is no folder {images}; give a folder that has one folder of images per class, or is "
+            f"data.images: {found}; give a folder that has one folder of images per class, or is "
             "laid out otherwise as docs/data.md shows (make run-local DATA=folder, or data.images in the settings: "
             "there, a relative path is meant from the settings file's folder)"
         )

@@ -16,6 +16,13 @@ _MEDICAL = "convert it to PNG, with the window that shows what matters"
 _FRAMES = "extract its frames as JPEG or PNG"
 
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+_JPEG = _IMAGES[0]
+_JPEG_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_JPEG_LS_FRAME = 0xF7
+_MOST_SEGMENTS = 100  # that are looked at
+_TARGA = re.compile(
+    rb".(\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]...[\0\x01][\x0f\x10\x18\x20]).{8}[\x08\x10\x18\x20]", re.DOTALL
+)
 _NETPBM = re.compile(rb"P[1-7][\s#]")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"mif2", b"msf1", b"avif", b"avis", b"miaf")
 
@@ -63,6 +70,15 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"Pf\n", Kind("a float map (PFM)", "map its tones to 8 bits and save it as PNG")),
     (0, b"PF\n", Kind("a float map (PFM)", "map its tones to 8 bits and save it as PNG")),
     (0, b"DDS ", Kind("a DirectDraw texture (DDS)", _EXPORT)),
+    (0, b"\1\xda\0\1", Kind("an SGI image", _EXPORT)),
+    (0, b"\1\xda\1\1", Kind("an SGI image", _EXPORT)),
+    (0, b"\n\5\1\1", Kind("a PCX", _EXPORT)),
+    (0, b"\n\5\1\10", Kind("a PCX", _EXPORT)),
+    (40, b" EMF", Kind("a drawing (EMF)", _EXPORT)),
+    (0, b"\xd7\xcd\xc6\x9a", Kind("a drawing (WMF)", _EXPORT)),
+    (0, b"ZISRAWFILE", Kind("a microscope's file (CZI)", "export its images as PNG or TIFF")),
+    (0, b"\xda\xce\xbe\n", Kind("a microscope's file (ND2)", "export its images as PNG or TIFF")),
+    (0, b"NRRD000", Kind("an NRRD", _MEDICAL)),
     (0, b"qoif", Kind("a QOI", _EXPORT)),
     (0, b"BPG\xfb", Kind("a BPG", _EXPORT)),
     (0, b"FLIF", Kind("a FLIF", _EXPORT)),
@@ -141,11 +157,15 @@ def kind_of(data: bytes) -> str:
 
 def recognize(data: bytes) -> Kind | None:
     """As `kind_of`, with what to do about it."""
+    if _TARGA.match(data):  # some begin like a cursor
+        return Kind("a Targa (TGA)", _EXPORT)
     for place, magic, kind in _MAGIC:
         if data.startswith(magic, place):
             return kind
     if data[:4] in tiff_directory.MAGIC:
         return _raw_photo(data)
+    if data.startswith(_JPEG):
+        return _unread_jpeg(data)
     bitmap = data[:2] == b"BM" and data[6:10] == b"\0\0\0\0"
     if bitmap or data.startswith(_IMAGES) or _NETPBM.match(data) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         return None
@@ -174,6 +194,22 @@ def _raw_photo(data: bytes) -> Kind | None:
         return Kind("a raw photo (NEF, ARW or the like)", _RAW)
     if reduced:
         return Kind("a TIFF that begins with a small copy of its image", "save that image as a TIFF of its own")
+    return None
+
+
+def _unread_jpeg(data: bytes) -> Kind | None:
+    """Of a JPEG that is none of 8 bits, as medical ones are (ITU-T T.81, B.2.2; T.87)."""
+    place = 2
+    for _ in range(_MOST_SEGMENTS):
+        if place + 5 > len(data) or data[place] != 0xFF:
+            break
+        marker = data[place + 1]
+        if marker == _JPEG_LS_FRAME:
+            return Kind("a JPEG-LS", _EXPORT)
+        if marker in _JPEG_FRAMES:
+            bits = data[place + 4]
+            return None if bits == 8 else Kind(f"a JPEG of {bits} bits", "save it as PNG, or as a JPEG of 8 bits")
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from components.ingestion.iso_media import TOO_MUCH, Bits, boxes, items
 
@@ -35,6 +36,12 @@ class _Item:
     made_of: list[int] = dataclasses.field(default_factory=list)
     auxiliary: list[int] = dataclasses.field(default_factory=list)  # such as its alpha
     pixels: int | None = None
+
+
+class _Samples(NamedTuple):
+    chroma: int  # chroma_format_idc: 0 is gray
+    luma_bits: int
+    chroma_bits: int
 
 
 def is_heif(data: bytes) -> bool:
@@ -86,11 +93,21 @@ def _read(file: memoryview) -> tuple[dict[int, _Item], int]:
         if kind == b"infe" and len(content) >= 12:
             long = content[0] == 3
             number = int.from_bytes(content[4 : 8 if long else 6], "big")
-            found[number] = _Item(bytes(content[10:14] if long else content[8:12]), data.get(number, file[:0]))
+            texts = bytes(content[10 if long else 8 :])  # type, name and, of some, the kind of its content
+            _check_text(texts)
+            found[number] = _Item(texts[:4], data.get(number, file[:0]))
     _assign_properties(dict(boxes(within[b"iprp"])), found)
     if b"iref" in within:
         _add_references(within[b"iref"], found)
     return found, Bits(within[b"pitm"], 4).take(16 if within[b"pitm"][0] == 0 else 32)
+
+
+def _check_text(texts: bytes) -> None:
+    """Raises ValueError if it is none: pi-heif (1.4) would end the process."""
+    try:
+        texts.decode()
+    except UnicodeDecodeError:
+        raise ValueError("an item's type or name is no text") from None
 
 
 def _assign_properties(containers: dict[bytes, memoryview], found: dict[int, _Item]) -> None:
@@ -169,6 +186,10 @@ def _coded(item: _Item, pixels: int) -> int:
     if item.pixels is not None:
         return item.pixels
     largest, slices, pictures = 0, 0, 0
+    # pi-heif (1.4) makes room for what the configuration says, and writes what the data have.
+    told = [_configured(content) for kind, content in item.properties if kind == b"hvcC"]
+    if len(set(told)) > 1:
+        raise ValueError("an image has several configurations (hvcC)")
     for number, unit in enumerate(_units(item)):
         if number > _MAX_UNITS:
             raise ValueError(TOO_MUCH)
@@ -176,7 +197,9 @@ def _coded(item: _Item, pixels: int) -> int:
             continue
         kind = unit[0] >> 1
         if kind == _SEQUENCE_PARAMETERS:
-            width, height = _size(bytes(unit[2 : 2 + _MAX_PARAMETERS]))
+            width, height, samples = _parameters(bytes(unit[2 : 2 + _MAX_PARAMETERS]))
+            if samples not in told:
+                raise ValueError("its colors and bits are not those that its configuration (hvcC) says")
             if (width - _ROUNDING) * (height - _ROUNDING) > pixels and min(width, height) > _ROUNDING:
                 return _most(pixels) + 1
             largest = max(largest, width * height)
@@ -217,9 +240,16 @@ def _units(item: _Item) -> Iterator[memoryview]:
         raise ValueError("an image has no data")
 
 
+def _configured(configuration: memoryview) -> _Samples:
+    """What an `hvcC` says (ISO/IEC 14496-15, 8.3.2)."""
+    bits = Bits(configuration, 16)
+    chroma, luma_bits, chroma_bits = (bits.take(8) & mask for mask in (3, 7, 7))
+    return _Samples(chroma, 8 + luma_bits, 8 + chroma_bits if chroma else 0)
+
+
 @functools.lru_cache(maxsize=256)
-def _size(parameters: bytes) -> tuple[int, int]:
-    """Width and height of a sequence's pictures, in whole coding blocks."""
+def _parameters(parameters: bytes) -> tuple[int, int, _Samples]:
+    """Width and height of a sequence's pictures, in whole coding blocks, and their samples."""
     bits = Bits(memoryview(parameters.replace(b"\0\0\3", b"\0\0")))
     bits.take(4)
     layers = bits.take(3)
@@ -229,9 +259,15 @@ def _size(parameters: bytes) -> tuple[int, int]:
     for profile, level in present:
         bits.take(88 * profile + 8 * level)
     _golomb(bits)
-    if _golomb(bits) == 3:
+    chroma = _golomb(bits)
+    if chroma == 3:
         bits.take(1)
-    return _golomb(bits), _golomb(bits)
+    width, height = _golomb(bits), _golomb(bits)
+    if bits.take(1):  # a part of it is shown
+        for _ in range(4):
+            _golomb(bits)
+    luma_bits, chroma_bits = 8 + _golomb(bits), 8 + _golomb(bits)
+    return width, height, _Samples(chroma, luma_bits, chroma_bits if chroma else 0)
 
 
 def _golomb(bits: Bits) -> int:

@@ -25,6 +25,7 @@ from components.ingestion import (
     jpeg_end,
     near_duplicates,
     netpbm,
+    tiff_directory,
 )
 from core.artifacts.ingest_record import FEW_BITS, INVISIBLE, MORE_BITS, NO_END
 from core.image_limits import DEFAULT_LIMITS, ImageLimits, Transparent
@@ -49,7 +50,7 @@ _MALFORMED = (
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 258, 262, 277, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _MOST_16 = 65_535
 _FEW = 14  # bits of 16: images that use no more are at most a quarter as bright as they could be
@@ -285,8 +286,7 @@ def _open(data: bytes, limits: ImageLimits) -> _Opened:
             raise RejectedError("limits", excess)
         opened = _opened(data, limits)
     except Image.UnidentifiedImageError:
-        names = ", ".join(FORMATS)
-        raise RejectedError("identify", f"not an image, damaged in its header, or none of {names}") from None
+        raise RejectedError("identify", _unidentified(data)) from None
     except Image.DecompressionBombError:
         raise RejectedError("limits", most) from None
     except _MALFORMED as error:
@@ -297,6 +297,17 @@ def _open(data: bytes, limits: ImageLimits) -> _Opened:
     if max(opened.size) > MAX_SIDE:
         raise RejectedError("limits", f"{width} x {height} has a side longer than {MAX_SIDE} pixels")
     return opened
+
+
+def _unidentified(data: bytes) -> str:
+    """Why Pillow does not open it: of a TIFF whose directory could be read, it is its pixels."""
+    if not data.startswith(tiff_directory.MAGIC):
+        return f"not an image, damaged in its header, or none of {', '.join(FORMATS)}"
+    channels = tiff_directory.read(data).get(_SAMPLES_PER_PIXEL)
+    return (
+        f"a TIFF with pixels of a kind that is not read ({channels or 1} channels): save it as gray or RGB, of 8 or 16 "
+        "bits, unsigned"
+    )
 
 
 def _opened(data: bytes, limits: ImageLimits) -> _Opened:

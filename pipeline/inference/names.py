@@ -54,7 +54,11 @@ def listed(data: bytes) -> list[str]:
         data = data.decode("utf-16", "replace").encode()
     separator = b"\0" if b"\0" in data else b"\n"
     lines = [os.fsdecode(line) for line in data.removeprefix(codecs.BOM_UTF8).split(separator)]
-    return [line if os.path.lexists(line) else line.strip() for line in lines if line.strip()]
+    return [_of_file(line) for line in lines if line.strip()]
+
+
+def _of_file(line: str) -> str:
+    return next((name for name in (line, line.removesuffix("\r")) if os.path.lexists(name)), line.strip())
 
 
 def words(text: str) -> list[str]:

@@ -54,6 +54,12 @@ def limits(found: Range | Interval, scale: int = 100) -> str:
     return " to ".join(_minus(f"{scale * limit:.{digits}f}") for limit in (found.low, found.high))
 
 
+def reasons(message: str) -> list[str]:
+    """Of a message of several lines those behind the first, or of a list the points without what is below them."""
+    lines = message.splitlines()[1:]
+    return [line.removeprefix("- ") for line in lines if line.startswith("- ")] or lines
+
+
 def integer(value: float) -> str:
     """With commas between thousands."""
     return f"{value:,.0f}"
@@ -88,5 +94,5 @@ def _minus(text: str) -> str:
 
 FILTERS = {
     f.__name__: f
-    for f in (predicted_class, percent, points, signed, number, metric, limits, integer, seconds, shade, plain)
+    for f in (predicted_class, percent, points, signed, number, metric, limits, reasons, integer, seconds, shade, plain)
 }

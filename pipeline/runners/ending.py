@@ -80,7 +80,8 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))
-    ended.report = attempt("the report could not be made", make_report)
+    if run_id:  # or there is nothing to report but the error, and who waits for it should have it at once
+        ended.report = attempt("the report could not be made", make_report)
     ended.seconds, ended.peak_rss_mb = execution.usage()
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"

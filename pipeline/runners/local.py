@@ -62,9 +62,10 @@ def run(settings: Settings, root: Path) -> Outcome:
         except Exception as error:  # whatever a component raised: its cause is looked for at the end
             logging.getLogger(__name__).exception("the run failed")
             execution.error = error
-        line = StageLine(console, "report")
+        line = StageLine(console, "report") if execution.run_id else None
         outcome = end_run(settings, root, execution)
-        line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
+        if line:
+            line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
         console.print()
         for text, head, style in run_summary(outcome, folder):
             if head:

@@ -1,6 +1,7 @@
 """ModelGate on what Predictor and TFX's Evaluator really write, for tiny models that are right, or wrong."""
 
 import json
+import logging
 from pathlib import Path
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import Predictions, columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
+from core import progress
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT, Verdict
 from core.metrics import FRACTIONS, LOSS, METRICS
@@ -210,6 +212,23 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("thresholds", "said"),
+    [
+        ({}, "no bounds"),
+        ({"cross_entropy": {"max": 99}}, "bounds met"),
+        ({"accuracy": {"min": 0.9}}, "refused: accuracy "),
+    ],
+)
+def test_the_console_is_told_the_verdict(
+    thresholds: dict, said: str, inputs: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, progress.LOGGER_NAME):
+        gate(tmp_path, inputs, {"thresholds": thresholds}, model=inputs["right"])
+
+    assert caplog.records[-1].progress["note"].startswith(said)
+
+
 def test_without_predictions_of_the_baseline_the_model_is_judged_by_itself(inputs: dict, tmp_path: Path) -> None:
     """TFX would hand the baseline to TFMA whatever became of it."""
     alone = measure(tmp_path / "alone", inputs, "right", None, ["label"])

@@ -193,6 +193,7 @@ def test_a_class_that_the_schema_does_not_know_stops_the_run(root):
     [
         (["--set", "training.batch_sise=3"], "did you mean training.batch_size?"),
         (["--data", "/nowhere/photos"], "there is no folder /nowhere/photos"),
+        (["--data", __file__], "test_run_local.py is a file; give a folder"),
         (["--config", "configs/none.yaml"], "cannot read the settings"),
         (["--weights", "/nowhere/w.h5"], "/nowhere/w.h5"),
     ],
@@ -202,3 +203,4 @@ def test_bad_input_is_told_before_anything_runs(arguments, said, tmp_path):
     assert done.returncode == 2
     assert said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "build" / "digits" / "artifacts").exists()
+    assert not (tmp_path / "build" / "digits" / "reports").exists()

@@ -38,6 +38,12 @@ def thumbnail_of_a_raw_photo(tags: Mapping[int, int]) -> bytes:
     return encoded(PHOTO, "TIFF", tiffinfo=directory)
 
 
+def jpeg_with_frame(marker: int, bits: int) -> bytes:
+    jpeg = encoded(PHOTO, "JPEG")
+    frame = jpeg.index(b"\xff\xc0")
+    return jpeg[: frame + 1] + bytes([marker, *jpeg[frame + 2 : frame + 4], bits]) + jpeg[frame + 5 :]
+
+
 def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
 
@@ -72,6 +78,16 @@ def box(kind: bytes, content: bytes) -> bytes:
         (encoded(PHOTO, "ICO"), "an icon (ICO)"),
         (encoded(PHOTO, "ICNS"), "an icon (ICNS)"),
         (encoded(PHOTO, "JPEG2000"), "a JPEG 2000"),
+        (encoded(PHOTO, "TGA"), "a Targa (TGA)"),
+        (encoded(PHOTO, "TGA", compression="tga_rle"), "a Targa (TGA)"),
+        (encoded(PHOTO.convert("L"), "TGA"), "a Targa (TGA)"),
+        (encoded(PHOTO.convert("P"), "TGA"), "a Targa (TGA)"),
+        (b"\0\0\2\0\1\0\x20\x20\0\0\7\0\7\0" + bytes(99), "a cursor (CUR)"),
+        (encoded(PHOTO, "SGI"), "an SGI image"),
+        (encoded(PHOTO, "PCX"), "a PCX"),
+        (jpeg_with_frame(0xC1, 12), "a JPEG of 12 bits"),
+        (jpeg_with_frame(0xC3, 16), "a JPEG of 16 bits"),
+        (jpeg_with_frame(0xF7, 8), "a JPEG-LS"),
         (b"\xff\x0a\x10\x20", "a JPEG XL"),
         (b"v/1\x01\2\0\0\0", "an OpenEXR"),
         (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "a Radiance HDR"),

@@ -139,13 +139,14 @@ def test_a_heic_may_have_the_pixels_allowed_and_no_more() -> None:
 
 
 def sequence(width: int, height: int, layers: int = 0, of_layers: str = "") -> bytes:
-    """A unit of sequence parameters, as far as its size."""
+    """A unit of sequence parameters, of 4:2:0 and 8 bits, as far as these."""
 
     def golomb(value: int) -> str:
         bits = f"{value + 1:b}"
         return "0" * (len(bits) - 1) + bits
 
     bits = f"0000{layers:03b}1" + "1" * 96 + of_layers + golomb(0) + golomb(1) + golomb(width) + golomb(height)
+    bits += "0" + golomb(0) + golomb(0)
     bits += "0" * (-len(bits) % 8)
     return b"\x42\1" + int(bits, 2).to_bytes(len(bits) // 8, "big")
 
@@ -190,6 +191,12 @@ def test_sizes_are_found_behind_what_comes_before_them(layers: int, extra: str) 
         assert hevc_size.exceeds(data, 64_000_000) == much
 
 
+def configured(data: bytes, place: int, value: int) -> bytes:
+    """The file with another byte at a place of its configuration."""
+    place += data.index(b"hvcC") + 4
+    return data[:place] + bytes([value]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -198,6 +205,13 @@ def test_sizes_are_found_behind_what_comes_before_them(layers: int, extra: str) 
         (FILES["rgb"][:200], "a box is longer than what holds it"),
         (FILES["rgb"].replace(b"iprp", b"iprq"), "it has no iprp box"),
         (BOMBS["of JPEG"], "its images are 'jpeg', and only those of HEVC"),
+        (
+            FILES["turned"].replace(b"Exif", b"Exi\xb3", 1),
+            "an item's type or name is no text",
+        ),  # this and the next two ended the process
+        (configured(FILES["gray"], 17, 0xF9), "its colors and bits are not those that its configuration"),
+        (configured(FILES["gray"], 17, 0xFC), "its colors and bits are not those that its configuration"),
+        (configured(FILES["rgb"], 16, 0xFC), "its colors and bits are not those that its configuration"),
     ],
 )
 def test_a_broken_heic_is_called_one_with_what_is_wrong(data: bytes, words: str) -> None:

@@ -235,6 +235,10 @@ def test_the_name_of_the_format_comes_from_the_content() -> None:
         (encoded(PHOTO, "JPEG")[:-200], "decode: truncated or corrupt: image file is truncated"),
         (encoded(PHOTO)[:-200], "decode: truncated or corrupt"),
         (encoded(Image.new("F", (4, 4)), "TIFF"), "decode: 32-bit pixels have no defined black and white"),
+        (
+            bad_images.tiff(4, 4, bytes(208), {277: 13}),
+            "identify: a TIFF with pixels of a kind that is not read (13 channels)",
+        ),
         (encoded(Image.new("1", (70_000, 2)), "PNG"), "limits: 70000 x 2 has a side longer than 65535"),
         (encoded(Image.new("1", (9000, 9000)), "PNG"), "limits: 9000 x 9000 is more than 64 million pixels"),
         (encoded(Image.new("1", (20_000, 20_000)), "PNG"), "limits: more than 64 million pixels"),

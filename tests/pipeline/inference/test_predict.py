@@ -248,7 +248,15 @@ def test_a_list_of_names_costs_a_line_for_each_name_and_nothing_else(
     save(tmp_path / "photos/d.jpg", 2)
     save(Path(os.fsdecode(b"photos/caf\xe9.jpg")), 1)
     (tmp_path / "photos/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0 no picture")
-    lines = [b"\xef\xbb\xbfphotos/a.jpg", b"", b"  ", b"photos/b c.jpg ", b" photos/d.jpg \r", b"photos/caf\xe9.jpg"]
+    lines = [
+        b"\xef\xbb\xbfphotos/a.jpg",
+        b"",
+        b"  ",
+        b"photos/b c.jpg ",
+        b" photos/d.jpg \r",
+        b"photos/b c.jpg \r",
+        b"photos/caf\xe9.jpg",
+    ]
     lines += [b"photos/Thumbs.db", b"photos", b".", b"absent.jpg", b"x" * 5000, b""]
 
     done = invoke("--model", str(model), "-", stdin=b"\n".join(lines))
@@ -258,6 +266,7 @@ def test_a_list_of_names_costs_a_line_for_each_name_and_nothing_else(
         ("photos/a.jpg", "red"),
         ("photos/b c.jpg ", "green"),
         ("photos/d.jpg", "blue"),
+        ("photos/b c.jpg ", "green"),
         ("photos/caf\\xe9.jpg", "green"),
         ("photos/Thumbs.db", "not an image, damage"),
         ("photos", "it is a folder"),
@@ -265,7 +274,7 @@ def test_a_list_of_names_costs_a_line_for_each_name_and_nothing_else(
         ("absent.jpg", "it cannot be opened:"),
         ("x" * 20, "it cannot be opened:"),
     ]
-    assert done.exit_code == 2 and "5 of 9 images could not be classified" in done.stderr
+    assert done.exit_code == 2 and "5 of 10 images could not be classified" in done.stderr
 
 
 @pytest.mark.parametrize(

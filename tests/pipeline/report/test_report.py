@@ -28,7 +28,7 @@ from pipeline.report import failure_analysis, graph, listing, plots, thumbnails
 from pipeline.report.collect import ReportData, collect
 from pipeline.report.confusions import confused_pairs, confusion_matrix
 from pipeline.report.failure_analysis import Trait
-from pipeline.report.formats import flattened, integer, seconds
+from pipeline.report.formats import flattened, integer, reasons, seconds
 from pipeline.report.make import make_report, remake_report
 from pipeline.report.reliability import reliability
 from pipeline.report.render import model_card, render
@@ -211,6 +211,16 @@ def test_a_run_that_failed_at_any_stage_has_a_report(stages: int, tmp_path: Path
     assert report.missing == []
     assert "Failed Bad input or settings stopped the run in Broken" in text
     assert f"no {EVIL}" in text and "second line" in text
+
+
+def test_the_box_at_the_top_names_every_point_of_a_list_before_what_is_below_them() -> None:
+    files = "".join(f"\n    {number}.png: truncated" for number in range(9))
+
+    assert reasons(f"unfit:\n- 9 files are no images:{files}\n- 1 class is empty") == [
+        "9 files are no images:",
+        "1 class is empty",
+    ]
+    assert reasons("unfit:\nsecond line") == ["second line"] and reasons("unfit") == []
 
 
 def test_rejected_files_are_listed_with_their_reasons(refused) -> None:

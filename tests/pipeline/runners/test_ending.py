@@ -141,5 +141,6 @@ def test_a_run_that_failed_before_its_first_stage_has_a_record_too(tmp_path: Pat
     outcome = end_run(DIGITS, tmp_path, execution)
 
     assert (outcome.status, outcome.exit_code, outcome.run_id) == ("failed", 1, None)
+    assert outcome.report is None and report == []  # which would take seconds to say what one line says
     assert [failure.message for failure in outcome.failures] == ["ZeroDivisionError: division by zero"]
     assert LAST_RUN.read(tmp_path / NAME) == outcome
