@@ -236,10 +236,10 @@ def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
 def _read_features(uris: dict[str, str]) -> dict[str, Any]:
     form = json.loads(Path(uris["features"], "features.json").read_text())
     rows = {}
-    for split in ("train", "eval"):
+    for split, of_split in form["splits"].items():
         for record in _records(f"{uris['features']}/Split-{split}"):
             plain = _plain(record)
-            values = np.frombuffer(plain["features"], form["dtype"]).tolist()
+            values = np.frombuffer(plain["features"], of_split["dtype"]).tolist()
             rows[f"{split} {plain['image/sha256'].decode()} {plain['label_xf']}"] = values
     return {"images": sorted(rows), "numbers": [value for name in sorted(rows) for value in rows[name]]}
 
