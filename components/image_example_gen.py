@@ -20,8 +20,8 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components.ingestion.image_ingestion import content_hash, count, distribute, ingest, read_results
-from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import assign
+from components.ingestion.layouts.listing import Listing
 from components.ingestion.spans import read_spans, resolve
 from core import progress
 from core.artifacts import ingest_record

@@ -13,7 +13,7 @@ from core.settings.data import DIGITS, TFDS
 from core.uris import split_pattern
 
 if TYPE_CHECKING:
-    from components.ingestion.image_layout import Listing
+    from components.ingestion.layouts.listing import Listing
     from pipeline.schema import ReviewedSchema
 
 

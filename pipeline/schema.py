@@ -18,9 +18,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.ingestion import image_records, slice_features
 from components.ingestion.image_folder import read_file
-from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
+from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core import examples, progress, slices
 from core.atomic_io import write_text
 from core.errors import InputError

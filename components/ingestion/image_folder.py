@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 from components.ingestion.file_names import IgnorePatterns, as_pattern, claims_picture, is_no_picture, passed_over
 from components.ingestion.image_reading import RejectedError
 from core.artifacts.ingest_record import Reject
-from core.errors import InputError
+from core.errors import InputError, some
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.settings.data import Links
 
@@ -35,7 +35,7 @@ _NEEDS = {
     "gs": "gs:// needs Google's application default credentials.",
     "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
 }
-_SHOWN = 5
+_MOST_ROOTS = 5
 
 
 class ListedFile(NamedTuple):
@@ -220,7 +220,7 @@ def _together(roots: Iterable[str]) -> list[str]:
         for root in sorted(found):
             if not outermost or not is_within(root, outermost[-1]):
                 outermost.append(root)
-        if len(outermost) <= _SHOWN:
+        if len(outermost) <= _MOST_ROOTS:
             return outermost
         deepest = max(root.count("/") for root in outermost)
         found = [str(Path(root).parent) if root.count("/") == deepest else root for root in outermost]
@@ -380,12 +380,6 @@ def _file_systems():
     if FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None:
         FileSystems.set_options(PipelineOptions([]))
     return FileSystems
-
-
-def some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def printable(name: str) -> str:

@@ -19,11 +19,12 @@ import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
-from components.ingestion import file_kinds, file_names, image_records, slice_features
+from components.ingestion import file_names, image_records, slice_features
+from components.ingestion.formats import file_kinds
 from components.ingestion.image_folder import ListedFile, read_file, read_head
-from components.ingestion.image_layout import TFRECORDS, Listing
 from components.ingestion.image_reading import HEAD, ReadImage, RejectedError, looks_like_picture, read_image
 from components.ingestion.image_splits import Assignment, ImageFacts
+from components.ingestion.layouts.listing import TFRECORDS, Listing
 from components.ingestion.slice_features import BucketBoundaries
 from core import atomic_io, examples, tfrecords
 from core import slices as slice_names

@@ -17,16 +17,8 @@ import pi_heif
 from pi_heif.as_plugin import HeifImageFile
 from PIL import ExifTags, Image, ImageChops, ImageFile, ImageStat
 
-from components.ingestion import (
-    decode_cost,
-    file_kinds,
-    hevc_size,
-    image_statistics,
-    jpeg_end,
-    near_duplicates,
-    netpbm,
-    tiff_directory,
-)
+from components.ingestion import image_statistics, near_duplicates
+from components.ingestion.formats import decode_cost, file_kinds, hevc_size, jpeg_end, netpbm, tiff_directory
 from core.artifacts.ingest_record import FEW_BITS, INVISIBLE, MORE_BITS, NO_END
 from core.image_limits import DEFAULT_LIMITS, ImageLimits, Transparent
 

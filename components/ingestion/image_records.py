@@ -19,7 +19,7 @@ import google_crc32c
 
 from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
-from components.ingestion.split_names import split_called, split_within
+from components.ingestion.layouts.split_names import split_called, split_within
 from core.errors import InputError
 
 if TYPE_CHECKING:

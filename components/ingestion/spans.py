@@ -16,8 +16,9 @@ from pathlib import Path
 
 from components.ingestion import image_folder
 from components.ingestion.image_folder import DataFolder
-from components.ingestion.image_layout import TFRECORDS, Listing, read_layout
-from components.ingestion.image_metadata import Metadata
+from components.ingestion.image_layout import read_layout
+from components.ingestion.layouts.image_metadata import Metadata
+from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.settings.data import Links

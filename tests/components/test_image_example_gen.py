@@ -187,7 +187,7 @@ def test_what_phones_sensors_and_icons_leave_is_read_and_the_odd_noted(
     image_folder: Folders, ingest: Callable[..., Ingested]
 ) -> None:
     folder = image_folder(cat=10, dog=10)
-    heics = ROOT / "tests/components/ingestion/heic"
+    heics = ROOT / "tests/components/ingestion/formats/heic"
     shutil.copy(heics / "rgb.heic", folder / "cat" / "IMG_1.HEIC")
     shutil.copy(heics / "alpha.heic", folder / "cat" / "IMG_2.jpg")
     (folder / "cat" / "0.ppm").write_bytes(encoded(picture(80), "PPM"))

@@ -18,8 +18,8 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 
 from components.ingestion.image_folder import DataFolder, ListedFile
 from components.ingestion.image_ingestion import count
-from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import Assignment, ImageFacts
+from components.ingestion.layouts.listing import Listing
 from components.validation_gate import ValidationGate
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import NO_PICTURE, DuplicateGroup, Reject

@@ -149,11 +149,6 @@ def test_a_large_file_is_rejected_unread(image_folder: Folders) -> None:
     assert rejected(folder, "cat/large.bmp") == "limits: 68,157,440 bytes are more than 64 MB"
 
 
-def test_a_long_list_of_names_is_cut() -> None:
-    assert image_folder_module.some(["a", "b"]) == "a, b"
-    assert image_folder_module.some(list("abcdefg")) == "a, b, c, d, e and 2 more"
-
-
 SYSTEM = [
     "__MACOSX/owl/._0.png", "lost+found/1", "@eaDir/0.png/SYNOFILE_THUMB_M.png", "$RECYCLE.BIN/a.png", "#recycle/a.png",
     "System Volume Information/x", ".ipynb_checkpoints/a.png", ".Trash-1000/files/a.png", "@Recycle/a.png",

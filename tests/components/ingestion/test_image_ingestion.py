@@ -4,8 +4,8 @@ import pytest
 
 from components.ingestion.image_folder import DataFolder, ListedFile
 from components.ingestion.image_ingestion import content_hash, count
-from components.ingestion.image_layout import Listing
 from components.ingestion.image_splits import Assignment, ImageFacts
+from components.ingestion.layouts.listing import Listing
 from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCounts, Reject
 
 FACTS = [ImageFacts(f"a/{i}.png", "a", "", "", "", "") for i in range(3)]

@@ -20,7 +20,7 @@ from components.ingestion import image_statistics, near_duplicates
 from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image, upright
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits, Transparent
 from tests.components.conftest import detailed, encoded, picture
-from tests.components.ingestion import test_hevc_size
+from tests.components.ingestion.formats import test_hevc_size
 from tests.conftest import ROOT
 from tests.trainer.images import bad_images
 from trainer.images import decoding
@@ -402,7 +402,7 @@ def test_damaged_files_are_read_or_rejected_and_never_break_tensorflow() -> None
     whole = [
         encoded(PHOTO, kind, **({"exif": rotated(6)} if kind in ("JPEG", "PNG", "WEBP") else {})) for kind in kinds
     ]
-    whole += [path.read_bytes() for path in sorted(Path(__file__).with_name("heic").glob("*.heic"))]
+    whole += [path.read_bytes() for path in sorted((Path(__file__).with_name("formats") / "heic").glob("*.heic"))]
     outcomes = {"read": 0, "rejected": 0}
     for turn in range(900):
         damaged = bytearray(whole[turn % len(whole)])

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from components.ingestion.iso_media import TOO_MUCH, Bits, boxes, items
+from components.ingestion.formats.iso_media import TOO_MUCH, Bits, boxes, items
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _OTHERS = (b"avif", b"avis")

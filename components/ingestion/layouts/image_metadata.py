@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from components.ingestion import slice_features
-from components.ingestion.image_folder import ListedFile, read_bytes_of, some
-from components.ingestion.named_files import FileNames, Found
-from components.ingestion.split_names import split_called
-from components.ingestion.tables import read_table
-from core.errors import InputError
+from components.ingestion.image_folder import ListedFile, read_bytes_of
+from components.ingestion.layouts.named_files import FileNames, Found
+from components.ingestion.layouts.split_names import split_called
+from components.ingestion.layouts.tables import read_table
+from core.errors import InputError, some
 
 FILE_NAME, LABEL, SPLIT = "file_name", "label", "split"
 COLUMNS = (FILE_NAME, LABEL, SPLIT)

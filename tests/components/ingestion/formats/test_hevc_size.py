@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.ingestion import hevc_size
+from components.ingestion.formats import hevc_size
 from components.ingestion.image_reading import RejectedError, for_model, read_image
 from core.image_limits import ImageLimits
 from trainer.images import decoding

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from components.ingestion import av1_size
+from components.ingestion.formats import av1_size
 
 
 def packed(*fields: tuple[int, int]) -> bytes:

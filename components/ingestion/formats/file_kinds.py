@@ -6,7 +6,7 @@ import codecs
 import re
 from typing import NamedTuple
 
-from components.ingestion import tiff_directory
+from components.ingestion.formats import tiff_directory
 
 _HEAD = 4096  # bytes: as far as text is looked at
 _RAW = "export it as JPEG or TIFF with the camera's software or a raw converter"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.ingestion.image_layout import Listing, read_layout
+from components.ingestion.image_layout import read_layout
+from components.ingestion.layouts.listing import Listing
 from core.errors import InputError
 
 Read = Callable[..., Listing]
@@ -190,8 +191,8 @@ def test_slices_of_class_folders(read: Read) -> None:
 
 def test_many_rows_take_little_time(tmp_path: Path) -> None:
     """Exact paths, and such that leave out the folder and the ending: at most 30 CPU seconds for a million."""
-    from components.ingestion.image_metadata import LabelTable, join
-    from components.ingestion.named_files import FileNames
+    from components.ingestion.layouts.image_metadata import LabelTable, join
+    from components.ingestion.layouts.named_files import FileNames
 
     count = 100_000
     paths = [f"img/{number % 100}/{number:07}.png" for number in range(count)]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.ingestion import jpeg_end
+from components.ingestion.formats import jpeg_end
 from components.ingestion.image_reading import RejectedError, for_model, read_image
 from tests.components.conftest import detailed, encoded
 from tests.trainer.images import bad_images

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from components.ingestion.file_names import IgnorePatterns
-from components.ingestion.image_folder import some
-from components.ingestion.split_names import split_called
+from components.ingestion.layouts.split_names import split_called
+from core.errors import some
 
 
 class Found(NamedTuple):

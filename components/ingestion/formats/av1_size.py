@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.ingestion.iso_media import TOO_MUCH, Bits, boxes, items
+from components.ingestion.formats.iso_media import TOO_MUCH, Bits, boxes, items
 
 _MAX_UNITS = 10_000  # of all AV1 data together; an image has some three, and one for every group of its tiles
 _MAX_CONTAINERS = 50  # in a file

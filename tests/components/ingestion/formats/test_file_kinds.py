@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import TiffImagePlugin
 
-from components.ingestion import file_kinds
+from components.ingestion.formats import file_kinds
 from tests.components.conftest import encoded, picture
 from tests.trainer.images import bad_images
 
@@ -98,7 +98,7 @@ def box(kind: bytes, content: bytes) -> bytes:
         (archive("a.npy"), "NumPy arrays (npz)"),
         (archive("owl.jpg"), "a ZIP archive"),
         (archive("[Content_Types].xml", "word/document.xml"), "a Word document"),
-        (gzip.compress(b"x"), "a gzip archive"),
+        (gzip.compress(b"x", mtime=0), "a gzip archive"),
         (b"Rar!\x1a\x07\1\0", "a RAR archive"),
         (b"gimp xcf v011\0", "a GIMP file (XCF)"),
         (b"\0\5\x16\7\0\2\0\0", "what macOS notes of another file (AppleDouble)"),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from components.ingestion.tables import Table, read_table
+from components.ingestion.layouts.tables import Table, read_table
 from core.errors import InputError
 
 LOOKED_FOR = {"file_name", "label"}

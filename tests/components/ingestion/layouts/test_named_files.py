@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from components.ingestion.named_files import FileNames
+from components.ingestion.layouts.named_files import FileNames
 
 FILES = (
     "owl/1.png",

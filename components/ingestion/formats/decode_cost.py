@@ -6,7 +6,7 @@ import struct
 
 from PIL import JpegImagePlugin
 
-from components.ingestion import av1_size, hevc_size, tiff_directory
+from components.ingestion.formats import av1_size, hevc_size, tiff_directory
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323

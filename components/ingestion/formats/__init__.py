@@ -1,0 +1,1 @@
+"""Image files: what they are, what decoding them costs, and what neither Pillow nor TensorFlow reads as needed."""

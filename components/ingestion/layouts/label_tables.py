@@ -1,0 +1,146 @@
+"""Which tables of a data folder say something of its images, and what is said of the others."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from components.ingestion.image_folder import METADATA_NAMES
+from components.ingestion.layouts.image_metadata import LabelTable, UnclearSplitsError
+from components.ingestion.layouts.listing import AUTO, METADATA
+from components.ingestion.layouts.named_files import FileNames
+from components.ingestion.layouts.source import Source
+from components.ingestion.layouts.split_names import split_called
+from components.ingestion.layouts.tables import ENDINGS
+from core.errors import InputError, some
+
+_OTHER_TABLES = (".xlsx", ".xls", ".ods", ".parquet", ".json")
+
+
+class LabelTables(NamedTuple):
+    """The tables of a data folder: those with labels, those with other columns, and what is said of the others."""
+
+    labeled: list[LabelTable]
+    others: list[LabelTable]
+    notes: list[str]
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a table by its name's ending."""
+    return path.lower().endswith(ENDINGS)
+
+
+def read_tables(source: Source, files: FileNames) -> LabelTables:
+    """The metadata file that is named, or those with the usual name; else what tables lie on top."""
+    paths = [file.path for file in source.tree.files]
+    if source.metadata:
+        names = [path for path in paths if path == source.metadata]
+        names = names or [path for path in paths if path.endswith(f"/{source.metadata}")]
+        if not names:
+            elsewhere = source.metadata.startswith("/") or ".." in source.metadata.split("/")
+            raise InputError(
+                f"data.metadata is {source.metadata}, and names a file in {source.path}: give a folder that holds the "
+                "images and that file as the data folder."
+                if elsewhere
+                else f"There is no {source.path}/{source.metadata}. Write it, or set data.metadata to null."
+            )
+    else:
+        names = [path for path in paths if path.rsplit("/", 1)[-1].lower() in METADATA_NAMES]
+    found = [LabelTable(source.path, name, source.columns, files) for name in names]
+    _check_one_each(source, found)
+    unread = [path for path in paths if "/" not in path and path.lower().endswith(_OTHER_TABLES)]
+    it = ("it", "it") if len(unread) == 1 else ("a table of labels", "that")
+    notes = [f"not read: {some(unread)}; save {it[0]} as CSV to have {it[1]} read"] if unread else []
+    if found:
+        unclear = [table for table in found if table.file_name is None or (not source.metadata and table.is_empty())]
+        if source.metadata and unclear:
+            raise InputError(f"{source.path}: {unclear[0].why_not()}.")
+        notes += [f"not used: {table.why_not()}" for table in unclear]
+        found = [table for table in found if table not in unclear]
+        labeled = [table for table in found if table.label is not None]
+        others = [table for table in found if table.label is None]
+        if labeled or others:
+            beside = [path for path in paths if "/" not in path and is_table(path) and path not in names]
+            notes += [f"not used: {path}, as {names[0]} is read; data.metadata names another" for path in beside]
+            return LabelTables(labeled, others, notes)
+    return _read_other_tables(source, files, notes)
+
+
+def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> LabelTables:
+    """Tables by any other name: on top, or else in folders called like splits, where they name images."""
+    paths = [file.path for file in source.tree.files if is_table(file.path)]
+    paths = [path for path in paths if path.rsplit("/", 1)[-1].lower() not in METADATA_NAMES]
+    names = [path for path in paths if "/" not in path] or [
+        path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
+    ]
+    if source.layout == AUTO and not names:
+        _check_tables_within(source, files, paths)
+    labeled, others, errors = [], [], []
+    for name in names:
+        try:
+            table = LabelTable(source.path, name, source.columns, files)
+        except InputError as error:
+            if not source.tree.folders or source.layout == METADATA or isinstance(error, UnclearSplitsError):
+                raise
+            notes.append(f"not used: {error}")
+            errors.append(error)
+            continue
+        if not table.names_images():
+            notes.append(f"not used: {table.why_not()}")
+        elif table.label is not None:
+            labeled.append(table)
+        elif table.split is not None:
+            others.append(table)
+        else:
+            _check_not_numbered(source, table)
+            notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
+    if source.columns and errors and not labeled + others:  # what the settings say is not passed over
+        raise errors[0]
+    _check_one_each(source, labeled)
+    return LabelTables(labeled, others, notes)
+
+
+def _check_tables_within(source: Source, files: FileNames, paths: Sequence[str]) -> None:
+    """That the folders are not batches of images with a table of labels in each."""
+    within = [path for path in paths if path.count("/") == 1]
+    if len(within) > len(source.tops):  # one for each picture
+        return
+    for path in within:
+        try:
+            table = LabelTable(source.path, path, source.columns, files)
+        except InputError:  # of something else
+            continue
+        folder, _, name = path.rpartition("/")
+        if table.label is None or table.folder != folder or not table.names_images():
+            continue
+        if len(table.values(table.label)) > 1:
+            raise InputError(
+                f"{source.path}: {path} gives the images in its folder several labels. Set data.metadata to {name} to "
+                "have these read, in every folder; if the folders are the classes, set data.layout to class_folders."
+            )
+
+
+def _check_not_numbered(source: Source, table: LabelTable) -> None:
+    """That folders of images in a table without labels are not parts of an archive: `images_part_1` is no class."""
+    alike = {re.sub(r"\d+", "", name) for name in source.tops}
+    if source.layout == AUTO and len(source.tops) > 1 and len(alike) == 1 and any(map(str.isalpha, alike.pop())):
+        raise InputError(
+            f"{source.path}: the folders {some(source.tops)} differ in their numbers only, and {table.name} names the "
+            f"images in them; its columns are {some(table.named_columns)}. If one of these holds the labels, set "
+            "data.columns.label to it; if the folders are the classes, set data.layout to class_folders."
+        )
+
+
+def _check_one_each(source: Source, tables: Sequence[LabelTable]) -> None:
+    """That no two tables say the same of a folder, unless they are named for different splits."""
+    places = {table: (table.name.rpartition("/")[0], table.own_split) for table in tables}
+    for where, times in collections.Counter(places.values()).items():
+        names = [table.name for table in tables if places[table] == where]
+        same = [table.name for table in tables if places[table][0] == where[0]]
+        if times > 1 or (not where[1] and len(same) > 1):
+            raise InputError(
+                f"{source.path} holds several tables of images, {some(same if times == 1 else names)}. Name the one to "
+                f"read in data.metadata, as data.metadata: {same[-1]}."
+            )

@@ -1,0 +1,113 @@
+"""The layout `metadata`: files anywhere, whose classes tables say."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+
+from components.ingestion.file_names import as_pattern, is_no_picture
+from components.ingestion.image_folder import ListedFile
+from components.ingestion.layouts.given_splits import splits_of_folders, with_splits
+from components.ingestion.layouts.image_metadata import LabelTable, join
+from components.ingestion.layouts.label_tables import LabelTables
+from components.ingestion.layouts.listing import AUTO, METADATA, Listing
+from components.ingestion.layouts.named_files import FileNames
+from components.ingestion.layouts.source import EXPECTED, Source, check_name, differing_in_case, sentences
+from components.ingestion.layouts.split_names import split_called
+from core.errors import InputError, some
+
+
+def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) -> Listing:
+    """Files anywhere below the folder; tables say which class each is of."""
+    folder, expected = source.path, EXPECTED[METADATA]
+    if not tables.labeled:
+        others = [table.why_not() for table in tables.others] + tables.notes
+        raise InputError(f"{folder} holds no table of labels. {sentences(others)}{expected}")
+    rows = join(tables.labeled, names, with_labels=True)
+    if source.layout == AUTO and not source.metadata:
+        _check_labels_most(source, tables.labeled, {path for path, label in rows.labels.items() if label})
+    described = {table.name for table in tables.labeled}
+    distinct = {*rows.labels.values(), *(file.label for file in rows.missing)} - {""}
+    for label in sorted(distinct):
+        check_name(label, f"The label {label!r} in {folder}/{tables.labeled[0].name}")
+    if len(distinct) < source.least_classes:
+        raise InputError(
+            f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). "
+            f"{sentences(list(rows.problems.values())[:2])}{expected}"
+        )
+    files = []
+    no_row = f"{some(sorted(described))} has no row for it"
+    for file in source.tree.files:
+        if file.path in described:
+            continue
+        label = rows.labels.get(file.path, "")
+        problem = file.problem or rows.problems.get(file.path, "")
+        if not label and not problem:
+            problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
+        files.append(file._replace(label=label, problem=problem))
+    if source.layout == AUTO:
+        _check_against_folders(source, files, tables.labeled)
+    usable = [file.path for file in files if not file.problem]
+    unlabeled = _unlabeled_folders(files)
+    by_folder = splits_of_folders(source, usable, bool(rows.splits), sentences(unlabeled))
+    files = with_splits(source, files, by_folder, rows)
+    unused = [f"not used: {table.why_not()}" for table in tables.others]
+    notes = [*rows.notes, *unused, *tables.notes, *unlabeled, *differing_in_case(files)]
+    if all(label.replace(".", "", 1).isdecimal() for label in distinct):
+        notes.append(f"the classes are called by the numbers that label them: {some(sorted(distinct))}")
+    return Listing(
+        folder,
+        METADATA,
+        sorted([*files, *rows.missing]),
+        rows.metadata,
+        described_by=tuple(sorted(described)),
+        remarks=tuple(notes),
+    )
+
+
+def _check_against_folders(source: Source, files: Iterable[ListedFile], tables: Sequence[LabelTable]) -> None:
+    """That labels are those of the folders, where these are called like labels, or the column's name is a guess."""
+    usable = [(file.path, file.path.rpartition("/")[0].rpartition("/")[2], file.label) for file in files if file.label]
+    pairs = {(name, label) for _, name, label in usable}
+    above, labels = {name for name, _ in pairs}, {label for _, label in pairs}
+    if sum(not split_called(name) for name in above) < 2:
+        return
+    same = len(pairs) == len(above) == len(labels)  # the same classes, if by other names
+    if above <= labels or (not same and any(table.guesses_label() for table in tables)):
+        against = [f"{path}: {label}" for path, name, label in usable if name != label]
+        if against:
+            raise InputError(
+                f"{source.path}: {len(against):,} files lie in a folder of another name than the label that metadata "
+                f"give them ({some(against)}). Set data.layout to metadata if these labels are the classes, and to "
+                "class_folders if the folders are."
+            )
+
+
+def _check_labels_most(source: Source, tables: Sequence[LabelTable], labeled: set[str]) -> None:
+    """That tables are not of a few images in class folders, as a list of corrections is."""
+    pictures = [file.path for file in source.tree.files if not is_no_picture(file.path)]
+    folders = {path.rpartition("/")[0] for path in pictures}
+    classes = [folder for folder in folders if folder and not split_called(folder.rpartition("/")[2])]
+    if len(labeled) < len(pictures) / 2 and len(classes) > 1:
+        shown = some([table.name for table in tables])
+        raise InputError(
+            f"{source.path}: {shown} labels {len(labeled):,} of {len(pictures):,} files, which lie in several folders. "
+            "Set data.layout to class_folders if the folders are the classes, and to metadata if the labels are."
+        )
+
+
+def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
+    """Folders of which no file has a label, as the test images of a competition."""
+    totals: collections.Counter[str] = collections.Counter()
+    labeled = set()
+    for file in files:
+        top = file.path.partition("/")[0] if "/" in file.path else ""
+        if file.label:
+            labeled.add(top)
+        elif not is_no_picture(file.path):
+            totals[top] += 1
+    return [
+        f"none of the {totals[top]:,} files in {top} has a label"
+        + ("" if split_called(top) == "train" else f'; data.ignore: ["/{as_pattern(top)}/"] leaves them out')
+        for top in sorted(totals.keys() - labeled - {""})
+    ]

@@ -1,0 +1,84 @@
+"""A data folder that is to be read, and what all layouts demand of it."""
+
+from __future__ import annotations
+
+import collections
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from components.ingestion.file_names import IgnorePatterns
+from components.ingestion.image_folder import DataFolder, ListedFile, Tree
+from components.ingestion.layouts.listing import CLASS_FOLDERS, METADATA, SPLIT_FOLDERS, Listing
+from core.errors import InputError
+
+OTHERWISE = "docs/data.md shows every layout; data.layout names one."
+
+
+EXPECTED = {
+    CLASS_FOLDERS: f"Expected <data folder>/<class name>/<image files>, two classes or more. {OTHERWISE}",
+    SPLIT_FOLDERS: "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. "
+    + OTHERWISE,
+    METADATA: "Expected metadata.csv or metadata.jsonl with file_name and label, two labels or more. " + OTHERWISE,
+}
+
+
+AS_CLASSES = "If these are classes, set data.layout to class_folders."
+
+
+class Source(NamedTuple):
+    """A data folder, and how to read it."""
+
+    path: DataFolder
+    tree: Tree
+    layout: str
+    metadata: str  # the metadata file that the settings name, or ""
+    columns: Mapping[str, str | None]
+    least_classes: int
+    read: Callable[[Source], Listing]  # how a folder of any layout is read, to try those within this one
+    ignore: IgnorePatterns
+
+    @property
+    def tops(self) -> list[str]:
+        """The folders in it."""
+        return [path for path in self.tree.folders if "/" not in path]
+
+    def inner(self) -> dict[str, list[str]]:
+        """The names of the folders in each of these."""
+        names: dict[str, list[str]] = {top: [] for top in self.tops}
+        for path in self.tree.folders:
+            top, slash, name = path.partition("/")
+            if slash and "/" not in name and top in names:
+                names[top].append(name)
+        return names
+
+
+def sentences(texts: Iterable[str]) -> str:
+    """The texts, each with a full stop and a blank behind it, to go before others in a message."""
+    return "".join(f"{text.rstrip('.')}. " for text in texts)
+
+
+def check_name(name: str, what: str) -> None:
+    """That a class may be called so; `what` the name is of, for the message."""
+    if not name.isprintable() or name != name.strip():
+        raise InputError(
+            f"{what} cannot name a class: give it a name without line breaks, invisible characters, and blanks at its "
+            "ends."
+        )
+
+
+def differing_in_case(files: Iterable[ListedFile]) -> list[str]:
+    """Classes that differ in the case of letters only, or in how Unicode composes these, which nobody sees."""
+    alike = collections.defaultdict(list)
+    for name in sorted({file.label for file in files if not file.problem}):
+        alike[unicodedata.normalize("NFC", name).casefold()].append(name)
+    return [
+        f"{' and '.join(names)} are different classes"
+        + (
+            f": they are composed otherwise in Unicode ({', '.join(map(ascii, names))})"
+            if len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+            else ""
+        )
+        for names in alike.values()
+        if len(names) > 1
+    ]
