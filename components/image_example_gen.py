@@ -123,7 +123,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 ingest(pipeline, listing, config, scratch)
             facts, rejects, no_pictures = read_results(scratch)
-            assignment = assign(facts, config)
+            assignment = assign(facts, config, listing.given)
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:

@@ -62,20 +62,21 @@ class Assignment:
     duplicates: list[DuplicateGroup]
 
 
-def assign(facts: Iterable[ImageFacts], config: IngestionConfig) -> Assignment:
+def assign(facts: Iterable[ImageFacts], config: IngestionConfig, given: Iterable[str] = ()) -> Assignment:
     """Decides the splits.
 
     Identical images of different classes are left out first, as if they were not there. Splits that the layout gives
-    are kept as they are. Those it does not give are made from its training images, in proportion to `config.splits`;
-    what belongs together with an image of another given split stays in training. Last, if `config.small_classes` says
-    so, the classes that have too few images in train are left out of all splits.
+    are kept as they are: those that images are in, and `given`, whose files may all be unusable. The others are made
+    from its training images, in proportion to `config.splits`; what belongs together with an image of another given
+    split stays in training. Last, if `config.small_classes` says so, the classes that have too few images in train are
+    left out of all splits.
     """
     images, left_out = _without_contradictions(sorted(facts))
     identical = _equal(image.pixels for image in images)
     near, chains = _near(images, identical, config.near_duplicates.distance if config.near_duplicates else None)
     alike = _connected(identical, near)
     groups = _equal(image.group for image in images)
-    splits = _splits(images, _connected(alike, groups), config)
+    splits = _splits(images, _connected(alike, groups), config, given)
     if config.small_classes == "leave_out":
         kept, small = _without_small_classes(images, splits, config.min_class_images)
         left_out += small
@@ -154,9 +155,11 @@ def _near(images: Sequence[ImageFacts], identical: np.ndarray, distance: int | N
     return found, divided
 
 
-def _splits(images: Sequence[ImageFacts], together: np.ndarray, config: IngestionConfig) -> list[str]:
-    given = {image.split for image in images} - {""}
-    free = {split: weight for split, weight in config.splits.items() if split not in given or split == "train"}
+def _splits(
+    images: Sequence[ImageFacts], together: np.ndarray, config: IngestionConfig, given: Iterable[str]
+) -> list[str]:
+    kept = {*given, *(image.split for image in images)} - {"", "train"}
+    free = {split: weight for split, weight in config.splits.items() if split not in kept}
     names, ends = list(free), list(itertools.accumulate(free.values()))
     keys: dict[int, str] = {}
     bound: set[int] = set()

@@ -66,6 +66,9 @@ def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
     if node == verdict.BLESSING.node:
         judged = reader.read(verdict.BLESSING, verdict.VERDICT.read)
         return "; ".join(failure.message for failure in judged.failures) or None if judged else None
+    if node == PUSHED_MODEL.node:
+        left = output(nodes, PUSHED_MODEL)
+        return "nothing pushed" if left and not pushed_to(left.properties) else None
     if node == ANOMALIES.node:
         found = output(nodes, ANOMALIES)
         return reader.attempt("cannot read the anomalies", lambda: _anomalies(found)) if found else None

@@ -63,6 +63,12 @@ def test_all_copies_of_a_picture_with_several_labels_are_left_out_as_if_they_wer
     assert found.left_out == [Reject(f"gone{i}.png", labels[i], "contradicting", reason) for i in range(4)]
 
 
+def test_a_given_split_without_a_usable_image_is_not_made_from_train() -> None:
+    images = [image(f"{i}.png", split="train") for i in range(200)]
+    assert set(assign(images, settings()).splits.values()) == {"train", "eval", "test"}
+    assert set(assign(images, settings(), given=("train", "test")).splits.values()) == {"train", "eval"}
+
+
 def test_a_picture_in_a_thousand_classes_is_told_in_few_words() -> None:
     copies = [image(f"{i:04}.png", "p", f"c{i:04}") for i in range(1000)]
     found = assign(copies, settings())

@@ -85,6 +85,8 @@ def test_stages_that_judge_say_what_they_object_to(nodes, tmp_path):
     refused = dataclasses.replace(VERDICT, blessed=False, failures=[FAILURE, FAILURE])
     verdict.VERDICT.write(tmp_path / "ModelGate", refused)
     assert outcome.objection(nodes, "ModelGate") == "too low; too low"
+    nodes["Pusher"].outputs["pushed_model"][0].properties.update(pushed=0)
+    assert outcome.objection(nodes, "Pusher") == "nothing pushed"
     for name, properties, why in (
         ("ServingCheck", {"blessed": 0, "reason": "process: hangs"}, "process: hangs"),
         ("InfraValidator", {"blessed": 0}, "TensorFlow Serving did not load the model"),
