@@ -40,10 +40,12 @@ def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where
         return []
     shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in itertools.islice(rejects, _SHOWN))
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
+    found = f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images"
+    if not images:
+        return [f"{found}, and there are no others:{shown}{more}\n  All are listed in {where}"]
     return [
-        f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images; "
-        f"data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, name them in data.ignore, or "
-        f"raise data.max_rejected. All are listed in {where}"
+        f"{found}; data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, name them in "
+        f"data.ignore, or raise data.max_rejected. All are listed in {where}"
     ]
 
 
