@@ -79,7 +79,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     if features is not None:
         described = FEATURES_FILE.read(features.uri)
         stored = {name: taken for name, asked in models.items() if (taken := asked.takes(described, split))}
-        files = tfrecords.find(f"{artifact_utils.get_split_uri([features], split)}/*")
+        files = tfrecords.find(f"{artifact_utils.get_split_uri([features], split)}/*") if stored else []
     predict = Predict(directories, stored, SharedFeatureIndex(files), Shared(), total)
     worker = predict.acquire(models)  # so that a runner in this process uses them
     fileio.makedirs(predictions.uri)

@@ -14,7 +14,7 @@ from apache_beam.utils.shared import Shared
 from components.evaluation.answers import Answers
 from components.evaluation.predictions import score_bins
 from components.features.feature_index import SharedFeatureIndex
-from components.serving.served_model import first_line
+from components.serving.served_model import TOLERANCE, first_line
 from core import slices, tfrecords
 from core.artifacts.exported_model import class_names
 from core.artifacts.features import FeatureFormat
@@ -24,8 +24,6 @@ from core.progress import ProgressCounter
 
 CHECKED, DISAGREED = "checked", "disagreed"
 """Counters: of how many images a model was asked both ways, and how often the answers were not the same."""
-
-_TOLERANCE = 1e-3  # between two probabilities that should be the same; kernels differ with the batch size
 
 
 def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndarray]:
@@ -125,7 +123,7 @@ class Predict(beam.DoFn):
                 chosen = checked if name == CANDIDATE else checked[:1]
                 exact = model.from_images([batch[number] for number in chosen])[1]
                 self._checked.inc(len(chosen))
-                self._disagreed.inc(int((np.abs(exact - found[chosen]).max(axis=1) > _TOLERANCE).sum()))
+                self._disagreed.inc(int((np.abs(exact - found[chosen]).max(axis=1) > TOLERANCE).sum()))
             probabilities[name] = found[:, [names.index(c) for c in classes]]
         for number, (record, label) in enumerate(zip(records, labels, strict=True)):
             rows = {name: column[number] for name, column in probabilities.items()}

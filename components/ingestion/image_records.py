@@ -235,7 +235,6 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
 
 
 def _read(path: str, serialized: bytes, names: Names) -> Record:
-
     try:
         features = _features(serialized)
     except ValueError as error:

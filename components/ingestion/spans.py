@@ -20,7 +20,7 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.layouts.image_metadata import Metadata
 from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core.artifacts.ingest_record import Span
-from core.errors import InputError
+from core.errors import InputError, some
 from core.settings.data import Links
 from core.uris import DATE_SPECS, SPAN_SPEC
 
@@ -51,7 +51,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     chosen = [latest[n] for n in present if n <= last][-window:]
     lost = [span.folder for span in chosen if not image_folder.is_remote(base) and not Path(base, span.folder).exists()]
     if lost:
-        raise InputError(f"data.images: spans in {base} are links that lead nowhere: {image_folder.some(lost)}")
+        raise InputError(f"data.images: spans in {base} are links that lead nowhere: {some(lost)}")
     return chosen
 
 
@@ -125,7 +125,7 @@ def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
     real = {folder: os.path.realpath(f"{base}/{folder}") for folder in folders}
     outside = {folder: to for folder, to in real.items() if not image_folder.is_within(to, os.path.realpath(base))}
     if outside and links != "follow":
-        shown = image_folder.some([f"{folder} -> {to}" for folder, to in outside.items()])
+        shown = some([f"{folder} -> {to}" for folder, to in outside.items()])
         raise InputError(f"Spans in {base} are links out of it: {shown}. Set data.links to follow, or copy them there.")
     return list(outside.values())
 
@@ -137,8 +137,7 @@ def _together(remarks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         for remark in said:
             spans.setdefault(remark, []).append(folder)
     return tuple(
-        remark if len(folders) == len(remarks) else f"{image_folder.some(folders)}: {remark}"
-        for remark, folders in spans.items()
+        remark if len(folders) == len(remarks) else f"{some(folders)}: {remark}" for remark, folders in spans.items()
     )
 
 

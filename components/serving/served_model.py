@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from core import signatures
 
+TOLERANCE = 1e-3
+"""Between two probabilities that should be the same; kernels differ with the batch size."""
+
 
 class ServedModel:
     """A loaded SavedModel, which several threads may use at the same time, until it is closed."""

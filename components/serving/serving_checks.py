@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
-from components.serving.served_model import errors_of, first_line
+from components.serving.served_model import TOLERANCE, errors_of, first_line
 from core import signatures
 from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
 from core.errors import some
@@ -27,7 +27,6 @@ from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
 from trainer.export import checksums
 
-_TOLERANCE = 1e-3  # between two probabilities that should be the same; kernels differ with the batch size
 _PIXEL_BYTES = 16  # of memory for each pixel of a small file with as many as are decoded
 _ALLOWED_MB = 256  # of memory, whatever the pixels: allocators keep what they had
 _AT_ONCE = 4
@@ -139,7 +138,7 @@ class ServingChecks:
             )
             shown = some([f"{value:g}" for value in probabilities[0]])
             _require(np.isfinite(total), f"image {number} got probabilities that are not finite: {shown}")
-            _require(abs(total - 1) <= _TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
+            _require(abs(total - 1) <= TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
             best = int(probabilities[0].argmax())
             _require(
                 response["label"][0] == classes[0, best] and response["probability"][0] == probabilities[0, best],
@@ -300,7 +299,7 @@ def _require(kept: bool, otherwise: str) -> None:
 def _same(first: np.ndarray, second: np.ndarray, what: str) -> str:
     _require(first.shape == second.shape, f"{what}: shapes {first.shape} and {second.shape}")
     difference = float(np.abs(first - second).max())
-    _require(difference <= _TOLERANCE, f"{what}: probabilities differ by {difference:.4g}, more than {_TOLERANCE}")
+    _require(difference <= TOLERANCE, f"{what}: probabilities differ by {difference:.4g}, more than {TOLERANCE}")
     return f"largest difference {difference:.2g}"
 
 

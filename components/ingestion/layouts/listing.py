@@ -15,19 +15,10 @@ from core.artifacts.ingest_record import Reject
 from core.settings.data import SPLITS
 
 AUTO = "auto"
-
-
 CLASS_FOLDERS = "class_folders"
-
-
 SPLIT_FOLDERS = "split_folders"
-
-
 METADATA = "metadata"
-
-
 TFRECORDS = "tfrecords"
-
 
 _TITLES = {
     CLASS_FOLDERS: "class folders",

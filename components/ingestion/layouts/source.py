@@ -13,16 +13,12 @@ from components.ingestion.layouts.listing import CLASS_FOLDERS, METADATA, SPLIT_
 from core.errors import InputError
 
 OTHERWISE = "docs/data.md shows every layout; data.layout names one."
-
-
 EXPECTED = {
     CLASS_FOLDERS: f"Expected <data folder>/<class name>/<image files>, two classes or more. {OTHERWISE}",
     SPLIT_FOLDERS: "Expected <data folder>/<train, val or test>/<class name>/<image files>, two classes or more. "
     + OTHERWISE,
     METADATA: "Expected metadata.csv or metadata.jsonl with file_name and label, two labels or more. " + OTHERWISE,
 }
-
-
 AS_CLASSES = "If these are classes, set data.layout to class_folders."
 
 
