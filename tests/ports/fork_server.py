@@ -57,5 +57,7 @@ def run(module: str, arguments: list[str], folder: str, log: str, environment: d
 
 
 if __name__ == "__main__":
-    with Server(sys.argv[1], Handler) as server:
+    socket = sys.argv[1]
+    with Server(f"{socket}.unready", Handler) as server:
+        os.rename(server.server_address, socket)  # a socket has its name before it listens
         server.serve_forever()
