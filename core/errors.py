@@ -1,6 +1,8 @@
 """The one exception that means: the user's data or settings are at fault, not our code; and how messages list names."""
 
+import traceback
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class InputError(Exception):
@@ -20,6 +22,20 @@ def message_for_user(error: BaseException) -> str | None:
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
     return None if cause is None else str(cause).split(" [while running")[0]
+
+
+class Cause(NamedTuple):
+    """Why something failed, in words, and whether the user's data or settings are at fault."""
+
+    message: str
+    bad_input: bool = False
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The message of the InputError behind `error`; else the error itself."""
+    if (message := message_for_user(error)) is not None:
+        return Cause(message, bad_input=True)
+    return Cause("".join(traceback.format_exception_only(type(error), error)).strip())
 
 
 def some(names: Sequence[str], shown: int = 10) -> str:

@@ -21,11 +21,11 @@ class _Engine(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
 
 
 class LocalEngine(_Engine, frozen=True, kw_only=True, tag="local"):
-    """In this process, unless `options` name another runner. Memory does not grow with the data: time is the bound."""
+    """In the stage's process, unless `options` name another runner. Memory does not grow with the data; time does."""
 
 
 class LocalParallelEngine(_Engine, frozen=True, kw_only=True, tag="local-parallel"):
-    """Steps that read and count in `workers` processes of this machine; TensorFlow's in this one, with all cores.
+    """Steps that read and count in `workers` processes of this machine; TensorFlow's in the stage's, with all cores.
 
     Beam's servers for these processes listen on all interfaces of the machine, without authentication.
     """

@@ -21,7 +21,7 @@ from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.artifacts.pushed_model import PUSHED_MODEL
-from core.errors import InputError, message_for_user, some
+from core.errors import Cause, message_for_user, some
 from core.loopback import bypass_proxy
 from core.settings import Settings
 from core.uris import split_pattern
@@ -197,11 +197,13 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
 
     tasks = {task.task_id: task for task in context["dag_run"].get_task_instances()}
     ran = [name for state in ("success", "failed") for name in nodes if tasks[name].state == state]
-    messages = [message for name in ran if (message := context["ti"].xcom_pull(task_ids=name, key=_BAD_INPUT))]
+    blamed = [(name, context["ti"].xcom_pull(task_ids=name, key=_BAD_INPUT)) for name in ran]
     stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
     seconds = sum(stage.seconds for stage in stages)
     execution = Execution(lambda: (seconds, 0), run_id=_run_id(settings, context), nodes=nodes, stages=stages)
-    execution.error = InputError(messages[-1]) if messages else None
+    for name, message in blamed:
+        if message:
+            execution.failed_stage, execution.cause = name, Cause(message, bad_input=True)
     outcome = end_run(settings, root, execution)
     lines = run_summary(outcome, run_dir(settings, root))
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))

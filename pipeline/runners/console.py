@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import absl.logging
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -25,12 +25,10 @@ from rich.text import Text
 
 from core import progress
 from core.artifacts.last_run import Stage
+from core.errors import Cause
 
 _HEARTBEAT_SECONDS = 30
 _FILE_WIDTH = 200  # columns; nothing is cut short in a CI log
-_LOGGERS = ("absl", progress.LOGGER_NAME)
-_STARTED, _FINISHED = "Component %s is running.", "Component %s is finished."  # what TFX logs
-_CACHED = "A cached execution %d is used."
 
 
 @contextlib.contextmanager
@@ -40,7 +38,7 @@ def screen(log: Path) -> Iterator[Console]:
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
     root = logging.getLogger()
-    level = root.level
+    level, verbosity = root.level, absl.logging.get_verbosity()
     width = None if os.isatty(1) else _FILE_WIDTH
     _flush()
     saved = {number: os.dup(number) for number in (1, 2)}
@@ -50,11 +48,13 @@ def screen(log: Path) -> Iterator[Console]:
                 os.dup2(target.fileno(), number)
         root.addHandler(handler)
         root.setLevel(logging.INFO)
+        absl.logging.set_verbosity(absl.logging.INFO)  # of what TFX logs; TensorFlow lowers its logger's level
         try:
             yield Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
         finally:
             root.removeHandler(handler)
             root.setLevel(level)
+            absl.logging.set_verbosity(verbosity)
             handler.close()
             _flush()
             for number, copy in saved.items():
@@ -76,49 +76,66 @@ def print_prose(console: Console, head: str, text: str, style: str | None = None
             head = " " * len(head)
 
 
-class StageLine:
-    """One stage on a line of its own: alive while it runs on a terminal, one final line anywhere."""
+class StageLines:
+    """A line per stage: those that run are alive at the bottom of a terminal, those that ended stay, anywhere."""
 
-    def __init__(self, console: Console, name: str, position: str = "") -> None:
-        self._console, self._name, self._position = console, name, position
-        self._detail = ""
-        self._start = self._beat = time.monotonic()
-        self._cpu = _cpu_seconds()
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: list[StageLine] = []
         self._live = Live(
-            get_renderable=lambda: self._row("⠿", "cyan"),
+            get_renderable=lambda: Group(*(line.row("⠿", "cyan") for line in self._running)),
             console=console,
             refresh_per_second=4,
             transient=True,
             redirect_stdout=False,  # they lead to the log file, and must not be drawn
             redirect_stderr=False,
         )
-        if console.is_terminal:
+
+    def __enter__(self) -> StageLines:
+        if self._console.is_terminal:
             self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for line in tuple(self._running):
+            line.finish("✗", "red", "interrupted")
+        self._live.stop()
+
+    def start(self, name: str) -> StageLine:
+        """The line of a stage that begins."""
+        line = StageLine(self._console, self._running, name)
+        self._running.append(line)
+        return line
+
+
+class StageLine:
+    """One stage on a line of its own."""
+
+    def __init__(self, console: Console, running: list[StageLine], name: str) -> None:
+        self._console, self._running, self.name = console, running, name
+        self._detail = self._position = ""
+        self._start = self._beat = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Since the stage began."""
         return time.monotonic() - self._start
 
-    @property
-    def cpu_seconds(self) -> float:
-        """Of all cores, in this process and its children that ended, since the stage began."""
-        return _cpu_seconds() - self._cpu
-
-    def update(self, detail: str) -> None:
-        """Shows how far the stage is; where there is no terminal, at most every half minute."""
-        self._detail = detail
+    def progressed(self, at: dict[str, Any]) -> None:
+        """Shows how far the stage is, as `core.progress` reports it; without a terminal, at most every half minute."""
+        self._detail = _describe(at)
         if not self._console.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
-            self._console.print(self._row("…", ""))
+            self._console.print(self.row("…", ""))
 
-    def finish(self, mark: str, style: str, detail: str = "") -> None:
+    def finish(self, mark: str, style: str, detail: str = "", position: str = "") -> None:
         """Prints the stage's final line."""
-        self._live.stop()
-        self._detail = detail or self._detail
-        self._console.print(self._row(mark, style))
+        self._running.remove(self)
+        self._detail, self._position = detail or self._detail, position
+        self._console.print(self.row(mark, style))
 
-    def _row(self, mark: str, style: str) -> Table:
+    def row(self, mark: str, style: str) -> Table:
+        """The line as it is now."""
         row = Table.grid(padding=(0, 1))
         row.add_column(width=1, style=style)
         row.add_column(width=5, justify="right", style="dim")
@@ -126,64 +143,43 @@ class StageLine:
         row.add_column(min_width=8, justify="right", no_wrap=True)
         row.add_column()  # the one that may be narrowed
         detail = Text(self._detail, no_wrap=True, overflow="ellipsis")
-        row.add_row(mark, self._position, self._name, f"{self.seconds:.1f} s", detail)
+        row.add_row(mark, self._position, self.name, f"{self.seconds:.1f} s", detail)
         return row
 
 
-class StageLines(logging.Handler):
-    """Draws the stages of a TFX run, `total` of them, from what LocalDagRunner and our own components log.
+class NodeLines:
+    """Draws the nodes of a run, `total` of them, as `ParallelDagRunner` tells of them.
 
-    A stage that finished is asked after by `objection`: why it finds the data or the model unfit; None if it does not.
+    A node that finished is asked after by `look`: whether it was cached, and why it finds the data or the model unfit.
     """
 
-    def __init__(self, console: Console, total: int, objection: Callable[[str], str | None] = lambda _: None) -> None:
-        super().__init__(logging.INFO)
-        self._console, self._total, self._objection = console, total, objection
-        self._line: StageLine | None = None
-        self._node, self._cached = "", False
+    def __init__(self, lines: StageLines, total: int, look: Callable[[str], tuple[bool, str | None]]) -> None:
+        self._lines, self._total, self._look = lines, total, look
+        self._running: dict[str, StageLine] = {}
         self.stages: list[Stage] = []
 
-    def __enter__(self) -> StageLines:
-        # By absl's own verbosity, not by its logger's level: TensorFlow lowers and restores it on the way.
-        self._verbosity = absl.logging.get_verbosity()
-        absl.logging.set_verbosity(absl.logging.INFO)
-        for name in _LOGGERS:
-            logging.getLogger(name).addHandler(self)
-        return self
+    def started(self, node: str) -> None:
+        """See `Observer`."""
+        self._running[node] = self._lines.start(node)
 
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(self)
-        absl.logging.set_verbosity(self._verbosity)
-        if self._line:
-            self._finish(self._line, "✗", "red", "interrupted" if kind is KeyboardInterrupt else "failed")
+    def progressed(self, node: str, at: dict[str, Any]) -> None:
+        """See `Observer`."""
+        self._running[node].progressed(at)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging for every record; only a few concern us."""
-        at = getattr(record, "progress", None)
-        if at and self._line:
-            self._line.update(_describe(at))
-        elif record.msg == _STARTED and isinstance(record.args, tuple):
-            self._node, self._cached = str(record.args[0]), False
-            self._line = StageLine(self._console, self._node, f"{len(self.stages) + 1}/{self._total}")
-        elif record.msg == _CACHED:
-            self._cached = True
-        elif record.msg == _FINISHED and self._line:
-            cached = "cached" if self._cached else ""
-            if reason := self._objection(self._node):
-                self._finish(self._line, "✗", "red", " · ".join(filter(None, [cached, reason])))
-            else:
-                self._finish(self._line, "✓", "dim" if cached else "green", cached)
-
-    def _finish(self, line: StageLine, mark: str, style: str, detail: str) -> None:
-        line.finish(mark, style, detail)
-        self.stages.append(Stage(self._node, round(line.seconds, 2), round(line.cpu_seconds, 2), self._cached))
-        self._line = None
-
-
-def _cpu_seconds() -> float:
-    """User's and system's, of all threads of this process and of its children that ended."""
-    return sum(os.times()[:4])
+    def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
+        """See `Observer`."""
+        line = self._running.pop(node)
+        cached, objection = (False, None) if cause else self._look(node)
+        cpu_seconds = None if cpu_seconds is None else round(cpu_seconds, 2)
+        self.stages.append(Stage(node, round(line.seconds, 2), cpu_seconds, cached))
+        found = "cached" if cached else ""
+        position = f"{len(self.stages)}/{self._total}"
+        if cause:
+            line.finish("✗", "red", "failed", position)
+        elif objection:
+            line.finish("✗", "red", " · ".join(filter(None, [found, objection])), position)
+        else:
+            line.finish("✓", "dim" if cached else "green", found, position)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.artifacts.pushed_model import is_complete
+from core.errors import Cause
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
 from pipeline.runs.lineage import Reader, node_runs
@@ -26,7 +27,8 @@ class Execution:
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
         nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
-        error: that stopped it; None if there was none, or the orchestrator does not know it.
+        cause: why it failed; None if it did not, or the orchestrator does not know.
+        failed_stage: the stage that failed; None if none did.
     """
 
     usage: Callable[[], tuple[float, int]]
@@ -34,7 +36,8 @@ class Execution:
     run_id: str | None = None
     nodes: list[str] = dataclasses.field(default_factory=list)
     stages: list[Stage] = dataclasses.field(default_factory=list)
-    error: Exception | None = None
+    cause: Cause | None = None
+    failed_stage: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -71,8 +74,8 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     for stage in execution.stages:
         node = nodes.get(stage.id) if nodes else None
         ended.stages.append(dataclasses.replace(stage, cached=node is not None and node.cached))
-    if execution.error:
-        mark_failed(ended, execution.error)
+    if execution.cause:
+        mark_failed(ended, execution.cause, execution.failed_stage)
     if ended.pushed_model:
         pushed_to = push_folder(settings, root)
         attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
 from core.artifacts.validation import VERDICT
-from core.errors import InputError
+from core.errors import InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
-from pipeline.runners.console import StageLine, StageLines, print_prose, screen
+from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
-from pipeline.runners.machine import notes_on_gpu, notes_on_memory
+from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
@@ -54,18 +54,19 @@ def run(settings: Settings, root: Path) -> Outcome:
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
-        try:
-            _run_stages(settings, root, nonce, execution, console)
-        except KeyboardInterrupt:
-            console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
-            raise
-        except Exception as error:  # whatever a component raised: its cause is looked for at the end
-            logging.getLogger(__name__).exception("the run failed")
-            execution.error = error
-        line = StageLine(console, "report") if execution.run_id else None
-        outcome = end_run(settings, root, execution)
-        if line:
-            line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
+        with StageLines(console) as lines:
+            try:
+                _run_stages(settings, root, nonce, execution, console, lines)
+            except KeyboardInterrupt:
+                console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
+                raise
+            except Exception as error:  # whatever a library raised: its cause is looked for at the end
+                logging.getLogger(__name__).exception("the run failed")
+                execution.cause = cause_of(error)
+            line = lines.start("report") if execution.run_id else None
+            outcome = end_run(settings, root, execution)
+            if line:
+                line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
         console.print()
         for text, head, style in run_summary(outcome, folder):
             if head:
@@ -75,45 +76,52 @@ def run(settings: Settings, root: Path) -> Outcome:
     return outcome
 
 
-def _run_stages(settings: Settings, root: Path, nonce: str, execution: Execution, console: Console) -> None:
+def _run_stages(
+    settings: Settings, root: Path, nonce: str, execution: Execution, console: Console, lines: StageLines
+) -> None:
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     folder = run_dir(settings, root)
     images = images_folder(settings, folder)
     listing = list_images(settings, images)
-    for line in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
-        console.print(f"  {line}")
+    for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
+        console.print(f"  {text}")
     fingerprint = sources.fingerprint(settings.backbone.weights)
-    loading = StageLine(console, "load libraries")
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # ten seconds or more, with the next
-
-    from pipeline.pipeline import local_pipeline
+    line = lines.start("load libraries")
+    from pipeline.pipeline import local_pipeline  # ten seconds or more, with the next
+    from pipeline.runners import forks
+    from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
     from pipeline.schema import keep
 
-    loading.finish("✓", "green", "TensorFlow, TFX")
-    for note in notes_on_gpu():
+    line.finish("✓", "green", "TensorFlow, TFX")
+    for note in forks.call(line.progressed, notes_on_gpu):
         print_prose(console, "  note: ", note, "yellow")
-    schema = reviewed_schema(settings, listing)
-    if schema.inferred:
+    if not settings.schema_file.exists():
         console.print(
             f"  no schema {settings.schema_file} yet: inferred, and written if the images pass ValidationGate"
         )
+        line = lines.start("infer schema")
+    schema = forks.call(line.progressed, reviewed_schema, settings, listing)
+    if schema.inferred:
+        line.finish("✓", "green")
     composed = local_pipeline(settings, root, schema.text, images, fingerprint, nonce, schema.inferred)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
 
-    def find_objection(node: str) -> str | None:
-        def find() -> str | None:
-            run_id = latest_run_id(store, settings.name)
-            return objection(node_runs(store, run_id), node) if run_id else None
+    def look(node: str) -> tuple[bool, str | None]:
+        def find() -> tuple[bool, str | None]:
+            nodes = node_runs(store, latest_run_id(store, settings.name) or "")
+            return nodes[node].cached, objection(nodes, node)
 
-        return Reader({}).attempt("ML Metadata could not be read", find)  # a mark on the screen must not end the run
+        found = Reader({}).attempt("ML Metadata could not be read", find)  # a mark on the screen must not end the run
+        return found or (False, None)
 
-    lines = StageLines(console, len(execution.nodes), find_objection)
-    execution.stages = lines.stages
+    drawn = NodeLines(lines, len(execution.nodes), look)
+    execution.stages = drawn.stages
     try:
-        with lines:
-            LocalDagRunner().run(composed)
+        ParallelDagRunner(stages_at_once(), drawn).run(composed)
+    except NodeError as error:
+        execution.cause, execution.failed_stage = error.cause, error.node
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None

@@ -26,17 +26,24 @@ def notes_on_memory() -> Iterator[str]:
         )
 
 
-def notes_on_gpu() -> Iterator[str]:
+def notes_on_gpu() -> list[str]:
     """A sentence if TensorFlow, which this imports, cannot use the GPU that is there."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not any(map(os.path.exists, _GPUS)):
-        return
+        return []
     import tensorflow as tf
 
-    if not tf.config.list_physical_devices("GPU"):
-        yield (
-            "this machine has an NVIDIA GPU that TensorFlow cannot use, so all is computed on the CPU; its libraries "
-            "are the extra gpu (docs/gpu.md)"
-        )
+    if tf.config.list_physical_devices("GPU"):
+        return []
+    return [
+        "this machine has an NVIDIA GPU that TensorFlow cannot use, so all is computed on the CPU; its libraries are "
+        "the extra gpu (docs/gpu.md)"
+    ]
+
+
+def stages_at_once() -> int:
+    """How many stages may run side by side: two, where there is memory for both; no more ever wait for each other."""
+    free = available_mb()
+    return 2 if free is None or free >= 2 * NEEDED_MB else 1
 
 
 def available_mb() -> int | None:

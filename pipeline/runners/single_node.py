@@ -1,11 +1,14 @@
-"""Runs one node of a pipeline in this process, as LocalDagRunner does: where the orchestrator starts a task a node."""
+"""Runs one node of a pipeline in this process: where an orchestrator starts a task, or a process, for each node."""
 
 from __future__ import annotations
+
+import contextlib
+from typing import Any
 
 from tfx.dsl.compiler import constants
 from tfx.dsl.io import fileio
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.metadata import Metadata
+from tfx.orchestration.metadata import ConnectionConfigType, Metadata
 from tfx.orchestration.portable import data_types, launcher, runtime_parameter_utils, tfx_runner
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
@@ -15,9 +18,11 @@ from pipeline.runs.lineage import node_runs
 class SingleNodeRunner(tfx_runner.IrBasedRunner):
     """Runs a node of a run whose earlier nodes have finished; can be tried again, whatever became of the first try."""
 
-    def __init__(self, node_id: str, run_id: str) -> None:
+    def __init__(self, node_id: str, run_id: str, lock: contextlib.AbstractContextManager[Any] | None = None) -> None:
+        """`lock` is held while the node talks to ML Metadata, whose SQLite lets two processes wait for each other."""
         self._node_id = node_id
         self._run_id = run_id
+        self._lock = lock or contextlib.nullcontext()
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         """Called by `run`.
@@ -29,7 +34,7 @@ class SingleNodeRunner(tfx_runner.IrBasedRunner):
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, run_id)
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         config = deployment.metadata_connection_config
-        metadata = Metadata(getattr(config, config.WhichOneof("connection_config")))
+        metadata = _Metadata(getattr(config, config.WhichOneof("connection_config")), self._lock)
         if self._finished(metadata):
             return  # by a task that was lost before the orchestrator heard of it
         nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in pipeline.nodes}
@@ -48,6 +53,20 @@ class SingleNodeRunner(tfx_runner.IrBasedRunner):
         with metadata:
             node = node_runs(metadata.store, self._run_id).get(self._node_id)
         return node is not None and node.finished
+
+
+class _Metadata(Metadata):
+    def __init__(self, config: ConnectionConfigType, lock: contextlib.AbstractContextManager[Any]) -> None:
+        super().__init__(config)
+        self._lock = lock
+
+    def __enter__(self) -> Metadata:
+        self._lock.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        self._lock.__exit__(*exc)
 
 
 class _Launcher(launcher.Launcher):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import traceback
 from collections.abc import Iterator, Mapping
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -26,7 +25,7 @@ from core.artifacts import (
 from core.artifacts.last_run import Failure, Outcome
 from core.artifacts.nodes import ANOMALIES, ANOMALIES_FILE, split_dir
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
-from core.errors import message_for_user, some
+from core.errors import Cause, some
 from core.examples import IMAGE
 from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
@@ -96,14 +95,11 @@ def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]
             yield blessing.node, found.properties.get(serving_check.REASON)
 
 
-def mark_failed(outcome: Outcome, error: Exception) -> None:
+def mark_failed(outcome: Outcome, cause: Cause, stage: str | None) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
-    stage = outcome.stages[-1].id if outcome.stages else None
-    bad_input = message_for_user(error)
-    message = bad_input or "".join(traceback.format_exception_only(type(error), error)).strip()
     others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
-    outcome.status, outcome.exit_code = "failed", last_run.BAD_INPUT if bad_input else last_run.INTERNAL_ERROR
-    outcome.failures = [Failure(message, stage=stage), *others]
+    outcome.status, outcome.exit_code = "failed", last_run.BAD_INPUT if cause.bad_input else last_run.INTERNAL_ERROR
+    outcome.failures = [Failure(cause.message, stage=stage), *others]
 
 
 def _read_data(outcome: Outcome, reader: Reader) -> None:

@@ -12,6 +12,7 @@ import runpy
 import socketserver
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import pipeline.pipeline  # noqa: F401
@@ -59,5 +60,5 @@ def run(module: str, arguments: list[str], folder: str, log: str, environment: d
 if __name__ == "__main__":
     socket = sys.argv[1]
     with Server(f"{socket}.unready", Handler) as server:
-        os.rename(server.server_address, socket)  # a socket has its name before it listens
+        Path(f"{socket}.unready").rename(socket)  # a socket has its name before it listens
         server.serve_forever()

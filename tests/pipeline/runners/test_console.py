@@ -1,32 +1,30 @@
 import io
-import logging
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import rich.console
 
 from core import progress
-from pipeline.runners.console import StageLine, StageLines, print_prose, progress_line, screen
+from core.errors import Cause
+from pipeline.runners.console import NodeLines, StageLines, print_prose, progress_line
 
 PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
-from pipeline.runners.console import StageLines, screen
-from core import progress
+from pipeline.runners.console import NodeLines, StageLines, screen
 with screen(Path(sys.argv[1])) as console:
     os.write(2, b"noise from C++\\n")
     print("noise from Python", flush=True)
-    with StageLines(console, 2) as stages:
-        for node in ("First", "Second"):
-            logging.getLogger("absl").info("Component %s is running.", node)
-            logging.getLogger("absl").warning("a warning of the stack")
-            progress.report(3, 4, "images", "[bold] is text")
-            if node == "Second":
-                logging.getLogger("absl").info("A cached execution %d is used.", 7)
-            logging.getLogger("absl").info("Component %s is finished.", node)
+    with StageLines(console) as lines:
+        nodes = NodeLines(lines, 2, lambda node: (node == "Second", None))
+        nodes.started("First")
+        nodes.started("Second")
+        logging.getLogger("absl").info("TFX says what it does")
+        for node in ("Second", "First"):
+            nodes.progressed(node, {"done": 3, "total": 4, "unit": "images", "note": "[bold] is text"})
+            nodes.ended(node, 1.5, None)
     console.print("the end")
 print("after")
 """
@@ -36,25 +34,28 @@ def test_the_screen_shows_stages_and_the_log_all_else(tmp_path):
     log = tmp_path / "logs" / "run.log"
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(log)], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert [line.split()[:3] for line in lines[:2]] == [["✓", "1/2", "First"], ["✓", "2/2", "Second"]]
-    assert "3/4 images · [bold] is text" in lines[0]
-    assert lines[1].rstrip().endswith("cached")
+    assert [line.split()[:3] for line in lines[:2]] == [["✓", "1/2", "Second"], ["✓", "2/2", "First"]]
+    assert lines[0].rstrip().endswith("cached")
+    assert "3/4 images · [bold] is text" in lines[1]
     assert lines[2:] == ["the end", "after"]
     assert done.stderr == ""
     text = log.read_text()
-    for noise in ("noise from C++", "noise from Python", "a warning of the stack"):
+    for noise in ("noise from C++", "noise from Python", "TFX says what it does"):
         assert noise in text
 
 
-def test_a_stage_that_finds_the_model_unfit_gets_no_tick(tmp_path, capfd):
-    absl = logging.getLogger("absl")
-    with screen(tmp_path / "log") as console, StageLines(console, 3, {"Gate": "too low", "Check": "slow"}.get):
-        for node, cached in (("Gate", False), ("Check", True), ("Pusher", False)):
-            absl.info("Component %s is running.", node)
-            if cached:
-                absl.info("A cached execution %d is used.", 7)
-            absl.info("Component %s is finished.", node)
-    gate, check, pusher = capfd.readouterr().out.splitlines()
+def node_lines(lines: StageLines, **objections: str) -> NodeLines:
+    return NodeLines(lines, 3, lambda node: (node == "Check", objections.get(node)))
+
+
+def test_a_stage_that_finds_the_model_unfit_gets_no_tick():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
+    with StageLines(console) as lines:
+        nodes = node_lines(lines, Gate="too low", Check="slow")
+        for node in ("Gate", "Check", "Pusher"):
+            nodes.started(node)
+            nodes.ended(node, 1.0, None)
+    gate, check, pusher = out.getvalue().splitlines()
     assert gate.startswith("✗") and gate.rstrip().endswith("too low")
     assert check.startswith("✗") and check.rstrip().endswith("cached · slow")
     assert pusher.startswith("✓")
@@ -62,37 +63,35 @@ def test_a_stage_that_finds_the_model_unfit_gets_no_tick(tmp_path, capfd):
 
 def test_a_long_reason_is_cut_and_nothing_else_is():
     console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
-    line = StageLine(console, "ServingCheck", "13/18")
-    line.finish("✗", "red", "median: [1] " + "24.84 ms of one image and so on " * 9)
+    line = StageLines(console).start("ServingCheck")
+    line.finish("✗", "red", "median: [1] " + "24.84 ms of one image and so on " * 9, "13/18")
     (shown,) = out.getvalue().splitlines()
     assert shown.startswith("✗ 13/18 ServingCheck ") and " median: [1] 24.84 ms" in shown
     assert len(shown) == 80 and shown.endswith("…")
 
 
-def test_a_stage_that_fails_gets_its_line(tmp_path):
-    with (
-        screen(tmp_path / "log") as console,
-        pytest.raises(RuntimeError),
-        StageLines(console, 1) as stages,
-    ):
-        logging.getLogger("absl").info("Component %s is running.", "Broken")
-        raise RuntimeError
-    assert [(s.id, s.cached) for s in stages.stages] == [("Broken", False)]
+def test_a_stage_that_fails_and_one_that_is_interrupted_get_their_lines():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
+    with pytest.raises(KeyboardInterrupt), StageLines(console) as lines:
+        nodes = node_lines(lines)
+        nodes.started("Broken")
+        nodes.started("Beside")
+        nodes.ended("Broken", None, Cause("why"))
+        raise KeyboardInterrupt
+    broken, beside = out.getvalue().splitlines()
+    assert broken.split() == ["✗", "1/3", "Broken", "0.0", "s", "failed"]
+    assert beside.split() == ["✗", "Beside", "0.0", "s", "interrupted"]
+    assert [(s.id, s.cpu_seconds, s.cached) for s in nodes.stages] == [("Broken", None, False)]
 
 
-def test_progress_reaches_only_the_stage_that_runs(tmp_path):
-    with screen(tmp_path / "log") as console, StageLines(console, 1):
-        progress.report(1, None, "images")
-    assert "1 images" in Path(tmp_path / "log").read_text()
-
-
-def test_a_stage_line_knows_what_it_took(tmp_path):
-    with screen(tmp_path / "log") as console:
-        line = StageLine(console, "x")
-        sum(range(3_000_000))
-        time.sleep(0.2)
-        assert line.seconds >= 0.2
-        assert line.cpu_seconds > 0.01
+def test_all_stages_that_run_are_drawn_on_a_terminal():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, force_terminal=True)
+    with StageLines(console) as lines:
+        first, _ = lines.start("First"), lines.start("Second")
+        first.progressed({"done": 3, "total": 4, "unit": "images", "note": ""})
+        time.sleep(0.6)  # it is redrawn four times a second
+        drawn = out.getvalue()
+    assert "First" in drawn and "3/4 images" in drawn and "Second" in drawn
 
 
 class _Screen(io.StringIO):

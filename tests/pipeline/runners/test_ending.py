@@ -8,6 +8,7 @@ import pytest
 
 from core import settings
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
+from core.errors import Cause
 from pipeline.report import make
 from pipeline.runners.ending import Execution, end_run
 from pipeline.runs import history, push_directory
@@ -124,9 +125,9 @@ def test_a_refused_run_prunes_nothing(tmp_path: Path, report: list[Outcome]) -> 
 
 
 def test_a_stage_that_failed_after_the_push_does_not_hide_it(tmp_path: Path, report: list[Outcome]) -> None:
-    error = ValueError("no images to show")
+    cause = Cause("ValueError: no images to show")
 
-    outcome = ended(tmp_path, pushed_run(tmp_path), error=error, stages=[Stage("WorstMistakes", 1, 1, cached=False)])
+    outcome = ended(tmp_path, pushed_run(tmp_path), cause=cause, failed_stage="WorstMistakes")
 
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
     assert outcome.failures[0].message == "ValueError: no images to show"
@@ -136,7 +137,7 @@ def test_a_stage_that_failed_after_the_push_does_not_hide_it(tmp_path: Path, rep
 
 def test_a_run_that_failed_before_its_first_stage_has_a_record_too(tmp_path: Path, report: list[Outcome]) -> None:
     (tmp_path / NAME).mkdir()
-    execution = Execution(lambda: (1.0, 10), error=ZeroDivisionError("division by zero"))
+    execution = Execution(lambda: (1.0, 10), cause=Cause("ZeroDivisionError: division by zero"))
 
     outcome = end_run(DIGITS, tmp_path, execution)
 

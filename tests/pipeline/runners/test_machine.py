@@ -35,6 +35,12 @@ def test_a_machine_with_enough_says_nothing(system: Path) -> None:
     assert list(machine.notes_on_memory()) == []
 
 
+@pytest.mark.parametrize(("free", "at_once"), [(8, 2), (3, 1)])
+def test_two_stages_run_at_once_where_there_is_memory_for_both(system: Path, free: int, at_once: int) -> None:
+    write(system / "proc/meminfo", f"MemAvailable: {free * GB // 1024} kB\n")
+    assert machine.stages_at_once() == at_once
+
+
 def test_what_a_container_leaves_counts(system: Path) -> None:
     write(system / "cgroup/memory.max", f"{2 * GB}\n")
     write(system / "cgroup/memory.current", f"{GB}\n")
@@ -77,4 +83,4 @@ def test_a_gpu_that_lies_idle_is_said(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     if present:
         (system / "nvidia0").touch()
-    assert bool(list(machine.notes_on_gpu())) is said
+    assert bool(machine.notes_on_gpu()) is said

@@ -7,7 +7,7 @@ from core.artifacts import backbone, features, ingest_record, last_run, search, 
 from core.artifacts.ingest_record import Span
 from core.artifacts.last_run import LAST_RUN, Outcome
 from core.artifacts.verdict import Range
-from core.errors import InputError
+from core.errors import InputError, cause_of
 from core.examples import IMAGE
 from pipeline.runs import outcome
 from pipeline.runs.lineage import NodeRun, Output
@@ -223,10 +223,9 @@ def test_why_a_run_failed(error, code, said):
     try:
         raise RuntimeError("the runner's own words") from error
     except RuntimeError as wrapped:
-        caught = wrapped if code == 2 else error
-    stage = last_run.Stage("ImageExampleGen", 1.0, 1.0, cached=False)
+        cause = cause_of(wrapped if code == 2 else error)
     less = last_run.Failure("ImageExampleGen did not complete", stage="ImageExampleGen")
-    found = Outcome("failed", 1, "/root", stages=[stage], failures=[less])
-    outcome.mark_failed(found, caught)
+    found = Outcome("failed", 1, "/root", failures=[less])
+    outcome.mark_failed(found, cause, "ImageExampleGen")
     assert found.exit_code == code
     assert found.failures == [last_run.Failure(said, stage="ImageExampleGen")]

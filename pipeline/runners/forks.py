@@ -1,0 +1,158 @@
+"""Runs a function in a fork of this process, which has imported the stack, and hears from it.
+
+A fork starts at once, uses another core in spite of Python's lock, gives its memory back when it ends, and takes nobody
+along when it crashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from tensorflow.python.eager import context as eager
+
+from core import progress
+from core.errors import Cause, InputError, cause_of
+
+CONTEXT = multiprocessing.get_context("fork")
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_GRACE_SECONDS = 10.0
+_KILLED = (
+    "its process was killed; most likely, memory ran out: give the machine or container more, or lower "
+    "runtime.feature_batch_size, training.batch_size, data.max_megapixels or backbone.image_size, and run again"
+)
+
+
+class Ending(NamedTuple):
+    """How a fork ended.
+
+    Attributes:
+        result: what the function returned.
+        cause: why it failed; None if it did not.
+        cpu_seconds: of all cores, of the fork and its children; None if it did not live to say.
+    """
+
+    result: Any = None
+    cause: Cause | None = None
+    cpu_seconds: float | None = None
+
+
+class Fork:
+    """A function that runs in a process of its own; `progressed` hears what it reports (`core.progress`)."""
+
+    def __init__(self, progressed: Callable[[dict[str, Any]], None], function: Callable[..., Any], *args: Any) -> None:
+        """Starts it.
+
+        Raises:
+            RuntimeError: TensorFlow has run something in this process: its threads do not survive a fork.
+        """
+        if eager.context_safe() is not None:
+            raise RuntimeError("TensorFlow has run in this process, so a fork of it could hang")
+        self._progressed = progressed
+        self._pipe, end = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_run, args=(end, os.getpid(), function, args))
+        self._process.start()
+        end.close()
+        self._ending: Ending | None = None
+
+    def hear(self) -> Ending | None:
+        """Waits for what the fork says next, and passes it on; how it ended, if it has."""
+        try:
+            said = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            return self._ending or Ending(cause=_killed_by(self._process.exitcode or 0))
+        if isinstance(said, Ending):
+            self._ending = said
+        else:
+            self._progressed(said)
+        return None
+
+    def interrupt(self, signal_number: int) -> None:
+        """Sends a signal to the fork and its children."""
+        if self._process.is_alive() and self._process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal_number)
+
+    def join(self, seconds: float) -> None:
+        """Waits for its end, so long at most."""
+        self._process.join(seconds)
+
+
+def first_to_speak(forks: Sequence[Fork]) -> list[Fork]:
+    """Waits until some have something to say, or have ended."""
+    said = wait([fork._pipe for fork in forks])
+    return [fork for fork in forks if fork._pipe in said]
+
+
+def stop(forks: Sequence[Fork]) -> None:
+    """Interrupts them, and kills what does not end by itself."""
+    for signal_number in (signal.SIGINT, signal.SIGKILL):
+        for fork in forks:
+            fork.interrupt(signal_number)
+        for fork in forks:
+            fork.join(_GRACE_SECONDS)
+
+
+def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns, run in a fork.
+
+    Raises:
+        InputError: the function does, or the system killed it.
+        RuntimeError: it failed otherwise.
+    """
+    fork = Fork(progressed, function, *args)
+    try:
+        while not (ending := fork.hear()):
+            pass
+    finally:
+        stop([fork])
+    if ending.cause:
+        raise (InputError if ending.cause.bad_input else RuntimeError)(ending.cause.message)
+    return ending.result
+
+
+def _run(pipe: Connection, parent: int, function: Callable[..., Any], args: Sequence[Any]) -> None:
+    """Of the fork: calls the function, and says how far it is, and how it ended."""
+    os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which passes it on once
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    logging.getLogger(progress.LOGGER_NAME).addHandler(_Sender(pipe))
+    result = cause = None
+    try:
+        result = function(*args)
+    except KeyboardInterrupt:
+        cause = Cause("it was interrupted")
+    except BaseException as error:
+        logging.getLogger(__name__).exception("%s failed", function)
+        cause = cause_of(error)
+    pipe.send(Ending(result, cause, sum(os.times()[:4])))
+
+
+def _killed_by(exit_code: int) -> Cause:
+    if exit_code == -signal.SIGKILL:
+        return Cause(_KILLED, bad_input=True)
+    how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
+    return Cause(f"its process {how}; the log may say why")
+
+
+class _Sender(logging.Handler):
+    """Sends progress to the parent."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(logging.INFO)
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for every record of `core.progress`."""
+        self._pipe.send(vars(record)["progress"])

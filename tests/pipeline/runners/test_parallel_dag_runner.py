@@ -1,0 +1,98 @@
+"""Nodes run side by side, each in a process of its own, and what fails there is known here."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from pipeline.runners.forks import Fork
+from tests.conftest import ROOT
+
+NODES = "import sys; from pathlib import Path; from tests.pipeline.runners import parallel_nodes as nodes; "
+
+Result = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    program = f"{NODES} nodes.main(Path(sys.argv[1]))"
+    folder = str(tmp_path_factory.mktemp("runs"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_independent_nodes_run_at_the_same_time_and_others_after_them(results: dict[str, Result]) -> None:
+    pair = results["pair"]
+    assert pair["error"] is None
+    assert pair["states"] == {"First": "complete", "Second": "complete", "Copy": "complete"}
+    assert pair["told"][:2] == [["started", "First"], ["started", "Second"]]
+    events = [entry[:2] for entry in pair["told"]]
+    assert events.index(["ended", "First"]) < events.index(["started", "Copy"])
+    said = {"done": 1, "total": 2, "unit": "meetings", "note": ""}
+    assert ["progressed", "First", said] in pair["told"] and ["progressed", "Second", said] in pair["told"]
+    seconds = [entry[2] for entry in pair["told"] if entry[0] == "ended"]
+    assert len(seconds) == 3 and all(0 < one < 30 for one in seconds)
+
+
+def test_many_nodes_write_to_ml_metadata_at_the_same_time(results: dict[str, Result]) -> None:
+    assert results["many"]["states"] == {f"N{n}": "complete" for n in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "bad_input"),
+    [
+        ("input", "the images are bad", True),
+        ("bug", "ZeroDivisionError: by zero", False),
+        ("SIGKILL", "its process was killed; most likely, memory ran out", True),
+        ("SIGSEGV", "its process was ended by SIGSEGV; the log may say why", False),
+    ],
+)
+def test_a_node_that_fails_lets_the_one_beside_it_finish_and_none_start(
+    results: dict[str, Result], how: str, said: str, bad_input: bool
+) -> None:
+    failed = results[how]
+    node, message, blamed = failed["error"]
+    assert node == "Bad" and message.startswith(said) and blamed is bad_input
+    assert failed["states"].pop("Bad") == ("running" if how.startswith("SIG") else "failed")
+    assert failed["states"] == {"Good": "complete"}
+    assert {entry[1] for entry in failed["told"] if entry[0] == "started"} == {"Bad", "Good"}
+
+
+def test_an_interrupt_ends_all_nodes(results: dict[str, Result]) -> None:
+    assert results["interrupted"]["error"] == "interrupted"
+    assert results["interrupted"]["children"] == 0 and results["interrupted"]["seconds"] < 30
+
+
+def test_a_run_that_is_killed_takes_its_nodes_along(tmp_path: Path) -> None:
+    program = f"{NODES} nodes.run(Path(sys.argv[1]), [nodes.End(how='parent killed')])"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as run:
+        assert run.wait(120) == -signal.SIGKILL
+    limit = time.monotonic() + 20
+    while any(str(tmp_path).encode() in line for line in command_lines()):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def command_lines() -> Iterator[bytes]:
+    """Of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            yield path.read_bytes()
+
+
+def test_a_process_in_which_tensorflow_has_run_is_not_forked() -> None:
+    tf.constant(1)
+    with pytest.raises(RuntimeError, match="TensorFlow has run in this process"):
+        Fork(print, print)
