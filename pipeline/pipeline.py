@@ -56,8 +56,8 @@ def create_pipeline(
     data = _data(settings, deployment, schema)
     extraction, backbone, features = _features(settings, deployment, data)
     training, model = _training(settings, deployment, data, backbone, features or data.examples)
-    judging, predictions, blessing = _judging(settings, deployment, data, model, features)
-    release = _release(settings, deployment, data, model, predictions, blessing)
+    judging, predictions, gate = _judging(settings, deployment, data, model, features)
+    release = _release(settings, deployment, data, model, predictions, gate)
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
@@ -235,8 +235,8 @@ def _training(
 
 def _judging(
     settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel, features: BaseChannel | None
-) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
-    """The nodes, the predictions for the test images, and whether they speak for the model."""
+) -> tuple[list[BaseNode], BaseChannel, BaseNode]:
+    """The nodes, the predictions for the test images, and what says whether they speak for the model."""
     baseline = deployment.resolvers.baseline(model)
     models = {"model": model, "baseline_model": baseline.outputs["model"]}
     predictor = Predictor(**models, examples=data.examples, features=features, code=code_hash("components.predictor"))
@@ -253,7 +253,7 @@ def _judging(
         settings=converter.to_json(settings.evaluation),
         code=code_hash("components.model_gate"),
     )
-    return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate.outputs["blessing"]
+    return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate
 
 
 def _release(
@@ -262,15 +262,17 @@ def _release(
     data: _Data,
     model: BaseChannel,
     predictions: BaseChannel,
-    blessing: BaseChannel,
+    gate: BaseNode,
 ) -> list[BaseNode]:
     """The serving check, the push of what passed, and what only the report shows."""
     infra = serving_validator(settings.serving, model, data.examples)
+    if settings.serving.limits_latency:
+        infra.add_upstream_node(gate)  # stages that run beside it would slow it down
     directory = deployment.push_directory
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
         model=model,
-        model_blessing=blessing,
+        model_blessing=gate.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.

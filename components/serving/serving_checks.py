@@ -6,11 +6,12 @@ Requests go over gRPC, as from any client of TensorFlow Serving; `serving_probe`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -55,10 +56,10 @@ class UnfitError(Exception):
 
 
 def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[bytes]:
-    """The images in turn, over and over: `most` of them, or as many as one request may hold, the first in any case."""
+    """The images in turn, over and over: `most` of them, or as many as one request may have, the first in any case."""
     batch: list[bytes] = []
     room = limits.image_bytes
-    for image in itertools.islice(itertools.cycle(images), most):
+    for image in itertools.islice(itertools.cycle(images), min(most, limits.max_batch)):
         room -= len(image) + _BESIDE_BYTES
         if batch and room < 0:
             break
@@ -88,12 +89,14 @@ class ServingChecks:
 
     Attributes:
         images: real encoded images, at least one; each fits in one request.
+        alone: what images got that were sent alone: what they must get in every other way, too.
     """
 
     model: RemoteModel
     images: Sequence[bytes]
     limits: ServerLimits
     image_limits: ImageLimits
+    alone: dict[bytes, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def is_available(self) -> str:
         """The server says of the model what TensorFlow Serving says of one that serves."""
@@ -116,7 +119,7 @@ class ServingChecks:
 
     def class_names_fit(self, asset: Sequence[str]) -> str:
         """The class names in responses are distinct and those of the model's asset, in the same order."""
-        served = [name.decode() for name in self._predict(self.images[:1])["classes"][0]]
+        served = self._class_names()
         repeated = sorted({name for name in served if served.count(name) > 1})
         _require(not repeated, f"names are repeated: {some(repeated)}")
         _require(
@@ -125,10 +128,10 @@ class ServingChecks:
         )
         return f"{len(served)} classes"
 
-    def predicts_single_images(self, images: Sequence[bytes]) -> str:
+    def predicts_single_images(self) -> str:
         """Each image, sent alone, gets finite probabilities that sum to 1, and the class that is most probable."""
-        for number, image in enumerate(images, 1):
-            response = self._predict([image])
+        for number, image in enumerate(self.images, 1):
+            response = self._alone(image)
             probabilities, classes = response["probabilities"], response["classes"]
             error, total = errors_of(response)[0], probabilities.sum()
             _require(not error, f"image {number} was not read: {error}")
@@ -144,17 +147,16 @@ class ServingChecks:
                 response["label"][0] == classes[0, best] and response["probability"][0] == probabilities[0, best],
                 f"label or probability of image {number} are not those of its most probable class",
             )
-        return f"images: {len(images)}"
+        return f"images: {len(self.images)}"
 
     def signatures_agree(self) -> str:
         """An image gets the same probabilities as a file, inside a tf.Example, and from Classify."""
         images = fitting(self.images, min(2, len(self.images)), self.limits)
         examples = [_example(image) for image in images]
-        by_image = self._predict(images)
         by_example = self.model.request(signatures.EXAMPLES, examples)["probabilities"]
-        _same(by_image["probabilities"], by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
+        _same(self._wanted(images), by_example, f"{signatures.IMAGES} and {signatures.EXAMPLES}")
         scores = self.model.classify(signatures.CLASSIFY, examples)
-        names = [name.decode() for name in by_image["classes"][0]]
+        names = self._class_names()
         _require(
             all(list(score) == names for score in scores),
             f"Classify gives the classes {some(list(scores[0]))}, Predict {some(names)}",
@@ -164,9 +166,7 @@ class ServingChecks:
 
     def batch_agrees(self) -> str:
         """An image gets the same probabilities alone and among others, as far as several fit in one request."""
-        batch = fitting(self.images, max(2, len(self.images)), self.limits)
-        together = self._predict(batch)["probabilities"][:2]
-        return _same(self._alone(batch[:2]), together, f"alone and in a batch of {len(batch)}")
+        return self._agrees_alone(fitting(self.images, max(2, len(self.images)), self.limits))
 
     def serves_concurrent_requests(self) -> str:
         """Requests of several clients get the responses they get one after the other."""
@@ -174,9 +174,9 @@ class ServingChecks:
         at_once = min(_AT_ONCE, (self.limits.concurrent + self.limits.waiting) // 2)
         many = (list(self.images) * _AT_ONCE)[: 2 * _AT_ONCE]
         with futures.ThreadPoolExecutor(at_once) as pool:
-            together = np.concatenate(list(pool.map(lambda image: self._alone([image]), many)))
-        alone = np.concatenate([self._alone(self.images)] * _AT_ONCE)[: len(many)]
-        return _same(alone, together, f"alone and {at_once} at a time")
+            responses = list(pool.map(lambda image: self._predict([image]), many))
+        together = np.concatenate([response["probabilities"] for response in responses])
+        return _same(self._wanted(many), together, f"alone and {at_once} at a time")
 
     def takes_empty_batch(self) -> str:
         """No images get no predictions, or are refused as the client's error.
@@ -192,51 +192,38 @@ class ServingChecks:
                 _require(len(value) == 0, f"{name}: {output} has shape {value.shape} for no images")
         return "accepted"
 
-    def bad_images(self) -> Iterator[tuple[str, bytes]]:
+    @functools.cached_property
+    def bad_images(self) -> dict[str, bytes]:
         """What a server is sent in place of an image, one over the model's limits too: a description and the bytes."""
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
-        yield "empty bytes", b""
-        yield "text", b"this is not an image\n"
-        yield "random bytes", random.bytes(64)
-        yield "a truncated JPEG", jpeg[: len(jpeg) // 2]
-        yield "a truncated PNG", png[: len(png) // 2]
-        yield "a PNG header of 3600 megapixels", _png(60_000, 60_000, b"\0" * 1000)
         side = math.isqrt(self.image_limits.pixels) + 1
-        yield f"a PNG of {side} x {side} pixels, more than allowed", _black_png(side)
+        return {
+            "empty bytes": b"",
+            "text": b"this is not an image\n",
+            "random bytes": random.bytes(64),
+            "a truncated JPEG": jpeg[: len(jpeg) // 2],
+            "a truncated PNG": png[: len(png) // 2],
+            "a PNG header of 3600 megapixels": _png(60_000, 60_000, b"\0" * 1000),
+            f"a PNG of {side} x {side} pixels, more than allowed": _black_png(side),
+        }
 
-    def reports_bad_image(self, signature: str, bad: bytes) -> str:
-        """Among good images, a bad one gets an error and no class, and the good ones what they get without it."""
-        wrap = _example if signature == signatures.EXAMPLES else bytes
+    def reports_bad_images(self, signature: str) -> str:
+        """Among good images, each bad one gets an error and no class, and the good ones what they get alone."""
         fits = fit_three(self.images, self.limits)
-        good, other, bad = map(wrap, (fits[0], fits[-1], bad))
-        wanted = self.model.request(signature, [good, good, other])
-        try:
-            response = self.model.request(signature, [good, bad, other])
-        except tf.errors.OpError as refusal:
-            raise UnfitError(f"the whole request was refused: {first_line(refusal)}") from refusal
-        first, error, last = errors_of(response)
-        _require(bool(error), "it was classified as if it were an image")
-        _require(not first and not last, f"a good image beside it was not read: {first or last}")
-        label = response["label"][1].decode()
-        _require(
-            not label and not response["probabilities"][1].any(),
-            f"it was refused, {error}, but got the class {label!r}",
-        )
-        _same(
-            wanted["probabilities"][[0, 2]], response["probabilities"][[0, 2]], "good images without it and beside it"
-        )
-        return error
+        beside = [fits[0], fits[-1]][: self.limits.max_batch - 1]
+        errors: dict[str, str] = {}
+        names = list(self.bad_images)
+        step = self.limits.max_batch - len(beside)
+        for start in range(0, len(names), step):
+            errors |= self._bad_among_good(signature, names[start : start + step], beside)
+        return "; ".join(f"{name}: {error}" for name, error in errors.items())
 
     def predicts_full_batch(self) -> str:
-        """As many images as a request may have, by their number or by their bytes, all get predictions."""
+        """As many images as a request may have, by their number or by their bytes, all get their predictions."""
         batch = fitting(self.images, self.limits.max_batch, self.limits)
-        errors = errors_of(self._predict(batch))
-        _require(
-            errors == [""] * len(batch),
-            f"{len(batch)} good images got {len(errors)} predictions, {sum(map(bool, errors))} of them errors",
-        )
+        self._agrees_alone(batch)
         full = len(batch) == self.limits.max_batch
         limit = "" if full else f", of the {self.limits.max_message_mb} MB that a request may have"
         return f"images: {len(batch)}{limit}"
@@ -270,12 +257,76 @@ class ServingChecks:
         )
         return f"{error or 'classified'}, {grown:.0f} MB more"
 
+    def still_predicts(self) -> str:
+        """An image gets what it got at first."""
+        image = self.images[0]
+        return _same(self._wanted([image]), self._predict([image])["probabilities"], "at first and now")
+
+    def _bad_among_good(self, signature: str, names: Sequence[str], beside: Sequence[bytes]) -> dict[str, str]:
+        """Each bad image's error, from one request; one by one only where that fails, to find the culprits."""
+        try:
+            return self._errors(signature, {name: self.bad_images[name] for name in names}, beside)
+        except UnfitError as finding:
+            if len(names) == 1:
+                raise UnfitError(f"{names[0]}: {finding}") from finding
+            culprits = []
+            for name in names:
+                try:
+                    self._bad_among_good(signature, [name], beside)
+                except UnfitError as of_one:
+                    culprits.append(str(of_one))
+            raise UnfitError("; ".join(culprits) or str(finding)) from finding
+
+    def _errors(self, signature: str, bad: Mapping[str, bytes], beside: Sequence[bytes]) -> dict[str, str]:
+        """Sends bad images between two good ones, or behind one."""
+        wrap = _example if signature == signatures.EXAMPLES else bytes
+        before, after = beside[:1], beside[1:]
+        try:
+            response = self.model.request(signature, [wrap(image) for image in (*before, *bad.values(), *after)])
+        except tf.errors.OpError as refusal:
+            raise UnfitError(f"the whole request was refused: {first_line(refusal)}") from refusal
+        errors = errors_of(response)
+        first = len(before)
+        good = [*range(first), *range(first + len(bad), len(errors))]
+        for number in good:
+            _require(not errors[number], f"a good image beside it was not read: {errors[number]}")
+        found = dict(zip(bad, errors[first:], strict=False))
+        for number, error in enumerate(found.values(), first):
+            _require(bool(error), "it was classified as if it were an image")
+            label = response["label"][number].decode()
+            _require(
+                not label and not response["probabilities"][number].any(),
+                f"it was refused, {error}, but got the class {label!r}",
+            )
+        if beside:
+            _same(self._wanted(beside), response["probabilities"][good], "good images alone and beside it")
+        return found
+
     def _predict(self, images: Sequence[bytes]) -> dict[str, np.ndarray]:
         return self.model.request(signatures.IMAGES, images)
 
-    def _alone(self, images: Sequence[bytes]) -> np.ndarray:
-        """The probabilities of images, a request each."""
-        return np.concatenate([self._predict([image])["probabilities"] for image in images])
+    def _alone(self, image: bytes) -> dict[str, np.ndarray]:
+        """The response to a request with nothing but this image; it is sent once."""
+        if image not in self.alone:
+            self.alone[image] = self._predict([image])
+        return self.alone[image]
+
+    def _wanted(self, images: Sequence[bytes]) -> np.ndarray:
+        """The probabilities that images get alone."""
+        return np.concatenate([self._alone(image)["probabilities"] for image in images])
+
+    def _agrees_alone(self, batch: Sequence[bytes]) -> str:
+        """The images get predictions, and those that they get alone."""
+        response = self._predict(batch)
+        errors = errors_of(response)
+        _require(
+            errors == [""] * len(batch),
+            f"{len(batch)} good images got {len(errors)} predictions, {sum(map(bool, errors))} of them errors",
+        )
+        return _same(self._wanted(batch), response["probabilities"], f"alone and in a batch of {len(batch)}")
+
+    def _class_names(self) -> list[str]:
+        return [name.decode() for name in self._alone(self.images[0])["classes"][0]]
 
 
 def peak_rss_mb() -> float:

@@ -32,13 +32,13 @@ from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
 from core.examples import IMAGE
 from core.settings.converter import from_json
-from core.settings.serving import ServerLimits, ServingSettings
+from core.settings.serving import ServingSettings
 from trainer.export.checksums import DamagedModelError
 
 _MOST_IMAGES = 4
 _LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}  # images in a request: the fewest and the most requests
-_LATENCY_SECONDS = 3.0
-_WARM_UP = 3  # requests of each size that are not counted
+_LATENCY_SECONDS = 1.0
+_JUDGED_LATENCY_SECONDS = 3.0  # where a setting limits it, its 99th percentile is to be more than the slowest of 20
 _NAME = "model"
 
 
@@ -67,8 +67,9 @@ class Journal:
         return passed
 
 
-def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: ServerLimits) -> None:
+def probe(model_dir: str, images: Sequence[bytes], journal: Journal, settings: ServingSettings) -> None:
     """Runs all checks on the SavedModel in a folder, with real encoded images, of which each fits in one request."""
+    limits = settings.server
     with contextlib.ExitStack() as running:
         clients: list[RemoteModel] = []
 
@@ -87,43 +88,43 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, limits: Ser
 
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
             checks = ServingChecks(clients[0], images, limits, model_limits(model_dir))
-            _check_served(checks, class_names(model_dir), journal)
+            seconds = _JUDGED_LATENCY_SECONDS if settings.limits_latency else _LATENCY_SECONDS
+            _check_served(checks, class_names(model_dir), seconds, journal)
 
 
-def _check_served(checks: ServingChecks, names: Sequence[str], journal: Journal) -> None:
+def _check_served(checks: ServingChecks, names: Sequence[str], seconds: float, journal: Journal) -> None:
     if not (journal.check("status", checks.is_available) and journal.check("signatures", checks.has_signatures)):
         return
     journal.check("class names", checks.class_names_fit, names)
-    journal.check("single requests", checks.predicts_single_images, checks.images)
+    journal.check("single requests", checks.predicts_single_images)
     journal.check("alone and in a batch agree", checks.batch_agrees)
     journal.check("signatures agree", checks.signatures_agree)
     journal.check("requests at the same time", checks.serves_concurrent_requests)
     journal.check("full batch", checks.predicts_full_batch)
     journal.check("empty batch", checks.takes_empty_batch)
-    journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(checks)}))
     journal.write(measured={"peak_rss_mb": peak_rss_mb()})
-    for name, image in checks.bad_images():
-        for signature in (signatures.IMAGES, signatures.EXAMPLES):
-            journal.check(f"{name} in {signature}", checks.reports_bad_image, signature, image)
+    for signature in (signatures.IMAGES, signatures.EXAMPLES):
+        journal.check(f"bad images in {signature}", checks.reports_bad_images, signature)
     for name, *request in checks.bad_requests():
         journal.check(name, checks.refuses_bad_request, *request)
     journal.check("memory of a large image", checks.bounds_memory)
-    journal.check("good requests after bad ones", checks.predicts_single_images, checks.images[:1])
+    journal.check("good requests after bad ones", checks.still_predicts)
+    journal.check("latency", lambda: journal.write(measured={"latency_ms": _latency(checks, seconds)}))
 
 
-def _latency(checks: ServingChecks) -> dict[str, dict[str, float]]:
+def _latency(checks: ServingChecks, seconds: float) -> dict[str, dict[str, float]]:
     """Milliseconds from request to response, by batch size; warm, one request at a time, through gRPC.
 
-    A batch that does not fit in one request is reduced, and found under the size it has then. Percentiles are of the
-    nearest rank: of fewer than 100 requests the 99th is the slowest.
+    A batch that does not fit in one request is reduced, and found under the size it has then. For each size, `seconds`
+    are spent, or as many as the fewest requests take. Percentiles are of the nearest rank: of fewer than 100 requests
+    the 99th is the slowest.
     """
     result = {}
     for size, (fewest, most) in _LATENCY_BATCHES.items():
-        batch = fitting(checks.images, min(size, checks.limits.max_batch), checks.limits)
-        for _ in range(_WARM_UP):
-            checks.model.request(signatures.IMAGES, batch)
+        batch = fitting(checks.images, size, checks.limits)
+        checks.model.request(signatures.IMAGES, batch)  # kernels are prepared at the first request of a size
         times: list[float] = []
-        while len(times) < fewest or (len(times) < most and sum(times) < _LATENCY_SECONDS * 1000):
+        while len(times) < fewest or (len(times) < most and sum(times) < seconds * 1000):
             start = time.perf_counter()
             checks.model.request(signatures.IMAGES, batch)
             times.append((time.perf_counter() - start) * 1000)
@@ -136,7 +137,8 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
     """The command line's arguments, in order."""
     with contextlib.suppress(OSError):  # where memory runs out, this process is to be killed and not the run that waits
         Path("/proc/self/oom_score_adj").write_text("1000")
-    limits = from_json(settings, ServingSettings).server
+    serving = from_json(settings, ServingSettings)
+    limits = serving.server
     with Path(journal_file).open("w", encoding="utf-8") as file:
         journal = Journal(file)
         journal.write(measured={"tensorflow": tf.__version__})
@@ -153,7 +155,7 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
             return f"images: {len(images)}"
 
         if journal.check("test images", read):
-            probe(model_dir, images, journal, limits)
+            probe(model_dir, images, journal, serving)
         journal.write(finished=True)
 
 

@@ -92,7 +92,11 @@ class ServingSettings:
 
     def __post_init__(self) -> None:
         require(
-            self.validator == "serving_check"
-            or self.max_median_latency_ms is self.max_latency_ms is self.max_memory_mb is None,
+            self.validator == "serving_check" or not (self.limits_latency or self.max_memory_mb),
             "latency and memory are measured by validator: serving_check only",
         )
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether a latency decides: then it is measured with nothing beside it."""
+        return not (self.max_median_latency_ms is self.max_latency_ms is None)

@@ -46,6 +46,21 @@ def test_what_pusher_waits_for_is_the_validator_of_the_settings(validator: str, 
     assert components["Pusher"].inputs["infra_blessing"].producer_component_id == stage
 
 
+@pytest.mark.parametrize("limit", ["max_median_latency_ms", "max_latency_ms"])
+def test_where_a_latency_decides_no_stage_runs_beside_its_measurement(limit: str) -> None:
+    def stages(*overrides: str) -> dict:
+        loaded = loading.load(CONFIG, overrides)
+        return {c.id: c for c in create_pipeline(loaded, Deployment("/root", "/images", "/serving"), SCHEMA).components}
+
+    def before(stage) -> set[str]:
+        return {stage.id}.union(*map(before, stage.upstream_nodes))
+
+    assert "Evaluator" not in before(stages()["ServingCheck"])
+    wired = stages(f"serving.{limit}=100")
+    waits, wait_for_it = before(wired["ServingCheck"]), {i for i, c in wired.items() if "ServingCheck" in before(c)}
+    assert waits | wait_for_it == set(wired)
+
+
 def test_serving_check_asks_through_a_server_with_the_bounds_of_the_settings() -> None:
     component = wired("serving.server={max_message_mb: 100, max_batch: 8}")
     settings = from_json(component.exec_properties["settings"], ServingSettings)
