@@ -117,6 +117,7 @@ class Outcome:
     exit_code: int
     pipeline_root: str
     run_id: str | None = None
+    inputs: str | None = None
     pushed_model: str | None = None
     model: str | None = None
     report: str | None = None

@@ -25,6 +25,7 @@ class Execution:
     Attributes:
         usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
+        inputs: a hash of all that decides the run; None if the orchestrator does not know it.
         nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
         cause: why it failed; None if it did not, or the orchestrator does not know.
@@ -34,6 +35,7 @@ class Execution:
     usage: Callable[[], tuple[float, int]]
     log: str | None = None
     run_id: str | None = None
+    inputs: str | None = None
     nodes: list[str] = dataclasses.field(default_factory=list)
     stages: list[Stage] = dataclasses.field(default_factory=list)
     cause: Cause | None = None
@@ -80,6 +82,8 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         pushed_to = push_folder(settings, root)
         attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))
         attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
+    if ended.status != "failed":
+        ended.inputs = execution.inputs
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))

@@ -8,11 +8,12 @@ import resource
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
-from core.artifacts.last_run import INTERNAL_ERROR, Failure, Outcome
+from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
 from core.errors import InputError, cause_of
 from core.settings import Settings, to_dict
@@ -25,7 +26,11 @@ from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
 from pipeline.runs.run_summary import run_summary
+from pipeline.runs.unchanged import hash_inputs, is_unchanged, read_last, repeated
 from trainer.weights import sources
+
+if TYPE_CHECKING:
+    from components.ingestion.layouts.listing import Listing
 
 
 def run(settings: Settings, root: Path) -> Outcome:
@@ -50,23 +55,34 @@ def run(settings: Settings, root: Path) -> Outcome:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
         for note in notes_on_memory():
             print_prose(console, "  note: ", note, "yellow")
+        last = read_last(folder)
         nonce = push_nonce(pushed_to, folder, execution.notes.append)
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
+        stands = False
         with StageLines(console) as lines:
             try:
-                _run_stages(settings, root, nonce, execution, console, lines)
+                inputs = _find_inputs(settings, folder, nonce, console)
+                execution.inputs = inputs.hash
+                stands = settings.runtime.cache and is_unchanged(last, inputs.hash, folder, settings.name)
+                if not stands:
+                    _run_stages(settings, root, inputs, execution, console, lines)
             except KeyboardInterrupt:
                 console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
                 raise
             except Exception as error:  # whatever a library raised: its cause is looked for at the end
                 logging.getLogger(__name__).exception("the run failed")
                 execution.cause = cause_of(error)
-            line = lines.start("report") if execution.run_id else None
-            outcome = end_run(settings, root, execution)
-            if line:
-                line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
+            if last and stands:
+                console.print(f"  nothing has changed since the run of {last.run_id}, so no stage runs again")
+                outcome = repeated(last, *execution.usage())
+                LAST_RUN.write(folder, outcome)
+            else:
+                line = lines.start("report") if execution.run_id else None
+                outcome = end_run(settings, root, execution)
+                if line:
+                    line.finish(*(("✓", "green", outcome.report) if outcome.report else ("✗", "yellow", "not made")))
         console.print()
         for text, head, style in run_summary(outcome, folder):
             if head:
@@ -76,16 +92,30 @@ def run(settings: Settings, root: Path) -> Outcome:
     return outcome
 
 
-def _run_stages(
-    settings: Settings, root: Path, nonce: str, execution: Execution, console: Console, lines: StageLines
-) -> None:
-    """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
-    folder = run_dir(settings, root)
+class _Inputs(NamedTuple):
+    """What decides a run beside its settings: the data folder, its files, the weights' fingerprint; all as a hash."""
+
+    images: str
+    listing: Listing
+    weights: str
+    push_nonce: str
+    hash: str
+
+
+def _find_inputs(settings: Settings, folder: Path, nonce: str, console: Console) -> _Inputs:
+    """Looks at the data, and says what they are taken for."""
     images = images_folder(settings, folder)
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")
-    fingerprint = sources.fingerprint(settings.backbone.weights)
+    weights = sources.fingerprint(settings.backbone.weights)
+    return _Inputs(images, listing, weights, nonce, hash_inputs(settings, listing, weights, nonce))
+
+
+def _run_stages(
+    settings: Settings, root: Path, inputs: _Inputs, execution: Execution, console: Console, lines: StageLines
+) -> None:
+    """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     line = lines.start("load libraries")
     from pipeline.pipeline import local_pipeline  # ten seconds or more, with the next
     from pipeline.runners import forks
@@ -100,10 +130,12 @@ def _run_stages(
             f"  no schema {settings.schema_file} yet: inferred, and written if the images pass ValidationGate"
         )
         line = lines.start("infer schema")
-    schema = forks.call(line.progressed, reviewed_schema, settings, listing)
+    schema = forks.call(line.progressed, reviewed_schema, settings, inputs.listing)
     if schema.inferred:
         line.finish("✓", "green")
-    composed = local_pipeline(settings, root, schema.text, images, fingerprint, nonce, schema.inferred)
+    composed = local_pipeline(
+        settings, root, schema.text, inputs.images, inputs.weights, inputs.push_nonce, schema.inferred
+    )
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
@@ -133,6 +165,7 @@ def _run_stages(
                     f"the schema that was inferred could not be written: {error}; name another with data.schema"
                 )
             else:
+                execution.inputs = hash_inputs(settings, inputs.listing, inputs.weights, inputs.push_nonce)
                 written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
                 console.print(f"{written}; review and commit it", style="yellow")
 

@@ -119,11 +119,19 @@ def test_the_report_of_a_run_has_every_part(cold):
 
 
 def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root):
-    before = last_run(root)["pushed_model"]
-    done = pipeline("run", "--set", "backbone.weights=random", root=root)
-    assert done.returncode == 0, done.stdout
-    assert all(stages(root)[stage]["cached"] for stage in HEAVY)
-    assert last_run(root)["pushed_model"] == before
+    """At once where the last run stands; else, as here without its report, by the cache of each stage."""
+    before = last_run(root)
+    for stands in (True, False):
+        if not stands:
+            Path(before["report"]).unlink()
+        done = pipeline("run", "--set", "backbone.weights=random", root=root)
+        assert done.returncode == 0, done.stdout
+        assert (f"nothing has changed since the run of {before['run_id']}" in done.stdout) is stands
+        assert all(stages(root)[stage]["cached"] for stage in HEAVY)
+        after = last_run(root)
+        assert after["pushed_model"] == before["pushed_model"] and after["metrics"] == before["metrics"]
+        assert (after["run_id"] == before["run_id"]) is stands and Path(after["report"]).exists()
+        assert (after["images"]["computed"], after["images"]["reused"]) == (0, 1797)
 
 
 OTHER_HEAD = (

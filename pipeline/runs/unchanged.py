@@ -1,0 +1,75 @@
+"""Whether a run would find every stage cached: then the last one stands, and the stack need not be loaded to say so."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.artifacts.last_run import LAST_RUN, Outcome, Stage
+from core.artifacts.nodes import RESOLVERS
+from core.artifacts.pushed_model import is_complete
+from core.checkout import CHECKOUT
+from core.errors import InputError
+from core.settings import Settings, to_dict
+from pipeline.runs.history import open_store
+from pipeline.runs.lineage import latest_run_id, node_runs
+
+if TYPE_CHECKING:
+    from components.ingestion.layouts.listing import Listing
+
+_SOURCES = ("core", "components", "pipeline", "trainer")
+
+
+def hash_inputs(settings: Settings, listing: Listing, weights: str, push_nonce: str) -> str:
+    """A hash of all that decides a run: images, weights, schema, settings, the code, and what is in the push directory.
+
+    Args:
+        weights: fingerprint of the base's weights.
+        push_nonce: see `run_dir.push_nonce`.
+    """
+    digest = hashlib.sha256()
+    for text in (json.dumps(to_dict(settings), sort_keys=True), listing.fingerprint(), weights, push_nonce):
+        digest.update(f"{text}\0".encode())
+    for path in (settings.schema_file, CHECKOUT / "uv.lock", *_code()):
+        digest.update(f"{path}\0".encode() + (path.read_bytes() if path.exists() else b""))
+    return digest.hexdigest()
+
+
+def _code() -> Iterator[Path]:
+    for package in _SOURCES:
+        found = (path for path in (CHECKOUT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        yield from sorted(found)
+
+
+def read_last(folder: Path) -> Outcome | None:
+    """The record of the last run in a pipeline's folder, if there is one to be read."""
+    try:
+        return LAST_RUN.read(folder)
+    except (InputError, OSError):
+        return None
+
+
+def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> bool:
+    """Whether the last run had these inputs and judged its model, and all that it left is still there."""
+    if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
+        return False
+    if last.pushed_model and not is_complete(Path(last.pushed_model)):
+        return False
+    store = open_store(folder)
+    if latest_run_id(store, name) != last.run_id:
+        return False
+    nodes = node_runs(store, last.run_id or "").values()
+    return all(Path(made.uri).exists() for node in nodes for outputs in node.outputs.values() for made in outputs)
+
+
+def repeated(last: Outcome, seconds: float, peak_rss_mb: int) -> Outcome:
+    """The record of a run that found nothing to do."""
+    images = last.images
+    if images and images.computed is not None:
+        images = dataclasses.replace(images, computed=0, reused=images.computed + (images.reused or 0))
+    stages = [Stage(stage.id, 0.0, 0.0, cached=stage.id not in RESOLVERS) for stage in last.stages]
+    return dataclasses.replace(last, images=images, stages=stages, seconds=seconds, peak_rss_mb=peak_rss_mb)

@@ -1,0 +1,90 @@
+"""When the last run stands: only if all that decides a run is the same, and all that it left is there."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.ingestion.image_layout import read_layout
+from core import settings as pipeline_settings
+from core.artifacts.last_run import LAST_RUN, Outcome, Status
+from core.settings import Settings
+from pipeline.runs.unchanged import hash_inputs, is_unchanged, read_last, repeated
+from tests.pipeline.report.report_run import NAME, write_run
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for label in ("cat", "owl"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        (tmp_path / "images" / label / "1.png").write_bytes(label.encode())
+    return tmp_path / "images"
+
+
+def test_whatever_decides_a_run_changes_the_hash(images: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.pbtxt"
+    (tmp_path / "settings.yaml").write_text(f"name: x\ndata: {{images: {images}, schema: {schema}}}\n")
+
+    def load(*overrides: str) -> Settings:
+        return pipeline_settings.load(tmp_path / "settings.yaml", list(overrides))
+
+    def now(settings: Settings | None = None, weights: str = "w", nonce: str = "n") -> str:
+        listing = read_layout(str(images))
+        return hash_inputs(settings or load(), listing, weights, nonce)
+
+    first = now()
+    assert now() == first
+    seen = {first, now(weights="other"), now(nonce="other"), now(load("training.steps=7"))}
+    schema.write_text("feature {}")
+    seen.add(now())
+    os.utime(images / "cat" / "1.png", ns=(1, 1))
+    seen.add(now())
+    (images / "owl" / "2.png").touch()
+    seen.add(now())
+    assert len(seen) == 7
+
+
+def run(folder: Path, status: Status = "pushed") -> Outcome:
+    """The last run, with its record."""
+    outcome = dataclasses.replace(write_run(folder, status), inputs="same", report=str(folder / "page.html"))
+    (folder / "page.html").touch()
+    if outcome.pushed_model:
+        (Path(outcome.pushed_model) / "saved_model.pb").touch()
+    LAST_RUN.write(folder, outcome)
+    return outcome
+
+
+@pytest.mark.parametrize("status", ["pushed", "refused"])
+def test_a_run_that_judged_its_model_stands(tmp_path: Path, status: Status) -> None:
+    outcome = run(tmp_path, status)
+    last = read_last(tmp_path)
+    assert last == outcome and is_unchanged(last, "same", tmp_path, NAME)
+    assert not is_unchanged(last, "other", tmp_path, NAME)
+
+    again = repeated(outcome, 0.5, 90)
+    assert (again.seconds, again.peak_rss_mb, again.status) == (0.5, 90, status)
+    assert again.images and (again.images.computed, again.images.reused) == (0, 30)
+    assert all(stage.cached and not stage.seconds for stage in again.stages)
+    assert repeated(again, 0.5, 90) == again
+
+
+@pytest.mark.parametrize("what", ["artifact", "pushed version", "report", "later run"])
+def test_what_is_gone_or_came_later_ends_that(tmp_path: Path, what: str) -> None:
+    outcome = run(tmp_path)
+    if what == "artifact":
+        shutil.rmtree(next((tmp_path / "artifacts" / "Trainer").rglob("*/")))
+    elif what == "pushed version":
+        (Path(str(outcome.pushed_model)) / "saved_model.pb").unlink()
+    elif what == "report":
+        (tmp_path / "page.html").unlink()
+    else:
+        write_run(tmp_path, "failed")
+    assert not is_unchanged(outcome, "same", tmp_path, NAME)
+
+
+def test_without_a_record_that_can_be_read_there_is_no_last_run(tmp_path: Path) -> None:
+    assert read_last(tmp_path) is None and not is_unchanged(None, "same", tmp_path, NAME)
+    (tmp_path / "last_run.json").write_text("{")
+    assert read_last(tmp_path) is None
