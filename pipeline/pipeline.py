@@ -94,12 +94,13 @@ def local_pipeline(
 
 
 class _Data(NamedTuple):
-    """Images as tf.Examples that passed validation, and how they are preprocessed."""
+    """Images as tf.Examples, how they are preprocessed, and what ends the run where nothing should learn from them."""
 
     nodes: list[BaseNode]
     examples: BaseChannel
     schema: BaseChannel
     transform_graph: BaseChannel
+    gate: BaseNode
 
 
 def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
@@ -149,12 +150,12 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         materialize=False,
         disable_statistics=True,
     )
-    transform.add_upstream_node(gate)
     return _Data(
         _present(examples, importer, statistics, anomalies, baseline, gate, transform),
         examples.outputs["examples"],
         imported_schema,
         transform.outputs["transform_graph"],
+        gate,
     )
 
 
@@ -189,6 +190,7 @@ def _features(
     features = FeatureExtractor(
         **inputs, earlier=earlier.outputs["features"] if earlier else None, config=config, code=code
     )
+    features.add_upstream_node(data.gate)
     return _present(base, earlier, features), network, features.outputs["features"]
 
 
@@ -230,6 +232,8 @@ def _training(
         run_fn="trainer.run.run_fn",
         custom_config={"trainer": trainer_settings, "code": code_hash("trainer.run")},
     )
+    for node in (trainer, tuner) if tuner else (trainer,):
+        node.add_upstream_node(data.gate)
     return _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
 
 

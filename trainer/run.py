@@ -7,6 +7,8 @@ import logging
 import math
 import time
 
+import tensorflow as tf
+
 from core import progress
 from core.artifacts import search
 from core.settings import converter
@@ -16,6 +18,7 @@ from trainer.export import saved_model
 from trainer.training import resume, summary, train_loop
 
 
+@tf.autograph.experimental.do_not_convert  # nothing here needs its translation of source, which takes seconds
 def run_fn(fn_args: FnArgs) -> None:
     """TFX Trainer's entry point; resumes a call with the same arguments that was killed (`trainer.training.resume`).
 

@@ -99,6 +99,15 @@ def test_classes_are_sorted_by_name(transform_directory: Path) -> None:
     assert preprocessing.class_names(str(transform_directory)) == ["blue", "green", "red"]
 
 
+def test_a_split_without_images_has_a_graph_nonetheless(tmp_path: Path) -> None:
+    training_data.run_transform([], tmp_path)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        records = tf.constant([training_data.raw_example(training_data.image("red", 1), "red")])
+        outputs = preprocessing.transform_examples(str(tmp_path), records)
+        session.run(tf.compat.v1.tables_initializer())
+        assert session.run(outputs["label_xf"]).tolist() == [-1]
+
+
 def test_saved_graph_gives_images_and_labels(transform_directory: Path) -> None:
     image = training_data.image("red", 1)
     records = [training_data.raw_example(image, label) for label in ("red", "blue", "purple", None)]
