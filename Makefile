@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT
+export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -122,8 +122,9 @@ format: setup ## format the code
 	@cd $(HERE) && .venv/bin/ruff format .
 	@cd $(HERE) && .venv/bin/ruff check --fix .
 
-bench: setup ## measure what the README claims
-	@cd $(HERE) && .venv/bin/python benchmarks/run.py
+bench: setup ## measure how fast it is, beside the base alone: DATA=folder WEIGHTS=… CASES="cold head" IMAGES=n ROUNDS=n
+	@$(PYTHON) -m benchmarks.bench $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${CASES:+--cases "$$CASES"} \
+	  $${IMAGES:+--images "$$IMAGES"} $${ROUNDS:+--rounds "$$ROUNDS"} $${SET:+--set "$$SET"}
 
 clean: ## remove the environment (runs and pushed models stay)
 	@cd $(HERE) && rm -rf .venv .venv-uv .venv-newest-tensorflow .venv-airflow
