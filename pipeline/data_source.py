@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
+import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,9 @@ def images_folder(settings: Settings, home: Path) -> str:
         write_digits(str(home / "images"))
         return str(home / "images")
     if images.startswith(TFDS):
-        return prepare_tfds(images.removeprefix(TFDS))
+        # Where TensorFlow has run, nothing can be forked any more: see `pipeline.runners.forks`.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(prepare_tfds, images.removeprefix(TFDS)).result()
     if "://" in images:
         return images
     directory = Path(images).expanduser().resolve()

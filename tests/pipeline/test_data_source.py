@@ -9,7 +9,9 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import read_records
 from core.errors import InputError
-from pipeline.data_source import prepare_tfds
+from core.settings import load
+from pipeline.data_source import images_folder, prepare_tfds
+from tests.conftest import ROOT
 
 
 def test_a_data_set_of_tensorflow_datasets_is_prepared_and_read(tmp_path: Path) -> None:
@@ -33,6 +35,13 @@ def test_a_data_set_that_nobody_knows_is_told(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
     with pytest.raises(InputError, match="TensorFlow Datasets knows no 'no_such_flowers'"):
         prepare_tfds("no_such_flowers", str(tmp_path))
+
+
+def test_a_data_set_is_prepared_in_another_process(tmp_path: Path) -> None:
+    """TensorFlow, which runs there, has not run here when the stages are forked."""
+    settings = load(ROOT / "configs" / "digits.yaml", ["data.images=tfds:no_such_flowers"])
+    with pytest.raises(InputError, match=r"no 'no_such_flowers'|needs the extra `tfds`"):
+        images_folder(settings, tmp_path)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
