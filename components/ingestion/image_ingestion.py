@@ -1,9 +1,9 @@
 """The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
-The first reads and decodes each file, once; the second copies its Example to the split that was decided between them,
-when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner holds the data
-set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each image goes
-through a pass inside one fused stage, so memory does not grow with the images.
+The first reads and decodes each file, once, on all cores; the second copies its Example to the split that was decided
+between them, when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner
+holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
+image goes through a pass inside one fused stage, so memory does not grow with the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
-from components.ingestion import file_names, image_records, slice_features
+from components.ingestion import file_names, image_records, parallel, slice_features
 from components.ingestion.formats import file_kinds
 from components.ingestion.image_folder import ListedFile, read_file, read_head
 from components.ingestion.image_reading import HEAD, ReadImage, RejectedError, looks_like_picture, read_image
@@ -35,6 +35,7 @@ from core.settings.data import SPLITS, IngestionConfig
 _FACTS, _REJECTED, _IGNORED = "facts", "rejected", "ignored"
 _IMAGES = "images"
 _SHOWN = 3  # paths for a remark
+_BATCH = 64  # files that the threads of a worker process share
 
 
 def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
@@ -48,6 +49,7 @@ def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, s
         | "Files" >> beam.Create(_shuffled(listing), reshuffle=False)
         | "Spread" >> ReshufflePerKey()
         | "WithoutKey" >> beam.Values()
+        | "Batches" >> beam.BatchElements(_BATCH, _BATCH)
         | "ReadImages"
         >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, _IGNORED, main=_IMAGES)
     )
@@ -58,7 +60,10 @@ def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, s
 
 
 class ReadImages(beam.DoFn):
-    """A file and its metadata to tf.Examples, serialized; what becomes of it to `facts`, `rejected` or `ignored`."""
+    """Files and their metadata to tf.Examples, serialized; what becomes of them to `facts`, `rejected` or `ignored`.
+
+    They are read at the same time, on every core of the machine, and given out in their order.
+    """
 
     def __init__(self, listing: Listing, config: IngestionConfig) -> None:
         self._config = config
@@ -69,26 +74,28 @@ class ReadImages(beam.DoFn):
     def setup(self) -> None:  # noqa: D102
         self._progress = ProgressCounter(self._total, "images")
 
-    def process(self, element: tuple[ListedFile, dict[str, str]]) -> Iterator[bytes | TaggedOutput]:  # noqa: D102
-        file, extra = element
-        limits = self._config.limits
-        for found, data in self._images(file):
-            try:
-                if found.problem:
-                    raise RejectedError("find", found.problem)
-                image = read_image(read_file(self._folder, file.path, limits) if data is None else data, limits)
-            except RejectedError as error:
-                if data is None and (reason := self._no_picture(found.path)):
-                    yield TaggedOutput(_IGNORED, Reject(found.path, found.label, "identify", reason))
-                else:
-                    yield TaggedOutput(_REJECTED, Reject(found.path, found.label, error.stage, error.reason))
-            else:
-                group = extra.get(self._config.group_by or "", "")
-                alike = image.likeness or (None, b"")
-                facts = (found.path, found.label, file.split, group, image.sha256, image.pixels, *alike, image.oddities)
-                yield TaggedOutput(_FACTS, ImageFacts(*facts))
-                yield make_example(found, image, extra, self._config.bucket_boundaries).SerializeToString()
+    def process(self, batch: Sequence[tuple[ListedFile, dict[str, str]]]) -> Iterator[bytes | TaggedOutput]:  # noqa: D102
+        images = ((found, data, extra) for file, extra in batch for found, data in self._images(file))
+        for outputs in parallel.ordered_map(lambda image: self._read(*image), images):
+            yield from outputs
             self._progress.add(1)
+
+    def _read(self, file: ListedFile, data: bytes | None, extra: dict[str, str]) -> list[bytes | TaggedOutput]:
+        limits = self._config.limits
+        try:
+            if file.problem:
+                raise RejectedError("find", file.problem)
+            content = read_file(self._folder, file.path, limits) if data is None else data
+            image = read_image(content, limits, parallel.room)
+        except RejectedError as error:
+            if data is None and (reason := self._no_picture(file.path)):
+                return [TaggedOutput(_IGNORED, Reject(file.path, file.label, "identify", reason))]
+            return [TaggedOutput(_REJECTED, Reject(file.path, file.label, error.stage, error.reason))]
+        group = extra.get(self._config.group_by or "", "")
+        alike = image.likeness or (None, b"")
+        facts = (file.path, file.label, file.split, group, image.sha256, image.pixels, *alike, image.oddities)
+        example = make_example(file, image, extra, self._config.bucket_boundaries)
+        return [TaggedOutput(_FACTS, ImageFacts(*facts)), example.SerializeToString()]
 
     def _no_picture(self, path: str) -> str:
         """Why a file that cannot be used is none to miss: neither its name nor its content is a picture's; or ""."""

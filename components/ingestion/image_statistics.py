@@ -9,10 +9,24 @@ STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colorfulness
 """Names of what `measure` gives."""
 
 _SIDE = 256  # pixels: sharpness of large and small images is compared at the size people look at them
+_ROWS = 64
+_LEFT = 2  # times `_SIDE`, of the longer side of a reduced image
 
 
-def measure(image: Image.Image) -> dict[str, float]:
+def reduced(pixels: np.ndarray) -> Image.Image:
+    """A large image, uint8 [h, w, 3], as means of squares of its pixels, so few that describing it costs nothing."""
+    side = max(1, max(pixels.shape) // (_LEFT * _SIDE))
+    rows = _ROWS * side  # at a time, for the memory's sake
+    parts = [Image.fromarray(pixels[top : top + rows]).reduce(side) for top in range(0, len(pixels), rows)]
+    return Image.fromarray(np.concatenate([np.asarray(part) for part in parts]))
+
+
+def measure(image: Image.Image, pixels: int) -> dict[str, float]:
     """The statistics of an image in `L` or `RGB`, all but `resolution` at a longer side of at most 256 pixels.
+
+    Args:
+        image: it, or what `reduced` makes of it.
+        pixels: how many it has.
 
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R
@@ -23,7 +37,7 @@ def measure(image: Image.Image) -> dict[str, float]:
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     luma = np.asarray(small.convert("L"), np.float64)
     return {
-        "resolution": image.width * image.height / 1e6,
+        "resolution": pixels / 1e6,
         "brightness": float(luma.mean() / 255),
         "contrast": float(luma.std() / 255),
         "sharpness": _sharpness(luma),

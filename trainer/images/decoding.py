@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from core.image_limits import Transparent
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_EXIF = b"Exif\0\0"
+_RATIOS = (2, 4, 8)  # at which libjpeg decodes for less: it transforms each block of 8 x 8 to fewer pixels
+_LEFT = 2  # times the network's side that a reduced JPEG keeps, for the resizing to average over
 _PARALLEL_IMAGES = 8
 _EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orientation entry near its start
 
@@ -18,7 +24,8 @@ def decode(
     """Decodes, turns upright, resizes and scales images as InceptionV3 was trained on them.
 
     Any color mode becomes RGB; of an animation the first frame is taken. Resizing is bilinear with antialiasing:
-    without it, a large photo would be sampled at 299 of its thousands of pixels a side.
+    without it, a large photo would be sampled at 299 of its thousands of pixels a side. A large JPEG is decoded at a
+    fraction of its size, with at least twice S left a side.
 
     Args:
         encoded: string [b]; JPEG, PNG, GIF or BMP files.
@@ -30,7 +37,8 @@ def decode(
     """
 
     def one(file: tf.Tensor) -> tf.Tensor:
-        resized = tf.image.resize(decode_upright(file, transparent, stretch), [image_size, image_size], antialias=True)
+        pixels = decode_upright(file, transparent, stretch, lambda: _reduced_jpeg(file, _LEFT * image_size))
+        resized = tf.image.resize(pixels, [image_size, image_size], antialias=True)
         # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
         # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
         return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
@@ -39,15 +47,36 @@ def decode(
     return tf.map_fn(one, encoded, parallel_iterations=_PARALLEL_IMAGES, fn_output_signature=spec)
 
 
-def decode_upright(file: tf.Tensor, transparent: Transparent = "white", stretch: int | None = None) -> tf.Tensor:
-    """One image file, string scalar, as people see it: uint8 [h, w, 3], RGB."""
-    pixels = tf.cond(
-        tf.equal(tf.strings.substr(file, 0, 8), _PNG),
-        lambda: _decode_png(file, transparent, stretch),
-        lambda: tf.image.decode_image(file, channels=3, expand_animations=False),
+def decode_upright(
+    file: tf.Tensor,
+    transparent: Transparent = "white",
+    stretch: int | None = None,
+    decode_jpeg: Callable[[], tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """One image file, string scalar, as people see it: uint8 [h, w, 3], RGB.
+
+    `decode_jpeg` stands in for the decoding of a JPEG, in its entire size and with TensorFlow's default options.
+    """
+    pixels = tf.case(
+        [
+            (_begins(file, _JPEG), decode_jpeg or (lambda: tf.io.decode_jpeg(file, 3))),
+            (_begins(file, _PNG), lambda: _decode_png(file, transparent, stretch)),
+        ],
+        default=lambda: tf.image.decode_image(file, channels=3, expand_animations=False),
     )
     pixels.set_shape([None, None, 3])
     return upright(pixels, orientation(file))
+
+
+def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(file, 0, len(magic)), magic)
+
+
+def _reduced_jpeg(file: tf.Tensor, least: int) -> tf.Tensor:
+    """A JPEG, decoded at the smallest of its size, a half, a quarter and an eighth that has `least` pixels a side."""
+    shorter = tf.reduce_min(tf.io.extract_jpeg_shape(file)[:2])
+    halvings = tf.add_n([tf.cast(shorter >= ratio * least, tf.int32) for ratio in _RATIOS])
+    return tf.switch_case(halvings, [functools.partial(tf.io.decode_jpeg, file, 3, ratio) for ratio in (1, *_RATIOS)])
 
 
 def _decode_png(file: tf.Tensor, transparent: Transparent, stretch: int | None) -> tf.Tensor:
@@ -101,26 +130,28 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6), of a string scalar, as an int32 scalar from
     1 to 8; whatever is absent, malformed or out of range counts as 1, upright.
     """
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_WINDOW), tf.uint8), tf.int32)
-    head = tf.pad(head, [[0, 16]])  # so that no gather below needs a case for an empty file
-    last = tf.size(head) - 1
-    is_jpeg = tf.reduce_all(tf.equal(head[:2], [0xFF, 0xD8]))
-    marks = [tf.equal(head[i : last - 5 + i], byte) for i, byte in enumerate(b"Exif\0\0")]
-    found = tf.where(tf.reduce_all(tf.stack(marks), axis=0))
-    tiff = tf.cast(tf.concat([found[:, 0], [0]], 0)[0], tf.int32) + 6
-    little = tf.equal(head[tf.minimum(tiff, last)], ord("I"))
+    parts = tf.strings.split(tf.strings.substr(encoded, 0, _EXIF_WINDOW)[None], _EXIF, maxsplit=1).values
+    found = _begins(encoded, _JPEG[:2]) & (tf.size(parts) > 1)
+    return tf.cond(found, lambda: _orientation_in(parts[1]), lambda: tf.constant(1))
+
+
+def _orientation_in(exif: tf.Tensor) -> tf.Tensor:
+    """From EXIF's TIFF header on, a string scalar."""
+    octets = tf.cast(tf.io.decode_raw(exif, tf.uint8), tf.int32)
+    octets = tf.pad(octets, [[0, 16]])  # so that no gather below needs a case for an end
+    last = tf.size(octets) - 1
+    little = tf.equal(octets[0], ord("I"))
 
     def number(positions: tf.Tensor, size: int) -> tf.Tensor:
-        octets = tf.gather(head, tf.clip_by_value(positions[..., None] + tf.range(size), 0, last))
+        parts = tf.gather(octets, tf.clip_by_value(positions[..., None] + tf.range(size), 0, last))
         powers = 256 ** np.arange(size, dtype=np.int32)
-        return tf.reduce_sum(octets * tf.where(little, powers, powers[::-1]), axis=-1)
+        return tf.reduce_sum(parts * tf.where(little, powers, powers[::-1]), axis=-1)
 
-    directory = tiff + tf.clip_by_value(number(tiff + 4, 4), 0, _EXIF_WINDOW)
+    directory = tf.clip_by_value(number(tf.constant(4), 4), 0, _EXIF_WINDOW)
     entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 64))
     values = tf.boolean_mask(number(entries + 8, 2), tf.equal(number(entries, 2), 0x0112))
     value = tf.concat([values, [1]], 0)[0]
-    valid = is_jpeg & (tf.size(found) > 0) & (value >= 1) & (value <= 8)
-    return tf.where(valid, value, 1)
+    return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
 def upright(pixels: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:

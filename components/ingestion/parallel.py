@@ -1,0 +1,63 @@
+"""Reading images on all cores of a worker process, within the memory that one of the largest takes.
+
+Decoding, resizing and hashing release Python's interpreter lock, so threads suffice. What runs at the same time is
+bounded by its pixels: all threads of a process share one account of them, in whatever engine they run.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from core.image_limits import DEFAULT_LIMITS
+
+_MOST_THREADS = 16
+_PIXELS = DEFAULT_LIMITS.pixels  # in memory at the same time; more if a single image has more
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_changed = threading.Condition()
+_taken: list[int] = []
+
+
+@contextlib.contextmanager
+def room(pixels: int) -> Iterator[None]:
+    """Waits until so many pixels may be in memory besides those of the other threads; an image alone always may."""
+    with _changed:
+        _changed.wait_for(lambda: not _taken or sum(_taken) + pixels <= _PIXELS)
+        _taken.append(pixels)
+    try:
+        yield
+    finally:
+        with _changed:
+            _taken.remove(pixels)
+            _changed.notify_all()
+
+
+def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """The function of each item, in their order: as `map`, but on all cores, and few items ahead of what is taken."""
+    pool, threads = _pool()
+    waiting: collections.deque[Future[_Result]] = collections.deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+@functools.cache
+def _pool() -> tuple[ThreadPoolExecutor, int]:
+    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    return ThreadPoolExecutor(threads, "images"), threads
