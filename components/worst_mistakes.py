@@ -2,10 +2,9 @@
 
 import heapq
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -13,19 +12,17 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
-from components.evaluation import occlusion
+from components.evaluation import attribution
 from components.ingestion.image_reading import upright
 from components.serving.served_model import ServedModel
 from core import examples as features
-from core import progress, signatures, tfrecords
+from core import progress, tfrecords
 from core.artifacts import exported_model
 from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage
 from core.artifacts.model_limits import model_limits
 from core.artifacts.predictions import PREDICTIONS_FILE, SPLIT, Prediction
 from core.image_limits import ImageLimits
-from trainer.images import decoding
 
-_ATTRIBUTED = 6  # of the gallery's images: each costs `occlusion.PASSES` forward passes
 _THUMBNAIL = 224
 _JPEG_QUALITY = 82
 
@@ -36,11 +33,10 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     examples: InputArtifact[Examples],
     predictions: InputArtifact[InferenceResult],
     gallery: OutputArtifact[InferenceResult],
-    image_size: Parameter[int],
     worst: Parameter[int] = 12,
     code: Parameter[str] = "",
 ) -> None:
-    """Shows the `worst` mistakes, with thumbnails of what the network sees: images of `image_size` pixels a side.
+    """Shows the `worst` mistakes, which go through the network once more, all at a time.
 
     `core.artifacts.gallery` describes the output, whose type is TFX's, since Vertex AI knows none of ours. `code` is a
     hash of this component's source, so that TFX's cache notices when it changes.
@@ -54,12 +50,15 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     if shown:
         directory = exported_model.serving_dir(model.uri)
         limits = model_limits(directory)
+        classes = exported_model.class_names(directory)
+        files = [encoded[prediction.path, prediction.sha256] for prediction in shown]
         with ServedModel(directory) as served:
-            for number, prediction in enumerate(shown):
-                image = encoded[prediction.path, prediction.sha256]
-                thumbnails = _thumbnails(served, prediction, image, image_size, limits, attribute=number < _ATTRIBUTED)
-                images.append(GalleryImage(prediction, **_write(gallery.uri, number, thumbnails)))
-                progress.report(number + 1, len(shown), "images")
+            explain = attribution.ClassActivation(served)
+            seen, cells = explain(files, [classes.index(prediction.predicted) for prediction in shown])
+        for number, prediction in enumerate(shown):
+            thumbnails = _thumbnails(files[number], seen[number], cells[number], limits)
+            images.append(GalleryImage(prediction, **_write(gallery.uri, number, thumbnails)))
+        progress.report(len(shown), len(shown), "images")
     GALLERY_FILE.write(gallery.uri, Gallery(images))
 
 
@@ -77,31 +76,15 @@ def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[st
     return found
 
 
-def _thumbnails(
-    model: ServedModel, prediction: Prediction, encoded: bytes, image_size: int, limits: ImageLimits, attribute: bool
-) -> dict[str, Image.Image]:
+def _thumbnails(encoded: bytes, seen: np.ndarray, cells: np.ndarray, limits: ImageLimits) -> dict[str, Image.Image]:
     """Thumbnails of one image, by what they show."""
     with Image.open(io.BytesIO(encoded)) as image:
         thumbnails = {"original": upright(image, limits)}
-    scaled = decoding.decode(tf.constant([encoded]), image_size, limits.transparent, limits.stretch).numpy()[0]
-    seen = ((scaled + 1) * 127.5).round().astype(np.uint8)
     thumbnails["seen"] = Image.fromarray(seen)
-    if attribute:
-        cells = occlusion.sensitivity(seen, _probability_of(model, prediction.predicted))
-        thumbnails["attribution"] = occlusion.overlay(seen, cells)
+    thumbnails["attribution"] = attribution.overlay(seen, cells)
     for thumbnail in thumbnails.values():
         thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return thumbnails
-
-
-def _probability_of(model: ServedModel, name: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """The probability of one class for images of the network's own size, which preprocessing leaves as they are."""
-
-    def probability(images: Sequence[np.ndarray]) -> np.ndarray:
-        outputs = model.request(signatures.IMAGES, [_encoded(Image.fromarray(image), "BMP") for image in images])
-        return np.nan_to_num(outputs["probabilities"][outputs["classes"] == name.encode()])
-
-    return probability
 
 
 def _encoded(image: Image.Image, kind: str) -> bytes:

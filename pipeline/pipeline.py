@@ -286,7 +286,6 @@ def _release(
         model=model,
         examples=data.examples,
         predictions=predictions,
-        image_size=settings.backbone.image_size,
         code=code_hash("components.worst_mistakes"),
     )
     mistakes.add_upstream_node(pusher)  # only the report shows them: they must not hold up a push

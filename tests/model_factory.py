@@ -120,6 +120,9 @@ def save_model(
         }
         if "no_images_signature" not in faults:
             definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults)[0])
+        pixels = tolerant_decoding.decode(images, _SIZE, lambda file: _pixels(file, ()))[0]
+        maps = {"pixels": pixels, "map": pixels, "logits": tf.reduce_mean(pixels, axis=[1, 2]) @ weights}
+        definitions[signatures.MAPS] = _signature({"images": images}, maps)
         if takes_features:
             scores = {"probabilities": tf.nn.softmax(colour @ weights), "classes": by_example["classes"]}
             definitions[signatures.FEATURES] = _signature({"pooled_mixed10": colour}, scores)

@@ -13,12 +13,12 @@ GALLERY = Artifact("WorstMistakes", "gallery")
 @dataclasses.dataclass(frozen=True)
 class GalleryImage:
     """One mistake, and the names of the files that show the image, what the network saw of it, and what spoke for the
-    predicted class; of the latter None where there is no such file."""
+    predicted class."""
 
     prediction: Prediction
     original: str
     seen: str
-    attribution: str | None = None
+    attribution: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Mistake(NamedTuple):
     prediction: Prediction
     original: str
     seen: str
-    attribution: str | None
+    attribution: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +278,6 @@ def _gallery(folder: str) -> list[Mistake]:
         return thumbnails.data_uri(Path(folder, name).read_bytes())
 
     return [
-        Mistake(image.prediction, uri(image.original), uri(image.seen), image.attribution and uri(image.attribution))
+        Mistake(image.prediction, uri(image.original), uri(image.seen), uri(image.attribution))
         for image in gallery.GALLERY_FILE.read(folder).images
     ]

@@ -184,4 +184,4 @@ class TestWorstMistakes(ComponentContract):
         more = {"label_probability": 0.1, "slices": {}, "rank": 3, "baseline": None}
         Path(predictions.uri, "predictions.jsonl").write_text(json.dumps(wrong | more) + "\n")
         inputs = {"model": model, "examples": examples, "predictions": predictions}
-        return Case(WorstMistakes, inputs, {"image_size": 8, "worst": 2, "code": "1"})
+        return Case(WorstMistakes, inputs, {"worst": 2, "code": "1"})

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from tfx.types.standard_artifacts import Examples, InferenceResult
 
 from components import worst_mistakes
-from components.evaluation import occlusion
 from core.artifacts.gallery import GALLERY_FILE, GalleryImage
 from core.artifacts.predictions import PREDICTIONS_FILE, Prediction
 from tests.components.test_predictor import labelled, model
@@ -23,7 +21,7 @@ def run(folder: Path, examples: list, predictions: list[Prediction], **parameter
     PREDICTIONS_FILE.write(folder / "predictions", predictions)
     write_examples(folder / "examples", "test", examples)
     worst_mistakes.WorstMistakes.test_call(
-        model=model(folder, "model"), examples=raw, predictions=given, gallery=gallery, image_size=24, **parameters
+        model=model(folder, "model"), examples=raw, predictions=given, gallery=gallery, **parameters
     )
     return GALLERY_FILE.read(folder / "gallery").images
 
@@ -45,34 +43,12 @@ def test_the_worst_come_first_with_what_the_network_saw(tmp_path: Path) -> None:
 
     assert [image.prediction for image in gallery] == [predictions[0], predictions[2]]
     for image in gallery:
-        for name in (image.original, image.seen, image.attribution):
+        for name, side in ((image.original, 24), (image.seen, 8), (image.attribution, 8)):
             with Image.open(tmp_path / "gallery" / name) as thumbnail:
-                assert thumbnail.size == (24, 24) and thumbnail.format == "JPEG"
+                assert thumbnail.size == (side, side) and thumbnail.format == "JPEG"
     with Image.open(tmp_path / "gallery" / gallery[0].seen) as seen:
         assert np.asarray(seen).reshape(-1, 3).mean(axis=0).argmax() == 0  # the image labeled blue is red
 
 
 def test_without_mistakes_the_gallery_is_empty(tmp_path: Path) -> None:
     assert run(tmp_path, [labelled(1, "green", 1)], [classified("green", 1, "green", 0.9)]) == []
-
-
-def test_occlusion_finds_the_part_that_matters() -> None:
-    image = np.full((60, 60, 3), 40, np.uint8)
-    image[0:20, 40:60] = 250  # what this classifier looks for, at the top right
-
-    cells = occlusion.sensitivity(image, lambda images: np.array([i[0:20, 40:60].mean() / 255 for i in images]))
-
-    assert np.unravel_index(cells.argmax(), cells.shape) in {(0, 5), (1, 5), (0, 4), (1, 4)}
-    assert cells[:, 0] == pytest.approx(np.zeros(occlusion.CELLS))
-
-
-def test_the_overlay_tints_what_speaks_for_and_against() -> None:
-    grey = np.full((60, 60, 3), 128, np.uint8)
-    cells = np.zeros((occlusion.CELLS, occlusion.CELLS))
-    cells[0, 0], cells[-1, -1] = 0.5, -0.5
-
-    tinted = np.asarray(occlusion.overlay(grey, cells)).astype(int)
-
-    assert tinted[2, 2, 0] > 180 and tinted[2, 2, 2] < 80  # orange
-    assert tinted[-2, -2, 2] > 180 and tinted[-2, -2, 0] < 100  # blue
-    assert (abs(tinted[30, 30] - 128) < 12).all()

@@ -74,7 +74,7 @@ def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
         logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if mode == tf.estimator.ModeKeys.PREDICT:
             at_cut = pooled if model.cut == backbone.POOLED else network.blocks.get(model.cut or "")
-            return _prediction(model, logits, features, at_cut)
+            return _prediction(model, logits, features, at_cut, backbone.localizing_map(network.blocks))
         _initialize(model, network)
         losses = _losses(logits, labels, model.class_weights, settings.label_smoothing if training else 0.0)
         loss = tf.reduce_mean(losses)
@@ -174,7 +174,7 @@ def _initialize(model: Model, network: backbone.Network) -> None:
 
 
 def _prediction(
-    model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor], at_cut: tf.Tensor | None
+    model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor], at_cut: tf.Tensor | None, localizing: tf.Tensor
 ) -> tf.estimator.EstimatorSpec:
     """What the exported model predicts; `transform_features` gives TFMA the label and never an image.
 
@@ -198,6 +198,9 @@ def _prediction(
         signatures.EXAMPLES: export.PredictOutput(outputs),
         signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
+        signatures.MAPS: export.PredictOutput(
+            {"pixels": features[preprocessing.IMAGE], "map": localizing, "logits": logits}
+        ),
     }
     if model.cut is not None and at_cut is not None:
         name = features_name(model.cut, model.config.backbone.output)

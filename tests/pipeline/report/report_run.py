@@ -275,7 +275,7 @@ def _write_predictions(folder: Path) -> None:
 def _write_gallery(folder: Path) -> None:
     images = []
     for number, prediction in enumerate(p for p in predictions() if not p.right):
-        names = [f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")[: 3 if number < 2 else 2]]
+        names = [f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")]
         for name in names:
             (folder / name).write_bytes(encoded_image(number, "JPEG"))
         images.append(GalleryImage(prediction, *names))

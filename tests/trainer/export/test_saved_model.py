@@ -67,6 +67,14 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
             {"pooled_mixed10": ("float32", [-1, 2048])},
             {name: answers[name] for name in ("probabilities", "classes")},
         ),
+        "serving_maps": (
+            {"images": ("string", [-1])},
+            {
+                "pixels": ("float32", [-1, 75, 75, 3]),
+                "map": ("float32", [-1, 7, 7, 768]),
+                "logits": ("float32", [-1, 3]),
+            },
+        ),
     }
 
 
