@@ -1,11 +1,13 @@
 """Fixtures all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from core.loopback import bypass_proxy
+from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -25,6 +27,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no test data: {SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """For processes that need the stack, but whose start is not what a test is about."""
+    with ForkServer() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
