@@ -36,6 +36,11 @@ def forks() -> Iterator[ForkServer]:
         yield server
 
 
+LONG_FIRST = ("e2e", "trainer", "components", "pipeline", "core")
+"""The folders by how long their files take: at the end, a long one would have a single core at work."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs begin first: at the end, one of many minutes would have a single core at work."""
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+    """Sorts by folder."""
+    rank = {name: number for number, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(ROOT / "tests").parts[0], len(rank)))

@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-STACK = ("pipeline.pipeline", "pipeline.runners.local", "pipeline.runners.parallel_dag_runner", "components.evaluator")
+STACK = (
+    "pipeline.pipeline",
+    "pipeline.report.make",
+    "pipeline.runners.parallel_dag_runner",
+    "tensorflow_model_analysis",
+    "trainer.run",
+)
 
 
 class ForkServer:
@@ -32,6 +38,9 @@ class ForkServer:
         python: the interpreter.
         modules: what it imports.
         environment: in which it does.
+
+    Attributes:
+        socket: the name of the socket on which the server listens, once it has imported them.
     """
 
     def __init__(
@@ -46,9 +55,9 @@ class ForkServer:
 
     def __enter__(self) -> ForkServer:
         self._folder = tempfile.TemporaryDirectory(prefix="forks-")  # short: the name of a socket has 107 bytes
-        self._socket = f"{self._folder.name}/socket"
+        self.socket = f"{self._folder.name}/socket"
         self._process = subprocess.Popen(
-            [*self._program, self._socket, *self._modules],
+            [*self._program, self.socket, *self._modules],
             cwd=ROOT,
             env={**self._environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"},
         )
@@ -69,27 +78,47 @@ class ForkServer:
         environment: Mapping[str, str],
     ) -> int:
         """As `python -m module arguments` in `folder`; what it prints is added to the files. Returns the exit code."""
-        call = {
-            "module": module,
-            "arguments": list(arguments),
-            "folder": str(folder),
-            "stdout": str(stdout),
-            "stderr": str(stderr),
-            "environment": dict(environment),
-        }
-        while not Path(self._socket).exists():  # it is made when the stack has been imported
+        while not Path(self.socket).exists():  # it is made when the modules have been imported
             if self._process.poll() is not None:
                 raise RuntimeError(f"the fork server ended with {self._process.returncode}")
             time.sleep(0.1)
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(self._socket)
-            connection.sendall(f"{json.dumps(call)}\n".encode())
-            with connection.makefile() as answer:
-                return int(answer.readline())
+        return call(self.socket, module, arguments, folder, stdout, stderr, environment)
+
+
+def call(
+    name: str,
+    module: str,
+    arguments: Sequence[str],
+    folder: Path,
+    stdout: Path,
+    stderr: Path,
+    environment: Mapping[str, str],
+) -> int:
+    """`ForkServer.run` of the server that listens on the socket `name`."""
+    what = {
+        "module": module,
+        "arguments": list(arguments),
+        "folder": str(folder),
+        "stdout": str(stdout),
+        "stderr": str(stderr),
+        "environment": dict(environment),
+    }
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(name)
+        connection.sendall(f"{json.dumps(what)}\n".encode())
+        with connection.makefile() as answer:
+            return int(answer.readline())
 
 
 class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Answers calls at the same time."""
+    """Answers calls at the same time, and ends with the process that started it."""
+
+    _parent = os.getppid()
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        if os.getppid() != self._parent:
+            os._exit(1)
 
 
 class _Handler(socketserver.StreamRequestHandler):

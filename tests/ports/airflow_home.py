@@ -84,6 +84,7 @@ class AirflowHome:
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",  # of seconds; importing TFX takes half a minute
             "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "600",
             "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # of seconds; there are thirty tasks to wait for
             "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(WEB_PORT),
