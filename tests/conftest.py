@@ -1,11 +1,13 @@
 """Fixtures all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from core.loopback import bypass_proxy
+from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -27,6 +29,18 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """For processes that need the stack, but whose start is not what a test is about."""
+    with ForkServer() as server:
+        yield server
+
+
+LONG_FIRST = ("e2e", "trainer", "components", "pipeline", "core")
+"""The folders by how long their files take: at the end, a long one would have a single core at work."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs begin first: at the end, one of many minutes would have a single core at work."""
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+    """Sorts by folder."""
+    rank = {name: number for number, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(ROOT / "tests").parts[0], len(rank)))

@@ -32,6 +32,8 @@ TRAIN, EVAL, TEST = 21, 10, 2  # whole batches in none
 KEPT = EVAL + TEST
 LABELS = ("cat", "dog")
 PROBED = len(probe.images(SIZE))
+WHOLE, FIRST = ("mixed10",), ("mixed1",)
+"""Outputs: of the whole network, and of its first blocks, where what is computed is not the point."""
 
 needs_bfloat16 = pytest.mark.skipif(
     not feature_session.cpu_has_bfloat16(), reason="this CPU has neither AVX512_BF16 nor AMX"
@@ -123,7 +125,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     @functools.cache
     def run(
         cut: str = "pooled",
-        outputs: tuple[str, ...] = ("mixed10",),
+        outputs: tuple[str, ...] = FIRST,
         batch_size: int = 8,
         bfloat16: str = "off",
         variants: Variants = UNVARIED,
@@ -192,7 +194,7 @@ def test_features_are_what_keras_computes_each_image_once(
     data: Data, extract: Callable[..., standard_artifacts.Examples], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, progress.LOGGER_NAME):
-        features = extract()
+        features = extract(outputs=WHOLE)
     assert artifact_utils.decode_split_names(features.split_names) == ["train", "eval", "test"]
     splits = [read(features, split) for split in ("train", "eval", "test")]
     assert [len(of_split) for of_split in splits] == [TRAIN, EVAL, TEST]
@@ -221,7 +223,7 @@ def test_the_batch_size_does_not_matter(extract: Callable[..., standard_artifact
 def test_a_map_is_stored_in_half_precision_as_the_trainer_reads_it(
     data: Data, extract: Callable[..., standard_artifacts.Examples]
 ) -> None:
-    features = extract(cut="mixed9")
+    features = extract(cut="mixed9", outputs=WHOLE)
     described = json.loads(Path(features.uri, "features.json").read_text())
     assert (described["cut"], described["shape"]) == ("mixed9", [1, 1, 2048])
     assert {split: of["dtype"] for split, of in described["splits"].items()} == {
@@ -245,7 +247,7 @@ def test_one_pass_gives_the_averages_of_several_blocks(
     data: Data, extract: Callable[..., standard_artifacts.Examples]
 ) -> None:
     both = extract(outputs=("mixed8", "mixed10"))
-    found, alone = read(both, "eval"), read(extract(), "eval")
+    found, alone = read(both, "eval"), read(extract(outputs=WHOLE), "eval")
     assert {values.shape for values, _ in found.values()} == {(1280 + 2048,)}
     for name, (values, _) in alone.items():
         np.testing.assert_allclose(found[name][0][1280:], values, rtol=1e-4, atol=1e-5 * np.abs(values).max())
@@ -271,7 +273,7 @@ def test_bfloat16_is_taken_if_it_agrees_and_nothing_else_in_the_process_changes(
     data: Data, extract: Callable[..., standard_artifacts.Examples]
 ) -> None:
     before = tf.config.optimizer.get_experimental_options()
-    features = extract(bfloat16="auto")
+    features = extract(outputs=WHOLE, bfloat16="auto")
     assert tf.config.optimizer.get_experimental_options() == before
     described = json.loads(Path(features.uri, "features.json").read_text())
     assert {split: of["bfloat16"] for split, of in described["splits"].items()} == {
@@ -368,7 +370,7 @@ def test_only_new_images_go_through_the_network(
     }.items()
     new = preprocessed([300])
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        exact = backbone.frozen_prefix(tf.constant(new), "pooled", "mixed10")
+        exact = backbone.frozen_prefix(tf.constant(new), "pooled", *FIRST)
         backbone.restore(session, data.prefix().backbone_directory)
         (expected,) = session.run(exact)
     np.testing.assert_allclose(train[b"0300"][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
@@ -385,7 +387,7 @@ def test_what_was_computed_in_another_way_is_not_reused(
         shutil.copytree(extract().uri, artifact.uri)
         described = Path(artifact.uri, "features.json")
         described.write_text(json.dumps(json.loads(described.read_text()) | {key: value}))
-    earlier = (extract(cut="mixed9"), other, versions, gone)
+    earlier = (extract(cut="mixed0"), other, versions, gone)
     assert counts(extract(earlier=earlier, train=(0, 1))) == (2 + KEPT, 0)
 
 
@@ -429,11 +431,11 @@ def test_views_are_computed_once_per_training_image_and_evaluation_images_are_pl
 
     source = inputs.find([f"{features.uri}/Split-train/*"], data.transform.uri)
     assert source.features is not None and source.features.views == 3
-    views = stored_views(features)
+    views, unvaried = stored_views(features), read(plain, "train")
     for name, of_image in views.items():
-        assert of_image.shape == (3, 2048)
+        assert of_image.shape == (3, 288)
         assert len({view.tobytes() for view in of_image}) == 3
-        assert not (of_image == data.pooled[name]).all(-1).any()
+        assert not (of_image == unvaried[name][0]).all(-1).any()
 
     seen: dict[bytes, set[int]] = {}
     names = {view.tobytes(): (name, i) for name, of_image in views.items() for i, view in enumerate(of_image)}

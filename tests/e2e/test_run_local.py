@@ -1,6 +1,7 @@
 """Whole runs of the embedded default, as a user starts them."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jsonschema
 import pytest
@@ -29,15 +31,27 @@ HEAVY = {
 }
 
 
-def pipeline(*arguments, root, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments, "--root", str(root)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def pipeline(forks, tmp_path):
+    """Runs `python -m pipeline …` to its end, forked; `cold` starts it from nothing."""
+
+    def run(*arguments, root):
+        files = [tmp_path / "stdout", tmp_path / "stderr"]
+        code = forks.run("pipeline", [*arguments, "--root", str(root)], ROOT, *files, os.environ)
+        done = Done(code, *(file.read_text() for file in files))
+        for file in files:
+            file.unlink()
+        return done
+
+    return run
 
 
 def last_run(root):
@@ -52,7 +66,14 @@ def stages(root):
 def cold(tmp_path_factory):
     """A folder in which the embedded default has been run once, with its output."""
     root = tmp_path_factory.mktemp("build")
-    done = pipeline("run", "--set", "backbone.weights=random", root=root)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", "--set", "backbone.weights=random", "--root", str(root)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return root, done
 
@@ -67,7 +88,7 @@ def root(cold, tmp_path):
     shutil.copytree(kept, cold[0])
 
 
-def test_a_learning_rate_is_found_on_the_features_of_the_last_run(cold):
+def test_a_learning_rate_is_found_on_the_features_of_the_last_run(cold, pipeline):
     root, _ = cold
     done = pipeline("find-lr", "--steps", "100", root=root)
     assert done.returncode == 0, done.stderr
@@ -118,7 +139,7 @@ def test_the_report_of_a_run_has_every_part(cold):
     assert all(f">{stage}<" in page for stage in HEAVY)
 
 
-def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root):
+def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeline):
     """At once where the last run stands; else, as here without its report, by the cache of each stage."""
     before = last_run(root)
     for stands in (True, False):
@@ -157,7 +178,7 @@ def kill_in_training(root):
     assert process.wait() == -signal.SIGKILL
 
 
-def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_why(root):
+def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_why(root, pipeline):
     """Also where the first try is killed: the second goes on with its training."""
     pushed = last_run(root)["pushed_model"]
     kill_in_training(root)
@@ -174,7 +195,7 @@ def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_wh
     assert (Path(pushed) / "saved_model.pb").is_file()
 
 
-def test_predict_reads_what_was_pushed(cold):
+def test_predict_reads_what_was_pushed(cold, pipeline):
     root, _ = cold
     image = next((root / "digits" / "images" / "3").glob("*.png"))
     done = pipeline("predict", str(image), root=root)
@@ -183,7 +204,7 @@ def test_predict_reads_what_was_pushed(cold):
     assert record["class"] in set("0123456789") and 0 < record["probability"] <= 1 and len(record["top_k"]) == 3
 
 
-def test_a_class_that_the_schema_does_not_know_stops_the_run(root):
+def test_a_class_that_the_schema_does_not_know_stops_the_run(root, pipeline):
     images = root / "digits" / "images"
     data = root / "other"
     for name in ("0", "1", "cat"):
@@ -206,7 +227,7 @@ def test_a_class_that_the_schema_does_not_know_stops_the_run(root):
         (["--weights", "/nowhere/w.h5"], "/nowhere/w.h5"),
     ],
 )
-def test_bad_input_is_told_before_anything_runs(arguments, said, tmp_path):
+def test_bad_input_is_told_before_anything_runs(arguments, said, tmp_path, pipeline):
     done = pipeline("run", *arguments, root=tmp_path / "build")
     assert done.returncode == 2
     assert said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr

@@ -43,7 +43,9 @@ from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam_engines import SMALL_STEPS, options_for
 from tests.conftest import ROOT
+from tests.fork_server import ForkServer
 from tests.model_factory import COLOURS, image_bytes, save_model
+from tests.ports import beam_worker
 from trainer import preprocessing
 
 IMAGES_PER_CLASS = 8
@@ -257,10 +259,7 @@ def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
 @contextmanager
 def _server(*arguments: str, port: int) -> Iterator[None]:
     """One of Beam's servers, in its own process group, so that the workers it starts end with it."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # the pool starts `python`
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     server = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
     try:
         for _ in range(600):
@@ -292,9 +291,11 @@ def main(work: Path, result: Path) -> None:
         servers.enter_context(
             _server(f"{beam}.portability.local_job_service_main", f"--port={_JOB_PORT}", port=_JOB_PORT)
         )
-        servers.enter_context(
-            _server(f"{beam}.worker.worker_pool_main", f"--service_port={_POOL_PORT}", port=_POOL_PORT)
-        )
+        forks = servers.enter_context(ForkServer(modules=beam_worker.MODULES))
+        worker = work / "worker"
+        beam_worker.write_executable(worker, forks.socket)
+        pool = (f"{beam}.worker.worker_pool_main", f"--container_executable={worker}")
+        servers.enter_context(_server(*pool, f"--service_port={_POOL_PORT}", port=_POOL_PORT))
         found = {name: chain.run(name, engine) for name, engine in engines.items()}
     result.write_text(json.dumps(found))
 

@@ -9,43 +9,28 @@ TFX, and run the same module with the same arguments as `__main__`.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.fork_server import ForkServer
 
 AT_A_TIME = 2
 """Containers of one run that are let run together, where the graph allows it."""
 
 
 class Node:
-    """A machine on which containers run, as long as it is entered."""
+    """A machine on which containers run."""
 
-    def __enter__(self) -> Node:
+    def __init__(self, forks: ForkServer) -> None:
+        self._forks = forks
         self._started: set[str] = set()
         self._lock = threading.Lock()
-        self._folder = tempfile.TemporaryDirectory(prefix="node-")  # short: the name of a socket has 107 bytes
-        self._socket = f"{self._folder.name}/forks"
-        program = Path(__file__).parent / "fork_server.py"
-        self._forks = subprocess.Popen(
-            [sys.executable, str(program), self._socket],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"},
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._forks.terminate()
-        self._forks.wait()
-        self._folder.cleanup()
 
     def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         """Runs one container to its end; what it prints goes to `log.txt` in `folder`, its working directory.
@@ -72,29 +57,9 @@ class Node:
             with log.open("a") as output:
                 code = subprocess.call(command, cwd=folder, env=variables, stdout=output, stderr=output)
         else:
-            code = self._fork(module, arguments, folder, log, variables)
+            code = self._forks.run(module, arguments, folder, log, log, variables)
         if code:
             raise RuntimeError(f"{command[:3]} ended with {code}:\n{log.read_text()[-4000:]}")
-
-    def _fork(
-        self, module: str, arguments: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
-    ) -> int:
-        call = {
-            "module": module,
-            "arguments": list(arguments),
-            "folder": str(folder),
-            "log": str(log),
-            "environment": dict(environment),
-        }
-        while not Path(self._socket).exists():  # it is made when the stack has been imported
-            if self._forks.poll() is not None:
-                raise RuntimeError(f"the fork server ended with {self._forks.returncode}")
-            time.sleep(0.1)
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(self._socket)
-            connection.sendall(f"{json.dumps(call)}\n".encode())
-            with connection.makefile() as answer:
-                return int(answer.readline())
 
 
 def run_graph(dependencies: Mapping[str, set[str]], run: Callable[[str], None]) -> list[str]:

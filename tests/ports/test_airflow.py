@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> AirflowHome:
 
 
 @pytest.fixture(scope="module")
-def tested(home: AirflowHome, images: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root in which `airflow dags test` has run the DAG once, on the first of two days."""
+def tested(home: AirflowHome, images: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root in which `airflow dags test` has run the DAG once, on the first of two days.
+
+    That run began in a process that had imported nothing; those after it are forked.
+    """
     root = tmp_path_factory.mktemp("root")
     home.write_dag(root, images[0] / "day-{SPAN}", schema(home))
     done = home.airflow("dags", "test", "digits", "--conf", json.dumps({"span": 1}))
     assert done.returncode == 0, done.stdout[-8000:]
-    return root
+    with home.forking():
+        yield root
 
 
 def test_airflow_imports_the_dag(home: AirflowHome, tested: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.pipeline import push_to, train_args
 from pipeline.runners.kubeflow import compile_pipeline
 from pipeline.runs import lineage
 from tests.conftest import ROOT
+from tests.fork_server import ForkServer
 from tests.ports.argo import run_workflow
 from tests.ports.containers import Node
 from tests.ports.few_digits import write_few_digits
@@ -104,9 +105,10 @@ def run_vertex(folder: Path, images: Path, node: Node) -> VertexRuns:
 
 
 @pytest.fixture(scope="module")
-def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future]]:
+def runs(forks: ForkServer, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future]]:
     """Both targets at the same time: most stages wait for the one before, and importing TFX takes one core."""
-    with Node() as node, ThreadPoolExecutor(2) as pool:
+    node = Node(forks)
+    with ThreadPoolExecutor(2) as pool:
         yield {
             "argo": pool.submit(run_argo, tmp_path_factory.mktemp("argo"), images, node),
             "vertex": pool.submit(run_vertex, tmp_path_factory.mktemp("vertex"), images, node),

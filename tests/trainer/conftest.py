@@ -23,6 +23,7 @@ from core.settings.training import (
     TrainerConfig,
     TrainingConfig,
 )
+from tests.shared_folder import shared_folder
 from tests.trainer import training_data
 from trainer import run
 from trainer.network import backbone
@@ -32,9 +33,9 @@ SIZE = training_data.SIZE
 
 
 class KerasAnswer(NamedTuple):
-    """Keras's InceptionV3, its weights' file, and what it computes for images: the map of mixed10."""
+    """Of Keras's InceptionV3: the arrays of its layers, their file, and what it makes of images: the map of mixed10."""
 
-    model: keras.Model
+    weights: list[np.ndarray]
     path: Path
     images: np.ndarray
     output: np.ndarray
@@ -43,16 +44,15 @@ class KerasAnswer(NamedTuple):
 @pytest.fixture(scope="session")
 def raw_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An Examples artifact: 3 classes, 72 training and 24 evaluation images."""
-    artifact = tmp_path_factory.mktemp("raw")
-    training_data.write_raw_examples(artifact, train=24, evaluate=8)
-    return artifact
+    return shared_folder(
+        tmp_path_factory, "raw", lambda artifact: training_data.write_raw_examples(artifact, train=24, evaluate=8)
+    )
 
 
 @pytest.fixture(scope="session")
 def transform_directory(raw_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("transform")
-    training_data.run_transform(training_data.read_split(raw_examples, "train"), directory)
-    return directory
+    train = training_data.read_split(raw_examples, "train")
+    return shared_folder(tmp_path_factory, "transform", lambda folder: training_data.run_transform(train, folder))
 
 
 @pytest.fixture(scope="session")
@@ -61,19 +61,27 @@ def keras_answer(tmp_path_factory: pytest.TempPathFactory) -> KerasAnswer:
 
     The names in the file are not the canonical ones: the process had made another layer before.
     """
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(3)
-    keras.layers.Conv2D(1, 1).build((None, 4, 4, 1))
-    model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
-    assert model.layers[1].name == "conv2d_1"
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            beta, mean, variance = layer.get_weights()
-            layer.set_weights([beta + 0.1, mean - 0.05, variance * 0.3])
-    path = tmp_path_factory.mktemp("keras") / "weights.h5"
-    model.save_weights(str(path))
     images = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
-    return KerasAnswer(model, path, images, model.predict(images, verbose=0))
+
+    def ask(folder: Path) -> None:
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(3)
+        keras.layers.Conv2D(1, 1).build((None, 4, 4, 1))
+        model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+        assert model.layers[1].name == "conv2d_1"
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                beta, mean, variance = layer.get_weights()
+                layer.set_weights([beta + 0.1, mean - 0.05, variance * 0.3])
+        model.save_weights(str(folder / "weights.h5"))
+        weights = [value for layer in model.layers for value in layer.get_weights()]
+        np.savez(folder / "weights.npz", *weights)
+        np.save(folder / "output.npy", model.predict(images, verbose=0))
+
+    folder = shared_folder(tmp_path_factory, "keras", ask)
+    with np.load(folder / "weights.npz") as arrays:
+        weights = list(arrays.values())
+    return KerasAnswer(weights, folder / "weights.h5", images, np.load(folder / "output.npy"))
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +91,11 @@ def weights_file(keras_answer: KerasAnswer) -> Path:
 
 @pytest.fixture(scope="session")
 def backbone_directory(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("backbone") / "Format-Serving"
-    import_weights(BackboneConfig(weights=str(weights_file), image_size=SIZE), str(directory))
-    return directory
+    config = BackboneConfig(weights=str(weights_file), image_size=SIZE)
+    folder = shared_folder(
+        tmp_path_factory, "backbone", lambda folder: import_weights(config, str(folder / "Format-Serving"))
+    )
+    return folder / "Format-Serving"
 
 
 @pytest.fixture(scope="session")
@@ -93,15 +103,14 @@ def features_at(
     raw_examples: Path, transform_directory: Path, backbone_directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """Makes the features artifact of a cut, once."""
-    made: dict[str, Path] = {}
 
     def at(cut: str) -> Path:
-        if cut not in made:
-            made[cut] = tmp_path_factory.mktemp(f"features-{cut}")
+        def write(artifact: Path) -> None:
             training_data.write_features(
-                raw_examples, transform_directory, backbone_directory, cut, ["mixed10"], made[cut]
+                raw_examples, transform_directory, backbone_directory, cut, ["mixed10"], artifact
             )
-        return made[cut]
+
+        return shared_folder(tmp_path_factory, f"features-{cut}", write)
 
     return at
 
@@ -138,9 +147,8 @@ def train(
 @pytest.fixture(scope="session")
 def frozen_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pooled features: nothing of the base trains. The model takes a megapixel."""
-    out = tmp_path_factory.mktemp("frozen")
-    train(dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1)), backbone.POOLED, out)
-    return out
+    config = dataclasses.replace(settings(), limits=ImageLimits(max_megapixels=1))
+    return shared_folder(tmp_path_factory, "frozen", lambda out: train(config, backbone.POOLED, out))
 
 
 FAST, SLOW = "conv2d_93|batch_normalization_93", "conv2d_85|batch_normalization_85"
@@ -150,10 +158,8 @@ FAST, SLOW = "conv2d_93|batch_normalization_93", "conv2d_85|batch_normalization_
 @pytest.fixture(scope="session")
 def suffix_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on mixed9 features: some layers of the last block train, at two rates, its others are frozen."""
-    out = tmp_path_factory.mktemp("suffix")
-    rules = ((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))
-    train(settings(FineTuneConfig(rules=rules)), "mixed9", out)
-    return out
+    config = settings(FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))))
+    return shared_folder(tmp_path_factory, "suffix", lambda out: train(config, "mixed9", out))
 
 
 @pytest.fixture

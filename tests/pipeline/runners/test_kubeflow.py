@@ -56,7 +56,7 @@ IN_A_BUCKET = (
 def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, list[str]]:
     loaded = settings.load(ROOT / "configs" / "digits.yaml", overrides)
     open_parameters = compile_pipeline(loaded, target, tmp_path / "made" / "spec.yaml")
-    return yaml.safe_load((tmp_path / "made" / "spec.yaml").read_text()), open_parameters
+    return yaml.load((tmp_path / "made" / "spec.yaml").read_text(), yaml.CSafeLoader), open_parameters
 
 
 def containers(workflow: dict) -> dict[str, dict]:
@@ -181,7 +181,7 @@ def test_the_settings_that_the_page_shows_compile(tmp_path, target):
     path.write_text(f"name: birds\n{training}{given}{environment}")
     loaded = settings.load(path, [f"data.schema={ROOT / 'schemas' / 'digits.pbtxt'}"])
     open_parameters = compile_pipeline(loaded, target, tmp_path / "spec.yaml")
-    spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
+    spec = yaml.load((tmp_path / "spec.yaml").read_text(), yaml.CSafeLoader)
     steps = containers(spec) if target == "cluster" else vertex_containers(spec)
     env = (steps["Trainer"].get("container") or steps["Trainer"])["env"]
     (value,) = [variable["value"] for variable in env if variable["name"] == "TF_CONFIG"]
