@@ -4,8 +4,8 @@
 
 Each case runs the real command in processes of their own; what is measured goes into `benchmarks/results/<cpu>.csv`,
 in place of what was measured of the same case before, and the tables of README.md and docs/ are written anew.
-Without DATA, the photos are made up; where DATA has too few, parts of its own are added. With IMAGES, the
-tables stay as they are; CASES=pages only writes them.
+Without DATA, the photos are made up; where DATA has too few, parts of its own are added. With IMAGES it
+is a trial: its results go into build/bench, and the tables stay. CASES=pages only writes the tables.
 """
 
 from __future__ import annotations
@@ -305,6 +305,13 @@ def floor(bench: Bench, rounds: int) -> None:
             bench.add("floor", 0, number, what, value=value)
 
 
+def epochs(bench: Bench, rounds: int) -> None:
+    """An epoch of 48 photos from the cut on, beside one through the complete network."""
+    for number in range(1, rounds + 1):
+        for what, cpu in script(bench, "epochs", 48, number, "benchmarks.epochs")[1].items():
+            bench.add("epochs", 48, number, what, cpu=cpu)
+
+
 PEERS = ("keras_guide", "estimator_every_step", "bottlenecks")
 
 
@@ -361,6 +368,7 @@ CASES = {
     "phones": Case(phones, 1),
     "peers": Case(peers, 1),
     "scale": Case(scale, 1),
+    "epochs": Case(epochs, 1, usual=False),
     "classes": Case(functools.partial(of_classes, "classes", 4000, pictures.few_of_a_class), 1, usual=False),
     "ten": Case(
         functools.partial(of_classes, "ten", 10_000, functools.partial(pictures.class_of_many, 1000, SMALL)), 1, False
@@ -396,7 +404,7 @@ def main() -> None:
         parser.error(f"no pictures in {data}")
     weights = options.weights if options.weights in ("imagenet", "random") else str(Path(options.weights).resolve())
     commit = git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    file = results.FOLDER / f"{results.cpu_name()}.csv"
+    file = (WORK if options.images else results.FOLDER) / f"{results.cpu_name()}.csv"
     bench = Bench(data, weights, options.set, options.images, options.rounds, commit, file, photos)
     began = time.monotonic()
     for name in chosen:

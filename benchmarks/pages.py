@@ -195,6 +195,21 @@ def peers(rows: Rows) -> Iterator[str]:
         yield f"| {about} | {_spread(some)} | {cpu:,.0f} | {peak:,} | {accuracy:.1%} |"
 
 
+def epochs(rows: Rows) -> Iterator[str]:
+    """An epoch on stored features over epochs on photos, by what trains."""
+    whole = of(rows, "epochs", "everything, photos")
+    if not whole:
+        return
+    yield "| what trains of the base | CPU s of an epoch on features | over one on photos | over one that trains all |"
+    yield "|---|---:|---:|---:|"
+    everything = median(row.cpu for row in whole)
+    for name in ("nothing", "from mixed10", "from mixed9"):
+        features, photos = (
+            median(row.cpu for row in of(rows, "epochs", f"{name}, {of_what}")) for of_what in ("features", "photos")
+        )
+        yield f"| {name} | {features:.2f} | {features / photos:.3f} | {features / everything:.3f} |"
+
+
 DATA = {
     "phones": "photos of 12 megapixels, 299 px",
     "many": "pictures in 10 classes, 75 px",
@@ -237,6 +252,7 @@ BLOCKS: dict[str, Callable[[Rows], Iterator[str]]] = {
     "line": line,
     "stages": stages,
     "peers": peers,
+    "epochs": epochs,
     "data": data,
 }
 

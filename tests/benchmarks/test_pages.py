@@ -47,5 +47,5 @@ def test_a_table_of_what_was_not_measured_stays(tmp_path: Path, monkeypatch: pyt
     assert results.load(tmp_path / "cpu-2-cores.csv") == ROWS
     for name in pages.BLOCKS:
         filled = pages.filled(text.format(name))
-        assert ("before" in filled) == (name in ("floor", "data")), name
+        assert ("before" in filled) == (name in ("floor", "epochs", "data")), name
         assert pages.filled(filled) == filled
