@@ -112,8 +112,8 @@ def pooled(maps: tf.Tensor) -> tf.Tensor:
 def localizing_map(blocks: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """The last block's map, float32 [b, h, w, c], of at least 12 cells a side, or of the most there are.
 
-    At 299 pixels that is mixed7, 17 cells a side; at 75 mixed2, 7. Later ones see nearly all of the image in every cell:
-    with random weights, the peak of mixed10 lies on a patch that decides the class in 4 of 10 images.
+    At 299 pixels that is mixed7, 17 cells a side; at 75 mixed2, 7. Later ones see nearly all of the image in every
+    cell: with random weights, the peak of mixed10 lies on a patch that decides the class in 4 of 10 images.
     """
     most = max(block.shape[1] for block in blocks.values())
     return [block for block in blocks.values() if block.shape[1] >= min(most, _MAP_SIDE)][-1]
