@@ -1,8 +1,8 @@
 """Gradients times activations at a map inside the network: where a classifier found what speaks for a class.
 
 HiResCAM (Draelos and Carin 2020) multiplies cell by cell, Grad-CAM (Selvaraju et al. 2017) by the gradient's average
-over all cells. Here the gradient is averaged over a cell and its neighbors, and a map counts by how much it deviates from
-the image's own average: what is the same everywhere says nothing of where.
+over all cells. Here the gradient is averaged over a cell and its neighbors, and a map counts by how much it deviates
+from the image's own average: what is the same everywhere says nothing of where.
 
 Measured on photos with a colored patch that decides the class, as the share of peaks on the patch, and the correlation
 with occlusion (whose own peaks are there in parentheses): random weights, 299 pixels, mixed7: 92 % (96 %), r = 0.72,
