@@ -26,8 +26,6 @@ STACK = (
     "pipeline.pipeline",
     "pipeline.report.make",
     "pipeline.runners.parallel_dag_runner",
-    "tensorflow_model_analysis",
-    "trainer.run",
 )
 
 
