@@ -91,7 +91,7 @@ class Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Used:
-    """What a command took, its children included; and what it printed last."""
+    """What a command took, its children included; and the last line that it printed to standard output."""
 
     code: int
     wall: float
@@ -104,8 +104,9 @@ def use(command: Sequence[str], log: Path) -> Used:
     """Runs a command of this environment to its end."""
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=file, stderr=subprocess.STDOUT)
+    errors = log.with_suffix(".stderr")
+    with log.open("w") as out, errors.open("w") as err:
+        process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=out, stderr=err)
     peak, ended = [0.0], threading.Event()
     sampler = threading.Thread(target=_sample, args=(process.pid, peak, ended))
     sampler.start()
@@ -181,7 +182,7 @@ def script(bench: Bench, case: str, images: int, number: int, *command: str) -> 
     log = WORK / "logs" / f"{case}-{images}-{number}-{command[0].rpartition('.')[2]}.log"
     used = use(["-m", *command], log)
     if used.code:
-        sys.exit(f"{command[0]} ended with exit code {used.code}: see {log}")
+        sys.exit(f"{command[0]} ended with exit code {used.code}: see {log.with_suffix('.stderr')}")
     return used, json.loads(used.last)
 
 
@@ -291,9 +292,8 @@ def digits(bench: Bench, rounds: int) -> None:
 def served(bench: Bench, rounds: int) -> None:
     """Requests of one picture and of 32, beside the base alone."""
     count, data, root = warm_root(bench)
-    model = Path(outcome(root)["model"], "Format-Serving")
     for number in range(1, rounds + 1):
-        _, rows = script(bench, "served", count, number, "benchmarks.served", str(model), str(data))
+        _, rows = script(bench, "served", count, number, "benchmarks.served", outcome(root)["model"], str(data))
         for row in rows:
             bench.add("served", count, number, **row)
 
