@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("core", "pipeline", "components", "trainer")
@@ -46,11 +47,11 @@ def code_hash(module: str) -> str:
     digest = hashlib.sha256()
     libraries: set[str] = set()
     for name in closure(module):
-        tree = _behavior(name)
-        digest.update(f"{name}\0{ast.dump(tree)}\0".encode())
+        behavior = _behavior(name)
+        digest.update(f"{name}\0{behavior.dump}\0".encode())
         for path in _data_files(name):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        libraries.update(imported.split(".")[0] for imported in _imports(tree))
+        libraries.update(imported.split(".")[0] for imported in _imports(behavior))
     for package in sorted(package for library in libraries for package in _STACK.get(library, ())):
         digest.update(f"{package}=={importlib.metadata.version(package)}\0".encode())
     return digest.hexdigest()[:16]
@@ -66,7 +67,7 @@ def closure(module: str) -> list[str]:
             continue
         found.add(name)
         waiting += (imported for imported in _imports(_behavior(name)) if imported.split(".")[0] in _PACKAGES)
-    return sorted(name for name in found if _behavior(name).body or _data_files(name))
+    return sorted(name for name in found if not _behavior(name).empty or _data_files(name))
 
 
 def _source(module: str) -> Path:
@@ -79,17 +80,35 @@ def _data_files(module: str) -> list[Path]:
     return sorted(path for path in source.parent.glob(f"{source.stem}.*") if path.is_file() and path != source)
 
 
-def _behavior(module: str) -> ast.Module:
+class _Behavior(NamedTuple):
+    """A module's syntax tree without docstrings and without what only type checkers read, written down.
+
+    Attributes:
+        imports: pairs of a module, and what is imported from it, or "" for the module itself.
+    """
+
+    dump: str
+    empty: bool
+    imports: tuple[tuple[str, str], ...]
+
+
+def _behavior(module: str) -> _Behavior:
     return _parse(_source(module).read_bytes())
 
 
 @functools.cache
-def _parse(source: bytes) -> ast.Module:
-    """The syntax tree without docstrings and without what only type checkers read."""
-    return _Behavior().visit(ast.parse(source))
+def _parse(source: bytes) -> _Behavior:
+    tree = _Stripper().visit(ast.parse(source))
+    imports: list[tuple[str, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imports += ((node.module, alias.name) for alias in node.names)
+    return _Behavior(ast.dump(tree), not tree.body, tuple(imports))
 
 
-class _Behavior(ast.NodeTransformer):
+class _Stripper(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if docstring else node
@@ -99,10 +118,6 @@ class _Behavior(ast.NodeTransformer):
         return node.orelse if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else node
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = (f"{node.module}.{alias.name}" for alias in node.names)
-            yield from (name if _source(name).is_file() else node.module for name in names)
+def _imports(behavior: _Behavior) -> Iterator[str]:
+    for module, name in behavior.imports:
+        yield f"{module}.{name}" if name and _source(f"{module}.{name}").is_file() else module
