@@ -403,7 +403,8 @@ def main() -> None:
     if data and not photos:
         parser.error(f"no pictures in {data}")
     weights = options.weights if options.weights in ("imagenet", "random") else str(Path(options.weights).resolve())
-    commit = git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    changed = git("status", "--porcelain", "core", "trainer", "components", "pipeline", "configs", "uv.lock")
+    commit = git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     file = (WORK if options.images else results.FOLDER) / f"{results.cpu_name()}.csv"
     bench = Bench(data, weights, options.set, options.images, options.rounds, commit, file, photos)
     began = time.monotonic()
