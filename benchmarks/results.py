@@ -19,7 +19,7 @@ class Row:
 
     Attributes:
         date: ISO 8601.
-        commit: of this repository; with `+` if files were changed since.
+        commit: of this repository; with `+` if its code was changed since.
         data: the name of the folder with the pictures, `made up` if there was none.
         case: what it belongs to.
         images: how many pictures.
