@@ -72,10 +72,13 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     if model is not None:
         serving = exported_model.serving_dir(model.uri)
         packed = backbone_artifact.packed_model(target)
-        for file in (*fileio.glob(f"{exported_model.checkpoint(serving)}.*"), exported_model.classes_path(serving)):
-            copy = packed + str(file).removeprefix(serving)
+        learned = exported_model.unfolded_checkpoint(model.uri)
+        copies = {exported_model.classes_path(serving): exported_model.classes_path(packed)}
+        for file in map(str, fileio.glob(f"{learned}.*")):
+            copies[file] = exported_model.unfolded_checkpoint(packed) + file.removeprefix(learned)
+        for file, copy in copies.items():
             fileio.makedirs(copy.rpartition("/")[0])
-            fileio.copy(str(file), copy)
+            fileio.copy(file, copy)
         backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
     base.set_string_custom_property(EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)
@@ -85,4 +88,4 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
 def _needed(model: Artifact) -> tuple[str, str]:
     """What must exist for a model to be started from; whether it is intact is seen when it is read."""
     serving = exported_model.serving_dir(model.uri)
-    return f"{exported_model.checkpoint(serving)}.index", exported_model.classes_path(serving)
+    return f"{exported_model.unfolded_checkpoint(model.uri)}.index", exported_model.classes_path(serving)

@@ -50,7 +50,7 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args.base_model,
         fn_args.transform_graph_path,
         fn_args.serving_model_dir,
-        settings.limits,
+        settings,
     )
     done = summary.write(trained, fn_args, resumed_at, time.monotonic() - started)
     loss = math.nan if done.best.loss is None else done.best.loss

@@ -1,6 +1,6 @@
 """The frozen prefix of the network as one TensorFlow session: raw tf.Examples in, features out, as fast as the CPU can.
 
-Each BatchNorm is folded into the convolution before it, and where the CPU computes with bfloat16 that halves the rest.
+The network is folded, and where the CPU computes with bfloat16 that halves the rest.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from components.features.probe import probe
-from core.artifacts import backbone as backbone_artifact
 from core.artifacts.features import UNVARIED, Variants
 from core.errors import InputError
 from core.examples import SHA256
@@ -46,52 +44,11 @@ class Prefix:
     variants: Variants = UNVARIED
 
 
-Folded = tuple[graph_pb2.GraphDef, dict[str, np.ndarray]]
-"""The prefix without BatchNorm: its graph, from `images`, float32 [b, S, S, 3], to `features`; and the values of the
-graph's variables."""
-
-
-def fold(prefix: Prefix) -> Folded:
-    """Builds the prefix, and turns every convolution and the BatchNorm behind it into a convolution with a bias.
-
-    The same function but for rounding, with one pass over memory less: 10 % to 30 % faster. (TensorFlow's own
-    `optimize_for_inference_lib.fold_batch_norms` does it too, in 95 s. It wants constants; those were no faster than
-    variables, and took 1.2 GB more and 10 s longer to start.)
-    """
-    size = preprocessing.image_size(prefix.transform_directory)
-    with tf.Graph().as_default() as built:
-        images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="images")
-        tf.identity(backbone.frozen_prefix(images, prefix.cut, *prefix.outputs), name="features")
-    graph = tf.compat.v1.graph_util.extract_sub_graph(built.as_graph_def(), ["features"])
-    checkpoint = tf.train.load_checkpoint(backbone_artifact.checkpoint(prefix.backbone_directory))
-    nodes = {node.name: node for node in graph.node}
-
-    def value(name: str) -> np.ndarray:
-        if nodes[name].op == "Const":
-            return tf.make_ndarray(nodes[name].attr["value"].tensor)
-        return checkpoint.get_tensor(nodes[name].input[0])
-
-    values = {}
-    for norm in (node for node in graph.node if node.op == "FusedBatchNormV3"):
-        convolution, *parameters = norm.input
-        kernel, bias = nodes[convolution].input[1], parameters[1]
-        gamma, beta, mean, variance = (value(name) for name in parameters)
-        scale = gamma / np.sqrt(variance + norm.attr["epsilon"].f)
-        values[nodes[kernel].input[0]] = value(kernel) * scale
-        values[nodes[bias].input[0]] = beta - mean * scale
-        norm.op = "BiasAdd"
-        norm.input[:] = [convolution, bias]
-        for name in set(norm.attr) - {"T", "data_format"}:
-            del norm.attr[name]
-    return tf.compat.v1.graph_util.extract_sub_graph(graph, ["features"]), values
-
-
 class FeatureSession:
     """A session that computes features, of each image `shape`; safe to share between threads."""
 
-    def __init__(self, prefix: Prefix, folded: Folded, bfloat16: bool) -> None:
+    def __init__(self, prefix: Prefix, bfloat16: bool) -> None:
         """Builds the graph and loads the weights; with `bfloat16`, convolutions compute in it and add in float32."""
-        graph_def, values = folded
         options = tf.compat.v1.ConfigProto()
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
             rewrites = options.graph_options.rewrite_options
@@ -106,18 +63,13 @@ class FeatureSession:
                 seeds = augmentations.view_seeds(hashes, prefix.variants.seed, self._view)
                 varied = augmentations.augment(images, seeds, prefix.variants.augmentation)
                 images = tf.where(self._view >= 0, varied, images)
-            (self._features,) = tf.import_graph_def(graph_def, {"images": images}, ["features:0"], name="")
+            self._features = backbone.frozen_prefix(images, prefix.cut, *prefix.outputs)
             self._identity = transformed[preprocessing.LABEL], hashes
             self.shape = tuple(int(side) for side in self._features.shape[1:])
             self.image_size = int(images.shape[1])
-            feeds = {name: tf.compat.v1.placeholder(tf.float32, value.shape) for name, value in values.items()}
-            load = [
-                tf.raw_ops.AssignVariableOp(resource=graph.get_tensor_by_name(f"{name}:0"), value=feed)
-                for name, feed in feeds.items()
-            ]
             self._session = tf.compat.v1.Session(graph=graph, config=options)
             self._session.run(tf.compat.v1.tables_initializer())
-            self._session.run(load, {feed: values[name] for name, feed in feeds.items()})
+            backbone.restore(self._session, prefix.backbone_directory)
 
     def features(self, serialized: Sequence[bytes], view: int = -1) -> np.ndarray:
         """Those of n raw tf.Examples, float32 [n, *shape]; from 0 on, every `view` is another variant."""
@@ -141,9 +93,8 @@ class Sessions(NamedTuple):
     @classmethod
     def open(cls, prefix: Prefix, bfloat16: bool) -> Sessions:
         """Without `bfloat16` both are the same."""
-        folded = fold(prefix)
-        exact = FeatureSession(prefix, folded, bfloat16=False)
-        return cls(FeatureSession(prefix, folded, bfloat16=True) if bfloat16 else exact, exact)
+        exact = FeatureSession(prefix, bfloat16=False)
+        return cls(FeatureSession(prefix, bfloat16=True) if bfloat16 else exact, exact)
 
     def close(self) -> None:
         """Frees the sessions' memory; they cannot be used any more."""

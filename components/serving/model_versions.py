@@ -122,6 +122,7 @@ class ModelVersions:
             if tf.io.gfile.exists(f"{directory}/{checksums.CHECKSUMS}"):  # other exports have none
                 checksums.verify(directory)
             model = ServedModel(directory)
+            model.warm_up()
         except (OSError, tf.errors.OpError) as error:
             version.retry_at = time.monotonic() + _RETRY_SECONDS
             with self._changed:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from core import signatures
+from trainer.export.warm_up import read_warm_up
 
 TOLERANCE = 1e-3
 """Between two probabilities that should be the same; kernels differ with the batch size."""
@@ -48,6 +49,23 @@ class ServedModel:
     def close(self) -> None:
         """Frees the session."""
         self.session.close()
+
+    def warm_up(self) -> None:
+        """Runs the requests that lie in the model for this (`trainer.export.warm_up`), of the kinds answered here.
+
+        Raises:
+            tf.errors.OpError: the model failed.
+        """
+        for log in read_warm_up(self.directory):
+            kind = log.WhichOneof("log_type")
+            if kind == "predict_log":
+                request = log.predict_log.request
+                inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+                self.run(request.model_spec.signature_name, inputs)
+            elif kind == "classify_log":
+                request = log.classify_log.request
+                examples = [example.SerializeToString() for example in request.input.example_list.examples]
+                self.request(request.model_spec.signature_name, examples)
 
     def run(
         self,

@@ -17,8 +17,13 @@ def serving_dir(uri: str) -> str:
 
 
 def checkpoint(directory: str) -> str:
-    """The prefix of the checkpoint in a SavedModel's directory."""
+    """The prefix of the checkpoint in a SavedModel's directory; BatchNorm is folded in it."""
     return f"{directory.rstrip('/')}/variables/variables"
+
+
+def unfolded_checkpoint(uri: str) -> str:
+    """The prefix of the same network's checkpoint as it was trained, beside the SavedModel: for a warm start."""
+    return f"{uri.rstrip('/')}/unfolded/variables"
 
 
 def classes_path(directory: str) -> str:

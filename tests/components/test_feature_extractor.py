@@ -15,7 +15,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.feature_extractor import FeatureExtractor
 from components.features import feature_session, probe
-from components.features.feature_session import FeatureSession, Prefix, choose_sessions, fold
+from components.features.feature_session import FeatureSession, Prefix, choose_sessions
 from core import progress
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.errors import InputError
@@ -260,14 +260,6 @@ def test_one_pass_gives_the_averages_of_several_blocks(
         inputs.find(patterns, data.transform.uri, "mixed9")
 
 
-def test_folding_leaves_no_batch_norm_and_no_unused_variable(data: Data) -> None:
-    graph, values = fold(data.prefix("mixed2"))
-    kinds = [node.op for node in graph.node]
-    assert "FusedBatchNormV3" not in kinds
-    assert kinds.count("Conv2D") == kinds.count("BiasAdd") > 20
-    assert kinds.count("VarHandleOp") == len(values) == 2 * kinds.count("Conv2D")
-
-
 @needs_bfloat16
 def test_bfloat16_is_taken_if_it_agrees_and_nothing_else_in_the_process_changes(
     data: Data, extract: Callable[..., standard_artifacts.Examples]
@@ -309,7 +301,7 @@ def test_bfloat16_needs_a_cpu_that_has_it(data: Data, monkeypatch: pytest.Monkey
 
 
 def test_a_session_names_the_shape_and_reads_hash_and_label(data: Data) -> None:
-    session = FeatureSession(data.prefix("mixed0"), fold(data.prefix("mixed0")), bfloat16=False)
+    session = FeatureSession(data.prefix("mixed0"), bfloat16=False)
     batch = data.records("eval")[:3]
     features = session.features(batch)
     assert features.shape == (3, *session.shape)

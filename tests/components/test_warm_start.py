@@ -21,10 +21,11 @@ def model(tmp_path):
 
     def make(number):
         serving = tmp_path / f"model-{number}" / "Format-Serving"
-        (serving / "variables").mkdir(parents=True)
-        (serving / "assets").mkdir()
+        unfolded = tmp_path / f"model-{number}" / "unfolded"
+        unfolded.mkdir(parents=True)
+        (serving / "assets").mkdir(parents=True)
         for name in ("variables.index", "variables.data-00000-of-00001"):
-            (serving / "variables" / name).write_text(f"{name} of {number}")
+            (unfolded / name).write_text(f"{name} of {number}")
         (serving / "assets" / "classes.txt").write_text("cat\ndog\n")
         return artifact(Model, number, serving.parent)
 
@@ -79,8 +80,8 @@ def resolve(backbone, models, blessings, examples=1, training="settings"):
 def test_the_model_is_packed_beside_the_weights(tmp_path, backbone, model):
     packed = Path(pack(tmp_path, backbone, model(7)).uri) / "Format-Serving"
     assert (packed / "backbone.json").read_text() == "{}"
-    assert (packed / "warm_start" / "variables" / "variables.index").read_text() == "variables.index of 7"
-    assert (packed / "warm_start" / "variables" / "variables.data-00000-of-00001").is_file()
+    assert (packed / "warm_start" / "unfolded" / "variables.index").read_text() == "variables.index of 7"
+    assert (packed / "warm_start" / "unfolded" / "variables.data-00000-of-00001").is_file()
     assert (packed / "warm_start" / "assets" / "classes.txt").read_text() == "cat\ndog\n"
     origin = json.loads((packed / "warm_start" / "origin.json").read_text())
     assert origin == {"schema_version": 1, "uri": str(tmp_path / "model-7"), "id": 7}

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from core.artifacts import backbone as artifact
+from core.artifacts import exported_model
 from core.artifacts.training_summary import SUMMARY, Parameters, TrainingSummary
 from core.errors import InputError
 from core.settings.training import AugmentationConfig, BackboneConfig, FineTuneConfig, HeadConfig, LearningRateConfig
@@ -42,7 +43,8 @@ def summary_of(out: Path) -> TrainingSummary:
 
 
 def exported(out: Path) -> dict[str, np.ndarray]:
-    return checkpoints.read(str(out / "Format-Serving" / "variables" / "variables"))
+    """The exported network as it was trained; `test_saved_model` compares the SavedModel with it."""
+    return checkpoints.read(exported_model.unfolded_checkpoint(str(out)))
 
 
 def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, weights_file: Path) -> None:

@@ -1,20 +1,27 @@
-"""The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out."""
+"""The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out.
+
+Its BatchNorms are folded into the convolutions. Beside it lies the checkpoint that it was made of, as trained.
+"""
 
 from __future__ import annotations
 
 import functools
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from core import atomic_io, signatures
-from core.artifacts import backbone
+from core import atomic_io, inception_v3, signatures
+from core.artifacts import backbone as backbone_artifact
+from core.artifacts import exported_model
 from core.artifacts.model_limits import MODEL_LIMITS
-from core.image_limits import DEFAULT_LIMITS, ImageLimits
+from core.image_limits import ImageLimits
+from core.settings.training import TrainerConfig
 from trainer import preprocessing
-from trainer.export import checksums
+from trainer.export import checksums, warm_up
 from trainer.images import tolerant_decoding
+from trainer.network import backbone
 from trainer.training import checkpoints
 
 _SIGNATURES = {
@@ -34,9 +41,9 @@ def export_model(
     backbone_directory: str,
     transform_directory: str,
     destination: str,
-    limits: ImageLimits = DEFAULT_LIMITS,
+    config: TrainerConfig,
 ) -> None:
-    """Writes the SavedModel in one step.
+    """Writes the SavedModel in one step, after the checkpoint beside it (`exported_model.unfolded_checkpoint`).
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
     `images` (image files); both return `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
@@ -47,25 +54,38 @@ def export_model(
     `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `serving_maps` takes
     `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
     [n, h, w, c] (`trainer.network.backbone.localizing_map`) and `logits` float32 [n, k]. Beside what SavedModel knows
-    lie checksums (`trainer.export.checksums`) and the limits of an image.
+    lie checksums (`trainer.export.checksums`), the limits of an image, and requests to warm up with.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
         trained_checkpoint: prefix; has at least the head and the layers that train.
         destination: the directory that is to hold `saved_model.pb`.
     """
+    values = _read(trained_checkpoint, backbone_directory, config.backbone.output)
+    beside = exported_model.unfolded_checkpoint(destination.rstrip("/").rpartition("/")[0])
+    tf.io.gfile.makedirs(beside.rpartition("/")[0])
+    checkpoints.write(beside, values)
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
-            merged = f"{temporary}/merged.ckpt"
-            pretrained = checkpoints.read(backbone.checkpoint(backbone_directory))
-            checkpoints.write(merged, pretrained | checkpoints.read(trained_checkpoint))
-            receiver = functools.partial(_receive, transform_directory, limits)
-            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=merged))
+            folded = f"{temporary}/folded.ckpt"
+            checkpoints.write(folded, backbone.fold(values))
+            receiver = functools.partial(_receive, transform_directory, config.limits)
+            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=folded))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
         tf.io.gfile.makedirs(f"{saved}/assets.extra")
-        MODEL_LIMITS.write(saved, limits)
+        MODEL_LIMITS.write(saved, config.limits)
+        warm_up.write_warm_up(saved, config.backbone.image_size)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)
+
+
+def _read(trained_checkpoint: str, backbone_directory: str, output: str) -> dict[str, np.ndarray]:
+    """What training left, and of the pre-trained weights the layers below it, up to the block `output`."""
+    built = {f"{backbone.SCOPE}/{layer.name}" for layer in inception_v3.between(None, output)}
+    pretrained = backbone_artifact.checkpoint(backbone_directory)
+    return checkpoints.read(pretrained, lambda name: name.rpartition("/")[0] in built) | checkpoints.read(
+        trained_checkpoint
+    )
 
 
 def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.export.ServingInputReceiver:

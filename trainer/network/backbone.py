@@ -3,6 +3,11 @@
 Keras names variables after how many layers a process has made before. Here they are always called
 `InceptionV3/<canonical layer>/<weight>`, so one checkpoint serves the frozen prefix (FeatureExtractor), the trained
 suffix (Estimator) and the exported model.
+
+What only predicts is built folded: every convolution has a bias instead of the BatchNorm behind it. That is the same
+function but for rounding, with one pass over memory less: 10 % to 30 % faster. (TensorFlow's own
+`optimize_for_inference_lib.fold_batch_norms` does it too, in 95 s. It wants constants; those were no faster than
+variables, and took 1.2 GB more and 10 s longer to start.)
 """
 
 from __future__ import annotations
@@ -24,10 +29,11 @@ POOLED = inception_v3.POOLED
 SCOPE = "InceptionV3"
 
 _MAP_SIDE = 12  # cells
+_EPSILON = 1e-3  # BatchNorm's, added to the variance
+_BATCH_NORM = "BatchNormalization"
 
 _SHARED_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "Conv2D": {"use_bias": False},
-    "BatchNormalization": {"scale": False, "axis": [3]},
+    _BATCH_NORM: {"scale": False, "axis": [3], "epsilon": _EPSILON},
     "Activation": {"activation": "relu"},
     "Concatenate": {"axis": 3},
 }
@@ -49,7 +55,12 @@ class Network:
 
 
 def build(
-    inputs: tf.Tensor, start: str | None, stop: str, trainable: Collection[str] = (), training: bool = False
+    inputs: tf.Tensor,
+    start: str | None,
+    stop: str,
+    trainable: Collection[str] = (),
+    training: bool = False,
+    folded: bool = False,
 ) -> Network:
     """Adds the layers from `start` to `stop` to the current graph.
 
@@ -61,23 +72,28 @@ def build(
         start: None, or a block; see `core.inception_v3.between`.
         trainable: names of layers that train.
         training: whether trainable BatchNorm uses the batch's statistics, and `updates` are made.
+        folded: whether convolutions have a bias instead of the BatchNorm behind them; `fold` gives its values.
     """
     tensors = {inception_v3.INPUT if start is None else start: inputs}
     variables: dict[str, list[tf.Variable]] = {}
     updates: list[tf.Operation] = []
     for spec in inception_v3.between(start, stop):
         learns = spec.name in trainable
-        layer = make_layer(spec, learns)
         read = [tensors[name] for name in spec.inputs]
+        if folded and spec.kind == _BATCH_NORM:
+            (tensors[spec.name],) = read
+            continue
+        layer = make_layer(spec, learns, folded)
         if spec.weights:
             # An absolute scope (the closing slash) is never made unique, so the variables get exactly these names.
             with tf.name_scope(f"{SCOPE}/{spec.name}/"):
                 layer.build(read[0].shape)
             names = [checkpoints.name_of(variable) for variable in layer.weights]
-            if names != [f"{SCOPE}/{spec.name}/{weight}" for weight, _ in spec.weights]:  # no checkpoint would have it
+            weights = [weight for weight, _ in spec.weights] + ["bias"] * folded
+            if names != [f"{SCOPE}/{spec.name}/{weight}" for weight in weights]:  # no checkpoint would have it
                 raise ValueError(f"layer {spec.name} is in this graph already: its second copy would be named {names}")
             variables[spec.name] = layer.weights
-        options = {"training": training and learns} if spec.kind == "BatchNormalization" else {}
+        options = {"training": training and learns} if spec.kind == _BATCH_NORM else {}
         tensors[spec.name] = layer(read if len(read) > 1 else read[0], **options)
         if training and learns:
             updates.extend(layer.updates)
@@ -85,22 +101,24 @@ def build(
     return Network(blocks, variables, updates)
 
 
-def make_layer(spec: inception_v3.Layer, trainable: bool) -> keras.layers.Layer:
-    """The Keras layer that `spec` describes, not built yet."""
+def make_layer(spec: inception_v3.Layer, trainable: bool, folded: bool = False) -> keras.layers.Layer:
+    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias."""
     arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
+    if spec.kind == "Conv2D":
+        arguments["use_bias"] = folded
     return getattr(keras.layers, spec.kind)(name=spec.name, trainable=trainable, **arguments)
 
 
 def frozen_prefix(images: tf.Tensor, cut: str, *outputs: str) -> tf.Tensor:
-    """InceptionV3 in inference mode up to the cut, from images float32 [b, S, S, 3] in [-1, 1].
+    """InceptionV3, folded, up to the cut, from images float32 [b, S, S, 3] in [-1, 1].
 
     Returns:
         The cut block's map, float32 [b, h, w, c]; where the cut is `pooled`, the averages of the blocks `outputs`, in
         the network's order, one after another: [b, c].
     """
     if cut != POOLED:
-        return build(images, None, cut).blocks[cut]
-    blocks = build(images, None, outputs[-1]).blocks
+        return build(images, None, cut, folded=True).blocks[cut]
+    blocks = build(images, None, outputs[-1], folded=True).blocks
     return tf.concat([pooled(blocks[name]) for name in outputs], axis=-1)
 
 
@@ -119,19 +137,38 @@ def localizing_map(blocks: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return [block for block in blocks.values() if block.shape[1] >= min(most, _MAP_SIDE)][-1]
 
 
+def fold(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The values of a folded network's variables, from those of a checkpoint; what is not the base's stays.
+
+    With s = 1 / sqrt(variance + epsilon), the kernel is multiplied by s, and the bias is beta - mean * s.
+    """
+    folded = dict(values)
+    for norm in inception_v3.layers():
+        if norm.kind == _BATCH_NORM and f"{SCOPE}/{norm.name}/{norm.weights[0][0]}" in values:
+            beta, mean, variance = (folded.pop(f"{SCOPE}/{norm.name}/{weight}") for weight, _ in norm.weights)
+            convolution = f"{SCOPE}/{norm.inputs[0]}"
+            scale = np.float32(1) / np.sqrt(variance + np.float32(_EPSILON))
+            folded[f"{convolution}/kernel"] = values[f"{convolution}/kernel"] * scale
+            folded[f"{convolution}/bias"] = beta - mean * scale
+    return folded
+
+
 def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:
-    """Loads every `InceptionV3/` variable of the session's graph from the backbone checkpoint.
+    """Loads every `InceptionV3/` variable of the session's graph, folded or not, from the backbone checkpoint.
 
     What the checkpoint of the prefix `instead` has is loaded from there. No operation is added: the graph may be final.
-    Raises tf.errors.NotFoundError for a variable that is in neither.
+    Raises KeyError for a variable that is in neither.
     """
-    reader = tf.train.load_checkpoint(artifact.checkpoint(directory))
-    first = tf.train.load_checkpoint(instead) if instead else None
     with session.graph.as_default():
-        variables = [v for v in tf.compat.v1.global_variables() if v.op.name.startswith(f"{SCOPE}/")]
-    values: dict[tf.Tensor, np.ndarray] = {}
-    for variable in variables:
-        name = variable.op.name
-        source = first if first and first.has_tensor(name) else reader
-        values[variable.initializer.inputs[1]] = source.get_tensor(name)
-    session.run([v.initializer for v in variables], feed_dict=values)
+        variables = {v.op.name: v for v in tf.compat.v1.global_variables() if v.op.name.startswith(f"{SCOPE}/")}
+    if not variables:
+        return
+    values = checkpoints.read(artifact.checkpoint(directory))
+    if instead:
+        values |= checkpoints.read(instead, values.__contains__)
+    folded = fold(values)
+    feeds: dict[tf.Tensor, np.ndarray] = {}
+    for name, variable in variables.items():
+        source = folded if f"{name.rpartition('/')[0]}/bias" in variables else values
+        feeds[variable.initializer.inputs[1]] = source[name]
+    session.run([variable.initializer for variable in variables.values()], feeds)

@@ -58,7 +58,7 @@ class Model:
 
 
 def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
-    """The model_fn of `tf.estimator.Estimator`, for training and for the export."""
+    """The model_fn of `tf.estimator.Estimator`, for training and, folded, for the export."""
 
     def model_fn(
         features: dict[str, tf.Tensor],
@@ -69,10 +69,11 @@ def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
         training = mode == tf.estimator.ModeKeys.TRAIN
         settings, fine_tune, of_training = model.config.head, model.config.fine_tune, model.config.training
         head_only = training and is_head_phase(of_training, config.model_dir if config else None)
-        pooled, network = base(model, features, training and not head_only)
+        predicts = mode == tf.estimator.ModeKeys.PREDICT
+        pooled, network = base(model, features, training and not head_only, folded=predicts)
         seed = _step_seed(of_training.seed) if training else None
         logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
-        if mode == tf.estimator.ModeKeys.PREDICT:
+        if predicts:
             at_cut = pooled if model.cut == backbone.POOLED else network.blocks.get(model.cut or "")
             return _prediction(model, logits, features, at_cut, backbone.localizing_map(network.blocks))
         _initialize(model, network)
@@ -98,12 +99,15 @@ def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
     return model_fn
 
 
-def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, backbone.Network]:
+def base(
+    model: Model, features: dict[str, tf.Tensor], training: bool, folded: bool = False
+) -> tuple[tf.Tensor, backbone.Network]:
     """Builds the base from where `features` enter it.
 
     Args:
         features: `image` float32 [b, S, S, 3], or else `features` at the cut, float32 [b, c] or [b, h, w, c].
         training: whether trainable BatchNorm uses the batch's statistics.
+        folded: see `backbone.build`.
 
     Returns:
         The pooled features, float32 [b, c], and the layers built: none where the features are pooled already.
@@ -116,7 +120,7 @@ def base(model: Model, features: dict[str, tf.Tensor], training: bool) -> tuple[
     else:
         inputs, start = features[FEATURES], model.cut
     trained = rules.trained_layers(model.config.fine_tune, output)
-    network = backbone.build(inputs, start, output, trained, training)
+    network = backbone.build(inputs, start, output, trained, training, folded)
     return backbone.pooled(network.blocks[output]), network
 
 

@@ -49,7 +49,7 @@ def _decide(directory: str, config: TrainerConfig, classes: tuple[str, ...]) -> 
     nothing = WarmStart(artifact.PACKED.read(directory).uri, None, 0, None, None)
     packed = artifact.packed_model(directory)
     try:
-        values = checkpoints.read(exported_model.checkpoint(packed))
+        values = checkpoints.read(exported_model.unfolded_checkpoint(packed))
     except tf.errors.OpError:  # cut short, or a checksum is not right: a new model must be able to take its place
         return dataclasses.replace(nothing, why_not="its variables are damaged"), {}
     base, why_not = _base(values, checkpoints.read(artifact.checkpoint(directory)), config)

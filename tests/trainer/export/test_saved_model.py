@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from core.artifacts import exported_model
 from core.artifacts.model_limits import model_limits
 from core.image_limits import ImageLimits
 from core.settings.training import HeadConfig
@@ -92,13 +93,14 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
     assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
         "assets.extra/SHA256SUMS",
         "assets.extra/image_limits.json",
+        "assets.extra/tf_serving_warmup_requests",
         "assets/classes.txt",
         "saved_model.pb",
         "variables/variables.data-00000-of-00001",
         "variables/variables.index",
     ]
     assert (directory / "assets" / "classes.txt").read_text() == "blue\ngreen\nred\n"
-    assert sorted(p.name for p in frozen_run.iterdir()) == ["Format-Serving", "run"]
+    assert sorted(p.name for p in frozen_run.iterdir()) == ["Format-Serving", "run", "unfolded"]
 
 
 def test_examples_and_images_get_the_same_answer(served: Served) -> None:
@@ -157,6 +159,40 @@ def test_classification_gives_the_probabilities_as_scores(served: Served) -> Non
 
     np.testing.assert_array_equal(scored["scores"], answer["probabilities"])
     np.testing.assert_array_equal(scored["classes"], answer["classes"])
+
+
+@pytest.mark.parametrize("run", ["frozen_run", "suffix_run"])
+def test_its_variables_are_those_of_training_with_batch_norm_folded(run: str, request: pytest.FixtureRequest) -> None:
+    """The checkpoint beside it is what was trained, see `test_run`; this is all that lies between them."""
+    out = request.getfixturevalue(run)
+    trained = checkpoints.read(exported_model.unfolded_checkpoint(str(out)))
+    served = checkpoints.read(exported_model.checkpoint(str(out / "Format-Serving")))
+    wanted = {name: value for name, value in trained.items() if not name.startswith("InceptionV3/")}
+    for number in range(94):
+        suffix = f"_{number}" if number else ""
+        kernel = trained[f"InceptionV3/conv2d{suffix}/kernel"]
+        norm = f"InceptionV3/batch_normalization{suffix}"
+        beta, mean, variance = (trained[f"{norm}/{name}"] for name in ("beta", "moving_mean", "moving_variance"))
+        scale = 1 / np.sqrt(variance.astype(np.float64) + 1e-3)
+        wanted[f"InceptionV3/conv2d{suffix}/kernel"] = kernel * scale
+        wanted[f"InceptionV3/conv2d{suffix}/bias"] = beta - mean * scale
+    assert served.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(served[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_folding_changes_no_probability(served: Served, frozen_run: Path, transform_directory: Path) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images = preprocessing.load_transform(str(transform_directory), preprocessing.IMAGE)(tf.constant(IMAGES))
+        maps = backbone.build(images, None, "mixed10").blocks["mixed10"]
+        logits, _ = head.build(backbone.pooled(maps), HeadConfig(hidden_units=(16,)), 3, None, None)
+        session.run(tf.compat.v1.tables_initializer())
+        saver = tf.compat.v1.train.Saver()
+        saver.restore(session, exported_model.unfolded_checkpoint(str(frozen_run)))
+        unfolded = session.run(tf.nn.softmax(logits))
+    np.testing.assert_allclose(served.ask("serving_images", IMAGES)["probabilities"], unfolded, atol=1e-5)
+    operations = {operation.type for operation in served.session.graph.get_operations()}
+    assert "Conv2D" in operations and not [kind for kind in operations if "BatchNorm" in kind]
 
 
 def test_served_network_is_the_trained_one_bit_for_bit(

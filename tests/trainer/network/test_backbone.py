@@ -37,11 +37,29 @@ def test_network_from_the_checkpoint_computes_what_keras_computes(
 def test_prefix_and_suffix_are_the_whole(keras_answer: KerasAnswer, backbone_directory: Path) -> None:
     cut = "mixed8"
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        prefix = backbone.frozen_prefix(tf.constant(keras_answer.images), cut, "mixed10")
+        prefix = backbone.frozen_prefix(tf.constant(keras_answer.images), cut, "mixed10")  # folded
         features = tf.compat.v1.placeholder(tf.float32, prefix.shape)
         suffix = backbone.build(features, cut, "mixed10").blocks["mixed10"]
         backbone.restore(session, str(backbone_directory))
-        np.testing.assert_array_equal(session.run(suffix, {features: session.run(prefix)}), keras_answer.output)
+        computed = session.run(suffix, {features: session.run(prefix)})
+    scale = np.abs(keras_answer.output).max()
+    np.testing.assert_allclose(computed, keras_answer.output, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_a_folded_network_has_a_bias_for_every_batch_norm_and_computes_the_same(
+    keras_answer: KerasAnswer, backbone_directory: Path
+) -> None:
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        network = backbone.build(tf.constant(keras_answer.images), None, "mixed10", folded=True)
+        backbone.restore(session, str(backbone_directory))
+        computed = session.run(network.blocks["mixed10"])
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert kinds.count("Conv2D") == kinds.count("BiasAdd") == 94
+    assert not [kind for kind in kinds if "BatchNorm" in kind]
+    folded = backbone.fold(checkpoints.read(artifact.checkpoint(str(backbone_directory))))
+    assert {v.op.name for layer in network.variables.values() for v in layer} == set(folded)
+    scale = np.abs(keras_answer.output).max()
+    np.testing.assert_allclose(computed, keras_answer.output, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_second_copy_in_a_graph_is_refused() -> None:

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from core.artifacts import backbone as artifact
+from core.artifacts import exported_model
 from core.artifacts.training_summary import SUMMARY
 from core.settings import converter
 from core.settings.training import FineTuneConfig, HeadConfig, LearningRateConfig, TrainerConfig
@@ -67,7 +68,7 @@ def misled(
 
 
 def exported(out: Path) -> dict[str, np.ndarray]:
-    return checkpoints.read(str(out / "Format-Serving" / "variables" / "variables"))
+    return checkpoints.read(exported_model.unfolded_checkpoint(str(out)))
 
 
 def prepare(base: Path, config: TrainerConfig, out: Path, classes: tuple[str, ...] = CLASSES) -> warm_start.WarmStart:
@@ -230,7 +231,7 @@ def test_a_model_whose_files_are_damaged_is_not_taken_and_ends_no_run(
     packed: Callable[..., Path], frozen_run: Path, tmp_path: Path
 ) -> None:
     base = packed(frozen_run)
-    data = next((base / "warm_start" / "variables").glob("variables.data*"))
+    data = next((base / "warm_start" / "unfolded").glob("variables.data*"))
     data.write_bytes(data.read_bytes()[:-1000])
     decided = prepare(base, settings(), tmp_path)
     assert (decided.head, decided.checkpoint, decided.why_not) == (None, None, "its variables are damaged")
