@@ -28,13 +28,15 @@ so the probe is computed in float32 always.
 _SKETCH = 64
 _JPEG = Path(__file__).with_suffix(".rgb.jpg")
 _CMYK = Path(__file__).with_suffix(".cmyk.jpg")
+_LARGE = Path(__file__).with_suffix(".large.jpg")
 
 
 def images(image_size: int) -> dict[str, bytes]:
     """Image files by what they are: one for each way through the decoder.
 
     Every platform and version makes the same pixels. The JPEG files, whose pixels depend on the encoder, are kept
-    beside this module. They are enlarged to `image_size` on their way to the network, and the others shrunk to a half.
+    beside this module. They are enlarged to `image_size` on their way to the network, and the others shrunk to a half;
+    the large one, of 1,200 x 1,200, is decoded at a half, for networks of 150 pixels and less at a quarter or eighth.
     """
     width, height = 2 * image_size, 3 * image_size // 2
     pixels = np.stack([_texture(height, width, seed) for seed in range(3)], axis=-1)
@@ -47,6 +49,7 @@ def images(image_size: int) -> dict[str, bytes]:
         "JPEG": jpeg,
         "JPEG, EXIF orientation 6": jpeg[:2] + _exif(6) + jpeg[2:],
         "JPEG, CMYK": _CMYK.read_bytes(),
+        "JPEG, large": _LARGE.read_bytes(),
         "PNG": _encoded(Image.fromarray(pixels), "PNG"),
         "PNG, grey": _encoded(Image.fromarray(pixels[..., 1]), "PNG"),
         "PNG, 16 bits": _encoded(Image.fromarray(grey * 256 + pixels[..., 1]), "PNG"),

@@ -8,11 +8,12 @@ import functools
 import hashlib
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pi_heif
@@ -23,6 +24,9 @@ from components.ingestion import image_statistics, near_duplicates
 from components.ingestion.formats import decode_cost, file_kinds, hevc_size, jpeg_end, netpbm, tiff_directory
 from core.artifacts.ingest_record import FEW_BITS, INVISIBLE, MORE_BITS, NO_END
 from core.image_limits import DEFAULT_LIMITS, ImageLimits, Transparent
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit. libpng, and so TensorFlow, refuses PNGs with sides above 1 000 000."""
@@ -69,6 +73,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # What is not read costs nothing, and there are threads enough. The plug-in is not registered: Pillow stays as it is.
 pi_heif.options.DECODE_THREADS = 1
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+
+_tracing = threading.Lock()  # TensorFlow crashes where two threads trace such a graph at the same time
 
 HEAD = 4096
 """Bytes of a file that `looks_like_picture` needs."""
@@ -445,8 +451,10 @@ def _seen(data: bytes, limits: ImageLimits) -> tuple[int, np.ndarray]:
     """
     import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
 
+    with _tracing:
+        graph = _graph(limits)
     try:
-        problem, orientation, pixels = (value.numpy() for value in _graph(limits)(data))
+        problem, orientation, pixels = (value.numpy() for value in graph(tf.constant(data)))
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"TensorFlow cannot decode it: {error}") from None
     if problem:
@@ -455,7 +463,7 @@ def _seen(data: bytes, limits: ImageLimits) -> tuple[int, np.ndarray]:
 
 
 @functools.cache
-def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
+def _graph(limits: ImageLimits) -> Callable[[tf.Tensor], Any]:
     """An image file, string scalar, to what the exported model would say against it, its orientation and its pixels."""
     import tensorflow as tf
 
@@ -464,7 +472,7 @@ def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
     def as_pillow(jpeg: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_jpeg(jpeg, 3, dct_method="INTEGER_ACCURATE")
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def read(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         problem = tolerant_decoding.inspect(file, limits)[1]
         nothing = tf.zeros([0, 0, 3], tf.uint8)
@@ -475,4 +483,4 @@ def _graph(limits: ImageLimits) -> Callable[[bytes], Any]:
         )
         return problem, decoding.orientation(file), pixels
 
-    return read
+    return read.get_concrete_function()

@@ -478,7 +478,7 @@ def test_memory_does_not_grow_with_the_data(
 ) -> None:
     noise = np.random.RandomState(0)
     megabytes = 0.0
-    for i in range(60):  # 3 MB each, which neither PNG nor gzip could make smaller
+    for i in range(120):  # 3 MB each, which neither PNG nor gzip could make smaller
         path = tmp_path / "images" / "ab"[i % 2] / f"{i}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.randint(0, 256, (1000, 1000, 3), dtype=np.uint8)).save(path)
@@ -494,9 +494,10 @@ def test_memory_does_not_grow_with_the_data(
             most = max(most, resident())
             time.sleep(0.005)
     _, rejects = done.result()
-    assert ingest_record.COUNTS.read(rejects.uri).read == 60
-    assert megabytes > 150
-    assert most - before < megabytes / 2  # measured: 25 MB more; with a shuffle of the images, all of them and more
+    assert ingest_record.COUNTS.read(rejects.uri).read == 120
+    assert megabytes > 300
+    # Measured on two cores: 60 and 180 of them need the same 75 MB. With a shuffle of the images: all of them and more.
+    assert most - before < megabytes / 2
 
 
 def test_limits_are_those_of_the_settings(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:

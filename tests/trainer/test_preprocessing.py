@@ -55,6 +55,72 @@ def test_large_images_are_averaged_not_sampled() -> None:
     assert np.abs(pixels).max() < 0.05
 
 
+def photo(width: int, height: int, **options: object) -> bytes:
+    """A JPEG with structure of every size, and noise."""
+    dice = np.random.default_rng(0)
+    coarse = Image.fromarray(dice.integers(0, 256, (9, 12, 3), np.uint8)).resize((width, height))
+    pixels = np.asarray(coarse, int) + dice.integers(-20, 21, (height, width, 3))
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return encoded(image.convert(str(options.pop("mode", "RGB"))), "JPEG", quality=90, **options)
+
+
+def sides_decoded(data: bytes, size: int) -> tuple[int, int]:
+    """Width and height at which `data` reaches the resizing: they follow from the graph that ran."""
+    sides = []
+    resize = tf.image.resize
+
+    def spy(pixels: tf.Tensor, *args: object, **options: object) -> tf.Tensor:
+        with tf.control_dependencies(
+            [tf.py_function(lambda shape: sides.append(shape.numpy()), [tf.shape(pixels)], [])]
+        ):
+            return resize(tf.identity(pixels), *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.image, "resize", spy)
+        decoded([data], size)
+    return int(sides[0][1]), int(sides[0][0])
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio"),
+    [
+        ((8 * 2 * SIZE, 8 * 2 * SIZE), 8),
+        ((8 * 2 * SIZE + 40, 8 * 2 * SIZE - 1), 4),
+        ((4 * 2 * SIZE + 3, 900), 4),
+        ((4 * 2 * SIZE - 1, 900), 2),
+        ((2 * 2 * SIZE - 1, 900), 1),
+        ((3000, SIZE - 1), 1),
+    ],
+)
+def test_a_large_jpeg_keeps_twice_the_networks_size_a_side(size: tuple[int, int], ratio: int) -> None:
+    assert sides_decoded(photo(*size), SIZE) == tuple(-(-side // ratio) for side in size)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"subsampling": "4:4:4"},
+        {"mode": "L"},
+        {"mode": "CMYK"},
+        *({"orientation": value} for value in (3, 6, 8)),
+    ],
+    ids=str,
+)
+def test_a_jpeg_decoded_at_a_fraction_is_what_its_pixels_average_to(options: dict[str, object]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = options.get("orientation", 1)
+    rest = {name: value for name, value in options.items() if name != "orientation"}
+    data = photo(1210, 1003, exif=exif, **rest)
+    whole = encoded(Image.fromarray(decoding.decode_upright(tf.constant(data)).numpy()), "PNG")
+
+    difference = np.abs(decoded([data])[0] - decoded([whole])[0]) * 127.5
+
+    assert difference.mean() < 1.5
+    assert difference.max() < 12
+
+
 def test_animations_give_their_first_frame() -> None:
     frames = [gradient(), ImageOps.invert(gradient())]
     animated = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])

@@ -51,7 +51,7 @@ def test_the_orientation_is_read() -> None:
 
 def test_distances_are_kept_and_each_image_counts() -> None:
     random = np.random.default_rng(1)
-    features = random.uniform(0, 1, (11, 5, 5, 300)).astype(np.float32)
+    features = random.uniform(0, 1, (12, 5, 5, 300)).astype(np.float32)
 
     def probed(values: np.ndarray) -> bytes:
         return probe.probe(SIZE, lambda records: values[: len(records)])
@@ -63,7 +63,7 @@ def test_distances_are_kept_and_each_image_counts() -> None:
     assert not probe.agree(probed(one), probed(features))
     assert not probe.agree(probed(features * np.nan), probed(features))
     assert not probe.agree(b"", probed(features))
-    assert len(probed(features)) == 11 * 64 * 4
+    assert len(probed(features)) == 12 * 64 * 4
 
 
 @pytest.mark.parametrize("size", [75, 299])

@@ -172,6 +172,49 @@ def test_what_is_said_of_a_turned_jpeg_is_said_of_the_upright_picture(orientatio
     assert image.likeness == near_duplicates.describe(turned)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("RGB", {}),
+        ("RGB", {"progressive": True}),
+        ("RGB", {"subsampling": 0}),
+        ("RGB", {"subsampling": 1, "quality": 100}),
+        ("RGB", {"quality": 3}),
+        ("RGB", {"keep_rgb": True}),
+        ("RGB", {"restart_marker_blocks": 2}),
+        ("RGB", {"exif": rotated(7)}),
+        ("L", {}),
+        ("L", {"progressive": True}),
+        ("CMYK", {}),
+    ],
+    ids=str,
+)
+def test_a_jpeg_has_the_pixels_that_pillow_shows_whoever_decodes_it(kind: str, options: dict[str, object]) -> None:
+    """So a PNG of a JPEG is known as its duplicate."""
+    data = encoded(detailed(1).resize((203, 177)).convert(kind), "JPEG", **options)
+    shown = upright(Image.open(io.BytesIO(data)))
+
+    image = read_image(data)
+
+    assert image.encoded == data
+    assert image.pixels == read_image(encoded(shown)).pixels
+    assert image.likeness == read_image(encoded(shown)).likeness
+
+
+def test_files_are_read_by_threads_at_the_same_time() -> None:
+    """The first of them make the graph, in which TensorFlow crashes if two do."""
+    code = (
+        "import sys\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "from components.ingestion.image_reading import read_image\n"
+        "data = sys.stdin.buffer.read()\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    print({image.pixels for image in pool.map(read_image, [data] * 64)})"
+    )
+    data = encoded(PHOTO, "JPEG")
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == repr({read_image(data).pixels})
+
+
 def test_a_jpeg_that_the_graph_would_turn_otherwise_becomes_a_png_however_plain_it_is() -> None:
     """So plain that its pixels would pass for the same, turned or not."""
     plain = Image.new("RGB", (32, 32), (90, 90, 90))
