@@ -6,8 +6,11 @@ builder, as an Estimator makes its exports; loads in milliseconds. `faults` brea
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +81,8 @@ def save_model(
 ) -> Path:
     """Writes a SavedModel and returns its folder.
 
+    Building it takes a second, so that one with the same arguments is a copy.
+
     Args:
         directory: must not exist yet.
         classes: names in the asset, at most three.
@@ -86,8 +91,26 @@ def save_model(
         faults: promises to break.
         takes_features: whether it has the signature `serving_features`, which takes an image's mean colour.
     """
-    asset = directory.parent / f"{directory.name}.assets" / "classes.txt"
-    asset.parent.mkdir(parents=True)
+    model = _build(
+        tuple(classes), tuple(served_classes or classes), certainty, frozenset(faults), takes_features=takes_features
+    )
+    return Path(shutil.copytree(model, directory))
+
+
+_BUILT = tempfile.TemporaryDirectory(prefix="models-")
+
+
+@functools.cache
+def _build(
+    classes: Sequence[str],
+    served_classes: Sequence[str],
+    certainty: float,
+    faults: Collection[Fault],
+    *,
+    takes_features: bool,
+) -> Path:
+    directory = Path(tempfile.mkdtemp(dir=_BUILT.name)) / "model"
+    asset = directory.with_name("classes.txt")
     asset.write_text("".join(f"{name}\n" for name in classes))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         weights = tf.compat.v1.get_variable(
@@ -109,7 +132,7 @@ def save_model(
         images = tf.compat.v1.placeholder(tf.string, [None], "images")
         features = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (IMAGE, "label")}
         parsed = tf.io.parse_example(examples, features)
-        names = tf.constant(list(served_classes or classes))
+        names = tf.constant(list(served_classes))
         by_example, colour = _outputs(parsed[IMAGE][:, 0], weights, names, faults)
         definitions = {
             signatures.EXAMPLES: _signature({"examples": examples}, by_example),
@@ -141,7 +164,7 @@ def save_model(
 
 
 def _outputs(
-    encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Sequence[Fault]
+    encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Collection[Fault]
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """What signatures of images return, and the images' mean colours, float32 [n, 3]."""
     count = tf.shape(encoded)[0]
@@ -175,7 +198,7 @@ def _outputs(
     return outputs, colour
 
 
-def _pixels(file: tf.Tensor, faults: Sequence[Fault]) -> tf.Tensor:
+def _pixels(file: tf.Tensor, faults: Collection[Fault]) -> tf.Tensor:
     """One image file, string [1], to float32 [1, S, S, 3] in [-1, 1]."""
     image = tf.io.decode_image(file[0], channels=3, expand_animations=False)
     image.set_shape([None, None, 3])

@@ -398,12 +398,12 @@ def test_another_way_to_resize_computes_everything_again(
     def bicubic(images: tf.Tensor, size: list[int], antialias: bool, original=tf.image.resize) -> tf.Tensor:
         return original(images, size, "bicubic", antialias=antialias)
 
-    first = extract()
+    first = extract(outputs=WHOLE)
     with monkeypatch.context() as patched:
         patched.setattr(tf.image, "resize", bicubic)
         training_data.run_transform(data.records("train"), tmp_path / "transform", SIZE)
     monkeypatch.setattr(data.transform, "uri", str(tmp_path / "transform"))
-    assert counts(extract(earlier=(first,), code="bicubic")) == (TRAIN + KEPT, 0)
+    assert counts(extract(outputs=WHOLE, earlier=(first,), code="bicubic")) == (TRAIN + KEPT, 0)
 
 
 VARIANTS = Variants(AugmentationConfig(flip=True, crop=0.2, brightness=0.2, views=3), seed=5)
