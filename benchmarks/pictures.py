@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".heic", ".tif", ".tiff"}
 _CLASSES = 5  # of made-up photos
+_STRIDE = 7919  # prime
 _WEB = (320, 240)  # pixels of made-up photos: as many of tf_flowers' have
 _PHONE = (4000, 3000)
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -71,7 +72,7 @@ def web_photo(size: tuple[int, int] | None, photos: Sequence[Path], top: Path, n
     """
     if not photos:
         return _made_up(number, _CLASSES), pattern(number, number % _CLASSES, size or _WEB)
-    source = photos[number % len(photos)]
+    source = photos[number * _STRIDE % len(photos)]  # so that few are of all classes, too
     random = np.random.default_rng(number)
     with Image.open(source) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
