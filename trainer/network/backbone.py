@@ -102,10 +102,10 @@ def build(
 
 
 def make_layer(spec: inception_v3.Layer, trainable: bool, folded: bool = False) -> keras.layers.Layer:
-    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias."""
+    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias, and is never initialized."""
     arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
     if spec.kind == "Conv2D":
-        arguments["use_bias"] = folded
+        arguments |= {"use_bias": True, "kernel_initializer": "zeros"} if folded else {"use_bias": False}
     return getattr(keras.layers, spec.kind)(name=spec.name, trainable=trainable, **arguments)
 
 
