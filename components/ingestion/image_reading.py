@@ -176,9 +176,9 @@ def read_image(
         width=width,
         height=height,
         sha256=hashlib.sha256(data).hexdigest(),
-        statistics=image_statistics.measure(reduced, width * height),
+        statistics=image_statistics.measure(reduced),
         pixels=pixels.hexdigest(),
-        likeness=near_duplicates.describe(reduced),
+        likeness=near_duplicates.describe(reduced.image),
         oddities=decoded.oddities,
     )
 
@@ -199,7 +199,7 @@ def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 def statistics_of(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, float]:
     """`read_image(data, limits).statistics`, for less work."""
     pixels = _decode(_open(data, limits), limits).pixels
-    return image_statistics.measure(image_statistics.reduced(pixels), pixels.shape[0] * pixels.shape[1])
+    return image_statistics.measure(image_statistics.reduced(pixels))
 
 
 def upright(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:

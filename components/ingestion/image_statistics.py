@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
@@ -13,35 +15,47 @@ _ROWS = 64
 _LEFT = 2  # times `_SIDE`, of the longer side of a reduced image
 
 
-def reduced(pixels: np.ndarray) -> Image.Image:
-    """A large image, uint8 [h, w, 3], as means of squares of its pixels, so few that describing it costs nothing."""
+class Reduced(NamedTuple):
+    """A large image as means of squares of its pixels, so few that describing it costs nothing.
+
+    Attributes:
+        box: how much of `image` the original covers: what is left at its right and lower edge is less than a square.
+        pixels: how many the original has.
+    """
+
+    image: Image.Image
+    box: tuple[float, float]
+    pixels: int
+
+
+def reduced(pixels: np.ndarray) -> Reduced:
+    """Reduces uint8 [h, w, 3]."""
+    height, width, _ = pixels.shape
     side = max(1, max(pixels.shape) // (_LEFT * _SIDE))
     rows = _ROWS * side  # at a time, for the memory's sake
     parts = [Image.fromarray(pixels[top : top + rows]).reduce(side) for top in range(0, len(pixels), rows)]
-    return Image.fromarray(np.concatenate([np.asarray(part) for part in parts]))
+    image = Image.fromarray(np.concatenate([np.asarray(part) for part in parts]))
+    return Reduced(image, (width / side, height / side), width * height)
 
 
-def measure(image: Image.Image, pixels: int) -> dict[str, float]:
-    """The statistics of an image in `L` or `RGB`, all but `resolution` at a longer side of at most 256 pixels.
-
-    Args:
-        image: it, or what `reduced` makes of it.
-        pixels: how many it has.
+def measure(picture: Reduced) -> dict[str, float]:
+    """The statistics of an image, all but `resolution` at a longer side of at most 256 pixels.
 
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R
         601-2), from 0 to 1; `sharpness`, the variance of the Laplacian of luma (Pech-Pacheco et al. 2000), of 0 to 255;
         `colorfulness` after Hasler and Suesstrunk (2003): 0 is gray, above 80 is vivid.
     """
-    small = image.copy()
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    scale = min(1.0, _SIDE / max(picture.box))
+    size = [max(1, round(side * scale)) for side in picture.box]
+    small = picture.image.resize(size, Image.Resampling.BOX, (0, 0, *picture.box), reducing_gap=_LEFT)
     luma = np.asarray(small.convert("L"), np.float64)
     return {
-        "resolution": pixels / 1e6,
+        "resolution": picture.pixels / 1e6,
         "brightness": float(luma.mean() / 255),
         "contrast": float(luma.std() / 255),
         "sharpness": _sharpness(luma),
-        "colorfulness": _colorfulness(np.asarray(small.convert("RGB"), np.float64)),
+        "colorfulness": _colorfulness(np.asarray(small, np.float64)),
     }
 
 

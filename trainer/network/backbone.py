@@ -102,7 +102,7 @@ def build(
 
 
 def make_layer(spec: inception_v3.Layer, trainable: bool, folded: bool = False) -> keras.layers.Layer:
-    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias, and zeros to begin with."""
+    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias, and begins as zeros."""
     arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
     if spec.kind == "Conv2D":
         arguments |= {"use_bias": True, "kernel_initializer": "zeros"} if folded else {"use_bias": False}
