@@ -72,14 +72,14 @@ def write_raw_examples(artifact: Path, train: int, evaluate: int) -> None:
         write_split(artifact, split, [raw_example(image(c, next(seeds)), c) for _ in range(count) for c in CLASSES])
 
 
-def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE) -> None:
+def run_transform(examples: list[bytes], directory: Path, image_size: int = SIZE, transparent: str = "white") -> None:
     """What TFX's Transform does with `preprocessing_fn`, by the same library, in memory."""
     source = tf_example_record.TFExampleBeamRecord(
         telemetry_descriptors=["test"], physical_format="inmem", schema=text_format.Parse(_SCHEMA, schema_pb2.Schema())
     )
     function = functools.partial(
         preprocessing.preprocessing_fn,
-        custom_config={"image_size": image_size, "transparent": "white", "stretch": None},
+        custom_config={"image_size": image_size, "transparent": transparent, "stretch": None},
     )
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
         batches = pipeline | beam.Create(examples) | source.BeamSource()
