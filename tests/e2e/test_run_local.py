@@ -1,7 +1,6 @@
 """Whole runs of the embedded default, as a user starts them."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import jsonschema
 import pytest
@@ -29,29 +27,6 @@ HEAVY = {
     "Predictor",
     "WorstMistakes",
 }
-
-
-class Done(NamedTuple):
-    """A command that has ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def pipeline(forks, tmp_path):
-    """Runs `python -m pipeline …` to its end, forked; `cold` starts it from nothing."""
-
-    def run(*arguments, root):
-        files = [tmp_path / "stdout", tmp_path / "stderr"]
-        code = forks.run("pipeline", [*arguments, "--root", str(root)], ROOT, *files, os.environ)
-        done = Done(code, *(file.read_text() for file in files))
-        for file in files:
-            file.unlink()
-        return done
-
-    return run
 
 
 def last_run(root):
