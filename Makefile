@@ -37,7 +37,7 @@ help: ## this list
 setup: $(HERE)/.venv/.locked ## only the environment, from the lock
 
 $(HERE)/.venv/.locked: $(HERE)/uv.lock $(HERE)/.python-version | $(UV)
-	@echo 'making the environment from uv.lock (once; some minutes and 2.7 GB)'
+	@echo 'making the environment from uv.lock (once; some minutes and 2.6 GB)'
 	@python=$$(cd $(HERE) && python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null) \
 	  || $(UV) python find -q 3.10 >/dev/null 2>&1 || $(UV) python install 3.10 \
 	  || { echo 'error: Python 3.10 is needed: "python3.10" does not start, and uv could not download it (its message is above).' \
