@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import logging
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -45,6 +47,27 @@ class Ending(NamedTuple):
     cpu_seconds: float | None = None
 
 
+class Lock:
+    """Held by one process at a time, as often as it likes; one that is killed lets go of it, unlike multiprocessing's.
+
+    It is made before the forks; each process counts for itself how often it holds it.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this is
+        self._held = 0
+
+    def __enter__(self) -> None:
+        if not self._held:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+        self._held += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._held -= 1
+        if not self._held:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
 class Fork:
     """A function that runs in a process of its own; `progressed` hears what it reports (`core.progress`)."""
 
@@ -67,7 +90,7 @@ class Fork:
         """Waits for what the fork says next, and passes it on; how it ended, if it has."""
         try:
             said = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it has ended, if in the middle of a word
             self._process.join()
             return self._ending or Ending(cause=_killed_by(self._process.exitcode or 0))
         if isinstance(said, Ending):

@@ -13,7 +13,7 @@ from tfx.orchestration.portable import tfx_runner
 from tfx.proto.orchestration import pipeline_pb2
 
 from core.errors import Cause
-from pipeline.runners.forks import CONTEXT, Fork, first_to_speak, stop
+from pipeline.runners.forks import Fork, Lock, first_to_speak, stop
 from pipeline.runners.single_node import SingleNodeRunner
 
 
@@ -54,7 +54,7 @@ class ParallelDagRunner(tfx_runner.IrBasedRunner):
             NodeError: a node failed, or its process was killed.
         """
         waiting = {node.pipeline_node.node_info.id: {*node.pipeline_node.upstream_nodes} for node in pipeline.nodes}
-        lock = CONTEXT.RLock()
+        lock = Lock()
         running: dict[Fork, str] = {}
         error: NodeError | None = None
         try:

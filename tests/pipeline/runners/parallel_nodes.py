@@ -19,6 +19,7 @@ from tfx.types.standard_artifacts import Model
 
 from core import progress
 from core.errors import Cause, InputError
+from pipeline.runners.forks import Fork, Lock, call
 from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
 from pipeline.runs.lineage import latest_run_id, node_runs
 
@@ -55,6 +56,20 @@ def End(how: Parameter[str], model: OutputArtifact[Model]) -> None:  # noqa: N80
 def Copy(model: InputArtifact[Model], copy: OutputArtifact[Model]) -> None:  # noqa: N802
     """Follows another."""
     copy.set_string_custom_property("name", model.get_string_custom_property("name"))
+
+
+def hold_to_the_end(lock: Lock) -> None:
+    """Takes a lock, twice, and is killed."""
+    with lock, lock:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def take(lock: Lock) -> str:
+    """Takes a lock, twice."""
+    with lock:
+        with lock:
+            pass
+        return "taken"
 
 
 class Story:
@@ -118,4 +133,9 @@ def main(folder: Path) -> None:
     results["many"] = run(folder / "many", meeting(folder / "many", *(f"N{n}" for n in range(8))), at_once=8)
     for how in ("input", "bug", "SIGKILL", "SIGSEGV", "interrupted"):
         results[how] = run(folder / how, failing(folder / how, how))
+    lock = Lock()
+    killed = Fork(print, hold_to_the_end, lock)
+    while not (ending := killed.hear()):
+        pass
+    results["lock"] = [ending.cause is not None, call(print, take, lock)]
     print(json.dumps(results))

@@ -69,6 +69,10 @@ def test_a_node_that_fails_lets_the_one_beside_it_finish_and_none_start(
     assert {entry[1] for entry in failed["told"] if entry[0] == "started"} == {"Bad", "Good"}
 
 
+def test_a_process_that_is_killed_lets_go_of_what_it_locked(results: dict[str, Any]) -> None:
+    assert results["lock"] == [True, "taken"]
+
+
 def test_an_interrupt_ends_all_nodes(results: dict[str, Result]) -> None:
     assert results["interrupted"]["error"] == "interrupted"
     assert results["interrupted"]["children"] == 0 and results["interrupted"]["seconds"] < 30
