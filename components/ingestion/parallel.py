@@ -10,6 +10,7 @@ import collections
 import contextlib
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,5 +60,6 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item]) ->
 
 @functools.cache
 def _pool() -> tuple[ThreadPoolExecutor, int]:
-    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = min(allowed, _MOST_THREADS)
     return ThreadPoolExecutor(threads, "images"), threads
