@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import importlib.metadata
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,7 @@ from core.errors import InputError
 from core.settings import Settings, to_dict
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.run_dir import METADATA
 
 if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
@@ -25,18 +29,32 @@ _SOURCES = ("core", "components", "pipeline", "trainer")
 
 
 def hash_inputs(settings: Settings, listing: Listing, weights: str, push_nonce: str) -> str:
-    """A hash of all that decides a run: images, weights, schema, settings, the code, and what is in the push directory.
+    """A hash of all that decides a run: images, weights, schema, settings, code, libraries, and the push directory.
 
     Args:
         weights: fingerprint of the base's weights.
         push_nonce: see `run_dir.push_nonce`.
     """
     digest = hashlib.sha256()
-    for text in (json.dumps(to_dict(settings), sort_keys=True), listing.fingerprint(), weights, push_nonce):
+    plain = json.dumps(to_dict(settings), sort_keys=True)
+    for text in (plain, listing.fingerprint(), weights, push_nonce, _hash_code()):
         digest.update(f"{text}\0".encode())
-    for path in (settings.schema_file, CHECKOUT / "uv.lock", *_code()):
-        digest.update(f"{path}\0".encode() + (path.read_bytes() if path.exists() else b""))
+    digest.update(_hash_file(settings.schema_file))
     return digest.hexdigest()
+
+
+@functools.cache
+def _hash_code() -> str:
+    """Of the code and the libraries, as they were when first asked for: a run does not know of what is edited since."""
+    libraries = sorted(f"{one.name}=={one.version}" for one in importlib.metadata.distributions())
+    digest = hashlib.sha256("\0".join([sys.version, *libraries]).encode())
+    for path in _code():
+        digest.update(_hash_file(path))
+    return digest.hexdigest()
+
+
+def _hash_file(path: Path) -> bytes:
+    return f"{path}\0".encode() + hashlib.sha256(path.read_bytes() if path.exists() else b"").digest()
 
 
 def _code() -> Iterator[Path]:
@@ -57,7 +75,9 @@ def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> 
     """Whether the last run had these inputs and judged its model, and all that it left is still there."""
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
-    if last.pushed_model and not is_complete(Path(last.pushed_model)):
+    if last.status == "pushed" and not (last.pushed_model and is_complete(Path(last.pushed_model))):
+        return False
+    if not (folder / METADATA).is_file():
         return False
     store = open_store(folder)
     if latest_run_id(store, name) != last.run_id:

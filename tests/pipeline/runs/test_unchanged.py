@@ -1,6 +1,7 @@
 """When the last run stands: only if all that decides a run is the same, and all that it left is there."""
 
 import dataclasses
+import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ from components.ingestion.image_layout import read_layout
 from core import settings as pipeline_settings
 from core.artifacts.last_run import LAST_RUN, Outcome, Status
 from core.settings import Settings
+from pipeline.runs import unchanged
+from pipeline.runs.run_dir import METADATA
 from pipeline.runs.unchanged import hash_inputs, is_unchanged, read_last, repeated
 from tests.pipeline.report.report_run import NAME, write_run
 
@@ -46,6 +49,27 @@ def test_whatever_decides_a_run_changes_the_hash(images: Path, tmp_path: Path) -
     assert len(seen) == 7
 
 
+def test_code_and_libraries_count_as_they_were_when_the_run_began(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.yaml").write_text(f"name: x\ndata: {{images: {images}}}\n")
+    settings, listing = pipeline_settings.load(tmp_path / "settings.yaml"), read_layout(str(images))
+    monkeypatch.setattr(unchanged, "CHECKOUT", tmp_path)
+    (tmp_path / "core").mkdir()
+
+    def later_run() -> str:
+        unchanged._hash_code.cache_clear()
+        return hash_inputs(settings, listing, "w", "n")
+
+    first = later_run()
+    (tmp_path / "core" / "new.py").write_text("x = 1")
+    assert hash_inputs(settings, listing, "w", "n") == first  # edited while it ran: nothing that it did is of that
+    seen = {first, later_run()}
+    monkeypatch.setattr(importlib.metadata, "distributions", list)
+    assert len(seen | {later_run()}) == 3
+    unchanged._hash_code.cache_clear()
+
+
 def run(folder: Path, status: Status = "pushed") -> Outcome:
     """The last run, with its record."""
     outcome = dataclasses.replace(write_run(folder, status), inputs="same", report=str(folder / "page.html"))
@@ -70,13 +94,17 @@ def test_a_run_that_judged_its_model_stands(tmp_path: Path, status: Status) -> N
     assert repeated(again, 0.5, 90) == again
 
 
-@pytest.mark.parametrize("what", ["artifact", "pushed version", "report", "later run"])
+@pytest.mark.parametrize("what", ["artifact", "pushed version", "all versions", "report", "metadata", "later run"])
 def test_what_is_gone_or_came_later_ends_that(tmp_path: Path, what: str) -> None:
     outcome = run(tmp_path)
     if what == "artifact":
         shutil.rmtree(next((tmp_path / "artifacts" / "Trainer").rglob("*/")))
     elif what == "pushed version":
         (Path(str(outcome.pushed_model)) / "saved_model.pb").unlink()
+    elif what == "all versions":
+        outcome.pushed_model = None  # as a cached push whose version was rolled back since, and none was before
+    elif what == "metadata":
+        (tmp_path / METADATA).unlink()
     elif what == "report":
         (tmp_path / "page.html").unlink()
     else:
