@@ -117,12 +117,13 @@ def first_to_speak(forks: Sequence[Fork]) -> list[Fork]:
 
 
 def stop(forks: Sequence[Fork]) -> None:
-    """Interrupts them, and kills what does not end by itself."""
+    """Interrupts them, and kills what does not end by itself, at once if Ctrl-C is pressed again."""
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         for fork in forks:
             fork.interrupt(signal_number)
-        for fork in forks:
-            fork.join(_GRACE_SECONDS)
+        with contextlib.suppress(KeyboardInterrupt):
+            for fork in forks:
+                fork.join(_GRACE_SECONDS)
 
 
 def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., Any], *args: Any) -> Any:

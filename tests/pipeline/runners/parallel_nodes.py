@@ -49,6 +49,12 @@ def End(how: Parameter[str], model: OutputArtifact[Model]) -> None:  # noqa: N80
     if how == "interrupted":
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
+    if how == "interrupted twice":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for _ in range(2):
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(1)
+        time.sleep(60)
     os.kill(os.getpid(), getattr(signal, how))
 
 
@@ -131,7 +137,7 @@ def main(folder: Path) -> None:
     results["pair"] = run(folder / "pair", [first, second, Copy(model=first.outputs["model"])])
     (folder / "many").mkdir()
     results["many"] = run(folder / "many", meeting(folder / "many", *(f"N{n}" for n in range(8))), at_once=8)
-    for how in ("input", "bug", "SIGKILL", "SIGSEGV", "interrupted"):
+    for how in ("input", "bug", "SIGKILL", "SIGSEGV", "interrupted", "interrupted twice"):
         results[how] = run(folder / how, failing(folder / how, how))
     lock = Lock()
     killed = Fork(print, hold_to_the_end, lock)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from pipeline.runners.forks import Fork
+from pipeline.runners.forks import _GRACE_SECONDS, Fork
 from tests.conftest import ROOT
 
 NODES = "import sys; from pathlib import Path; from tests.pipeline.runners import parallel_nodes as nodes; "
@@ -76,6 +76,12 @@ def test_a_process_that_is_killed_lets_go_of_what_it_locked(results: dict[str, A
 def test_an_interrupt_ends_all_nodes(results: dict[str, Result]) -> None:
     assert results["interrupted"]["error"] == "interrupted"
     assert results["interrupted"]["children"] == 0 and results["interrupted"]["seconds"] < 30
+
+
+def test_a_second_interrupt_does_not_wait_for_a_node_that_goes_on(results: dict[str, Result]) -> None:
+    again = results["interrupted twice"]
+    assert again["error"] == "interrupted" and again["children"] == 0
+    assert again["seconds"] < _GRACE_SECONDS
 
 
 def test_a_run_that_is_killed_takes_its_nodes_along(tmp_path: Path) -> None:
