@@ -71,9 +71,10 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits =
 
 
 def keep(path: Path, text: str) -> None:
-    """Writes an inferred schema for review, unless another has come to be there since."""
-    if not path.exists():
-        write_text(path, text)
+    """Writes an inferred schema for review. Raises FileExistsError if another has come to be there since."""
+    if path.exists():
+        raise FileExistsError(f"{path} has come to be there since, and the next run takes it")
+    write_text(path, text)
 
 
 def load(path: Path) -> str:

@@ -162,7 +162,7 @@ def _run_stages(
                 keep(settings.schema_file, schema.text)
             except OSError as error:  # costs no run its model
                 execution.notes.append(
-                    f"the schema that was inferred could not be written: {error}; name another with data.schema"
+                    f"the schema that was inferred was not written: {error}; data.schema can name another file"
                 )
             else:
                 execution.inputs = hash_inputs(settings, inputs.listing, inputs.weights, inputs.push_nonce)

@@ -95,7 +95,8 @@ def judge(execute: Callable[..., Any], tmp_path: Path) -> Callable[..., Judged]:
             problem = str(error)
         else:
             notes = json.loads(Path(verdict.uri, "data_gate.json").read_text())["notes"]
-            schema.keep(settings.schema_file, text)
+            if inferred:
+                schema.keep(settings.schema_file, text)
         left_out = list(ingest_record.LEFT_OUT.read(record.uri))
         return Judged(splits, ingest_record.COUNTS.read(record.uri), left_out, notes, problem)
 

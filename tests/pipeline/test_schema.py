@@ -44,7 +44,8 @@ def test_the_classes_are_inferred_until_they_are_kept_for_review(tmp_path):
     again, inferred = load_or_infer(path, images)
     assert again == text and not inferred
     path.write_text("reviewed since")
-    schema.keep(path, text)
+    with pytest.raises(FileExistsError, match="has come to be there since"):
+        schema.keep(path, text)
     assert path.read_text() == "reviewed since"
 
 
