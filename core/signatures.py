@@ -5,5 +5,5 @@ IMAGES = "serving_images"  # takes `images`: encoded image files
 CLASSIFY = "classify"  # TensorFlow Serving's Classify: takes `inputs`, serialized tf.Examples; gives classes and scores
 FEATURES = "serving_features"  # takes features at the cut instead of images; only a model trained on features has it
 LABELS = "transform_features"  # takes `examples`, gives the label as the model counts it; TFMA needs it
-MAPS = "serving_maps"  # takes `images`; gives `pixels`, the last map of fine enough a grid, and `logits`
+MAPS = "serving_maps"  # takes `images`; gives `pixels`, the last map of fine enough a grid, `logits`, `error`
 ERROR = "error"  # output, string [n]: why an image got no prediction; empty where it got one

@@ -37,7 +37,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
-from components.serving.served_model import ServedModel, first_line
+from components.serving.served_model import ServedModel, first_line, signature_name
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 
@@ -114,7 +114,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
         """Runs a signature on tensors; `output_filter` chooses among its outputs."""
-        signature = _signature_name(request)
+        signature = signature_name(request)
         with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
                 raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{signature}" not found.')
@@ -130,7 +130,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
     @_rpc
     def Classify(self, request: ClassificationRequest, context: grpc.ServicerContext) -> ClassificationResponse:
         """Gives every class a score, for each tf.Example."""
-        signature = _signature_name(request)
+        signature = signature_name(request)
         with self._use(request, signature) as (spec, model):
             if signature not in model.signatures:
                 raise _invalid(f"No signature was found with the name: {signature}")
@@ -243,10 +243,6 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
             yield end - time.monotonic()
         finally:
             self._running.release()
-
-
-def _signature_name(request: Any) -> str:
-    return request.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 def _version_number(spec: ModelSpec) -> int | None:

@@ -121,8 +121,10 @@ class ModelVersions:
         try:
             if tf.io.gfile.exists(f"{directory}/{checksums.CHECKSUMS}"):  # other exports have none
                 checksums.verify(directory)
-            model = ServedModel(directory)
-            model.warm_up()
+            with contextlib.ExitStack() as unless_it_fails:
+                model = unless_it_fails.enter_context(ServedModel(directory))
+                model.warm_up()
+                unless_it_fails.pop_all()
         except (OSError, tf.errors.OpError) as error:
             version.retry_at = time.monotonic() + _RETRY_SECONDS
             with self._changed:

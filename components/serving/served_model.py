@@ -8,12 +8,13 @@ off: it costs seconds at each signature's first request, and makes InceptionV3 n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from core import signatures
-from trainer.export.warm_up import read_warm_up
+from trainer.export.warm_up import WARM_UP, read_warm_up
 
 TOLERANCE = 1e-3
 """Between two probabilities that should be the same; kernels differ with the batch size."""
@@ -54,18 +55,22 @@ class ServedModel:
         """Runs the requests that lie in the model for this (`trainer.export.warm_up`), of the kinds answered here.
 
         Raises:
-            tf.errors.OpError: the model failed.
+            OSError: the model does not answer one, or they cannot be read. In other exports they may be anything.
         """
-        for log in read_warm_up(self.directory):
-            kind = log.WhichOneof("log_type")
-            if kind == "predict_log":
-                request = log.predict_log.request
-                inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-                self.run(request.model_spec.signature_name, inputs)
-            elif kind == "classify_log":
-                request = log.classify_log.request
-                examples = [example.SerializeToString() for example in request.input.example_list.examples]
-                self.request(request.model_spec.signature_name, examples)
+        try:
+            for log in read_warm_up(self.directory):
+                kind = log.WhichOneof("log_type")
+                if kind == "predict_log":
+                    request = log.predict_log.request
+                    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+                    self.run(signature_name(request), inputs)
+                elif kind == "classify_log":
+                    request = log.classify_log.request
+                    examples = [example.SerializeToString() for example in request.input.example_list.examples]
+                    self.request(signature_name(request), examples)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise OSError(f"its requests to warm up with, {WARM_UP}, failed: {reason}") from error
 
     def run(
         self,
@@ -90,6 +95,11 @@ class ServedModel:
         """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
+
+
+def signature_name(request: Any) -> str:
+    """That a request of TensorFlow Serving asks for."""
+    return request.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:

@@ -72,7 +72,7 @@ class ServingSettings:
     Attributes:
         max_median_latency_ms: of requests with one image, in milliseconds.
         max_latency_ms: of 99 % of these requests.
-        max_load_seconds: from the start of loading to the first request.
+        max_load_seconds: from the start of loading to the first request, the requests to warm up with included.
         max_memory_mb: of the serving process after good requests, TensorFlow included.
         timeout_seconds: after this long the serving process counts as hung.
         server: the limits of `serve`, and of the server that the serving check asks.

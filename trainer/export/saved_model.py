@@ -53,8 +53,8 @@ def export_model(
     int64 [n]. Where training read features, `serving_features` takes them (float32 [n, ...], under the name that
     `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `serving_maps` takes
     `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
-    [n, h, w, c] (`trainer.network.backbone.localizing_map`) and `logits` float32 [n, k]. Beside what SavedModel knows
-    lie checksums (`trainer.export.checksums`), the limits of an image, and requests to warm up with.
+    [n, h, w, c] (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what
+    SavedModel knows lie checksums (`trainer.export.checksums`), the limits of an image, and requests to warm up with.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.

@@ -203,7 +203,12 @@ def _prediction(
         signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
         signatures.MAPS: export.PredictOutput(
-            {"pixels": features[preprocessing.IMAGE], "map": localizing, "logits": logits}
+            {
+                "pixels": features[preprocessing.IMAGE],
+                "map": localizing,
+                "logits": logits,
+                signatures.ERROR: errors,
+            }
         ),
     }
     if model.cut is not None and at_cut is not None:

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from core import signatures
 from tests.model_factory import image_bytes, save_model
+from trainer.export import checksums, warm_up
 
 
 class Shelf:
@@ -83,6 +86,49 @@ def test_a_version_that_does_not_load_is_told_and_the_one_before_goes_on(shelf: 
         "version 2 cannot be loaded: assets/classes.txt is damaged: "
         "its checksum is not the one in assets.extra/SHA256SUMS"
     ]  # once, not at every look
+
+
+def test_requests_to_warm_up_with_may_leave_the_signature_out_as_for_tensorflow_serving(shelf: Shelf) -> None:
+    ask(shelf.add(1), "", "examples")
+    shelf.versions.poll()
+
+    assert shelf.said == ["version 1 is serving"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "alias", "reason"),
+    [
+        ("serving_text", "examples", "KeyError: 'serving_text'"),
+        ("serving_default", "text", "TypeError: "),
+        ("serving_default", "examples", "InvalidArgumentError: Could not parse example input"),
+    ],
+)
+def test_a_version_that_does_not_answer_its_warm_up_is_told_as_any_that_does_not_load(
+    shelf: Shelf, signature: str, alias: str, reason: str
+) -> None:
+    shelf.add(1, "old")
+    shelf.versions.poll()
+    ask(shelf.add(2), signature, alias, b"no tf.Example")
+    for _ in range(3):
+        shelf.versions.poll()
+
+    assert shelf.answer() == (1, "old")
+    assert shelf.states() == {1: "AVAILABLE", 2: "END"}
+    (told,) = [said for said in shelf.said if "2" in said]
+    assert told.startswith(
+        "version 2 cannot be loaded: its requests to warm up with, assets.extra/tf_serving_warmup_requests, failed: "
+        + reason
+    )
+
+
+def ask(model: Path, signature: str, alias: str, value: bytes = b"") -> None:
+    """Gives a model a request to warm up with."""
+    log = PredictionLog()
+    log.predict_log.request.model_spec.signature_name = signature
+    log.predict_log.request.inputs[alias].CopyFrom(tf.make_tensor_proto([value]))
+    with tf.io.TFRecordWriter(str(model / warm_up.WARM_UP)) as file:
+        file.write(log.SerializeToString())
+    checksums.write_checksums(str(model))
 
 
 def test_a_folder_that_has_lost_its_versions_leaves_the_last_one_serving(shelf: Shelf) -> None:

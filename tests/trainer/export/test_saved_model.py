@@ -74,6 +74,7 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
                 "pixels": ("float32", [-1, 75, 75, 3]),
                 "map": ("float32", [-1, 7, 7, 288]),
                 "logits": ("float32", [-1, 3]),
+                "error": ("string", [-1]),
             },
         ),
     }
