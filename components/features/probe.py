@@ -36,7 +36,8 @@ def images(image_size: int) -> dict[str, bytes]:
 
     Every platform and version makes the same pixels. The JPEG files, whose pixels depend on the encoder, are kept
     beside this module. They are enlarged to `image_size` on their way to the network, and the others shrunk to a half;
-    the large one, of 1,200 x 1,200, is decoded at a half, for networks of 150 pixels and less at a quarter or eighth.
+    the large one, of 1,201 x 1,207, which no fraction divides, is decoded at a half, for networks of 150 pixels and
+    less at a quarter or eighth, and for those of more than 300 as it is.
     """
     width, height = 2 * image_size, 3 * image_size // 2
     pixels = np.stack([_texture(height, width, seed) for seed in range(3)], axis=-1)

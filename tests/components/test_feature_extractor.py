@@ -395,12 +395,12 @@ def test_other_code_that_does_the_same_reuses_everything(
 def test_another_way_to_resize_computes_everything_again(
     data: Data, extract: Callable[..., standard_artifacts.Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bicubic(images: tf.Tensor, size: list[int], antialias: bool, original=tf.image.resize) -> tf.Tensor:
-        return original(images, size, "bicubic", antialias=antialias)
+    def bicubic(original=tf.raw_ops.ScaleAndTranslate, **options: object) -> tf.Tensor:
+        return original(**options | {"kernel_type": "keyscubic"})
 
     first = extract(outputs=WHOLE)
     with monkeypatch.context() as patched:
-        patched.setattr(tf.image, "resize", bicubic)
+        patched.setattr(tf.raw_ops, "ScaleAndTranslate", bicubic)
         # Nothing in these images is transparent, but the decoder of the other settings has been traced already.
         training_data.run_transform(data.records("train"), tmp_path / "transform", SIZE, transparent="black")
     monkeypatch.setattr(data.transform, "uri", str(tmp_path / "transform"))

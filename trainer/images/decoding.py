@@ -37,8 +37,8 @@ def decode(
     """
 
     def one(file: tf.Tensor) -> tf.Tensor:
-        pixels = decode_upright(file, transparent, stretch, lambda: _reduced_jpeg(file, _LEFT * image_size))
-        resized = tf.image.resize(pixels, [image_size, image_size], antialias=True)
+        pixels = _as_stored(file, transparent, stretch, lambda: _reduced_jpeg(file, _LEFT * image_size))
+        resized = upright(_resize(pixels, _covered(file, pixels), image_size), orientation(file))
         # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
         # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
         return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
@@ -57,6 +57,13 @@ def decode_upright(
 
     `decode_jpeg` stands in for the decoding of a JPEG, in its entire size and with TensorFlow's default options.
     """
+    return upright(_as_stored(file, transparent, stretch, decode_jpeg), orientation(file))
+
+
+def _as_stored(
+    file: tf.Tensor, transparent: Transparent, stretch: int | None, decode_jpeg: Callable[[], tf.Tensor] | None
+) -> tf.Tensor:
+    """`decode_upright`, not turned yet."""
     pixels = tf.case(
         [
             (_begins(file, _JPEG), decode_jpeg or (lambda: tf.io.decode_jpeg(file, 3))),
@@ -65,7 +72,7 @@ def decode_upright(
         default=lambda: tf.image.decode_image(file, channels=3, expand_animations=False),
     )
     pixels.set_shape([None, None, 3])
-    return upright(pixels, orientation(file))
+    return pixels
 
 
 def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
@@ -77,6 +84,30 @@ def _reduced_jpeg(file: tf.Tensor, least: int) -> tf.Tensor:
     shorter = tf.reduce_min(tf.io.extract_jpeg_shape(file)[:2])
     halvings = tf.add_n([tf.cast(shorter >= ratio * least, tf.int32) for ratio in _RATIOS])
     return tf.switch_case(halvings, [functools.partial(tf.io.decode_jpeg, file, 3, ratio) for ratio in (1, *_RATIOS)])
+
+
+def _covered(file: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """How many of the decoded pixels a side an image covers, float32 [2].
+
+    All; but where a JPEG's fraction does not divide its size, the last ones in part: in whole they would move the rest.
+    """
+    shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
+    whole = tf.cond(
+        _begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.float32), lambda: shape
+    )
+    return whole / tf.round(whole / shape)
+
+
+def _resize(pixels: tf.Tensor, covered: tf.Tensor, side: int) -> tf.Tensor:
+    """What `tf.image.resize` with antialiasing makes, bilinearly, of the part of uint8 [h, w, 3] that is covered."""
+    return tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=[side, side],
+        scale=tf.constant([side, side], tf.float32) / covered,
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
 
 
 def _decode_png(file: tf.Tensor, transparent: Transparent, stretch: int | None) -> tf.Tensor:

@@ -20,7 +20,7 @@ TOO_MANY_PARTS = "the image has more scans or text chunks than any good one"
 PALETTE = "a BMP with a palette; save it as PNG"
 DAMAGED = "the image is truncated or damaged"
 
-_PARALLEL = 4  # images; one of 64 megapixels takes 192 MB decoded, and as much again if it has to be turned
+_PARALLEL = 4  # images; one of 64 megapixels takes 192 MB decoded
 _BMP_HEAD = 14 + 124 + 1024  # bytes: the longest headers there are, and a palette
 _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame

@@ -49,6 +49,12 @@ def test_the_orientation_is_read() -> None:
     np.testing.assert_array_equal(decoding.decode_upright(tf.constant(turned)).numpy(), np.rot90(upright, -1))
 
 
+def test_the_large_one_is_decoded_at_a_fraction_that_does_not_divide_it() -> None:
+    width, height = Image.open(io.BytesIO(probe.images(SIZE)["JPEG, large"])).size
+    assert min(width, height) >= 2 * 2 * 299
+    assert width % 2 == height % 2 == 1
+
+
 def test_distances_are_kept_and_each_image_counts() -> None:
     random = np.random.default_rng(1)
     features = random.uniform(0, 1, (12, 5, 5, 300)).astype(np.float32)
