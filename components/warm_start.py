@@ -82,7 +82,8 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
         backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
     base.set_string_custom_property(EXECUTION, execution_key([training], [examples, transform_graph, backbone]))
     base.set_int_custom_property(_MODEL_ID, model.id if model is not None else 0)
-    progress.report(1, 1, "networks", "from the last blessed model" if model is not None else "no blessed model yet")
+    begins = "from the last blessed model" if model is not None else "no blessed model to start from"
+    progress.report(1, 1, "networks", begins)
 
 
 def _needed(model: Artifact) -> tuple[str, str]:
