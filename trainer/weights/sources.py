@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from core import inception_v3
+from core.artifacts import exported_model
 from core.errors import InputError
 from core.settings.backbone import BackboneConfig
 from trainer.weights import download
@@ -77,8 +78,13 @@ def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:
             return read_h5(path)
     from trainer.weights import named  # needs TensorFlow, seconds to import
 
-    prefix = path / "variables" / "variables" if path.is_dir() else path
-    return named.read(str(prefix), config.weights, config.output)
+    return named.read(str(_prefix(path) if path.is_dir() else path), config.weights, config.output)
+
+
+def _prefix(saved_model: pathlib.Path) -> pathlib.Path:
+    """Of the checkpoint in a SavedModel's folder; of one that our Trainer left, that beside it, as trained."""
+    unfolded = pathlib.Path(exported_model.unfolded_checkpoint(str(saved_model.parent)))
+    return unfolded if unfolded.with_suffix(".index").is_file() else saved_model / "variables" / "variables"
 
 
 def _drawn() -> tuple[Arrays, str, str]:
@@ -133,7 +139,8 @@ def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     if (path / _SAVED_MODEL).is_file():
-        return [path / _SAVED_MODEL, *sorted((path / "variables").glob("variables.*"))]
+        prefix = _prefix(path)
+        return [path / _SAVED_MODEL, *sorted(prefix.parent.glob(f"{prefix.name}.*"))]
     if path.is_dir():
         inside = next((p for p in sorted(path.iterdir(), reverse=True) if (p / _SAVED_MODEL).is_file()), None)
         hint = f"give one of its versions, such as {inside}" if inside else "of a checkpoint, give its prefix"

@@ -99,7 +99,7 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
     reader = ReadImages(listing, DataSettings(url).ingestion({}))
     reader.setup()
 
-    outputs = [output for file in listing.files for output in reader.process((file, {}))]
+    outputs = list(reader.process([(file, {}) for file in listing.files]))
 
     tagged = [output for output in outputs if not isinstance(output, bytes)]
     assert [(output.tag, output.value[0]) for output in tagged if output.tag == "facts"] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import sys
 import tarfile
 import threading
@@ -91,11 +92,17 @@ def test_every_tensor_of_slims_base_has_its_place(slim: tuple[Path, np.ndarray])
 
 def test_model_of_this_pipeline_gives_its_base_back(suffix_run: Path) -> None:
     arrays, source, _ = sources.load(BackboneConfig(weights=str(suffix_run / "Format-Serving")))
-    exported = checkpoints.read(str(suffix_run / "Format-Serving" / "variables" / "variables"))
+    exported = checkpoints.read(str(suffix_run / "unfolded" / "variables"))
     assert len(arrays) == 376
     for name, value in arrays.items():
         np.testing.assert_array_equal(value, exported[f"InceptionV3/{name}"], err_msg=name)
     assert source == f"{suffix_run.name}/Format-Serving"
+
+
+def test_a_pushed_model_says_where_its_base_is(suffix_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(suffix_run / "Format-Serving", tmp_path / "17")
+    with pytest.raises(InputError, match=r"last_run\.json names the folder under model"):
+        sources.load(BackboneConfig(weights=str(tmp_path / "17")))
 
 
 def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
