@@ -49,9 +49,9 @@ def read(prefix: str, where: str, output: str) -> Arrays:
         raise InputError(f"{where} is neither a Keras .h5 file nor a TensorFlow checkpoint: {reason}") from error
     if f"{_SCOPE}/conv2d/bias" in keys:
         raise InputError(
-            f"{where} is a model of this pipeline as it is pushed, with BatchNorm folded into the convolutions. Give it "
-            "as the Trainer left it, with its weights as they were trained beside it: the run's last_run.json names the "
-            "folder under model (…/Trainer/model/<number>/Format-Serving)."
+            f"{where} is a model of this pipeline as it is pushed, with BatchNorm folded into the convolutions. Give "
+            "it as the Trainer left it, with its weights as they were trained beside it: the run's last_run.json "
+            "names the folder under model (…/Trainer/model/<number>/Format-Serving)."
         )
     names = tensor_names(keys, where)
     scales = (theirs.removesuffix("beta") + "gamma" for name, theirs in names.items() if name.endswith("/beta"))
