@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ def hash_inputs(settings: Settings, listing: Listing, weights: str, push_nonce: 
 @functools.cache
 def _hash_code() -> str:
     """Of the code and the libraries, as they were when first asked for: a run does not know of what is edited since."""
-    libraries = sorted(f"{one.name}=={one.version}" for one in importlib.metadata.distributions())
+    installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])  # setuptools adds its own later
+    libraries = sorted(f"{one.name}=={one.version}" for one in installed)
     digest = hashlib.sha256("\0".join([sys.version, *libraries]).encode())
     for path in _code():
         digest.update(_hash_file(path))

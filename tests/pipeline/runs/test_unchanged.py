@@ -65,7 +65,7 @@ def test_code_and_libraries_count_as_they_were_when_the_run_began(
     (tmp_path / "core" / "new.py").write_text("x = 1")
     assert hash_inputs(settings, listing, "w", "n") == first  # edited while it ran: nothing that it did is of that
     seen = {first, later_run()}
-    monkeypatch.setattr(importlib.metadata, "distributions", list)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: [])
     assert len(seen | {later_run()}) == 3
     unchanged._hash_code.cache_clear()
 
