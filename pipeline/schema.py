@@ -16,7 +16,7 @@ from typing import NamedTuple
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.ingestion import image_records, slice_features
+from components.ingestion import image_records, parallel, slice_features
 from components.ingestion.image_folder import read_file
 from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
@@ -160,10 +160,17 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
 
 
 def _sampled_statistics(listing: Listing, limits: ImageLimits) -> list[dict[str, float]]:
+    def measure(data: bytes) -> dict[str, float] | None:
+        try:
+            return statistics_of(data, limits, parallel.room)
+        except RejectedError:
+            return None
+
     measured = []
-    for number, data in enumerate(itertools.islice(_sample(listing, limits), _SAMPLE)):
-        with contextlib.suppress(RejectedError):
-            measured.append(statistics_of(data, limits))
+    sample = itertools.islice(_sample(listing, limits), _SAMPLE)
+    for number, found in enumerate(parallel.ordered_map(measure, sample)):
+        if found:
+            measured.append(found)
             progress.report(number + 1, None, "images", "sampled")
     return measured
 

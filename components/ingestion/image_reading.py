@@ -196,10 +196,14 @@ def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     return _as_read_right(_decode(_open(data, limits), limits))[0]
 
 
-def statistics_of(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, float]:
-    """`read_image(data, limits).statistics`, for less work."""
-    pixels = _decode(_open(data, limits), limits).pixels
-    return image_statistics.measure(image_statistics.reduced(pixels))
+def statistics_of(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Callable[[int], AbstractContextManager[None]] | None = None
+) -> dict[str, float]:
+    """`read_image(data, limits, room).statistics`, for less work."""
+    opened = _open(data, limits)
+    with room(opened.size[0] * opened.size[1]) if room else contextlib.nullcontext():
+        reduced = image_statistics.reduced(_decode(opened, limits).pixels)
+    return image_statistics.measure(reduced)
 
 
 def upright(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:

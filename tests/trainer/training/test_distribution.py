@@ -111,7 +111,7 @@ def test_chief_worker_ps_and_evaluator_train_one_model(
     assert "Loss for final step" in (tmp_path / "worker.log").read_text()  # it has trained
     assert (tmp_path / "Format-Serving" / "saved_model.pb").is_file()
     assert not (tmp_path / "run" / "task.json").exists()
-    exported = checkpoints.read(str(tmp_path / "Format-Serving" / "variables" / "variables"))
+    exported = checkpoints.read(str(tmp_path / "unfolded" / "variables"))
     start = checkpoints.read(str(backbone_directory / "backbone.ckpt"))
     moved = {name.split("/")[1] for name, value in start.items() if not np.array_equal(exported[name], value)}
     assert moved == {"conv2d_93"}
