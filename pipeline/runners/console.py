@@ -97,9 +97,13 @@ class StageLines:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for line in tuple(self._running):
-            line.finish("✗", "red", "interrupted")
+        self.end("interrupted")
         self._live.stop()
+
+    def end(self, detail: str) -> None:
+        """Ends the lines of all stages that still run."""
+        for line in tuple(self._running):
+            line.finish("✗", "red", detail)
 
     def start(self, name: str) -> StageLine:
         """The line of a stage that begins."""

@@ -74,6 +74,7 @@ def run(settings: Settings, root: Path) -> Outcome:
             except Exception as error:  # whatever a library raised: its cause is looked for at the end
                 logging.getLogger(__name__).exception("the run failed")
                 execution.cause = cause_of(error)
+                lines.end("failed")
             if last and stands:
                 console.print(f"  nothing has changed since the run of {last.run_id}, so no stage runs again")
                 outcome = repeated(last, *execution.usage())

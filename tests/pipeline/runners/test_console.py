@@ -84,6 +84,14 @@ def test_a_stage_that_fails_and_one_that_is_interrupted_get_their_lines():
     assert [(s.id, s.cpu_seconds, s.cached) for s in nodes.stages] == [("Broken", None, False)]
 
 
+def test_what_fails_between_stages_ends_its_line():
+    console = rich.console.Console(file=(out := io.StringIO()), width=80, soft_wrap=True)
+    with StageLines(console) as lines:
+        lines.start("infer schema")
+        lines.end("failed")
+    assert out.getvalue().split() == ["✗", "infer", "schema", "0.0", "s", "failed"]
+
+
 def test_all_stages_that_run_are_drawn_on_a_terminal():
     console = rich.console.Console(file=(out := io.StringIO()), width=80, force_terminal=True)
     with StageLines(console) as lines:
