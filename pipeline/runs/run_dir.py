@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.runs import push_directory
 ARTIFACTS = "artifacts"  # folder of all artifacts in the pipeline's folder
 METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
 _NONCE = ".nonce"
+_ENDING_SECONDS = 3.0
 
 
 def check_root(root: str) -> None:
@@ -46,12 +48,21 @@ def push_folder(settings: Settings, root: Path) -> Path:
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of the pipeline's folder while the block lasts. Raises InputError where one is in it."""
+    """Keeps other runs out of the pipeline's folder while the block lasts. Raises InputError where one is in it.
+
+    The stages of a run that was killed hold the lock, too, until the system has ended them.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another run is going on in {folder}; wait for it, or give another ROOT") from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    refusal = f"another run is going on in {folder}; wait for it, or give another ROOT"
+                    raise InputError(refusal) from None
+                time.sleep(0.1)
         yield
 
 
