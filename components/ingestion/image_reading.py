@@ -92,6 +92,10 @@ class RejectedError(Exception):
         self.reason = reason
 
 
+Room = Callable[[int], AbstractContextManager[Any]]
+"""Is entered with an image's number of pixels once they are known, and left when they are not in memory anymore."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadImage:
     """An image that the exported model's graph reads as Pillow shows it, upright.
@@ -144,9 +148,7 @@ class _Decoded(NamedTuple):
     oddities: dict[str, int]
 
 
-def read_image(
-    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Callable[[int], AbstractContextManager[None]] | None = None
-) -> ReadImage:
+def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = contextlib.nullcontext) -> ReadImage:
     """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
@@ -156,13 +158,13 @@ def read_image(
     Args:
         data: the file.
         limits: what is refused.
-        room: is entered with the number of pixels once they are known, and left when they are not in memory anymore.
+        room: see `Room`.
 
     Raises:
         RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
     """
     opened = _open(data, limits)
-    with room(opened.size[0] * opened.size[1]) if room else contextlib.nullcontext():
+    with room(opened.size[0] * opened.size[1]):
         decoded = _decode(opened, limits)
         encoded, stored_format = _as_read_right(decoded)
         height, width, _ = decoded.pixels.shape
@@ -197,11 +199,11 @@ def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 
 
 def statistics_of(
-    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Callable[[int], AbstractContextManager[None]] | None = None
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = contextlib.nullcontext
 ) -> dict[str, float]:
     """`read_image(data, limits, room).statistics`, for less work."""
     opened = _open(data, limits)
-    with room(opened.size[0] * opened.size[1]) if room else contextlib.nullcontext():
+    with room(opened.size[0] * opened.size[1]):
         reduced = image_statistics.reduced(_decode(opened, limits).pixels)
     return image_statistics.measure(reduced)
 
