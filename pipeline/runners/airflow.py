@@ -27,7 +27,7 @@ from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runners.ending import Execution, end_run
-from pipeline.runs.run_dir import check_root, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import check_root, push_folder, push_nonce, read_last, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -176,7 +176,8 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     root, run_id = Path(definition.root), _run_id(settings, context)
     nonce = ""
     if node_id == PUSHED_MODEL.node:
-        nonce = push_nonce(push_folder(settings, root), run_dir(settings, root), logging.getLogger(__name__).warning)
+        last = read_last(run_dir(settings, root), logging.getLogger(__name__).warning)
+        nonce = push_nonce(push_folder(settings, root), last)
     try:
         SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
     except Exception as error:

@@ -24,9 +24,9 @@ from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
-from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, read_last, run_dir
 from pipeline.runs.run_summary import run_summary
-from pipeline.runs.unchanged import hash_inputs, is_unchanged, read_last, repeated
+from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
 from trainer.weights import sources
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def run(settings: Settings, root: Path) -> Outcome:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
         for note in notes_on_memory():
             print_prose(console, "  note: ", note, "yellow")
-        last = read_last(folder)
-        nonce = push_nonce(pushed_to, folder, execution.notes.append)
+        last = read_last(folder, execution.notes.append)
+        nonce = push_nonce(pushed_to, last)
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from core.artifacts.last_run import LAST_RUN
+from core.artifacts.last_run import LAST_RUN, Outcome
 from core.errors import InputError
 from core.settings import Settings
 from pipeline.runs import push_directory
@@ -66,22 +66,34 @@ def only_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def push_nonce(directory: Path, folder: Path, warn: Callable[[str], None]) -> str:
-    """A name for the push directory's present content, part of Pusher's cache key.
+def read_last(folder: Path, warn: Callable[[str], None]) -> Outcome | None:
+    """The record of the last run in a pipeline's folder; None before the first.
 
-    A cached push is as good as a new one only while the version is still there. Where the last run's version was
-    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that was rolled back
-    stays so. `warn` gets a sentence if the record of the last run, in `folder`, cannot be read.
+    `warn` gets a sentence if there is one that cannot be read, which counts as none.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / _NONCE
-    pushed = None
     try:
-        pushed = LAST_RUN.read(folder).pushed_model
+        return LAST_RUN.read(folder)
     except FileNotFoundError:
         pass  # the first run
     except (InputError, OSError) as error:
         warn(f"the record of the last run was not used: {error}")
+    return None
+
+
+def push_nonce(directory: Path, last: Outcome | None) -> str:
+    """A name for the push directory's present content, part of Pusher's cache key.
+
+    A cached push is as good as a new one only while the version is still there. Where the last run's version was
+    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that was rolled back
+    stays so.
+
+    Args:
+        directory: the push directory.
+        last: the record of the last run, if there is one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / _NONCE
+    pushed = last.pushed_model if last else None
     lost = pushed and not Path(pushed).exists() and not push_directory.rolled_back_path(Path(pushed)).exists()
     if lost or not path.exists():
         path.write_text(uuid.uuid4().hex)

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.artifacts.last_run import LAST_RUN, Outcome, Stage
+from core.artifacts.last_run import Outcome, Stage
 from core.artifacts.nodes import RESOLVERS
 from core.artifacts.pushed_model import is_complete
 from core.checkout import CHECKOUT
-from core.errors import InputError
 from core.settings import Settings, to_dict
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
@@ -63,14 +62,6 @@ def _code() -> Iterator[Path]:
     for package in _SOURCES:
         found = (path for path in (CHECKOUT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         yield from sorted(found)
-
-
-def read_last(folder: Path) -> Outcome | None:
-    """The record of the last run in a pipeline's folder, if there is one to be read."""
-    try:
-        return LAST_RUN.read(folder)
-    except (InputError, OSError):
-        return None
 
 
 def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> bool:

@@ -13,8 +13,8 @@ from core import settings as pipeline_settings
 from core.artifacts.last_run import LAST_RUN, Outcome, Status
 from core.settings import Settings
 from pipeline.runs import unchanged
-from pipeline.runs.run_dir import METADATA
-from pipeline.runs.unchanged import hash_inputs, is_unchanged, read_last, repeated
+from pipeline.runs.run_dir import METADATA, read_last
+from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
 from tests.pipeline.report.report_run import NAME, write_run
 
 
@@ -83,7 +83,7 @@ def run(folder: Path, status: Status = "pushed") -> Outcome:
 @pytest.mark.parametrize("status", ["pushed", "refused"])
 def test_a_run_that_judged_its_model_stands(tmp_path: Path, status: Status) -> None:
     outcome = run(tmp_path, status)
-    last = read_last(tmp_path)
+    last = read_last(tmp_path, pytest.fail)
     assert last == outcome and is_unchanged(last, "same", tmp_path, NAME)
     assert not is_unchanged(last, "other", tmp_path, NAME)
 
@@ -113,6 +113,7 @@ def test_what_is_gone_or_came_later_ends_that(tmp_path: Path, what: str) -> None
 
 
 def test_without_a_record_that_can_be_read_there_is_no_last_run(tmp_path: Path) -> None:
-    assert read_last(tmp_path) is None and not is_unchanged(None, "same", tmp_path, NAME)
+    assert read_last(tmp_path, pytest.fail) is None and not is_unchanged(None, "same", tmp_path, NAME)
     (tmp_path / "last_run.json").write_text("{")
-    assert read_last(tmp_path) is None
+    said: list[str] = []
+    assert read_last(tmp_path, said.append) is None and len(said) == 1
