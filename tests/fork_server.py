@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK = (
@@ -66,21 +66,13 @@ class ForkServer:
         self._process.wait()
         self._folder.cleanup()
 
-    def run(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        folder: Path,
-        stdout: Path,
-        stderr: Path,
-        environment: Mapping[str, str],
-    ) -> int:
-        """As `python -m module arguments` in `folder`; what it prints is added to the files. Returns the exit code."""
+    def run(self, *command: Any) -> int:
+        """`call` of this server, with all but its socket, once it has imported the modules."""
         while not Path(self.socket).exists():  # it is made when the modules have been imported
             if self._process.poll() is not None:
                 raise RuntimeError(f"the fork server ended with {self._process.returncode}")
             time.sleep(0.1)
-        return call(self.socket, module, arguments, folder, stdout, stderr, environment)
+        return call(self.socket, *command)
 
 
 def call(
@@ -92,7 +84,10 @@ def call(
     stderr: Path,
     environment: Mapping[str, str],
 ) -> int:
-    """`ForkServer.run` of the server that listens on the socket `name`."""
+    """As `python -m module arguments` in `folder`, forked from the server that listens on the socket `name`.
+
+    What it prints is added to the files. Returns the exit code.
+    """
     what = {
         "module": module,
         "arguments": list(arguments),
