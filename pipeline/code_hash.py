@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("core", "pipeline", "components", "trainer")
+PACKAGES = ("core", "pipeline", "components", "trainer")
 _STACK = {
     "PIL": ("pillow",),
     "apache_beam": ("apache-beam",),
@@ -66,7 +66,7 @@ def closure(module: str) -> list[str]:
         if name in found or name in _NO_OUTPUT or not _source(name).is_file():
             continue
         found.add(name)
-        waiting += (imported for imported in _imports(_behavior(name)) if imported.split(".")[0] in _PACKAGES)
+        waiting += (imported for imported in _imports(_behavior(name)) if imported.split(".")[0] in PACKAGES)
     return sorted(name for name in found if not _behavior(name).empty or _data_files(name))
 
 

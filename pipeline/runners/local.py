@@ -64,8 +64,8 @@ def run(settings: Settings, root: Path) -> Outcome:
         with StageLines(console) as lines:
             try:
                 inputs = _find_inputs(settings, folder, nonce, console)
-                execution.inputs = inputs.hash
-                stands = settings.runtime.cache and is_unchanged(last, inputs.hash, folder, settings.name)
+                execution.inputs = inputs.hash(settings)
+                stands = settings.runtime.cache and is_unchanged(last, execution.inputs, folder, settings.name)
                 if not stands:
                     _run_stages(settings, root, inputs, execution, console, lines)
             except KeyboardInterrupt:
@@ -94,13 +94,16 @@ def run(settings: Settings, root: Path) -> Outcome:
 
 
 class _Inputs(NamedTuple):
-    """What decides a run beside its settings: the data folder, its files, the weights' fingerprint; all as a hash."""
+    """What decides a run beside its settings: the data folder, its files, and the weights' fingerprint."""
 
     images: str
     listing: Listing
     weights: str
     push_nonce: str
-    hash: str
+
+    def hash(self, settings: Settings) -> str:
+        """See `hash_inputs`."""
+        return hash_inputs(settings, self.listing, self.weights, self.push_nonce)
 
 
 def _find_inputs(settings: Settings, folder: Path, nonce: str, console: Console) -> _Inputs:
@@ -109,8 +112,7 @@ def _find_inputs(settings: Settings, folder: Path, nonce: str, console: Console)
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")
-    weights = sources.fingerprint(settings.backbone.weights)
-    return _Inputs(images, listing, weights, nonce, hash_inputs(settings, listing, weights, nonce))
+    return _Inputs(images, listing, sources.fingerprint(settings.backbone.weights), nonce)
 
 
 def _run_stages(
@@ -166,7 +168,7 @@ def _run_stages(
                     f"the schema that was inferred was not written: {error}; data.schema can name another file"
                 )
             else:
-                execution.inputs = hash_inputs(settings, inputs.listing, inputs.weights, inputs.push_nonce)
+                execution.inputs = inputs.hash(settings)
                 written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
                 console.print(f"{written}; review and commit it", style="yellow")
 

@@ -18,14 +18,13 @@ from core.artifacts.nodes import RESOLVERS
 from core.artifacts.pushed_model import is_complete
 from core.checkout import CHECKOUT
 from core.settings import Settings, to_dict
+from pipeline.code_hash import PACKAGES
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
 from pipeline.runs.run_dir import METADATA
 
 if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
-
-_SOURCES = ("core", "components", "pipeline", "trainer")
 
 
 def hash_inputs(settings: Settings, listing: Listing, weights: str, push_nonce: str) -> str:
@@ -59,7 +58,7 @@ def _hash_file(path: Path) -> bytes:
 
 
 def _code() -> Iterator[Path]:
-    for package in _SOURCES:
+    for package in PACKAGES:
         found = (path for path in (CHECKOUT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         yield from sorted(found)
 
