@@ -1,8 +1,23 @@
-"""Files and directories that appear complete or not at all, on local and remote file systems."""
+"""Publishing files and folders: they appear whole and on the disk, or not at all, on local and remote file systems.
+
+All that another process or a later run reads is published by this module. Something new is written beside its place,
+under a hidden name that nobody can guess and that was not there before, so through no link either; it is synced,
+renamed, and the folder is synced. At no moment neither the old nor the new is there. Whoever writes holds a lock on the
+hidden name, so what a killed process left is told from what is being written: the next one who writes there deletes it.
+
+Of remote file systems (`gs://`) this promises less: a file is replaced in one step there, too, a folder is not.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +25,24 @@ from typing import IO, Any, Literal, TextIO
 
 from core.errors import InputError
 
+_HIDDEN = re.compile(r"\.unfinished-[0-9a-f]{32}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+_NOREPLACE, _EXCHANGE = 1, 2  # flags of Linux' renameat2
+_HERE = -100  # AT_FDCWD
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[TextIO]:
     """A UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
 
-    Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are.
+    Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are. A link
+    is replaced, and what it leads to stays as it is.
 
     Raises:
-        InputError: `path` is something else than a regular file, such as a device or a folder.
+        InputError: `path` is something else than a regular file, such as a device or a folder, or its folder is not
+            there.
+        OSError: it cannot be written; `filename` is `path` then.
     """
     if "://" in str(path):
         with _replacing_remote(str(path)) as remote:
@@ -27,28 +51,39 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a regular file: give another name to write to")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} in: make it, or give another name")
+    hidden = ""
     try:
-        with partial.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        hidden, descriptor = _new_file(path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
-        partial.replace(path)
+            file.flush()
+            os.fsync(descriptor)
+            Path(hidden).rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename == hidden or (error.filename is None and error.errno in _FULL):
+            error.filename = str(path)
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        if hidden:
+            Path(hidden).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _replacing_remote(path: str) -> Iterator[TextIO]:
     import tensorflow as tf
 
-    partial = f"{path}.partial-{uuid.uuid4().hex}"
+    hidden = _hidden_beside(path)
     try:
-        with tf.io.gfile.GFile(partial, "w") as file:
+        with tf.io.gfile.GFile(hidden, "w") as file:
             file.write("")  # TensorFlow makes no file where nothing is written
             yield file
-        tf.io.gfile.rename(partial, path, overwrite=True)
+        tf.io.gfile.rename(hidden, path, overwrite=True)
     finally:
-        if tf.io.gfile.exists(partial):
-            tf.io.gfile.remove(partial)
+        if tf.io.gfile.exists(hidden):
+            tf.io.gfile.remove(hidden)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -82,22 +117,194 @@ def staging_directory(target: str) -> Iterator[str]:
 
     Whatever is left of it at the end, as after an error, is deleted.
     """
-    import tensorflow as tf
+    if "://" in target:
+        import tensorflow as tf
 
-    directory = f"{target.rstrip('/')}.unfinished-{uuid.uuid4().hex}"
-    tf.io.gfile.makedirs(directory)
+        directory = _hidden_beside(target)
+        tf.io.gfile.makedirs(directory)
+        try:
+            yield directory
+        finally:
+            if tf.io.gfile.exists(directory):
+                tf.io.gfile.rmtree(directory)
+        return
+    folder = Path(target).absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    directory, descriptor = _new_folder(folder)
     try:
         yield directory
     finally:
-        if tf.io.gfile.exists(directory):
-            tf.io.gfile.rmtree(directory)
+        _delete(directory)
+        os.close(descriptor)
 
 
-def publish(finished: str, target: str) -> None:
-    """Moves a directory to `target`, and replaces what is there."""
-    import tensorflow as tf
+def publish(finished: str, target: str, replace: bool = True) -> None:
+    """Moves a directory to `target`, with all that is in it on the disk, and takes away what was there.
 
+    On Linux the two are exchanged in one step. Where the file system cannot do that (some network file systems; macOS),
+    the old one is renamed aside first, and for a moment there is neither.
+
+    Raises:
+        FileExistsError: something is there already, and `replace` is False.
+    """
     target = target.rstrip("/")
-    if tf.io.gfile.exists(target):
-        tf.io.gfile.rmtree(target)
-    tf.io.gfile.rename(finished, target)
+    if "://" in target:
+        import tensorflow as tf
+
+        if tf.io.gfile.exists(target):
+            if not replace:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+            tf.io.gfile.rmtree(target)
+        tf.io.gfile.rename(finished, target)
+        return
+    sync(finished)
+    if os.path.lexists(target):
+        if not replace:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        if _renameat2(finished, target, _EXCHANGE):
+            _sync_folder(Path(target).parent)
+            _delete(finished)
+            return
+        discard(target)
+    if not _renameat2(finished, target, _NOREPLACE):
+        Path(finished).rename(target)
+    _sync_folder(Path(target).parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames a file or folder of the same file system in one step, and has that on the disk.
+
+    Raises:
+        FileExistsError: something is there already.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not _renameat2(str(source), str(target), _NOREPLACE):
+        source.rename(target)
+    _sync_folder(target.parent)
+    _sync_folder(source.parent)
+
+
+def discard(path: str | Path) -> None:
+    """Takes a file or folder away in one step, then deletes it at leisure; of a link only the link."""
+    path = Path(path)
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        _sync_folder(path.parent)
+        return
+    hidden = _hidden_beside(str(path))
+    path.rename(hidden)
+    _sync_folder(path.parent)
+    _delete(hidden)
+
+
+def sync(directory: str) -> None:
+    """Has all files and folders in a local directory on the disk; does nothing for a remote one."""
+    if "://" in directory:
+        return
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink():
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        _sync_folder(Path(folder))
+
+
+def clear_remains(folder: Path) -> None:
+    """Deletes what killed processes left in a folder under hidden names; not what is being written."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if _HIDDEN.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):  # somebody else's, or just gone: costs no one's write
+                descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _delete(entry.path)
+                finally:
+                    os.close(descriptor)
+
+
+def _hidden_beside(path: str) -> str:
+    folder, slash, _ = path.rstrip("/").rpartition("/")
+    return f"{folder}{slash}.unfinished-{uuid.uuid4().hex}"
+
+
+def _new_file(folder: Path) -> tuple[str, int]:
+    """A hidden file and its descriptor, which holds its lock."""
+    clear_remains(folder)
+    while True:
+        hidden = _hidden_beside(str(folder / "file"))
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        if _hold(descriptor, hidden):
+            return hidden, descriptor
+        os.close(descriptor)
+
+
+def _new_folder(folder: Path) -> tuple[str, int]:
+    """A hidden folder and a descriptor that holds its lock."""
+    clear_remains(folder)
+    while True:
+        hidden = _hidden_beside(str(folder / "folder"))
+        Path(hidden).mkdir()
+        descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if _hold(descriptor, hidden):
+            return hidden, descriptor
+        os.close(descriptor)
+
+
+def _hold(descriptor: int, path: str) -> bool:
+    """Locks what was just made; False if `clear_remains` of another process was faster."""
+    with contextlib.suppress(OSError):  # a file system without locks: there remains stay
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        return Path(path).lstat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _delete(path: str) -> None:
+    """Deletes a file or folder, or what another process has left of it."""
+
+    def unless_gone(_function: object, _path: object, info: Any) -> None:
+        if not isinstance(info[1], FileNotFoundError):
+            raise info[1]
+
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path, onerror=unless_gone)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the names in a folder on the disk, as far as its file system knows that and lets this user."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _renameat2(source: str, target: str, flag: int) -> bool:
+    """Renames by Linux' own call; False where that, or the flag, is not known.
+
+    Raises:
+        OSError: it failed.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if call is None:
+        return False
+    if call(_HERE, os.fsencode(source), _HERE, os.fsencode(target), flag) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_SUCH_CALL:
+        return False
+    raise OSError(code, os.strerror(code), source, None, target)

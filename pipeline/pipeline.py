@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
-from tfx.components import ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
+from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
@@ -24,6 +25,7 @@ from components.feature_extractor import FeatureExtractor
 from components.image_example_gen import ImageExampleGen
 from components.model_gate import ModelGate
 from components.predictor import Predictor
+from components.pusher import Pusher
 from components.schema_importer import SchemaImporter
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
@@ -77,7 +79,6 @@ def local_pipeline(
     schema: str,
     images: str,
     weights_fingerprint: str,
-    push_nonce: str,
     schema_inferred: bool = False,
 ) -> Pipeline:
     """The pipeline with artifacts, ML Metadata and pushed versions in its own folder; arguments as of `Deployment`."""
@@ -86,7 +87,7 @@ def local_pipeline(
         pipeline_root=str(folder / ARTIFACTS),
         images=images,
         push_directory=str(push_folder(settings, root)),
-        push_nonce=push_nonce,
+        push_nonce=uuid.uuid4().hex,
         weights_fingerprint=weights_fingerprint,
         schema_inferred=schema_inferred,
     )
@@ -280,7 +281,11 @@ def _release(
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
-        custom_config={"nonce": deployment.push_nonce, "card": converter.to_dict(settings.card)},
+        custom_config={
+            "nonce": deployment.push_nonce,
+            "card": converter.to_dict(settings.card),
+            "code": code_hash("components.pusher"),
+        },
     )
     mistakes = WorstMistakes(
         model=model,

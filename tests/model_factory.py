@@ -18,9 +18,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from core import signatures
+from core import checksums, signatures
 from core.examples import IMAGE
-from trainer.export import checksums
 from trainer.images import tolerant_decoding
 
 COLOURS = ("red", "green", "blue")

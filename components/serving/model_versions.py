@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 import tensorflow as tf
 
 from components.serving.served_model import ServedModel, first_line
-from trainer.export import checksums
+from core import checksums
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0  # as TensorFlow Serving's load_retry_interval
@@ -119,8 +119,8 @@ class ModelVersions:
         with self._changed:
             self._versions[number] = version = Version(number)
         try:
-            if tf.io.gfile.exists(f"{directory}/{checksums.CHECKSUMS}"):  # other exports have none
-                checksums.verify(directory)
+            if not checksums.verify_if_listed(directory):
+                self._say(f"version {number} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
             with contextlib.ExitStack() as unless_it_fails:
                 model = unless_it_fails.enter_context(ServedModel(directory))
                 model.warm_up()

@@ -20,13 +20,12 @@ import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import TOLERANCE, errors_of, first_line
-from core import signatures
+from core import checksums, signatures
 from core.artifacts.exported_model import CLASSES_ASSET, checkpoint
 from core.errors import some
 from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
-from trainer.export import checksums
 
 _PIXEL_BYTES = 16  # of memory for each pixel of a small file with as many as are decoded
 _ALLOWED_MB = 256  # of memory, whatever the pixels: allocators keep what they had

@@ -30,10 +30,10 @@ from components.serving.serving_checks import ServingChecks, UnfitError, files_a
 from core import signatures, tfrecords
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
+from core.checksums import DamagedModelError
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServingSettings
-from trainer.export.checksums import DamagedModelError
 
 _MOST_IMAGES = 4
 _LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}  # images in a request: the fewest and the most requests

@@ -240,7 +240,7 @@ def predict(
         target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout
         if not target.isatty():
             stack.enter_context(progress_line("loading the model"))
-        counts = records.write(predict_images(model, files, top), target, file_format, top)
+        counts = records.write(predict_images(model, files, top, say=_note), target, file_format, top)
     return _exit_code(counts)
 
 
@@ -281,6 +281,7 @@ def batch_predict(
             top_k=top,
             shards=shards,
             beam_arguments=options_for(settings.runtime.beam, "batch-predict"),
+            say=_note,
         )
     return _exit_code(counts)
 
@@ -355,7 +356,7 @@ def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> No
 
 @_verb()
 def prune(settings: Settings, root: Path) -> None:
-    """Deletes the oldest pushed versions beyond push.keep."""
+    """Deletes the oldest pushed versions beyond push.keep, and damaged ones."""
     from pipeline.runs import push_directory
 
     removed = push_directory.prune(push_folder(settings, root), settings.push.keep)
@@ -368,7 +369,7 @@ def rollback(settings: Settings, root: Path) -> None:
     from pipeline.runs import push_directory
 
     removed, now = push_directory.rollback(push_folder(settings, root))
-    click.echo(f"now serving {now}\nrolled back {removed}")
+    click.echo("\n".join([f"now serving {now}", *(f"rolled back {version}" for version in removed)]))
 
 
 @_verb()
@@ -394,14 +395,18 @@ def _run(settings: Settings, root: Path) -> int:
 
 def _warn_of_ineffective(settings: Settings) -> None:
     for note in ineffective(settings):
-        click.secho(f"note: {note}", fg="yellow", err=True)
+        _note(note)
+
+
+def _note(text: str) -> None:
+    click.secho(f"note: {text}", fg="yellow", err=True)
 
 
 def _pushed(settings: Settings, root: Path) -> str:
     """The version that serves."""
     from pipeline.runs import push_directory
 
-    return str(push_directory.latest(push_folder(settings, root)))
+    return str(push_directory.latest(push_folder(settings, root), _note))
 
 
 def _exit_code(counts: records.Counts) -> int:

@@ -6,8 +6,9 @@ In: a folder.  ListFiles -> Spread -> ReadFiles -> Classify (one model a worker 
 from __future__ import annotations
 
 import glob
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
 from pipeline.inference import names, predict, records
 
+_LOG = logging.getLogger(__name__)
+
 _RECORDS, _ERRORS = "records", "errors"
 
 
@@ -37,16 +40,18 @@ def batch_predict(
     top_k: int = 3,
     shards: int = 1,
     beam_arguments: Sequence[str] = (),
+    say: Callable[[str], None] = _LOG.info,
 ) -> records.Counts:
     """Classifies every file in and below a folder; the records are those of `predict`, in no fixed order.
 
     Args:
-        model_dir: a SavedModel's folder, or a local push directory, whose latest version is taken.
+        model_dir: a SavedModel's folder, or a local push directory, whose latest good version is taken.
         images: the folder; local, or of any file system Beam reads, such as `gs://bucket/photos`.
         output: the file to write, which appears when the job has ended well.
         top_k: how many classes to list, at most as many as there are.
         shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
         beam_arguments: Beam's pipeline options; without any the job runs in this process.
+        say: gets a sentence about the model if there is one.
 
     Raises:
         InputError: there is no such folder or nothing in it, no such model, or a number is less than 1.
@@ -61,8 +66,8 @@ def batch_predict(
         raise InputError(f"there is no folder {images}: give a folder of images")
     if next(list_files(os.fsencode(_absolute(images))), None) is None:
         raise InputError(f"there are no pictures in {images}: give a folder of images")
-    directory = _absolute(predict.find_model(model_dir))
-    predict.load(directory).close()  # a model that cannot be loaded is reported before a job starts
+    directory = _absolute(predict.find_model(model_dir, say))
+    predict.load(directory, say).close()  # a model that cannot be loaded is reported before a job starts
     suffix = Path(output).suffix if shards > 1 else ""
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (

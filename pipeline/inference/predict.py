@@ -6,7 +6,8 @@ A file is read as at ingestion (same formats, same orientation, same limits), so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,13 @@ from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
-from core import progress, signatures
+from core import checksums, progress, signatures
 from core.artifacts.model_limits import model_limits
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
+
+_LOG = logging.getLogger(__name__)
 
 BATCH_SIZE = 32  # images sent to the model at a time
 BATCH_BYTES = 64 * 2**20  # encoded; a batch that would have more is sent with fewer images
@@ -36,14 +39,19 @@ class ImageFile(NamedTuple):
 
 
 def predict(
-    model_dir: str | Path, files: Sequence[str | Path], top_k: int = 3, batch_size: int = BATCH_SIZE
+    model_dir: str | Path,
+    files: Sequence[str | Path],
+    top_k: int = 3,
+    batch_size: int = BATCH_SIZE,
+    say: Callable[[str], None] = _LOG.info,
 ) -> Iterator[dict[str, Any]]:
     """Classifies image files on this machine, in the order given; holds one batch at a time.
 
     Args:
-        model_dir: a SavedModel's folder, or a push directory, whose latest version is taken.
+        model_dir: a SavedModel's folder, or a push directory, whose latest good version is taken.
         files: image files; `names.expand` lists those of a folder.
         top_k: how many classes to list, at most as many as there are.
+        say: gets a sentence about the model if there is one.
 
     Yields:
         See `classify`.
@@ -52,9 +60,9 @@ def predict(
         InputError: there is no model that takes images, or `top_k` or `batch_size` is less than 1.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
-    directory = find_model(str(model_dir))
+    directory = find_model(str(model_dir), say)
     limits = model_limits(directory)
-    with load(directory) as model:
+    with load(directory, say) as model:
         done = 0
         for batch in batches((read(str(file), limits) for file in files), batch_size):
             yield from classify(model, batch, top_k)
@@ -88,26 +96,28 @@ def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def find_model(directory: str) -> str:
-    """The folder of a SavedModel, local or remote: this one, or the latest version if it is a local push directory.
+def find_model(directory: str, say: Callable[[str], None] = _LOG.info) -> str:
+    """The folder of a SavedModel, local or remote: this one, or the latest good version of a local push directory.
 
     Raises:
         InputError: there is none.
     """
-    versions = push_directory.versions(Path(directory))
-    found = str(versions[-1]) if versions else directory
-    if not tf.io.gfile.exists(f"{found}/saved_model.pb"):
-        raise InputError(f"there is no model in {found}: no saved_model.pb; name a model's folder or run the pipeline")
-    return found
+    if tf.io.gfile.exists(f"{directory}/saved_model.pb"):
+        return directory
+    if push_directory.versions(Path(directory)):
+        return str(push_directory.latest(Path(directory), say))
+    raise InputError(f"there is no model in {directory}: no saved_model.pb; name a model's folder or run the pipeline")
 
 
-def load(directory: str) -> ServedModel:
-    """Loads the model in a folder that `find_model` returned.
+def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
+    """Verifies and loads the model in a folder that `find_model` returned; others' exports cannot be verified.
 
     Raises:
         InputError: the model's files are damaged, or it does not take images.
     """
     try:
+        if not checksums.verify_if_listed(directory):
+            say(f"{directory} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
         model = ServedModel(directory)
     except (OSError, tf.errors.OpError) as error:
         reason = first_line(error)

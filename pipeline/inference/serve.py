@@ -11,7 +11,6 @@ from pathlib import Path
 
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
-from core.artifacts.pushed_model import is_complete
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 from pipeline.runs import push_directory
@@ -29,9 +28,9 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
     Raises:
         InputError: there is no model, none that can be loaded, or the port is taken.
     """
-    one_version = is_complete(directory)
-    if not one_version:
-        push_directory.latest(directory)  # raises if there is none
+    one_version = (directory / "saved_model.pb").is_file()
+    if not one_version and not push_directory.versions(directory):
+        push_directory.latest(directory, say)  # raises, and says what there is instead
 
     def find() -> dict[int, str]:
         found = [directory] if one_version else push_directory.versions(directory)

@@ -20,14 +20,13 @@ import msgspec
 from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
-from core.artifacts.pushed_model import PUSHED_MODEL
 from core.errors import Cause, message_for_user, some
 from core.loopback import bypass_proxy
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runners.ending import Execution, end_run
-from pipeline.runs.run_dir import check_root, push_folder, push_nonce, read_last, run_dir
+from pipeline.runs.run_dir import check_root, push_folder, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -80,11 +79,11 @@ class Definition:
     images: str
     weights_fingerprint: str
 
-    def pipeline(self, settings: Settings, images: str, push_nonce: str = "") -> Pipeline:
+    def pipeline(self, settings: Settings, images: str) -> Pipeline:
         """The pipeline of one run."""
         from pipeline.pipeline import local_pipeline
 
-        return local_pipeline(settings, Path(self.root), self.schema, images, self.weights_fingerprint, push_nonce)
+        return local_pipeline(settings, Path(self.root), self.schema, images, self.weights_fingerprint)
 
 
 def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
@@ -173,13 +172,9 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
     settings = msgspec.structs.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
-    root, run_id = Path(definition.root), _run_id(settings, context)
-    nonce = ""
-    if node_id == PUSHED_MODEL.node:
-        last = read_last(run_dir(settings, root), logging.getLogger(__name__).warning)
-        nonce = push_nonce(push_folder(settings, root), last)
+    run_id = _run_id(settings, context)
     try:
-        SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images, nonce))
+        SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
         if message := message_for_user(error):
             context["ti"].xcom_push(_BAD_INPUT, message)

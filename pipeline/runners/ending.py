@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core import checksums
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
-from core.artifacts.pushed_model import is_complete
 from core.errors import Cause
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
@@ -78,12 +78,12 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         ended.stages.append(dataclasses.replace(stage, cached=node is not None and node.cached))
     if execution.cause:
         mark_failed(ended, execution.cause, execution.failed_stage)
+    if ended.status != "failed":
+        ended.inputs = execution.inputs
     if ended.pushed_model:
         pushed_to = push_folder(settings, root)
         attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))
         attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
-    if ended.status != "failed":
-        ended.inputs = execution.inputs
     ended.seconds, ended.peak_rss_mb = execution.usage()
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))
@@ -98,12 +98,16 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
 
 
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
-    """A cached push may name a version that is no longer in service: then says what is."""
+    """Pusher may name a version that is no longer in service: then says what is, and the next run does not stand."""
     version = Path(str(ended.pushed_model))
-    if is_complete(version):
+    if checksums.is_complete(str(version)):
         return
-    gone = "was rolled back since" if push_directory.rolled_back_path(version).exists() else "was deleted since"
+    ended.inputs = None
+    out = push_directory.rolled_back_path(version)
+    rolled_back = out.exists()
+    gone = "was rolled back since" if rolled_back else "was deleted since"
+    again = f"; to push it again, delete {out} and run again" if rolled_back else ""
     serving = push_directory.versions(pushed_to)
     ended.pushed_model = str(serving[-1]) if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}")
+    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{again}")

@@ -24,7 +24,7 @@ from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
-from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, push_nonce, read_last, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, read_last, run_dir
 from pipeline.runs.run_summary import run_summary
 from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
 from trainer.weights import sources
@@ -46,7 +46,7 @@ def run(settings: Settings, root: Path) -> Outcome:
             "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
         )
     check_root(str(root.resolve()))
-    pushed_to = push_folder(settings, root)
+    push_folder(settings, root)
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
@@ -56,14 +56,13 @@ def run(settings: Settings, root: Path) -> Outcome:
         for note in notes_on_memory():
             print_prose(console, "  note: ", note, "yellow")
         last = read_last(folder, execution.notes.append)
-        nonce = push_nonce(pushed_to, last)
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
         record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
         stands = False
         with StageLines(console) as lines:
             try:
-                inputs = _find_inputs(settings, folder, nonce, console)
+                inputs = _find_inputs(settings, folder, console)
                 execution.inputs = inputs.hash(settings)
                 stands = settings.runtime.cache and is_unchanged(last, execution.inputs, folder, settings.name)
                 if not stands:
@@ -99,20 +98,19 @@ class _Inputs(NamedTuple):
     images: str
     listing: Listing
     weights: str
-    push_nonce: str
 
     def hash(self, settings: Settings) -> str:
         """See `hash_inputs`."""
-        return hash_inputs(settings, self.listing, self.weights, self.push_nonce)
+        return hash_inputs(settings, self.listing, self.weights)
 
 
-def _find_inputs(settings: Settings, folder: Path, nonce: str, console: Console) -> _Inputs:
+def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
     """Looks at the data, and says what they are taken for."""
     images = images_folder(settings, folder)
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")
-    return _Inputs(images, listing, sources.fingerprint(settings.backbone.weights), nonce)
+    return _Inputs(images, listing, sources.fingerprint(settings.backbone.weights))
 
 
 def _run_stages(
@@ -136,9 +134,7 @@ def _run_stages(
     schema = forks.call(line.progressed, reviewed_schema, settings, inputs.listing)
     if schema.inferred:
         line.finish("✓", "green")
-    composed = local_pipeline(
-        settings, root, schema.text, inputs.images, inputs.weights, inputs.push_nonce, schema.inferred
-    )
+    composed = local_pipeline(settings, root, schema.text, inputs.images, inputs.weights, schema.inferred)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)

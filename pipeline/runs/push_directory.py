@@ -1,39 +1,52 @@
 """The push directory: a folder per version, named by a number; a model server serves the highest.
 
-Pusher names a version by the second of its push. Only complete versions count here.
+A version counts where its files are all there in the size that its checksums' list says. Whoever deletes versions or
+goes back to one reads every byte first: a version is good if its checksums are right.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
+from collections.abc import Callable
 from pathlib import Path
 
-from core.artifacts.pushed_model import is_complete, withdraw
+from core import atomic_io, checksums
+from core.artifacts.pushed_model import ROLLED_BACK, locked, numbered
 from core.errors import InputError
-
-ROLLED_BACK = ".rolled_back"
-"""Subfolder of versions taken out of service; not a number, so no server looks into it."""
 
 
 def versions(directory: Path) -> list[Path]:
     """Folders of the complete versions, newest last; none if there is no such directory."""
-    return [version for version in _numbered(directory) if is_complete(version)]
+    return [version for version in _folders(directory) if checksums.is_complete(str(version))]
 
 
-def latest(directory: Path) -> Path:
-    """The folder of the version a server serves.
+def latest(directory: Path, say: Callable[[str], None]) -> Path:
+    """The folder of the version that a server serves: the newest good one.
+
+    Args:
+        say: gets a sentence for each newer version that is not good.
 
     Raises:
-        InputError: no version has been pushed.
+        InputError: no version has been pushed, or none is good.
     """
-    complete = versions(directory)
-    if not complete:
-        raise InputError(f"no model has been pushed to {directory}: run the pipeline first, or name a model's folder")
-    return complete[-1]
+    bad = []
+    for version in reversed(_folders(directory)):
+        if problem := _problem(version):
+            bad.append(f"version {version.name} is not used: {problem}")
+            continue
+        for sentence in bad:
+            say(f"{sentence}; taken instead: version {version.name}")
+        return version
+    if bad:
+        raise InputError(f"no version in {directory} is good: {'; '.join(bad)}; the next run pushes its model anew")
+    raise InputError(f"no model has been pushed to {directory}: run the pipeline first, or name a model's folder")
 
 
 def prune(directory: Path, keep: int) -> list[Path]:
-    """Deletes all but the newest `keep` versions, and older remains of pushes that were never finished.
+    """Deletes all but the newest `keep` good versions, the damaged ones among them, and what killed pushes left.
+
+    What is newer than the newest good version stays, and where none is good all do. Of a link only the link goes.
+    Folders without a list of checksums are not this pipeline's.
 
     Returns:
         The folders that were deleted, oldest first.
@@ -43,39 +56,61 @@ def prune(directory: Path, keep: int) -> list[Path]:
     """
     if keep < 1:
         raise InputError(f"push.keep is {keep}; at least the version in service must stay")
-    kept = versions(directory)[-keep:]
-    if not kept:
+    if not directory.is_dir():
         return []
-    # A version newer than the latest complete one may be in the middle of its push.
-    doomed = [v for v in _numbered(directory) if v not in kept and int(v.name) < int(kept[-1].name)]
-    for version in doomed:
-        withdraw(version)  # first, so that an interrupted deletion leaves no version
-        shutil.rmtree(version)
+    with locked(str(directory)):
+        atomic_io.clear_remains(directory)
+        ours = [version for version in _folders(directory) if checksums.listed(str(version)) is not None]
+        if len(ours) <= keep:
+            return []
+        doomed: list[Path] = []
+        good = 0
+        for version in reversed(ours):
+            if good < keep and not _problem(version):
+                good += 1
+            elif good:
+                doomed.insert(0, version)
+        for version in doomed:
+            atomic_io.discard(version)
     return doomed
 
 
-def rollback(directory: Path) -> tuple[Path, Path]:
-    """Takes the newest version out of service in one step, so that a server falls back to the one before.
+def rollback(directory: Path) -> tuple[list[Path], Path]:
+    """Takes the newest version out of service in one step, so that a server falls back to the good one before it.
+
+    Damaged versions between the two, which a server might fall back to, are taken out of service first.
 
     Returns:
-        Where the newest version is now, and the folder of the version that serves from now on.
+        Where the versions are now that are out of service, the newest last, and the folder of the one that serves from
+        now on.
 
     Raises:
-        InputError: there is no version, or none to fall back to.
+        InputError: there is no version, or no good one to fall back to.
     """
-    newest = latest(directory)
-    earlier = versions(directory)[:-1]
-    if not earlier:
-        raise InputError(
-            f"{directory} holds only version {newest.name}: there is no earlier one to fall back to; "
-            "push another model first, or stop the server"
-        )
-    target = rolled_back_path(newest)
-    if target.exists():
-        raise InputError(f"{target} is already there: delete it or move it away, then roll back again")
-    target.parent.mkdir(exist_ok=True)
-    newest.rename(target)
-    return target, earlier[-1]
+    if not _folders(directory):
+        raise InputError(f"no model has been pushed to {directory}: run the pipeline first")
+    with locked(str(directory)):
+        atomic_io.clear_remains(directory)
+        *earlier, newest = _folders(directory)
+        damaged: list[Path] = []
+        while earlier and _problem(earlier[-1]):
+            damaged.insert(0, earlier.pop())
+        if not earlier:
+            others = f", and {len(damaged)} earlier that are damaged" if damaged else ""
+            raise InputError(
+                f"{directory} holds only version {newest.name}{others}: there is no good earlier one to fall back to; "
+                "push another model first, or stop the server"
+            )
+        leaving = [*damaged, newest]
+        for version in leaving:
+            if os.path.lexists(rolled_back_path(version)):
+                raise InputError(
+                    f"{rolled_back_path(version)} is already there: delete it or move it away, then roll back again"
+                )
+        (directory / ROLLED_BACK).mkdir(exist_ok=True)
+        for version in leaving:
+            _take_out(version)
+    return [rolled_back_path(version) for version in leaving], earlier[-1]
 
 
 def rolled_back_path(version: Path) -> Path:
@@ -83,9 +118,24 @@ def rolled_back_path(version: Path) -> Path:
     return version.parent / ROLLED_BACK / version.name
 
 
-def _numbered(directory: Path) -> list[Path]:
+def _take_out(version: Path) -> None:
+    out = rolled_back_path(version)
+    if version.is_symlink():  # a relative one would lead elsewhere from there
+        out.symlink_to(version.resolve())
+        atomic_io.discard(version)
+    else:
+        atomic_io.move(version, out)
+
+
+def _folders(directory: Path) -> list[Path]:
     """All version folders, complete or not, by number."""
-    if not directory.is_dir():
-        return []
-    found = [e for e in directory.iterdir() if e.name.isascii() and e.name.isdigit() and e.is_dir()]
-    return sorted(found, key=lambda e: int(e.name))
+    return [path for entry in numbered(str(directory)) if (path := Path(entry.path)).is_dir()]
+
+
+def _problem(version: Path) -> str:
+    """Why a version is not good; "" if it is."""
+    try:
+        checksums.verify(str(version))
+    except OSError as error:
+        return str(error)
+    return ""

@@ -1,22 +1,19 @@
-"""A pipeline's own folder on this machine: where things are, who may use it, and whether the last push is there."""
+"""A pipeline's own folder on this machine: where things are, who may use it, and how the last run ended."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.artifacts.last_run import LAST_RUN, Outcome
 from core.errors import InputError
 from core.settings import Settings
-from pipeline.runs import push_directory
 
 ARTIFACTS = "artifacts"  # folder of all artifacts in the pipeline's folder
 METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
-_NONCE = ".nonce"
 _ENDING_SECONDS = 3.0
 
 
@@ -78,23 +75,3 @@ def read_last(folder: Path, warn: Callable[[str], None]) -> Outcome | None:
     except (InputError, OSError) as error:
         warn(f"the record of the last run was not used: {error}")
     return None
-
-
-def push_nonce(directory: Path, last: Outcome | None) -> str:
-    """A name for the push directory's present content, part of Pusher's cache key.
-
-    A cached push is as good as a new one only while the version is still there. Where the last run's version was
-    deleted, or the whole directory, the name is made anew and the model is pushed again; a version that was rolled back
-    stays so.
-
-    Args:
-        directory: the push directory.
-        last: the record of the last run, if there is one.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / _NONCE
-    pushed = last.pushed_model if last else None
-    lost = pushed and not Path(pushed).exists() and not push_directory.rolled_back_path(Path(pushed)).exists()
-    if lost or not path.exists():
-        path.write_text(uuid.uuid4().hex)
-    return path.read_text()

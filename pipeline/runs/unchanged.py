@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core import checksums
 from core.artifacts.last_run import Outcome, Stage
 from core.artifacts.nodes import RESOLVERS
-from core.artifacts.pushed_model import is_complete
 from core.checkout import CHECKOUT
 from core.settings import Settings, to_dict
 from pipeline.code_hash import PACKAGES
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
 
 
-def hash_inputs(settings: Settings, listing: Listing, weights: str, push_nonce: str) -> str:
-    """A hash of all that decides a run: images, weights, schema, settings, code, libraries, and the push directory.
+def hash_inputs(settings: Settings, listing: Listing, weights: str) -> str:
+    """A hash of all that decides a run: images, weights, schema, settings, code and libraries.
 
     Args:
         weights: fingerprint of the base's weights.
-        push_nonce: see `run_dir.push_nonce`.
     """
     digest = hashlib.sha256()
     plain = json.dumps(to_dict(settings), sort_keys=True)
-    for text in (plain, listing.fingerprint(), weights, push_nonce, _hash_code()):
+    for text in (plain, listing.fingerprint(), weights, _hash_code()):
         digest.update(f"{text}\0".encode())
     digest.update(_hash_file(settings.schema_file))
     return digest.hexdigest()
@@ -64,10 +63,13 @@ def _code() -> Iterator[Path]:
 
 
 def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> bool:
-    """Whether the last run had these inputs and judged its model, and all that it left is still there."""
+    """Whether the last run had these inputs and judged its model, and all that it left is still there.
+
+    Of the version that it pushed every byte is read, so that a damaged one is pushed anew.
+    """
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
-    if last.status == "pushed" and not (last.pushed_model and is_complete(Path(last.pushed_model))):
+    if last.status == "pushed" and not (last.pushed_model and _is_whole(last.pushed_model)):
         return False
     if not (folder / METADATA).is_file():
         return False
@@ -76,6 +78,14 @@ def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> 
         return False
     nodes = node_runs(store, last.run_id or "").values()
     return all(Path(made.uri).exists() for node in nodes for outputs in node.outputs.values() for made in outputs)
+
+
+def _is_whole(version: str) -> bool:
+    try:
+        checksums.verify(version)
+    except OSError:
+        return False
+    return True
 
 
 def repeated(last: Outcome, seconds: float, peak_rss_mb: int) -> Outcome:

@@ -20,6 +20,7 @@ from components import serving_check
 from components.serving import serving_checks, serving_probe
 from components.serving.model_client import RemoteModel
 from components.serving_check import ServingCheck
+from core import checksums
 from core.artifacts.serving_check import SERVING_CHECK, Check, ServingReport
 from core.errors import InputError
 from core.image_limits import ImageLimits
@@ -27,7 +28,6 @@ from core.settings.converter import from_json, to_json
 from core.settings.serving import ServerLimits, ServingSettings
 from tests.conftest import ROOT
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
-from trainer.export import checksums
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
 SETTINGS = ServingSettings()

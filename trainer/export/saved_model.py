@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from core import atomic_io, inception_v3, signatures
+from core import atomic_io, checksums, inception_v3, signatures
 from core.artifacts import backbone as backbone_artifact
 from core.artifacts import exported_model
 from core.artifacts.model_limits import MODEL_LIMITS
 from core.image_limits import ImageLimits
 from core.settings.training import TrainerConfig
 from trainer import preprocessing
-from trainer.export import checksums, warm_up
+from trainer.export import warm_up
 from trainer.images import tolerant_decoding
 from trainer.network import backbone
 from trainer.training import checkpoints
@@ -54,7 +54,7 @@ def export_model(
     `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `serving_maps` takes
     `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
     [n, h, w, c] (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what
-    SavedModel knows lie checksums (`trainer.export.checksums`), the limits of an image, and requests to warm up with.
+    SavedModel knows lie checksums (`core.checksums`), the limits of an image, and requests to warm up with.
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.

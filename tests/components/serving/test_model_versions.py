@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
-from core import signatures
+from core import checksums, signatures
 from tests.model_factory import image_bytes, save_model
-from trainer.export import checksums, warm_up
+from trainer.export import warm_up
 
 
 class Shelf:

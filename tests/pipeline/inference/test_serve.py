@@ -118,8 +118,11 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
         serve(tmp_path / "serving", "colours", 0, ServerLimits(), print)
     model = save_model(tmp_path / "serving" / "1")
     (model / "variables" / "variables.index").unlink()
-    for directory in (tmp_path / "serving", model):
-        with pytest.raises(InputError, match=r"can be loaded: version 1: variables/variables.index is missing"):
+    for directory, said in (
+        (tmp_path / "serving", "is good: version 1 is not used"),
+        (model, "can be loaded: version 1"),
+    ):
+        with pytest.raises(InputError, match=f"{said}: variables/variables.index is missing"):
             serve(directory, "colours", 0, ServerLimits(), print)
 
 

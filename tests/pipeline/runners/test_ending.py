@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from core import settings
+from core import checksums, settings
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
 from core.errors import Cause
 from pipeline.report import make
@@ -15,6 +15,7 @@ from pipeline.runs import history, push_directory
 from pipeline.runs.run_summary import run_summary
 from tests.conftest import ROOT
 from tests.pipeline.report.report_run import NAME, write_run
+from tests.small_model import write_model
 
 DIGITS = settings.load(ROOT / "configs" / "digits.yaml", [f"name={NAME}", "push.keep=1"])
 NODES = ["ImageExampleGen", "Trainer", "Pusher"]
@@ -39,8 +40,7 @@ def pushed_run(root: Path) -> str:
     """A run that pushed version 17, beside an older one; returns its id."""
     run_id = write_run(root / NAME, "pushed").run_id
     for version in ("16", "17"):
-        (root / NAME / "serving" / version).mkdir(parents=True, exist_ok=True)
-        (root / NAME / "serving" / version / "saved_model.pb").touch()
+        write_model(root / NAME / "serving" / version)
     assert run_id
     return run_id
 
@@ -72,7 +72,7 @@ def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
     [
         (make, "make_report"),
         (push_directory, "prune"),
-        (push_directory, "versions"),
+        (checksums, "is_complete"),
         (history, "record"),
     ],
 )

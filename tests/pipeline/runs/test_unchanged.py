@@ -16,6 +16,7 @@ from pipeline.runs import unchanged
 from pipeline.runs.run_dir import METADATA, read_last
 from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
 from tests.pipeline.report.report_run import NAME, write_run
+from tests.small_model import flip, write_model
 
 
 @pytest.fixture
@@ -33,20 +34,20 @@ def test_whatever_decides_a_run_changes_the_hash(images: Path, tmp_path: Path) -
     def load(*overrides: str) -> Settings:
         return pipeline_settings.load(tmp_path / "settings.yaml", list(overrides))
 
-    def now(settings: Settings | None = None, weights: str = "w", nonce: str = "n") -> str:
+    def now(settings: Settings | None = None, weights: str = "w") -> str:
         listing = read_layout(str(images))
-        return hash_inputs(settings or load(), listing, weights, nonce)
+        return hash_inputs(settings or load(), listing, weights)
 
     first = now()
     assert now() == first
-    seen = {first, now(weights="other"), now(nonce="other"), now(load("training.steps=7"))}
+    seen = {first, now(weights="other"), now(load("training.steps=7"))}
     schema.write_text("feature {}")
     seen.add(now())
     os.utime(images / "cat" / "1.png", ns=(1, 1))
     seen.add(now())
     (images / "owl" / "2.png").touch()
     seen.add(now())
-    assert len(seen) == 7
+    assert len(seen) == 6
 
 
 def test_code_and_libraries_count_as_they_were_when_the_run_began(
@@ -59,11 +60,11 @@ def test_code_and_libraries_count_as_they_were_when_the_run_began(
 
     def later_run() -> str:
         unchanged._hash_code.cache_clear()
-        return hash_inputs(settings, listing, "w", "n")
+        return hash_inputs(settings, listing, "w")
 
     first = later_run()
     (tmp_path / "core" / "new.py").write_text("x = 1")
-    assert hash_inputs(settings, listing, "w", "n") == first  # edited while it ran: nothing that it did is of that
+    assert hash_inputs(settings, listing, "w") == first  # edited while it ran: nothing that it did is of that
     seen = {first, later_run()}
     monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: [])
     assert len(seen | {later_run()}) == 3
@@ -75,7 +76,7 @@ def run(folder: Path, status: Status = "pushed") -> Outcome:
     outcome = dataclasses.replace(write_run(folder, status), inputs="same", report=str(folder / "page.html"))
     (folder / "page.html").touch()
     if outcome.pushed_model:
-        (Path(outcome.pushed_model) / "saved_model.pb").touch()
+        write_model(Path(outcome.pushed_model))
     LAST_RUN.write(folder, outcome)
     return outcome
 
@@ -94,13 +95,17 @@ def test_a_run_that_judged_its_model_stands(tmp_path: Path, status: Status) -> N
     assert repeated(again, 0.5, 90) == again
 
 
-@pytest.mark.parametrize("what", ["artifact", "pushed version", "all versions", "report", "metadata", "later run"])
+@pytest.mark.parametrize(
+    "what", ["artifact", "pushed version", "a byte of it", "all versions", "report", "metadata", "later run"]
+)
 def test_what_is_gone_or_came_later_ends_that(tmp_path: Path, what: str) -> None:
     outcome = run(tmp_path)
     if what == "artifact":
         shutil.rmtree(next((tmp_path / "artifacts" / "Trainer").rglob("*/")))
     elif what == "pushed version":
         (Path(str(outcome.pushed_model)) / "saved_model.pb").unlink()
+    elif what == "a byte of it":
+        flip(Path(str(outcome.pushed_model)))
     elif what == "all versions":
         outcome.pushed_model = None  # as a cached push whose version was rolled back since, and none was before
     elif what == "metadata":

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from components.serving.model_versions import ModelVersions
-from core import signatures
+from core import checksums, signatures
 from tests.trainer import training_data
-from trainer.export import checksums, warm_up
+from trainer.export import warm_up
 
 IMAGE = training_data.image("red", 1)
 

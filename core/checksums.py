@@ -1,0 +1,178 @@
+"""Checksums of an exported model's files: what a SavedModel lacks, which checks only its variables.
+
+One flipped bit in `saved_model.pb` may be another constant in the graph, and one in an asset another class name: the
+model still loads, and is wrong. The list lies where SavedModel keeps what it does not read itself (`assets.extra`), in
+the format of `sha256sum`: `cd <model> && sha256sum --check assets.extra/SHA256SUMS`. Its first line, a comment to
+`sha256sum`, says how many files of how many bytes are listed: what a copy that was cut short lacks is noticed by that,
+without reading a model.
+
+Local models are read without TensorFlow, which takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from core import atomic_io
+
+CHECKSUMS = "assets.extra/SHA256SUMS"
+
+_MODEL_PARTS = ("saved_model.pb", "variables/", "assets/")
+_BLOCK = 2**20
+_HEAD = re.compile(r"# (\d+) files, (\d+) bytes")
+
+
+class DamagedModelError(OSError):
+    """A file of the model is missing, or is not the one that was exported."""
+
+
+def write_checksums(directory: str) -> None:
+    """Lists all files of a finished model in its directory, local or remote."""
+    files = [name for name in _files(directory) if name != CHECKSUMS]
+    size = sum(_size(f"{directory}/{name}") for name in files)
+    lines = [f"{_sha256(f'{directory}/{name}')}  {name}\n" for name in files]
+    _make_folder(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
+    atomic_io.write_text(f"{directory}/{CHECKSUMS}", f"# {len(files)} files, {size} bytes\n{''.join(lines)}")
+
+
+def listed(directory: str) -> str | None:
+    """The list as text, which says which model this is; None if there is none, as in others' exports."""
+    try:
+        with atomic_io.open_file(f"{directory}/{CHECKSUMS}", "rb") as file:
+            return file.read().decode("utf-8", "replace")
+    except _errors(directory):
+        return None
+
+
+def names(directory: str) -> list[str]:
+    """The listed files, by their paths in the model's directory.
+
+    Raises:
+        DamagedModelError: there is no list, or it is cut short.
+    """
+    return list(_read_list(directory)[0])
+
+
+def check_complete(directory: str) -> None:
+    """Looks at names and sizes only, as is cheap enough to do every second.
+
+    Raises:
+        DamagedModelError: there is no list, or the listed files are not all there in the size they had together.
+    """
+    digests, size = _read_list(directory)
+    present = 0
+    for name in digests:
+        try:
+            present += _size(f"{directory}/{name}")
+        except _errors(directory):
+            raise DamagedModelError(f"{name} is missing") from None
+    if present != size:
+        raise DamagedModelError(f"its files have {present} bytes, and {CHECKSUMS} says {size}: some were cut short")
+
+
+def is_complete(directory: str) -> bool:
+    """Whether `check_complete` finds nothing."""
+    try:
+        check_complete(directory)
+    except DamagedModelError:
+        return False
+    return True
+
+
+def verify(directory: str) -> str:
+    """Reads every byte of every listed file; returns their number and size, in words.
+
+    Files that are not listed do not matter, such as a model card, except where TensorFlow would read them.
+
+    Raises:
+        DamagedModelError: there is no list, a file is missing, not listed, or has changed.
+        OSError: a file cannot be read; tf.errors.OpError for a remote one.
+    """
+    digests, size = _read_list(directory)
+    present = _files(directory)
+    for name in [*present, "saved_model.pb"]:
+        if name.startswith(_MODEL_PARTS) and name not in digests:
+            raise DamagedModelError(f"{name} is not in {CHECKSUMS}")
+    for name, digest in digests.items():
+        if name not in present:
+            raise DamagedModelError(f"{name} is missing")
+        if _sha256(f"{directory}/{name}") != digest:
+            raise DamagedModelError(f"{name} is damaged: its checksum is not the one in {CHECKSUMS}")
+    return f"{len(digests)} files, {size / 2**20:.1f} MB"
+
+
+def verify_if_listed(directory: str) -> bool:
+    """Verifies a model that may be another program's export; False if it has no list. Raises what `verify` raises."""
+    if listed(directory) is None:
+        return False
+    verify(directory)
+    return True
+
+
+def _read_list(directory: str) -> tuple[dict[str, str], int]:
+    """Digests by name, and the bytes of all files together."""
+    text = listed(directory)
+    if text is None:
+        raise DamagedModelError(f"there is no {CHECKSUMS} in {directory}")
+    head, *lines = text.removesuffix("\n").split("\n")
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = _HEAD.fullmatch(head)
+    if not found or int(found[1]) != len(digests):
+        raise DamagedModelError(f"{CHECKSUMS} is damaged: its first line does not fit the rest")
+    return digests, int(found[2])
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _errors(directory: str) -> tuple[type[Exception], ...]:
+    """What is raised where there is no such file."""
+    if not _is_remote(directory):
+        return (OSError,)
+    import tensorflow as tf
+
+    return (tf.errors.OpError,)
+
+
+def _make_folder(path: str) -> None:
+    if _is_remote(path):
+        import tensorflow as tf
+
+        tf.io.gfile.makedirs(path)
+    else:
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def _size(path: str) -> int:
+    if not _is_remote(path):
+        return Path(path).stat().st_size
+    import tensorflow as tf
+
+    return tf.io.gfile.stat(path).length
+
+
+def _files(directory: str) -> list[str]:
+    """Paths of all files under a folder, relative to it, sorted."""
+    if _is_remote(directory):
+        import tensorflow as tf
+
+        walked = tf.io.gfile.walk(directory)
+    else:
+        walked = os.walk(directory, followlinks=True)
+    found = []
+    for folder, _, names in walked:
+        inside = folder.removeprefix(directory).strip("/")
+        found += [f"{inside}/{name}".lstrip("/") for name in names]
+    return sorted(found)
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with atomic_io.open_file(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""A push: whole or not at all, above every number there was, and not again what serves or was rolled back."""
+
+import multiprocessing
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from components.serving.push import push
+from core import checksums
+from core.artifacts.pushed_model import ROLLED_BACK, numbered
+from core.errors import InputError
+from core.settings.push import CardSettings
+from tests.components import ram_files
+from tests.components.ram_files import ram  # noqa: F401 - a fixture
+from tests.small_model import cut, flip, write_model, write_versions
+
+WORDS = CardSettings(owner="us")
+
+
+def visible(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.name != ".lock")
+
+
+def test_a_version_holds_the_model_its_checksums_and_what_was_said_of_it(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "notes").write_text("not of the export")
+    before = int(time.time())
+
+    path, note = push(str(model), str(tmp_path / "serving"), WORDS)
+
+    assert not note and before <= int(Path(path).name) <= time.time()
+    assert checksums.verify(path) and checksums.listed(path) == checksums.listed(str(model))
+    assert visible(tmp_path / "serving") == [Path(path).name]
+    assert visible(Path(path)) == ["assets", "assets.extra", "card.json", "saved_model.pb", "variables"]
+
+
+@pytest.mark.parametrize("how", [flip, cut])
+def test_a_damaged_model_is_not_pushed(how, tmp_path: Path) -> None:
+    model = how(write_model(tmp_path / "model"))
+    with pytest.raises(InputError, match=r"model is damaged: variables.*; it is not pushed; SET=runtime.cache=false"):
+        push(str(model), str(tmp_path / "serving"), WORDS)
+    assert not (tmp_path / "serving").exists()
+
+
+def test_a_copy_that_is_damaged_is_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copyfile
+
+    def copy_with_a_fault(source: str, target: str) -> None:
+        copy(source, target)
+        if target.endswith("classes.txt"):
+            Path(target).write_text("another")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_with_a_fault)
+    (old,) = write_versions(tmp_path / "serving", 1)
+    with pytest.raises(InputError, match=r"classes.txt is damaged.*what served before serves on"):
+        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS)
+    assert visible(tmp_path / "serving") == [old.name]
+
+
+def test_a_full_disk_pushes_nothing_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        Path(target).write_text("ha")
+        raise OSError(28, "No space left on device", target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    write_versions(tmp_path / "serving", 1)
+    with pytest.raises(OSError, match=r"No space left on device: .*/serving/"):
+        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS)
+    assert visible(tmp_path / "serving") == ["1"]
+
+
+@pytest.mark.parametrize("where", ["", ROLLED_BACK])
+def test_a_version_is_above_all_there_were_whatever_the_clock_says(where: str, tmp_path: Path) -> None:
+    later = int(time.time()) + 10**6
+    write_versions(tmp_path / where, later)
+    path, _ = push(str(write_model(tmp_path / "model")), str(tmp_path), WORDS)
+    assert Path(path).name == str(later + 1)
+
+
+def test_names_that_no_server_reads_as_versions_do_not_count(tmp_path: Path) -> None:
+    for name in (str(2**63), "²", "1e99", ".5"):
+        (tmp_path / name).mkdir()
+    assert numbered(str(tmp_path)) == []
+
+
+def test_what_serves_is_not_pushed_again_unless_it_is_damaged_or_said_to_be_another(tmp_path: Path) -> None:
+    model, directory = str(write_model(tmp_path / "model")), str(tmp_path / "serving")
+    first, _ = push(model, directory, WORDS)
+    assert push(model, directory, WORDS) == (first, f"this model serves already, as version {Path(first).name}")
+
+    flip(Path(first))
+    second, note = push(model, directory, WORDS)
+    assert int(Path(second).name) > int(Path(first).name) and not note
+
+    third, note = push(model, directory, CardSettings(owner="them"))
+    assert third != second and not note
+
+
+def test_a_b_a_ends_with_a_serving(tmp_path: Path) -> None:
+    a, b = (str(write_model(tmp_path / name, name)) for name in "ab")
+    pushed = [push(model, str(tmp_path / "serving"), WORDS).path for model in (a, b, a)]
+    assert sorted(pushed, key=lambda path: int(Path(path).name)) == pushed and len(set(pushed)) == 3
+    assert checksums.listed(pushed[2]) == checksums.listed(a)
+
+
+def test_what_was_rolled_back_is_pushed_again_only_as_the_note_says(tmp_path: Path) -> None:
+    model, directory = str(write_model(tmp_path / "model")), tmp_path / "serving"
+    write_versions(directory, 1)
+    path, _ = push(model, str(directory), WORDS)
+    out = directory / ROLLED_BACK / Path(path).name
+    out.parent.mkdir()
+    Path(path).rename(out)
+
+    again, note = push(model, str(directory), WORDS)
+    assert again == path and not Path(path).exists()
+    assert note.endswith(f"rolled back; to push it again, delete {out} and run again")
+
+    shutil.rmtree(out)
+    assert checksums.is_complete(push(model, str(directory), WORDS).path)
+
+
+def push_at(model: str, directory: str, start: float) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    push(model, directory, WORDS)
+
+
+def test_pushes_of_one_second_get_a_version_each(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    start = int(time.time()) + 2.0
+    models = [str(write_model(tmp_path / str(number), str(number))) for number in range(4)]
+    pushes = [fork.Process(target=push_at, args=(model, str(tmp_path / "serving"), start)) for model in models * 2]
+    for process in pushes:
+        process.start()
+    for process in pushes:
+        process.join()
+    assert [process.exitcode for process in pushes] == [0] * 8
+    served = [checksums.listed(version.path) for version in numbered(str(tmp_path / "serving"))]
+    assert {checksums.listed(model) for model in models} == set(served)
+
+
+def test_a_remote_directory_gets_whole_versions_too(tmp_path: Path, ram: str) -> None:  # noqa: F811
+    model = write_model(tmp_path / "model")
+    ram_files.upload(model, f"{ram}/model")
+    copied: list[str] = []
+    copy = tf.io.gfile.copy
+
+    def watched(source: str, target: str) -> None:
+        copied.append(target)
+        copy(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.io.gfile, "copy", watched)
+        first, _ = push(f"{ram}/model", f"{ram}/serving/", WORDS)
+    assert copied[-1] == f"{first}/saved_model.pb" and checksums.verify(first)
+    assert push(str(model), f"{ram}/serving", WORDS).path == first
+
+    with tf.io.gfile.GFile(f"{first}/saved_model.pb", "w") as file:
+        file.write("damaged")
+    second, _ = push(f"{ram}/model", f"{ram}/serving", WORDS)
+    assert int(second.rpartition("/")[2]) > int(first.rpartition("/")[2]) and checksums.verify(second)
+
+
+def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    copy = tf.io.gfile.copy
+
+    def copy_with_a_fault(source: str, target: str) -> None:
+        copy(source, target)
+        if target.endswith("classes.txt"):
+            with tf.io.gfile.GFile(target, "w") as file:
+                file.write("another")
+
+    monkeypatch.setattr(tf.io.gfile, "copy", copy_with_a_fault)
+    with pytest.raises(InputError, match="it was taken away again"):
+        push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS)
+    assert numbered(f"{ram}/serving") == []

@@ -1,0 +1,86 @@
+"""Pusher: TFX's component with its blessings, and a push that verifies."""
+
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from tfx.types import Artifact
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, PushedModel
+from tfx.utils import io_utils
+
+from components.pusher import Executor, Pusher
+from core import checksums
+from core.errors import InputError
+from pipeline.deployment import push_to
+from tests.small_model import flip, write_model, write_versions
+
+
+def made(kind: type[Artifact], uri: Path, **properties: int) -> list[Artifact]:
+    artifact = kind()
+    artifact.uri = str(uri)
+    for name, value in properties.items():
+        artifact.set_int_custom_property(name, value)
+    return [artifact]
+
+
+def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED") -> Artifact:
+    (blessing,) = made(InfraBlessing, folder / "infra")
+    blessing.set_int_custom_property("blessed", int(infra == "INFRA_BLESSED"))
+    inputs = {
+        "model": made(Model, folder / "model"),
+        "model_blessing": made(ModelBlessing, folder / "blessing", blessed=blessed),
+        "infra_blessing": [blessing],
+    }
+    output = made(PushedModel, folder / "pushed_model")
+    properties = {
+        "push_destination": json_format.MessageToJson(push_to(str(folder / "serving"))),
+        "custom_config": json.dumps({"nonce": "1", "card": {"owner": "us"}}),
+    }
+    Executor().Do(inputs, {"pushed_model": output}, properties)
+    return output[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model" / "Format-Serving")
+    return tmp_path
+
+
+def test_it_is_tfxs_component_with_another_executor() -> None:
+    assert Pusher.EXECUTOR_SPEC.executor_class is Executor
+
+
+def test_a_blessed_model_is_pushed_and_a_copy_kept(folder: Path) -> None:
+    left = run(folder)
+    version = left.get_string_custom_property("pushed_destination")
+    assert left.get_int_custom_property("pushed") == 1
+    assert Path(version) == folder / "serving" / left.get_string_custom_property("pushed_version")
+    assert checksums.verify(version) and checksums.verify(left.uri)
+    assert run(folder).get_string_custom_property("pushed_destination") == version
+
+
+@pytest.mark.parametrize("without", ["blessing", "infra blessing"])
+def test_a_model_that_is_not_blessed_is_not_pushed(folder: Path, without: str) -> None:
+    left = run(folder, 0) if without == "blessing" else run(folder, infra="INFRA_NOT_BLESSED")
+    assert left.get_int_custom_property("pushed") == 0 and not (folder / "serving").exists()
+
+
+def test_a_byte_flipped_in_the_trainers_model_is_not_pushed(folder: Path) -> None:
+    write_versions(folder / "serving", 1)
+    flip(folder / "model" / "Format-Serving")
+    with pytest.raises(InputError, match=r"variables/variables.index is damaged"):
+        run(folder)
+    assert [path.name for path in (folder / "serving").iterdir()] == ["1"]
+
+
+def test_where_no_copy_can_be_kept_nothing_is_pushed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push that is live is never called failed: what may fail comes before."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(io_utils, "copy_dir", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(folder)
+    assert not (folder / "serving").exists()
