@@ -80,8 +80,6 @@ class Deployment:
         push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
             its value is `push_to` as JSON.
         train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
-        push_nonce: another one in each run, so that Pusher is never cached, and always looks at what the push directory
-            holds; "" where a pipeline is compiled once for many runs.
         weights_fingerprint: says which content `backbone.weights` stands for.
         schema_inferred: whether the schema was inferred from the images, so that no file holds it yet.
     """
@@ -90,7 +88,6 @@ class Deployment:
     images: str | RuntimeParameter
     push_directory: str | RuntimeParameter
     train_args: RuntimeParameter | None = None
-    push_nonce: str = ""
     weights_fingerprint: str = ""
     schema_inferred: bool = False
     resolvers: Resolvers = Resolvers()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +86,6 @@ def local_pipeline(
         pipeline_root=str(folder / ARTIFACTS),
         images=images,
         push_directory=str(push_folder(settings, root)),
-        push_nonce=uuid.uuid4().hex,
         weights_fingerprint=weights_fingerprint,
         schema_inferred=schema_inferred,
     )
@@ -281,11 +279,7 @@ def _release(
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
-        custom_config={
-            "nonce": deployment.push_nonce,
-            "card": converter.to_dict(settings.card),
-            "code": code_hash("components.pusher"),
-        },
+        custom_config={"card": converter.to_dict(settings.card), "code": code_hash("components.pusher")},
     )
     mistakes = WorstMistakes(
         model=model,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from core import atomic_io
 
 COUNT = 1797
 
@@ -30,15 +31,9 @@ def write_digits(directory: str) -> None:
         return
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds something else than the digits; give another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        finished = Path(scratch) / "digits"
-        _write(finished)
-        try:
-            finished.replace(target)
-        except OSError:
-            if not (target / _DONE).exists():  # else another process has just written the same
-                raise
+    with atomic_io.staging_directory(directory) as unfinished:
+        _write(Path(unfinished))
+        atomic_io.publish(unfinished, directory)  # perhaps in place of the same, of another process
 
 
 def _write(folder: Path) -> None:

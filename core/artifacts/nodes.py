@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.artifacts.base import Artifact
+from core.artifacts.pushed_model import PUSHED_MODEL
 
 STATISTICS = Artifact("StatisticsGen", "statistics")
 STATISTICS_FILE = "FeatureStats.pb"  # in the folder of each split: a `DatasetFeatureStatisticsList`
@@ -16,6 +17,9 @@ LAST_BLESSED = Artifact("LastBlessed", "model")  # the model that a warm start b
 BASELINE = Artifact("Baseline", "model")  # the model that a candidate is judged against
 RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
 """Nodes that only choose; ML Metadata calls them cached though they run every time."""
+
+NEVER_CACHED = frozenset({PUSHED_MODEL.node})
+"""Nodes that run every time: what they left in an earlier run may have been changed since by others."""
 
 
 def split_dir(uri: str, split: str) -> str:

@@ -31,8 +31,10 @@ from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
 
+from core import atomic_io
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
+from core.artifacts.nodes import NEVER_CACHED
 from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
@@ -166,6 +168,8 @@ def _compile_for_cluster(
             container.container.add_env_variable(V1EnvVar(name=name, value=value))
         container.container.add_resource_request("cpu", f"{asked.cpu:g}")
         container.container.add_resource_request("memory", f"{asked.memory_gb:g}Gi")
+        if stage in NEVER_CACHED:
+            container.container.args = _without_cache(container.container.args)
         if asked.gpus:
             container.container.set_gpu_limit(str(asked.gpus))
         if kubeflow.retries:
@@ -188,8 +192,17 @@ def _compile_for_cluster(
         KubeflowDagRunner(output_dir=folder, output_filename="workflow.yaml", config=config).run(pipeline)
         workflow = yaml.safe_load((Path(folder) / "workflow.yaml").read_text(encoding="utf-8"))
     open_parameters = _open_workflow_parameters(workflow)
-    output.write_text(yaml.safe_dump(workflow, sort_keys=False), encoding="utf-8")
+    atomic_io.write_text(output, yaml.safe_dump(workflow, sort_keys=False))
     return open_parameters
+
+
+def _without_cache(arguments: list[Any]) -> list[Any]:
+    """The arguments of TFX's launcher, for a stage that runs in every run."""
+    at = arguments.index("--tfx_ir") + 1
+    described = json.loads(arguments[at])
+    for node in described["nodes"]:
+        node["pipelineNode"]["executionOptions"].pop("cachingOptions", None)
+    return [*arguments[:at], json.dumps(described), *arguments[at + 1 :]]
 
 
 def _open_workflow_parameters(workflow: dict[str, Any]) -> list[str]:
@@ -225,6 +238,8 @@ def _compile_for_vertex(
         if container is None:
             continue  # a resolver: the service's own work
         # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
+        if name in NEVER_CACHED:
+            task.pop("cachingOptions", None)
         asked = resources[name]
         container["resources"] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}  # a ResourceSpec as JSON
         if asked.gpus:
@@ -246,6 +261,6 @@ def _compile_for_vertex(
             parameter["defaultValue"] = defaults[name]
     as_json = output.suffix == ".json"
     text = json.dumps(job, indent=2) if as_json else yaml.safe_dump(spec, sort_keys=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    atomic_io.write_text(output, text + "\n")
     open_parameters = [name for name in parameters if defaults[name] is None]
     return open_parameters + ([] if kubeflow.pipeline_root else [PIPELINE_ROOT])

@@ -12,6 +12,8 @@ from tfx.orchestration.metadata import ConnectionConfigType, Metadata
 from tfx.orchestration.portable import data_types, launcher, runtime_parameter_utils, tfx_runner
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
+from core import atomic_io
+from core.artifacts.nodes import NEVER_CACHED
 from pipeline.runs.lineage import node_runs
 
 
@@ -38,6 +40,8 @@ class SingleNodeRunner(tfx_runner.IrBasedRunner):
         if self._finished(metadata):
             return  # by a task that was lost before the orchestrator heard of it
         nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in pipeline.nodes}
+        if self._node_id in NEVER_CACHED:
+            nodes[self._node_id].execution_options.caching_options.enable_cache = False
         _Launcher(
             pipeline_node=nodes[self._node_id],
             mlmd_connection=metadata,
@@ -75,4 +79,8 @@ class _Launcher(launcher.Launcher):
             for artifact in artifacts:  # a try that was killed may have left files; they would be taken for this one's
                 if fileio.exists(artifact.uri):
                     fileio.rmtree(artifact.uri)
-        return super()._run_executor(execution_info)
+        output = super()._run_executor(execution_info)
+        for artifacts in execution_info.output_dict.values():
+            for artifact in artifacts:  # before ML Metadata says that they are there
+                atomic_io.sync(artifact.uri)
+        return output

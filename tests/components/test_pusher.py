@@ -35,7 +35,7 @@ def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED") -> Artifac
     output = made(PushedModel, folder / "pushed_model")
     properties = {
         "push_destination": json_format.MessageToJson(push_to(str(folder / "serving"))),
-        "custom_config": json.dumps({"nonce": "1", "card": {"owner": "us"}}),
+        "custom_config": json.dumps({"card": {"owner": "us"}}),
     }
     Executor().Do(inputs, {"pushed_model": output}, properties)
     return output[0]

@@ -83,6 +83,10 @@ def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_o
     assert {"name": "TF_CONFIG", "value": '{"cluster": {}}'} in steps["Trainer"]["container"]["env"]
     assert {name: step["metadata"]["labels"]["pipeline/stage"] for name, step in steps.items()} == {n: n for n in steps}
     assert steps["ValidationGate"]["container"]["resources"] == {"requests": {"cpu": "1", "memory": "4Gi"}}
+    described = {name: step["container"]["args"] for name, step in steps.items()}
+    described = {name: json.loads(args[args.index("--tfx_ir") + 1]) for name, args in described.items()}
+    cached = {name: "cachingOptions" in str(pipeline) for name, pipeline in described.items()}
+    assert [name for name, is_cached in cached.items() if not is_cached] == ["Pusher"]
     names = [template["name"] for template in workflow["spec"]["templates"]]
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
     defaults = {p["name"]: p["value"] for p in workflow["spec"]["arguments"]["parameters"]}
@@ -104,6 +108,7 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert beam == BEAM_STAGES  # TFX would pack its own source for the workers, in each of them
     tasks = spec["root"]["dag"]["tasks"]
     assert {task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name in STAGES} == {3}
+    assert [name for name in STAGES if not tasks[name].get("cachingOptions", {}).get("enableCache")] == ["Pusher"]
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["data-root"]["defaultValue"] == "gs://bucket/digits"
     assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == []
