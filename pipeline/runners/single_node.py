@@ -12,6 +12,7 @@ from tfx.orchestration.metadata import ConnectionConfigType, Metadata
 from tfx.orchestration.portable import data_types, launcher, runtime_parameter_utils, tfx_runner
 from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
+from pipeline.runs import integrity
 from pipeline.runs.lineage import node_runs
 
 
@@ -75,4 +76,11 @@ class _Launcher(launcher.Launcher):
             for artifact in artifacts:  # a try that was killed may have left files; they would be taken for this one's
                 if fileio.exists(artifact.uri):
                     fileio.rmtree(artifact.uri)
-        return super()._run_executor(execution_info)
+        output = super()._run_executor(execution_info)
+        for key, artifacts in execution_info.output_dict.items():
+            of_executor = {one.uri: one for one in output.output_artifacts[key].artifacts}
+            for artifact in artifacts:
+                if files := integrity.describe(artifact.uri):
+                    for described in (artifact.mlmd_artifact, of_executor.get(artifact.uri, artifact.mlmd_artifact)):
+                        described.custom_properties[integrity.FILES].string_value = files
+        return output

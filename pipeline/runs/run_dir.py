@@ -1,12 +1,9 @@
-"""A pipeline's own folder on this machine: where things are, who may use it, and whether the last push is there."""
+"""A pipeline's own folder on this machine: where things are, and whether the last push is there."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from core.artifacts.last_run import LAST_RUN, Outcome
@@ -17,7 +14,6 @@ from pipeline.runs import push_directory
 ARTIFACTS = "artifacts"  # folder of all artifacts in the pipeline's folder
 METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
 _NONCE = ".nonce"
-_ENDING_SECONDS = 3.0
 
 
 def check_root(root: str) -> None:
@@ -44,26 +40,6 @@ def push_folder(settings: Settings, root: Path) -> Path:
     if "://" in settings.push.directory:
         raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
     return run_dir(settings, root) / Path(settings.push.directory).expanduser()
-
-
-@contextlib.contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of the pipeline's folder while the block lasts. Raises InputError where one is in it.
-
-    The stages of a run that was killed hold the lock, too, until the system has ended them.
-    """
-    deadline = time.monotonic() + _ENDING_SECONDS
-    with (folder / ".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    refusal = f"another run is going on in {folder}; wait for it, or give another ROOT"
-                    raise InputError(refusal) from None
-                time.sleep(0.1)
-        yield
 
 
 def read_last(folder: Path, warn: Callable[[str], None]) -> Outcome | None:
