@@ -26,12 +26,15 @@ from components.serving import serving_probe
 from core import progress
 from core.artifacts import exported_model, serving_check
 from core.artifacts.serving_check import ServingReport
-from core.errors import InputError
+from core.errors import MachineError, machine_words
+from core.processes import ending_with_this
 from core.settings import converter
 from core.settings.serving import ServingSettings
 
 PROBE = (sys.executable, "-m", serving_probe.__name__)
 _PROJECT = Path(__file__).resolve().parent.parent
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)  # what code does to itself
+_NOT_JUDGED = "the model was not judged, and the next run judges it"
 
 
 @component
@@ -42,7 +45,7 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
     settings: Parameter[str],
     code: Parameter[str] = "",
 ) -> None:
-    """Blesses the model if it serves. One that crashes, hangs or fails a check is not blessed, and the run continues.
+    """Blesses the model if it serves. One that crashes or fails a check is not blessed, and the run continues.
 
     Args:
         examples: raw examples; a few images of their test split are sent.
@@ -51,7 +54,8 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
-        InputError: the system killed the process, as it does where memory runs out.
+        MachineError: the process was killed, did not finish in time or could not work: the model was not judged, and
+            the next run judges it (docs/serving.md).
     """
     del code
     progress.report(0, 1, "models", "serving it in a fresh process")
@@ -71,21 +75,29 @@ def ServingCheck(  # noqa: N802 - a component is a class to its users
 
 
 def check(model_dir: str, examples_dir: str, settings: ServingSettings, command: Sequence[str]) -> ServingReport:
-    """Runs the probe, which `command` starts, on a SavedModel with raw tf.Examples, and judges what it found."""
+    """Runs the probe, which `command` starts, on a SavedModel with raw tf.Examples, and judges what it found.
+
+    Raises:
+        MachineError: what happened to the process says nothing of the model.
+    """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"
         arguments = (model_dir, examples_dir, str(journal), converter.to_json(settings))
-        ending, output = _run([*command, *arguments], settings.timeout_seconds)
+        code, output = _run([*command, *arguments], settings.timeout_seconds)
         text = journal.read_text(encoding="utf-8") if journal.exists() else ""
     seconds = round(time.perf_counter() - start, 1)
     records = [json.loads(line) for line in text.split("\n")[:-1]]  # a killed process may leave half a line
     checks = [record["check"] for record in records if "check" in record]
     measured = dict(item for record in records for item in record.get("measured", {}).items())
+    for record in records:
+        if "not_judged" in record:
+            raise MachineError(f"{record['not_judged']}; {_NOT_JUDGED}")
     if not any("finished" in record for record in records):
         started = [record["started"] for record in records if "started" in record]
-        during = f" during the check {started[-1]!r}" if len(started) > len(checks) else ""
-        checks.append({"name": "process", "passed": False, "detail": f"the serving process {ending}{during}"})
+        during = started[-1] if len(started) > len(checks) else None
+        detail = _crash(code, during, output, settings.timeout_seconds)
+        checks.append({"name": "process", "passed": False, "detail": detail})
         measured["output"] = output
     checks.extend(_within_limits(settings, measured))
     failed = [f"{c['name']}: {c['detail']}" for c in checks if not c["passed"]]
@@ -94,8 +106,38 @@ def check(model_dir: str, examples_dir: str, settings: ServingSettings, command:
     return msgspec.convert(measured | judged, ServingReport)
 
 
-def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
-    """How the process ended, in words, and the last of its output."""
+def _crash(code: int | None, during: str | None, output: str, timeout_seconds: float) -> str:
+    """What a model did to the process that served it, in words, where it is the model's doing.
+
+    Args:
+        code: the process's exit code; None if it did not finish in time.
+        during: the check that ran; None if none did.
+
+    Raises:
+        MachineError: it is not, or nobody can say.
+    """
+    check = f" during the check {during!r}" if during else ""
+    if code is None:
+        raise MachineError(
+            f"the serving process did not finish in {timeout_seconds:g} s{check}, and was ended: the machine was too "
+            f"busy, or the model hangs; {_NOT_JUDGED}. If this machine needs longer, raise serving.timeout_seconds"
+        )
+    if code == -signal.SIGKILL:
+        raise MachineError(
+            f"the serving process was killed{check}; most likely, memory ran out: give the machine or container more, "
+            f"or lower data.max_megapixels or serving.server.max_batch. {_NOT_JUDGED.capitalize()}"
+        )
+    ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    said = machine_words(output)
+    if -code in _CRASHES and during and not said:
+        return f"the serving process {ending}{check}"
+    last = output.strip().rpartition("\n")[2][:300]
+    why = f": {said}" if said else f": {last}" if last else ""
+    raise MachineError(f"the serving process {ending}{check}{why}; {_NOT_JUDGED}")
+
+
+def _run(command: Sequence[str], timeout_seconds: float) -> tuple[int | None, str]:
+    """The process's exit code, None if it did not finish in time, and the last of its output."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")])),
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -103,8 +145,8 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
     }
     with tempfile.TemporaryFile() as printed:
         try:
-            code = subprocess.run(
-                command,
+            code: int | None = subprocess.run(
+                ending_with_this(command),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
@@ -113,18 +155,9 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            ending = f"did not finish in {timeout_seconds:g} s and was killed"
-        else:
-            if (
-                code == -signal.SIGKILL
-            ):  # nothing that a model does to itself: it was not judged, and must not be cached
-                raise InputError(
-                    "the process that served the model was killed; most likely, memory ran out: give the machine or "
-                    "container more, or lower data.max_megapixels or serving.server.max_batch, and run again"
-                )
-            ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            code = None
         printed.seek(0)
-        return ending, printed.read().decode("utf-8", errors="replace")[-4000:]
+        return code, printed.read().decode("utf-8", errors="replace")[-4000:]
 
 
 def _within_limits(settings: ServingSettings, measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,10 @@
-"""The one exception that means: the user's data or settings are at fault, not our code; and how messages list names."""
+"""Whose fault an error is: the user's data or settings, the machine's, or our code's; and how messages list names."""
 
+import errno
+import os
 import traceback
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 
 class InputError(Exception):
@@ -13,32 +15,104 @@ class InputError(Exception):
     """
 
 
-def message_for_user(error: BaseException) -> str | None:
-    """The message of the InputError that caused `error`, or is it: frameworks wrap what components raise.
+class MachineError(Exception):
+    """What ran it failed: no memory, no room on a disk, a process that was killed. It says nothing of data or model.
 
-    Without the name of the step, which Beam appends. None if no InputError is behind it.
+    The message is shown to the user as it is. The command line turns it into exit code 4; an orchestrator tries again.
     """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
-    return None if cause is None else str(cause).split(" [while running")[0]
+
+
+Blame = Literal["input", "machine", "code"]
 
 
 class Cause(NamedTuple):
-    """Why something failed, in words, and whether the user's data or settings are at fault."""
+    """Why something failed, in words, and what is at fault."""
 
     message: str
-    bad_input: bool = False
+    blame: Blame = "code"
+
+
+_MACHINE = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the user's share of the disk is used up",
+    errno.EFBIG: "a file became larger than may be (ulimit -f)",
+    errno.EIO: "the disk cannot be read or written",
+    errno.ENOMEM: "memory ran out",
+    errno.EMFILE: "too many files are open (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EAGAIN: "no more processes or threads can be started (ulimit -u)",
+}
+DISK_FULL = (_MACHINE[errno.ENOSPC], _MACHINE[errno.EDQUOT])
+"""What messages say of a disk without room."""
+
+# What libraries make of these: TensorFlow, gRPC, SQLite and Beam pass on the words, not the number.
+_WORDS = {os.strerror(number): said for number, said in _MACHINE.items() if number != errno.EAGAIN}
+_WORDS |= {
+    "database or disk is full": _MACHINE[errno.ENOSPC],
+    "std::bad_alloc": _MACHINE[errno.ENOMEM],
+    "OOM when allocating": _MACHINE[errno.ENOMEM],
+    "MemoryError": _MACHINE[errno.ENOMEM],
+    "can't start new thread": _MACHINE[errno.EAGAIN],
+}
+_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """The message of the InputError that caused `error`, or is it; None if no InputError is behind it."""
+    cause = cause_of(error)
+    return cause.message if cause.blame == "input" else None
 
 
 def cause_of(error: BaseException) -> Cause:
-    """The message of the InputError behind `error`; else the error itself."""
-    if (message := message_for_user(error)) is not None:
-        return Cause(message, bad_input=True)
+    """What is behind `error`: frameworks wrap what components raise.
+
+    Without the name of the step, which Beam appends.
+    """
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, InputError):
+            return Cause(_plain(one), "input")
+        if isinstance(one, MachineError):
+            return Cause(_plain(one), "machine")
+    for one in reversed(chain):  # what came first says the most
+        if said := _machine(one):
+            return Cause(said, "machine")
+        if isinstance(one, OSError) and one.errno in _FOLDER and one.filename is not None:
+            return Cause(f"{one.filename}: {one.strerror}", "input")
     return Cause("".join(traceback.format_exception_only(type(error), error)).strip())
+
+
+def machine_words(text: str) -> str | None:
+    """What a process printed of a machine that failed it, in words; None if nothing."""
+    return next((said for words, said in _WORDS.items() if words in text), None)
 
 
 def some(names: Sequence[str], shown: int = 10) -> str:
     """The first names, and how many more there are."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _machine(error: BaseException) -> str | None:
+    """In words, if the machine is at fault."""
+    if isinstance(error, MemoryError):
+        return _MACHINE[errno.ENOMEM]
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        said = _MACHINE[error.errno]
+        return f"{said}: {error.filename}" if error.filename else said
+    text = _plain(error)
+    found = machine_words(text)
+    return f"{found}: {text.strip().splitlines()[0][:300]}" if found else None
+
+
+def _plain(error: BaseException) -> str:
+    return str(error).split(" [while running")[0]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
 import itertools
 import multiprocessing
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import slices
-from core.errors import InputError
+from core.errors import InputError, MachineError
+from core.processes import end_with
 from core.settings import Settings
 from core.settings.data import DIGITS, TFDS
 from core.uris import split_pattern
@@ -29,8 +31,16 @@ def images_folder(settings: Settings, home: Path) -> str:
         return str(home / "images")
     if images.startswith(TFDS):
         # Where TensorFlow has run, nothing can be forked any more: see `pipeline.runners.forks`.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(prepare_tfds, images.removeprefix(TFDS)).result()
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, context, end_with, (os.getpid(),)) as pool:
+            try:
+                return pool.submit(prepare_tfds, images.removeprefix(TFDS)).result()
+            except concurrent.futures.process.BrokenProcessPool as error:
+                raise MachineError(f"the process that prepared {images} was killed: run again") from error
+            except KeyboardInterrupt:
+                for child in multiprocessing.active_children():
+                    child.kill()
+                raise
     if "://" in images:
         return images
     directory = Path(images).expanduser().resolve()

@@ -19,6 +19,7 @@ from core import slices, tfrecords
 from core.artifacts.exported_model import class_names
 from core.artifacts.features import FeatureFormat
 from core.artifacts.predictions import BASELINE, CANDIDATE, TARGET, Classification, Prediction
+from core.errors import cause_of
 from core.examples import PATH, SHA256
 from core.progress import ProgressCounter
 
@@ -51,6 +52,8 @@ def open_baseline(directory: str, candidate: str, records: Sequence[bytes]) -> A
         if records:
             model.from_images(records)
     except (OSError, tf.errors.OpError, KeyError, ValueError) as error:
+        if cause_of(error).blame == "machine":  # which says nothing of the model
+            raise
         return f"the last blessed model no longer loads: {first_line(error) or type(error).__name__}"
     known = class_names(candidate)
     if set(classes) == set(known):

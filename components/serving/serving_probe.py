@@ -5,7 +5,8 @@
 SETTINGS is the JSON of `ServingSettings`. JOURNAL gets a JSON object a line, each written as soon as it is known, so
 that a crash or a hang shows in which check it happened: {"started": name}, then {"check": {...}}, a
 `core.artifacts.serving_check.Check`; between them {"measured": {...}}, fields of its `ServingReport`; and at the end
-{"finished": true}. The exit code is 0 whatever the model does.
+{"finished": true}, or {"not_judged": why} where the machine or damaged files kept it from judging the model. The exit
+code is 0 whatever the model does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, TextIO
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
@@ -31,6 +33,7 @@ from core import signatures, tfrecords
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
 from core.checksums import DamagedModelError
+from core.errors import cause_of
 from core.examples import IMAGE
 from core.settings.converter import from_json
 from core.settings.serving import ServingSettings
@@ -40,6 +43,14 @@ _LATENCY_BATCHES = {1: (20, 100), 8: (5, 25)}  # images in a request: the fewest
 _LATENCY_SECONDS = 1.0
 _JUDGED_LATENCY_SECONDS = 3.0  # where a setting limits it, its 99th percentile is to be more than the slowest of 20
 _NAME = "model"
+
+
+class NotJudgedError(Exception):
+    """What happened says nothing of the model: the machine failed, or files have changed since they were written."""
+
+
+class _HangsError(Exception):
+    """The model answered a request twice too late: no other check would find more."""
 
 
 class Journal:
@@ -53,22 +64,44 @@ class Journal:
         print(json.dumps(record), file=self._file, flush=True)
 
     def check(self, name: str, action: Callable[..., str | None], *arguments: Any) -> bool:
-        """Runs `action`, which returns a detail worth reading or raises; returns whether it passed."""
+        """Runs `action`, which returns a detail worth reading or raises; returns whether it passed.
+
+        Raises:
+            NotJudgedError: the action failed for a reason that is not the model's.
+        """
         self.write(started=name)
         start = time.perf_counter()
+        passed = hangs = False
         try:
-            detail, passed = action(*arguments) or "", True
-        except (UnfitError, DamagedModelError) as finding:
-            detail, passed = str(finding), False
+            try:
+                detail, passed = action(*arguments) or "", True
+            except tf.errors.DeadlineExceededError:  # once, a process that was stopped for a while misses it too
+                detail, passed = action(*arguments) or "", True
+        except UnfitError as finding:
+            detail = str(finding)
+        except NotJudgedError:
+            raise
+        except DamagedModelError as error:
+            raise NotJudgedError(f"the model's files have changed since it was exported: {error}") from error
         except Exception as error:  # whatever a broken model makes TensorFlow raise is the finding
-            detail, passed = f"{type(error).__name__}: {first_line(error)}", False
+            cause = cause_of(error)
+            if cause.blame == "machine":
+                raise NotJudgedError(cause.message) from error
+            detail = f"{type(error).__name__}: {first_line(error)}"
+            hangs = isinstance(error, tf.errors.DeadlineExceededError)
         seconds = round(time.perf_counter() - start, 3)
         self.write(check={"name": name, "passed": passed, "detail": detail, "seconds": seconds})
+        if hangs:
+            raise _HangsError
         return passed
 
 
 def probe(model_dir: str, images: Sequence[bytes], journal: Journal, settings: ServingSettings) -> None:
-    """Runs all checks on the SavedModel in a folder, with real encoded images, of which each fits in one request."""
+    """Runs all checks on the SavedModel in a folder, with real encoded images, of which each fits in one request.
+
+    Raises:
+        NotJudgedError: as `Journal.check`.
+    """
     limits = settings.server
     with contextlib.ExitStack() as running:
         clients: list[RemoteModel] = []
@@ -89,7 +122,8 @@ def probe(model_dir: str, images: Sequence[bytes], journal: Journal, settings: S
         if journal.check("files are sound", files_are_sound, model_dir) and journal.check("load", load):
             checks = ServingChecks(clients[0], images, limits, model_limits(model_dir))
             seconds = _JUDGED_LATENCY_SECONDS if settings.limits_latency else _LATENCY_SECONDS
-            _check_served(checks, class_names(model_dir), seconds, journal)
+            with contextlib.suppress(_HangsError):
+                _check_served(checks, class_names(model_dir), seconds, journal)
 
 
 def _check_served(checks: ServingChecks, names: Sequence[str], seconds: float, journal: Journal) -> None:
@@ -146,7 +180,10 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
 
         def read() -> str:
             encoded = (tfrecords.values(record)[IMAGE] for record in tfrecords.read(f"{examples_dir}/*"))
-            images.extend(itertools.islice((e for e in encoded if len(e) <= limits.image_bytes), _MOST_IMAGES))
+            try:
+                images.extend(itertools.islice((e for e in encoded if len(e) <= limits.image_bytes), _MOST_IMAGES))
+            except (tf.errors.OpError, KeyError, DecodeError) as error:
+                raise NotJudgedError(f"the examples in {examples_dir} cannot be read: {first_line(error)}") from error
             if not images:
                 raise UnfitError(
                     f"there are no examples in {examples_dir} whose images fit in one request: "
@@ -154,9 +191,12 @@ def main(model_dir: str, examples_dir: str, journal_file: str, settings: str) ->
                 )
             return f"images: {len(images)}"
 
-        if journal.check("test images", read):
-            probe(model_dir, images, journal, serving)
-        journal.write(finished=True)
+        try:
+            if journal.check("test images", read):
+                probe(model_dir, images, journal, serving)
+            journal.write(finished=True)
+        except NotJudgedError as error:
+            journal.write(not_judged=str(error))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from core.artifacts.base import JsonFile
 from core.artifacts.ingest_record import Span
 from core.artifacts.training_summary import WarmStart
 from core.artifacts.verdict import Range
+from core.errors import Blame
 
-PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED = 0, 1, 2, 3
+PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED, MACHINE_FAILED = 0, 1, 2, 3, 4
 """Exit codes; a refused model was judged, and is not pushed."""
+
+EXIT_CODES: dict[Blame, int] = {"code": INTERNAL_ERROR, "input": BAD_INPUT, "machine": MACHINE_FAILED}
 
 Status = Literal["pushed", "refused", "failed"]
 

@@ -19,12 +19,14 @@ class RuntimeSettings:
         bfloat16: compute the frozen prefix in bfloat16: `auto` where the CPU has it and the result agrees.
         feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
         cache: reuse the outputs of stages whose inputs, settings and code have not changed.
+        if_running: what a run does while another one uses the same folder: `refuse` to begin, or `wait` for its end.
     """
 
     beam: BeamEngine = LocalEngine()
     bfloat16: Literal["auto", "on", "off"] = "auto"
     feature_batch_size: AtLeast1 = 32
     cache: bool = True
+    if_running: Literal["refuse", "wait"] = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ServingSettings:
         max_latency_ms: of 99 % of these requests.
         max_load_seconds: from the start of loading to the first request, the requests to warm up with included.
         max_memory_mb: of the serving process after good requests, TensorFlow included.
-        timeout_seconds: after this long the serving process counts as hung.
+        timeout_seconds: after this long the serving process is ended, and the stage fails; the model is not refused.
         server: the limits of `serve`, and of the server that the serving check asks.
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
             which knows neither latency nor memory.

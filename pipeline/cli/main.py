@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import io
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,10 +21,11 @@ import rich.console
 from click.shell_completion import CompletionItem
 
 from core import atomic_io
-from core.artifacts.last_run import BAD_INPUT
+from core.artifacts.last_run import BAD_INPUT, EXIT_CODES
 from core.checkout import CHECKOUT
-from core.errors import InputError
+from core.errors import InputError, cause_of
 from core.loopback import bypass_proxy
+from core.processes import TerminatedError, raise_when_terminated
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
@@ -84,12 +85,10 @@ _FORMAT = click.option(
 )
 
 
-_OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """From folders of labeled images to a pushed classifier that passed its gates."""
+    raise_when_terminated()
     ensure_home()
     bypass_proxy()
     for stream in (sys.stdout, sys.stderr):
@@ -126,16 +125,16 @@ def _verb(
                 if not noisy:
                     _quiet_stack()
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
-            except InputError as error:
-                click.secho(f"error: {error}", fg="red", err=True)
-                sys.exit(BAD_INPUT)
-            except OSError as error:
-                if error.errno not in _OF_THE_DISK or error.filename is None:
+            except KeyboardInterrupt as error:
+                if isinstance(error, TerminatedError):
+                    click.secho(str(error), fg="red", err=True)
+                sys.exit(128 + getattr(error, "number", signal.SIGINT))
+            except Exception as error:
+                cause = cause_of(error)
+                if cause.blame == "code":
                     raise
-                click.secho(f"error: {error.filename}: {error.strerror}", fg="red", err=True)
-                sys.exit(BAD_INPUT)
-            except KeyboardInterrupt:
-                sys.exit(130)
+                click.secho(f"error: {cause.message}", fg="red", err=True)
+                sys.exit(EXIT_CODES[cause.blame])
 
         for option in reversed(shorthands):
             command = click.option(f"--{option}", help=_SHORTHANDS[option][1])(command)
@@ -164,7 +163,8 @@ def _quiet_stack() -> None:
 def run(settings: Settings, root: Path) -> int:
     """Runs the pipeline on this machine.
 
-    Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 1 an internal error.
+    Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 4 the machine failed (no room, no memory),
+    1 an internal error, 130 and 143 interrupted.
     """
     return _run(settings, root)
 

@@ -20,13 +20,15 @@ import msgspec
 from core import atomic_io
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
-from core.errors import Cause, message_for_user, some
+from core.errors import Cause, cause_of, some
 from core.loopback import bypass_proxy
 from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runners.ending import Execution, end_run
-from pipeline.runs.run_dir import check_root, push_folder, run_dir
+from pipeline.runs import integrity
+from pipeline.runs.history import open_store
+from pipeline.runs.run_dir import ARTIFACTS, METADATA, check_root, push_folder, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
 LAST_TASK = "Report"
-_BAD_INPUT = "bad_input"  # XCom of a task that failed by it: the message for the user
+_CAUSE = "cause"  # XCom of a task that failed by bad input or its machine: the `Cause`
 
 _FILE = '''\
 """The pipeline "{name}" for Airflow, written by `python -m pipeline airflow`: change the settings and write it again.
@@ -172,13 +174,23 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     span: int | Literal["latest"] = "latest" if params["span"] is None else int(params["span"])
     settings = msgspec.structs.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
-    run_id = _run_id(settings, context)
+    folder, run_id = run_dir(settings, Path(definition.root)), _run_id(settings, context)
+    store = open_store(folder) if (folder / METADATA).exists() else None
+    warn = logging.getLogger(__name__).warning
     try:
+        for note in integrity.discard_damaged(store, folder / ARTIFACTS) if store else ():
+            warn("%s", note)
         SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
-        if message := message_for_user(error):
-            context["ti"].xcom_push(_BAD_INPUT, message)
-            raise AirflowFailException(message) from error
+        cause = cause_of(error)
+        if cause.blame != "input":
+            store = store or open_store(folder)
+            for note in integrity.discard_damaged_inputs(store, run_id, node_id, folder / ARTIFACTS):
+                warn("%s; run the DAG again", note)
+        if cause.blame != "code":
+            context["ti"].xcom_push(_CAUSE, [*cause])
+        if cause.blame == "input":
+            raise AirflowFailException(cause.message) from error
         raise
 
 
@@ -193,13 +205,13 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
 
     tasks = {task.task_id: task for task in context["dag_run"].get_task_instances()}
     ran = [name for state in ("success", "failed") for name in nodes if tasks[name].state == state]
-    blamed = [(name, context["ti"].xcom_pull(task_ids=name, key=_BAD_INPUT)) for name in ran]
+    blamed = [(name, context["ti"].xcom_pull(task_ids=name, key=_CAUSE)) for name in ran]
     stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
     seconds = sum(stage.seconds for stage in stages)
     execution = Execution(lambda: (seconds, 0), run_id=_run_id(settings, context), nodes=nodes, stages=stages)
-    for name, message in blamed:
-        if message:
-            execution.failed_stage, execution.cause = name, Cause(message, bad_input=True)
+    for name, cause in blamed:
+        if cause:
+            execution.failed_stage, execution.cause = name, Cause(*cause)
     outcome = end_run(settings, root, execution)
     lines = run_summary(outcome, run_dir(settings, root))
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))

@@ -55,8 +55,9 @@ def screen(log: Path) -> Iterator[Console]:
             root.removeHandler(handler)
             root.setLevel(level)
             absl.logging.set_verbosity(verbosity)
-            handler.close()
-            _flush()
+            for close in (handler.close, _flush):  # a full disk takes no more of the log; the screen is needed the more
+                with contextlib.suppress(OSError):
+                    close()
             for number, copy in saved.items():
                 os.dup2(copy, number)
                 os.close(copy)

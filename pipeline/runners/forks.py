@@ -7,13 +7,11 @@ along when it crashes.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -22,10 +20,11 @@ from typing import Any, NamedTuple
 from tensorflow.python.eager import context as eager
 
 from core import progress
-from core.errors import Cause, InputError, cause_of
+from core.errors import Blame, Cause, InputError, MachineError, cause_of
+from core.processes import end_with
 
 CONTEXT = multiprocessing.get_context("fork")
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_ERRORS: dict[Blame, type[Exception]] = {"input": InputError, "machine": MachineError, "code": RuntimeError}
 _GRACE_SECONDS = 10.0
 _KILLED = (
     "its process was killed; most likely, memory ran out: give the machine or container more, or lower "
@@ -130,7 +129,8 @@ def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., A
     """What a function returns, run in a fork.
 
     Raises:
-        InputError: the function does, or the system killed it.
+        InputError: the function does.
+        MachineError: so does it, or the system killed it.
         RuntimeError: it failed otherwise.
     """
     fork = Fork(progressed, function, *args)
@@ -140,23 +140,20 @@ def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., A
     finally:
         stop([fork])
     if ending.cause:
-        raise (InputError if ending.cause.bad_input else RuntimeError)(ending.cause.message)
+        raise _ERRORS[ending.cause.blame](ending.cause.message)
     return ending.result
 
 
 def _run(pipe: Connection, parent: int, function: Callable[..., Any], args: Sequence[Any]) -> None:
     """Of the fork: calls the function, and says how far it is, and how it ended."""
     os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which passes it on once
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    end_with(parent)
     logging.getLogger(progress.LOGGER_NAME).addHandler(_Sender(pipe))
     result = cause = None
     try:
         result = function(*args)
     except KeyboardInterrupt:
-        cause = Cause("it was interrupted")
+        cause = Cause("its process was interrupted; run again: the stages that finished are reused", "machine")
     except BaseException as error:
         logging.getLogger(__name__).exception("%s failed", function)
         cause = cause_of(error)
@@ -165,8 +162,10 @@ def _run(pipe: Connection, parent: int, function: Callable[..., Any], args: Sequ
 
 def _killed_by(exit_code: int) -> Cause:
     if exit_code == -signal.SIGKILL:
-        return Cause(_KILLED, bad_input=True)
+        return Cause(_KILLED, "machine")
     how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
+    if exit_code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+        return Cause(f"its process {how}, from outside; run again: the stages that finished are reused", "machine")
     return Cause(f"its process {how}; the log may say why")
 
 

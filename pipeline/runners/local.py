@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import logging
 import resource
+import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,16 +18,18 @@ from rich.console import Console
 
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
-from core.errors import InputError, cause_of
+from core.errors import DISK_FULL, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
+from pipeline.runs import integrity, preflight
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
 from pipeline.runs.outcome import objection
-from pipeline.runs.run_dir import ARTIFACTS, check_root, only_run, push_folder, read_last, run_dir
+from pipeline.runs.run_dir import ARTIFACTS, check_root, push_folder, read_last, run_dir
+from pipeline.runs.run_lock import only_run
 from pipeline.runs.run_summary import run_summary
 from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
 from trainer.weights import sources
@@ -37,8 +42,10 @@ def run(settings: Settings, root: Path) -> Outcome:
     """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: TFX cannot use the folder, another run holds it, the push directory is not local, or Beam's engine
-            cannot see local files; then nothing is written.
+        InputError: TFX cannot use the folder, another run holds it, it cannot be written, the push directory is not
+            local, or Beam's engine cannot see local files; then nothing is written.
+        MachineError: the machine has no room for the first record.
+        KeyboardInterrupt: somebody ended it.
     """
     if isinstance(settings.runtime.beam, DataflowEngine):
         raise InputError(
@@ -47,14 +54,22 @@ def run(settings: Settings, root: Path) -> Outcome:
         )
     check_root(str(root.resolve()))
     push_folder(settings, root)
+    with preflight.naming_full_disks(settings, root):
+        preflight.check_folders(settings, root)
+        with only_run(run_dir(settings, root), print if settings.runtime.if_running == "wait" else None):
+            return _run(settings, root)
+
+
+def _run(settings: Settings, root: Path) -> Outcome:
+    """See `run`; nobody else uses the folder."""
     folder = run_dir(settings, root)
-    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
-    with only_run(folder), screen(log) as console:
+    with screen(log) as console:
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
-        for note in notes_on_memory():
+        for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root)):
             print_prose(console, "  note: ", note, "yellow")
+        execution.notes += preflight.set_aside_records(folder)
         last = read_last(folder, execution.notes.append)
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
@@ -62,18 +77,28 @@ def run(settings: Settings, root: Path) -> Outcome:
         stands = False
         with StageLines(console) as lines:
             try:
+                execution.notes += preflight.check_metadata(folder)
                 inputs = _find_inputs(settings, folder, console)
                 execution.inputs = inputs.hash(settings)
                 stands = settings.runtime.cache and is_unchanged(last, execution.inputs, folder, settings.name)
                 if not stands:
                     _run_stages(settings, root, inputs, execution, console, lines)
-            except KeyboardInterrupt:
-                console.print(f"interrupted; the stages that finished are kept and reused. Log: {log}")
+            except KeyboardInterrupt as error:
+                lines.end("interrupted")
+                how = str(error) or "interrupted"
+                console.print(f"{how}; the stages that finished are kept, and the next run reuses them. Log: {log}")
+                code = 128 + getattr(error, "number", signal.SIGINT)
+                ended = dataclasses.replace(started, exit_code=code, failures=[Failure(f"the run was {how}")])
+                with contextlib.suppress(OSError):  # then the record says that the run was interrupted or killed
+                    LAST_RUN.write(folder, ended)
                 raise
             except Exception as error:  # whatever a library raised: its cause is looked for at the end
                 logging.getLogger(__name__).exception("the run failed")
                 execution.cause = cause_of(error)
                 lines.end("failed")
+            if execution.cause and execution.cause.message.startswith(DISK_FULL):
+                said = f"{execution.cause.message}. {preflight.rooms(settings, root)}"
+                execution.cause = execution.cause._replace(message=said)
             if last and stands:
                 console.print(f"  nothing has changed since the run of {last.run_id}, so no stage runs again")
                 outcome = repeated(last, *execution.usage())
@@ -121,6 +146,7 @@ def _run_stages(
     from pipeline.pipeline import local_pipeline  # ten seconds or more, with the next
     from pipeline.runners import forks
     from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
+    from pipeline.runs import leftovers
     from pipeline.schema import keep
 
     line.finish("✓", "green", "TensorFlow, TFX")
@@ -135,6 +161,7 @@ def _run_stages(
     if schema.inferred:
         line.finish("✓", "green")
     composed = local_pipeline(settings, root, schema.text, inputs.images, inputs.weights, schema.inferred)
+    folder = run_dir(settings, root)
     execution.nodes = [node.id for node in composed.components]
     store = MetadataStore(composed.metadata_connection_config)
     before = latest_run_id(store, settings.name)
@@ -147,12 +174,31 @@ def _run_stages(
         found = Reader({}).attempt("ML Metadata could not be read", find)  # a mark on the screen must not end the run
         return found or (False, None)
 
-    drawn = NodeLines(lines, len(execution.nodes), look)
-    execution.stages = drawn.stages
+    def tell(notes: list[str]) -> None:
+        execution.notes += notes
+        for note in notes:
+            print_prose(console, "  note: ", note, "yellow")
+
+    artifacts = folder / ARTIFACTS
+    if freed := leftovers.clear(store, folder):
+        console.print(f"  deleted {freed / 2**20:,.1f} MB that runs which were interrupted had left")
+    tell(integrity.discard_damaged(store, artifacts))
     try:
-        ParallelDagRunner(stages_at_once(), drawn).run(composed)
-    except NodeError as error:
-        execution.cause, execution.failed_stage = error.cause, error.node
+        for again in (True, False):
+            drawn = NodeLines(lines, len(execution.nodes), look)
+            execution.stages = drawn.stages
+            try:
+                ParallelDagRunner(stages_at_once(), drawn).run(composed)
+                break
+            except NodeError as error:
+                damaged = []
+                if again and error.cause.blame != "input":
+                    ran = latest_run_id(store, settings.name) or ""
+                    damaged = integrity.discard_damaged_inputs(store, ran, error.node, artifacts)
+                if not damaged:
+                    execution.cause, execution.failed_stage = error.cause, error.node
+                    break
+                tell(damaged)
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None

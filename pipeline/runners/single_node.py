@@ -14,6 +14,7 @@ from tfx.proto.orchestration import execution_result_pb2, pipeline_pb2
 
 from core import atomic_io
 from core.artifacts.nodes import NEVER_CACHED
+from pipeline.runs import integrity
 from pipeline.runs.lineage import node_runs
 
 
@@ -80,7 +81,11 @@ class _Launcher(launcher.Launcher):
                 if fileio.exists(artifact.uri):
                     fileio.rmtree(artifact.uri)
         output = super()._run_executor(execution_info)
-        for artifacts in execution_info.output_dict.values():
-            for artifact in artifacts:  # before ML Metadata says that they are there
-                atomic_io.sync(artifact.uri)
+        for key, artifacts in execution_info.output_dict.items():
+            of_executor = {one.uri: one for one in output.output_artifacts[key].artifacts}
+            for artifact in artifacts:
+                atomic_io.sync(artifact.uri)  # before ML Metadata says that it is there
+                if files := integrity.describe(artifact.uri):
+                    for described in (artifact.mlmd_artifact, of_executor.get(artifact.uri, artifact.mlmd_artifact)):
+                        described.custom_properties[integrity.FILES].string_value = files
         return output

@@ -98,7 +98,7 @@ def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]
 def mark_failed(outcome: Outcome, cause: Cause, stage: str | None) -> None:
     """Puts the cause of a failed run first among its failures, and the exit code right."""
     others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
-    outcome.status, outcome.exit_code = "failed", last_run.BAD_INPUT if cause.bad_input else last_run.INTERNAL_ERROR
+    outcome.status, outcome.exit_code = "failed", last_run.EXIT_CODES[cause.blame]
     outcome.failures = [Failure(cause.message, stage=stage), *others]
 
 

@@ -1,11 +1,8 @@
-"""A pipeline's own folder on this machine: where things are, who may use it, and how the last run ended."""
+"""A pipeline's own folder on this machine: where things are, and how the last run ended."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from core.artifacts.last_run import LAST_RUN, Outcome
@@ -14,7 +11,6 @@ from core.settings import Settings
 
 ARTIFACTS = "artifacts"  # folder of all artifacts in the pipeline's folder
 METADATA = "metadata.sqlite"  # ML Metadata's store, in the pipeline's folder
-_ENDING_SECONDS = 3.0
 
 
 def check_root(root: str) -> None:
@@ -41,26 +37,6 @@ def push_folder(settings: Settings, root: Path) -> Path:
     if "://" in settings.push.directory:
         raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
     return run_dir(settings, root) / Path(settings.push.directory).expanduser()
-
-
-@contextlib.contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of the pipeline's folder while the block lasts. Raises InputError where one is in it.
-
-    The stages of a run that was killed hold the lock, too, until the system has ended them.
-    """
-    deadline = time.monotonic() + _ENDING_SECONDS
-    with (folder / ".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    refusal = f"another run is going on in {folder}; wait for it, or give another ROOT"
-                    raise InputError(refusal) from None
-                time.sleep(0.1)
-        yield
 
 
 def read_last(folder: Path, warn: Callable[[str], None]) -> Outcome | None:

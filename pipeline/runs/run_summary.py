@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from core.artifacts.last_run import BAD_INPUT, LAST_RUN, Metric, Outcome
+from core.artifacts.last_run import BAD_INPUT, LAST_RUN, MACHINE_FAILED, Metric, Outcome
 from core.checkout import CHECKOUT
 
 _FAILURES = 10  # of those shown here
+_CAUSES = {BAD_INPUT: "bad input or settings", MACHINE_FAILED: "the machine, not the data or the model"}
 _SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy")  # of the metrics; last_run.json has all
 
 
@@ -30,7 +31,7 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     elif outcome.status == "refused":
         yield Line("refused: nothing was pushed", style="bold red")
     else:
-        cause = "bad input or settings" if outcome.exit_code == BAD_INPUT else "internal error"
+        cause = _CAUSES.get(outcome.exit_code, "internal error")
         yield Line(f"failed: {cause}", style="bold red")
     for failure in outcome.failures[:_FAILURES]:
         yield Line(f"{failure.stage}: {failure.message}" if failure.stage else failure.message, head="  ")

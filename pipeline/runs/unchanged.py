@@ -19,6 +19,7 @@ from core.artifacts.nodes import RESOLVERS
 from core.checkout import CHECKOUT
 from core.settings import Settings, to_dict
 from pipeline.code_hash import PACKAGES
+from pipeline.runs import integrity
 from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
 from pipeline.runs.run_dir import METADATA
@@ -77,7 +78,8 @@ def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> 
     if latest_run_id(store, name) != last.run_id:
         return False
     nodes = node_runs(store, last.run_id or "").values()
-    return all(Path(made.uri).exists() for node in nodes for outputs in node.outputs.values() for made in outputs)
+    left = (made for node in nodes for outputs in node.outputs.values() for made in outputs)
+    return all(Path(made.uri).exists() and not integrity.damage(made.uri, made.properties) for made in left)
 
 
 def _is_whole(version: str) -> bool:

@@ -1,9 +1,11 @@
 """ServingCheck blesses what serves and says in words why the rest does not."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from components.serving.model_client import RemoteModel
 from components.serving_check import ServingCheck
 from core import checksums
 from core.artifacts.serving_check import SERVING_CHECK, Check, ServingReport
-from core.errors import InputError
+from core.errors import MachineError
 from core.image_limits import ImageLimits
 from core.settings.converter import from_json, to_json
 from core.settings.serving import ServerLimits, ServingSettings
@@ -99,34 +101,39 @@ def test_a_good_model_is_blessed_and_measured(artifacts: dict) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_model_is_not_blessed_and_says_why(artifacts: dict) -> None:
-    model = save_model(Path(artifacts["model"].uri) / "Format-Serving")
-    _truncate(model / "variables/variables.data-00000-of-00001")
+def test_a_model_with_broken_numbers_is_not_blessed_and_says_why(artifacts: dict) -> None:
+    save_model(Path(artifacts["model"].uri) / "Format-Serving", certainty=float("inf"))
 
     report = run(artifacts)
 
     assert artifacts["blessing"].get_int_custom_property("blessed") == 0
     assert artifacts["blessing"].get_string_custom_property("reason") == report.reason
-    assert report.reason.startswith("files are sound: ")
+    assert report.reason == "files are sound: the variable weights is not finite"
     assert (Path(artifacts["blessing"].uri) / "INFRA_NOT_BLESSED").exists()
+
+
+@pytest.mark.slow
+def test_a_model_whose_files_have_changed_is_not_judged(artifacts: dict) -> None:
+    model = save_model(Path(artifacts["model"].uri) / "Format-Serving")
+    _truncate(model / "variables/variables.data-00000-of-00001")
+
+    with pytest.raises(MachineError, match=r"changed since it was exported: .* the next run judges it"):
+        run(artifacts)
+    assert not Path(artifacts["blessing"].uri).exists()
 
 
 def check(command: Sequence[str], settings: ServingSettings = SETTINGS) -> ServingReport:
     return serving_check.check("model", "examples", settings, command)
 
 
-def test_a_process_that_hangs_is_killed_and_named() -> None:
+def test_a_process_that_does_not_finish_is_no_verdict_on_the_model() -> None:
     hang = (
         "import sys, time; open(sys.argv[3], 'w').write('{\"started\": \"empty batch\"}\\n');"
         "print('waiting', flush=True); time.sleep(600)"
     )
 
-    report = check([sys.executable, "-c", hang], ServingSettings(timeout_seconds=2))
-
-    assert report.reason == (
-        "process: the serving process did not finish in 2 s and was killed during the check 'empty batch'"
-    )
-    assert "waiting" in report.output
+    with pytest.raises(MachineError, match=r"did not finish in 2 s during the check 'empty batch', .* judges it"):
+        check([sys.executable, "-c", hang], ServingSettings(timeout_seconds=2))
 
 
 def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> None:
@@ -140,22 +147,50 @@ def test_a_crash_is_a_reason_and_keeps_what_was_found_before(tmp_path: Path) -> 
     report = check([sys.executable, "-c", crash])
 
     assert not report.blessed
-    assert report.reason == "process: the serving process was killed by SIGABRT during the check 'empty batch'"
+    assert report.reason == "process: the serving process was ended by SIGABRT during the check 'empty batch'"
     assert report.checks[0] == Check("load", True, "", 2)
     assert report.load_seconds == 2.5
     assert "about to die" in report.output
 
 
-def test_a_process_that_the_system_kills_is_no_verdict_on_the_model() -> None:
-    with pytest.raises(InputError, match="most likely, memory ran out: give the machine or container more"):
-        check([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+STARTED = "import os, sys; f = open(sys.argv[3], 'w'); print('{\"started\": \"load\"}', file=f, flush=True); "
 
 
-def test_a_process_that_cannot_start_is_a_reason() -> None:
-    report = check([sys.executable, "-c", "raise ImportError('no numpy')"])
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "os.kill(os.getpid(), 9)",
+            "was killed during the check 'load'; most likely, memory ran out: give the machine",
+        ),
+        ("os.kill(os.getpid(), 15)", "was ended by SIGTERM during the check 'load'; the model was not judged"),
+        ("print('terminate called: std::bad_alloc', flush=True); os.abort()", "SIGABRT .*: memory ran out; the model"),
+        ("raise ImportError('no numpy')", "ended with exit code 1 .*: ImportError: no numpy; the model was not judged"),
+        ("raise OSError(28, os.strerror(28), '/tmp/x')", "no space is left on the disk; the model was not judged"),
+        ("os._exit(0)", "ended with exit code 0 during the check 'load'; the model was not judged"),
+        ('print(\'{"not_judged": "no room"}\', file=f, flush=True)', "^no room; the model was not judged"),
+    ],
+)
+def test_what_the_machine_does_to_the_process_is_no_verdict_on_the_model(program: str, said: str) -> None:
+    with pytest.raises(MachineError, match=said):
+        check([sys.executable, "-c", STARTED + program])
 
-    assert report.reason == "process: the serving process ended with exit code 1"
-    assert "ImportError: no numpy" in report.output
+
+def test_the_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    probe = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    parent = (
+        "import sys; from components import serving_check; from core.settings.serving import ServingSettings; "
+        f"serving_check.check('m', 'e', ServingSettings(), [sys.executable, '-c', {probe!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT) as process:
+        while not started.exists() or not started.read_text():
+            time.sleep(0.01)
+        process.kill()
+    limit = time.monotonic() + 10
+    while Path(f"/proc/{started.read_text()}").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +219,10 @@ def test_the_component_hands_its_settings_to_the_process(
     artifacts: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = tmp_path / "given"
-    script = f"import sys; open({str(given)!r}, 'w').write(' '.join(sys.argv[4:]))"
+    script = (
+        f"import sys; open({str(given)!r}, 'w').write(' '.join(sys.argv[4:])); "
+        "open(sys.argv[3], 'w').write('{\"finished\": true}\\n')"
+    )
     monkeypatch.setattr(serving_check, "PROBE", (sys.executable, "-c", script))
     settings = ServingSettings(server=ServerLimits(max_message_mb=100, request_seconds=7.5))
 
@@ -197,12 +235,6 @@ def test_a_limit_on_what_was_not_measured_fails() -> None:
     report = check(reporting(), ServingSettings(max_latency_ms=1000))
 
     assert report.reason == "max_latency_ms: not measured; 1000 ms allowed"
-
-
-def test_a_process_that_ends_early_is_no_pass() -> None:
-    report = check([sys.executable, "-c", "import os; os._exit(0)"])
-
-    assert report.reason == "process: the serving process ended with exit code 0"
 
 
 def test_every_promise_of_the_tiny_model_holds(tmp_path: Path) -> None:
@@ -440,11 +472,9 @@ def test_damaged_files_are_found(file: str, damage: Callable[[Path], None], soun
     model = shutil.copytree(sound_model, tmp_path / "model")
     damage(model / file)
 
-    checks = probe(model, tmp_path / "journal")
-
-    assert list(checks) == ["files are sound"]
-    found = failures(checks)["files are sound"]
-    assert Path(file).name in found or damage is not Path.unlink
+    with pytest.raises(serving_probe.NotJudgedError, match="have changed since") as error:
+        probe(model, tmp_path / "journal")
+    assert Path(file).name in str(error.value) or damage is not Path.unlink
 
 
 def test_a_file_slipped_in_among_the_variables_is_found(tmp_path: Path) -> None:
@@ -452,9 +482,44 @@ def test_a_file_slipped_in_among_the_variables_is_found(tmp_path: Path) -> None:
     (model / "variables/variables.data-00001-of-00002").write_bytes(b"more")
     (model / "model_card.md").write_text("no part of the model")
 
-    assert failures(probe(model, tmp_path / "journal")) == {
-        "files are sound": "variables/variables.data-00001-of-00002 is not in assets.extra/SHA256SUMS"
+    with pytest.raises(serving_probe.NotJudgedError, match=r"data-00001-of-00002 is not in assets\.extra/SHA256SUMS"):
+        probe(model, tmp_path / "journal")
+
+
+class Hanging:
+    """A served model that answers each request too late, the first `late` times."""
+
+    def __init__(self, late: int) -> None:
+        self.late = late
+
+    def __call__(self) -> str:
+        self.late -= 1
+        if self.late >= 0:
+            raise tf.errors.DeadlineExceededError(None, None, "too late")
+        return "in time"
+
+
+def test_a_request_answered_too_late_once_is_sent_again_and_twice_is_a_finding(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w") as file:
+        journal = serving_probe.Journal(file)
+        assert journal.check("once", Hanging(1))
+        with contextlib.suppress(Exception):  # which ends the checks
+            journal.check("twice", Hanging(2))
+    assert found(tmp_path / "journal") == {
+        "once": (True, "in time"),
+        "twice": (False, "DeadlineExceededError: too late"),
     }
+
+
+def test_examples_that_cannot_be_read_are_no_finding(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, "test", [example(IMAGES[0], "red")])
+    (file,) = examples.glob("*")
+    _flip_middle_bit(file)
+
+    serving_probe.main("model", str(examples), str(tmp_path / "journal"), "{}")
+
+    said = json.loads((tmp_path / "journal").read_text().splitlines()[-1])["not_judged"]
+    assert said.startswith(f"the examples in {examples} cannot be read: ")
 
 
 def test_a_variable_that_is_not_finite_is_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -37,13 +38,30 @@ def resume(fn_args: FnArgs) -> int:
     return checkpoints.step(tf.train.latest_checkpoint(own))
 
 
+def superfluous(folder: str) -> list[str]:
+    """Of the trainings in a folder those without an end that none will resume.
+
+    Others of the same inputs and settings came further, or to their end.
+    """
+    finished, unfinished = set[str](), dict[str, str]()
+    for file in tf.io.gfile.glob(f"{folder}/*/{_KEY_FILE}"):
+        training, key = file.rpartition("/")[0], atomic_io.read_text(file)
+        if tf.io.gfile.exists(SUMMARY.path(training)):
+            finished.add(key)
+        else:
+            unfinished[training] = key
+    furthest = {key: _unfinished(f"{folder}/", key) for key in {*unfinished.values()} - finished}
+    return sorted(training for training, key in unfinished.items() if training != furthest.get(key))
+
+
 def _unfinished(own: str, key: str) -> str | None:
     """The folder beside `own` of the training that came furthest."""
     steps = {}
     for file in tf.io.gfile.glob(f"{own.rpartition('/')[0]}/*/{_KEY_FILE}"):
         folder = file.rpartition("/")[0]
         if atomic_io.read_text(file) == key and not tf.io.gfile.exists(SUMMARY.path(folder)):
-            steps[folder] = checkpoints.step(tf.train.latest_checkpoint(folder))
+            with contextlib.suppress(tf.errors.OpError, IndexError):  # a damaged checkpoint: nothing to resume from
+                steps[folder] = checkpoints.step(tf.train.latest_checkpoint(folder))
     furthest = max(steps, key=lambda folder: steps[folder], default=None)
     return furthest if furthest and steps[furthest] else None
 

@@ -137,7 +137,7 @@ def main(folder: Path) -> None:
     results["pair"] = run(folder / "pair", [first, second, Copy(model=first.outputs["model"])])
     (folder / "many").mkdir()
     results["many"] = run(folder / "many", meeting(folder / "many", *(f"N{n}" for n in range(8))), at_once=8)
-    for how in ("input", "bug", "SIGKILL", "SIGSEGV", "interrupted", "interrupted twice"):
+    for how in ("input", "bug", "SIGKILL", "SIGTERM", "SIGSEGV", "interrupted", "interrupted twice"):
         results[how] = run(folder / how, failing(folder / how, how))
     lock = Lock()
     killed = Fork(print, hold_to_the_end, lock)

@@ -50,20 +50,21 @@ def test_many_nodes_write_to_ml_metadata_at_the_same_time(results: dict[str, Res
 
 
 @pytest.mark.parametrize(
-    ("how", "said", "bad_input"),
+    ("how", "said", "blame"),
     [
-        ("input", "the images are bad", True),
-        ("bug", "ZeroDivisionError: by zero", False),
-        ("SIGKILL", "its process was killed; most likely, memory ran out", True),
-        ("SIGSEGV", "its process was ended by SIGSEGV; the log may say why", False),
+        ("input", "the images are bad", "input"),
+        ("bug", "ZeroDivisionError: by zero", "code"),
+        ("SIGKILL", "its process was killed; most likely, memory ran out", "machine"),
+        ("SIGTERM", "its process was ended by SIGTERM, from outside; run again", "machine"),
+        ("SIGSEGV", "its process was ended by SIGSEGV; the log may say why", "code"),
     ],
 )
 def test_a_node_that_fails_lets_the_one_beside_it_finish_and_none_start(
-    results: dict[str, Result], how: str, said: str, bad_input: bool
+    results: dict[str, Result], how: str, said: str, blame: str
 ) -> None:
     failed = results[how]
     node, message, blamed = failed["error"]
-    assert node == "Bad" and message.startswith(said) and blamed is bad_input
+    assert node == "Bad" and message.startswith(said) and blamed == blame
     assert failed["states"].pop("Bad") == ("running" if how.startswith("SIG") else "failed")
     assert failed["states"] == {"Good": "complete"}
     assert {entry[1] for entry in failed["told"] if entry[0] == "started"} == {"Bad", "Good"}

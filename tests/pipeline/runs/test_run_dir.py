@@ -1,7 +1,6 @@
 import pytest
 
 from core.artifacts.last_run import LAST_RUN, Outcome
-from core.errors import InputError
 from pipeline.runs import run_dir
 
 
@@ -13,11 +12,3 @@ def test_a_record_that_cannot_be_read_stops_no_run_and_is_said(tmp_path, content
     said = []
     assert run_dir.read_last(tmp_path, said.append) is None
     assert len(said) == 1 and "last_run.json" in said[0] and "was not used" in said[0]
-
-
-def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    with run_dir.only_run(tmp_path), pytest.raises(InputError, match="another run is going on"):  # noqa: SIM117
-        with run_dir.only_run(tmp_path):
-            pass
-    with run_dir.only_run(tmp_path):
-        pass

@@ -1,0 +1,139 @@
+"""What must be so before a run begins, and would else fail it after its training: folders that can be written, records
+that can be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.artifacts.last_run import LAST_RUN, SETTINGS
+from core.errors import DISK_FULL, InputError, MachineError, cause_of
+from core.settings import Settings
+from pipeline.runs.run_dir import ARTIFACTS, METADATA, push_folder, run_dir
+
+_NEEDED_MB = 500  # of disk, for a run with small images
+
+
+def check_folders(settings: Settings, root: Path) -> None:
+    """Makes the folders that the run writes to.
+
+    Raises:
+        InputError: it cannot write to one.
+        OSError: the machine is at fault, such as a full disk.
+    """
+    folder = run_dir(settings, root)
+    _writable(folder, "give another folder with ROOT")
+    for path in (folder / name for name in (ARTIFACTS, METADATA, "logs", "reports", "images", LAST_RUN.name)):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InputError(
+                f"{path} cannot be written by this user, {os.geteuid()}: did another one run the pipeline? Give it to "
+                f"this user (sudo chown -R {os.geteuid()} {folder}), or give another folder with ROOT"
+            )
+    _writable(push_folder(settings, root), "name another with push.directory")
+    if not settings.schema_file.exists():
+        _writable(settings.schema_file.parent, "the schema is to be written there; name another with data.schema")
+
+
+def notes_on_disk(settings: Settings, root: Path) -> Iterator[str]:
+    """A sentence on each file system that the run writes to with less room than a small run needs."""
+    told: set[int] = set()
+    for folder, setting in _places(settings, root):
+        with contextlib.suppress(OSError):
+            device, free = folder.stat().st_dev, _free_mb(folder)
+            if free < _NEEDED_MB and device not in told:
+                told.add(device)
+                yield (
+                    f"{free:,} MB are free for {folder} ({setting}), and even a run with small images writes "
+                    f"{_NEEDED_MB:,} MB"
+                )
+
+
+def rooms(settings: Settings, root: Path) -> str:
+    """Of a disk that is full: which of those that the run writes to that is, and what helps."""
+    found = []
+    for folder, setting in _places(settings, root):
+        with contextlib.suppress(OSError):
+            total = shutil.disk_usage(folder).total // 2**20
+            found.append((_free_mb(folder), f"{_free_mb(folder):,} of {total:,} MB are free for {folder} ({setting})"))
+    least = [text for _, text in sorted(found)]
+    return (
+        f"{'; '.join(least)}. Make room there (make prune), or name another place, and run again: what finished stays"
+    )
+
+
+@contextlib.contextmanager
+def naming_full_disks(settings: Settings, root: Path) -> Iterator[None]:
+    """Adds to what fails in the block by a full disk which one that is. Raises MachineError then."""
+    try:
+        yield
+    except Exception as error:
+        cause = cause_of(error)
+        if cause.message.startswith(DISK_FULL):
+            raise MachineError(f"{cause.message}. {rooms(settings, root)}") from error
+        raise
+
+
+def check_metadata(folder: Path) -> Iterator[str]:
+    """Whether ML Metadata can be read; a sentence if it is gone.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / METADATA
+    if not path.exists() or not path.stat().st_size:
+        if any((folder / ARTIFACTS).glob("*/*/*")):
+            yield (
+                f"{path} is gone: ML Metadata, which knows all runs and artifacts. Without it nothing is cached, there "
+                "is no history, and no last blessed model to compare with; what was pushed serves on. If you have a "
+                f"copy, put it back before the next run; {folder / ARTIFACTS} keeps the old artifacts until new ones "
+                "take their places"
+            )
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            database.execute("SELECT 1 FROM Artifact LIMIT 1")
+    except sqlite3.DatabaseError as error:
+        said = "ok" if "locked" in str(error) else str(error)
+    if said != "ok":
+        raise InputError(
+            f"{path} is damaged ({said}): ML Metadata, which knows all runs and artifacts. Put a copy of it back; or "
+            f"begin without its history, cache and last blessed model: mv {path} {path}.damaged. What was pushed "
+            "serves on, and the artifacts stay until new ones take their places"
+        )
+
+
+def set_aside_records(folder: Path) -> Iterator[str]:
+    """Moves away what stands in the place of the run's records and is no file; a sentence on each."""
+    for name in (LAST_RUN.name, SETTINGS.name):
+        path = folder / name
+        if path.exists() and not path.is_file():
+            aside = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder)) / name
+            path.rename(aside)
+            yield f"{path} was no file: it lies in {aside.parent} now"
+
+
+def _writable(folder: Path, otherwise: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if cause_of(error).blame == "machine":
+            raise
+        raise InputError(f"{folder} cannot be written: {error.strerror}; {otherwise}") from error
+
+
+def _places(settings: Settings, root: Path) -> Iterator[tuple[Path, str]]:
+    yield run_dir(settings, root), "ROOT"
+    yield push_folder(settings, root), "push.directory"
+    yield Path(tempfile.gettempdir()), "TMPDIR"
+
+
+def _free_mb(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // 2**20

@@ -1,0 +1,86 @@
+"""One run at a time in a pipeline's folder, each with a folder of its own for temporary files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from core.errors import InputError, MachineError
+
+_ENDING_SECONDS = 3.0
+_PREFIX = "image-classifier-"
+
+
+@contextlib.contextmanager
+def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Keeps other runs out of the pipeline's folder while the block lasts, and all its temporary files in one place.
+
+    What a run that was killed left there is deleted; its name stands in the lock's file.
+
+    Args:
+        folder: of the pipeline.
+        say: waits for another run to end, of which this is told; None: does not wait.
+
+    Raises:
+        InputError: another run is in it.
+        MachineError: there is no room for temporary files.
+    """
+    with (folder / ".lock").open("a+") as lock:
+        _take(lock, folder, say)
+        lock.seek(0)
+        _delete(Path(lock.read().strip()))
+        lock.truncate(0)
+        try:
+            temporary = tempfile.mkdtemp(prefix=_PREFIX)
+        except FileNotFoundError as error:  # tempfile has tried them all
+            raise MachineError(f"{error.strerror}: make room in one of them, or name another with TMPDIR") from error
+        before = os.environ.get("TMPDIR"), tempfile.tempdir
+        try:
+            lock.write(temporary)
+            lock.flush()
+            os.environ["TMPDIR"] = tempfile.tempdir = temporary
+            yield
+        finally:
+            tempfile.tempdir = before[1]
+            os.environ.pop("TMPDIR")
+            if before[0] is not None:
+                os.environ["TMPDIR"] = before[0]
+            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                lock.truncate(0)
+
+
+def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None) -> None:
+    """The stages of a run that was killed hold the lock, too, until the system has ended them."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    said = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                if say is None:
+                    refusal = (
+                        f"another run is going on in {folder}: wait for its end, give another ROOT, or have runs wait "
+                        'for each other with SET="runtime.if_running=wait"'
+                    )
+                    raise InputError(refusal) from None
+                if not said:
+                    say(f"another run is going on in {folder}: waiting for its end (runtime.if_running)")
+                    said = True
+            time.sleep(0.1)
+
+
+def _delete(temporary: Path) -> None:
+    """Of a run that was killed; only what is this user's own, whatever stands in the lock's file."""
+    with contextlib.suppress(OSError):
+        if temporary.name.startswith(_PREFIX) and temporary.lstat().st_uid == os.geteuid():
+            shutil.rmtree(temporary, ignore_errors=True)
