@@ -80,7 +80,8 @@ def _fill(data: bytearray, chance: random.Random) -> None:
 def _put_token(data: bytearray, chance: random.Random, tokens: Sequence[bytes]) -> None:
     place = chance.randrange(len(data) + 1)
     over = chance.choice((0, 0, 1, 4, 12))
-    data[place : place + over] = chance.choice(tokens) * chance.choice((1, 1, 1, 1, 2, 200))
+    token = chance.choice(tokens)
+    data[place : place + over] = token * min(chance.choice((1, 1, 1, 1, 2, 200)), 1 + _MOST // len(token))
 
 
 _CHANGES: tuple[Change, ...] = (_truncate, _flip, _overwrite_number, _repeat, _delete, _insert, _fill)

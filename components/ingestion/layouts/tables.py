@@ -22,7 +22,7 @@ ENDINGS = (".csv", ".tsv", *JSON_LINES)
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MAX_NAME = 255  # characters of a column's
-_MAX_VALUE = 4096  # as many as a path has; what is longer would fill messages and the report
+_MAX_VALUE = 1024  # as many as an object's name in a store has; what is longer would fill messages and the report
 _BLANKS = re.compile(r'" +(?=[,;|\t\r\n])')  # which CSV allows nowhere behind a quoted value
 _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
