@@ -14,6 +14,7 @@ CASES = sorted(path for path in Path(__file__).with_name("fuzz_cases").glob("*/*
 SEED = 20261130
 INPUTS = {"settings": 150, "tables": 800, "records": 500, "images": 150, "decoder": 200, "requests": 150}
 
+
 @pytest.fixture(scope="module", params=sorted(runner.TARGETS))
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     with contextlib.closing(runner.load_target(request.param)) as made:
