@@ -34,7 +34,7 @@ def test_whatever_is_copied_exists_and_is_let_through_by_dockerignore(instructio
 
 def test_all_that_the_wheel_needs_is_copied(instructions):
     project = (ROOT / "pyproject.toml").read_text()
-    packages = re.findall(r'"(\w+)"', re.search(r"packages = \[(.*)\]", project[project.index("wheel") :]).group(1))
+    packages = re.findall(r'"(\w+)"', re.search(r"module-name = \[(.*)\]", project).group(1))
     readme = re.search(r'readme = "(.*)"', project).group(1)
     (license_file,) = re.findall(r'license-files = \["(.*)"\]', project)
     assert {*packages, readme, license_file, "pyproject.toml", "uv.lock", "supply_chain/uv.txt"} == set(
@@ -46,6 +46,8 @@ def test_the_environment_comes_from_the_lock_by_the_uv_that_make_uses(instructio
     (install,) = [rest for word, rest in instructions if word == "RUN" and "pip install" in rest]
     hashed = "--require-hashes --only-binary :all: -r "
     assert f"{hashed}/uv.txt" in install and f"{hashed}supply_chain/uv.txt" in (ROOT / "Makefile").read_text()
+    (backend,) = re.findall('"uv_build(==.*)"', (ROOT / "pyproject.toml").read_text())
+    assert f"\nuv{backend} " in (ROOT / "supply_chain" / "uv.txt").read_text(), "the one in uv, which is not fetched"
     syncs = [rest for word, rest in instructions if word == "RUN" and "uv sync" in rest]
     assert len(syncs) == 2 and all("--frozen" in sync and " ".join(ENVIRONMENTS["image"]) in sync for sync in syncs)
 
