@@ -151,10 +151,6 @@ def _parse_yaml(text: str, where: str) -> Any:
         problem = (error.problem or "").split("\n")[0]
         hint = "; text that begins with * or & needs quotes" if "undefined alias" in problem else ""
         raise InputError(f"{where}{at}: not valid YAML: {problem}{hint}") from error
-    except TypeError as error:  # ruamel cannot hash such a key
-        raise InputError(
-            f"{where}: not valid YAML: a key is a list of lists; keys are the names of settings"
-        ) from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}"
