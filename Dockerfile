@@ -2,6 +2,7 @@
 #   docker build -t REGISTRY/tfx-image-classifier:TAG .
 # For GPUs, a base with the libraries TensorFlow 2.15 was built against:
 #   docker build --build-arg BASE=nvidia/cuda:12.2.2-cudnn8-runtime-ubuntu22.04 -t … .
+# `make pin-images`, where the registry can be reached, pins both images below to their digests.
 ARG BASE=python:3.10-slim-bookworm
 
 FROM ${BASE} AS python
@@ -11,8 +12,9 @@ RUN command -v python3.10 >/dev/null || { \
       rm -rf /var/lib/apt/lists/*; }
 
 FROM python AS environment
-ARG UV_VERSION=0.13.9
-RUN python3.10 -m venv /uv && /uv/bin/python -m pip install -qq --no-cache-dir uv==${UV_VERSION}
+COPY supply_chain/uv.txt /uv.txt
+RUN python3.10 -m venv /uv && \
+    /uv/bin/python -m pip install -qq --no-cache-dir --require-hashes --only-binary :all: -r /uv.txt
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
 WORKDIR /app
 # Two layers: the environment changes with the lock, the project with every commit.

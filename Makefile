@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench clean
+.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS
+export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -23,7 +23,6 @@ unexport UV_LOCKED UV_FROZEN UV_NO_SYNC UV_DEV UV_NO_DEV UV_NO_GROUP UV_NO_DEFAU
 # Compiled modules are kept whatever the shell says (images with Python often forbid it): importing TFX takes a third then.
 export PYTHONDONTWRITEBYTECODE :=
 
-UV_VERSION := 0.13.9
 UV := $(HERE)/.venv-uv/bin/uv
 PYTHON := $(HERE)/.venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
@@ -46,12 +45,13 @@ $(HERE)/.venv/.locked: $(HERE)/uv.lock $(HERE)/.python-version | $(UV)
 	@touch $@
 
 # uv itself runs on any Python 3.
-$(UV):
+$(UV): $(HERE)/supply_chain/uv.txt
 	@case "$$(uname -sm)" in 'Linux x86_64' | 'Darwin x86_64') ;; *) \
 	  echo "error: TFX 1.15 has no packages for this machine ($$(uname -sm)), only for Linux (WSL2 too) and macOS on x86-64; in" \
 	    'a container it may run: docker run --rm -it --platform linux/amd64 -v "$$PWD":/app -w /app python:3.10 make run-local' >&2; exit 2;; esac
 	@cd $(HERE) && for python in python3.10 python3; do \
-	  "$$python" -m venv --clear .venv-uv >/dev/null 2>&1 && exec .venv-uv/bin/python -m pip install -qq --no-user --disable-pip-version-check uv==$(UV_VERSION); \
+	  "$$python" -m venv --clear .venv-uv >/dev/null 2>&1 && exec .venv-uv/bin/python -m pip install -qq --no-user --disable-pip-version-check \
+	    --require-hashes --only-binary :all: -r supply_chain/uv.txt; \
 	  done; echo 'error: neither "python3.10" nor "python3" can make a virtual environment: install Python 3.10 with its module' \
 	    'venv ("apt-get install python3.10-venv", "pyenv install 3.10")' >&2; exit 2
 
@@ -125,6 +125,18 @@ format: setup ## format the code
 bench: setup ## measure how fast it is, beside the base alone: DATA=folder WEIGHTS=… CASES="cold head" IMAGES=n ROUNDS=n
 	@$(PYTHON) -m benchmarks.bench $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${CASES:+--cases "$$CASES"} \
 	  $${IMAGES:+--images "$$IMAGES"} $${ROUNDS:+--rounds "$$ROUNDS"} $${SET:+--set "$$SET"}
+
+fuzz: setup ## feed made inputs to what strangers may send us: TARGETS="settings tables records images decoder requests" INPUTS=2000 SEED=1
+	@cd $(HERE) && .venv/bin/python -m benchmarks.fuzz $${TARGETS} $${INPUTS:+--inputs "$$INPUTS"} $${SEED:+--seed "$$SEED"} --workers 2
+
+audit: setup ## ask the advisory service about every locked package; what is accepted is in supply_chain/accepted.yaml
+	@$(PYTHON) $(HERE)/supply_chain/audit.py
+
+sbom: setup ## write what is installed as CycloneDX: OUTPUT=build/sbom
+	@$(PYTHON) $(HERE)/supply_chain/sbom.py $${OUTPUT:+--output "$$OUTPUT"}
+
+pin-images: setup ## pin the images in the Dockerfile to what their tags are now
+	@$(PYTHON) $(HERE)/supply_chain/images.py
 
 clean: ## remove the environment (runs and pushed models stay)
 	@cd $(HERE) && rm -rf .venv .venv-uv .venv-newest-tensorflow .venv-airflow

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from supply_chain.sbom import ENVIRONMENTS
 from tests.conftest import ROOT
 
 Instructions = list[tuple[str, str]]
@@ -33,17 +34,22 @@ def test_whatever_is_copied_exists_and_is_let_through_by_dockerignore(instructio
 
 def test_all_that_the_wheel_needs_is_copied(instructions):
     project = (ROOT / "pyproject.toml").read_text()
-    packages = re.findall(r'"(\w+)"', re.search(r"packages = \[(.*)\]", project[project.index("wheel") :]).group(1))
+    packages = re.findall(r'"(\w+)"', re.search(r"module-name = \[(.*)\]", project).group(1))
     readme = re.search(r'readme = "(.*)"', project).group(1)
     (license_file,) = re.findall(r'license-files = \["(.*)"\]', project)
-    assert {*packages, readme, license_file, "pyproject.toml", "uv.lock"} == set(copied(instructions))
+    assert {*packages, readme, license_file, "pyproject.toml", "uv.lock", "supply_chain/uv.txt"} == set(
+        copied(instructions)
+    )
 
 
-def test_the_environment_comes_from_the_lock_by_the_version_of_uv_that_make_uses(instructions):
-    (version,) = re.findall(r"UV_VERSION=(\S+)", "\n".join(rest for word, rest in instructions if word == "ARG"))
-    assert f"UV_VERSION := {version}\n" in (ROOT / "Makefile").read_text()
+def test_the_environment_comes_from_the_lock_by_the_uv_that_make_uses(instructions):
+    (install,) = [rest for word, rest in instructions if word == "RUN" and "pip install" in rest]
+    hashed = "--require-hashes --only-binary :all: -r "
+    assert f"{hashed}/uv.txt" in install and f"{hashed}supply_chain/uv.txt" in (ROOT / "Makefile").read_text()
+    (backend,) = re.findall('"uv_build(==.*)"', (ROOT / "pyproject.toml").read_text())
+    assert f"\nuv{backend} " in (ROOT / "supply_chain" / "uv.txt").read_text(), "the one in uv, which is not fetched"
     syncs = [rest for word, rest in instructions if word == "RUN" and "uv sync" in rest]
-    assert len(syncs) == 2 and all("--frozen" in sync and "--extra kubeflow" in sync for sync in syncs)
+    assert len(syncs) == 2 and all("--frozen" in sync and " ".join(ENVIRONMENTS["image"]) in sync for sync in syncs)
 
 
 def test_beams_boot_program_is_of_the_beam_that_is_locked(instructions):

@@ -20,8 +20,8 @@ env -0 > "$RECORD.env"
 def checkout(tmp_path: Path) -> Path:
     """What make looks at, in which an environment seems to be made."""
     folder = tmp_path / "checkout"
-    for name in ("uv.lock", ".python-version", "Makefile"):
-        folder.mkdir(exist_ok=True)
+    for name in ("uv.lock", ".python-version", "Makefile", "supply_chain/uv.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((ROOT / name).read_bytes())
     for name, text in ((".venv/bin/python", PYTHON), (".venv-uv/bin/uv", "#!/bin/sh\nexit 1\n")):
         (folder / name).parent.mkdir(parents=True)

@@ -12,7 +12,7 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from core.errors import InputError
@@ -21,6 +21,8 @@ JSON_LINES = (".jsonl", ".ndjson")
 ENDINGS = (".csv", ".tsv", *JSON_LINES)
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MAX_NAME = 255  # characters of a column's
+_MAX_VALUE = 1024  # as many as an object's name in a store has; what is longer would fill messages and the report
 _BLANKS = re.compile(r'" +(?=[,;|\t\r\n])')  # which CSV allows nowhere behind a quoted value
 _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -75,6 +77,7 @@ def read_table(where: str, data: bytes, fits: Callable[[Sequence[str]], int]) ->
     names = tuple(header[1]) if header else ()
     while names and not names[-1]:
         names = names[:-1]
+    _check_names(where, header[0] if header else 1, names)
     written = f"{_SEPARATORS.get(separator, separator)}, {encoding}"
     return Table(where, names, written, lambda: _body(where, text, separator, skipped, names))
 
@@ -150,6 +153,8 @@ def _body(
     for line, values in rows:
         while len(values) > width and not values[-1]:
             values.pop()
+        if max(map(len, values)) > _MAX_VALUE:
+            raise _too_long(where, line, max(values, key=len))
         if tuple(values) != names:  # a header amid the rows: files put one behind the other
             yield line, values
 
@@ -160,11 +165,30 @@ def _objects(where: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
+            if "\\u" in line:
+                json.dumps(record, ensure_ascii=False).encode()  # half of a pair, as \ud800, is in no file's name
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}, line {number}: not JSON: {error}.") from error
         if not isinstance(record, dict):
             raise InputError(f"{where}, line {number}: not a JSON object.")
+        _check_names(where, number, record)
         yield number, {name.strip(): value for name, value in record.items()}
+
+
+def _check_names(where: str, line: int, names: Iterable[str]) -> None:
+    for name in names:
+        if len(name) > _MAX_NAME:
+            raise InputError(
+                f"{where}, line {line}: the name of a column, {name[:40]}…, has {len(name):,} characters; it may have "
+                f"{_MAX_NAME}. Shorten it, or see whether a quote is missing."
+            )
+
+
+def _too_long(where: str, line: int, value: str) -> InputError:
+    return InputError(
+        f"{where}, line {line}: {value[:40]}… has {len(value):,} characters; a value may have {_MAX_VALUE:,}. Leave "
+        "its column out, or see whether a quote is missing."
+    )
 
 
 def _json_rows(
@@ -177,7 +201,10 @@ def _json_rows(
 
 def _as_text(where: str, number: int, value: Any) -> str:
     if value is None or isinstance(value, str):
-        return (value or "").strip()
+        text = (value or "").strip()
+        if len(text) > _MAX_VALUE:
+            raise _too_long(where, number, text)
+        return text
     if isinstance(value, int | float):  # and so bool: written as JSON writes it
         return json.dumps(value)
     raise InputError(
