@@ -244,8 +244,8 @@ def test_no_image_is_sent_twice_to_learn_the_same(
         if "latency_ms" in record.get("measured", {})
     )
     assert latency["requests"] == requests
-    # alone 3, in tf.Examples 2, Classify 2, at the same time 8, full batch 64, bad ones among good ones 9 twice, a large
-    # one, one at the end
+    # alone 3, in tf.Examples 2, Classify 2, at the same time 8, full batch 64, bad ones among good ones 9 twice, a
+    # large one, one at the end
     assert sum(Counting.sent) - requests == 3 + 2 + 2 + 8 + 64 + 18 + 1 + 1
 
 
