@@ -19,6 +19,8 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
+from components.ingestion import earlier_reads
+from components.ingestion.earlier_reads import EarlierReads
 from components.ingestion.image_ingestion import content_hash, count, distribute, ingest, read_results
 from components.ingestion.image_splits import assign
 from components.ingestion.layouts.listing import Listing
@@ -116,12 +118,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         # The only name TFX has for TFRecords; its readers unpack just those files that end in `.gz`, and ours do not.
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
         split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in config.splits}
+        name = earlier_reads.file_name(listing, exec_properties["config"], exec_properties["code"])
+        earlier = EarlierReads.beside(examples.uri, name) if self._may_reuse() else EarlierReads()
+        places = earlier.places(listing)
         scratch = f"{examples.uri}/.scratch"
         for folder in (scratch, record.uri):
             fileio.makedirs(folder)
         try:
             with self._make_beam_pipeline() as pipeline:
-                ingest(pipeline, listing, config, scratch)
+                ingest(pipeline, listing, config, scratch, earlier, places)
             facts, rejects, no_pictures = read_results(scratch)
             assignment = assign(facts, config, listing.given)
             with self._make_beam_pipeline() as pipeline:
@@ -138,10 +143,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             examples.set_int_custom_property(ingest_record.count_property(split), number)
         examples.set_string_custom_property(ingest_record.CONTENT_SHA256, content_hash(facts))
         examples.set_string_custom_property(ingest_record.SPANS, ingest_record.spans_property(_spans(sources)))
-        found = {"left out": counts.left_out, "duplicates": counts.duplicates}
+        earlier_reads.write(examples.uri, name, listing, facts, assignment.splits)
+        found = {
+            "unchanged since an earlier run": len(places),
+            "left out": counts.left_out,
+            "duplicates": counts.duplicates,
+        }
         note = " · ".join(f"{number:,} {what}" for what, number in found.items() if number)
         done = counts.read + counts.left_out + counts.rejected + len(no_pictures)
         progress.report(done, done, "images", note)
+
+    def _may_reuse(self) -> bool:
+        """Whether `runtime.cache` lets results of earlier runs stand, as far as the orchestrator says so."""
+        node = self._context.pipeline_node if self._context else None
+        return node is not None and node.execution_options.caching_options.enable_cache
 
 
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:

@@ -6,8 +6,13 @@ Imports nothing but TensorFlow: the serving probe, which stands for a model serv
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
+
+random_reader = tf_record.tf_record_random_reader
+"""Of an uncompressed file; it raises tf.errors.OpError where that is damaged or gone."""
 
 
 def find(*patterns: str) -> list[str]:
@@ -26,6 +31,18 @@ def read(*patterns: str, most: int | None = None) -> Iterator[bytes]:
     files = find(*patterns)
     if files:
         yield from dataset(files).take(-1 if most is None else most).as_numpy_iterator()
+
+
+def with_offsets(reader: Any) -> Iterator[tuple[int, bytes]]:
+    """All records of a `random_reader`'s file, each with the offset at which the reader finds it again."""
+    offset = 0
+    while True:
+        try:
+            record, end = reader.read(offset)
+        except IndexError:  # the end of the file
+            return
+        yield offset, record
+        offset = end
 
 
 def values(record: bytes) -> dict[str, bytes]:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 from apache_beam.utils.shared import Shared
-from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
 from core import tfrecords
 from core.artifacts.features import FEATURES
@@ -26,23 +25,17 @@ class FeatureIndex:
 
     def __init__(self, files: Sequence[str]) -> None:
         """Reads all uncompressed `files` once, damaged ones as far as can be; of an image, the first record counts."""
-        self._readers = [tf_record.tf_record_random_reader(file) for file in files]
+        self._readers = [tfrecords.random_reader(file) for file in files]
         self._lock = threading.Lock()
         keys, places, offsets = array.array("Q"), array.array("L"), array.array("Q")
         for place, reader in enumerate(self._readers):
-            offset = 0
-            while True:
-                try:
-                    record, end = reader.read(offset)
-                except IndexError:  # the end of the file
-                    break
-                except tf.errors.DataLossError as error:
-                    logging.getLogger(__name__).warning("%s is damaged and not reused: %s", files[place], error)
-                    break
-                keys.append(_key(tfrecords.values(record)[SHA256]))
-                places.append(place)
-                offsets.append(offset)
-                offset = end
+            try:
+                for offset, record in tfrecords.with_offsets(reader):
+                    keys.append(_key(tfrecords.values(record)[SHA256]))
+                    places.append(place)
+                    offsets.append(offset)
+            except tf.errors.DataLossError as error:
+                logging.getLogger(__name__).warning("%s is damaged and not reused: %s", files[place], error)
         self._keys, first = np.unique(np.frombuffer(keys, np.uint64), return_index=True)
         self._places = np.frombuffer(places, f"u{places.itemsize}")[first].astype(np.uint32)
         self._offsets = np.frombuffer(offsets, np.uint64)[first]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import msgspec
@@ -20,6 +20,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
 from components.ingestion import file_names, image_records, parallel, slice_features
+from components.ingestion.earlier_reads import EarlierReads, Place
 from components.ingestion.formats import file_kinds
 from components.ingestion.image_folder import ListedFile, read_file, read_head
 from components.ingestion.image_reading import HEAD, ReadImage, RejectedError, looks_like_picture, read_image
@@ -38,20 +39,29 @@ _SHOWN = 3  # paths for a remark
 _BATCH = 64  # files that the threads of a worker process share
 
 
-def ingest(pipeline: beam.Pipeline, listing: Listing, config: IngestionConfig, scratch: str) -> None:
+def ingest(
+    pipeline: beam.Pipeline,
+    listing: Listing,
+    config: IngestionConfig,
+    scratch: str,
+    earlier: EarlierReads,
+    places: Mapping[str, Place],
+) -> None:
     """The first pass: reads every file once; writes its tf.Example, or why it is a reject, or ignored.
+
+    What became of those that have a place is copied from there.
 
     The scratch folder gets TFRecords (uncompressed: images are compressed already, and gzip would take as long as
     decoding), and JSON lines of `ImageFacts` and of `Reject`s.
     """
     read = (
         pipeline
-        | "Files" >> beam.Create(_shuffled(listing), reshuffle=False)
+        | "Files" >> beam.Create(_shuffled(listing, places), reshuffle=False)
         | "Spread" >> ReshufflePerKey()
         | "WithoutKey" >> beam.Values()
         | "Batches" >> beam.BatchElements(_BATCH, _BATCH)
         | "ReadImages"
-        >> beam.ParDo(ReadImages(listing, config)).with_outputs(_FACTS, _REJECTED, _IGNORED, main=_IMAGES)
+        >> beam.ParDo(ReadImages(listing, config, earlier)).with_outputs(_FACTS, _REJECTED, _IGNORED, main=_IMAGES)
     )
     _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{scratch}/{_IMAGES}")
     for name in (_FACTS, _REJECTED, _IGNORED):
@@ -65,8 +75,9 @@ class ReadImages(beam.DoFn):
     They are read at the same time, on every core of the machine, and given out in their order.
     """
 
-    def __init__(self, listing: Listing, config: IngestionConfig) -> None:
+    def __init__(self, listing: Listing, config: IngestionConfig, earlier: EarlierReads) -> None:
         self._config = config
+        self._earlier = earlier
         self._folder = listing.folder
         self._names = listing.names if listing.layout == TFRECORDS else None
         self._total = None if self._names else len(listing.files)
@@ -74,13 +85,19 @@ class ReadImages(beam.DoFn):
     def setup(self) -> None:  # noqa: D102
         self._progress = ProgressCounter(self._total, "images")
 
-    def process(self, batch: Sequence[tuple[ListedFile, dict[str, str]]]) -> Iterator[bytes | TaggedOutput]:  # noqa: D102
-        images = ((found, data, extra) for file, extra in batch for found, data in self._images(file))
+    def process(  # noqa: D102
+        self, batch: Sequence[tuple[ListedFile, dict[str, str], Place | None]]
+    ) -> Iterator[bytes | TaggedOutput]:
+        images = ((found, data, extra, place) for file, extra, place in batch for found, data in self._images(file))
         for outputs in parallel.ordered_map(lambda image: self._read(*image), images):
             yield from outputs
             self._progress.add(1)
 
-    def _read(self, file: ListedFile, data: bytes | None, extra: dict[str, str]) -> list[bytes | TaggedOutput]:
+    def _read(
+        self, file: ListedFile, data: bytes | None, extra: dict[str, str], place: Place | None
+    ) -> list[bytes | TaggedOutput]:
+        if place is not None and (known := self._earlier.read(place)):
+            return [TaggedOutput(_FACTS, known[0]), known[1]]
         limits = self._config.limits
         try:
             if file.problem:
@@ -258,7 +275,9 @@ def content_hash(facts: Iterable[ImageFacts]) -> str:
     return content.hexdigest()
 
 
-def _shuffled(listing: Listing) -> list[tuple[str, tuple[ListedFile, dict[str, str]]]]:
+def _shuffled(
+    listing: Listing, places: Mapping[str, Place]
+) -> list[tuple[str, tuple[ListedFile, dict[str, str], Place | None]]]:
     """Keyed and ordered by the hash of the path: the classes mixed, and the same order in every run."""
     keyed = sorted((hashlib.sha256(file.path.encode()).hexdigest(), file) for file in listing.files)
-    return [(key, (file, listing.metadata.values(file.path))) for key, file in keyed]
+    return [(key, (file, listing.metadata.values(file.path), places.get(file.path))) for key, file in keyed]

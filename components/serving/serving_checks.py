@@ -163,10 +163,6 @@ class ServingChecks:
         scored = np.array([list(score.values()) for score in scores])
         return _same(by_example, scored, f"{signatures.EXAMPLES} and Classify")
 
-    def batch_agrees(self) -> str:
-        """An image gets the same probabilities alone and among others, as far as several fit in one request."""
-        return self._agrees_alone(fitting(self.images, max(2, len(self.images)), self.limits))
-
     def serves_concurrent_requests(self) -> str:
         """Requests of several clients get the responses they get one after the other."""
         # half of what the server takes in: a request may count a moment longer than its response takes
@@ -220,12 +216,18 @@ class ServingChecks:
         return "; ".join(f"{name}: {error}" for name, error in errors.items())
 
     def predicts_full_batch(self) -> str:
-        """As many images as a request may have, by their number or by their bytes, all get their predictions."""
+        """As many images as a request may have, by their number or by their bytes, get what they get alone."""
         batch = fitting(self.images, self.limits.max_batch, self.limits)
-        self._agrees_alone(batch)
+        response = self._predict(batch)
+        errors = errors_of(response)
+        _require(
+            errors == [""] * len(batch),
+            f"{len(batch)} good images got {len(errors)} predictions, {sum(map(bool, errors))} of them errors",
+        )
+        agreement = _same(self._wanted(batch), response["probabilities"], f"alone and in a batch of {len(batch)}")
         full = len(batch) == self.limits.max_batch
         limit = "" if full else f", of the {self.limits.max_message_mb} MB that a request may have"
-        return f"images: {len(batch)}{limit}"
+        return f"images: {len(batch)}{limit}; {agreement}"
 
     def bad_requests(self) -> Iterator[tuple[str, type[Exception], str, list[bytes]]]:
         """Requests that are the client's error: a description, the error, the signature and what it is sent."""
@@ -313,16 +315,6 @@ class ServingChecks:
     def _wanted(self, images: Sequence[bytes]) -> np.ndarray:
         """The probabilities that images get alone."""
         return np.concatenate([self._alone(image)["probabilities"] for image in images])
-
-    def _agrees_alone(self, batch: Sequence[bytes]) -> str:
-        """The images get predictions, and those that they get alone."""
-        response = self._predict(batch)
-        errors = errors_of(response)
-        _require(
-            errors == [""] * len(batch),
-            f"{len(batch)} good images got {len(errors)} predictions, {sum(map(bool, errors))} of them errors",
-        )
-        return _same(self._wanted(batch), response["probabilities"], f"alone and in a batch of {len(batch)}")
 
     def _class_names(self) -> list[str]:
         return [name.decode() for name in self._alone(self.images[0])["classes"][0]]

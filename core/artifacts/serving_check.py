@@ -46,7 +46,7 @@ class ServingReport:
         reason: the first checks that failed, in words; None if all passed.
         checks: in the order they ran; last, those of the limits in the settings.
         process_seconds: from the start of the process to its end.
-        latency_ms: by the number of images in a request.
+        latency_ms: of requests with one image.
         peak_rss_mb: the most memory the process had after all good requests, TensorFlow included.
         output: the end of what the process printed, if it died.
     """
@@ -57,7 +57,7 @@ class ServingReport:
     process_seconds: float
     tensorflow: str | None = None
     load_seconds: float | None = None
-    latency_ms: dict[str, Latency] | None = None
+    latency_ms: Latency | None = None
     peak_rss_mb: float | None = None
     output: str | None = None
 

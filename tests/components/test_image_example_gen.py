@@ -20,17 +20,23 @@ from tfx.components.util import tfxio_utils
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
+from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import proto_utils
 
 from components import image_example_gen
 from components.image_example_gen import ImageExampleGen
+from components.ingestion import image_folder as image_folder_module
+from components.ingestion import image_ingestion
+from components.ingestion.earlier_reads import EarlierReads, Place
+from components.ingestion.layouts.listing import Listing
 from components.validation import ingest_problems
 from core import progress
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Oddity, Reject
 from core.errors import InputError, message_for_user
+from core.image_limits import ImageLimits
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
 from tests.components.ingestion import test_image_records as records
@@ -79,7 +85,7 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
     """Runs the component's driver and executor on a folder, on Beam's DirectRunner."""
 
     def run(
-        folder: Path | str, boundaries: dict[str, list[float]] | None = None, **options: Any
+        folder: Path | str, boundaries: dict[str, list[float]] | None = None, cache: bool = False, **options: Any
     ) -> tuple[standard_artifacts.Examples, simple_artifacts.File]:
         component = generator(folder, boundaries, **options)
         properties = {
@@ -88,11 +94,14 @@ def execute(tmp_path: Path) -> Callable[..., tuple[standard_artifacts.Examples, 
             if value is not None
         }
         properties = component.driver_class(None).resolve_exec_properties(properties, None, None)
-        where = tmp_path / f"run-{time.monotonic_ns()}"
+        number = time.monotonic_ns()
         examples, rejects = standard_artifacts.Examples(), simple_artifacts.File()
-        examples.uri, rejects.uri = str(where / "examples"), str(where / "rejects")
+        examples.uri, rejects.uri = (str(tmp_path / "artifacts" / f"{out}/{number}") for out in ("examples", "rejects"))
         Path(rejects.uri).mkdir(parents=True)
-        image_example_gen.Executor().Do({}, {"examples": [examples], "rejects": [rejects]}, properties)
+        node = pipeline_pb2.PipelineNode()
+        node.execution_options.caching_options.enable_cache = cache
+        executor = image_example_gen.Executor(image_example_gen.Executor.Context(pipeline_node=node))
+        executor.Do({}, {"examples": [examples], "rejects": [rejects]}, properties)
         return examples, rejects
 
     return run
@@ -122,6 +131,99 @@ def ingest(
         )
 
     return run
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the paths of the files that are read."""
+    read: list[str] = []
+
+    def read_file(folder: str, path: str, limits: ImageLimits) -> bytes:
+        read.append(path)
+        return image_folder_module.read_file(folder, path, limits)
+
+    monkeypatch.setattr(image_ingestion, "read_file", read_file)
+    return read
+
+
+def growing(folder: Path) -> Callable[[], list[str]]:
+    """Fills a folder; gives what changes it in every way, and returns what is to be read then."""
+    (folder / "cat" / "cut.jpg").write_bytes(encoded(picture(78), "JPEG")[:-60])
+    (folder / "cat" / "no_end.jpg").write_bytes(encoded(detailed(79), "JPEG")[:-2])
+    (folder / "dog" / "same.png").write_bytes((folder / "dog" / "0000.png").read_bytes())
+    (folder / "metadata.csv").write_text("file_name,camera\ncat/0000.png,a\ncat/0001.png,a\n")
+
+    def change() -> list[str]:
+        (folder / "dog" / "new.png").write_bytes(encoded(picture(90)))
+        (folder / "dog" / "near.jpg").write_bytes(encoded(detailed(79), "JPEG", quality=90))
+        (folder / "cat" / "0002.png").write_bytes(encoded(picture(91)))
+        (folder / "cat" / "0003.png").rename(folder / "dog" / "moved.png")
+        (folder / "dog" / "0001.png").unlink()
+        (folder / "metadata.csv").write_text("file_name,camera\ncat/0000.png,a\ncat/0001.png,b\n")
+        edited = folder / "cat" / "0004.png"
+        before = edited.stat()
+        edited.write_bytes(edited.read_bytes()[:-1] + b"\0")
+        os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+        of_cats, of_dogs = ("0001.png", "0002.png", "0004.png", "cut.jpg"), ("moved.png", "near.jpg", "new.png")
+        return [*(f"cat/{name}" for name in of_cats), *(f"dog/{name}" for name in of_dogs)]
+
+    return change
+
+
+def comparable(ingested: Ingested) -> tuple[Any, ...]:
+    """All that a run leaves, but for the order of the examples and where they lie."""
+    examples = {split: sorted(found, key=lambda one: one["image/path"]) for split, found in ingested.examples.items()}
+    content = ingested.artifact.get_string_custom_property(ingest_record.CONTENT_SHA256)
+    return (examples, content, ingested.rejects, ingested.counts, ingested.duplicates, ingested.ignored)
+
+
+def test_what_has_not_changed_is_copied_from_an_earlier_run_and_all_is_as_if_read_anew(
+    image_folder: Folders, ingest: Callable[..., Ingested], decoded: list[str]
+) -> None:
+    folder = image_folder(cat=12, dog=8)
+    change = growing(folder)
+    options = {"near_duplicates": NearDuplicates()}
+    ingest(folder, cache=True, **options)
+    changed = change()
+    decoded.clear()
+
+    again = ingest(folder, cache=True, **options)
+
+    assert sorted(decoded) == changed
+    decoded.clear()
+    assert comparable(again) == comparable(ingest(folder, **options))
+    assert len(decoded) == 24, "with runtime.cache: false all files are read"
+    decoded.clear()
+    ingest(folder, cache=True, **options)
+    assert decoded == ["cat/cut.jpg"], "what was copied can be copied on"
+    decoded.clear()
+    ingest(folder, cache=True, **options, splits={"train": 6, "eval": 2, "test": 2})
+    assert len(decoded) == 24, "with other settings"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "removed meanwhile"])
+def test_an_earlier_run_that_is_damaged_or_removed_is_not_copied_from(
+    damage: str, image_folder: Folders, ingest: Callable[..., Ingested], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image_folder(cat=6, dog=6)
+    first = ingest(folder, cache=True)
+    (shard,) = Path(first.artifact.uri).glob("Split-train/*")
+    content = shard.read_bytes()
+    if damage == "removed meanwhile":
+        places = EarlierReads.places
+
+        def then_removed(earlier: EarlierReads, listing: Listing) -> dict[str, Place]:
+            found = places(earlier, listing)
+            shutil.rmtree(first.artifact.uri, ignore_errors=True)
+            return found
+
+        monkeypatch.setattr(EarlierReads, "places", then_removed)
+    elif damage == "cut":
+        shard.write_bytes(content[: len(content) // 2])
+    else:
+        shard.write_bytes(content[:2000] + bytes([content[2000] ^ 1]) + content[2001:])
+
+    assert comparable(ingest(folder, cache=True)) == comparable(first)
 
 
 def test_every_file_is_an_example_or_a_reject_and_the_counts_add_up(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.ingestion.earlier_reads import EarlierReads
 from components.ingestion.image_folder import read_file, walk
 from components.ingestion.image_ingestion import ReadImages
 from components.ingestion.image_layout import read_layout
@@ -96,10 +97,10 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
         }
     )
     listing = read_layout(f"{url}/set")
-    reader = ReadImages(listing, DataSettings(url).ingestion({}))
+    reader = ReadImages(listing, DataSettings(url).ingestion({}), EarlierReads())
     reader.setup()
 
-    outputs = list(reader.process([(file, {}) for file in listing.files]))
+    outputs = list(reader.process([(file, {}, None) for file in listing.files]))
 
     tagged = [output for output in outputs if not isinstance(output, bytes)]
     assert [(output.tag, output.value[0]) for output in tagged if output.tag == "facts"] == [
