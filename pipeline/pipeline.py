@@ -26,6 +26,7 @@ from components.model_gate import ModelGate
 from components.predictor import Predictor
 from components.pusher import Pusher
 from components.schema_importer import SchemaImporter
+from components.suspect_labels import SuspectLabels
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
@@ -58,7 +59,7 @@ def create_pipeline(
     extraction, backbone, features = _features(settings, deployment, data)
     training, model = _training(settings, deployment, data, backbone, features or data.examples)
     judging, predictions, gate = _judging(settings, deployment, data, model, features)
-    release = _release(settings, deployment, data, model, predictions, gate)
+    release = _release(settings, deployment, data, model, features, predictions, gate)
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
@@ -97,6 +98,7 @@ class _Data(NamedTuple):
 
     nodes: list[BaseNode]
     examples: BaseChannel
+    record: BaseChannel
     schema: BaseChannel
     transform_graph: BaseChannel
     gate: BaseNode
@@ -152,6 +154,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
     return _Data(
         _present(examples, importer, statistics, anomalies, baseline, gate, transform),
         examples.outputs["examples"],
+        examples.outputs["rejects"],
         imported_schema,
         transform.outputs["transform_graph"],
         gate,
@@ -264,6 +267,7 @@ def _release(
     deployment: Deployment,
     data: _Data,
     model: BaseChannel,
+    features: BaseChannel | None,
     predictions: BaseChannel,
     gate: BaseNode,
 ) -> list[BaseNode]:
@@ -287,8 +291,18 @@ def _release(
         predictions=predictions,
         code=code_hash("components.worst_mistakes"),
     )
-    mistakes.add_upstream_node(pusher)  # only the report shows them: they must not hold up a push
-    return [infra, pusher, mistakes]
+    suspects = None
+    if features is not None:
+        suspects = SuspectLabels(
+            examples=data.examples,
+            features=features,
+            record=data.record,
+            group_by=settings.data.group_by or "",
+            code=code_hash("components.suspect_labels"),
+        )
+    for node in _present(mistakes, suspects):
+        node.add_upstream_node(pusher)  # only the report shows what they find: they must not hold up a push
+    return _present(infra, pusher, mistakes, suspects)
 
 
 def _present(*nodes: BaseNode | None) -> list[BaseNode]:

@@ -64,6 +64,23 @@ class Tuning:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """How many labels seem wrong; see `core.artifacts.suspects.LabelQuality`.
+
+    Attributes:
+        images: that were judged.
+        errors: labels that seem wrong; `low` and `high` are limits of their fraction.
+        suspects: path of the list to work through.
+    """
+
+    images: int
+    errors: int
+    low: float | None
+    high: float | None
+    suspects: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Metric:
     """A metric of the whole test split.
 
@@ -128,6 +145,7 @@ class Outcome:
     peak_rss_mb: int = 0
     images: Images | None = None
     spans: list[Span] = dataclasses.field(default_factory=list)
+    labels: Labels | None = None
     backbone: Backbone | None = None
     warm_start: WarmStart | None = None
     tuning: Tuning | None = None

@@ -20,6 +20,7 @@ from core.artifacts import (
     ingest_record,
     search,
     serving_check,
+    suspects,
     training_summary,
     verdict,
 )
@@ -31,6 +32,7 @@ from core.artifacts.nodes import STATISTICS, split_dir
 from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.artifacts.serving_check import ServingReport
+from core.artifacts.suspects import LabelQuality, Suspect
 from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.verdict import Verdict
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
@@ -45,6 +47,7 @@ from pipeline.runs.lineage import NodeRun
 _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
+_SHOWN_SUSPECTS = 24
 _POINTS = 300
 
 ANALYZED = 10  # failures whose images are shown; a thousand classes may all break a bound
@@ -82,6 +85,15 @@ class StepValue(NamedTuple):
 
     step: int
     value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """How good the labels are; the suspects, the most doubtful first, and data URIs of the first by split and path."""
+
+    quality: LabelQuality
+    suspects: list[Suspect]
+    images: dict[tuple[str, str], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +140,7 @@ class ReportData:
     hashes: dict[str, str]
     pushed: str | None = None
     data: Data | None = None
+    labels: Labels | None = None
     training: Training | None = None
     verdict: Verdict | None = None
     serving: ServingReport | None = None
@@ -186,6 +199,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         hashes=provenance.hashes(),
         pushed=pushed_to(pushed.properties) if pushed else None,
         data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, limits, since)),
+        labels=read(suspects.SUSPECTS, lambda folder: _labels(folder, nodes, limits)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
@@ -246,6 +260,21 @@ def _data(
         samples=thumbnails.samples(split_dir(examples.uri, "train"), sorted(wanted), limits) if examples else {},
         drift=since,
     )
+
+
+def _labels(folder: str, nodes: Mapping[str, NodeRun], limits: ImageLimits) -> Labels:
+    found = list(suspects.SUSPECTS_FILE.read(folder))
+    shown: dict[str, set[str]] = {}
+    for suspect in found[:_SHOWN_SUSPECTS]:
+        shown.setdefault(suspect.split, set()).add(suspect.path)
+    examples = lineage.output(nodes, ingest_record.EXAMPLES)
+    images = {
+        (split, path): uri
+        for split, paths in shown.items()
+        if examples
+        for path, uri in thumbnails.by_path(split_dir(examples.uri, split), paths, limits).items()
+    }
+    return Labels(suspects.QUALITY.read(folder), found, images)
 
 
 def _training(folder: str, nodes: Mapping[str, NodeRun]) -> Training:

@@ -49,6 +49,7 @@ def render(report: ReportData) -> str:
         class_counts=listing(
             _class_counts(data.counts) if data else [], lambda pair: {"class": pair[0], **to_dict(pair[1])}
         ),
+        suspects=listing(report.labels.suspects if report.labels else [], to_dict),
         rows=ROWS,
         analyzed=ANALYZED,
         setting_of=_setting_of,

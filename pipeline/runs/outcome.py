@@ -18,6 +18,7 @@ from core.artifacts import (
     predictions,
     search,
     serving_check,
+    suspects,
     training_summary,
     validation,
     verdict,
@@ -30,6 +31,7 @@ from core.examples import IMAGE
 from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
 _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
+_MANY_ERRORS = 0.03  # of the labels: worth a note
 
 
 def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
@@ -44,6 +46,7 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         outcome.pushed_model = pushed_to(pushed.properties)
     reader = Reader(nodes)
     _read_data(outcome, reader)
+    _read_labels(outcome, reader)
     _read_training(outcome, reader)
     _read_verdicts(outcome, reader)
     outcome.notes += reader.problems
@@ -134,6 +137,21 @@ def _read_data(outcome: Outcome, reader: Reader) -> None:
                 f"the base is RANDOM: the weights {record.weights!r} could not be reached, and "
                 "backbone.if_unreachable allows it; a pre-trained base does better"
             )
+
+
+def _read_labels(outcome: Outcome, reader: Reader) -> None:
+    found = reader.read(suspects.SUSPECTS, suspects.QUALITY.read)
+    left = output(reader.nodes, suspects.SUSPECTS)
+    if not found or not left or found.reason:
+        return
+    rate, listed = found.error_rate, f"{left.uri}/{suspects.SUSPECTS_CSV}"
+    outcome.labels = last_run.Labels(found.images, found.errors, rate.low, rate.high, listed)
+    if rate.value is not None and rate.value > _MANY_ERRORS:
+        outcome.notes.append(
+            f"{found.errors:,} of {found.images:,} labels seem wrong ({rate.value:.1%}; 95% CI {rate.low:.1%} to "
+            f"{rate.high:.1%}): look through {listed}, or the report's section Suspect labels; correct those that are "
+            "wrong, and run again"
+        )
 
 
 def _read_training(outcome: Outcome, reader: Reader) -> None:

@@ -26,10 +26,12 @@ from components.model_gate import ModelGate
 from components.predictor import Predictor
 from components.schema_importer import SchemaImporter
 from components.serving_check import ServingCheck
+from components.suspect_labels import SuspectLabels
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core.artifacts.features import FeatureConfig
+from core.artifacts.ingest_record import DUPLICATES
 from core.settings import converter
 from core.settings.backbone import BackboneConfig
 from core.settings.data import DataSettings
@@ -173,6 +175,16 @@ class TestServingCheck(ComponentContract):
     def case(self, examples: Artifact, model: Artifact) -> Case:
         reason = "the process in which it serves cannot read the memory of this one"
         return Case(ServingCheck, {"examples": examples, "model": model}, any_parameters(ServingCheck), not_run=reason)
+
+
+class TestSuspectLabels(ComponentContract):
+    @pytest.fixture
+    def case(self, examples: Artifact, tmp_path: Path) -> Case:
+        features, record = artifact(Examples, tmp_path / "features", 5), artifact(File, tmp_path / "record", 6)
+        Path(record.uri).mkdir()
+        DUPLICATES.write(Path(record.uri), [])
+        inputs = {"examples": examples, "features": features, "record": record}
+        return Case(SuspectLabels, inputs, {"group_by": "", "code": "1"})
 
 
 class TestWorstMistakes(ComponentContract):

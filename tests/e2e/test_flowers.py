@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from core.artifacts.predictions import read_predictions
+from tests.components.test_suspect_labels import found_among_first_25
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(900)]
@@ -46,6 +47,10 @@ def test_500_photos_make_a_pushed_model_that_is_right_nine_times_in_ten(pushed: 
     assert record["metrics"]["accuracy"]["overall"] >= 0.9
     assert record["images"]["read"] == 500
     assert record["peak_rss_mb"] < 3000
+
+
+def test_photos_that_were_labeled_wrong_are_suspect(pushed: tuple[Path, dict], tmp_path: Path) -> None:
+    assert found_among_first_25(pushed[0] / "flowers", tmp_path, seed=0) >= 18
 
 
 def mislabel(source: Path, data: Path) -> None:

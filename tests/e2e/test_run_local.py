@@ -12,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.components.test_suspect_labels import found_among_first_25
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,6 +27,7 @@ HEAVY = {
     "Pusher",
     "Predictor",
     "WorstMistakes",
+    "SuspectLabels",
 }
 
 
@@ -112,6 +114,10 @@ def test_the_report_of_a_run_has_every_part(cold):
     assert page.count('alt="as the network saw it"') == min(12, mistakes) > 0
     assert 'alt="what spoke for' in page
     assert all(f">{stage}<" in page for stage in HEAVY)
+
+
+def test_digits_that_were_labeled_wrong_are_suspect(cold, tmp_path):
+    assert found_among_first_25(cold[0] / "digits", tmp_path, seed=0) >= 18
 
 
 def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeline):

@@ -42,6 +42,7 @@ STAGES = {
     "Pusher",
     "Predictor",
     "WorstMistakes",
+    "SuspectLabels",
 }
 IN_A_BUCKET = (
     "data.images=gs://bucket/digits",

@@ -1,0 +1,59 @@
+"""What SuspectLabels leaves: the images whose label another class fits better, and how many labels seem wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from core.artifacts.base import Artifact, JsonFile, JsonLines
+from core.artifacts.verdict import Range
+
+SUSPECTS = Artifact("SuspectLabels", "suspects")
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """An image whose label is in doubt.
+
+    Attributes:
+        path: relative to the data folder; `sha256` is of the same file.
+        label: as given; `likely` is the class that fits better.
+        label_probability: of the given label, out of fold.
+        likely_probability: of the likely class.
+        confident: whether it counts as an error: its likely class is as probable as it is on average for that class.
+    """
+
+    path: str
+    sha256: str
+    split: str
+    label: str
+    likely: str
+    label_probability: float
+    likely_probability: float
+    confident: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelQuality:
+    """How many labels seem wrong.
+
+    Attributes:
+        images: that were judged.
+        suspects: how many `SUSPECTS_FILE` lists; `errors` are those of them that are `confident`.
+        error_rate: the errors' fraction of the images, with its interval.
+        accuracy: how often the classifier that judges agrees with the given labels, out of fold.
+        not_judged: images of classes that are too small.
+        reason: why no image was judged; None if any was.
+    """
+
+    images: int
+    suspects: int
+    errors: int
+    error_rate: Range
+    accuracy: Range
+    not_judged: int
+    reason: str | None = None
+
+
+SUSPECTS_FILE = JsonLines("suspects.jsonl", Suspect)  # the most doubtful label first
+SUSPECTS_CSV = "suspects.csv"  # the same, beside it
+QUALITY = JsonFile("label_quality.json", LabelQuality)
