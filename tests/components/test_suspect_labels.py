@@ -79,7 +79,7 @@ def judge(folder: Path, images: list[Image], *duplicates: DuplicateGroup, **para
             for i in reversed(members)
         )
         write(folder / "features", split, features)
-    described = Features("pooled", ("mixed10",), (WIDTH,), 75, "", "", None, {split: stored for split in splits})
+    described = Features("pooled", ("mixed10",), (WIDTH,), 75, "", "", None, dict.fromkeys(splits, stored))
     FEATURES_FILE.write(folder / "features", described)
     (folder / "record").mkdir()
     DUPLICATES.write(folder / "record", duplicates)
