@@ -12,7 +12,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics
 
-from components.validation import data_drift, data_problems, ingest_problems
+from components.validation import data_drift, data_problems, ingest_problems, shortcuts
 from core import examples as features
 from core import tfrecords
 from core.artifacts import ingest_record, validation
@@ -61,6 +61,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     ignored, left_out = ingest_record.IGNORED, ingest_record.LEFT_OUT
     problems += ingest_problems.no_pictures(counts, ignored.read(rejects.uri), ignored.path(rejects.uri))
     notes = []
+    found_shortcuts: list[validation.Shortcut] = []
     for found, noted in (
         ingest_problems.contradictions(
             counts, left_out.read(rejects.uri), limits.contradicting, left_out.path(rejects.uri)
@@ -82,6 +83,10 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         problems += few
         notes += [*noted, *data_problems.untested(splits), *data_problems.warnings(splits, schema_file, paths)]
         excluded = [feature_of(group_by)] if group_by else []
+        found_shortcuts = shortcuts.find_shortcuts(_columns(examples, excluded))
+        shown, noted = shortcuts.judge(found_shortcuts, limits.shortcut)
+        problems += shown
+        notes += noted
         problems += data_drift.balance(counts.classes, limits.min_class_share)
         problems += data_drift.skew(splits, limits.split_skew, excluded, paths)
         if baseline is None:
@@ -96,7 +101,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         lines = "".join(f"\n- {problem}" for problem in problems)
         raise InputError(f"the data are not fit to train on:{lines}")
     fileio.makedirs(verdict.uri)
-    validation.DATA_VERDICT.write(verdict.uri, validation.DataVerdict(notes))
+    validation.DATA_VERDICT.write(verdict.uri, validation.DataVerdict(notes, found_shortcuts))
 
 
 def _findings(
@@ -114,16 +119,27 @@ def _findings(
     ]
 
 
+def _columns(examples: Artifact, excluded: Sequence[str]) -> shortcuts.Columns:
+    """Of the first images of train, which are in random order."""
+    train = _patterns(examples, [data_problems.TRAIN])
+    return shortcuts.read_columns(tfrecords.read(*train, most=shortcuts.IMAGES), excluded)
+
+
 def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence[str]) -> list[str]:
     """Some images that have a value, or none of the feature; reads the examples until there are enough."""
-    present = artifact_utils.decode_split_names(examples.split_names)
-    patterns = [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in present]
+    patterns = _patterns(examples, splits)
     if value is None:
         found = (record for record in tfrecords.read(*patterns) if tfrecords.lacks(record, feature))
     else:
         wanted = value.encode()
         found = (record for record in tfrecords.read(*patterns) if tfrecords.values(record).get(feature) == wanted)
     return [tfrecords.values(record)[features.PATH].decode() for record in itertools.islice(found, _SHOWN_PATHS)]
+
+
+def _patterns(examples: Artifact, splits: Sequence[str]) -> list[str]:
+    """Of the files of those splits that are there."""
+    present = artifact_utils.decode_split_names(examples.split_names)
+    return [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in present]
 
 
 def _read(artifact: Artifact, split: str, name: str) -> bytes:

@@ -45,6 +45,7 @@ class DataBounds:
         split_skew: likewise between train and another split.
         class_changes: how many classes may have appeared or vanished since then.
         leaked: the fraction of eval and test that may be in another split too, where the layout gives the splits.
+        shortcut: how well one column alone, such as the format, may tell a class from the others, as balanced accuracy.
         contradicting: the fraction of the images that may be left out because identical ones have different labels.
     """
 
@@ -54,6 +55,7 @@ class DataBounds:
     split_skew: Fraction | None = 0.3
     class_changes: AtLeast0 | None = None
     leaked: Fraction = 0.01
+    shortcut: Fraction | None = None
     contradicting: Fraction = 0.01
 
 

@@ -22,6 +22,7 @@ from core.artifacts import (
     serving_check,
     suspects,
     training_summary,
+    validation,
     verdict,
 )
 from core.artifacts.backbone import BackboneRecord
@@ -34,6 +35,7 @@ from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.artifacts.serving_check import ServingReport
 from core.artifacts.suspects import LabelQuality, Suspect
 from core.artifacts.training_summary import TrainingSummary
+from core.artifacts.validation import Shortcut
 from core.artifacts.verdict import Verdict
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from pipeline.report import provenance, thumbnails
@@ -140,6 +142,7 @@ class ReportData:
     hashes: dict[str, str]
     pushed: str | None = None
     data: Data | None = None
+    shortcuts: list[Shortcut] = dataclasses.field(default_factory=list)
     labels: Labels | None = None
     training: Training | None = None
     verdict: Verdict | None = None
@@ -199,6 +202,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         hashes=provenance.hashes(),
         pushed=pushed_to(pushed.properties) if pushed else None,
         data=read(ingest_record.RECORD, lambda record: _data(record, nodes, confused, limits, since)),
+        shortcuts=read(validation.VERDICT, lambda folder: validation.DATA_VERDICT.read(folder).shortcuts) or [],
         labels=read(suspects.SUSPECTS, lambda folder: _labels(folder, nodes, limits)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
         verdict=read(verdict.BLESSING, verdict.VERDICT.read),
