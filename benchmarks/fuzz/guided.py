@@ -3,8 +3,8 @@
     .venv-uv/bin/uv sync --inexact --frozen --group fuzz
     .venv/bin/python -m benchmarks.fuzz.guided tables --seconds 600
 
-It pays where Python parses: settings, tables, TFRecords' labels. What it keeps is added to `benchmarks/fuzz/corpus`; what
-does harm lies in `build/fuzz`, to be tried with `python -m benchmarks.fuzz tables --case build/fuzz/…`.
+It pays where Python parses: settings, tables, TFRecords' labels. What it keeps is added to `benchmarks/fuzz/corpus`.
+What does harm lies in `build/fuzz`, to be tried with `python -m benchmarks.fuzz tables --case build/fuzz/…`.
 """
 
 from __future__ import annotations
