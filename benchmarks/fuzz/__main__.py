@@ -64,9 +64,7 @@ def replay(name: str, paths: Sequence[Path]) -> bool:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "targets", nargs="*", choices=[*TARGETS, []], default=list(TARGETS), help="all, if none is named"
-    )
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}; all, if none is named")
     parser.add_argument("--inputs", type=int, default=2000, help="for each target")
     parser.add_argument("--seconds", type=float, default=86_400, help="for each target, at most")
     parser.add_argument("--seed", type=int, default=1)
@@ -75,6 +73,9 @@ def main() -> None:
     parser.add_argument("--found", type=Path, default=Path("build/fuzz"), help="folder for what did harm")
     parser.add_argument("--case", type=Path, nargs="+", default=[], help="files to try instead, of one target")
     options = parser.parse_args()
+    options.targets = options.targets or list(TARGETS)
+    if unknown := set(options.targets) - TARGETS.keys():
+        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     sound = replay(options.targets[0], options.case) if options.case else run(options)
     sys.exit(not sound)
 

@@ -28,8 +28,8 @@ TARGETS = {
 }
 """Module and class."""
 
-_HANG_SECONDS = 120.0  # of wall time, on a machine that others use too; the bounds themselves are CPU time
-_MOST_MB = 6_000  # a process that has so much is ended before the machine is
+HANG_SECONDS = 120.0  # of wall time, on a machine that others use too; the bounds themselves are CPU time
+MOST_MB = 6_000  # a process that has so much is ended before the machine is
 _EVERY_SECONDS = 0.2
 _MANY = 50  # findings of a target, after which it is given up
 
@@ -58,18 +58,21 @@ class Memory:
     """The peak of this process's memory, begun anew for each input."""
 
     def __init__(self) -> None:
+        self._peaks = os.open("/proc/self/status", os.O_RDONLY)
+        self._begin = os.open("/proc/self/clear_refs", os.O_WRONLY)
         self._before = 0.0
 
     def begin(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is what there is now
+        """From here on."""
+        os.pwrite(self._begin, b"5", 0)  # the peak is what there is now
         self._before = self._peak()
 
     def grown_mb(self) -> float:
+        """By how much the peak is above what there was at the beginning."""
         return self._peak() - self._before
 
-    @staticmethod
-    def _peak() -> float:
-        text = Path("/proc/self/status").read_bytes()
+    def _peak(self) -> float:
+        text = os.pread(self._peaks, 4096, 0)
         start = text.index(b"VmHWM:") + 6
         return int(text[start : text.index(b"kB", start)]) / 1024
 
@@ -142,12 +145,12 @@ class _Worker:
 
     def fault(self) -> str:
         """Why it must be ended; empty if it must not."""
-        if self.at[1] and time.monotonic() - self.at[1] > _HANG_SECONDS:
-            return f"hangs for {_HANG_SECONDS:.0f} s"
+        if self.at[1] and time.monotonic() - self.at[1] > HANG_SECONDS:
+            return f"hangs for {HANG_SECONDS:.0f} s"
         with contextlib.suppress(OSError):
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-            if pages * os.sysconf("SC_PAGESIZE") > _MOST_MB * 2**20:
-                return f"takes more than {_MOST_MB:,} MB"
+            if pages * os.sysconf("SC_PAGESIZE") > MOST_MB * 2**20:
+                return f"takes more than {MOST_MB:,} MB"
         return ""
 
     def rest(self) -> range:

@@ -139,13 +139,14 @@ def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
     if file in _PROTO_MAPS:
         items = re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL)
         fields = [
-            (re.search(r"\bid\s*:\s*(\d+)", item), re.search(r"\bname\s*:\s*[\"'](.*?)[\"']", item)) for item in items
+            (re.search(r"\bid\s*:\s*(\d{1,18})\b", item), re.search(r"\bname\s*:\s*[\"'](.*?)[\"']", item))
+            for item in items
         ]
         found = [(int(number[1]), name[1]) for number, name in fields if number and name]
         whole = len(found) == len(items)
     else:
         lines = [line.strip() for line in text.rstrip().splitlines()]
-        numbered = [re.fullmatch(r"(\d+)(\s*[:,\t]\s*|\s+)(.+)", line) for line in lines]
+        numbered = [re.fullmatch(r"(\d{1,18})(\s*[:,\t]\s*|\s+)(.+)", line) for line in lines]
         pairs = [(int(match[1]), match[3]) for match in numbered if match]
         clear = all(match[2].strip(" ") for match in numbered if match) or [n for n, _ in pairs] == [*range(len(pairs))]
         found = pairs if len(pairs) == len(lines) and clear else list(enumerate(lines))

@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks.fuzz import runner
 from benchmarks.fuzz.target import Target
+from tests.conftest import ROOT
 
-CASES = sorted(path for path in Path(__file__).with_name("fuzz_cases").glob("*/*"))
+CASES = sorted(Path(__file__).with_name("fuzz_cases").glob("*/*"))
+CORPUS = ROOT / "benchmarks" / "fuzz" / "corpus"
 SEED = 20261130
 INPUTS = {"settings": 150, "tables": 800, "records": 500, "images": 150, "decoder": 200, "requests": 150}
 
@@ -22,9 +24,10 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 
 def test_what_did_harm_does_so_no_more(target: Target) -> None:
-    for case in CASES:
+    memory = runner.Memory()
+    for case in (*CASES, *sorted(CORPUS.glob("*/*"))):  # the corpus reaches most lines
         if case.parent.name == target.name:
-            runner.attempt(target, case.read_bytes(), runner.Memory())
+            runner.attempt(target, case.read_bytes(), memory)
 
 
 def test_some_inputs_are_read_or_refused_in_words_and_within_bounds(target: Target) -> None:
