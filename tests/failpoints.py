@@ -1,7 +1,7 @@
 """Ends a program at its first, second, third … file operation until it completes, and looks each time at what is left.
 
-After SQLite's crash tests and etcd's failpoints. `python -m tests.failpoints [SCENARIO...]` runs them all, or those named,
-and prints how many operations each has.
+After SQLite's crash tests and etcd's failpoints. `python -m tests.failpoints [SCENARIO...]` runs them all, or those
+named, and prints how many operations each has.
 
 A scenario prepares a folder, acts on it, and says what must hold at any moment. For each operation the folder is made
 anew, a fork acts and ends before that operation (`os._exit`: nothing is tidied up, no buffer is written), what must
