@@ -34,6 +34,7 @@ def resume(fn_args: FnArgs) -> int:
         if found := _unfinished(own, key):
             _copy(found, own)
         tf.io.gfile.makedirs(own)
+        atomic_io.sync(own)  # or after a power loss the key would stand beside half a checkpoint
         atomic_io.write_text(f"{own}/{_KEY_FILE}", key)
     return checkpoints.step(tf.train.latest_checkpoint(own))
 
@@ -61,9 +62,20 @@ def _unfinished(own: str, key: str) -> str | None:
         folder = file.rpartition("/")[0]
         if atomic_io.read_text(file) == key and not tf.io.gfile.exists(SUMMARY.path(folder)):
             with contextlib.suppress(tf.errors.OpError, IndexError):  # a damaged checkpoint: nothing to resume from
-                steps[folder] = checkpoints.step(tf.train.latest_checkpoint(folder))
+                steps[folder] = _readable_step(folder)
     furthest = max(steps, key=lambda folder: steps[folder], default=None)
     return furthest if furthest and steps[furthest] else None
+
+
+def _readable_step(folder: str) -> int:
+    """The step of a training's last checkpoint; 0 where every byte of it cannot be read, as after a power loss."""
+    last = tf.train.latest_checkpoint(folder)
+    try:
+        if last:
+            checkpoints.read(last)
+        return checkpoints.step(last)
+    except tf.errors.OpError:
+        return 0
 
 
 def _copy(source: str, target: str) -> None:

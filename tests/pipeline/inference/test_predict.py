@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.inference import predict as inference
 from pipeline.inference.names import expand, words
 from pipeline.inference.predict import predict
 from tests.model_factory import image_bytes, save_model
+from tests.small_model import flip
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,41 @@ def test_more_classes_than_there_are_lists_all(model: Path, tmp_path: Path) -> N
 
     assert sorted(c["class"] for c in record["top_k"]) == ["blue", "green", "red"]
     assert sum(c["probability"] for c in record["top_k"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_model_whose_files_were_changed_answers_nothing(model: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(model, tmp_path / "1")
+    classes = changed / "assets" / "classes.txt"
+    classes.write_bytes(classes.read_bytes().replace(b"red", b"rad"))
+
+    done = invoke("--model", str(changed), str(save(tmp_path / "a.jpg", 0)))
+
+    assert done.exit_code == 2 and not done.stdout
+    assert "its files are damaged: assets/classes.txt is damaged: its checksum is not the one in" in done.stderr
+
+
+def test_of_a_push_directory_the_newest_good_version_answers_and_the_others_are_named(
+    model: Path, tmp_path: Path
+) -> None:
+    for number in ("1", "2"):
+        shutil.copytree(model, tmp_path / "serving" / number)
+    flip(tmp_path / "serving" / "2", "saved_model.pb")
+
+    done = invoke("--model", str(tmp_path / "serving"), str(save(tmp_path / "a.jpg", 0)))
+
+    assert done.exit_code == 0 and json.loads(done.stdout)["class"] == "red"
+    assert "note: version 2 is not used: saved_model.pb is damaged" in done.stderr
+    assert "taken instead: version 1" in done.stderr
+
+
+def test_an_export_without_checksums_is_used_and_that_is_said(model: Path, tmp_path: Path) -> None:
+    foreign = shutil.copytree(model, tmp_path / "foreign")
+    (foreign / "assets.extra" / "SHA256SUMS").unlink()
+
+    done = invoke("--model", str(foreign), str(save(tmp_path / "a.jpg", 0)))
+
+    assert done.exit_code == 0 and json.loads(done.stdout)["class"] == "red"
+    assert "foreign has no assets.extra/SHA256SUMS, so that nothing can verify its files" in done.stderr
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
