@@ -38,6 +38,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from components.ingestion.digits import write_digits
 from core.artifacts.last_run import LAST_RUN
 from core.artifacts.nodes import RESOLVERS
+from core.processes import end_with
 from pipeline.cli.main import main as command_line
 from pipeline.runs import integrity
 from pipeline.runs.history import open_store
@@ -126,6 +127,7 @@ class Folder:
 
 def _run(root: Path, training: int) -> NoReturn:
     """Of the fork."""
+    end_with(os.getppid())
     os.setsid()
     with (root / "output").open("ab") as output:
         for number in (1, 2):
