@@ -29,11 +29,12 @@ def check_folders(settings: Settings, root: Path) -> None:
     """
     folder = run_dir(settings, root)
     _writable(folder, "give another folder with ROOT")
-    for path in (folder / name for name in (ARTIFACTS, METADATA, "logs", "reports", "images", LAST_RUN.name)):
+    for path in (folder / name for name in (ARTIFACTS, METADATA, "logs", "reports", "images")):
         if path.exists() and not os.access(path, os.W_OK):
             raise InputError(
                 f"{path} cannot be written by this user, {os.geteuid()}: did another one run the pipeline? Give it to "
-                f"this user (sudo chown -R {os.geteuid()} {folder}), or give another folder with ROOT"
+                f"this user (sudo chown -R {os.geteuid()} {folder}; chmod -R u+rwX {folder}), or give another folder "
+                "with ROOT"
             )
     _writable(push_folder(settings, root), "name another with push.directory")
     if not settings.schema_file.exists():
