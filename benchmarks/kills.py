@@ -158,6 +158,8 @@ def _wrong_with(version: Path) -> str | None:
     if not (version / _SUMS).is_file():
         return f"there is no {_SUMS}"
     for line in (version / _SUMS).read_text().splitlines():
+        if line.startswith("#"):
+            continue
         sha256, _, name = line.partition("  ")
         file = version / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
