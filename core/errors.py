@@ -110,8 +110,11 @@ def _machine(error: BaseException) -> str | None:
         said = _MACHINE[error.errno]
         return f"{said}: {error.filename}" if error.filename else said
     text = _plain(error)
-    found = machine_words(text)
-    return f"{found}: {text.strip().splitlines()[0][:300]}" if found else None
+    found = next((words for words in _WORDS if words in text), None)
+    if found is None:
+        return None
+    context = next(line for line in text.splitlines() if found in line).replace(found, "").strip(" ;:")[:300]
+    return f"{_WORDS[found]}: {context}" if context else _WORDS[found]
 
 
 def _plain(error: BaseException) -> str:

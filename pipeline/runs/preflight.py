@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from core.artifacts.last_run import LAST_RUN, SETTINGS
 from core.errors import DISK_FULL, InputError, MachineError, cause_of
@@ -28,11 +29,12 @@ def check_folders(settings: Settings, root: Path) -> None:
     """
     folder = run_dir(settings, root)
     _writable(folder, "give another folder with ROOT")
-    for path in (folder / name for name in (ARTIFACTS, METADATA, "logs", "reports", "images", LAST_RUN.name)):
+    for path in (folder / name for name in (ARTIFACTS, METADATA, "logs", "reports", "images")):
         if path.exists() and not os.access(path, os.W_OK):
             raise InputError(
                 f"{path} cannot be written by this user, {os.geteuid()}: did another one run the pipeline? Give it to "
-                f"this user (sudo chown -R {os.geteuid()} {folder}), or give another folder with ROOT"
+                f"this user (sudo chown -R {os.geteuid()} {folder}; chmod -R u+rwX {folder}), or give another folder "
+                "with ROOT"
             )
     _writable(push_folder(settings, root), "name another with push.directory")
     if not settings.schema_file.exists():
@@ -41,29 +43,21 @@ def check_folders(settings: Settings, root: Path) -> None:
 
 def notes_on_disk(settings: Settings, root: Path) -> Iterator[str]:
     """A sentence on each file system that the run writes to with less room than a small run needs."""
-    told: set[int] = set()
-    for folder, setting in _places(settings, root):
-        with contextlib.suppress(OSError):
-            device, free = folder.stat().st_dev, _free_mb(folder)
-            if free < _NEEDED_MB and device not in told:
-                told.add(device)
-                yield (
-                    f"{free:,} MB are free for {folder} ({setting}), and even a run with small images writes "
-                    f"{_NEEDED_MB:,} MB"
-                )
+    for disk in _disks(settings, root):
+        if disk.free < _NEEDED_MB * 2**20:
+            yield (
+                f"{disk.free // 2**20:,} MB are free for {' and '.join(disk.uses)}, and even a run with small images "
+                f"writes {_NEEDED_MB:,} MB"
+            )
 
 
 def rooms(settings: Settings, root: Path) -> str:
     """Of a disk that is full: which of those that the run writes to that is, and what helps."""
-    found = []
-    for folder, setting in _places(settings, root):
-        with contextlib.suppress(OSError):
-            total = shutil.disk_usage(folder).total // 2**20
-            found.append((_free_mb(folder), f"{_free_mb(folder):,} of {total:,} MB are free for {folder} ({setting})"))
-    least = [text for _, text in sorted(found)]
-    return (
-        f"{'; '.join(least)}. Make room there (make prune), or name another place, and run again: what finished stays"
-    )
+    said = [
+        f"{disk.free // 2**20:,} of {disk.total // 2**20:,} MB are free for {' and '.join(disk.uses)}"
+        for disk in sorted(_disks(settings, root), key=lambda disk: disk.free)
+    ]
+    return f"{'; '.join(said)}. Make room there, or name another place, and run again: the stages that finished stay"
 
 
 @contextlib.contextmanager
@@ -129,11 +123,24 @@ def _writable(folder: Path, otherwise: str) -> None:
         raise InputError(f"{folder} cannot be written: {error.strerror}; {otherwise}") from error
 
 
-def _places(settings: Settings, root: Path) -> Iterator[tuple[Path, str]]:
-    yield run_dir(settings, root), "ROOT"
-    yield push_folder(settings, root), "push.directory"
-    yield Path(tempfile.gettempdir()), "TMPDIR"
+class _Disk(NamedTuple):
+    """A file system: bytes, and what it is used for."""
+
+    free: int
+    total: int
+    uses: list[str]
 
 
-def _free_mb(folder: Path) -> int:
-    return shutil.disk_usage(folder).free // 2**20
+def _disks(settings: Settings, root: Path) -> list[_Disk]:
+    """Those that a run writes to."""
+    found: dict[int, _Disk] = {}
+    for folder, setting in (
+        (run_dir(settings, root), "ROOT"),
+        (push_folder(settings, root), "push.directory"),
+        (Path(tempfile.gettempdir()), "TMPDIR"),
+    ):
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(folder)
+            disk = found.setdefault(folder.stat().st_dev, _Disk(usage.free, usage.total, []))
+            disk.uses.append(f"{folder} ({setting})")
+    return list(found.values())

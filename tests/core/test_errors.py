@@ -24,10 +24,10 @@ NO_SPACE = os.strerror(errno.ENOSPC)
         (MachineError("killed"), Cause("killed", "machine")),
         (OSError(errno.ENOSPC, NO_SPACE, "/a/b"), Cause("no space is left on the disk: /a/b", "machine")),
         (OSError(errno.EDQUOT, "…"), Cause("the user's share of the disk is used up", "machine")),
-        (RuntimeError(f"/x; {NO_SPACE}\nmore"), Cause(f"no space is left on the disk: /x; {NO_SPACE}", "machine")),
+        (RuntimeError(f"/x; {NO_SPACE}\nmore"), Cause("no space is left on the disk: /x", "machine")),
         (
             RuntimeError("database or disk is full"),
-            Cause("no space is left on the disk: database or disk is full", "machine"),
+            Cause("no space is left on the disk", "machine"),
         ),
         (MemoryError(), Cause("memory ran out", "machine")),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), Cause("/a: Permission denied", "input")),

@@ -160,11 +160,21 @@ def kill_in_training(root):
 
 
 def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_why(root, pipeline):
-    """Also where the first try is killed: the second goes on with its training."""
+    """Also where the first try is killed: the second goes on with its training, and deletes what else was left.
+
+    And where something was damaged meanwhile: that is made again, and nothing else for it.
+    """
     pushed = last_run(root)["pushed_model"]
     kill_in_training(root)
+    left = [*(root / "digits" / "artifacts").glob("*/.system/stateful_working_dir/*")]
+    (statistics,) = (root / "digits" / "artifacts" / "StatisticsGen").glob("statistics/*/Split-test/FeatureStats.pb")
+    content = statistics.read_bytes()
+    statistics.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
     done = pipeline("run", "--set", OTHER_HEAD, root=root)
     assert done.returncode == 3, done.stdout
+    assert left and not any(folder.exists() for folder in left)
+    assert "is damaged: the content of Split-test/FeatureStats.pb has changed" in done.stdout
+    assert not stages(root)["StatisticsGen"]["cached"] and stages(root)["ImageExampleGen"]["cached"]
     assert stages(root)["FeatureExtractor"]["cached"] and not stages(root)["Trainer"]["cached"]
     record = last_run(root)
     (resumed,) = (re.fullmatch(r"training resumed at step (\d+), .*", n) for n in record["notes"] if "resumed" in n)

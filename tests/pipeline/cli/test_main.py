@@ -1,6 +1,8 @@
 """What all verbs of the command line share: settings and their shorthands, user errors, exit codes, completion."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +104,36 @@ def test_what_a_verb_raises_later_is_an_error_of_the_user_too(config: str, monke
     monkeypatch.setattr(airflow, "write_dag_file", refuse)
     done = CliRunner().invoke(main, ["airflow", "--config", config])
     assert (done.exit_code, done.output) == (2, "error: no such folder\n")
+
+
+def test_what_the_machine_does_has_an_exit_code_of_its_own(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/b")
+
+    monkeypatch.setattr(airflow, "write_dag_file", fail)
+    done = CliRunner().invoke(main, ["airflow", "--config", config])
+    assert (done.exit_code, done.output) == (4, "error: no space is left on the disk: /a/b\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGTERM, "ended by SIGTERM\n"), (signal.SIGHUP, "ended by SIGHUP\n"), (signal.SIGINT, "")],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
+)
+def test_who_is_told_to_end_deletes_what_is_temporary(
+    number: signal.Signals, said: str, config: str, tmp_path: Path
+) -> None:
+    program = (
+        "import os, sys, tempfile, time; from pipeline.cli.main import main; from pipeline.runners import airflow\n"
+        "def wait(*_):\n"
+        f"    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}, prefix='scratch'):\n"
+        f"        os.kill(os.getpid(), {number.value}); time.sleep(60)\n"
+        "airflow.write_dag_file = wait\n"
+        f"main(['airflow', '--config', {config!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + number, said)
+    assert not list(tmp_path.glob("scratch*"))
 
 
 def test_a_folder_that_cannot_be_written_is_named(config: str) -> None:
