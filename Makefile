@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -55,8 +55,9 @@ $(UV): $(HERE)/supply_chain/uv.txt
 	  done; echo 'error: neither "python3.10" nor "python3" can make a virtual environment: install Python 3.10 with its module' \
 	    'venv ("apt-get install python3.10-venv", "pyenv install 3.10")' >&2; exit 2
 
-run-local: setup ## the pipeline: images to a pushed model
-	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"}
+run-local: setup ## the pipeline: images to a pushed model; or only the stages FROM=Evaluator TO=Pusher
+	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} \
+	  $${FROM:+--from "$$FROM"} $${TO:+--to "$$TO"}
 
 tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
 	@$(PYTHON) -m pipeline tune $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${TRIALS:+--trials "$$TRIALS"}
@@ -97,7 +98,7 @@ history: setup ## every run: when, verdict, metrics, pushed version
 compare: setup ## what differs between two runs, and whether by more than chance: A=run B=run, ids of the history or folders
 	@$(PYTHON) -m pipeline compare $(VERB_OPTIONS) -- "$$A" "$$B"
 
-prune: setup ## delete the oldest pushed versions beyond push.keep
+prune: setup ## delete pushed versions beyond push.keep, and what only runs before the last runtime.keep_runs need
 	@$(PYTHON) -m pipeline prune $(VERB_OPTIONS)
 
 rollback: setup ## take the newest pushed version out of service

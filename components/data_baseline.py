@@ -19,15 +19,19 @@ class DataBaselineStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: MetadataStore, input_dict: dict[str, list[Artifact]]
     ) -> dict[str, list[Artifact]]:
-        """Returns the same channels: `baseline` with one artifact, or none; `model` and `model_blessing` empty."""
+        """Returns the same channels: `baseline` with one artifact or none, `model_blessing` with that of its run.
+
+        So ML Metadata knows that this run needs that blessing to find its baseline again.
+        """
         own = {statistics.id for statistics in input_dict["statistics"]}
         earlier = {statistics.id: statistics for statistics in input_dict["baseline"] if statistics.id not in own}
         chosen: list[Artifact] = []
+        blessed: list[Artifact] = []
         for blessing in sorted(blessed_models(input_dict).values(), key=lambda a: a.id, reverse=True):
             runs = [c for c in store.get_contexts_by_artifact(blessing.id) if c.type == _RUN]
             made = {a.id for run in runs for a in store.get_artifacts_by_context(run.id)}
             found = sorted(made & earlier.keys())
             if found:
-                chosen = [earlier[found[-1]]]
+                chosen, blessed = [earlier[found[-1]]], [blessing]
                 break
-        return {**input_dict, "baseline": chosen, "model": [], "model_blessing": []}
+        return {**input_dict, "baseline": chosen, "model": [], "model_blessing": blessed}

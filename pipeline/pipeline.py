@@ -12,7 +12,6 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types import BaseChannel
@@ -38,7 +37,8 @@ from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
 from pipeline.runners.beam_engines import options_for
-from pipeline.runs.run_dir import ARTIFACTS, METADATA, push_folder, run_dir
+from pipeline.runs.metadata import connection_config
+from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
 from pipeline.schema import bucket_boundaries, class_names, feature_names
 from pipeline.serving_validator import serving_validator
 
@@ -90,7 +90,7 @@ def local_pipeline(
         weights_fingerprint=weights_fingerprint,
         schema_inferred=schema_inferred,
     )
-    return create_pipeline(settings, deployment, schema, sqlite_metadata_connection_config(str(folder / METADATA)))
+    return create_pipeline(settings, deployment, schema, connection_config(folder, settings.runtime.metadata))
 
 
 class _Data(NamedTuple):

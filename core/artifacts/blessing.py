@@ -5,6 +5,8 @@ Names as in tfx/components/evaluator/constants.py, which takes 22 s to import.
 
 from __future__ import annotations
 
+MODEL_BLESSING = "ModelBlessing"  # TFX's name of the type
+
 BLESSED_FILE, NOT_BLESSED_FILE = "BLESSED", "NOT_BLESSED"
 """Marker files, one of which the artifact holds."""
 

@@ -12,11 +12,12 @@ from core.artifacts.verdict import Range
 from core.errors import Blame
 
 PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED, MACHINE_FAILED = 0, 1, 2, 3, 4
-"""Exit codes; a refused model was judged, and is not pushed."""
+"""Exit codes; a refused model was judged, and is not pushed. A run that was to end before Pusher has the first."""
 
 EXIT_CODES: dict[Blame, int] = {"code": INTERNAL_ERROR, "input": BAD_INPUT, "machine": MACHINE_FAILED}
 
-Status = Literal["pushed", "refused", "failed"]
+Status = Literal["pushed", "refused", "failed", "finished"]
+"""`finished`: all the stages that were asked for ended well, and Pusher was not among them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +144,7 @@ class Outcome:
     report: str | None = None
     seconds: float = 0.0
     peak_rss_mb: int = 0
+    freed_mb: float = 0.0
     images: Images | None = None
     spans: list[Span] = dataclasses.field(default_factory=list)
     labels: Labels | None = None

@@ -6,7 +6,39 @@ import re
 from typing import Literal
 
 from core.settings.beam import BeamEngine, LocalEngine
-from core.settings.checks import AtLeast0, AtLeast1, NotNegative, Positive, require
+from core.settings.checks import AtLeast0, AtLeast1, FilePath, NotNegative, Positive, require
+from core.settings.secrets import is_reference
+
+
+@dataclasses.dataclass(frozen=True)
+class MetadataServer:
+    """A MySQL or MariaDB server that keeps ML Metadata: backed up, and read by others, while runs go on.
+
+    It may hold several pipelines, of different names. (ml-metadata 1.15, which TFX 1.15 needs, can write to PostgreSQL
+    no text with a backslash, and every run has such.)
+
+    Attributes:
+        host: name or address.
+        database: it must exist, and the user may do anything in it; the first run makes the tables.
+        user: that runs log in as.
+        password: from the environment, `${env:NAME}`; a record of the settings then holds no secret.
+        engine: the kind of server; MariaDB is one of `mysql`.
+        port: where it listens.
+    """
+
+    host: str
+    database: str
+    user: str
+    password: str
+    engine: Literal["mysql"] = "mysql"
+    port: AtLeast1 = 3306
+
+    def __post_init__(self) -> None:
+        require(
+            is_reference(self.password),
+            "runtime.metadata.password must name an environment variable, such as ${env:MLMD_PASSWORD}: settings are "
+            "recorded with every run",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +52,11 @@ class RuntimeSettings:
         feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
         cache: reuse the outputs of stages whose inputs, settings and code have not changed.
         if_running: what a run does while another one uses the same folder: `refuse` to begin, or `wait` for its end.
+        keep_runs: runs whose artifacts stay, beside those of the last blessed model and of the pushed versions; the
+            others' are deleted when a run ends, and by `make prune`.
+        metrics_directory: the folder that node_exporter's textfile collector reads: every run replaces `<name>.prom` in
+            it. The run's own folder if null.
+        metadata: a MySQL or MariaDB server for ML Metadata; SQLite in the run's folder if null.
     """
 
     beam: BeamEngine = LocalEngine()
@@ -27,6 +64,9 @@ class RuntimeSettings:
     feature_batch_size: AtLeast1 = 32
     cache: bool = True
     if_running: Literal["refuse", "wait"] = "refuse"
+    keep_runs: AtLeast1 = 10
+    metrics_directory: FilePath | None = None
+    metadata: MetadataServer | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from core.settings.tuner import TunerConfig
 from pipeline.cli.home import ensure_home
 from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
+from pipeline.runs.run_lock import only_run
 
 
 def _complete_path(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -160,13 +161,15 @@ def _quiet_stack() -> None:
 
 
 @_verb("data", "weights", noisy=True)
-def run(settings: Settings, root: Path) -> int:
-    """Runs the pipeline on this machine.
+@click.option("--from", "first", metavar="STAGE", help="Begin with this stage, on what an earlier run left.")
+@click.option("--to", "last", metavar="STAGE", help="End with this stage.")
+def run(settings: Settings, root: Path, first: str | None, last: str | None) -> int:
+    """Runs the pipeline on this machine, or some of its stages.
 
-    Exit codes: 0 pushed, 2 bad input or settings, 3 the gate refused, 4 the machine failed (no room, no memory),
-    1 an internal error, 130 and 143 interrupted.
+    Exit codes: 0 pushed (or the stages asked for finished), 2 bad input or settings, 3 the gate refused, 4 the machine
+    failed (no room, no memory), 1 an internal error, 130 and 143 interrupted.
     """
-    return _run(settings, root)
+    return _run(settings, root, first, last)
 
 
 @_verb("data", "weights", noisy=True, lazy=True)
@@ -326,8 +329,9 @@ def history(settings: Settings, root: Path, as_json: bool) -> None:
     """Lists every run: when, verdict, metrics, pushed version."""
     from pipeline.cli import tables
     from pipeline.runs import history as runs
+    from pipeline.runs.metadata import open_store
 
-    found = runs.all_runs(runs.open_store(run_dir(settings, root)), settings.name)
+    found = runs.all_runs(open_store(run_dir(settings, root), settings.runtime.metadata), settings.name)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1))
     else:
@@ -347,7 +351,8 @@ def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> No
     from pipeline.runs import history as runs
     from pipeline.runs.comparison import compare as compare_runs
 
-    found = compare_runs(*(runs.find(reference, run_dir(settings, root), settings.name) for reference in (a, b)))
+    where = run_dir(settings, root), settings.name, settings.runtime.metadata
+    found = compare_runs(*(runs.find(reference, *where) for reference in (a, b)))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1))
     else:
@@ -356,11 +361,20 @@ def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> No
 
 @_verb()
 def prune(settings: Settings, root: Path) -> None:
-    """Deletes the oldest pushed versions beyond push.keep, and damaged ones."""
-    from pipeline.runs import push_directory
+    """Deletes versions beyond push.keep, damaged ones, and what only runs before the last runtime.keep_runs need."""
+    from pipeline.runs import metadata, push_directory
+    from pipeline.runs.pruning import prune_runs
 
+    folder, server = run_dir(settings, root), settings.runtime.metadata
     removed = push_directory.prune(push_folder(settings, root), settings.push.keep)
-    click.echo("\n".join(f"deleted {path}" for path in removed) or f"nothing to delete: keep is {settings.push.keep}")
+    click.echo(
+        "\n".join(f"deleted {path}" for path in removed) or f"no old versions: push.keep is {settings.push.keep}"
+    )
+    if folder.is_dir() and metadata.exists(folder, server):
+        with only_run(folder):
+            store = metadata.open_store(folder, server)
+            pruned = prune_runs(store, settings.name, folder, settings.runtime.keep_runs)
+        click.echo(f"deleted {pruned}; runtime.keep_runs is {settings.runtime.keep_runs}")
 
 
 @_verb()
@@ -386,11 +400,12 @@ def serve(settings: Settings, root: Path, model: str | None, name: str | None, p
     serve_model(directory, name, port, settings.serving.server, click.echo)
 
 
-def _run(settings: Settings, root: Path) -> int:
+def _run(settings: Settings, root: Path, first: str | None = None, last: str | None = None) -> int:
+    from pipeline.runners.local import Stages
     from pipeline.runners.local import run as run_local
 
     _warn_of_ineffective(settings)
-    return run_local(settings, root).exit_code
+    return run_local(settings, root, Stages(first, last)).exit_code
 
 
 def _warn_of_ineffective(settings: Settings) -> None:

@@ -42,7 +42,7 @@ from pipeline.report import provenance, thumbnails
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import FailureAnalysis, analyze
-from pipeline.runs import history, lineage
+from pipeline.runs import history, lineage, metadata
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
 
@@ -172,9 +172,10 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
     reader = lineage.Reader({}, logging.ERROR)
     limits = ImageLimits(transparent=settings.get("data", {}).get("transparent", DEFAULT_LIMITS.transparent))
     read, attempt = reader.read, reader.attempt
+    server = metadata.server_in(settings)
     store = (
-        attempt("cannot read ML Metadata", lambda: history.open_store(run_dir))
-        if (run_dir / history.METADATA).is_file()
+        attempt("cannot read ML Metadata", lambda: metadata.open_store(run_dir, server))
+        if metadata.exists(run_dir, server)
         else None
     )
     reader.nodes = nodes = lineage.node_runs(store, outcome.run_id) if store and outcome.run_id else {}

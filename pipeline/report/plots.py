@@ -26,7 +26,13 @@ _XLINK = "http://www.w3.org/1999/xlink"
 # Stand-ins that matplotlib draws with -> the page's CSS variables.
 INK, MUTED, GRID, FIRST, SECOND, GOOD, BAD = (f"#0000{i:02x}" for i in range(1, 8))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", FIRST: "first", SECOND: "second", GOOD: "good", BAD: "bad"}
-_STATUS = {"pushed": (GOOD, "o"), "refused": (BAD, "X"), "failed": (MUTED, "s"), "unfinished": (MUTED, "D")}
+_STATUS = {
+    "pushed": (GOOD, "o"),
+    "refused": (BAD, "X"),
+    "failed": (MUTED, "s"),
+    "unfinished": (MUTED, "D"),
+    "finished": (GOOD, "D"),
+}
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied

@@ -193,6 +193,8 @@ def _headline(report: ReportData) -> tuple[str, str]:
         reason = reasons.get(broken, f"{broken} bounds are broken")
         pushed = any(run.status == "pushed" for run in report.history)
         return "Refused", f"{reason}. Nothing was pushed" + ("; the earlier model stays in service." if pushed else ".")
+    if outcome.status == "finished":
+        return "Finished", "The stages that were asked for ended well. Nothing was to be pushed."
     stage = next((failure.stage for failure in outcome.failures if failure.stage), None)
     where = f"in {stage}" if stage else "before the first stage"
     cause = "Bad input or settings" if outcome.exit_code == BAD_INPUT else "An internal error"

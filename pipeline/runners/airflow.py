@@ -26,9 +26,9 @@ from core.settings import Settings
 from core.uris import split_pattern
 from pipeline import data_source
 from pipeline.runners.ending import Execution, end_run
-from pipeline.runs import integrity
-from pipeline.runs.history import open_store
-from pipeline.runs.run_dir import ARTIFACTS, METADATA, check_root, push_folder, run_dir
+from pipeline.runs import integrity, metadata
+from pipeline.runs.monitor import Monitor
+from pipeline.runs.run_dir import ARTIFACTS, check_root, push_folder, run_dir
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -175,16 +175,18 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     settings = msgspec.structs.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
     folder, run_id = run_dir(settings, Path(definition.root)), _run_id(settings, context)
-    store = open_store(folder) if (folder / METADATA).exists() else None
+    server = settings.runtime.metadata
+    store = metadata.open_store(folder, server) if metadata.exists(folder, server) else None
     warn = logging.getLogger(__name__).warning
     try:
         for note in integrity.discard_damaged(store, folder / ARTIFACTS) if store else ():
             warn("%s", note)
-        SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
+        with Monitor(settings, folder, run_id).watching(node_id):
+            SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
         cause = cause_of(error)
         if cause.blame != "input":
-            store = store or open_store(folder)
+            store = store or metadata.open_store(folder, server)
             for note in integrity.discard_damaged_inputs(store, run_id, node_id, folder / ARTIFACTS):
                 warn("%s; run the DAG again", note)
         if cause.blame != "code":
@@ -208,7 +210,9 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
     blamed = [(name, context["ti"].xcom_pull(task_ids=name, key=_CAUSE)) for name in ran]
     stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
     seconds = sum(stage.seconds for stage in stages)
-    execution = Execution(lambda: (seconds, 0), run_id=_run_id(settings, context), nodes=nodes, stages=stages)
+    run_id = _run_id(settings, context)
+    monitor = Monitor(settings, run_dir(settings, root), run_id)
+    execution = Execution(lambda: (seconds, 0), monitor, run_id=run_id, nodes=nodes, stages=stages)
     for name, cause in blamed:
         if cause:
             execution.failed_stage, execution.cause = name, Cause(*cause)

@@ -171,6 +171,9 @@ class NodeLines:
         """See `Observer`."""
         self._running[node].progressed(at)
 
+    def waited(self) -> None:
+        """See `Observer`: the lines of a terminal move by themselves."""
+
     def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
         """See `Observer`."""
         line = self._running.pop(node)

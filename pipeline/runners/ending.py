@@ -14,7 +14,10 @@ from core.errors import Cause
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
 from pipeline.runs.lineage import Reader, node_runs
+from pipeline.runs.metadata import open_store
+from pipeline.runs.monitor import Monitor
 from pipeline.runs.outcome import from_nodes, mark_failed
+from pipeline.runs.pruning import prune_runs
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
 
 
@@ -24,6 +27,7 @@ class Execution:
 
     Attributes:
         usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
+        monitor: is told how it ends.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
         inputs: a hash of all that decides the run; None if the orchestrator does not know it.
         nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
@@ -33,6 +37,7 @@ class Execution:
     """
 
     usage: Callable[[], tuple[float, int]]
+    monitor: Monitor
     log: str | None = None
     run_id: str | None = None
     inputs: str | None = None
@@ -50,7 +55,7 @@ def record(folder: Path, settings: dict[str, Any], ended: Outcome) -> None:
 
 
 def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
-    """Finds out how a run ended, deletes old versions, writes record and report, and completes ML Metadata.
+    """Finds out how a run ended, writes record and report, completes ML Metadata, and deletes what is no longer needed.
 
     Whatever fails in here becomes a note: it hides no push, and changes no exit code.
     """
@@ -67,7 +72,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
 
     store = nodes = None
     if run_id := execution.run_id:
-        store = attempt("ML Metadata could not be opened", lambda: history.open_store(folder))
+        store = attempt("ML Metadata could not be opened", lambda: open_store(folder, settings.runtime.metadata))
     if run_id and store:
         nodes = attempt("ML Metadata could not be read", lambda: node_runs(store, run_id))
     ended = from_nodes(nodes or {}, execution.nodes, str(folder / ARTIFACTS))
@@ -93,6 +98,13 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
+        pruned = attempt(
+            "old artifacts could not be deleted",
+            lambda: prune_runs(store, settings.name, folder, settings.runtime.keep_runs),
+        )
+        ended.freed_mb = round(pruned.size / 1e6, 1) if pruned else 0.0
+    execution.monitor.finish(ended)
+    notes += filter(None, [execution.monitor.problem])
     attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
     return ended
 

@@ -16,8 +16,8 @@ from core.artifacts.nodes import TRANSFORM_GRAPH, split_dir
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings import Settings
-from pipeline.runs.history import open_store
 from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
+from pipeline.runs.metadata import open_store
 from trainer.arguments import FnArgs
 from trainer.training import lr_finder
 
@@ -33,7 +33,7 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
     Raises:
         InputError: there is no run to take features from, or its features are of another cut.
     """
-    store = open_store(run_dir)
+    store = open_store(run_dir, settings.runtime.metadata)
     run_id = latest_run_id(store, settings.name)
     nodes = node_runs(store, run_id) if run_id else {}
     examples = _uri(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)

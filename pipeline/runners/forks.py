@@ -109,9 +109,9 @@ class Fork:
         self._process.join(seconds)
 
 
-def first_to_speak(forks: Sequence[Fork]) -> list[Fork]:
-    """Waits until some have something to say, or have ended."""
-    said = wait([fork._pipe for fork in forks])
+def first_to_speak(forks: Sequence[Fork], seconds: float | None = None) -> list[Fork]:
+    """Waits until some have something to say, or have ended, but no longer than that; None: as long as it takes."""
+    said = wait([fork._pipe for fork in forks], seconds)
     return [fork for fork in forks if fork._pipe in said]
 
 

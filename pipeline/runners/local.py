@@ -27,6 +27,8 @@ from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
 from pipeline.runs import integrity, preflight
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
+from pipeline.runs.metadata import check_owner, connect
+from pipeline.runs.monitor import Monitor
 from pipeline.runs.outcome import objection
 from pipeline.runs.run_dir import ARTIFACTS, check_root, push_folder, read_last, run_dir
 from pipeline.runs.run_lock import only_run
@@ -38,8 +40,20 @@ if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
 
 
-def run(settings: Settings, root: Path) -> Outcome:
-    """Runs the whole pipeline, writes `last_run.json` in its folder, and returns its content.
+class Stages(NamedTuple):
+    """Which stages a run is to have: from the first to the last of these two; None: the pipeline's ends."""
+
+    first: str | None = None
+    last: str | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether not all are meant."""
+        return self != (None, None)
+
+
+def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  # noqa: B008
+    """Runs the pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
         InputError: TFX cannot use the folder, another run holds it, it cannot be written, the push directory is not
@@ -57,15 +71,17 @@ def run(settings: Settings, root: Path) -> Outcome:
     with preflight.naming_full_disks(settings, root):
         preflight.check_folders(settings, root)
         with only_run(run_dir(settings, root), print if settings.runtime.if_running == "wait" else None):
-            return _run(settings, root)
+            return _run(settings, root, stages)
 
 
-def _run(settings: Settings, root: Path) -> Outcome:
+def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
     """See `run`; nobody else uses the folder."""
     folder = run_dir(settings, root)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
-    execution = Execution(functools.partial(_usage, time.monotonic()), log=str(log))
+    began = time.monotonic()
     with screen(log) as console:
+        monitor = Monitor(settings, folder, log.stem)
+        execution = Execution(functools.partial(_usage, began), monitor, log=str(log))
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
         for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root)):
             print_prose(console, "  note: ", note, "yellow")
@@ -77,18 +93,22 @@ def _run(settings: Settings, root: Path) -> Outcome:
         stands = False
         with StageLines(console) as lines:
             try:
-                execution.notes += preflight.check_metadata(folder)
+                if not settings.runtime.metadata:
+                    execution.notes += preflight.check_metadata(folder)
                 inputs = _find_inputs(settings, folder, console)
-                execution.inputs = inputs.hash(settings)
-                stands = settings.runtime.cache and is_unchanged(last, execution.inputs, folder, settings.name)
+                execution.inputs = None if stages.partial else inputs.hash(settings)
+                if execution.inputs and settings.runtime.cache:
+                    server = settings.runtime.metadata
+                    stands = is_unchanged(last, execution.inputs, folder, settings.name, server)
                 if not stands:
-                    _run_stages(settings, root, inputs, execution, console, lines)
+                    _run_stages(settings, root, stages, inputs, execution, console, lines)
             except KeyboardInterrupt as error:
                 lines.end("interrupted")
                 how = str(error) or "interrupted"
                 console.print(f"{how}; the stages that finished are kept, and the next run reuses them. Log: {log}")
                 code = 128 + getattr(error, "number", signal.SIGINT)
                 ended = dataclasses.replace(started, exit_code=code, failures=[Failure(f"the run was {how}")])
+                monitor.finish(ended)
                 with contextlib.suppress(OSError):  # then the record says that the run was interrupted or killed
                     LAST_RUN.write(folder, ended)
                 raise
@@ -103,6 +123,7 @@ def _run(settings: Settings, root: Path) -> Outcome:
                 console.print(f"  nothing has changed since the run of {last.run_id}, so no stage runs again")
                 outcome = repeated(last, *execution.usage())
                 LAST_RUN.write(folder, outcome)
+                monitor.finish(outcome)
             else:
                 line = lines.start("report") if execution.run_id else None
                 outcome = end_run(settings, root, execution)
@@ -139,13 +160,21 @@ def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
 
 
 def _run_stages(
-    settings: Settings, root: Path, inputs: _Inputs, execution: Execution, console: Console, lines: StageLines
+    settings: Settings,
+    root: Path,
+    stages: Stages,
+    inputs: _Inputs,
+    execution: Execution,
+    console: Console,
+    lines: StageLines,
 ) -> None:
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     line = lines.start("load libraries")
-    from pipeline.pipeline import local_pipeline  # ten seconds or more, with the next
-    from pipeline.runners import forks
-    from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
+    from tfx.dsl.compiler.compiler import Compiler  # ten seconds or more, with the next
+
+    from pipeline.pipeline import local_pipeline
+    from pipeline.runners import forks, partial_run
+    from pipeline.runners.parallel_dag_runner import NodeError, Observers, ParallelDagRunner
     from pipeline.runs import leftovers
     from pipeline.schema import keep
 
@@ -162,9 +191,11 @@ def _run_stages(
         line.finish("✓", "green")
     composed = local_pipeline(settings, root, schema.text, inputs.images, inputs.weights, schema.inferred)
     folder = run_dir(settings, root)
-    execution.nodes = [node.id for node in composed.components]
-    store = MetadataStore(composed.metadata_connection_config)
+    store = connect(folder, settings.runtime.metadata)
+    if settings.runtime.metadata:
+        check_owner(store, settings.name, folder / ARTIFACTS)
     before = latest_run_id(store, settings.name)
+    compiled = Compiler().compile(composed)
 
     def look(node: str) -> tuple[bool, str | None]:
         def find() -> tuple[bool, str | None]:
@@ -183,12 +214,18 @@ def _run_stages(
     if freed := leftovers.clear(store, folder):
         console.print(f"  deleted {freed / 2**20:,.1f} MB that runs which were interrupted had left")
     tell(integrity.discard_damaged(store, artifacts))
+    if stages.partial:
+        base = partial_run.mark(compiled, *stages, store)
+        if base:
+            said = f"the stages before {stages.first} did not run: what they left is that of the run of {base}"
+            execution.notes.append(said)
+    execution.nodes = partial_run.to_run(compiled)
     try:
-        for again in (True, False):
+        for again in (not stages.partial, False):
             drawn = NodeLines(lines, len(execution.nodes), look)
             execution.stages = drawn.stages
             try:
-                ParallelDagRunner(stages_at_once(), drawn).run(composed)
+                ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
                 break
             except NodeError as error:
                 damaged = []
@@ -210,7 +247,7 @@ def _run_stages(
                     f"the schema that was inferred was not written: {error}; data.schema can name another file"
                 )
             else:
-                execution.inputs = inputs.hash(settings)
+                execution.inputs = execution.inputs and inputs.hash(settings)
                 written = f"  wrote {settings.schema_file}: the classes found, and the boundaries of slice buckets"
                 console.print(f"{written}; review and commit it", style="yellow")
 

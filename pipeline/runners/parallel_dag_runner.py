@@ -14,7 +14,10 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from core.errors import Cause
 from pipeline.runners.forks import Fork, Lock, first_to_speak, stop
+from pipeline.runners.partial_run import take_over, to_run
 from pipeline.runners.single_node import SingleNodeRunner
+
+_SILENCE_SECONDS = 10.0
 
 
 class Observer(Protocol):
@@ -26,8 +29,38 @@ class Observer(Protocol):
     def progressed(self, node: str, at: dict[str, Any]) -> None:
         """It says how far it is; see `core.progress.report`."""
 
+    def waited(self) -> None:
+        """None has said anything for a while."""
+
     def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
         """It ended, with a cause if it failed; None if its process did not live to say how much it computed."""
+
+
+class Observers:
+    """Several, told one after the other."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def started(self, node: str) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.started(node)
+
+    def progressed(self, node: str, at: dict[str, Any]) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.progressed(node, at)
+
+    def waited(self) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.waited()
+
+    def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.ended(node, cpu_seconds, cause)
 
 
 class NodeError(Exception):
@@ -53,7 +86,10 @@ class ParallelDagRunner(tfx_runner.IrBasedRunner):
         Raises:
             NodeError: a node failed, or its process was killed.
         """
-        waiting = {node.pipeline_node.node_info.id: {*node.pipeline_node.upstream_nodes} for node in pipeline.nodes}
+        asked = to_run(pipeline)
+        upstream = {node.pipeline_node.node_info.id: {*node.pipeline_node.upstream_nodes} for node in pipeline.nodes}
+        waiting = {node: upstream[node] & {*asked} for node in asked}
+        take_over(pipeline, self._run_id)
         lock = Lock()
         running: dict[Fork, str] = {}
         error: NodeError | None = None
@@ -66,7 +102,10 @@ class ParallelDagRunner(tfx_runner.IrBasedRunner):
                     runner = SingleNodeRunner(node, self._run_id, lock)
                     progressed = functools.partial(self._observer.progressed, node)
                     running[Fork(progressed, runner.run_with_ir, pipeline)] = node
-                for fork in first_to_speak([*running]):
+                spoke = first_to_speak([*running], _SILENCE_SECONDS)
+                if not spoke:
+                    self._observer.waited()
+                for fork in spoke:
                     if ending := fork.hear():
                         node = running.pop(fork)
                         if ending.cause:

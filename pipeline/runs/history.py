@@ -25,13 +25,15 @@ from core.artifacts.predictions import (
     read_predictions,
     read_scores,
 )
-from core.artifacts.pushed_model import PUSHED_MODEL
+from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import InputError
+from core.settings.converter import from_json, to_json
+from core.settings.runtime import MetadataServer
 from pipeline.runs import lineage
+from pipeline.runs.metadata import open_store, server_of
 from pipeline.runs.outcome import from_nodes
-from pipeline.runs.run_dir import METADATA
 
-_SETTINGS, _STATUS, _SECONDS = "settings", "status", "seconds"
+_SETTINGS, _OUTCOME = "settings", "outcome"  # custom properties of a run's context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,26 +66,11 @@ class Run:
         return read_scores(self.predicted) if self.predicted else Scores([], {})
 
 
-def open_store(run_dir: Path) -> MetadataStore:
-    """ML Metadata of the pipeline whose folder this is.
-
-    Raises:
-        InputError: nothing was ever run there.
-    """
-    if not (run_dir / METADATA).is_file():
-        raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
-    config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = str(run_dir / METADATA)
-    config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE  # READONLY fails on a locked file
-    return MetadataStore(config)
-
-
 def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome: Outcome) -> None:
     """Adds to the context of a run of the pipeline of that name what its stages do not know."""
     context = next(c for c in lineage.run_contexts(store, name) if c.name == outcome.run_id)
     context.custom_properties[_SETTINGS].string_value = json.dumps(settings, ensure_ascii=False)
-    context.custom_properties[_STATUS].string_value = outcome.status
-    context.custom_properties[_SECONDS].double_value = outcome.seconds
+    context.custom_properties[_OUTCOME].string_value = to_json(outcome)
     store.put_contexts([context])
 
 
@@ -99,8 +86,10 @@ def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb
     return contexts[: ids.index(last) + 1] if last in ids else contexts
 
 
-def find(reference: str, run_dir: Path, name: str) -> Run:
+def find(reference: str, run_dir: Path, name: str, server: MetadataServer | None) -> Run:
     """The run somebody means by an id or its beginning, of the pipeline `name` in `run_dir`, or by a path.
+
+    Its ML Metadata is on the `server`, if there is one.
 
     A path of a pipeline's folder, or of its `last_run.json`, means that pipeline's last run.
 
@@ -113,8 +102,8 @@ def find(reference: str, run_dir: Path, name: str) -> Run:
         last = LAST_RUN.read(folder).run_id
         if not last:
             raise InputError(f"{LAST_RUN.path(folder)} names no run: it failed before its first stage")
-        return find(last, folder.resolve(), folder.resolve().name)
-    store = open_store(run_dir)
+        return find(last, folder.resolve(), folder.resolve().name, server_of(folder))
+    store = open_store(run_dir, server)
     contexts = [c for c in lineage.run_contexts(store, name) if c.name.startswith(reference)]
     exact = [c for c in contexts if c.name == reference]
     if len(exact or contexts) != 1:
@@ -126,20 +115,23 @@ def find(reference: str, run_dir: Path, name: str) -> Run:
 
 def _run(store: MetadataStore, context: pb.Context) -> Run:
     nodes = lineage.node_runs(store, context.name)
-    found = from_nodes(nodes, [PUSHED_MODEL.node], "")
     recorded = context.custom_properties
-    ended = _STATUS in recorded
+    ended = _OUTCOME in recorded
+    # What was measured is in the record: the artifacts that it was read from may have been deleted since.
+    found = from_json(recorded[_OUTCOME].string_value, Outcome) if ended else from_nodes(nodes, [PUSHED_MODEL.node], "")
     interrupted = found.status == "failed" and not any(node.state == "failed" for node in nodes.values())
+    pushed = lineage.output(nodes, PUSHED_MODEL)
+    version = pushed_to(pushed.properties) if pushed else None
     predictions = lineage.output(nodes, PREDICTIONS)
     folder = Path(predictions.uri) if predictions else None
     return Run(
         id=context.name,
         started=datetime.fromtimestamp(context.create_time_since_epoch / 1000),
-        status=recorded[_STATUS].string_value if ended else "unfinished" if interrupted else found.status,
-        seconds=recorded[_SECONDS].double_value if ended else None,
+        status="unfinished" if interrupted and not ended else found.status,
+        seconds=found.seconds if ended else None,
         settings=json.loads(recorded[_SETTINGS].string_value) if ended else None,
         metrics=found.metrics,
         examples=found.images.test if found.images else None,
-        version=Path(found.pushed_model).name if found.pushed_model else None,
+        version=Path(version).name if version else None,
         predicted=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
     )

@@ -16,7 +16,7 @@ from core.errors import InputError
 
 T = TypeVar("T")
 
-_RUN = "pipeline_run"  # type of the contexts that stand for a run
+RUN = "pipeline_run"  # type of the contexts that stand for a run
 
 _STATES = {
     pb.Execution.COMPLETE: "complete",
@@ -99,7 +99,7 @@ def run_contexts(store: MetadataStore, pipeline_name: str) -> list[pb.Context]:
     """The contexts of the pipeline's runs, oldest first; their names are the runs' ids."""
     pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
     children = store.get_children_contexts_by_context(pipeline.id) if pipeline else []
-    return sorted((context for context in children if context.type == _RUN), key=lambda context: context.id)
+    return sorted((context for context in children if context.type == RUN), key=lambda context: context.id)
 
 
 def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
@@ -110,7 +110,7 @@ def latest_run_id(store: MetadataStore, pipeline_name: str) -> str | None:
 
 def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
     """All nodes of a run that were started, by node id."""
-    context = store.get_context_by_type_and_name(_RUN, run_id)
+    context = store.get_context_by_type_and_name(RUN, run_id)
     if context is None:
         return {}
     executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
@@ -125,7 +125,7 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
         for event in events:
             side = read if event.type in _INPUTS else left if event.type in _OUTPUTS else None
             if side is not None and event.execution_id == execution.id and event.artifact_id in artifacts:
-                side.setdefault(event.path.steps[0].key, []).append(_output(artifacts[event.artifact_id]))
+                side.setdefault(event.path.steps[0].key, []).append(output_of(artifacts[event.artifact_id]))
         runs[node] = NodeRun(node, _STATES.get(execution.last_known_state, "running"), left, read, execution.id)
     return runs
 
@@ -138,10 +138,17 @@ def makers(store: MetadataStore, nodes: Mapping[str, NodeRun]) -> dict[int, tupl
         if event.type in _OUTPUTS:
             made[event.artifact_id] = min(event.execution_id, made.get(event.artifact_id, event.execution_id))
     runs = {
-        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == _RUN), "")
+        execution: next((c.name for c in store.get_contexts_by_execution(execution) if c.type == RUN), "")
         for execution in set(made.values())
     }
     return {artifact: (execution, runs[execution]) for artifact, execution in made.items()}
+
+
+def output_of(artifact: pb.Artifact) -> Output:
+    """An artifact of ML Metadata with its properties as plain values."""
+    sources = (artifact.properties, artifact.custom_properties)
+    values = [(name, value, value.WhichOneof("value")) for source in sources for name, value in source.items()]
+    return Output(artifact.id, artifact.uri, {name: getattr(value, kind) for name, value, kind in values if kind})
 
 
 def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
@@ -149,9 +156,3 @@ def _node_id(store: MetadataStore, execution: pb.Execution) -> str:
         if context.type == "node":
             return context.name.split(".", 1)[1]
     raise LookupError(f"execution {execution.id} belongs to no node")
-
-
-def _output(artifact: pb.Artifact) -> Output:
-    sources = (artifact.properties, artifact.custom_properties)
-    values = [(name, value, value.WhichOneof("value")) for source in sources for name, value in source.items()]
-    return Output(artifact.id, artifact.uri, {name: getattr(value, kind) for name, value, kind in values if kind})

@@ -39,7 +39,7 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 
     Returns:
         status `failed` if any `expected` node did not complete, `refused` if the gate or the serving check
-        did not bless the model, else `pushed`.
+        did not bless the model, `finished` if Pusher was not expected, else `pushed`.
     """
     outcome = Outcome("failed", last_run.INTERNAL_ERROR, pipeline_root)
     if pushed := output(nodes, PUSHED_MODEL):
@@ -57,6 +57,8 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         outcome.failures.append(Failure(message, stage=(started or unfinished)[0]))
     elif outcome.pushed_model:
         outcome.status, outcome.exit_code = "pushed", last_run.PUSHED
+    elif PUSHED_MODEL.node not in expected and not outcome.failures:
+        outcome.status, outcome.exit_code = "finished", last_run.PUSHED
     else:
         outcome.status, outcome.exit_code = "refused", last_run.REFUSED
     return outcome

@@ -28,6 +28,8 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     """The verdict, the reasons, what was measured, and the paths of report, record and log."""
     if outcome.status == "pushed":
         yield Line(f"pushed: {outcome.pushed_model or 'no longer there, see below'}", style="bold green")
+    elif outcome.status == "finished":
+        yield Line("finished: the stages that were asked for; nothing was to be pushed", style="bold green")
     elif outcome.status == "refused":
         yield Line("refused: nothing was pushed", style="bold red")
     else:
@@ -59,7 +61,8 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
         model = shlex.quote(f"MODEL={outcome.pushed_model}")
         yield Line(f'  try it: {make} predict {model} IMAGES="one.jpg two.png"')
     memory = f" · peak memory {outcome.peak_rss_mb:,} MB" if outcome.peak_rss_mb else ""
-    yield Line(f"  {outcome.seconds:.0f} s{memory}")
+    freed = f" · deleted {outcome.freed_mb:,.0f} MB of old runs" if outcome.freed_mb >= 1 else ""
+    yield Line(f"  {outcome.seconds:.0f} s{memory}{freed}")
     for name, path in (("report", outcome.report), ("details", LAST_RUN.path(run_dir)), ("log", outcome.log)):
         if path:
             yield Line(f"  {name + ':':8} {path}")

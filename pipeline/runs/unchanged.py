@@ -18,11 +18,10 @@ from core.artifacts.last_run import Outcome, Stage
 from core.artifacts.nodes import RESOLVERS
 from core.checkout import CHECKOUT
 from core.settings import Settings, to_dict
+from core.settings.runtime import MetadataServer
 from pipeline.code_hash import PACKAGES
-from pipeline.runs import integrity
-from pipeline.runs.history import open_store
+from pipeline.runs import integrity, metadata
 from pipeline.runs.lineage import latest_run_id, node_runs
-from pipeline.runs.run_dir import METADATA
 
 if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
@@ -63,7 +62,9 @@ def _code() -> Iterator[Path]:
         yield from sorted(found)
 
 
-def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> bool:
+def is_unchanged(
+    last: Outcome | None, inputs: str, folder: Path, name: str, server: MetadataServer | None = None
+) -> bool:
     """Whether the last run had these inputs and judged its model, and all that it left is still there.
 
     Of the version that it pushed every byte is read, so that a damaged one is pushed anew.
@@ -72,9 +73,9 @@ def is_unchanged(last: Outcome | None, inputs: str, folder: Path, name: str) -> 
         return False
     if last.status == "pushed" and not (last.pushed_model and _is_whole(last.pushed_model)):
         return False
-    if not (folder / METADATA).is_file():
+    if not metadata.exists(folder, server):
         return False
-    store = open_store(folder)
+    store = metadata.open_store(folder, server)
     if latest_run_id(store, name) != last.run_id:
         return False
     nodes = node_runs(store, last.run_id or "").values()

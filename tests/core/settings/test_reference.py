@@ -17,7 +17,14 @@ def test_every_setting_says_what_it_means() -> None:
     assert not [path for path, _, meaning in ROWS if len(meaning) < 5]
 
 
-ABSENT = ("training.augmentation.", "tuner.", "kubeflow.volume.", "evaluation.thresholds.", "evaluation.per_slice.")
+ABSENT = (
+    "training.augmentation.",
+    "tuner.",
+    "kubeflow.volume.",
+    "runtime.metadata.",
+    "evaluation.thresholds.",
+    "evaluation.per_slice.",
+)
 DEFAULTS = [(path, value) for path, value, _ in ROWS if value and "<" not in path and not path.startswith(ABSENT)]
 
 

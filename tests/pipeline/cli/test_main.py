@@ -31,7 +31,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings of the runs that were begun; each ends with exit code 3."""
     begun: list[Settings] = []
 
-    def run(settings: Settings, root: Path) -> SimpleNamespace:
+    def run(settings: Settings, root: Path, stages: local.Stages) -> SimpleNamespace:
+        assert stages == local.Stages()
         begun.append(settings)
         return SimpleNamespace(exit_code=3)
 
@@ -48,6 +49,19 @@ def test_shorthands_and_overrides_reach_the_run_and_its_exit_code_the_shell(conf
     (settings,) = ran
     assert (settings.card.owner, settings.training.steps, settings.head.hidden_units) == ("A = B", 3, (64, 32))
     assert (settings.data.images, settings.backbone.weights) == (str(Path.cwd() / "a b"), "random")
+
+
+def test_some_stages_are_asked_for(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[local.Stages] = []
+
+    def run(settings: Settings, root: Path, stages: local.Stages) -> SimpleNamespace:
+        asked.append(stages)
+        return SimpleNamespace(exit_code=0)
+
+    monkeypatch.setattr(local, "run", run)
+    for given in (["--from", "Evaluator", "--to", "Pusher"], ["--from", "Evaluator"], ["--to", "Pusher"]):
+        assert CliRunner().invoke(main, ["run", "--config", config, *given]).exit_code == 0
+    assert asked == [("Evaluator", "Pusher"), ("Evaluator", None), (None, "Pusher")]
 
 
 def test_an_override_wins_over_a_shorthand(config: str, ran: list[Settings]) -> None:

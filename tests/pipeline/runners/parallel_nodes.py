@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
+from tfx.dsl.compiler.compiler import Compiler
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.base.base_node import BaseNode
@@ -19,6 +20,7 @@ from tfx.types.standard_artifacts import Model
 
 from core import progress
 from core.errors import Cause, InputError
+from pipeline.runners import partial_run
 from pipeline.runners.forks import Fork, Lock, call
 from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
 from pipeline.runs.lineage import latest_run_id, node_runs
@@ -91,19 +93,29 @@ class Story:
     def progressed(self, node: str, at: dict[str, Any]) -> None:
         self.told.append(["progressed", node, at])
 
+    def waited(self) -> None:
+        self.told.append(["waited"])
+
     def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
         self.told.append(["ended", node, cpu_seconds, cause])
         (self.folder / f"{node} ended").touch()
 
 
-def run(folder: Path, nodes: list[BaseNode], at_once: int = 2) -> dict[str, Any]:
+def run(
+    folder: Path, nodes: list[BaseNode], at_once: int = 2, first: str | None = None, last: str | None = None
+) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     metadata = sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
     pipeline = Pipeline("p", str(folder / "root"), components=nodes, metadata_connection_config=metadata)
     story, error = Story(folder), None
+    compiled = Compiler().compile(pipeline)
     began = time.monotonic()
     try:
-        ParallelDagRunner(at_once, story).run(pipeline)
+        if first or last:
+            partial_run.mark(compiled, first, last, MetadataStore(metadata))
+        ParallelDagRunner(at_once, story).run_with_ir(compiled)
+    except InputError as refused:
+        error = str(refused)
     except NodeError as failed:
         error = [failed.node, *failed.cause]
     except KeyboardInterrupt:
@@ -129,6 +141,28 @@ def failing(folder: Path, how: str) -> list[BaseNode]:
     return [bad, good, *after]
 
 
+def partial(folder: Path) -> dict[str, Any]:
+    """Of a chain of three stages some, before and after others have run."""
+
+    def some(first: str | None = None, last: str | None = None) -> dict[str, Any]:
+        made = Meet(name="A", other="A", folder=str(folder)).with_id("A")
+        copied = Copy(model=made.outputs["model"]).with_id("B")
+        ended = Copy(model=copied.outputs["copy"]).with_id("C")
+        beside = Meet(name="D", other="D", folder=str(folder)).with_id("D")
+        return run(folder, [made, copied, ended, beside], first=first, last=last)
+
+    folder.mkdir()
+    return {
+        "before any": some("B"),
+        "to": some(last="B"),
+        "last": some("C", "C"),
+        "unknown": some("Bb"),
+        "backwards": some("C", "A"),
+        "one": some("B", "B"),
+        "from": some("C"),
+    }
+
+
 def main(folder: Path) -> None:
     logging.getLogger(progress.LOGGER_NAME).setLevel(logging.INFO)
     results: dict[str, Any] = {}
@@ -139,6 +173,7 @@ def main(folder: Path) -> None:
     results["many"] = run(folder / "many", meeting(folder / "many", *(f"N{n}" for n in range(8))), at_once=8)
     for how in ("input", "bug", "SIGKILL", "SIGTERM", "SIGSEGV", "interrupted", "interrupted twice"):
         results[how] = run(folder / how, failing(folder / how, how))
+    results["partial"] = partial(folder / "partial")
     lock = Lock()
     killed = Fork(print, hold_to_the_end, lock)
     while not (ending := killed.hear()):

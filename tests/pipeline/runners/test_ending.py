@@ -12,6 +12,8 @@ from core.errors import Cause
 from pipeline.report import make
 from pipeline.runners.ending import Execution, end_run
 from pipeline.runs import history, push_directory
+from pipeline.runs.metadata import open_store
+from pipeline.runs.monitor import Monitor
 from pipeline.runs.run_summary import run_summary
 from tests.conftest import ROOT
 from tests.pipeline.report.report_run import NAME, write_run
@@ -45,8 +47,12 @@ def pushed_run(root: Path) -> str:
     return run_id
 
 
+def monitor(root: Path) -> Monitor:
+    return Monitor(DIGITS, root / NAME, "now")
+
+
 def ended(root: Path, run_id: str | None, **known: object) -> Outcome:
-    return end_run(DIGITS, root, Execution(lambda: (83.0, 1234), run_id=run_id, nodes=NODES, **known))  # type: ignore[arg-type]
+    return end_run(DIGITS, root, Execution(lambda: (83.0, 1234), monitor(root), run_id=run_id, nodes=NODES, **known))  # type: ignore[arg-type]
 
 
 def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
@@ -63,7 +69,7 @@ def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
     assert (outcome.seconds, outcome.peak_rss_mb, outcome.log) == (83.0, 1234, "run.log")
     assert outcome.notes[0] == "a note" and outcome.report == str(home / "reports" / "page.html")
     assert [(stage.id, stage.seconds) for stage in outcome.stages] == [(node, 1.5) for node in NODES]
-    (run,) = history.all_runs(history.open_store(home), NAME)
+    (run,) = history.all_runs(open_store(home, None), NAME)
     assert (run.status, run.seconds) == ("pushed", 83.0) and run.settings and run.settings["push"]["keep"] == 1
 
 
@@ -137,7 +143,7 @@ def test_a_stage_that_failed_after_the_push_does_not_hide_it(tmp_path: Path, rep
 
 def test_a_run_that_failed_before_its_first_stage_has_a_record_too(tmp_path: Path, report: list[Outcome]) -> None:
     (tmp_path / NAME).mkdir()
-    execution = Execution(lambda: (1.0, 10), cause=Cause("ZeroDivisionError: division by zero"))
+    execution = Execution(lambda: (1.0, 10), monitor(tmp_path), cause=Cause("ZeroDivisionError: division by zero"))
 
     outcome = end_run(DIGITS, tmp_path, execution)
 

@@ -49,6 +49,33 @@ def test_many_nodes_write_to_ml_metadata_at_the_same_time(results: dict[str, Res
     assert results["many"]["states"] == {f"N{n}": "complete" for n in range(8)}
 
 
+def test_some_stages_run_on_what_the_last_run_left_that_has_it(results: dict[str, Result]) -> None:
+    def ran(case: str) -> tuple[list[str], dict[str, str]]:
+        found = results["partial"][case]
+        assert found["error"] is None
+        return [entry[1] for entry in found["told"] if entry[0] == "started"], found["states"]
+
+    assert ran("to") == (["A", "B"], {"A": "complete", "B": "complete"})
+    assert ran("last") == (["C"], {"A": "cached", "B": "cached", "C": "complete"})
+    assert ran("one") == (["B"], {"A": "cached", "B": "complete"})
+    assert ran("from") == (["C"], {"A": "cached", "B": "cached", "C": "complete"})
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (
+            "before any",
+            "--from B: no earlier run has left all that it needs (that of A is missing): run the whole pipe",
+        ),
+        ("unknown", "--from Bb: there is no such stage; did you mean B?"),
+        ("backwards", "--from C --to A: A does not come after C, so there is nothing to run"),
+    ],
+)
+def test_stages_that_cannot_run_are_the_users_mistake(results: dict[str, Result], case: str, said: str) -> None:
+    assert results["partial"][case]["error"].startswith(said) and results["partial"][case]["told"] == []
+
+
 @pytest.mark.parametrize(
     ("how", "said", "blame"),
     [

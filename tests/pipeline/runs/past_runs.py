@@ -6,6 +6,9 @@ from pathlib import Path
 
 from core.artifacts.last_run import LAST_RUN
 from pipeline.runs import history
+from pipeline.runs.lineage import node_runs
+from pipeline.runs.metadata import open_store
+from pipeline.runs.outcome import from_nodes
 from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
 
 
@@ -15,8 +18,10 @@ def write_past_runs(root: Path) -> Path:
     for status, steps in (("pushed", 1), ("refused", 7)):
         outcome = write_run(run_dir, status)  # type: ignore[arg-type]
         assert outcome.run_id
+        store = open_store(run_dir, None)
+        outcome.metrics = from_nodes(node_runs(store, outcome.run_id), [], "").metrics
         settings = {**SETTINGS, "training": {**SETTINGS["training"], "steps": steps}}
-        history.record(history.open_store(run_dir), NAME, settings, outcome)
+        history.record(store, NAME, settings, outcome)
         LAST_RUN.write(run_dir, outcome)
     write_run(run_dir, "pushed", stages=3)
     return run_dir

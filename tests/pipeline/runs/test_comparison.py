@@ -12,6 +12,7 @@ from core.artifacts.predictions import CANDIDATE, PREDICTIONS_FILE, write_scores
 from pipeline.cli import tables
 from pipeline.runs import history
 from pipeline.runs.comparison import Comparison, compare
+from pipeline.runs.metadata import open_store
 from tests.components.evaluation.predicted import CLASSES, predictions
 from tests.pipeline.report.report_run import NAME
 from tests.pipeline.runs.past_runs import write_past_runs
@@ -30,7 +31,7 @@ def predict(run: history.Run, right: list[bool]) -> None:
 
 
 def compared(run_dir: Path, a: list[bool], b: list[bool]) -> Comparison:
-    first, second = history.all_runs(history.open_store(run_dir), NAME)[:2]
+    first, second = history.all_runs(open_store(run_dir, None), NAME)[:2]
     predict(first, a)
     predict(second, b)
     return compare(first, second)

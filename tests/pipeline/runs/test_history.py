@@ -8,6 +8,7 @@ from core.artifacts.last_run import LAST_RUN
 from core.errors import InputError
 from pipeline.cli import tables
 from pipeline.runs import history
+from pipeline.runs.metadata import open_store
 from tests.pipeline.report.report_run import NAME, write_run
 from tests.pipeline.runs.past_runs import write_past_runs
 
@@ -18,7 +19,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def test_every_run_is_listed_with_how_it_ended(run_dir: Path) -> None:
-    found = history.all_runs(history.open_store(run_dir), NAME)
+    found = history.all_runs(open_store(run_dir, None), NAME)
 
     assert [(run.status, run.version, run.seconds) for run in found] == [
         ("pushed", "17", 83.0),
@@ -33,7 +34,7 @@ def test_every_run_is_listed_with_how_it_ended(run_dir: Path) -> None:
 def test_the_history_is_a_table(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import rich.console
 
-    rich.console.Console(width=200).print(tables.history(history.all_runs(history.open_store(run_dir), NAME)))
+    rich.console.Console(width=200).print(tables.history(history.all_runs(open_store(run_dir, None), NAME)))
 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and "pushed version" in lines[0]
@@ -42,12 +43,12 @@ def test_the_history_is_a_table(run_dir: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(("reference", "found"), [("2026-01-01", "01"), ("2026-01-02T03:04:05.678", "02")])
 def test_a_run_is_found_by_its_id_or_the_beginning_of_it(run_dir: Path, reference: str, found: str) -> None:
-    assert history.find(reference, run_dir, NAME).id == f"2026-01-{found}T03:04:05.678"
+    assert history.find(reference, run_dir, NAME, None).id == f"2026-01-{found}T03:04:05.678"
 
 
 def test_a_run_is_found_by_its_folder_or_record(run_dir: Path) -> None:
     for path in (run_dir, run_dir / LAST_RUN.name):
-        assert history.find(str(path), run_dir.parent / "elsewhere", "other").id == "2026-01-02T03:04:05.678"
+        assert history.find(str(path), run_dir.parent / "elsewhere", "other", None).id == "2026-01-02T03:04:05.678"
 
 
 @pytest.mark.parametrize(
@@ -55,15 +56,15 @@ def test_a_run_is_found_by_its_folder_or_record(run_dir: Path) -> None:
 )
 def test_a_run_that_is_not_one_is_the_users_mistake(run_dir: Path, reference: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        history.find(reference, run_dir, NAME)
+        history.find(reference, run_dir, NAME, None)
 
 
 def test_where_nothing_ran_there_is_no_history(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no runs in"):
-        history.open_store(tmp_path)
+        open_store(tmp_path, None)
 
 
 def test_a_folder_whose_only_run_failed_before_its_first_stage_has_no_run(tmp_path: Path) -> None:
     LAST_RUN.write(tmp_path, write_run(tmp_path / NAME, "refused", stages=0))
     with pytest.raises(InputError, match="names no run: it failed before its first stage"):
-        history.find(str(tmp_path), tmp_path, NAME)
+        history.find(str(tmp_path), tmp_path, NAME, None)

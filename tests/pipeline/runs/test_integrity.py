@@ -10,8 +10,8 @@ import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from pipeline.runs import integrity
-from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.metadata import open_store
 from tests.pipeline.report.report_run import NAME, write_run
 
 LARGE = integrity._SMALL + 1000
@@ -97,7 +97,7 @@ def test_hidden_files_do_not_matter(artifact: Path) -> None:
 def test_what_is_damaged_is_no_longer_offered_to_caches_and_resolvers(tmp_path: Path, inputs_only: bool) -> None:
     folder = tmp_path.resolve()
     run_id = write_run(folder, "pushed").run_id or ""
-    store, artifacts = open_store(folder), folder / "artifacts"
+    store, artifacts = open_store(folder, None), folder / "artifacts"
     for artifact in store.get_artifacts():
         artifact.state = pb.Artifact.LIVE
         artifact.custom_properties[integrity.FILES].string_value = integrity.describe(artifact.uri) or ""

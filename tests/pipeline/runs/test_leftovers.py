@@ -9,14 +9,14 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.training_summary import MODEL_RUN, SUMMARY
 from pipeline.runs import leftovers
-from pipeline.runs.history import open_store
+from pipeline.runs.metadata import open_store
 from tests.pipeline.report.report_run import write_run
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> MetadataStore:
     write_run(tmp_path, "pushed")
-    return open_store(tmp_path)
+    return open_store(tmp_path, None)
 
 
 def execution(store: MetadataStore, state: int) -> int:

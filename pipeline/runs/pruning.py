@@ -1,0 +1,105 @@
+"""Deletes what no blessed, pushed or recent run needs: artifacts, and old logs.
+
+What a run needs is all that its stages read and left, by ML Metadata. Kept are the last runs, the run of the last
+blessed model (which is the next one's baseline and warm start) and those of the versions in the push directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as pb
+
+from core.artifacts.blessing import BLESSED, MODEL_BLESSING
+from core.artifacts.pushed_model import pushed_to
+from pipeline.runs import lineage
+from pipeline.runs.push_directory import rolled_back_path
+from pipeline.runs.run_dir import ARTIFACTS
+
+_KEPT_LOGS = 50  # as many as pages of reports
+
+
+class Pruned(NamedTuple):
+    """What was deleted: how many artifacts and logs, and their bytes."""
+
+    artifacts: int
+    logs: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.artifacts:,} artifacts and {self.logs:,} logs of old runs, {self.size / 1e6:,.1f} MB"
+
+
+def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -> Pruned:
+    """Deletes the artifacts of the pipeline `name` that no kept run needs, and old logs.
+
+    To be called while nobody else may run there. All are marked in ML Metadata before the first folder is touched, so
+    that TFX's cache and resolvers no longer see them; what a kill leaves of these, the next call deletes. Links are not
+    followed, and only what lies in the pipeline's own folder of artifacts is deleted.
+
+    Args:
+        keep_runs: how many of the last runs are kept, whatever came of them.
+    """
+    root = run_dir / ARTIFACTS
+    pipeline = store.get_context_by_type_and_name("pipeline", name)
+    every = store.get_artifacts_by_context(pipeline.id) if pipeline else []
+    needed = _used_by(store, _kept_runs(store, name, every, keep_runs))
+    doomed = [one for one in every if one.state != pb.Artifact.DELETED and one.id not in needed]
+    for artifact in doomed:
+        artifact.state = pb.Artifact.DELETED
+    if doomed:
+        store.put_artifacts(doomed)
+    used = {one.uri for one in every if one.state != pb.Artifact.DELETED}
+    gone = {Path(one.uri) for one in every if one.state == pb.Artifact.DELETED and one.uri not in used}
+    sizes = [_delete(path) for path in gone if _lies_in(path, root)]
+    logs = sorted((run_dir / "logs").glob("*.log"))[:-_KEPT_LOGS]
+    return Pruned(len(doomed), len(logs), sum(sizes) + sum(map(_delete, logs)))
+
+
+def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], keep_runs: int) -> set[int]:
+    """Ids of the contexts of the runs that are kept."""
+    kept = {run.id for run in lineage.run_contexts(store, name)[-keep_runs:]}
+    blessings = []
+    for artifact in every:
+        properties = lineage.output_of(artifact).properties
+        pushed = pushed_to(properties)
+        if pushed and (Path(pushed).exists() or rolled_back_path(Path(pushed)).exists()):
+            kept.add(_run_that_made(store, artifact))
+        if artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and artifact.state == pb.Artifact.LIVE:
+            blessings.append(artifact)
+    if blessings:
+        kept.add(_run_that_made(store, max(blessings, key=lambda artifact: artifact.id)))
+    return kept
+
+
+def _run_that_made(store: MetadataStore, artifact: pb.Artifact) -> int:
+    contexts = store.get_contexts_by_artifact(artifact.id)
+    return min(context.id for context in contexts if context.type == lineage.RUN)
+
+
+def _used_by(store: MetadataStore, runs: Iterable[int]) -> set[int]:
+    """Ids of all artifacts that the stages of runs read and left, or were to leave."""
+    ids = sorted(execution.id for run in runs for execution in store.get_executions_by_context(run))
+    return {event.artifact_id for event in store.get_events_by_execution_ids(ids)} if ids else set()
+
+
+def _lies_in(path: Path, root: Path) -> bool:
+    """Whether a path is below `root`, and no link on the way leads out of it."""
+    return path.is_relative_to(root) and path != root and path.parent.resolve().is_relative_to(root.resolve())
+
+
+def _delete(path: Path) -> int:
+    """Deletes a folder, a file or a link, never what a link names; returns how many bytes it held."""
+    if path.is_symlink() or path.is_file():
+        size = path.lstat().st_size
+        path.unlink()
+        return size
+    if not path.exists():
+        return 0
+    size = sum(one.lstat().st_size for one in path.rglob("*") if not one.is_dir() or one.is_symlink())
+    shutil.rmtree(path)
+    return size

@@ -1,0 +1,72 @@
+"""ML Metadata on a real MariaDB: whole runs, their history, what is cached and deleted, and no password anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.ports.few_digits import write_few_digits
+from tests.ports.mariadb import DATABASE, PASSWORD, USER, installed, mariadb
+
+pytestmark = [
+    pytest.mark.ports,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not installed(), reason="MariaDB is not installed (apt-get install mariadb-server)"),
+]
+
+SMALL = "backbone.weights=random training.steps=60 evaluation.thresholds={accuracy: {min: 0.1, max_drop: 1.0}}"
+
+
+def test_runs_are_kept_on_a_server_whose_password_is_nowhere(tmp_path: Path) -> None:
+    images, root = write_few_digits(tmp_path / "images", 12), tmp_path / "build"
+
+    def pipeline(*arguments: str, password: str = PASSWORD, port: int, at: Path = root) -> tuple[int, str]:
+        server = f'{{host: 127.0.0.1, port: {port}, database: {DATABASE}, user: {USER}, password: "${{env:MLMD}}"}}'
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            *arguments,
+            "--root",
+            str(at),
+            "--set",
+            f"runtime.metadata={server}",
+        ]
+        done = subprocess.run(
+            [*command, "--set", SMALL, "--set", f"data.images={images}", "--set", "runtime.keep_runs=1"],
+            cwd=ROOT,
+            env={**os.environ, "MLMD": password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    with mariadb() as port:
+        code, said = pipeline("run", port=port)
+        assert code == 0, said
+        code, said = pipeline("run", port=port)
+        assert code == 0 and "nothing has changed" in said, said
+        code, said = pipeline("run", "--from", "ModelGate", "--to", "ModelGate", port=port)
+        assert code == 0 and "finished" in said, said
+        code, said = pipeline("history", "--json", port=port)
+        runs = json.loads(said[said.index("[\n") :])
+        assert [run["status"] for run in runs] == ["pushed", "finished"], said
+        assert runs[0]["metrics"]["accuracy"]["overall"] > 0.1
+        code, said = pipeline("prune", port=port)
+        assert code == 0 and "artifacts and" in said, said
+        code, said = pipeline("run", port=port, at=tmp_path / "elsewhere")
+        assert code == 2 and "holds runs of a pipeline 'digits' whose artifacts are elsewhere" in said, said
+        code, said = pipeline("history", password="wrong", port=port)
+        assert code == 2 and f"{USER} cannot use the database {DATABASE}" in said and "password" in said, said
+    code, said = pipeline("history", port=port)
+    assert code == 2 and "is the server up" in said.lower(), said
+    assert not (root / "digits" / "metadata.sqlite").exists()
+    leaks = [path for path in root.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    assert leaks == []
