@@ -12,6 +12,7 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics, Model, Mod
 
 from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 from core.artifacts.executions import EXECUTION, execution_key
+from core.checksums import write_checksums
 from pipeline.deployment import Resolvers
 from pipeline.runners.single_node import SingleNodeRunner
 from pipeline.runs.lineage import NodeRun, node_runs
@@ -82,6 +83,7 @@ def Push(  # noqa: N802
         version = Path(directory, Path(pushed.uri).name)
         version.mkdir(parents=True)
         (version / "saved_model.pb").touch()
+        write_checksums(str(version))
         pushed.set_int_custom_property("pushed", 1)
         pushed.set_string_custom_property("pushed_destination", str(version))
 
