@@ -56,6 +56,7 @@ def test_runs_are_kept_on_a_server_whose_password_is_nowhere(tmp_path: Path) -> 
         code, said = pipeline("run", "--from", "ModelGate", "--to", "ModelGate", port=port)
         assert code == 0 and "finished" in said, said
         code, said = pipeline("history", "--json", port=port)
+        assert code == 0, said
         runs = json.loads(said[said.index("[\n") :])
         assert [run["status"] for run in runs] == ["pushed", "finished"], said
         assert runs[0]["metrics"]["accuracy"]["overall"] > 0.1
