@@ -129,7 +129,7 @@ def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeli
         done = pipeline("run", "--set", "backbone.weights=random", root=root)
         assert done.returncode == 0, done.stdout
         assert (f"nothing has changed since the run of {before['run_id']}" in done.stdout) is stands
-        assert all(stages(root)[stage]["cached"] for stage in HEAVY)
+        assert all(stages(root)[stage]["cached"] for stage in HEAVY - {"Pusher"})  # which looks at what serves
         after = last_run(root)
         assert after["pushed_model"] == before["pushed_model"] and after["metrics"] == before["metrics"]
         assert (after["run_id"] == before["run_id"]) is stands and Path(after["report"]).exists()
