@@ -115,9 +115,9 @@ def first_to_speak(forks: Sequence[Fork], seconds: float | None = None) -> list[
     return [fork for fork in forks if fork._pipe in said]
 
 
-def stop(forks: Sequence[Fork]) -> None:
+def stop(forks: Sequence[Fork], signals: Sequence[int] = (signal.SIGINT, signal.SIGKILL)) -> None:
     """Interrupts them, and kills what does not end by itself, at once if Ctrl-C is pressed again."""
-    for signal_number in (signal.SIGINT, signal.SIGKILL):
+    for signal_number in signals:
         for fork in forks:
             fork.interrupt(signal_number)
         with contextlib.suppress(KeyboardInterrupt):

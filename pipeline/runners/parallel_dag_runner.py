@@ -6,6 +6,7 @@ TFX's LocalDagRunner runs one node after the other in one process.
 from __future__ import annotations
 
 import functools
+import signal
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from tfx.orchestration.portable import tfx_runner
 from tfx.proto.orchestration import pipeline_pb2
 
 from core.errors import Cause
+from core.processes import TerminatedError
 from pipeline.runners.forks import Fork, Lock, first_to_speak, stop
 from pipeline.runners.partial_run import take_over, to_run
 from pipeline.runners.single_node import SingleNodeRunner
@@ -113,6 +115,9 @@ class ParallelDagRunner(tfx_runner.IrBasedRunner):
                         self._observer.ended(node, ending.cpu_seconds, ending.cause)
                         for before in waiting.values():
                             before.discard(node)
+        except TerminatedError:  # who sent the signal waits for seconds only
+            stop([*running], [signal.SIGKILL])
+            raise
         finally:
             stop([*running])
         if error:

@@ -20,6 +20,7 @@ from tfx.types.standard_artifacts import Model
 
 from core import progress
 from core.errors import Cause, InputError
+from core.processes import raise_when_terminated
 from pipeline.runners import partial_run
 from pipeline.runners.forks import Fork, Lock, call
 from pipeline.runners.parallel_dag_runner import NodeError, ParallelDagRunner
@@ -50,6 +51,10 @@ def End(how: Parameter[str], model: OutputArtifact[Model]) -> None:  # noqa: N80
         time.sleep(60)
     if how == "interrupted":
         os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+    if how == "terminated":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(60)
     if how == "interrupted twice":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -118,8 +123,8 @@ def run(
         error = str(refused)
     except NodeError as failed:
         error = [failed.node, *failed.cause]
-    except KeyboardInterrupt:
-        error = "interrupted"
+    except KeyboardInterrupt as ended:
+        error = str(ended) or "interrupted"
     store = MetadataStore(metadata)
     states = {n.id: n.state for n in node_runs(store, latest_run_id(store, "p") or "").values()}
     children = len(multiprocessing.active_children())
@@ -174,6 +179,8 @@ def main(folder: Path) -> None:
     for how in ("input", "bug", "SIGKILL", "SIGTERM", "SIGSEGV", "interrupted", "interrupted twice"):
         results[how] = run(folder / how, failing(folder / how, how))
     results["partial"] = partial(folder / "partial")
+    raise_when_terminated()
+    results["terminated"] = run(folder / "terminated", failing(folder / "terminated", "terminated"))
     lock = Lock()
     killed = Fork(print, hold_to_the_end, lock)
     while not (ending := killed.hear()):

@@ -112,6 +112,12 @@ def test_a_second_interrupt_does_not_wait_for_a_node_that_goes_on(results: dict[
     assert again["seconds"] < _GRACE_SECONDS
 
 
+def test_who_is_told_to_end_does_not_wait_for_nodes(results: dict[str, Result]) -> None:
+    told = results["terminated"]
+    assert told["error"] == "ended by SIGTERM" and told["children"] == 0
+    assert told["seconds"] < _GRACE_SECONDS
+
+
 def test_a_run_that_is_killed_takes_its_nodes_along(tmp_path: Path) -> None:
     program = f"{NODES} nodes.run(Path(sys.argv[1]), [nodes.End(how='parent killed')])"
     command = [sys.executable, "-c", program, str(tmp_path)]
