@@ -35,6 +35,7 @@ _PROTO_MAPS = ("label_map.pbtxt", "labelmap.pbtxt", "labels.pbtxt")  # of the Te
 _RECORDS = (".tfrecord", ".tfrec")
 _SHARD = re.compile(r"[^.]*(\.record)?-\d{5}-of-\d{5}(\.gz)?|.*\.record")  # as the scripts of slim and others write
 _MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
+_MAX_KEY = 255  # bytes of an Example's, that a file beside it names
 _MASK = 0xA282EAD8  # of the checksums
 _DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
 
@@ -117,7 +118,10 @@ def read_names(
     if _TFDS_INFO in described:
         try:
             image, label = json.loads(read_text(folder, _TFDS_INFO))["supervisedKeys"]["tuple"]["items"]
-            names = Names((str(image["featureKey"]),), (str(label["featureKey"]),))
+            keys = [str(one["featureKey"]) for one in (image, label)]
+            if max(len(key.encode()) for key in keys) > _MAX_KEY:
+                raise ValueError("no key is so long")
+            names = Names((keys[0],), (keys[1],))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             where = f"{folder}/{_TFDS_INFO}"
             raise InputError(
