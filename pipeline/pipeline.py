@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,8 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.placeholder.placeholder_base import Placeholder
+from tfx.dsl.placeholder.runtime_placeholders import environment_variable
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types import BaseChannel
@@ -29,7 +33,7 @@ from components.suspect_labels import SuspectLabels
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
-from core import rules
+from core import rules, secrets
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.checkout import from_checkout
 from core.settings import Settings, converter
@@ -63,7 +67,8 @@ def create_pipeline(
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(options_for(settings.runtime.beam, component.id))
+            options = options_for(settings.runtime.beam, component.id)
+            component.with_beam_pipeline_args([_resolved_late(option) for option in options])
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=deployment.pipeline_root,
@@ -71,6 +76,16 @@ def create_pipeline(
         enable_cache=settings.runtime.cache,
         metadata_connection_config=metadata_connection,
     )
+
+
+def _resolved_late(option: str) -> str | Placeholder:
+    """A pipeline option of Beam whose references to environment variables TFX's launcher resolves, at the last moment.
+
+    The pipeline's text, its cache key and ML Metadata so hold the variable's name.
+    """
+    first, *rest = secrets.VARIABLE.split(option)  # text, name, text, name, …
+    parts = [part if place % 2 else environment_variable(part) for place, part in enumerate(rest)]
+    return functools.reduce(operator.add, parts, first)
 
 
 def local_pipeline(

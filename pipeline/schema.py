@@ -180,7 +180,7 @@ def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
     files = [file for file in listing.files if not file.problem]
     for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
         if listing.layout == TFRECORDS:
-            records = image_records.read_records(listing.folder, file.path, listing.names)
+            records = image_records.read_records(listing.folder, file.path, listing.names, limits)
             yield from (record.data for record in records if not record.problem)
         else:
             with contextlib.suppress(RejectedError):

@@ -36,6 +36,7 @@ _NEEDS = {
     "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
 }
 _MOST_ROOTS = 5
+_MAX_TABLE = 2**30  # bytes: of a million images, a table has some 100 MB
 
 
 class ListedFile(NamedTuple):
@@ -350,23 +351,29 @@ def opening() -> Iterator[None]:
         raise RejectedError("open", f"it cannot be opened: {reason}") from error
 
 
-def read_bytes_of(folder: str, name: str) -> bytes:
-    """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it cannot be read."""
+def read_bytes_of(folder: str, name: str, most: int = _MAX_TABLE) -> bytes:
+    """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it cannot be read.
+
+    Likewise if there are more than `most` of them.
+    """
     where = f"{folder}/{name}"
     if not is_remote(folder) and not os.path.lexists(where):
         raise InputError(f"There is no {where}.")
     try:
         with opening(), open_file(folder, name) as file:
-            return file.read()
+            data = file.read(most + 1)
     except RejectedError as error:
         way = _FOLLOWED if error.reason.startswith(OUTSIDE) else ""
         raise InputError(f"{where} cannot be read: {error.reason}{way}.") from error
+    if len(data) > most:
+        raise InputError(f"{where} has more than {most:,} bytes; what describes images is smaller. Take it away.")
+    return data
 
 
-def read_text(folder: str, name: str) -> str:
+def read_text(folder: str, name: str, most: int = _MAX_TABLE) -> str:
     """The text of such a file. Raises InputError also if it is not UTF-8."""
     try:
-        return read_bytes_of(folder, name).decode("utf-8-sig")
+        return read_bytes_of(folder, name, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{folder}/{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
 

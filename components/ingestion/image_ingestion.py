@@ -128,7 +128,7 @@ class ReadImages(beam.DoFn):
         if self._names is None or file.problem:
             yield file, None
             return
-        for record in image_records.read_records(self._folder, file.path, self._names):
+        for record in image_records.read_records(self._folder, file.path, self._names, self._config.limits):
             found = ListedFile(record.path, problem=record.problem, label=record.label, split=file.split)
             yield found, record.data
 

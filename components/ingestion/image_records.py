@@ -21,6 +21,7 @@ from components.ingestion.image_folder import open_file, read_text
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.layouts.split_names import split_called, split_within
 from core.errors import InputError
+from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,10 +35,22 @@ _LABEL_MAPS = (LABELS_FILE, "label_map.txt", "labelmap.txt")
 _PROTO_MAPS = ("label_map.pbtxt", "labelmap.pbtxt", "labels.pbtxt")  # of the TensorFlow Object Detection API
 _RECORDS = (".tfrecord", ".tfrec")
 _SHARD = re.compile(r"[^.]*(\.record)?-\d{5}-of-\d{5}(\.gz)?|.*\.record")  # as the scripts of slim and others write
-_MAX_RECORD = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
+_AROUND_IMAGE = 2**20  # bytes of a tf.Example for all but the image
+_MAX_FIELDS = 2**17  # of a tf.Example, values included; an empty text has 2 bytes in it, and 40 in memory
+_PACKED = 64  # bytes of packed integers that count as one value: each byte can be a number, and has 8 in memory
+_MAX_LABEL = 1000  # characters
+_MAX_UNUSABLE = 10_000  # records in a row; gzip makes a million empty ones of 30 KB
+_MAX_DESCRIPTION = 16 * 2**20  # bytes of a file that describes records
+_CHUNK = 2**20  # bytes that are passed over at a time
+_MAX_CLAIM = 2**31  # bytes: a tf.Example, as any protocol buffer, has fewer
 _MAX_KEY = 255  # bytes of an Example's, that a file beside it names
 _MASK = 0xA282EAD8  # of the checksums
 _DAMAGED = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # what `_records` raises
+
+_NO_EXAMPLE = "the record is not a tf.Example"
+_VARINT, _LENGTH, _SIZES = 0, 2, {1: 8, 5: 4}  # protobuf's wire types, and the bytes of those of a fixed size
+_INTEGERS, _IN_INTEGERS = 3, 5  # the field of a list of integers, and the level of what is in it; of the others 4
+_NESTED = {(0, 1), (1, 1), (2, 2), (3, 1), (3, 2), (3, 3)}  # level and field of what holds fields of its own
 
 _IMAGE_KEYS = ("image/encoded", "image", "image_raw", "encoded")
 _INCEPTION_KEYS = ("image/class/text", "image/class/label")  # the name of a class, and its number, from 1
@@ -117,7 +130,8 @@ def read_names(
     names = Names()
     if _TFDS_INFO in described:
         try:
-            image, label = json.loads(read_text(folder, _TFDS_INFO))["supervisedKeys"]["tuple"]["items"]
+            text = read_text(folder, _TFDS_INFO, _MAX_DESCRIPTION)
+            image, label = json.loads(text)["supervisedKeys"]["tuple"]["items"]
             keys = [str(one["featureKey"]) for one in (image, label)]
             if max(len(key.encode()) for key in keys) > _MAX_KEY:
                 raise ValueError("no key is so long")
@@ -139,9 +153,9 @@ def read_names(
 
 def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
     """A name a line, from 0 on; or a number and a name a line; or a protocol buffer's items, with `id` and `name`."""
-    text = read_text(folder, file)
+    text = read_text(folder, file, _MAX_DESCRIPTION)
     if file in _PROTO_MAPS:
-        items = re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL)
+        items = re.findall(r"item\s*\{([^{}]*)", text)  # what an item has in braces of its own comes last
         fields = [
             (re.search(r"\bid\s*:\s*(\d{1,18})\b", item), re.search(r"\bname\s*:\s*[\"'](.*?)[\"']", item))
             for item in items
@@ -166,7 +180,8 @@ def _by_first_record(folder: str, records: Sequence[str], names: Names, file: st
     """The names with the keys that the first readable record has."""
     for path in records:
         try:
-            features = _features(next(_records(folder, path)))
+            first = next(_records(folder, path))
+            features = _features(first if isinstance(first, bytes) else b"")
         except (StopIteration, RejectedError, *_DAMAGED):  # a reject, when it is read
             continue
         image = next((key for key in names.image if key in features), None)
@@ -208,10 +223,11 @@ def _by_first_record(folder: str, records: Sequence[str], names: Names, file: st
 def _features(serialized: bytes) -> Mapping[str, tf.train.Feature]:
     import tensorflow as tf  # ten seconds, and whoever lists other folders needs none of it
 
+    _check_size(serialized, 0, len(serialized))
     try:
         return tf.train.Example.FromString(serialized).features.feature
     except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
-        raise ValueError("the record is not a tf.Example") from error
+        raise ValueError(_NO_EXAMPLE) from error
 
 
 def _keys(features: Mapping[str, tf.train.Feature]) -> str:
@@ -220,16 +236,23 @@ def _keys(features: Mapping[str, tf.train.Feature]) -> str:
     return ", ".join(f"{key} ({kinds[features[key].WhichOneof('kind')]})" for key in sorted(features)) or "no features"
 
 
-def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
+def read_records(folder: str, path: str, names: Names, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[Record]:
     """The images of one TFRecord file, one at a time.
 
-    What cannot be used is yielded with its problem: a record without image or label, a file that cannot be opened or
-    has no record, and, as one, whatever follows where a file is damaged, which hides how much that is.
+    What cannot be used is yielded with its problem: a record without image or label, or larger than an image may be,
+    a file that cannot be opened or has no record, and, as one, whatever follows where a file is damaged, which hides
+    how much that is.
     """
-    number = -1
+    number, unusable = -1, 0
     try:
-        for number, serialized in enumerate(_records(folder, path)):
-            yield _read(f"{path}#{number}", serialized, names)
+        for number, serialized in enumerate(_records(folder, path, limits)):
+            record = _read(f"{path}#{number}", serialized, names)
+            unusable = unusable + 1 if record.problem else 0
+            yield record
+            if unusable >= _MAX_UNUSABLE:
+                problem = f"{unusable:,} records in a row cannot be used: the rest of the file is not read"
+                yield Record(f"{path}#{number + 1}", "", b"", problem)
+                return
     except RejectedError as error:
         yield Record(path, "", b"", error.reason)
     except _DAMAGED as error:
@@ -239,7 +262,9 @@ def read_records(folder: str, path: str, names: Names) -> Iterator[Record]:
             yield Record(path, "", b"", "the TFRecord file has no record")
 
 
-def _read(path: str, serialized: bytes, names: Names) -> Record:
+def _read(path: str, serialized: bytes | int, names: Names) -> Record:
+    if isinstance(serialized, int):
+        return Record(path, "", b"", f"its tf.Example has {serialized:,} bytes, more than an image may (max_file_mb)")
     try:
         features = _features(serialized)
     except ValueError as error:
@@ -261,9 +286,9 @@ def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str
     """
     if len(feature.bytes_list.value) == 1:
         label = feature.bytes_list.value[0].decode("utf-8", "backslashreplace")
-        if label and label.isprintable() and label == label.strip():
+        if label and len(label) <= _MAX_LABEL and label.isprintable() and label == label.strip():
             return label, ""
-        return "", f"its label {label!r} cannot name a class"
+        return "", f"its label {label[:_MAX_LABEL]!r} cannot name a class"
     if len(feature.int64_list.value) != 1:
         return "", ""
     number = feature.int64_list.value[0]
@@ -276,9 +301,10 @@ def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str
     return called.get(number, ""), "" if number in called else f"its label is the number {number}, which has no name"
 
 
-def _records(folder: str, path: str) -> Iterator[bytes]:
+def _records(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[bytes | int]:
     """The records of a local or remote file. Each is a length, its checksum, data, and their checksum, all masked.
 
+    Of a record that is larger than an image may be, the length: it is passed over, and never in memory as a whole.
     TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
     if there are not so many (core/lib/io/record_reader.cc).
     """
@@ -288,14 +314,62 @@ def _records(folder: str, path: str) -> Iterator[bytes]:
             (length,) = struct.unpack("<Q", head[:8].ljust(8, b"\0"))
             if head[8:] != _checksum(head[:8]):
                 raise ValueError("a length has another checksum")
-            if length > _MAX_RECORD:
+            if length > _MAX_CLAIM:
                 raise ValueError(f"a record claims {length:,} bytes")
-            data, checksum = source.read(length), source.read(4)
+            whole = length <= limits.file_bytes + _AROUND_IMAGE
+            data = source.read(length) if whole else b""
+            left = 0 if whole else length
+            while left and (chunk := source.read(min(left, _CHUNK))):
+                left -= len(chunk)
+            checksum = source.read(4)
             if len(checksum) < 4:
                 raise ValueError("truncated record")
-            if checksum != _checksum(data):
+            if whole and checksum != _checksum(data):
                 raise ValueError("a record has another checksum")
-            yield data
+            yield data if whole else length
+
+
+def _check_size(data: bytes, start: int, end: int, level: int = 0, count: int = 0) -> int:
+    """Counts the fields of a serialized tf.Example, at all levels, before protobuf makes room for them.
+
+    Features (field 1 of level 0) hold entries (1) of a key and a feature (2); that holds a list (1: bytes, 2: float,
+    3: int64) of values (1), packed or one by one (https://protobuf.dev/programming-guides/encoding).
+
+    Raises:
+        ValueError: they are more than any image needs, or it is not such a message.
+    """
+    while start < end:
+        tag, start = _varint(data, start)
+        kind, size = tag & 7, _SIZES.get(tag & 7, 0)
+        if kind == _VARINT:
+            _, start = _varint(data, start)
+        elif kind == _LENGTH:
+            size, start = _varint(data, start)
+        elif not size:
+            raise ValueError(_NO_EXAMPLE)
+        if start + size > end:
+            raise ValueError(_NO_EXAMPLE)
+        count += 1
+        if kind == _LENGTH and (level, tag >> 3) in _NESTED:
+            count = _check_size(data, start, start + size, level + (2 if tag >> 3 == _INTEGERS else 1), count)
+        elif kind == _LENGTH and level == _IN_INTEGERS:
+            count += size // _PACKED
+        if count > _MAX_FIELDS:
+            raise ValueError(f"its tf.Example has more than {_MAX_FIELDS:,} values")
+        start += size
+    return count
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A whole number as protobuf writes it, and the place behind it."""
+    value = shift = 0
+    while place < len(data) and shift < 70:
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+    raise ValueError(_NO_EXAMPLE)
 
 
 def _checksum(data: bytes) -> bytes:

@@ -14,7 +14,8 @@ class _Engine(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
     """What all engines have; the tag of each is its name, by which msgspec tells them from each other.
 
     Attributes:
-        options: any of Beam's pipeline options, after ours; of two that contradict, Beam takes the later.
+        options: any of Beam's pipeline options, after ours; of two that contradict, Beam takes the later. A secret is
+            `${env:NAME}`, an environment variable of the process that runs the step.
     """
 
     options: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ setting and what would be right.
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import re
 import shlex
@@ -22,13 +23,19 @@ from typing import Any
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from core.errors import InputError
 from core.settings.converter import from_dict
 from core.settings.data import TFDS
-from core.settings.messages import mistakes
+from core.settings.messages import mistakes, shortened, shown
 from core.settings.schema import fields, schema
+from core.settings.secret_values import secret_values
 from core.settings.settings import Settings
+
+_MAX_TEXT = 2**18  # characters of a settings file, and of its values with every alias written out; most have 2,000
+_MAX_DEPTH = 32  # of values within values; settings have six
+_MAX_LINES = 50  # of mistakes that are told
 
 _QUOTED = re.compile(r"""(?<![^\s=:,\[{])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""")
 _BRACKETS = re.compile(r"[\[{][^\[\]{}]*[\]}]")
@@ -49,7 +56,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_TEXT + 1)
     except OSError as error:
         raise InputError(f"cannot read the settings {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -68,7 +76,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
             ("SET", [line for line in problems if line not in of_file]),
             (path, [line for line in problems if line in of_file]),
         )
-        raise InputError("\n".join(f"{where}: " + "\n".join(lines) for where, lines in parts if lines))
+        raise InputError("\n".join(f"{where}: {_first(lines)}" for where, lines in parts if lines))
     settings = from_dict(_in_full(values), Settings)
     msgspec.structs.force_setattr(settings, "given", frozenset(_paths(values)))
     return settings
@@ -95,9 +103,18 @@ def split_overrides(given: Iterable[str]) -> list[str]:
     return found
 
 
+def _first(lines: list[str]) -> str:
+    return "\n".join([*lines[:_MAX_LINES], *(["and more"] if len(lines) > _MAX_LINES else [])])
+
+
 def _check(values: dict[str, Any]) -> list[str]:
-    """A line for every mistake: of form, and in what is of the right form, of what cannot work together."""
-    problems, full = list(mistakes(schema(), values)), _in_full(values)
+    """A line for every mistake: of form, and in what is of the right form, of what cannot work together.
+
+    Where a secret stands in the values, only of such: the other lines may quote it.
+    """
+    if secret := [*itertools.islice(secret_values(values), _MAX_LINES + 1)]:
+        return secret
+    problems, full = [*itertools.islice(mistakes(schema(), values), _MAX_LINES + 1)], _in_full(values)
     broken = {re.split(r"\W", line)[0] for line in problems}
     for key, (_, kind) in fields(Settings).items():
         if key in full and key not in broken:
@@ -143,26 +160,58 @@ def _paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _parse_yaml(text: str, where: str) -> Any:
+    if len(text) > _MAX_TEXT:
+        raise InputError(f"{where}: settings have at most {_MAX_TEXT:,} characters; this is another kind of file")
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        yaml = YAML(typ="safe", pure=True)
+        if _measure(yaml.compose(text), {})[0] > _MAX_TEXT:
+            raise InputError(
+                f"{where}: with every alias (*) written out, its values have more than {_MAX_TEXT:,} characters"
+            )
+        return yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = (error.problem or "").split("\n")[0]
-        hint = "; text that begins with * or & needs quotes" if "undefined alias" in problem else ""
-        raise InputError(f"{where}{at}: not valid YAML: {problem}{hint}") from error
-    except (YAMLError, ValueError, RecursionError) as error:
+        problem = (error.problem or "").split("\n")[0].split(" with value ")[0]  # which may be a secret
+        hint = ""
+        if "undefined alias" in problem:
+            hint = "; text that begins with * or & needs quotes"
+        elif "${" in text:
+            hint = '; text with ${…} needs quotes within brackets, as ["--option=${env:NAME}"]'
+        raise InputError(f"{where}{at}: not valid YAML: {shortened(problem)}{hint}") from error
+    except TypeError as error:  # ruamel cannot hash such a key
         raise InputError(
-            f"{where}: not valid YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}"
+            f"{where}: not valid YAML: a key is a list of lists; keys are the names of settings"
         ) from error
+    except RecursionError:
+        raise InputError(f"{where}: not valid YAML: values within values, more than {_MAX_DEPTH} deep") from None
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{where}: not valid YAML: {shortened(str(error).splitlines()[0])}") from error
+
+
+def _measure(node: Node | None, known: dict[int, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
+    """Characters and values of a YAML document, and its depth, with every alias written out: that can be billions.
+
+    Raises RecursionError where it is too deep, or a value is within itself.
+    """
+    if isinstance(node, CollectionNode):
+        if id(node) not in known and depth <= _MAX_DEPTH:
+            pairs = node.value if isinstance(node, MappingNode) else [(one,) for one in node.value]
+            inner = [_measure(one, known, depth + 1) for pair in pairs for one in pair]
+            known[id(node)] = 1 + sum(size for size, _ in inner), 1 + max((deep for _, deep in inner), default=0)
+        size, deep = known.get(id(node), (1, 1))
+        if depth + deep > _MAX_DEPTH:
+            raise RecursionError
+        return size, deep
+    return (len(node.value) + 1 if node else 0), 0
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     """Sets one `path.of.setting=value`."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise InputError(f"SET: {override!r} is not of the form path.of.setting=value")
+    if not equals or not all(parts) or len(parts) > _MAX_DEPTH:
+        raise InputError(f"SET: {shown(override)} is not of the form path.of.setting=value")
     node = values
     for depth, part in enumerate(parts[:-1]):
         child = node.get(part)
@@ -170,12 +219,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
             child = node[part] = {}
         if not isinstance(child, dict):
             here = ".".join(parts[: depth + 1])
-            raise InputError(f"SET: {override!r}: {here} is {child!r}, it has no keys of its own")
+            raise InputError(f"SET: {shortened(key.strip())}: {shortened(here)} has no keys of its own")
         node = child
     kind = schema()
     for part in parts:
         kind = next((section[part] for section in _sections(kind) if part in section), {})
-    node[parts[-1]] = _with_absolute_paths(_parse_yaml(text, f"SET {key}"), kind, Path.cwd())
+    node[parts[-1]] = _with_absolute_paths(_parse_yaml(text, f"SET {shortened(key)}"), kind, Path.cwd())
 
 
 def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
@@ -188,7 +237,7 @@ def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
         return {key: _with_absolute_paths(inner, kinds[key], folder) for key, inner in value.items()}
     for one in kind.get("anyOf", [kind]):
         is_path = isinstance(value, str) and one.get("format") == "path" and value not in one.get("examples", ())
-        if is_path and value.strip() and "://" not in value and not value.startswith(TFDS):
+        if is_path and value.strip() and "://" not in value and not value.startswith((TFDS, "${")):
             try:
                 return os.path.normpath(folder / Path(value).expanduser())
             except RuntimeError:

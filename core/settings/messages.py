@@ -25,6 +25,7 @@ _TYPES: dict[str, tuple[Any, str, str]] = {
     "object": (dict, "a mapping of names to", "mappings of names to"),
 }
 _OTHERS = "additionalProperties"
+_MAX_SHOWN = 200  # characters
 _BOUNDS = {
     "minimum": ("at least", operator.ge),
     "exclusiveMinimum": ("above", operator.gt),
@@ -49,12 +50,14 @@ def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         if isinstance(name, str) and name in engines:
             yield from mistakes(engines[name], given, path)
         else:
-            yield f"{path}: there is no engine {name!r}; {nearest(str(name), engines)}"
+            yield f"{path}: there is no engine {shown(name)}; {nearest(str(name), engines)}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{path} is {value}; it must be a finite number"
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        yield f"{path} is {shown(value)}; it must be below 2 to the power of 63"
     elif len(fitting) != 1:
         keys = f" ({', '.join(schema['properties'])})" if "properties" in schema else ""
-        yield f"{path or 'settings'}: expected {words(schema)}{keys}, found {value!r}"
+        yield f"{path or 'settings'}: expected {words(schema)}{keys}, found {shown(value)}"
     elif isinstance(value, dict):
         yield from _in_mapping(fitting[0], value, path)
     elif isinstance(value, list):
@@ -62,7 +65,7 @@ def mistakes(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         for index, (kind, item) in enumerate(zip(kinds, value, strict=False)):
             yield from mistakes(kind, item, f"{path}[{index}]")
     elif not all(_BOUNDS[key][1](value, fitting[0][key]) for key in fitting[0].keys() & _BOUNDS.keys()):
-        yield f"{path} is {value}; it must be {_bounds(fitting[0])}"
+        yield f"{path} is {shown(value)}; it must be {_bounds(fitting[0])}"
 
 
 def _in_mapping(schema: dict[str, Any], value: dict[Any, Any], path: str) -> Iterator[str]:
@@ -114,8 +117,22 @@ def words(schema: dict[str, Any], many: bool = False) -> str:
     return f"{noun} {words(inner, many=True)}" if inner else noun
 
 
+def shown(value: Any) -> str:
+    """A value in a message, as Python writes it; of a long one the beginning."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that is too long for a message."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text):,} characters)"
+
+
 def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
+    name = shortened(str(key))
+    return f"{path}.{name}" if path else name
 
 
 def _bounds(schema: dict[str, Any]) -> str:

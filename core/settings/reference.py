@@ -20,6 +20,31 @@ file, in `SET` and its shorthands from the current directory; `~` is the home.
 
 This page and `schemas/settings.schema.json`, with which editors complete and check a settings file, are made from the
 classes that hold the settings: `make schemas`, or `python -m core.schemas`.
+
+## Secrets
+
+No password, key or token stands in settings, since these are written into reports, model cards, records, ML Metadata
+and DAGs. One that does is refused, by its name (`password`, `token`, `key`, `secret`, `credentials` and the like, in
+options, URLs and JSON too) or by its form (`ghp_…`, `AKIA…`, a private key). A reference says where it is kept instead:
+
+- `${env:NAME}`, in `runtime.beam` and `runtime.metadata.password`, is the environment variable NAME of the process that
+  runs the step: of what starts a local run (the shell, cron, systemd), of Airflow's worker, of the container. It is
+  read when the step begins.
+- `${secret:NAME/KEY}`, as a whole value in `kubeflow.environment`, is KEY of the Kubernetes secret NAME in the
+  namespace of the runs; the cluster gives it to the container.
+
+```yaml
+runtime:
+  beam: ["--s3_secret_access_key=${env:S3_SECRET}"]     # within brackets, quotes are needed
+kubeflow:
+  environment:
+    StatisticsGen: {S3_SECRET: "${secret:storage/s3}"}  # and so for each stage that runs Beam
+```
+
+What a run writes holds the reference; where a library quotes a value in a log or an error, the reference is put in its
+place; and another value makes no stage run again. Vertex AI hands containers no secrets: grant the pipeline's service
+account what its stages need. Storage (`gs://`, `s3://`) takes its credentials from the environment or the service
+account, and needs none in settings.
 """
 
 
@@ -27,7 +52,8 @@ def reference() -> str:
     """The page, in Markdown."""
     settings = schema()["properties"]
     sections = {name: section for name, one in settings.items() if (section := _keys(one))}
-    parts = [_INTRODUCTION, _table(one for one in settings.items() if one[0] not in sections)]
+    alone = _table(one for one in settings.items() if one[0] not in sections)
+    parts = [f"{_INTRODUCTION}\n## `name`\n", alone]
     for name, section in sections.items():
         optional = "\nOff by default: null.\n" if settings[name].get("default", "") is None else ""
         parts += [f"## `{name}`\n\n{section['description']}\n{optional}", _table(rows(section, f"{name}."))]

@@ -5,9 +5,9 @@ import datetime
 import re
 from typing import Literal
 
+from core import secrets
 from core.settings.beam import BeamEngine, LocalEngine
 from core.settings.checks import AtLeast0, AtLeast1, FilePath, NotNegative, Positive, require
-from core.settings.secrets import is_reference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MetadataServer:
 
     def __post_init__(self) -> None:
         require(
-            is_reference(self.password),
+            secrets.VARIABLE.fullmatch(self.password) is not None,
             "runtime.metadata.password must name an environment variable, such as ${env:MLMD_PASSWORD}: settings are "
             "recorded with every run",
         )
@@ -112,7 +112,8 @@ class KubeflowSettings:
         retries: how often a stage that failed is started again.
         accelerator: the kind of GPU, by Vertex's name; on a cluster of one's own any NVIDIA GPU will do.
         resources: by stage, such as `{Trainer: {gpus: 1}}`.
-        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`.
+        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`; a secret's value is
+            `${secret:NAME/KEY}`, a key of a Kubernetes secret.
     """
 
     image: str = "tfx-image-classifier:latest"

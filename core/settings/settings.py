@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -85,8 +86,10 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def trainer(self) -> TrainerConfig:
-        """The part the Trainer needs."""
-        return TrainerConfig(self.backbone, self.fine_tune, self.head, self.training, self.data.limits)
+        """The part the Trainer needs; which weights the backbone must have is not its concern."""
+        return TrainerConfig(
+            dataclasses.replace(self.backbone, sha256=None), self.fine_tune, self.head, self.training, self.data.limits
+        )
 
     @property
     def schema_file(self) -> Path:

@@ -26,6 +26,7 @@ from core.checkout import CHECKOUT
 from core.errors import InputError, cause_of
 from core.loopback import bypass_proxy
 from core.processes import TerminatedError, raise_when_terminated
+from core.secrets import resolve
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
@@ -283,7 +284,7 @@ def batch_predict(
             file_format=file_format,
             top_k=top,
             shards=shards,
-            beam_arguments=options_for(settings.runtime.beam, "batch-predict"),
+            beam_arguments=[resolve(option) for option in options_for(settings.runtime.beam, "batch-predict")],
             say=_note,
         )
     return _exit_code(counts)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TextIO
 
+from core.csv_cells import as_text
+
 Format = Literal["jsonl", "csv"]
 
 
@@ -34,6 +36,8 @@ def write(found: Iterable[dict[str, Any]], target: TextIO, file_format: Format, 
 def header(file_format: Format, top_k: int) -> str | None:
     """The line before the first record, without its end; None where the format has none.
 
+    No name is a formula to a spreadsheet: `core.csv_cells`.
+
     CSV has the columns `path`, `class`, `probability`, for each further class of `top_k` `class_2`, `probability_2` and
     so on, and `error`.
     """
@@ -54,5 +58,5 @@ def line(record: dict[str, Any], file_format: Format, top_k: int) -> str:
 
 def _csv(cells: list[Any]) -> str:
     target = io.StringIO()
-    csv.writer(target, lineterminator="").writerow(cells)
+    csv.writer(target, lineterminator="").writerow(as_text(cell) if isinstance(cell, str) else cell for cell in cells)
     return target.getvalue()

@@ -9,11 +9,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from core.csv_cells import as_text
 from pipeline.runs.comparison import flattened
 
 ROWS = 100  # of one table on the page
 _CSV_BYTES = 2**20  # of one file in the page; a thousand slices take a quarter
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets calculate; names may begin so
 
 Row = TypeVar("Row")
 
@@ -46,6 +46,6 @@ def _csv(rows: Sequence[Row], values: Callable[[Row], Mapping[str, Any]]) -> str
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+    if isinstance(value, str):
+        return as_text(value)
     return f"{value:.6g}" if isinstance(value, float) else value

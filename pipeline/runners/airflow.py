@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import pprint
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core import atomic_io
+from core import atomic_io, secrets
 from core import settings as pipeline_settings
 from core.artifacts.last_run import Stage
 from core.errors import Cause, cause_of, some
@@ -106,7 +107,7 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
         schema=data_source.reviewed_schema(settings, None).text,
         root=str(root.resolve()),
         images=images,
-        weights_fingerprint=sources.fingerprint(settings.backbone.weights),
+        weights_fingerprint=sources.fingerprint(settings.backbone),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     source = pprint.pformat(definition, width=110, sort_dicts=False)
@@ -165,6 +166,7 @@ def create_dag(definition: Definition) -> DAG:
 def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     """A node's task: bad input fails at once, whatever else fails is tried again."""
     from airflow.exceptions import AirflowFailException
+    from airflow.utils.log.secrets_masker import mask_secret
 
     from pipeline.runners.single_node import SingleNodeRunner
 
@@ -178,13 +180,18 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     server = settings.runtime.metadata
     store = metadata.open_store(folder, server) if metadata.exists(folder, server) else None
     warn = logging.getLogger(__name__).warning
+    variables = secrets.variables(definition.settings)
+    for name in variables:
+        mask_secret(os.environ.get(name))  # in this task's log
     try:
+        secrets.require_set(variables)
         for note in integrity.discard_damaged(store, folder / ARTIFACTS) if store else ():
             warn("%s", note)
         with Monitor(settings, folder, run_id).watching(node_id):
             SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
         cause = cause_of(error)
+        cause = cause._replace(message=secrets.mask(cause.message, variables))
         if cause.blame != "input":
             store = store or metadata.open_store(folder, server)
             for note in integrity.discard_damaged_inputs(store, run_id, node_id, folder / ARTIFACTS):

@@ -12,7 +12,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,21 @@ from rich.text import Text
 from core import progress
 from core.artifacts.last_run import Stage
 from core.errors import Cause
+from core.secrets import MaskingFormatter
 
 _HEARTBEAT_SECONDS = 30
 _FILE_WIDTH = 200  # columns; nothing is cut short in a CI log
 
 
 @contextlib.contextmanager
-def screen(log: Path) -> Iterator[Console]:
-    """The screen, on which lines stay as they are: paths and commands can be copied. All else goes to the log file."""
+def screen(log: Path, variables: Collection[str] = ()) -> Iterator[Console]:
+    """The screen, on which lines stay as they are: paths and commands can be copied. All else goes to the log file.
+
+    What is logged there has the names of these environment variables instead of their values.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname).1s %(name)s: %(message)s", variables))
     root = logging.getLogger()
     level, verbosity = root.level, absl.logging.get_verbosity()
     width = None if os.isatty(1) else _FILE_WIDTH

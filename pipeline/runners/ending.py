@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import checksums
+from core import checksums, secrets
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.errors import Cause
 from core.settings import Settings, to_dict
@@ -82,7 +82,8 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         node = nodes.get(stage.id) if nodes else None
         ended.stages.append(dataclasses.replace(stage, cached=node is not None and node.cached))
     if execution.cause:
-        mark_failed(ended, execution.cause, execution.failed_stage)
+        said = secrets.mask(execution.cause.message, secrets.variables(plain))
+        mark_failed(ended, execution.cause._replace(message=said), execution.failed_stage)
     if ended.status != "failed":
         ended.inputs = execution.inputs
     if ended.pushed_model:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import yaml
 from google.protobuf import json_format
 from kfp import dsl, onprem
-from kubernetes.client import V1EnvVar
+from kubernetes.client import V1EnvVar, V1EnvVarSource, V1SecretKeySelector
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
@@ -31,14 +31,14 @@ from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
 
-from core import atomic_io
+from core import atomic_io, secrets
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
 from core.artifacts.nodes import NEVER_CACHED
 from core.artifacts.predictions import PREDICTIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
-from core.settings import Settings
+from core.settings import Settings, to_dict
 from core.settings.messages import nearest
 from core.settings.runtime import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
@@ -87,6 +87,12 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
         raise InputError(f"the spec's file is {output}; for {target} its name must end in {' or '.join(kinds)}")
     if target == "vertex" and settings.kubeflow.volume is not None:
         raise InputError("kubeflow.volume: Vertex AI mounts no volume claims; keep everything in buckets (gs://…)")
+    if target == "vertex" and secrets.refers(to_dict([settings.runtime.beam, settings.kubeflow])):
+        raise InputError(
+            "Vertex AI hands its containers no secrets, so references (${env:…}, ${secret:…}) in runtime.beam and "
+            "kubeflow.environment cannot be resolved there: leave them out, and grant the pipeline's service account "
+            "what its stages need"
+        )
     if target == "vertex" and settings.serving.validator == "infra_validator":
         raise InputError("serving.validator is infra_validator, which Vertex AI cannot run: take serving_check")
     if target == "vertex" and (settings.training.warm_start or settings.data.window > 1):
@@ -98,6 +104,7 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
     pipeline = create_pipeline(settings, _deployment(settings, target), schemas.load(settings.schema_file))
     resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])
+    _require_variables(settings, pipeline)
     output.parent.mkdir(parents=True, exist_ok=True)
     compile_for = _compile_for_cluster if target == "cluster" else _compile_for_vertex
     return compile_for(settings.kubeflow, pipeline, resources, output)
@@ -143,6 +150,18 @@ def _require_visible(kubeflow: KubeflowSettings, setting: str, path: str) -> Non
         raise InputError(f"{setting} is {path}, which no container sees. Give a bucket's folder (gs://…), or {where}.")
 
 
+def _require_variables(settings: Settings, pipeline: Pipeline) -> None:
+    """Every container that runs Beam must be given the environment variables that `runtime.beam` refers to."""
+    given = settings.kubeflow.environment
+    stages = [one.id for one in pipeline.components if isinstance(one.executor_spec, BeamExecutorSpec)]
+    for name in secrets.variables(to_dict(settings.runtime.beam)):
+        if lacking := [stage for stage in stages if name not in given.get(stage, {})]:
+            raise InputError(
+                f"runtime.beam refers to ${{env:{name}}}, and the containers of {', '.join(lacking)} are not given "
+                f'{name}: add it for each in kubeflow.environment, as {lacking[0]}: {{{name}: "${{secret:NAME/KEY}}"}}'
+            )
+
+
 def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, ResourceSettings]:
     """What each stage asks for, every field filled in."""
     for setting in ("resources", "environment"):
@@ -165,7 +184,7 @@ def _compile_for_cluster(
         asked = resources[stage]
         container.add_pod_label(STAGE_LABEL, stage)  # what a Service selects to give the stage's pod a name
         for name, value in kubeflow.environment.get(stage, {}).items():
-            container.container.add_env_variable(V1EnvVar(name=name, value=value))
+            container.container.add_env_variable(_variable(name, value))
         container.container.add_resource_request("cpu", f"{asked.cpu:g}")
         container.container.add_resource_request("memory", f"{asked.memory_gb:g}Gi")
         if stage in NEVER_CACHED:
@@ -203,6 +222,14 @@ def _without_cache(arguments: list[Any]) -> list[Any]:
     for node in described["nodes"]:
         node["pipelineNode"]["executionOptions"].pop("cachingOptions", None)
     return [*arguments[:at], json.dumps(described), *arguments[at + 1 :]]
+
+
+def _variable(name: str, value: str) -> V1EnvVar:
+    """An environment variable of a container; of a reference to a secret, the cluster gives its value."""
+    if of_secret := secrets.KUBERNETES.fullmatch(value):
+        key = V1SecretKeySelector(name=of_secret[1], key=of_secret[2])
+        return V1EnvVar(name=name, value_from=V1EnvVarSource(secret_key_ref=key))
+    return V1EnvVar(name=name, value=value)
 
 
 def _open_workflow_parameters(workflow: dict[str, Any]) -> list[str]:

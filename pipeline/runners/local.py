@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
+from core import secrets
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
 from core.errors import DISK_FULL, InputError, cause_of
@@ -57,7 +58,8 @@ def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  
 
     Raises:
         InputError: TFX cannot use the folder, another run holds it, it cannot be written, the push directory is not
-            local, or Beam's engine cannot see local files; then nothing is written.
+            local, Beam's engine cannot see local files, or an environment variable is not set that the settings refer
+            to; then nothing is written.
         MachineError: the machine has no room for the first record.
         KeyboardInterrupt: somebody ended it.
     """
@@ -66,6 +68,7 @@ def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  
             f"runtime.beam is dataflow, whose workers cannot see {root}; it is for runs on Kubeflow or Airflow with a "
             "root on gs:// (docs/beam-engines.md). Here take local or local-parallel"
         )
+    secrets.require_set(secrets.variables(to_dict(settings)))
     check_root(str(root.resolve()))
     push_folder(settings, root)
     with preflight.naming_full_disks(settings, root):
@@ -79,7 +82,7 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
     folder = run_dir(settings, root)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     began = time.monotonic()
-    with screen(log) as console:
+    with screen(log, secrets.variables(to_dict(settings))) as console:
         monitor = Monitor(settings, folder, log.stem)
         execution = Execution(functools.partial(_usage, began), monitor, log=str(log))
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
@@ -156,7 +159,7 @@ def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")
-    return _Inputs(images, listing, sources.fingerprint(settings.backbone.weights))
+    return _Inputs(images, listing, sources.fingerprint(settings.backbone))
 
 
 def _run_stages(

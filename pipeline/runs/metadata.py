@@ -10,9 +10,9 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.last_run import SETTINGS
 from core.errors import InputError
+from core.secrets import resolve
 from core.settings.converter import from_dict
 from core.settings.runtime import MetadataServer
-from core.settings.secrets import resolve
 from pipeline.runs.run_dir import METADATA
 
 
@@ -29,7 +29,7 @@ def connection_config(run_dir: Path, server: MetadataServer | None) -> pb.Connec
     else:
         config.mysql.host, config.mysql.port = server.host, server.port
         config.mysql.database, config.mysql.user = server.database, server.user
-        config.mysql.password = resolve(server.password, "runtime.metadata.password")
+        config.mysql.password = resolve(server.password)
         config.mysql.skip_db_creation = True  # which would take more rights than a run needs
     return config
 

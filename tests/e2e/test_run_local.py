@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 import jsonschema
@@ -29,6 +30,13 @@ HEAVY = {
     "WorstMistakes",
     "SuspectLabels",
 }
+SECRET = "hunter2/+%s=Zq"
+SETTINGS = (
+    "backbone.weights=random "
+    # Beam takes the first, and quotes the second, which it does not know, in a warning.
+    'runtime.beam=["--s3_secret_access_key=${env:S3_SECRET}", "--unheard_of=${env:S3_SECRET}", '
+    '"--sdk_container_image=none"]'
+)
 
 
 def last_run(root):
@@ -43,16 +51,18 @@ def stages(root):
 def cold(tmp_path_factory):
     """A folder in which the embedded default has been run once, with its output."""
     root = tmp_path_factory.mktemp("build")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run", "--set", "backbone.weights=random", "--root", str(root)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root, done
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("S3_SECRET", SECRET)
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", "run", "--set", SETTINGS, "--root", str(root)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield root, done
 
 
 @pytest.fixture
@@ -120,13 +130,24 @@ def test_digits_that_were_labeled_wrong_are_suspect(cold, tmp_path):
     assert found_among_first_25(cold[0] / "digits", tmp_path, seed=0) >= 18
 
 
-def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeline):
+def test_nothing_that_a_run_writes_holds_the_secret_that_its_settings_refer_to(cold):
+    root, done = cold
+    written = [path for path in root.rglob("*") if path.is_file()]
+    forms = [form.encode() for form in (SECRET, SECRET[:7], urllib.parse.quote(SECRET, safe=""))]
+    assert [path for path in written if any(form in path.read_bytes() for form in forms)] == []
+    assert SECRET[:7] not in done.stdout + done.stderr
+    refers = {path.suffix for path in written if b"${env:S3_SECRET}" in path.read_bytes()}
+    assert refers >= {".json", ".html", ".log", ".sqlite"}  # the log quotes what Beam was given and does not know
+
+
+def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeline, monkeypatch):
     """At once where the last run stands; else, as here without its report, by the cache of each stage."""
     before = last_run(root)
+    monkeypatch.setenv("S3_SECRET", "another value of the secret")
     for stands in (True, False):
         if not stands:
             Path(before["report"]).unlink()
-        done = pipeline("run", "--set", "backbone.weights=random", root=root)
+        done = pipeline("run", "--set", SETTINGS, root=root)
         assert done.returncode == 0, done.stdout
         assert (f"nothing has changed since the run of {before['run_id']}" in done.stdout) is stands
         assert all(stages(root)[stage]["cached"] for stage in HEAVY - {"Pusher"})  # which looks at what serves
@@ -137,7 +158,7 @@ def test_the_same_run_again_does_no_work_and_keeps_the_pushed_model(root, pipeli
 
 
 OTHER_HEAD = (
-    "backbone.weights=random head.hidden_units=[16] training.steps=200 training.eval_every=20 "
+    f"{SETTINGS} head.hidden_units=[16] training.steps=200 training.eval_every=20 "
     "training.learning_rate=1e-6 training.early_stopping=null evaluation.thresholds.accuracy.min=0.999"
 )
 

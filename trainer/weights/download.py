@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pathlib
 import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 from core.errors import InputError
 
@@ -50,12 +52,30 @@ def is_handle(weights: str) -> bool:
 
 
 def hub_folder(handle: str) -> pathlib.Path:
-    """A handle's SavedModel, from TF-Hub's cache (`TFHUB_CACHE_DIR`) or downloaded. Raises UnreachableError."""
-    import tensorflow_hub
+    """A handle's SavedModel, from TF-Hub's cache or downloaded into it.
 
+    That cache is `TFHUB_CACHE_DIR`, or a folder in the user's home; TF-Hub's own default is a folder of the machine's
+    temporary files, where any user can put a network under a handle's name.
+
+    Raises:
+        UnreachableError: the cache lacks it, and it cannot be downloaded.
+        InputError: the handle is not encrypted.
+    """
+    if not handle.startswith("https://"):
+        raise InputError(
+            f"backbone.weights is {handle}: whoever is on the way could change what http:// brings. Give its https:// "
+            "address; or download it, look at it, and set backbone.weights to its folder."
+        )
+    from tensorflow_hub.compressed_module_resolver import HttpCompressedFileResolver
+
+    class Resolver(HttpCompressedFileResolver):
+        def _call_urlopen(self, request: urllib.request.Request | str) -> Any:
+            return urllib.request.build_opener(_StaysEncrypted).open(request)
+
+    os.environ.setdefault("TFHUB_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "tfhub_modules"))
     missing = f"The TF-Hub module {handle} is not in TF-Hub's cache"
     with _download(missing, "Download it elsewhere and set backbone.weights to its folder"):
-        return pathlib.Path(tensorflow_hub.resolve(handle))
+        return pathlib.Path(Resolver()(handle))
 
 
 def cache_directories() -> list[pathlib.Path]:
@@ -84,3 +104,13 @@ def _download(missing: str, instead: str, probe: str | None = None) -> Iterator[
         raise UnreachableError(f"{missing} and cannot be downloaded ({error}). {instead}") from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+class _StaysEncrypted(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection from https:// to http://."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        """Called by urllib."""
+        if not newurl.startswith("https://"):
+            raise OSError(f"it is redirected to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -34,19 +34,23 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         The arrays, at least up to `config.output`; `source` and `sha256` of `core.artifacts.backbone.BackboneRecord`.
 
     Raises:
-        InputError: they are missing or do not fit, or cannot be downloaded and `if_unreachable` is `error`.
+        InputError: they are missing, do not fit or are others than `sha256` says, or cannot be downloaded and
+            `if_unreachable` is `error` or `sha256` given.
     """
     if config.weights == "random":
-        return _drawn()
+        drawn = _drawn()
+        _check_sha256(drawn[2], config)
+        return drawn
     try:
         with _local(config.weights) as path:
             sha256 = _sha256(_files(path, config.weights))
+            _check_sha256(sha256, config)
             source = f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
             if config.weights == "imagenet" or download.is_handle(config.weights):
                 source = config.weights
             return _read(path, config), source, sha256
     except download.UnreachableError as error:
-        if config.if_unreachable == "error":
+        if config.if_unreachable == "error" or config.sha256 is not None:
             raise InputError(
                 f"{error}, or set backbone.weights to the path of a Keras .h5 file, a checkpoint or a SavedModel, or, "
                 "to continue with an untrained network, set backbone.if_unreachable to random."
@@ -55,19 +59,35 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         return _drawn()
 
 
-def fingerprint(weights: str) -> str:
-    """A text that changes when the same setting would give other weights; for cache keys.
+def fingerprint(config: BackboneConfig) -> str:
+    """A text that changes when the same settings would give other weights; for cache keys.
 
     Needs no TensorFlow but to download. `unreachable` where that fails: a run that fell back to a random network is
-    not served again from a cache once the weights can be downloaded. Raises InputError for a path with nothing to read.
+    not served again from a cache once the weights can be downloaded.
+
+    Raises:
+        InputError: there is nothing to read at a path, or something else than `config.sha256` says.
     """
-    if weights == "random":
+    if config.weights == "random":
         return f"random-{_RANDOM_SEED}"
     try:
-        with _local(weights) as path:
-            return download.MD5 if weights == "imagenet" else _sha256(_files(path, weights))
+        with _local(config.weights) as path:
+            if config.weights == "imagenet" and config.sha256 is None:
+                return download.MD5
+            sha256 = _sha256(_files(path, config.weights))
+            _check_sha256(sha256, config)
+            return sha256
     except download.UnreachableError:
         return "unreachable"
+
+
+def _check_sha256(sha256: str, config: BackboneConfig) -> None:
+    if config.sha256 not in (None, sha256):
+        raise InputError(
+            f"backbone.weights is {config.weights}, whose SHA-256 is {sha256}, and backbone.sha256 wants "
+            f"{config.sha256}: these are other weights. Bring back those that you reviewed; or, if the change is "
+            "meant, set backbone.sha256 to the new value."
+        )
 
 
 def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:

@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import google_crc32c
@@ -10,6 +12,7 @@ import tensorflow as tf
 from components.ingestion.image_layout import read_layout
 from components.ingestion.image_records import Names, Record, is_record_file, read_records, split_of
 from core.errors import InputError
+from core.image_limits import ImageLimits
 
 NAMED = Names(labels=((0, "bird"), (1, "dog")))
 
@@ -118,6 +121,57 @@ def test_a_damaged_packed_file_is_one_reject(tmp_path: Path) -> None:
         assert bad.problem.startswith("the TFRecord file is damaged from here on: "), bad
 
 
+def write_packed(path: Path, *records: bytes) -> None:
+    plain = write(path.with_suffix(".plain"), *records)
+    path.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=9))
+    plain.unlink()
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_a_record_larger_than_an_image_may_be_is_passed_over_and_never_in_memory(tmp_path: Path, name: str) -> None:
+    large, small = example(image=bytes(50 * 2**20), label=b"cat"), example(image=b"1", label=b"dog")
+    (write if name.endswith("d") else write_packed)(tmp_path / name, small, large, small)
+    tracemalloc.start()
+    first, passed, last = read_records(str(tmp_path), name, Names(), ImageLimits(max_file_mb=1))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (first.label, last.label, last.path) == ("dog", "dog", f"{name}#2")
+    assert passed.problem == f"its tf.Example has {len(large):,} bytes, more than an image may (max_file_mb)"
+    assert most < 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"bytes_list": tf.train.BytesList(value=[b""] * 200_000)},
+        {"int64_list": tf.train.Int64List(value=[0] * 10_000_000)},
+    ],
+    ids=["texts", "integers"],
+)
+def test_an_example_of_more_values_than_an_image_needs_is_refused_before_they_are_made(
+    tmp_path: Path, kind: dict[str, object]
+) -> None:
+    many = tf.train.Example(features=tf.train.Features(feature={"a": tf.train.Feature(**kind)})).SerializeToString()
+    mask = (
+        example(image=b"1", label=b"dog")
+        + tf.train.Example(
+            features=tf.train.Features(feature={"mask": tf.train.Feature(int64_list={"value": [1] * 512 * 512})})
+        ).SerializeToString()
+    )  # messages one behind the other are merged
+    write_packed(tmp_path / "a.tfrecord.gz", many, mask)
+    refused, good = read_records(str(tmp_path), "a.tfrecord.gz", Names())
+    assert refused.problem == "its tf.Example has more than 131,072 values"
+    assert (good.label, good.problem) == ("dog", "")
+
+
+def test_a_packed_file_of_empty_records_is_not_read_to_its_end(tmp_path: Path) -> None:
+    good = example(image=b"1", label=b"dog")
+    write_packed(tmp_path / "a.tfrecord.gz", good, *[b""] * 15_000, good)
+    records = list(read_records(str(tmp_path), "a.tfrecord.gz", Names()))
+    assert len(records) == 10_002 and records[0].label == "dog"
+    assert records[-1].problem == "10,000 records in a row cannot be used: the rest of the file is not read"
+
+
 def test_records_are_opened_as_image_files_are(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     outside = write(tmp_path / "outside.tfrecord", example(image=b"1", label=b"cat"))
@@ -186,12 +240,20 @@ def test_packed_records_and_a_list_of_names(tmp_path: Path) -> None:
         ({"a.tfrecord": b"", "dataset_info.json": b"[1"}, "dataset_info.json names no image and label"),
         ({"a.tfrecord": b"", "dataset_info.json": b"[" * 100_000}, "dataset_info.json names no image and label"),
         ({"a.tfrecord": b"", "labels.txt": b"\xff"}, r"labels.txt is not UTF-8 text \(byte 0\)"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"\xff"}, r"dataset_info.json is not UTF-8 text \(byte 0\)"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"[]"}, "dataset_info.json names no image and label"),
+        ({"a.tfrecord": b"", "dataset_info.json": b"[" + b"9" * 5000 + b"]"}, "dataset_info.json names no image"),
+        ({"a.tfrecord": b"", "dataset_info.json": b" " * (2**24 + 1)}, "has more than 16,777,216 bytes"),
+        ({"a.tfrecord": b"", "labels.txt": b"x\n" * 2**23 + b"y"}, "has more than 16,777,216 bytes"),
+        ({"a.tfrecord": b"", "labels.txt": b"9" * 5000 + b" owl\n"}, ""),
+        ({"a.tfrecord": b"", "label_map.pbtxt": b"item {" * 100_000}, "must hold a name a line"),
+        ({"a.tfrecord": b"", "label_map.pbtxt": b"item { id: " + b"9" * 5000 + b" name: 'x' }"}, "must hold a name"),
     ],
 )
 def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) if words else contextlib.nullcontext():
         read_layout(str(tmp_path))
 
 

@@ -139,7 +139,8 @@ KNOWN = "|".join(sorted({path.split(".")[0] for path in paths()}))
 NAMED = re.compile(rf"\b({KNOWN})\b|there is no such setting|settings are a mapping|not valid YAML|not of the form")
 EXPLAINED = re.compile(
     "expected |there is no such|: missing;|not valid YAML: .|must |is not (of the form|a |a layer)|; use |no pattern|"
-    "has no keys|choose among|is given twice|settings are a mapping of keys to values, found |cannot read .*: .|names a"
+    "has no keys|choose among|is a secret|is given twice|settings are a mapping of keys to values, found |"
+    "cannot read .*: .|names a"
 )
 
 
@@ -274,3 +275,49 @@ def test_a_default_that_is_given_changes_nothing_that_is_written(default):
     given, left_out = load(DIGITS, [default]), load(DIGITS)
     assert given == left_out and converter.to_json(given) == converter.to_json(left_out)
     assert set(to_dict(given)["training"]) == {field.name for field in dataclasses.fields(given.training)}
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
+MERGED = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "with every alias (*) written out, its values have more than 262,144 characters"),
+        (MERGED, "with every alias (*) written out, its values have more than 262,144 characters"),
+        (f"training: {{steps: &a {'x' * 9999}}}\nhead: {{hidden_units: [{'*a,' * 99}]}}", "with every alias (*)"),
+        ("training: &a {steps: *a}", "values within values, more than 32 deep"),
+        (f"training: {'{a: ' * 200}1{'}' * 200}", "values within values, more than 32 deep"),
+        ("b0: &b0 [1]\n" + "".join(f"b{i}: &b{i} [*b{i - 1}]\n" for i in range(1, 400)), "more than 32 deep"),
+        ("# " + "x" * 2**20, "settings have at most 262,144 characters"),
+        ("\n".join(f"k{i}: 1" for i in range(2000)), "k49: there is no such setting"),
+        (f"training: {{steps: {'x' * 99_999}}}", "(100,001 characters)"),
+        ("x" * 900 + ": 1", "(900 characters): there is no such setting"),
+        (f"training: {{steps: 0x{'9' * 9999}}}", "a number of thousands of digits; it must be below"),
+        (f"training: {{steps: {'9' * 9999}}}", "Exceeds the limit"),
+        (f"training: {{steps: {2**70}}}", "it must be below 2 to the power of 63"),
+        ("kubeflow: {environment: {T: {password: hunter2, password: hunter3}}}", 'duplicate key "password"'),
+    ],
+    ids=[
+        "aliases", "merged", "a long value", "itself", "deep", "deep by aliases", "a large file", "many mistakes",
+        "a long word", "a long key", "many digits", "many decimals", "beyond 64 bits", "twice",
+    ],
+)  # fmt: skip
+def test_hostile_yaml_is_refused_in_few_words(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)) as error:
+        load(write(tmp_path, f"name: birds\ndata: {{images: photos}}\n{text}\n"))
+    assert len(str(error.value)) < 10_000 and "hunter" not in str(error.value)
+
+
+def test_an_override_may_be_as_hostile() -> None:
+    for override in (
+        "data={? [a, [b]] : c}",
+        "training.steps." + "x" * 9999 + "=1",
+        "a." * 3000 + "b=1",
+        "x" * 99_999,
+        "training.steps=" + "[" * 99,
+    ):
+        with pytest.raises(InputError) as error:
+            load(DIGITS, [override])
+        assert len(str(error.value)) < 500

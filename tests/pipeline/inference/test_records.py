@@ -51,3 +51,8 @@ def test_csv_has_a_column_for_each_class_and_one_for_the_error() -> None:
 def test_csv_of_one_class_has_no_numbered_columns() -> None:
     assert records.header("csv", 1) == "path,class,probability,error"
     assert records.header("jsonl", 3) is None
+
+
+def test_csv_holds_no_formulas() -> None:
+    line = records.line({"path": "=1+1.jpg", "top_k": [{"class": "@x", "probability": 1e-5}]}, "csv", 1)
+    assert line == "'=1+1.jpg,'@x,1e-05,"

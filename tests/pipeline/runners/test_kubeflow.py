@@ -211,6 +211,8 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
         ("cluster", "kubeflow.environment={Pushr: {A: b}}", "no stage Pushr; did you mean Pusher?"),
         ("vertex", "data={images: 'gs://b/{SPAN}', window: 2}", "Vertex AI runs only TFX's"),
         ("vertex", "kubeflow.volume={claim: photos}", "Vertex AI mounts no volume claims"),
+        ("vertex", "kubeflow.environment={Trainer: {TOKEN: '${secret:a/b}'}}", "Vertex AI hands its containers no"),
+        ("cluster", "runtime.beam=['--s3_session_token=${env:S3}']", 'as ImageExampleGen: {S3: "${secret:NAME/KEY}"}'),
         ("vertex", "serving.validator=infra_validator", "which Vertex AI cannot run: take serving_check"),
         ("cluster", "serving.validator=infra_validator", "platform is docker, which containers lack: take kubernetes"),
         ("vertex", "data.schema=schemas/none.pbtxt", f"there is no schema {Path.cwd()}/schemas/none.pbtxt"),
@@ -236,3 +238,20 @@ def test_what_vertex_cannot_do_is_told(override, tmp_path):
 def test_a_warm_start_is_two_more_stages_on_a_cluster(tmp_path):
     workflow, _ = compiled(tmp_path, "cluster", *IN_A_BUCKET, "training.warm_start=latest_blessed")
     assert {"LastBlessed", "WarmStart"} <= set(containers(workflow))
+
+
+def test_a_secret_is_the_clusters_and_beam_takes_it_from_the_containers_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3", "hunter2")  # of this machine, which must not get into the spec
+    stages = ("ImageExampleGen", "StatisticsGen", "Transform", "FeatureExtractor", "Predictor", "Evaluator")
+    given = ", ".join(f"{stage}: {{S3: '${{secret:storage/s3.key}}'}}" for stage in stages)
+    workflow, _ = compiled(
+        tmp_path, "cluster", *IN_A_BUCKET, "runtime.beam=['--s3_session_token=${env:S3}']",
+        f"kubeflow.environment={{{given}}}",
+    )  # fmt: skip
+    env = containers(workflow)["StatisticsGen"]["container"]["env"]
+    reference = {"name": "storage", "key": "s3.key"}
+    assert {"name": "S3", "valueFrom": {"secretKeyRef": reference}} in env
+    text = (tmp_path / "made" / "spec.yaml").read_text()
+    assert "hunter2" not in text and "ENVIRONMENT_VARIABLE" in text

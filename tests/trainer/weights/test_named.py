@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import functools
 import http.server
+import io
+import ipaddress
 import shutil
+import ssl
 import sys
 import tarfile
 import threading
@@ -14,6 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from keras.src.legacy_tf_layers import convolutional, normalization
 from tensorflow import keras
 
@@ -24,7 +32,7 @@ from core.settings.training import BackboneConfig
 from tests.trainer.conftest import KerasAnswer
 from trainer.network import backbone
 from trainer.training import checkpoints
-from trainer.weights import named, sources
+from trainer.weights import download, named, sources
 from trainer.weights.importing import import_weights
 
 SIZE = 75
@@ -80,7 +88,7 @@ def test_slim_checkpoint_computes_in_our_network_what_slim_computes(
     assert np.abs(answer).max() > 0.01
     np.testing.assert_allclose(computed, answer, rtol=1e-4, atol=1e-6 * np.abs(answer).max())
     assert (record.source, record.random) == ("inception_v3.ckpt", False)
-    assert record.sha256 == sources.fingerprint(str(path))
+    assert record.sha256 == sources.fingerprint(BackboneConfig(str(path)))
 
 
 def test_every_tensor_of_slims_base_has_its_place(slim: tuple[Path, np.ndarray]) -> None:
@@ -146,12 +154,42 @@ def hub(tmp_path: Path, keras_answer: KerasAnswer, monkeypatch: pytest.MonkeyPat
     (tmp_path / "served").mkdir()
     with tarfile.open(tmp_path / "served" / "1", "w:gz", compresslevel=1) as archive:
         archive.add(tmp_path / "module", ".")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with serving(handler, write_certificate(tmp_path / "server.pem"), monkeypatch) as address:
+        yield f"{address}/1"
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., object], certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An https server's address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/1"
+        yield f"https://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def write_certificate(path: Path) -> Path:
+    """A key and its certificate of 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
 
 
 def test_hub_module_is_downloaded_once_and_read_by_slims_names(hub: str, keras_answer: KerasAnswer) -> None:
@@ -159,19 +197,58 @@ def test_hub_module_is_downloaded_once_and_read_by_slims_names(hub: str, keras_a
     assert source == hub
     for (name, value), right in zip(arrays.items(), keras_answer.weights, strict=True):
         np.testing.assert_array_equal(value, right, err_msg=name)
-    assert sources.fingerprint(hub) == sha256
+    assert sources.fingerprint(BackboneConfig(hub)) == sha256
+
+
+def test_a_hub_handle_that_is_not_encrypted_is_refused_with_a_way_through() -> None:
+    for use in (sources.load, sources.fingerprint):
+        with pytest.raises(
+            InputError, match=r"could change what http:// brings\. Give its https:// address; or download"
+        ):
+            use(BackboneConfig(weights="http://127.0.0.1:9/1"))
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:9/1", ""])
+def test_hub_modules_come_encrypted_into_the_users_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302 if target else 200)
+            if target:
+                self.send_header("Location", target)
+            self.end_headers()
+            self.wfile.write(b"" if target else module)
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        file = tarfile.TarInfo("saved_model.pb")
+        file.size = 1
+        archive.addfile(file, io.BytesIO(b"x"))
+    module = packed.getvalue()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "")
+    monkeypatch.delenv("TFHUB_CACHE_DIR")
+    with serving(Answer, write_certificate(tmp_path / "server.pem"), monkeypatch) as address:
+        if target:
+            with pytest.raises(download.UnreachableError, match=f"redirected to {target}, which is not encrypted"):
+                download.hub_folder(f"{address}/1")
+        else:
+            folder = download.hub_folder(f"{address}/1")
+            assert folder.parent == tmp_path / "home" / ".cache" / "tfhub_modules"
+            assert (folder / "saved_model.pb").is_file()
 
 
 def test_unreachable_hub_module_is_an_error_unless_random_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    handle = "http://127.0.0.1:9/module/1"
+    handle = "https://127.0.0.1:9/module/1"
     with pytest.raises(InputError, match=r"module/1 is not in TF-Hub's cache.*if_unreachable to random"):
         sources.load(BackboneConfig(weights=handle))
     assert sources.load(BackboneConfig(weights=handle, if_unreachable="random"))[1] == "random"
     assert "THE BASE NETWORK IS RANDOM" in caplog.text
-    assert sources.fingerprint(handle) == "unreachable"
+    assert sources.fingerprint(BackboneConfig(handle)) == "unreachable"
 
 
 Change = Callable[[dict[str, np.ndarray]], object]

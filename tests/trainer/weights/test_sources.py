@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_half_precision_file_is_widened(tmp_path: Path) -> None:
     arrays, source, sha256 = sources.load(BackboneConfig(weights=str(path)))
     drawn, _, _ = sources.load(BackboneConfig(weights="random"))
     assert source == "half.h5"
-    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == sources.fingerprint(str(path))
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == sources.fingerprint(BackboneConfig(str(path)))
     assert all(value.dtype == np.float32 for value in arrays.values())
     np.testing.assert_array_equal(arrays["conv2d_5/kernel"], drawn["conv2d_5/kernel"].astype(np.float16))
 
@@ -135,7 +136,7 @@ def test_unreachable_imagenet_says_which_file_to_put_where(no_network: Path) -> 
         sources.load(BackboneConfig(weights="imagenet"))
     for words in (download.FILE_NAME, str(no_network), "backbone.weights", "backbone.if_unreachable"):
         assert words in str(error.value)
-    assert sources.fingerprint("imagenet") == "unreachable"
+    assert sources.fingerprint(BackboneConfig("imagenet")) == "unreachable"
 
 
 def test_unreachable_imagenet_falls_back_only_where_asked_and_says_so_loudly(
@@ -155,7 +156,7 @@ def test_file_in_the_cache_is_used_without_a_network(no_network: Path, monkeypat
     arrays, source, sha256 = sources.load(BackboneConfig(weights="imagenet"))
     assert (len(arrays), source) == (376, "imagenet")
     assert sha256 == hashlib.sha256(cached.read_bytes()).hexdigest()
-    assert sources.fingerprint("imagenet") == download.MD5
+    assert sources.fingerprint(BackboneConfig("imagenet")) == download.MD5
 
 
 def test_other_file_in_the_cache_is_neither_used_nor_deleted(no_network: Path) -> None:
@@ -165,3 +166,25 @@ def test_other_file_in_the_cache_is_neither_used_nor_deleted(no_network: Path) -
     with pytest.raises(InputError, match="is not the file that Keras publishes"):
         sources.load(BackboneConfig(weights="imagenet", if_unreachable="random"))
     assert cached.read_bytes() == b"my own"
+
+
+def test_pinned_weights_are_those_or_none(tmp_path: Path, no_network: Path) -> None:
+    path = tmp_path / "w.h5"
+    write_h5(path)
+    config = BackboneConfig(weights=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    assert sources.load(config)[2] == sources.fingerprint(config) == config.sha256
+    path.write_bytes(path.read_bytes() + b"x")
+    changed = hashlib.sha256(path.read_bytes()).hexdigest()
+    for use in (sources.load, sources.fingerprint):
+        with pytest.raises(InputError, match=f"whose SHA-256 is {changed}, and backbone.sha256 wants {config.sha256}"):
+            use(config)
+    assert sources.fingerprint(dataclasses.replace(config, sha256=changed)) == changed  # as the message says
+    with pytest.raises(InputError, match="cannot be downloaded"):  # and no random ones in their place
+        sources.load(BackboneConfig(weights="imagenet", if_unreachable="random", sha256=changed))
+
+
+def test_random_weights_can_be_pinned() -> None:
+    with pytest.raises(InputError, match=r"whose SHA-256 is [0-9a-f]{64}, and") as error:
+        sources.load(BackboneConfig(weights="random", sha256="0" * 64))
+    found = str(error.value).split("SHA-256 is ")[1][:64]
+    assert sources.load(BackboneConfig(weights="random", sha256=found))[2] == found
