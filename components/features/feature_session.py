@@ -50,9 +50,11 @@ class FeatureSession:
     def __init__(self, prefix: Prefix, bfloat16: bool) -> None:
         """Builds the graph and loads the weights; with `bfloat16`, convolutions compute in it and add in float32."""
         options = tf.compat.v1.ConfigProto()
+        rewrites = options.graph_options.rewrite_options
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
-            rewrites = options.graph_options.rewrite_options
             rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+        elif not tf.config.list_physical_devices("GPU"):  # a CPU gains nothing by it, and it takes a second
+            rewrites.disable_meta_optimizer = True
         with tf.Graph().as_default() as graph:
             self._serialized = tf.compat.v1.placeholder(tf.string, [None])
             transformed = preprocessing.transform_examples(prefix.transform_directory, self._serialized)
