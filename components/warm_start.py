@@ -72,11 +72,10 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     if model is not None:
         serving = exported_model.serving_dir(model.uri)
         packed = backbone_artifact.packed_model(target)
-        learned = exported_model.unfolded_checkpoint(model.uri)
-        copies = {exported_model.classes_path(serving): exported_model.classes_path(packed)}
-        for file in map(str, fileio.glob(f"{learned}.*")):
-            copies[file] = exported_model.unfolded_checkpoint(packed) + file.removeprefix(learned)
-        for file, copy in copies.items():
+        checkpoints = exported_model.checkpoint(serving), exported_model.batch_norms(serving)
+        learned = [str(file) for prefix in checkpoints for file in fileio.glob(f"{prefix}.*")]
+        for file in (exported_model.classes_path(serving), *learned):
+            copy = packed + file.removeprefix(serving)
             fileio.makedirs(copy.rpartition("/")[0])
             fileio.copy(file, copy)
         backbone_artifact.PACKED.write(target, backbone_artifact.PackedModel(model.uri, model.id))
@@ -86,7 +85,8 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     progress.report(1, 1, "networks", begins)
 
 
-def _needed(model: Artifact) -> tuple[str, str]:
+def _needed(model: Artifact) -> tuple[str, ...]:
     """What must exist for a model to be started from; whether it is intact is seen when it is read."""
     serving = exported_model.serving_dir(model.uri)
-    return f"{exported_model.unfolded_checkpoint(model.uri)}.index", exported_model.classes_path(serving)
+    checkpoints = exported_model.checkpoint(serving), exported_model.batch_norms(serving)
+    return (*(f"{prefix}.index" for prefix in checkpoints), exported_model.classes_path(serving))

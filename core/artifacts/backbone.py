@@ -48,5 +48,5 @@ def checkpoint(directory: str) -> str:
 
 
 def packed_model(directory: str) -> str:
-    """The directory of the packed model's unfolded checkpoint and class names, laid out as in `exported_model`."""
+    """The directory of the packed model's variables, BatchNorms and class names, laid out as in `exported_model`."""
     return f"{directory.rstrip('/')}/warm_start"

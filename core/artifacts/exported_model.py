@@ -21,9 +21,9 @@ def checkpoint(directory: str) -> str:
     return f"{directory.rstrip('/')}/variables/variables"
 
 
-def unfolded_checkpoint(uri: str) -> str:
-    """The prefix of the same network's checkpoint as it was trained, beside the SavedModel: for a warm start."""
-    return f"{uri.rstrip('/')}/unfolded/variables"
+def batch_norms(directory: str) -> str:
+    """The prefix of a checkpoint in a SavedModel's directory: the BatchNorms that are folded in its variables."""
+    return f"{directory.rstrip('/')}/assets.extra/batch_norms"
 
 
 def classes_path(directory: str) -> str:

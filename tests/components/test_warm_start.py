@@ -21,11 +21,11 @@ def model(tmp_path):
 
     def make(number):
         serving = tmp_path / f"model-{number}" / "Format-Serving"
-        unfolded = tmp_path / f"model-{number}" / "unfolded"
-        unfolded.mkdir(parents=True)
-        (serving / "assets").mkdir(parents=True)
-        for name in ("variables.index", "variables.data-00000-of-00001"):
-            (unfolded / name).write_text(f"{name} of {number}")
+        for folder in ("assets", "assets.extra", "variables"):
+            (serving / folder).mkdir(parents=True)
+        for name in ("assets.extra/batch_norms", "variables/variables"):
+            for part in ("index", "data-00000-of-00001"):
+                (serving / f"{name}.{part}").write_text(f"{name}.{part} of {number}")
         (serving / "assets" / "classes.txt").write_text("cat\ndog\n")
         return artifact(Model, number, serving.parent)
 
@@ -80,8 +80,9 @@ def resolve(backbone, models, blessings, examples=1, training="settings"):
 def test_the_model_is_packed_beside_the_weights(tmp_path, backbone, model):
     packed = Path(pack(tmp_path, backbone, model(7)).uri) / "Format-Serving"
     assert (packed / "backbone.json").read_text() == "{}"
-    assert (packed / "warm_start" / "unfolded" / "variables.index").read_text() == "variables.index of 7"
-    assert (packed / "warm_start" / "unfolded" / "variables.data-00000-of-00001").is_file()
+    for name in ("assets.extra/batch_norms.index", "variables/variables.index"):
+        assert (packed / "warm_start" / name).read_text() == f"{name} of 7"
+    assert (packed / "warm_start" / "variables" / "variables.data-00000-of-00001").is_file()
     assert (packed / "warm_start" / "assets" / "classes.txt").read_text() == "cat\ndog\n"
     origin = json.loads((packed / "warm_start" / "origin.json").read_text())
     assert origin == {"schema_version": 1, "uri": str(tmp_path / "model-7"), "id": 7}

@@ -48,9 +48,8 @@ def test_only_new_images_cost_and_the_last_blessed_model_is_where_training_start
     Path(second["report"]).unlink()  # or the run would stand, and no stage look for what it needs
     said, again = run()
     assert "nothing has changed" not in said
-    for part in ("variables", "../unfolded"):
-        variables = next((Path(again["model"]) / part).glob("variables.data*"))
-        variables.write_bytes(variables.read_bytes()[:-1000])
+    variables = next((Path(again["model"]) / "variables").glob("variables.data*"))
+    variables.write_bytes(variables.read_bytes()[:-1000])
     said, damaged = run("training.steps=41")
 
     assert [record["status"] for record in (first, second, again)] == ["pushed"] * 3

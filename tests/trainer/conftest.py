@@ -170,7 +170,8 @@ def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
         target = tmp_path / "base"
         shutil.copytree(backbone_directory, target)
         packed = Path(packed_model(str(target)))
-        shutil.copytree(model / "unfolded", packed / "unfolded")
+        for part in ("variables", "assets.extra"):
+            shutil.copytree(model / "Format-Serving" / part, packed / part)
         (packed / "assets").mkdir()
         (packed / "assets" / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
         PACKED.write(target, PackedModel("/models/7", 7))

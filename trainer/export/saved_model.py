@@ -1,6 +1,6 @@
 """The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out.
 
-Its BatchNorms are folded into the convolutions. Beside it lies the checkpoint that it was made of, as trained.
+Its BatchNorms are folded into the convolutions, and kept in it to unfold them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def export_model(
     destination: str,
     config: TrainerConfig,
 ) -> None:
-    """Writes the SavedModel in one step, after the checkpoint beside it (`exported_model.unfolded_checkpoint`).
+    """Writes the SavedModel in one step.
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
     `images` (image files); both return `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
@@ -54,7 +54,8 @@ def export_model(
     `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `serving_maps` takes
     `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
     [n, h, w, c] (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what
-    SavedModel knows lie checksums (`core.checksums`), the limits of an image, and requests to warm up with.
+    SavedModel knows lie checksums (`core.checksums`), the limits of an image, requests to warm up with, and the
+    BatchNorms (`exported_model.batch_norms`).
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -62,18 +63,18 @@ def export_model(
         destination: the directory that is to hold `saved_model.pb`.
     """
     values = _read(trained_checkpoint, backbone_directory, config.backbone.output)
-    beside = exported_model.unfolded_checkpoint(destination.rstrip("/").rpartition("/")[0])
-    tf.io.gfile.makedirs(beside.rpartition("/")[0])
-    checkpoints.write(beside, values)
+    folded = backbone.fold(values)
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
-            folded = f"{temporary}/folded.ckpt"
-            checkpoints.write(folded, backbone.fold(values))
+            checkpoint = f"{temporary}/folded.ckpt"
+            checkpoints.write(checkpoint, folded)
             receiver = functools.partial(_receive, transform_directory, config.limits)
-            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=folded))
+            saved = tf.compat.as_str(estimator.export_saved_model(unfinished, receiver, checkpoint_path=checkpoint))
         _name_signatures(f"{saved}/{tf.saved_model.SAVED_MODEL_FILENAME_PB}")
         tf.io.gfile.makedirs(f"{saved}/assets.extra")
         MODEL_LIMITS.write(saved, config.limits)
+        norms = {name: value for name, value in values.items() if name not in folded}
+        checkpoints.write(exported_model.batch_norms(saved), norms)
         warm_up.write_warm_up(saved, config.backbone.image_size)
         checksums.write_checksums(saved)
         atomic_io.publish(saved, destination)

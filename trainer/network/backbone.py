@@ -22,6 +22,7 @@ from tensorflow import keras
 
 from core import inception_v3
 from core.artifacts import backbone as artifact
+from core.artifacts import exported_model
 from core.settings.backbone import BLOCKS
 from trainer.training import checkpoints
 
@@ -147,10 +148,40 @@ def fold(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if norm.kind == _BATCH_NORM and f"{SCOPE}/{norm.name}/{norm.weights[0][0]}" in values:
             beta, mean, variance = (folded.pop(f"{SCOPE}/{norm.name}/{weight}") for weight, _ in norm.weights)
             convolution = f"{SCOPE}/{norm.inputs[0]}"
-            scale = np.float32(1) / np.sqrt(variance + np.float32(_EPSILON))
+            scale = _scale(variance)
             folded[f"{convolution}/kernel"] = values[f"{convolution}/kernel"] * scale
             folded[f"{convolution}/bias"] = beta - mean * scale
     return folded
+
+
+def unfold(folded: Mapping[str, np.ndarray], norms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `fold` made `folded` of: exactly but for the last bits of kernels, which fold to the same again.
+
+    Args:
+        norms: the variables of the BatchNorms, which `folded` has not.
+    """
+    values = {**folded, **norms}
+    for norm in inception_v3.layers():
+        if norm.kind == _BATCH_NORM and f"{SCOPE}/{norm.name}/moving_variance" in norms:
+            convolution = f"{SCOPE}/{norm.inputs[0]}"
+            del values[f"{convolution}/bias"]
+            scale, wanted = _scale(norms[f"{SCOPE}/{norm.name}/moving_variance"]), folded[f"{convolution}/kernel"]
+            kernel = wanted / scale
+            # Both steps were rounded, so what was multiplied is this, or the number before or after it.
+            for near in (np.nextafter(kernel, np.float32(-np.inf)), np.nextafter(kernel, np.float32(np.inf))):
+                kernel = np.where(kernel * scale == wanted, kernel, near)
+            values[f"{convolution}/kernel"] = kernel
+    return values
+
+
+def unfolded(directory: str) -> dict[str, np.ndarray]:
+    """All variables of an exported model, `unfold`ed. Raises tf.errors.OpError where they are missing or damaged."""
+    variables, norms = exported_model.checkpoint(directory), exported_model.batch_norms(directory)
+    return unfold(checkpoints.read(variables), checkpoints.read(norms))
+
+
+def _scale(variance: np.ndarray) -> np.ndarray:
+    return np.float32(1) / np.sqrt(variance + np.float32(_EPSILON))
 
 
 def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:

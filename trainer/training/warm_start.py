@@ -49,7 +49,7 @@ def _decide(directory: str, config: TrainerConfig, classes: tuple[str, ...]) -> 
     nothing = WarmStart(artifact.PACKED.read(directory).uri, None, 0, None, None)
     packed = artifact.packed_model(directory)
     try:
-        values = checkpoints.read(exported_model.unfolded_checkpoint(packed))
+        values = backbone.unfolded(packed)
     except tf.errors.OpError:  # cut short, or a checksum is not right: a new model must be able to take its place
         return dataclasses.replace(nothing, why_not="its variables are damaged"), {}
     base, why_not = _base(values, checkpoints.read(artifact.checkpoint(directory)), config)
@@ -67,6 +67,8 @@ def _base(
     """The values of the layers that train; or why none fit."""
     output = config.backbone.output
     trained = rules.trained_layers(config.fine_tune, output)
+    # What is folded is compared: an exported model has its kernels exactly only as such.
+    found, wanted = ({**variables, **backbone.fold(variables)} for variables in (values, pretrained))
     taken = {}
     for layer in inception_v3.between(None, output):
         for weight, _ in layer.weights:
@@ -75,7 +77,7 @@ def _base(
                 return {}, f"it has no layer {layer.name}"
             if layer.name in trained:
                 taken[name] = values[name]
-            elif not np.array_equal(values[name], pretrained[name]):
+            elif not np.array_equal(found[name], wanted[name]):
                 return {}, f"its layer {layer.name}, which is frozen now, is not that of the pre-trained weights"
     return taken, None
 

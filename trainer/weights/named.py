@@ -6,9 +6,10 @@ Slim and Keras make their convolutions in the same order, so the k-th of `SLIM_S
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from core import inception_v3
 from core.errors import InputError
+from trainer.network import backbone
 from trainer.training import checkpoints
 from trainer.weights.h5 import Arrays
 
@@ -34,7 +36,8 @@ def read(prefix: str, where: str, output: str) -> Arrays:
     """Reads the network's tensors from a checkpoint, also one inside a SavedModel, in the network's order.
 
     Args:
-        prefix: of the checkpoint; of TensorFlow's first format (one file), its path.
+        prefix: of the checkpoint; a model of this pipeline is unfolded; of TensorFlow's first format (one file), its
+            path.
         where: what the user calls it, for messages.
         output: the last block that must be present; layers beyond it are read where the file has them.
 
@@ -47,12 +50,15 @@ def read(prefix: str, where: str, output: str) -> Arrays:
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{where} is neither a Keras .h5 file nor a TensorFlow checkpoint: {reason}") from error
-    if f"{_SCOPE}/conv2d/bias" in keys:
-        raise InputError(
-            f"{where} is a model of this pipeline as it is pushed, with BatchNorm folded into the convolutions. Give "
-            "it as the Trainer left it, with its weights as they were trained beside it: the run's last_run.json "
-            "names the folder under model (…/Trainer/model/<number>/Format-Serving)."
-        )
+    tensor: Callable[[str], np.ndarray] = functools.partial(checkpoints.tensor, reader)
+    if f"{_SCOPE}/conv2d/bias" in keys:  # a model of this pipeline
+        try:
+            values = backbone.unfolded(prefix.rsplit("/", 2)[0])
+        except tf.errors.OpError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{where} is damaged: it cannot be unfolded: {reason}") from error
+        keys, tensor = {name: name for name in values}, values.__getitem__
+        shapes = {name: value.shape for name, value in values.items()}
     names = tensor_names(keys, where)
     scales = (theirs.removesuffix("beta") + "gamma" for name, theirs in names.items() if name.endswith("/beta"))
     gamma = next((scale for scale in scales if scale in keys), None)
@@ -82,7 +88,7 @@ def read(prefix: str, where: str, output: str) -> Arrays:
                     f"{layer.name}/{weight} of shape {shape} belongs."
                 )
             try:
-                value = np.asarray(checkpoints.tensor(reader, keys[name])).astype(np.float32)
+                value = np.asarray(tensor(keys[name])).astype(np.float32)
             except tf.errors.OpError as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"{where} is damaged: its tensor {name} cannot be read: {reason}") from error

@@ -78,13 +78,8 @@ def _read(path: pathlib.Path, config: BackboneConfig) -> Arrays:
             return read_h5(path)
     from trainer.weights import named  # needs TensorFlow, seconds to import
 
-    return named.read(str(_prefix(path) if path.is_dir() else path), config.weights, config.output)
-
-
-def _prefix(saved_model: pathlib.Path) -> pathlib.Path:
-    """Of the checkpoint in a SavedModel's folder; of one that our Trainer left, that beside it, as trained."""
-    unfolded = pathlib.Path(exported_model.unfolded_checkpoint(str(saved_model.parent)))
-    return unfolded if unfolded.with_suffix(".index").is_file() else saved_model / "variables" / "variables"
+    prefix = exported_model.checkpoint(str(path)) if path.is_dir() else str(path)
+    return named.read(prefix, config.weights, config.output)
 
 
 def _drawn() -> tuple[Arrays, str, str]:
@@ -127,10 +122,12 @@ def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
     found = [remote] if gfile.exists(remote) else gfile.glob([f"{remote}.index", f"{remote}.data-*"])
     parent, _, name = remote.rpartition("/")
     if gfile.isdir(remote):
-        found = gfile.glob([f"{remote}/{_SAVED_MODEL}", f"{remote}/variables/*"])
-        (directory / name / "variables").mkdir(parents=True)
+        norms = exported_model.batch_norms(remote)
+        found = gfile.glob([f"{remote}/{_SAVED_MODEL}", f"{remote}/variables/*", f"{norms}.*"])
     for file in found:
-        gfile.copy(file, str(directory / file.removeprefix(f"{parent}/")))
+        copy = directory / file.removeprefix(f"{parent}/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        gfile.copy(file, str(copy))
     return directory / name
 
 
@@ -139,21 +136,27 @@ def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     if (path / _SAVED_MODEL).is_file():
-        prefix = _prefix(path)
-        return [path / _SAVED_MODEL, *sorted(prefix.parent.glob(f"{prefix.name}.*"))]
+        checkpoints = exported_model.checkpoint(str(path)), exported_model.batch_norms(str(path))
+        return [path / _SAVED_MODEL, *(part for prefix in checkpoints for part in _parts(pathlib.Path(prefix)))]
     if path.is_dir():
         inside = next((p for p in sorted(path.iterdir(), reverse=True) if (p / _SAVED_MODEL).is_file()), None)
         hint = f"give one of its versions, such as {inside}" if inside else "of a checkpoint, give its prefix"
         raise InputError(
             f"backbone.weights is {weights!r}: the folder is no SavedModel, it has no {_SAVED_MODEL}; {hint}."
         )
-    parts = [p for p in sorted(path.parent.glob(f"{glob.escape(path.name)}.*")) if _CHECKPOINT_PART.search(p.name)]
+    parts = _parts(path)
     if not parts:
         raise InputError(
             f"backbone.weights is {weights!r}: neither imagenet, nor random, nor a file, a SavedModel's folder, a "
             f"checkpoint's prefix ({path.absolute()}) or a TF-Hub handle (https://…)."
         )
     return parts
+
+
+def _parts(prefix: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a checkpoint."""
+    found = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*"))
+    return [path for path in found if _CHECKPOINT_PART.search(path.name)]
 
 
 def _sha256(files: list[pathlib.Path]) -> str:

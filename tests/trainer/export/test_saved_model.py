@@ -93,6 +93,8 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
     directory = frozen_run / "Format-Serving"
     assert sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()) == [
         "assets.extra/SHA256SUMS",
+        "assets.extra/batch_norms.data-00000-of-00001",
+        "assets.extra/batch_norms.index",
         "assets.extra/image_limits.json",
         "assets.extra/tf_serving_warmup_requests",
         "assets/classes.txt",
@@ -101,7 +103,7 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
         "variables/variables.index",
     ]
     assert (directory / "assets" / "classes.txt").read_text() == "blue\ngreen\nred\n"
-    assert sorted(p.name for p in frozen_run.iterdir()) == ["Format-Serving", "run", "unfolded"]
+    assert sorted(p.name for p in frozen_run.iterdir()) == ["Format-Serving", "run"]
 
 
 def test_examples_and_images_get_the_same_answer(served: Served) -> None:
@@ -164,9 +166,11 @@ def test_classification_gives_the_probabilities_as_scores(served: Served) -> Non
 
 @pytest.mark.parametrize("run", ["frozen_run", "suffix_run"])
 def test_its_variables_are_those_of_training_with_batch_norm_folded(run: str, request: pytest.FixtureRequest) -> None:
-    """The checkpoint beside it is what was trained, see `test_run`; this is all that lies between them."""
     out = request.getfixturevalue(run)
-    trained = checkpoints.read(exported_model.unfolded_checkpoint(str(out)))
+    trained = backbone.unfolded(str(out / "Format-Serving"))
+    best = checkpoints.read(str(out / "run" / "best.ckpt"))
+    for name, value in best.items():
+        np.testing.assert_allclose(trained[name], value, rtol=2e-7, atol=0, err_msg=name)
     served = checkpoints.read(exported_model.checkpoint(str(out / "Format-Serving")))
     wanted = {name: value for name, value in trained.items() if not name.startswith("InceptionV3/")}
     for number in range(94):
@@ -188,8 +192,9 @@ def test_folding_changes_no_probability(served: Served, frozen_run: Path, transf
         maps = backbone.build(images, None, "mixed10").blocks["mixed10"]
         logits, _ = head.build(backbone.pooled(maps), HeadConfig(hidden_units=(16,)), 3, None, None)
         session.run(tf.compat.v1.tables_initializer())
-        saver = tf.compat.v1.train.Saver()
-        saver.restore(session, exported_model.unfolded_checkpoint(str(frozen_run)))
+        values = backbone.unfolded(str(frozen_run / "Format-Serving"))
+        for variable in tf.compat.v1.global_variables():
+            variable.load(values[variable.op.name], session)
         unfolded = session.run(tf.nn.softmax(logits))
     np.testing.assert_allclose(served.ask("serving_images", IMAGES)["probabilities"], unfolded, atol=1e-5)
     operations = {operation.type for operation in served.session.graph.get_operations()}

@@ -18,6 +18,7 @@ from keras.src.legacy_tf_layers import convolutional, normalization
 from tensorflow import keras
 
 from core import inception_v3
+from core.artifacts import exported_model
 from core.errors import InputError
 from core.settings.training import BackboneConfig
 from tests.trainer.conftest import KerasAnswer
@@ -92,17 +93,28 @@ def test_every_tensor_of_slims_base_has_its_place(slim: tuple[Path, np.ndarray])
 
 def test_model_of_this_pipeline_gives_its_base_back(suffix_run: Path) -> None:
     arrays, source, _ = sources.load(BackboneConfig(weights=str(suffix_run / "Format-Serving")))
-    exported = checkpoints.read(str(suffix_run / "unfolded" / "variables"))
+    exported = backbone.unfolded(str(suffix_run / "Format-Serving"))
     assert len(arrays) == 376
     for name, value in arrays.items():
         np.testing.assert_array_equal(value, exported[f"InceptionV3/{name}"], err_msg=name)
     assert source == f"{suffix_run.name}/Format-Serving"
 
 
-def test_a_pushed_model_says_where_its_base_is(suffix_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(suffix_run / "Format-Serving", tmp_path / "17")
-    with pytest.raises(InputError, match=r"last_run\.json names the folder under model"):
-        sources.load(BackboneConfig(weights=str(tmp_path / "17")))
+def test_a_pushed_model_gives_its_base_back_and_folds_to_the_same_again(suffix_run: Path, tmp_path: Path) -> None:
+    pushed = tmp_path / "17"
+    shutil.copytree(suffix_run / "Format-Serving", pushed)
+    before = sources.fingerprint(str(pushed))
+    arrays, _, sha256 = sources.load(BackboneConfig(weights=str(pushed)))
+    folded = backbone.fold({f"InceptionV3/{name}": value for name, value in arrays.items()})
+    served = checkpoints.read(exported_model.checkpoint(str(pushed)))
+    for name, value in folded.items():
+        np.testing.assert_array_equal(served[name], value, err_msg=name)
+    assert sha256 == before
+    norms = next((pushed / "assets.extra").glob("batch_norms.data*"))
+    norms.write_bytes(norms.read_bytes()[:-100])
+    assert sources.fingerprint(str(pushed)) != before
+    with pytest.raises(InputError, match="17 is damaged: it cannot be unfolded"):
+        sources.load(BackboneConfig(weights=str(pushed)))
 
 
 def test_saved_model_of_keras_is_read_by_order(tmp_path: Path) -> None:
