@@ -26,6 +26,7 @@ from core.artifacts.features import FEATURES, FEATURES_FILE
 from core.artifacts.ingest_record import DUPLICATES
 from core.artifacts.suspects import QUALITY, SUSPECTS_CSV, SUSPECTS_FILE, LabelQuality, Suspect
 from core.artifacts.verdict import Range
+from core.csv_cells import as_text
 
 _BATCH = 8192  # images whose features are held as they are stored
 _UNKNOWN = Range(None)
@@ -72,7 +73,9 @@ def SuspectLabels(  # noqa: N802 - a component is a class to its users
     with atomic_io.replacing(f"{suspects.uri}/{SUSPECTS_CSV}") as file:
         table = csv.DictWriter(file, [field.name for field in dataclasses.fields(Suspect)])
         table.writeheader()
-        table.writerows(dataclasses.asdict(suspect) for suspect in listed)
+        for suspect in listed:
+            cells = dataclasses.asdict(suspect)
+            table.writerow({k: as_text(cell) if isinstance(cell, str) else cell for k, cell in cells.items()})
     progress.report(quality.images, len(images), "images", quality.reason or f"{quality.errors} labels in doubt")
 
 
