@@ -41,8 +41,8 @@ from core.artifacts.nodes import RESOLVERS
 from core.processes import end_with
 from pipeline.cli.main import main as command_line
 from pipeline.runs import integrity
-from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.metadata import open_store
 from pipeline.runs.run_dir import ARTIFACTS, METADATA
 from tests.fork_server import STACK
 
