@@ -41,8 +41,8 @@ from core.artifacts.nodes import RESOLVERS
 from core.processes import end_with
 from pipeline.cli.main import main as command_line
 from pipeline.runs import integrity
-from pipeline.runs.history import open_store
 from pipeline.runs.lineage import latest_run_id, node_runs
+from pipeline.runs.metadata import open_store
 from pipeline.runs.run_dir import ARTIFACTS, METADATA
 from tests.fork_server import STACK
 
@@ -93,7 +93,7 @@ class Folder:
         if said != "ok":
             self.problems.append(f"metadata: {said}")
             return
-        for artifact in open_store(self.run_dir).get_artifacts():
+        for artifact in open_store(self.run_dir, None).get_artifacts():
             properties = {name: value.string_value for name, value in artifact.custom_properties.items()}
             if artifact.state == pb.Artifact.LIVE and (found := integrity.damage(artifact.uri, properties, True)):
                 self.problems.append(f"{artifact.uri}: {found}")
@@ -103,7 +103,7 @@ class Folder:
         record = LAST_RUN.read(self.run_dir)
         if code or record.status != "pushed":
             self.problems.append(f"exit code {code}: {record.failures}")
-        store = open_store(self.run_dir)
+        store = open_store(self.run_dir, None)
         states = (pb.Execution.COMPLETE,)
         names = {kind.id: kind.name for kind in store.get_execution_types()}
         finished = [e for e in store.get_executions() if e.last_known_state in states and e.id > self._known]
