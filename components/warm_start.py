@@ -41,7 +41,8 @@ class LastBlessedStrategy(ResolverStrategy):
             chosen = max(before, key=lambda a: a.id).get_int_custom_property(_MODEL_ID)
         else:
             blessings = blessed_models(input_dict)
-            chosen = max(blessings, key=lambda model: blessings[model].id, default=0)
+            left = [model for model in blessings if model in models]  # a damaged one is marked as deleted
+            chosen = max(left, key=lambda model: blessings[model].id, default=0)
         present = chosen in models and all(fileio.exists(name) for name in _needed(models[chosen]))
         return {**input_dict, "model": [models[chosen]] if present else []}
 

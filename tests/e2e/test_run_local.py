@@ -115,8 +115,8 @@ def test_the_report_of_a_run_has_every_part(cold):
     assert "Parts of this report could not be made" not in page
     parts = re.findall(r' id="([a-z]+)"', page)
     assert parts == [
-        "main", "notes", "data", "training", "metrics", "confusions", "calibration", "mistakes", "run", "backbone",
-        "settings", "lineage", "history", "versions",
+        "main", "notes", "data", "labels", "training", "metrics", "confusions", "calibration", "mistakes", "run",
+        "backbone", "settings", "lineage", "history", "versions",
     ]  # fmt: skip
     assert record["backbone"]["sha256"] in page and "2.15.1" in page and "Learning rate" in page
     assert "Expected calibration error" in page and "The most frequent mistakes" in page and "Peak memory" in page

@@ -345,7 +345,7 @@ def test_without_a_cut_images_are_read_live(
     found = exported(tmp_path)
     in_base = {n: v for n, v in found.items() if n.startswith("InceptionV3/")}
     assert len(in_base) == 48  # 12 convolutions with BatchNorm
-    assert {n for n, v in in_base.items() if not np.array_equal(source[n], v)} == {"InceptionV3/conv2d/kernel"}
+    assert {n for n, v in in_base.items() if not like_trained(v, source[n])} == {"InceptionV3/conv2d/kernel"}
 
 
 def test_standardisation_is_of_the_training_features(frozen_run: Path, features_at: Callable[[str], Path]) -> None:
@@ -379,5 +379,5 @@ def test_live_augmentation_trains_the_head_on_a_base_that_stays_frozen(
     assert summary.cut is None and summary.trained_layers == {}
     source = checkpoints.read(artifact.checkpoint(str(backbone_directory)))
     found = exported(tmp_path)
-    assert all(np.array_equal(found[name], source[name]) for name in found if name.startswith("InceptionV3/"))
+    assert all(like_trained(found[name], source[name]) for name in found if name.startswith("InceptionV3/"))
     assert np.abs(found["head/logits/bias"]).max() > 0

@@ -22,6 +22,7 @@ VERDICT = verdict.Verdict(True, 0.95, "pass", "no baseline", OVERALL, [], [], []
 FAILURE = verdict.Failure(
     "accuracy", "label=roses", 0.4, 0.3, 0.5, 0.7, "min", 10, 0.01, 6, ["roses/1.png"], "too low"
 )  # fmt: skip
+DATA_VERDICT = validation.DataVerdict(["2 images are the same"], [])
 FEATURES = features.Features("pooled", (), (8,), 75, "ab", "", None, {})
 SUMMARY = training_summary.TrainingSummary(
     steps=2,
@@ -55,7 +56,7 @@ def nodes(tmp_path):
 
     runs = [
         node("ImageExampleGen", "rejects", ingest_record.COUNTS, COUNTS),
-        node("ValidationGate", "verdict", validation.DATA_VERDICT, validation.DataVerdict(["2 images are the same"])),
+        node("ValidationGate", "verdict", validation.DATA_VERDICT, DATA_VERDICT),
         node("BackboneImporter", "backbone", backbone.RECORD, BACKBONE),
         node("ModelGate", "blessing", verdict.VERDICT, VERDICT, blessed=1),
         node("ServingCheck", "blessing", blessed=1),

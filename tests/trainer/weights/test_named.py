@@ -111,7 +111,7 @@ def test_model_of_this_pipeline_gives_its_base_back(suffix_run: Path) -> None:
 def test_a_pushed_model_gives_its_base_back_and_folds_to_the_same_again(suffix_run: Path, tmp_path: Path) -> None:
     pushed = tmp_path / "17"
     shutil.copytree(suffix_run / "Format-Serving", pushed)
-    before = sources.fingerprint(str(pushed))
+    before = sources.fingerprint(BackboneConfig(weights=str(pushed)))
     arrays, _, sha256 = sources.load(BackboneConfig(weights=str(pushed)))
     folded = backbone.fold({f"InceptionV3/{name}": value for name, value in arrays.items()})
     served = checkpoints.read(exported_model.checkpoint(str(pushed)))
@@ -120,7 +120,7 @@ def test_a_pushed_model_gives_its_base_back_and_folds_to_the_same_again(suffix_r
     assert sha256 == before
     norms = next((pushed / "assets.extra").glob("batch_norms.data*"))
     norms.write_bytes(norms.read_bytes()[:-100])
-    assert sources.fingerprint(str(pushed)) != before
+    assert sources.fingerprint(BackboneConfig(weights=str(pushed))) != before
     with pytest.raises(InputError, match="17 is damaged: it cannot be unfolded"):
         sources.load(BackboneConfig(weights=str(pushed)))
 
