@@ -16,6 +16,7 @@ from core.settings.training import TrainerConfig
 from trainer.arguments import FnArgs
 from trainer.export import saved_model
 from trainer.training import resume, summary, train_loop
+from trainer.training.calibration import calibrate
 
 
 @tf.autograph.experimental.do_not_convert  # nothing here needs its translation of source, which takes seconds
@@ -44,15 +45,20 @@ def run_fn(fn_args: FnArgs) -> None:
     if not trained.estimator.config.is_chief:
         return
     progress.report(trained.steps, training.steps, "steps", "exporting the complete network")
+    best = trained.evaluations.best_checkpoint
+    calibration = None
+    if settings.calibration == "temperature":
+        calibration = calibrate(trained.model, trained.evaluated, best)
     saved_model.export_model(
         trained.estimator,
-        trained.evaluations.best_checkpoint,
+        best,
         fn_args.base_model,
         fn_args.transform_graph_path,
         fn_args.serving_model_dir,
         settings,
+        calibration.temperature if calibration else 1.0,
     )
-    done = summary.write(trained, fn_args, resumed_at, time.monotonic() - started)
+    done = summary.write(trained, calibration, fn_args, resumed_at, time.monotonic() - started)
     loss = math.nan if done.best.loss is None else done.best.loss
     note = f"best at step {done.best.step}: eval loss {loss:.3f}, accuracy {done.best.accuracy:.3f}"
     progress.report(done.steps, done.max_steps, "steps", note)

@@ -86,6 +86,11 @@ def score_bins(probabilities: np.ndarray) -> np.ndarray:
     return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
 
 
+def logits_of(bins: np.ndarray) -> np.ndarray:
+    """The logit in the middle of each bin of `score_bins`, float64 of the same shape."""
+    return ((bins + 0.5) / SCORE_BINS * 2 - 1) * _MOST_LOGIT
+
+
 def confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of a true and a predicted class, int [p, 2], and the images of each, int [p].
 

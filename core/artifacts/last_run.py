@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from core.artifacts.base import JsonFile
 from core.artifacts.ingest_record import Span
-from core.artifacts.training_summary import WarmStart
+from core.artifacts.training_summary import Calibration, WarmStart
 from core.artifacts.verdict import Range
 from core.errors import Blame
 
@@ -151,6 +151,7 @@ class Outcome:
     backbone: Backbone | None = None
     warm_start: WarmStart | None = None
     tuning: Tuning | None = None
+    calibration: Calibration | None = None
     metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
     failures: list[Failure] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)

@@ -21,6 +21,21 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How the probabilities were calibrated on the eval split.
+
+    Attributes:
+        temperature: that all logits are divided by; 1 where no other was better.
+        cross_entropy: before; `calibrated` is that of images which the temperature was not fitted on.
+    """
+
+    temperature: float
+    images: int
+    cross_entropy: float
+    calibrated: float
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerRange:
     """What a rule decided for neighboring layers, from the first to the last.
 
@@ -74,6 +89,7 @@ class TrainingSummary:
         steps: done in all, with those before a restart; at most `max_steps`.
         seconds: that the last process took.
         best: the evaluation whose weights are exported.
+        calibration: None where it was not asked for, or the eval split is too small.
         classes: names, in the order of the model's outputs.
         class_weights: a factor of the loss for each class; None: all 1.
         cut: where features entered the network; None: it was fed images.
@@ -88,6 +104,7 @@ class TrainingSummary:
     seconds: float
     best: Evaluation
     evaluations: list[Evaluation]
+    calibration: Calibration | None
     classes: list[str]
     class_weights: list[float] | None
     cut: str | None

@@ -18,7 +18,7 @@ from core.settings.evaluation import EvaluationSettings
 from core.settings.push import CardSettings, PushSettings
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
 from core.settings.serving import ServingSettings
-from core.settings.training import FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig
+from core.settings.training import Calibration, FineTuneConfig, HeadConfig, TrainerConfig, TrainingConfig
 from core.settings.tuner import TunerConfig
 
 
@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
 
     Attributes:
         name: names folders and cluster objects: lower-case letters, digits and dashes.
+        calibration: `temperature` makes the model's probabilities mean what they say, by one number that is fitted on
+            the eval split (Guo et al. 2017); the order of the classes never changes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
+    calibration: Calibration = "temperature"
     tuner: TunerConfig | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
     serving: ServingSettings = ServingSettings()
@@ -88,7 +91,12 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     def trainer(self) -> TrainerConfig:
         """The part the Trainer needs; which weights the backbone must have is not its concern."""
         return TrainerConfig(
-            dataclasses.replace(self.backbone, sha256=None), self.fine_tune, self.head, self.training, self.data.limits
+            dataclasses.replace(self.backbone, sha256=None),
+            self.fine_tune,
+            self.head,
+            self.training,
+            self.calibration,
+            self.data.limits,
         )
 
     @property

@@ -154,6 +154,9 @@ class TrainingConfig:
         )
 
 
+Calibration = Literal["temperature", "none"]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainerConfig:
     """All that `run_fn` needs to know; travels in TFX's `custom_config` as JSON. `limits` are the exported model's."""
@@ -162,4 +165,5 @@ class TrainerConfig:
     fine_tune: FineTuneConfig = FineTuneConfig()
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
+    calibration: Calibration = "temperature"
     limits: ImageLimits = ImageLimits()

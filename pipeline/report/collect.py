@@ -30,7 +30,7 @@ from core.artifacts.features import Features
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS, split_dir
-from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions
+from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions, read_scores
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.artifacts.serving_check import ServingReport
 from core.artifacts.suspects import LabelQuality, Suspect
@@ -42,6 +42,7 @@ from pipeline.report import provenance, thumbnails
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import FailureAnalysis, analyze
+from pipeline.report.reliability import error_before
 from pipeline.runs import history, lineage, metadata
 from pipeline.runs.history import Run
 from pipeline.runs.lineage import NodeRun
@@ -130,6 +131,7 @@ class ReportData:
         makers: which execution, of which run, made each artifact that the stages left.
         history: this run and those before it, oldest first.
         pages: links to the reports of earlier runs, by their ids.
+        error_before: the calibration error on the test split without the model's temperature.
         missing: parts that should be there and could not be read, in words.
     """
 
@@ -150,6 +152,7 @@ class ReportData:
     backbone: BackboneRecord | None = None
     features: Features | None = None
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
+    error_before: float | None = None
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
     analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
     test_images: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -211,6 +214,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         backbone=read(backbone.BACKBONE, lambda folder: backbone.RECORD.read(exported_model.serving_dir(folder))),
         features=read(features.EXTRACTED, features.FEATURES_FILE.read),
         predictions=predictions,
+        error_before=read(PREDICTIONS, lambda folder: _error_before(folder, predictions, outcome)),
         gallery=read(gallery.GALLERY, _gallery) or [],
         analyses=analyses,
         test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst, limits))
@@ -305,6 +309,11 @@ def _thinned(values: dict[int, float]) -> list[StepValue]:
     points = [StepValue(step, value) for step, value in sorted(values.items())]
     every = len(points) // _POINTS + 1
     return [*points[:-1:every], *points[-1:]]
+
+
+def _error_before(folder: str, predictions: list[Prediction], outcome: Outcome) -> float | None:
+    calibration = outcome.calibration
+    return error_before(predictions, read_scores(folder), calibration.temperature) if calibration else None
 
 
 def _gallery(folder: str) -> list[Mistake]:

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from components.evaluation.calibration import CalibrationBins
 from components.evaluation.intervals import Interval, wilson
-from components.evaluation.predictions import CALIBRATION_BINS
-from core.artifacts.predictions import Prediction
+from components.evaluation.predictions import CALIBRATION_BINS, logits_of
+from core.artifacts.predictions import CANDIDATE, Prediction, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,18 @@ class Reliability:
     bins: list[ReliabilityBin]
     error: float
     excess: float
+
+
+def error_before(predictions: Sequence[Prediction], scores: Scores, temperature: float) -> float | None:
+    """The calibration error without the temperature that the model's logits are divided by, of the same predictions.
+
+    From the stored scores, whose bins are narrow enough; None where they are gone.
+    """
+    binned = scores.bins.get(CANDIDATE)
+    if binned is None or len(binned) != len(predictions):
+        return None
+    confidence = special.softmax(temperature * special.log_expit(logits_of(binned)), axis=1).max(axis=1)
+    return CalibrationBins.of(confidence, np.array([p.right for p in predictions], bool)).error
 
 
 def reliability(predictions: Sequence[Prediction]) -> Reliability | None:

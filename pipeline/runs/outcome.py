@@ -165,6 +165,7 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
         outcome.model = exported_model.serving_dir(model.uri)
     if training := reader.read(training_summary.MODEL_RUN, training_summary.SUMMARY.read):
         outcome.warm_start = began = training.warm_start
+        outcome.calibration = training.calibration
         outcome.notes += training.notes
         if began and began.why_not:
             what = "its head" if began.head else "it"

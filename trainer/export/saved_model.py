@@ -21,7 +21,7 @@ from core.settings.training import TrainerConfig
 from trainer import preprocessing
 from trainer.export import warm_up
 from trainer.images import tolerant_decoding
-from trainer.network import backbone
+from trainer.network import backbone, head
 from trainer.training import checkpoints
 
 _SIGNATURES = {
@@ -42,6 +42,7 @@ def export_model(
     transform_directory: str,
     destination: str,
     config: TrainerConfig,
+    temperature: float = 1.0,
 ) -> None:
     """Writes the SavedModel in one step.
 
@@ -61,8 +62,9 @@ def export_model(
         estimator: of `trainer.network.model.make_model_fn`.
         trained_checkpoint: prefix; has at least the head and the layers that train.
         destination: the directory that is to hold `saved_model.pb`.
+        temperature: that all logits are divided by; the last layer takes it in.
     """
-    values = _read(trained_checkpoint, backbone_directory, config.backbone.output)
+    values = head.scaled(_read(trained_checkpoint, backbone_directory, config.backbone.output), temperature)
     folded = backbone.fold(values)
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:

@@ -7,7 +7,7 @@ around their mean, and a Dense layer on them would learn nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -79,6 +79,12 @@ def build(
                 x = tf.nn.experimental.stateless_dropout(x, rate=config.dropout, seed=seed)
         logits = dense(x, classes, "logits", tf.compat.v1.keras.initializers.glorot_uniform())
     return logits, trained
+
+
+def scaled(values: Mapping[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
+    """The values of a checkpoint's variables with which the logits are divided by a temperature."""
+    last = [f"{SCOPE}/logits/{weight}" for weight in ("kernel", "bias")]
+    return {**values, **{name: values[name] / np.float32(temperature) for name in last}}
 
 
 def squared_kernels(trained: Iterable[tf.Variable]) -> tf.Tensor:

@@ -5,9 +5,11 @@ Either way records are streamed; only the shuffle buffer is held in memory, and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -89,6 +91,13 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
         return _batches(source, scored.enumerate().batch(batch_size))
 
     return input_fn
+
+
+def run_to_end(session: tf.compat.v1.Session, fetches: Any) -> Iterator[Any]:
+    """What `session.run` gives for each batch of a data set, to its last."""
+    with contextlib.suppress(tf.errors.OutOfRangeError):
+        while True:
+            yield session.run(fetches)
 
 
 def sample(source: Source, images: int, batch_size: int, seed: int) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from core import inception_v3, rules
 from core.artifacts.backbone import RECORD
-from core.artifacts.training_summary import SUMMARY, LayerRange, Parameters, TrainingSummary
+from core.artifacts.training_summary import SUMMARY, Calibration, LayerRange, Parameters, TrainingSummary
 from core.errors import some
 from core.settings.training import TrainerConfig
 from trainer.arguments import FnArgs
@@ -54,7 +54,9 @@ def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
     )
 
 
-def write(trained: Trained, fn_args: FnArgs, resumed_at: int, seconds: float) -> TrainingSummary:
+def write(
+    trained: Trained, calibration: Calibration | None, fn_args: FnArgs, resumed_at: int, seconds: float
+) -> TrainingSummary:
     """Writes the summary into `model_run_dir`; `resumed_at` is the step at which training resumed, 0 if it began."""
     model, evaluations = trained.model, trained.evaluations
     config, best = model.config, evaluations.best
@@ -81,6 +83,7 @@ def write(trained: Trained, fn_args: FnArgs, resumed_at: int, seconds: float) ->
         seconds=round(seconds, 1),
         best=best,
         evaluations=evaluations.history,
+        calibration=calibration,
         classes=list(model.classes),
         class_weights=list(model.class_weights) if model.class_weights else None,
         cut=model.cut,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -29,11 +28,12 @@ _MOMENTS_OF_IMAGES = 512  # the standard error of a mean is then 4 % of the stan
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network, not exported; `counts` are the training images of each class."""
+    """A trained network, not exported; `counts` are the training images of each class, `evaluated` the eval split."""
 
     model: Model
     estimator: tf.estimator.Estimator
     evaluations: Evaluations
+    evaluated: inputs.Source
     counts: list[int]
 
     @property
@@ -56,7 +56,7 @@ def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
         evaluations.evaluate(estimator, evaluation_input, str(model.warm_start))
     with distribution.publish_task(run_config, fn_args):
         _loop(estimator, evaluations, model, source, evaluation_input)
-    return Trained(model, estimator, evaluations, counts)
+    return Trained(model, estimator, evaluations, evaluated, counts)
 
 
 def prepare(
@@ -168,10 +168,4 @@ def _moments(model: Model, train: inputs.Source) -> head.Moments:
         with tf.compat.v1.Session(config=distribution.session_config()) as session:
             session.run([tf.compat.v1.tables_initializer(), iterator.initializer])
             backbone.restore(session, model.backbone_directory, instead=model.warm_start)
-            return head.moments(_all_batches(session, pooled))
-
-
-def _all_batches(session: tf.compat.v1.Session, tensor: tf.Tensor) -> Iterator[np.ndarray]:
-    with contextlib.suppress(tf.errors.OutOfRangeError):
-        while True:
-            yield session.run(tensor)
+            return head.moments(inputs.run_to_end(session, pooled))

@@ -27,7 +27,7 @@ from core.artifacts.nodes import STATISTICS
 from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Classification, Prediction
 from core.artifacts.pushed_model import PUSHED_MODEL
 from core.artifacts.serving_check import Check, ServingReport
-from core.artifacts.training_summary import Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
+from core.artifacts.training_summary import Calibration, Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
 from core.artifacts.verdict import ClassMetrics, Confusion, JudgedBound, Range, SliceMetrics, Verdict
 from pipeline.report.collect import ReportData
 
@@ -248,6 +248,7 @@ def _write_training(_: Path, folder: Path) -> None:
         seconds=3.0,
         best=evaluations[1],
         evaluations=evaluations,
+        calibration=Calibration(1.5, 40, 0.6, 0.5),
         classes=list(CLASSES),
         class_weights=None,
         cut="pooled",

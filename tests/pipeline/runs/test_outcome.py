@@ -31,6 +31,7 @@ SUMMARY = training_summary.TrainingSummary(
     seconds=1.0,
     best=training_summary.Evaluation(2, 0.1, 0.9),
     evaluations=[],
+    calibration=training_summary.Calibration(1.5, 40, 0.6, 0.5),
     classes=["a", "b"],
     class_weights=None,
     cut=None,

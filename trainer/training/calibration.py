@@ -1,0 +1,73 @@
+"""Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017): one number that makes probabilities
+mean what they say.
+
+All logits are divided by it, so the order of the classes never changes. It is fitted on the eval split, and kept only
+where it lowers the cross-entropy of images that it was not fitted on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from scipy import optimize, special
+
+from core.artifacts.training_summary import Calibration
+from trainer.network import backbone, head
+from trainer.network.model import Model, base
+from trainer.training import distribution, inputs
+
+_FOLDS = 5
+_LEAST = 30  # images of the eval split; one number needs no more, and fewer say nothing
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+def calibrate(model: Model, evaluated: inputs.Source, checkpoint: str) -> Calibration | None:
+    """The temperature of the network whose trained variables are in `checkpoint`; None where there are few images."""
+    logits, labels = _predict(model, evaluated, checkpoint)
+    return fit(logits, labels) if len(labels) >= _LEAST else None
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """The temperature of logits, float32 [n, k], of images of the classes `labels`, int64 [n]: 1 if none is better."""
+    folds = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
+    held_out = []
+    for fold in range(_FOLDS):
+        temperature = _temperature(logits[folds != fold], labels[folds != fold])
+        held_out.append(_losses(logits[folds == fold], labels[folds == fold], temperature))
+    before, after = float(_losses(logits, labels, 1.0).mean()), float(np.concatenate(held_out).mean())
+    kept = after < before
+    return Calibration(_temperature(logits, labels) if kept else 1.0, len(labels), before, after if kept else before)
+
+
+def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The one with the lowest cross-entropy; that has one minimum."""
+    found = optimize.minimize_scalar(
+        lambda log: _losses(logits, labels, np.exp(log)).mean(),
+        bounds=(np.log(_COLDEST), np.log(_HOTTEST)),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    """The cross-entropy of each image, float64 [n]."""
+    scaled = logits.astype(np.float64) / temperature
+    return special.logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]
+
+
+def _predict(model: Model, source: inputs.Source, checkpoint: str) -> tuple[np.ndarray, np.ndarray]:
+    """The logits of all labeled images, float32 [n, k], and their labels, int64 [n]."""
+    with tf.Graph().as_default():
+        dataset = inputs.evaluation_input(source, model.config.training.batch_size)()
+        iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
+        features, labels = iterator.get_next()
+        pooled, _ = base(model, features, training=False)
+        logits, _ = head.build(pooled, model.config.head, len(model.classes), None, None)
+        of_head = tf.compat.v1.global_variables(f"{head.SCOPE}/")
+        restore = tf.compat.v1.train.Saver(of_head).restore
+        with tf.compat.v1.Session(config=distribution.session_config()) as session:
+            session.run([tf.compat.v1.tables_initializer(), iterator.initializer])
+            backbone.restore(session, model.backbone_directory, instead=checkpoint)
+            restore(session, checkpoint)
+            batches = list(inputs.run_to_end(session, (logits, labels)))
+    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))  # type: ignore[return-value]
