@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from core import atomic_io, checksums
 from core.artifacts.pushed_model import CARD_WORDS, locked, next_number, numbered, rolled_back
-from core.errors import InputError
+from core.errors import MachineError
 from core.settings.push import CardSettings
 
 _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
@@ -35,10 +35,10 @@ def push(model: str, directory: str, card: CardSettings) -> Pushed:
         card: what people say of the model; another version is pushed for other words, too.
 
     Raises:
-        InputError: the model, or its copy, is damaged.
+        MachineError: the model, or its copy, is damaged.
     """
     directory = directory.rstrip("/")
-    _verify(model, "it is not pushed; SET=runtime.cache=false trains it again")
+    _verify(model, "it is not pushed; run again, and it is trained again")
     if found := _find(model, directory, card):
         return found
     if "://" in directory:
@@ -63,7 +63,11 @@ def _find(model: str, directory: str, card: CardSettings) -> Pushed | None:
     this = checksums.listed(model)
     serving = [version for version in numbered(directory) if checksums.is_complete(version.path)][-1:]
     for version in serving:
-        if checksums.listed(version.path) == this and _words(version.path) == card and _is_whole(version.path):
+        if (
+            checksums.listed(version.path) == this
+            and _words(version.path) == card
+            and not checksums.problem(version.path)
+        ):
             return Pushed(version.path, f"this model serves already, as version {_name(version.path)}")
     for out in numbered(rolled_back(directory)):
         if checksums.listed(out.path) == this:
@@ -76,14 +80,6 @@ def _find(model: str, directory: str, card: CardSettings) -> Pushed | None:
 
 def _name(version: str) -> str:
     return version.rpartition("/")[2]
-
-
-def _is_whole(version: str) -> bool:
-    try:
-        checksums.verify(version)
-    except checksums.DamagedModelError:
-        return False
-    return True
 
 
 def again(rolled_back_version: str) -> str:
@@ -101,7 +97,7 @@ def _verify(model: str, so: str, doomed: str | None = None) -> None:
     except (checksums.DamagedModelError, tf.errors.NotFoundError) as error:
         if doomed:
             discard(doomed)
-        raise InputError(f"the model in {model} is damaged: {error}; {so}") from error
+        raise MachineError(f"the model in {model} is damaged: {error}; {so}") from error
 
 
 def discard(version: str) -> None:
