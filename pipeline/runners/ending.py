@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ml_metadata.metadata_store import MetadataStore
+
 from core import checksums, secrets
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
 from core.errors import Cause
@@ -99,6 +101,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
+        attempt("what was interrupted left files that could not be deleted", lambda: _clear_leftovers(store, folder))
         pruned = attempt(
             "old artifacts could not be deleted",
             lambda: prune_runs(store, settings.name, folder, settings.runtime.keep_runs),
@@ -108,6 +111,12 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     notes += filter(None, [execution.monitor.problem])
     attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
     return ended
+
+
+def _clear_leftovers(store: MetadataStore, folder: Path) -> None:
+    from pipeline.runs import leftovers  # brings TensorFlow
+
+    leftovers.clear(store, folder)
 
 
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:

@@ -229,7 +229,6 @@ def _run_stages(
             execution.stages = drawn.stages
             try:
                 ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
-                leftovers.clear(store, folder)  # of a training that was resumed
                 break
             except NodeError as error:
                 damaged = []
