@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from core import atomic_io, checksums
-from core.artifacts.pushed_model import CARD_WORDS, locked, next_number, numbered, rolled_back
+from core.artifacts.pushed_model import CARD_WORDS, again, locked, next_number, numbered, rolled_back
 from core.errors import MachineError
 from core.settings.push import CardSettings
 
@@ -80,11 +80,6 @@ def _find(model: str, directory: str, card: CardSettings) -> Pushed | None:
 
 def _name(version: str) -> str:
     return version.rpartition("/")[2]
-
-
-def again(rolled_back_version: str) -> str:
-    """What to do about a version that was rolled back, so that its model is pushed after all."""
-    return f"to push it again, delete {rolled_back_version} and run again"
 
 
 def _words(version: str) -> CardSettings | None:

@@ -12,6 +12,7 @@ from ml_metadata.metadata_store import MetadataStore
 
 from core import checksums, secrets
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
+from core.artifacts.pushed_model import again
 from core.errors import Cause
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
@@ -128,8 +129,8 @@ def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
     out = push_directory.rolled_back_path(version)
     rolled_back = out.exists()
     gone = "was rolled back since" if rolled_back else "was deleted since"
-    again = f"; to push it again, delete {out} and run again" if rolled_back else ""
+    remedy = f"; {again(str(out))}" if rolled_back else ""
     serving = push_directory.versions(pushed_to)
     ended.pushed_model = str(serving[-1]) if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{again}")
+    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{remedy}")
