@@ -238,8 +238,8 @@ def _run_stages(
                 if damaged and again:
                     tell(damaged)
                     continue
-                said = Cause(f"{'; '.join(damaged)}: run the whole pipeline", "machine") if damaged else error.cause
-                execution.cause, execution.failed_stage = said, error.node
+                cause = Cause(f"{'; '.join(damaged)}: run the whole pipeline", "machine") if damaged else error.cause
+                execution.cause, execution.failed_stage = cause, error.node
                 break
     finally:
         run_id = latest_run_id(store, settings.name)
