@@ -28,7 +28,7 @@ class Executor(executor.Executor):
         """Pushes the model, if both blessings are there, and records where it is.
 
         Raises:
-            InputError: the model is damaged.
+            MachineError: the model is damaged.
             NotImplementedError: the destination is no folder.
         """
         self._log_startup(input_dict, output_dict, exec_properties)

@@ -249,7 +249,10 @@ def _new_folder(folder: Path) -> tuple[str, int]:
     while True:
         hidden = _hidden_beside(str(folder / "folder"))
         Path(hidden).mkdir()
-        descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # `clear_remains` of another process was faster
         if _hold(descriptor, hidden):
             return hidden, descriptor
         os.close(descriptor)

@@ -104,6 +104,15 @@ def verify(directory: str) -> str:
     return f"{len(digests)} files, {size / 2**20:.1f} MB"
 
 
+def problem(directory: str) -> str:
+    """Why a model's bytes are not good, or cannot be read; "" if they are good."""
+    try:
+        verify(directory)
+    except _errors(directory) as error:
+        return str(error)
+    return ""
+
+
 def verify_if_listed(directory: str) -> bool:
     """Verifies a model that may be another program's export; False if it has no list. Raises what `verify` raises."""
     if listed(directory) is None:
@@ -135,7 +144,7 @@ def _errors(directory: str) -> tuple[type[Exception], ...]:
         return (OSError,)
     import tensorflow as tf
 
-    return (tf.errors.OpError,)
+    return (OSError, tf.errors.OpError)
 
 
 def _make_folder(path: str) -> None:

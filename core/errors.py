@@ -108,7 +108,8 @@ def _machine(error: BaseException) -> str | None:
         return _MACHINE[errno.ENOMEM]
     if isinstance(error, OSError) and error.errno in _MACHINE:
         said = _MACHINE[error.errno]
-        return f"{said}: {error.filename}" if error.filename else said
+        file = error.filename2 or error.filename  # of a copy, its target
+        return f"{said}: {file}" if file else said
     text = _plain(error)
     found = next((words for words in _WORDS if words in text), None)
     if found is None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from core import atomic_io, checksums
-from core.artifacts.pushed_model import CARD_WORDS, locked, next_number, numbered, rolled_back
-from core.errors import InputError
+from core.artifacts.pushed_model import CARD_WORDS, again, locked, next_number, numbered, rolled_back
+from core.errors import MachineError
 from core.settings.push import CardSettings
 
 _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
@@ -35,10 +35,10 @@ def push(model: str, directory: str, card: CardSettings) -> Pushed:
         card: what people say of the model; another version is pushed for other words, too.
 
     Raises:
-        InputError: the model, or its copy, is damaged.
+        MachineError: the model, or its copy, is damaged.
     """
     directory = directory.rstrip("/")
-    _verify(model, "it is not pushed; SET=runtime.cache=false trains it again")
+    _verify(model, "it is not pushed; run again, and it is trained again")
     if found := _find(model, directory, card):
         return found
     if "://" in directory:
@@ -63,7 +63,11 @@ def _find(model: str, directory: str, card: CardSettings) -> Pushed | None:
     this = checksums.listed(model)
     serving = [version for version in numbered(directory) if checksums.is_complete(version.path)][-1:]
     for version in serving:
-        if checksums.listed(version.path) == this and _words(version.path) == card and _is_whole(version.path):
+        if (
+            checksums.listed(version.path) == this
+            and _words(version.path) == card
+            and not checksums.problem(version.path)
+        ):
             return Pushed(version.path, f"this model serves already, as version {_name(version.path)}")
     for out in numbered(rolled_back(directory)):
         if checksums.listed(out.path) == this:
@@ -78,19 +82,6 @@ def _name(version: str) -> str:
     return version.rpartition("/")[2]
 
 
-def _is_whole(version: str) -> bool:
-    try:
-        checksums.verify(version)
-    except checksums.DamagedModelError:
-        return False
-    return True
-
-
-def again(rolled_back_version: str) -> str:
-    """What to do about a version that was rolled back, so that its model is pushed after all."""
-    return f"to push it again, delete {rolled_back_version} and run again"
-
-
 def _words(version: str) -> CardSettings | None:
     return CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
 
@@ -101,7 +92,7 @@ def _verify(model: str, so: str, doomed: str | None = None) -> None:
     except (checksums.DamagedModelError, tf.errors.NotFoundError) as error:
         if doomed:
             discard(doomed)
-        raise InputError(f"the model in {model} is damaged: {error}; {so}") from error
+        raise MachineError(f"the model in {model} is damaged: {error}; {so}") from error
 
 
 def discard(version: str) -> None:

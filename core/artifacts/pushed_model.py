@@ -54,6 +54,11 @@ def rolled_back(directory: str) -> str:
     return f"{directory.rstrip('/')}/{ROLLED_BACK}"
 
 
+def again(rolled_back_version: str) -> str:
+    """What to do about a version that was rolled back, so that its model is pushed after all."""
+    return f"to push it again, delete {rolled_back_version} and run again"
+
+
 def next_number(directory: str) -> int:
     """The number of a version pushed now: the time in seconds, but above all there were, whatever the clock says."""
     there = [entry.number for folder in (directory, rolled_back(directory)) for entry in numbered(folder)]

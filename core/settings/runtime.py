@@ -51,7 +51,8 @@ class RuntimeSettings:
         bfloat16: compute the frozen prefix in bfloat16: `auto` where the CPU has it and the result agrees.
         feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
         cache: reuse the outputs of stages whose inputs, settings and code have not changed.
-        if_running: what a run does while another one uses the same folder: `refuse` to begin, or `wait` for its end.
+        if_running: what a run, or `make prune`, does while another run uses the folder: `refuse` to
+            begin, or `wait` for its end.
         keep_runs: runs whose artifacts stay, beside those of the last blessed model and of the pushed versions; the
             others' are deleted when a run ends, and by `make prune`.
         metrics_directory: the folder that node_exporter's textfile collector reads: every run replaces `<name>.prom` in

@@ -6,6 +6,7 @@ it calls `create_dag`. This module runs in the environment `.venv-airflow` (`mak
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -30,6 +31,7 @@ from pipeline.runners.ending import Execution, end_run
 from pipeline.runs import integrity, metadata
 from pipeline.runs.monitor import Monitor
 from pipeline.runs.run_dir import ARTIFACTS, check_root, push_folder, run_dir
+from pipeline.runs.run_lock import part_of_run
 from pipeline.runs.run_summary import run_summary
 from trainer.weights import sources
 
@@ -164,7 +166,7 @@ def create_dag(definition: Definition) -> DAG:
 
 
 def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
-    """A node's task: bad input fails at once, whatever else fails is tried again."""
+    """A node's task: bad input and damaged artifacts fail at once, whatever else fails is tried again."""
     from airflow.exceptions import AirflowFailException
     from airflow.utils.log.secrets_masker import mask_secret
 
@@ -177,28 +179,30 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
     settings = msgspec.structs.replace(settings, data=dataclasses.replace(settings.data, span=span))
     images = "/".join(filter(None, (params["images"].rstrip("/"), split_pattern(definition.images)[1])))
     folder, run_id = run_dir(settings, Path(definition.root)), _run_id(settings, context)
-    server = settings.runtime.metadata
-    store = metadata.open_store(folder, server) if metadata.exists(folder, server) else None
     warn = logging.getLogger(__name__).warning
     variables = secrets.variables(definition.settings)
     for name in variables:
         mask_secret(os.environ.get(name))  # in this task's log
+    store, damaged = None, list[str]()
     try:
         secrets.require_set(variables)
-        for note in integrity.discard_damaged(store, folder / ARTIFACTS) if store else ():
-            warn("%s", note)
-        with Monitor(settings, folder, run_id).watching(node_id):
-            SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
+        with part_of_run(folder, warn):
+            store = metadata.connect(folder, settings.runtime.metadata)
+            for note in integrity.discard_damaged(store, folder / ARTIFACTS):
+                warn("%s", note)
+            with Monitor(settings, folder, run_id).watching(node_id):
+                SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
         cause = cause_of(error)
         cause = cause._replace(message=secrets.mask(cause.message, variables))
-        if cause.blame != "input":
-            store = store or metadata.open_store(folder, server)
-            for note in integrity.discard_damaged_inputs(store, run_id, node_id, folder / ARTIFACTS):
-                warn("%s; run the DAG again", note)
+        if store and cause.blame != "input":
+            with contextlib.suppress(Exception):  # whatever it is, it must not hide why the task failed
+                damaged = integrity.discard_damaged_inputs(store, run_id, node_id, folder / ARTIFACTS)
+        if damaged:
+            cause = Cause(f"{'; '.join(damaged)}: run the DAG again", "machine")
         if cause.blame != "code":
             context["ti"].xcom_push(_CAUSE, [*cause])
-        if cause.blame == "input":
+        if cause.blame == "input" or damaged:  # another try would fail in the same way
             raise AirflowFailException(cause.message) from error
         raise
 
@@ -223,7 +227,8 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
     for name, cause in blamed:
         if cause:
             execution.failed_stage, execution.cause = name, Cause(*cause)
-    outcome = end_run(settings, root, execution)
+    with part_of_run(run_dir(settings, root), logging.getLogger(__name__).warning):
+        outcome = end_run(settings, root, execution)
     lines = run_summary(outcome, run_dir(settings, root))
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))
     if outcome.status != "pushed":

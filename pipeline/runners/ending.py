@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ml_metadata.metadata_store import MetadataStore
+
 from core import checksums, secrets
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
+from core.artifacts.pushed_model import again
 from core.errors import Cause
 from core.settings import Settings, to_dict
 from pipeline.runs import history, push_directory
@@ -99,6 +102,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     if store and nodes:
         unrecorded = "the run could not be recorded in ML Metadata"
         attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
+        attempt("what was interrupted left files that could not be deleted", lambda: _clear_leftovers(store, folder))
         pruned = attempt(
             "old artifacts could not be deleted",
             lambda: prune_runs(store, settings.name, folder, settings.runtime.keep_runs),
@@ -110,6 +114,12 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     return ended
 
 
+def _clear_leftovers(store: MetadataStore, folder: Path) -> None:
+    from pipeline.runs import leftovers  # brings TensorFlow
+
+    leftovers.clear(store, folder)
+
+
 def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
     """Pusher may name a version that is no longer in service: then says what is, and the next run does not stand."""
     version = Path(str(ended.pushed_model))
@@ -119,8 +129,8 @@ def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
     out = push_directory.rolled_back_path(version)
     rolled_back = out.exists()
     gone = "was rolled back since" if rolled_back else "was deleted since"
-    again = f"; to push it again, delete {out} and run again" if rolled_back else ""
+    remedy = f"; {again(str(out))}" if rolled_back else ""
     serving = push_directory.versions(pushed_to)
     ended.pushed_model = str(serving[-1]) if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{again}")
+    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{remedy}")

@@ -19,7 +19,7 @@ from rich.console import Console
 from core import secrets
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
-from core.errors import DISK_FULL, InputError, cause_of
+from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
@@ -229,17 +229,18 @@ def _run_stages(
             execution.stages = drawn.stages
             try:
                 ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
-                leftovers.clear(store, folder)  # of a training that was resumed
                 break
             except NodeError as error:
                 damaged = []
-                if again and error.cause.blame != "input":
+                if error.cause.blame != "input":
                     ran = latest_run_id(store, settings.name) or ""
                     damaged = integrity.discard_damaged_inputs(store, ran, error.node, artifacts)
-                if not damaged:
-                    execution.cause, execution.failed_stage = error.cause, error.node
-                    break
-                tell(damaged)
+                if damaged and again:
+                    tell(damaged)
+                    continue
+                cause = Cause(f"{'; '.join(damaged)}: run the whole pipeline", "machine") if damaged else error.cause
+                execution.cause, execution.failed_stage = cause, error.node
+                break
     finally:
         run_id = latest_run_id(store, settings.name)
         execution.run_id = run_id if run_id != before else None

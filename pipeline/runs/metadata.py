@@ -9,7 +9,7 @@ from ml_metadata.metadata_store import ListOptions, MetadataStore, OrderByField
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.last_run import SETTINGS
-from core.errors import InputError
+from core.errors import InputError, MachineError
 from core.secrets import resolve
 from core.settings.converter import from_dict
 from core.settings.runtime import MetadataServer
@@ -43,7 +43,8 @@ def open_store(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
     """ML Metadata of the pipeline whose folder this is, or of several on one server.
 
     Raises:
-        InputError: nothing was ever run there, or the server does not let this user into the database.
+        InputError: nothing was ever run there.
+        MachineError: the server is down, or does not let this user into the database.
     """
     if not exists(run_dir, server):
         raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
@@ -54,7 +55,7 @@ def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
     """The same; SQLite's file is made where there is none.
 
     Raises:
-        InputError: the server does not let this user into the database.
+        MachineError: the server is down, or does not let this user into the database.
     """
     config = connection_config(run_dir, server)
     if server is None:
@@ -62,7 +63,7 @@ def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
     try:
         return MetadataStore(config)
     except RuntimeError as error:  # all that ml-metadata raises where a server cannot be used
-        raise InputError(
+        raise MachineError(
             f"runtime.metadata: {server.user} cannot use the database {server.database} of the server at "
             f"{server.host}:{server.port}: {str(error).strip()}. Is the server up, does the database exist, may this "
             "user do anything in it, and is the password right?"

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from core.errors import Cause, InputError
 from core.settings import Settings
 
 _SECONDS = 5.0  # between two beats, unless a stage begins or ends
+_SILENCE_SECONDS = 10.0  # of a stage; then the run is said to be alive
 _PREFIX = "image_classifier_"
 _STATUSES = ("running", "pushed", "finished", "refused", "failed")
 
@@ -35,7 +37,7 @@ class Monitor:
         """`run`: stands for the run; where the files are of another, it begins now."""
         self._name, self._run_dir, self._run = settings.name, run_dir, run
         self._text = Path(settings.runtime.metrics_directory or run_dir) / f"{settings.name}.prom"
-        self._written = 0.0
+        self._written = time.monotonic()
         self.problem: str | None = None
         self._write(lambda beat: beat)
 
@@ -45,7 +47,7 @@ class Monitor:
 
     def progressed(self, node: str, at: dict[str, Any]) -> None:
         """It says how far it is; see `core.progress.report`."""
-        if time.time() - self._written > _SECONDS:
+        if time.monotonic() - self._written > _SECONDS:
             known = {key: at[key] for key in ("done", "total", "unit")}
             self._stage(node, lambda stage, now: dataclasses.replace(stage, **known))
 
@@ -66,6 +68,9 @@ class Monitor:
             for one in outcome.stages:
                 known = stages.get(one.id, StageBeat("ended", beat.started))
                 stages[one.id] = dataclasses.replace(known, seconds=one.seconds, cached=one.cached)
+            for name, stage in stages.items():
+                if stage.state == "running":  # it was interrupted, or killed, and could not say so
+                    stages[name] = dataclasses.replace(stage, state="failed")
             return dataclasses.replace(
                 beat,
                 status=outcome.status,
@@ -87,8 +92,16 @@ class Monitor:
         """Follows a stage that runs in this process while the block lasts."""
         heard = _Heard(lambda at: self.progressed(node, at))
         logger = logging.getLogger(progress.LOGGER_NAME)
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_SILENCE_SECONDS):
+                self.waited()
+
         self.started(node)
         logger.addHandler(heard)
+        beating = threading.Thread(target=beat, daemon=True)
+        beating.start()
         try:
             yield
         except BaseException:
@@ -98,6 +111,8 @@ class Monitor:
             self.ended(node, None, None)
         finally:
             logger.removeHandler(heard)
+            over.set()
+            beating.join()
 
     def _stage(self, node: str, change: Callable[[StageBeat, float], StageBeat]) -> None:
         def changed(beat: Heartbeat) -> Heartbeat:
@@ -109,7 +124,7 @@ class Monitor:
 
     def _write(self, change: Callable[[Heartbeat], Heartbeat]) -> None:
         """Replaces both files."""
-        self._written = now = time.time()
+        self._written, now = time.monotonic(), time.time()
         try:
             with (self._run_dir / ".heartbeat.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -76,7 +76,7 @@ def check_metadata(folder: Path) -> Iterator[str]:
     """Whether ML Metadata can be read; a sentence if it is gone.
 
     Raises:
-        InputError: it is damaged.
+        MachineError: it is damaged.
     """
     path = folder / METADATA
     if not path.exists() or not path.stat().st_size:
@@ -95,7 +95,7 @@ def check_metadata(folder: Path) -> Iterator[str]:
     except sqlite3.DatabaseError as error:
         said = "ok" if "locked" in str(error) else str(error)
     if said != "ok":
-        raise InputError(
+        raise MachineError(
             f"{path} is damaged ({said}): ML Metadata, which knows all runs and artifacts. Put a copy of it back; or "
             f"begin without its history, cache and last blessed model: mv {path} {path}.damaged. What was pushed "
             "serves on, and the artifacts stay until new ones take their places"

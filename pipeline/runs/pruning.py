@@ -1,4 +1,4 @@
-"""Deletes what no blessed, pushed or recent run needs: artifacts, and old logs.
+"""Deletes what no blessed, pushed or recent run needs: artifacts, trainings that nobody will resume, and old logs.
 
 What a run needs is all that its stages read and left, by ML Metadata. Kept are the last runs, the run of the last
 blessed model (which is the next one's baseline and warm start) and those of the versions in the push directory.
@@ -7,7 +7,7 @@ blessed model (which is the next one's baseline and warm start) and those of the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.blessing import BLESSED, MODEL_BLESSING
 from core.artifacts.pushed_model import pushed_to
+from core.artifacts.training_summary import MODEL_RUN, SUMMARY
 from pipeline.runs import lineage
 from pipeline.runs.push_directory import rolled_back_path
 from pipeline.runs.run_dir import ARTIFACTS
@@ -47,7 +48,10 @@ def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -
     root = run_dir / ARTIFACTS
     pipeline = store.get_context_by_type_and_name("pipeline", name)
     every = store.get_artifacts_by_context(pipeline.id) if pipeline else []
-    needed = _used_by(store, _kept_runs(store, name, every, keep_runs))
+    kept = _kept_runs(store, name, every, keep_runs)
+    executions = sorted({execution.id for run in kept for execution in store.get_executions_by_context(run)})
+    # All that their stages read and left, or were to leave.
+    needed = {event.artifact_id for event in store.get_events_by_execution_ids(executions)} if executions else set()
     doomed = [one for one in every if one.state != pb.Artifact.DELETED and one.id not in needed]
     for artifact in doomed:
         artifact.state = pb.Artifact.DELETED
@@ -55,6 +59,7 @@ def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -
         store.put_artifacts(doomed)
     used = {one.uri for one in every if one.state != pb.Artifact.DELETED}
     gone = {Path(one.uri) for one in every if one.state == pb.Artifact.DELETED and one.uri not in used}
+    gone |= {path for path in _unfinished_trainings(root) if str(path) not in used and int(path.name) not in executions}
     sizes = [_delete(path) for path in gone if _lies_in(path, root)]
     logs = sorted((run_dir / "logs").glob("*.log"))[:-_KEPT_LOGS]
     return Pruned(len(doomed), len(logs), sum(sizes) + sum(map(_delete, logs)))
@@ -63,17 +68,15 @@ def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -
 def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], keep_runs: int) -> set[int]:
     """Ids of the contexts of the runs that are kept."""
     kept = {run.id for run in lineage.run_contexts(store, name)[-keep_runs:]}
-    blessings = []
-    for artifact in every:
+    needed: dict[str, pb.Artifact] = {}
+    for artifact in sorted(every, key=lambda artifact: artifact.id):
         properties = lineage.output_of(artifact).properties
         pushed = pushed_to(properties)
         if pushed and (Path(pushed).exists() or rolled_back_path(Path(pushed)).exists()):
-            kept.add(_run_that_made(store, artifact))
+            needed[pushed] = artifact  # many runs may have found the same version: the last one will do
         if artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and artifact.state == pb.Artifact.LIVE:
-            blessings.append(artifact)
-    if blessings:
-        kept.add(_run_that_made(store, max(blessings, key=lambda artifact: artifact.id)))
-    return kept
+            needed[MODEL_BLESSING] = artifact
+    return kept | {_run_that_made(store, artifact) for artifact in needed.values()}
 
 
 def _run_that_made(store: MetadataStore, artifact: pb.Artifact) -> int:
@@ -81,10 +84,11 @@ def _run_that_made(store: MetadataStore, artifact: pb.Artifact) -> int:
     return min(context.id for context in contexts if context.type == lineage.RUN)
 
 
-def _used_by(store: MetadataStore, runs: Iterable[int]) -> set[int]:
-    """Ids of all artifacts that the stages of runs read and left, or were to leave."""
-    ids = sorted(execution.id for run in runs for execution in store.get_executions_by_context(run))
-    return {event.artifact_id for event in store.get_events_by_execution_ids(ids)} if ids else set()
+def _unfinished_trainings(root: Path) -> Iterator[Path]:
+    """Folders of trainings that were killed, named by their executions: ML Metadata knows no artifact of these."""
+    for path in (root / MODEL_RUN.node / MODEL_RUN.output).glob("*"):
+        if path.name.isdigit() and not Path(SUMMARY.path(path)).exists():
+            yield path
 
 
 def _lies_in(path: Path, root: Path) -> bool:

@@ -31,7 +31,7 @@ def latest(directory: Path, say: Callable[[str], None]) -> Path:
     """
     bad = []
     for version in reversed(_folders(directory)):
-        if problem := _problem(version):
+        if problem := checksums.problem(str(version)):
             bad.append(f"version {version.name} is not used: {problem}")
             continue
         for sentence in bad:
@@ -66,7 +66,7 @@ def prune(directory: Path, keep: int) -> list[Path]:
         doomed: list[Path] = []
         good = 0
         for version in reversed(ours):
-            if good < keep and not _problem(version):
+            if good < keep and not checksums.problem(str(version)):
                 good += 1
             elif good:
                 doomed.insert(0, version)
@@ -93,7 +93,7 @@ def rollback(directory: Path) -> tuple[list[Path], Path]:
         atomic_io.clear_remains(directory)
         *earlier, newest = _folders(directory)
         damaged: list[Path] = []
-        while earlier and _problem(earlier[-1]):
+        while earlier and checksums.problem(str(earlier[-1])):
             damaged.insert(0, earlier.pop())
         if not earlier:
             others = f", and {len(damaged)} earlier that are damaged" if damaged else ""
@@ -130,12 +130,3 @@ def _take_out(version: Path) -> None:
 def _folders(directory: Path) -> list[Path]:
     """All version folders, complete or not, by number."""
     return [path for entry in numbered(str(directory)) if (path := Path(entry.path)).is_dir()]
-
-
-def _problem(version: Path) -> str:
-    """Why a version is not good; "" if it is."""
-    try:
-        checksums.verify(str(version))
-    except OSError as error:
-        return str(error)
-    return ""

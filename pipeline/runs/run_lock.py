@@ -57,13 +57,21 @@ def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator
                 lock.truncate(0)
 
 
-def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None) -> None:
+@contextlib.contextmanager
+def part_of_run(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Of an orchestrator's task: keeps `only_run` out of the folder while the block lasts, and waits for it before."""
+    with (folder / ".lock").open("a") as lock:
+        _take(lock, folder, say, fcntl.LOCK_SH)
+        yield
+
+
+def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None, how: int = fcntl.LOCK_EX) -> None:
     """The stages of a run that was killed hold the lock, too, until the system has ended them."""
     deadline = time.monotonic() + _ENDING_SECONDS
     said = False
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -74,7 +82,7 @@ def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None) -> None
                     )
                     raise InputError(refusal) from None
                 if not said:
-                    say(f"another run is going on in {folder}: waiting for its end (runtime.if_running)")
+                    say(f"another run is going on in {folder}: waiting for its end")
                     said = True
             time.sleep(0.1)
 

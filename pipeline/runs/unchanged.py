@@ -71,7 +71,7 @@ def is_unchanged(
     """
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
-    if last.status == "pushed" and not (last.pushed_model and _is_whole(last.pushed_model)):
+    if last.status == "pushed" and not (last.pushed_model and not checksums.problem(last.pushed_model)):
         return False
     if not metadata.exists(folder, server):
         return False
@@ -81,14 +81,6 @@ def is_unchanged(
     nodes = node_runs(store, last.run_id or "").values()
     left = (made for node in nodes for outputs in node.outputs.values() for made in outputs)
     return all(Path(made.uri).exists() and not integrity.damage(made.uri, made.properties) for made in left)
-
-
-def _is_whole(version: str) -> bool:
-    try:
-        checksums.verify(version)
-    except OSError:
-        return False
-    return True
 
 
 def repeated(last: Outcome, seconds: float, peak_rss_mb: int) -> Outcome:

@@ -11,7 +11,7 @@ from tfx.utils import io_utils
 
 from components.pusher import Executor, Pusher
 from core import checksums
-from core.errors import InputError
+from core.errors import MachineError
 from pipeline.deployment import push_to
 from tests.small_model import flip, write_model, write_versions
 
@@ -69,7 +69,7 @@ def test_a_model_that_is_not_blessed_is_not_pushed(folder: Path, without: str) -
 def test_a_byte_flipped_in_the_trainers_model_is_not_pushed(folder: Path) -> None:
     write_versions(folder / "serving", 1)
     flip(folder / "model" / "Format-Serving")
-    with pytest.raises(InputError, match=r"variables/variables.index is damaged"):
+    with pytest.raises(MachineError, match=r"variables/variables.index is damaged"):
         run(folder)
     assert [path.name for path in (folder / "serving").iterdir()] == ["1"]
 

@@ -206,3 +206,24 @@ def test_of_a_link_only_the_link_is_discarded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["there"] and (tmp_path / "there" / "mine").exists()
     atomic_io.discard(tmp_path / "there")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_another_takes_for_remains_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that write in one folder: the other looks between the making and the lock."""
+    mkdir = Path.mkdir
+    cleared: list[Path] = []
+
+    def mkdir_and_clear(path: Path, *arguments: object, **more: object) -> None:
+        mkdir(path, *arguments, **more)  # type: ignore[arg-type]
+        if path.name.startswith(".unfinished-") and not cleared:
+            cleared.append(path)
+            atomic_io.clear_remains(path.parent)
+            assert not path.exists()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_clear)
+    with atomic_io.staging_directory(str(tmp_path / "a")) as directory:
+        Path(directory, "file").touch()
+        atomic_io.publish(directory, str(tmp_path / "a"))
+    assert cleared and (tmp_path / "a" / "file").exists()

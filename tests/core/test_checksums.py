@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core import checksums
+from core import atomic_io, checksums
 from tests.small_model import cut, flip, write_model
 
 
@@ -65,3 +65,16 @@ def test_a_local_model_is_verified_without_tensorflow(tmp_path: Path) -> None:
         [sys.executable, "-c", code, write_model(tmp_path)], capture_output=True, text=True, check=True
     )
     assert "tensorflow" not in done.stdout
+
+
+def test_a_model_that_the_disk_does_not_give_back_is_no_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(tmp_path)
+    assert checksums.problem(str(model)) == ""
+
+    def fail(path: str, mode: str) -> None:
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(atomic_io, "open_file", fail)
+    assert checksums.problem(str(model))

@@ -23,6 +23,7 @@ NO_SPACE = os.strerror(errno.ENOSPC)
         (InputError("no such folder [while running 'Read']"), Cause("no such folder", "input")),
         (MachineError("killed"), Cause("killed", "machine")),
         (OSError(errno.ENOSPC, NO_SPACE, "/a/b"), Cause("no space is left on the disk: /a/b", "machine")),
+        (OSError(errno.ENOSPC, NO_SPACE, "/from", None, "/to"), Cause("no space is left on the disk: /to", "machine")),
         (OSError(errno.EDQUOT, "…"), Cause("the user's share of the disk is used up", "machine")),
         (RuntimeError(f"/x; {NO_SPACE}\nmore"), Cause("no space is left on the disk: /x", "machine")),
         (

@@ -67,12 +67,17 @@ def cold(tmp_path_factory):
 
 @pytest.fixture
 def root(cold, tmp_path):
-    """A folder of one's own with that run in it: at the same path, since the metadata names paths."""
-    kept = tmp_path / "kept"
-    shutil.copytree(cold[0], kept)
+    """A folder of one's own with that run in it: at the same path, since the metadata names paths.
+
+    The images, which no test changes, are not copied: by their inodes' times they would be others.
+    """
+    images, kept = cold[0] / "digits" / "images", tmp_path / "kept"
+    shutil.copytree(cold[0], kept, ignore=lambda folder, _: [images.name] if Path(folder) == images.parent else [])
     yield cold[0]
+    images.rename(tmp_path / "images")
     shutil.rmtree(cold[0])
     shutil.copytree(kept, cold[0])
+    (tmp_path / "images").rename(images)
 
 
 def test_a_learning_rate_is_found_on_the_features_of_the_last_run(cold, pipeline):

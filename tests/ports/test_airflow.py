@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,26 @@ def test_bad_input_fails_at_once_in_the_users_words(home: AirflowHome, tested: P
     record = last_run(tested)  # as a local run records it
     assert (record["status"], record["exit_code"]) == ("failed", 2)
     assert record["failures"][0]["stage"] == "ImageExampleGen" and "/nowhere" in record["failures"][0]["message"]
+
+
+def test_a_model_that_was_damaged_meanwhile_fails_at_once_and_the_next_run_makes_it_again(
+    home: AirflowHome, images: tuple[Path, Path], tested: Path
+) -> None:
+    home.write_dag(tested, images[0] / "day-{SPAN}", schema(home))
+    before = pushed(tested)
+    for model in (tested / "digits" / "artifacts" / "Trainer" / "model").rglob("variables.data-*"):
+        stat = model.stat()
+        content = bytearray(model.read_bytes())
+        content[len(content) // 2] ^= 1
+        model.write_bytes(content)
+        os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a disk does that forgets
+    done = home.airflow("dags", "test", "digits", "--conf", json.dumps({"span": 1}))
+    assert done.returncode != 0 and "UP_FOR_RETRY" not in done.stdout
+    record = last_run(tested)
+    assert (record["status"], record["exit_code"]) == ("failed", 4)
+    assert record["failures"][0]["message"].endswith(": run the DAG again")
+    assert "is damaged: the content of " in record["failures"][0]["message"]
+    assert pushed(tested) == before
+    done = home.airflow("dags", "test", "digits", "--conf", json.dumps({"span": 1}))
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert last_run(tested)["status"] == "pushed"

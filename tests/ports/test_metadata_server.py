@@ -65,9 +65,9 @@ def test_runs_are_kept_on_a_server_whose_password_is_nowhere(tmp_path: Path) -> 
         code, said = pipeline("run", port=port, at=tmp_path / "elsewhere")
         assert code == 2 and "holds runs of a pipeline 'digits' whose artifacts are elsewhere" in said, said
         code, said = pipeline("history", password="wrong", port=port)
-        assert code == 2 and f"{USER} cannot use the database {DATABASE}" in said and "password" in said, said
+        assert code == 4 and f"{USER} cannot use the database {DATABASE}" in said and "password" in said, said
     code, said = pipeline("history", port=port)
-    assert code == 2 and "is the server up" in said.lower(), said
+    assert code == 4 and "is the server up" in said.lower(), said
     assert not (root / "digits" / "metadata.sqlite").exists()
     leaks = [path for path in root.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert leaks == []

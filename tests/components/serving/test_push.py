@@ -11,7 +11,7 @@ import tensorflow as tf
 from components.serving.push import push
 from core import checksums
 from core.artifacts.pushed_model import ROLLED_BACK, numbered
-from core.errors import InputError
+from core.errors import MachineError
 from core.settings.push import CardSettings
 from tests.components import ram_files
 from tests.components.ram_files import ram  # noqa: F401 - a fixture
@@ -40,7 +40,7 @@ def test_a_version_holds_the_model_its_checksums_and_what_was_said_of_it(tmp_pat
 @pytest.mark.parametrize("how", [flip, cut])
 def test_a_damaged_model_is_not_pushed(how, tmp_path: Path) -> None:
     model = how(write_model(tmp_path / "model"))
-    with pytest.raises(InputError, match=r"model is damaged: variables.*; it is not pushed; SET=runtime.cache=false"):
+    with pytest.raises(MachineError, match=r"model is damaged: variables.*; it is not pushed; run again"):
         push(str(model), str(tmp_path / "serving"), WORDS)
     assert not (tmp_path / "serving").exists()
 
@@ -55,7 +55,7 @@ def test_a_copy_that_is_damaged_is_no_version(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(shutil, "copyfile", copy_with_a_fault)
     (old,) = write_versions(tmp_path / "serving", 1)
-    with pytest.raises(InputError, match=r"classes.txt is damaged.*what served before serves on"):
+    with pytest.raises(MachineError, match=r"classes.txt is damaged.*what served before serves on"):
         push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS)
     assert visible(tmp_path / "serving") == [old.name]
 
@@ -173,6 +173,6 @@ def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkey
                 file.write("another")
 
     monkeypatch.setattr(tf.io.gfile, "copy", copy_with_a_fault)
-    with pytest.raises(InputError, match="it was taken away again"):
+    with pytest.raises(MachineError, match="it was taken away again"):
         push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS)
     assert numbered(f"{ram}/serving") == []

@@ -1,20 +1,24 @@
 """What all verbs of the command line share: settings and their shorthands, user errors, exit codes, completion."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from core import settings
 from core.errors import InputError
 from core.settings import Settings
 from pipeline.cli.main import main
 from pipeline.runners import airflow, local
+from pipeline.runs import metadata, run_lock
 from tests.conftest import ROOT
 
 LEAST = "name: birds\ndata: {images: photos}\n"
@@ -148,6 +152,22 @@ def test_who_is_told_to_end_deletes_what_is_temporary(
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (128 + number, said)
     assert not list(tmp_path.glob("scratch*"))
+
+
+def test_prune_waits_for_a_run_as_it_is_told(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "build" / settings.load(Path(config), []).name
+    folder.mkdir(parents=True)
+    metadata.connect(folder, None)
+    monkeypatch.setattr(run_lock, "_ENDING_SECONDS", 0.0)
+    prune = ["prune", "--config", config, "--root", str(tmp_path / "build")]
+    with run_lock.only_run(folder):
+        done = CliRunner().invoke(main, prune)
+    assert done.exit_code == 2 and 'SET="runtime.if_running=wait"' in done.output
+    with (folder / ".lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(0.5, fcntl.flock, (held, fcntl.LOCK_UN)).start()
+        done = CliRunner().invoke(main, [*prune, "--set", "runtime.if_running=wait"])
+    assert done.exit_code == 0 and "waiting for its end" in done.output and "deleted 0 artifacts" in done.output
 
 
 def test_a_folder_that_cannot_be_written_is_named(config: str) -> None:

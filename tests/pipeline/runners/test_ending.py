@@ -121,6 +121,14 @@ def test_a_cached_push_of_a_version_that_was_rolled_back_says_what_serves(
     assert any("version 17, which was rolled back since; what serves is " in note for note in outcome.notes)
 
 
+def test_working_files_and_what_was_interrupted_go_with_the_run(tmp_path: Path, report: list[Outcome]) -> None:
+    run_id = pushed_run(tmp_path)
+    working = tmp_path / NAME / "artifacts" / "Transform" / ".system" / "stateful_working_dir"
+    working.mkdir(parents=True)
+    ended(tmp_path, run_id)
+    assert not working.exists()
+
+
 def test_a_refused_run_prunes_nothing(tmp_path: Path, report: list[Outcome]) -> None:
     pushed_run(tmp_path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,33 @@ def test_a_run_whose_stages_are_processes_of_their_own_is_one_run(
     now = told(tmp_path)
     assert now["stage_rows Trainer steps"] == 3
     assert (now["stage_failed Trainer"], now["stage_failed Evaluator"]) == (0, 1)
+
+
+def test_of_a_run_that_was_interrupted_no_stage_runs_on(tmp_path: Path) -> None:
+    run = monitor(tmp_path)
+    run.started("Trainer")
+    run.finish(dataclasses.replace(SUCCESS, status="failed", exit_code=143, stages=[]))
+    ended = told(tmp_path)
+    assert (ended["stage_running Trainer"], ended["stage_failed Trainer"]) == (0, 1)
+
+
+def test_a_task_that_says_nothing_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "_SILENCE_SECONDS", 0.05)
+    with monitor(tmp_path).watching("Transform"):
+        first = HEARTBEAT.read(tmp_path).at
+        deadline = time.monotonic() + 20
+        while HEARTBEAT.read(tmp_path).at == first:
+            assert time.monotonic() < deadline
+    assert HEARTBEAT.read(tmp_path).stages["Transform"].state == "ended"
+
+
+def test_a_clock_that_is_set_back_stops_no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "_SECONDS", 0.0)
+    run = monitor(tmp_path)
+    earlier = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: earlier)
+    run.progressed("Trainer", {"done": 5, "total": 10, "unit": "steps", "note": ""})
+    assert told(tmp_path)["stage_rows Trainer steps"] == 5
 
 
 def test_the_text_file_lies_where_node_exporter_reads(tmp_path: Path) -> None:

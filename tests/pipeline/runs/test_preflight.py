@@ -121,7 +121,7 @@ def test_metadata_that_are_damaged_are_told_with_the_way_on_which_works(tmp_path
         path.unlink()
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE t (x)")
-    with pytest.raises(InputError, match="ML Metadata, which knows all runs") as error:
+    with pytest.raises(MachineError, match="ML Metadata, which knows all runs") as error:
         list(preflight.check_metadata(tmp_path))
     command = str(error.value).partition("model: ")[2].partition(". What")[0]
     assert subprocess.run(["sh", "-c", command], check=True).returncode == 0

@@ -9,6 +9,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.nodes import RESOLVERS
+from core.artifacts.training_summary import MODEL_RUN
 from pipeline.runs import pruning, push_directory
 from pipeline.runs.lineage import NodeRun
 from pipeline.runs.pruning import Pruned, prune_runs
@@ -73,6 +74,32 @@ def test_a_version_in_service_keeps_its_run_and_one_that_was_rolled_back_does(fo
     prune(folder, 1)
     kept = sorted(int(path.name) for path in (folder / ARTIFACTS / "Data" / "examples").iterdir())
     assert kept == [1, 10, 28]
+
+
+def test_of_many_runs_that_found_the_same_version_serving_the_last_is_kept(folder: Path) -> None:
+    """On an orchestrator nothing is pushed anew on a day without new data, but Pusher runs."""
+    version = folder / "serving" / "1"
+    version.mkdir(parents=True)
+    ledger = store(folder)
+    pushes = [run(folder, number, day="day", steps=number)["Push"].outputs["pushed"][0].id for number in range(3)]
+    for artifact in ledger.get_artifacts_by_id(pushes):
+        artifact.custom_properties["pushed_destination"].string_value = str(version)
+        ledger.put_artifacts([artifact])
+    prune(folder, 1)
+    live = [one.id for one in ledger.get_artifacts_by_id(pushes) if one.state == pb.Artifact.LIVE]
+    assert live == pushes[-1:]
+
+
+def test_a_killed_training_stays_while_its_run_does(folder: Path) -> None:
+    first, _, last = (run(folder, number, day="day", steps=number) for number in range(3))
+    trainings = folder / ARTIFACTS / MODEL_RUN.node / MODEL_RUN.output
+    old, new = (trainings / str(nodes["Train"].execution) for nodes in (first, last))
+    for training in (old, new):
+        training.mkdir(parents=True)
+        (training / "model.ckpt-9.index").write_bytes(b"1234")
+    shutil.rmtree(folder / "serving")
+    prune(folder, 1)
+    assert not old.exists() and new.exists()
 
 
 def test_what_a_kill_leaves_the_next_call_deletes_and_no_link_is_followed(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InputError, MachineError
-from pipeline.runs.run_lock import only_run
+from pipeline.runs.run_lock import only_run, part_of_run
 from tests.conftest import ROOT
 
 
@@ -41,7 +41,21 @@ def test_or_it_waits_and_says_so_once(tmp_path: Path) -> None:
     threading.Thread(target=lambda: (end.wait(), holder.communicate("\n"))).start()
     with only_run(tmp_path, say):
         pass
-    assert said == [f"another run is going on in {tmp_path}: waiting for its end (runtime.if_running)"]
+    assert said == [f"another run is going on in {tmp_path}: waiting for its end"]
+
+
+def test_while_an_orchestrators_tasks_work_no_run_begins(tmp_path: Path) -> None:
+    said: list[str] = []
+    with (
+        part_of_run(tmp_path, said.append),
+        part_of_run(tmp_path, said.append),
+        pytest.raises(InputError, match="another run is going on"),
+        only_run(tmp_path),
+    ):
+        pass
+    with only_run(tmp_path):
+        pass
+    assert said == []
 
 
 def test_temporary_files_go_with_the_run(tmp_path: Path) -> None:
