@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def open_store(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
 
     Raises:
         InputError: nothing was ever run there.
-        MachineError: the server is down, or does not let this user into the database.
+        MachineError: as of `connect`.
     """
     if not exists(run_dir, server):
         raise InputError(f"there are no runs in {run_dir}: run the pipeline first, or give its CONFIG and ROOT")
@@ -55,10 +57,11 @@ def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
     """The same; SQLite's file is made where there is none.
 
     Raises:
-        MachineError: the server is down, or does not let this user into the database.
+        MachineError: the file is damaged; the server is down, or does not let this user into the database.
     """
     config = connection_config(run_dir, server)
     if server is None:
+        check(run_dir)
         return MetadataStore(config)
     try:
         return MetadataStore(config)
@@ -68,6 +71,25 @@ def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
             f"{server.host}:{server.port}: {str(error).strip()}. Is the server up, does the database exist, may this "
             "user do anything in it, and is the password right?"
         ) from error
+
+
+def check(run_dir: Path) -> None:
+    """Raises MachineError if SQLite's file in that folder is damaged."""
+    path = run_dir / METADATA
+    if not path.exists() or not path.stat().st_size:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            database.execute("SELECT 1 FROM Artifact LIMIT 1")
+    except sqlite3.DatabaseError as error:
+        said = "ok" if "locked" in str(error) else str(error)
+    if said != "ok":
+        raise MachineError(
+            f"{path} is damaged ({said}): ML Metadata, which knows all runs and artifacts. Put a copy of it back; or "
+            f"begin without its history, cache and last blessed model: mv {path} {path}.damaged. What was pushed "
+            "serves on, and the artifacts stay until new ones take their places"
+        )
 
 
 def check_owner(store: MetadataStore, name: str, artifacts: Path) -> None:

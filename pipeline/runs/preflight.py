@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from core.artifacts.last_run import LAST_RUN, SETTINGS
 from core.errors import DISK_FULL, InputError, MachineError, cause_of
 from core.settings import Settings
+from pipeline.runs import metadata
 from pipeline.runs.run_dir import ARTIFACTS, METADATA, push_folder, run_dir
 
 _NEEDED_MB = 500  # of disk, for a run with small images
@@ -88,18 +88,7 @@ def check_metadata(folder: Path) -> Iterator[str]:
                 "take their places"
             )
         return
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            database.execute("SELECT 1 FROM Artifact LIMIT 1")
-    except sqlite3.DatabaseError as error:
-        said = "ok" if "locked" in str(error) else str(error)
-    if said != "ok":
-        raise MachineError(
-            f"{path} is damaged ({said}): ML Metadata, which knows all runs and artifacts. Put a copy of it back; or "
-            f"begin without its history, cache and last blessed model: mv {path} {path}.damaged. What was pushed "
-            "serves on, and the artifacts stay until new ones take their places"
-        )
+    metadata.check(folder)
 
 
 def set_aside_records(folder: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ import pytest
 from core import settings as pipeline_settings
 from core.errors import InputError, MachineError
 from core.settings import Settings
-from pipeline.runs import preflight
+from pipeline.runs import metadata, preflight
 from pipeline.runs.run_dir import METADATA, run_dir
 from tests.pipeline.report.report_run import NAME, write_run
 
@@ -123,6 +123,8 @@ def test_metadata_that_are_damaged_are_told_with_the_way_on_which_works(tmp_path
             other.execute("CREATE TABLE t (x)")
     with pytest.raises(MachineError, match="ML Metadata, which knows all runs") as error:
         list(preflight.check_metadata(tmp_path))
+    with pytest.raises(MachineError, match=r"metadata.sqlite is damaged"):  # as all other verbs say it
+        metadata.open_store(tmp_path, None)
     command = str(error.value).partition("model: ")[2].partition(". What")[0]
     assert subprocess.run(["sh", "-c", command], check=True).returncode == 0
     assert len(list(preflight.check_metadata(tmp_path))) == 1
