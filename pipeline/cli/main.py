@@ -33,7 +33,7 @@ from core.settings.tuner import TunerConfig
 from pipeline.cli.home import ensure_home
 from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
-from pipeline.runs.run_lock import only_run
+from pipeline.runs.run_lock import alone
 
 
 def _complete_path(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -372,7 +372,7 @@ def prune(settings: Settings, root: Path) -> None:
         "\n".join(f"deleted {path}" for path in removed) or f"no old versions: push.keep is {settings.push.keep}"
     )
     if folder.is_dir() and metadata.exists(folder, server):
-        with only_run(folder, click.echo if settings.runtime.if_running == "wait" else None):
+        with alone(folder, click.echo if settings.runtime.if_running == "wait" else None):
             store = metadata.open_store(folder, server)
             pruned = prune_runs(store, settings.name, folder, settings.runtime.keep_runs)
         click.echo(f"deleted {pruned}; runtime.keep_runs is {settings.runtime.keep_runs}")

@@ -22,6 +22,7 @@ from pipeline.runs.push_directory import rolled_back_path
 from pipeline.runs.run_dir import ARTIFACTS
 
 _KEPT_LOGS = 50  # as many as pages of reports
+_ROOM = 2**20  # bytes on a disk, without which ML Metadata may not be able to write
 
 
 class Pruned(NamedTuple):
@@ -55,14 +56,17 @@ def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -
     doomed = [one for one in every if one.state != pb.Artifact.DELETED and one.id not in needed]
     for artifact in doomed:
         artifact.state = pb.Artifact.DELETED
-    if doomed:
-        store.put_artifacts(doomed)
     used = {one.uri for one in every if one.state != pb.Artifact.DELETED}
     gone = {Path(one.uri) for one in every if one.state == pb.Artifact.DELETED and one.uri not in used}
     gone |= {path for path in _unfinished_trainings(root) if str(path) not in used and int(path.name) not in executions}
-    sizes = [_delete(path) for path in gone if _lies_in(path, root)]
+    gone = {path for path in gone if _lies_in(path, root)}
+    freed = 0
+    if shutil.disk_usage(run_dir).free < _ROOM:
+        freed = sum(map(_delete, gone))
+    if doomed:
+        store.put_artifacts(doomed)
     logs = sorted((run_dir / "logs").glob("*.log"))[:-_KEPT_LOGS]
-    return Pruned(len(doomed), len(logs), sum(sizes) + sum(map(_delete, logs)))
+    return Pruned(len(doomed), len(logs), freed + sum(map(_delete, gone)) + sum(map(_delete, logs)))
 
 
 def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], keep_runs: int) -> set[int]:

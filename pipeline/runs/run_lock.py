@@ -32,8 +32,7 @@ def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator
         InputError: another run is in it.
         MachineError: there is no room for temporary files.
     """
-    with (folder / ".lock").open("a+") as lock:
-        _take(lock, folder, say)
+    with alone(folder, say) as lock:
         lock.seek(0)
         _delete(Path(lock.read().strip()))
         lock.truncate(0)
@@ -55,6 +54,14 @@ def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator
             shutil.rmtree(temporary, ignore_errors=True)
             with contextlib.suppress(OSError):
                 lock.truncate(0)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, say: Callable[[str], None] | None = None) -> Iterator[TextIO]:
+    """The lock alone, which takes no room on a disk: keeps runs out while the block lasts; `say` as of `only_run`."""
+    with (folder / ".lock").open("a+") as lock:
+        _take(lock, folder, say)
+        yield lock
 
 
 @contextlib.contextmanager

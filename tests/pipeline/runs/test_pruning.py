@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as pb
@@ -100,6 +101,27 @@ def test_a_killed_training_stays_while_its_run_does(folder: Path) -> None:
     shutil.rmtree(folder / "serving")
     prune(folder, 1)
     assert not old.exists() and new.exists()
+
+
+@pytest.mark.parametrize("free", [0, 2**30])
+def test_on_a_full_disk_room_is_made_before_ml_metadata_writes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    for number in range(2):
+        run(folder, number, day=f"day {number}", steps=1, blessed=False)
+    ledger = store(folder)
+    mark = ledger.put_artifacts
+    there: list[bool] = []
+
+    def watched(artifacts: list[pb.Artifact]) -> None:
+        there.extend(Path(one.uri).exists() for one in artifacts)
+        mark(artifacts)
+
+    monkeypatch.setattr(ledger, "put_artifacts", watched)
+    monkeypatch.setattr(pruning.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert prune_runs(ledger, NAME, folder, 1).size > 2 * SIZE
+    assert there and set(there) == {free > 0}
+    assert not (folder / ARTIFACTS / "Data/examples/1").exists()
 
 
 def test_what_a_kill_leaves_the_next_call_deletes_and_no_link_is_followed(
