@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import multiprocessing
+import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, ForkServerContext
+from pathlib import Path
 
 from components.ingestion import parallel
 from components.ingestion.image_reading import ReadImage, RejectedError, Room
-from core.errors import MachineError
+from core.errors import MachineError, cause_of
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 
 _CPU_SECONDS = 60  # between two images; 64 million pixels take some 10
@@ -26,6 +29,7 @@ _SECONDS = 600  # likewise, whatever else the machine does
 _BYTES = 2**30  # of memory, beside pixels and files
 _BYTES_A_PIXEL = 48  # of those in memory at the same time: `parallel.room`
 _FILES = 16  # of the largest, with what is made of them
+_NO_MEMORY = 12  # its exit code, where it got no more
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _LOG = logging.getLogger(__name__)
@@ -141,6 +145,8 @@ def _context() -> ForkContext | ForkServerContext:
 def _verdict(exit_code: int | None) -> RejectedError:
     if exit_code is None:
         return RejectedError("decode", f"its decoder did not answer for {_SECONDS} s")
+    if exit_code == _NO_MEMORY:
+        return RejectedError("decode", "its decoder took too much memory")
     if exit_code >= 0:
         raise RuntimeError(f"the process that decodes images ended with {exit_code}; the log may say why")
     ended_by = signal.Signals(-exit_code)
@@ -158,9 +164,10 @@ def _serve(pipe: Connection, read: Read, limits: ImageLimits) -> None:
     """Of the process: reads what it is sent, until the other one has ended."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    pixels = max(limits.pixels, DEFAULT_LIMITS.pixels)
-    most = _BYTES + _BYTES_A_PIXEL * pixels + _FILES * limits.file_bytes
-    _limit(resource.RLIMIT_DATA, most)
+    if sys.platform == "linux":
+        taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()  # see proc(5)
+        pixels = max(limits.pixels, DEFAULT_LIMITS.pixels)
+        _limit(resource.RLIMIT_DATA, taken + _BYTES + _BYTES_A_PIXEL * pixels + _FILES * limits.file_bytes)
     _limit(resource.RLIMIT_CORE, 0)
 
     def answer(data: bytes) -> ReadImage | Exception | tuple[str, str]:
@@ -168,9 +175,9 @@ def _serve(pipe: Connection, read: Read, limits: ImageLimits) -> None:
             image = read(data, limits, parallel.room)
         except RejectedError as error:
             return error.stage, error.reason
-        except MemoryError:
-            return "decode", f"decoding it takes more than {most // 2**20:,} MB"
         except Exception as error:
+            if cause_of(error).blame == "machine":  # no memory is left, which another file may have taken
+                os._exit(_NO_MEMORY)
             _LOG.exception("an image could not be read")
             return error
         return dataclasses.replace(image, encoded=b"") if image.encoded is data else image

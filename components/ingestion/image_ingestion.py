@@ -82,12 +82,12 @@ class _Found(NamedTuple):
 
 
 def _together(images: Iterable[_Found | _Outputs]) -> Iterator[list[_Found | _Outputs]]:
-    """Neighbors whose bytes are few enough to be held at the same time, or a single one."""
+    """Neighbors, few enough to be held at the same time: a batch at most, or a single large one."""
     some: list[_Found | _Outputs] = []
     size = 0
     for image in images:
         more = len(image.content) if isinstance(image, _Found) else 0
-        if some and size + more > _BYTES:
+        if len(some) == _BATCH or (some and size + more > _BYTES):
             yield some
             some, size = [], 0
         some.append(image)

@@ -17,7 +17,7 @@ def harmed_by(data: bytes, limits: ImageLimits, room: Room) -> ReadImage:
     while data == b"never answers":
         time.sleep(1)
     if data == b"exhausts":
-        bytearray(2**50)
+        bytearray(2**34)  # address space that is never touched
     if data == b"a bug":
         raise KeyError("a bug")
     return read_image(data, limits, room)
