@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 FileMB = Annotated[float, Meta(gt=0, le=512)]  # four of 512 and their PNGs fit in memory; a tf.Example ends at 2 GB
-Megapixels = Annotated[float, Meta(gt=0, le=178)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
+MAX_MEGAPIXELS = 178
+Megapixels = Annotated[float, Meta(gt=0, le=MAX_MEGAPIXELS)]  # Pillow refuses more: twice its `MAX_IMAGE_PIXELS`
 Transparent = Literal["white", "black", "drop"]
 SensorBits = Annotated[int, Meta(ge=8, le=15)]
 MAX_GIF_BYTES = 16 * 2**20  # finding the first frame takes some 20 bytes of memory for each, and 0.3 CPU s a million

@@ -12,6 +12,7 @@ import collections
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import apache_beam as beam
 import msgspec
@@ -20,6 +21,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
 from components.ingestion import file_names, image_records, parallel, slice_features
+from components.ingestion.decoder import Decoder
 from components.ingestion.earlier_reads import EarlierReads, Place
 from components.ingestion.formats import file_kinds
 from components.ingestion.image_folder import ListedFile, read_file, read_head
@@ -37,6 +39,9 @@ _FACTS, _REJECTED, _IGNORED = "facts", "rejected", "ignored"
 _IMAGES = "images"
 _SHOWN = 3  # paths for a remark
 _BATCH = 64  # files that the threads of a worker process share
+_BYTES = 2**26  # of them that are read together, if these are not a single one
+
+_Outputs = list[bytes | TaggedOutput]
 
 
 def ingest(
@@ -69,10 +74,32 @@ def ingest(
         _ = lines | f"Write[{name}]" >> beam.io.WriteToText(f"{scratch}/{name}")
 
 
+class _Found(NamedTuple):
+    file: ListedFile
+    extra: dict[str, str]
+    content: bytes
+    is_file: bool  # and not a record in one
+
+
+def _together(images: Iterable[_Found | _Outputs]) -> Iterator[list[_Found | _Outputs]]:
+    """Neighbors, few enough to be held at the same time: a batch at most, or a single large one."""
+    some: list[_Found | _Outputs] = []
+    size = 0
+    for image in images:
+        more = len(image.content) if isinstance(image, _Found) else 0
+        if len(some) == _BATCH or (some and size + more > _BYTES):
+            yield some
+            some, size = [], 0
+        some.append(image)
+        size += more
+    if some:
+        yield some
+
+
 class ReadImages(beam.DoFn):
     """Files and their metadata to tf.Examples, serialized; what becomes of them to `facts`, `rejected` or `ignored`.
 
-    They are read at the same time, on every core of the machine, and given out in their order.
+    They are decoded at the same time, on every core of the machine, and given out in their order.
     """
 
     def __init__(self, listing: Listing, config: IngestionConfig, earlier: EarlierReads) -> None:
@@ -84,35 +111,49 @@ class ReadImages(beam.DoFn):
 
     def setup(self) -> None:  # noqa: D102
         self._progress = ProgressCounter(self._total, "images")
+        self._decoder = Decoder(read_image, self._config.limits)
+
+    def teardown(self) -> None:  # noqa: D102
+        self._decoder.close()
 
     def process(  # noqa: D102
         self, batch: Sequence[tuple[ListedFile, dict[str, str], Place | None]]
     ) -> Iterator[bytes | TaggedOutput]:
         images = ((found, data, extra, place) for file, extra, place in batch for found, data in self._images(file))
-        for outputs in parallel.ordered_map(lambda image: self._read(*image), images):
-            yield from outputs
-            self._progress.add(1)
+        for some in _together(parallel.ordered_map(lambda image: self._find(*image), images)):
+            decoded = self._decoder.read([found.content for found in some if isinstance(found, _Found)])
+            for found in some:
+                yield from self._described(found, next(decoded)) if isinstance(found, _Found) else found
+                self._progress.add(1)
 
-    def _read(
+    def _find(
         self, file: ListedFile, data: bytes | None, extra: dict[str, str], place: Place | None
-    ) -> list[bytes | TaggedOutput]:
+    ) -> _Found | _Outputs:
+        """An image's bytes; or what becomes of it without them."""
         if place is not None and (known := self._earlier.read(place)):
             return [TaggedOutput(_FACTS, known[0]), known[1]]
-        limits = self._config.limits
         try:
             if file.problem:
                 raise RejectedError("find", file.problem)
-            content = read_file(self._folder, file.path, limits) if data is None else data
-            image = read_image(content, limits, parallel.room)
+            content = read_file(self._folder, file.path, self._config.limits) if data is None else data
         except RejectedError as error:
-            if data is None and (reason := self._no_picture(file.path)):
-                return [TaggedOutput(_IGNORED, Reject(file.path, file.label, "identify", reason))]
-            return [TaggedOutput(_REJECTED, Reject(file.path, file.label, error.stage, error.reason))]
+            return self._rejected(file, data is None, error)
+        return _Found(file, extra, content, data is None)
+
+    def _described(self, found: _Found, image: ReadImage | RejectedError) -> _Outputs:
+        if isinstance(image, RejectedError):
+            return self._rejected(found.file, found.is_file, image)
+        file, extra = found.file, found.extra
         group = extra.get(self._config.group_by or "", "")
         alike = image.likeness or (None, b"")
         facts = (file.path, file.label, file.split, group, image.sha256, image.pixels, *alike, image.oddities)
         example = make_example(file, image, extra, self._config.bucket_boundaries)
         return [TaggedOutput(_FACTS, ImageFacts(*facts)), example.SerializeToString()]
+
+    def _rejected(self, file: ListedFile, is_file: bool, error: RejectedError) -> _Outputs:
+        if is_file and (reason := self._no_picture(file.path)):
+            return [TaggedOutput(_IGNORED, Reject(file.path, file.label, "identify", reason))]
+        return [TaggedOutput(_REJECTED, Reject(file.path, file.label, error.stage, error.reason))]
 
     def _no_picture(self, path: str) -> str:
         """Why a file that cannot be used is none to miss: neither its name nor its content is a picture's; or ""."""

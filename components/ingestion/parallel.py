@@ -63,3 +63,6 @@ def _pool() -> tuple[ThreadPoolExecutor, int]:
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     threads = min(allowed, _MOST_THREADS)
     return ThreadPoolExecutor(threads, "images"), threads
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

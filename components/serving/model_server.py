@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
@@ -39,12 +41,16 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from components.serving.served_model import ServedModel, first_line, signature_name
 from core.errors import InputError
+from core.examples import IMAGE
+from core.image_limits import MAX_MEGAPIXELS
 from core.settings.serving import ServerLimits
+from trainer.images.tolerant_decoding import claimed_pixels
 
 _HOST = "127.0.0.1"
 _LOG = logging.getLogger(__name__)
 _CANCEL_SECONDS = 5.0  # for gRPC to cancel what has not ended by then
 _SIGNATURE_DEF = "signature_def"
+_FILES = "images"  # the input that takes image files; others take tf.Examples
 _CODES = {code.value[0]: code for code in grpc.StatusCode}  # TensorFlow's codes are gRPC's
 
 Response = TypeVar("Response")
@@ -148,6 +154,7 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
                 raise _invalid("Input is empty")
             self._check_batch(len(examples))
             serialized = np.array([example.SerializeToString() for example in examples], dtype=object)
+            self._check_pixels(itertools.chain.from_iterable(map(_images_in, serialized)))
             with self._turn(context) as seconds:
                 found = model.run(signature, dict.fromkeys(definition.inputs, serialized), timeout_seconds=seconds)
             response = ClassificationResponse(model_spec=spec)
@@ -225,11 +232,23 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
                 inputs[name] = tf.make_ndarray(proto)
             except (ValueError, TypeError, IndexError) as error:
                 raise _invalid(f"tensor parsing error: {name}") from error
+            if expected == tf.string:
+                values = inputs[name].ravel()
+                self._check_pixels(values if name == _FILES else itertools.chain.from_iterable(map(_images_in, values)))
         return inputs
 
     def _check_batch(self, images: int) -> None:
         if images > self._limits.max_batch:
             raise _invalid(f"the request has {images} images; it may have at most {self._limits.max_batch}")
+
+    def _check_pixels(self, files: Iterable[bytes]) -> None:
+        """What no model decodes does not count."""
+        pixels = sum(number for number in map(claimed_pixels, files) if number <= MAX_MEGAPIXELS * 1_000_000)
+        if pixels > self._limits.pixels:
+            raise _invalid(
+                f"the request's images have {pixels / 1e6:,.0f} million pixels together; they may have at most "
+                f"{self._limits.max_megapixels:,} (serving.server.max_megapixels): send fewer at a time"
+            )
 
     @contextlib.contextmanager
     def _turn(self, context: grpc.ServicerContext) -> Iterator[float]:
@@ -243,6 +262,15 @@ class ModelServer(PredictionServiceServicer, ModelServiceServicer):
             yield end - time.monotonic()
         finally:
             self._running.release()
+
+
+def _images_in(serialized: bytes) -> Sequence[bytes]:
+    """Of a tf.Example."""
+    try:
+        example = tf.train.Example.FromString(serialized)
+    except DecodeError:  # the model says so
+        return []
+    return example.features.feature[IMAGE].bytes_list.value
 
 
 def _version_number(spec: ModelSpec) -> int | None:

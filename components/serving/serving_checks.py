@@ -26,6 +26,7 @@ from core.errors import some
 from core.examples import IMAGE
 from core.image_limits import ImageLimits
 from core.settings.serving import ServerLimits
+from trainer.images.tolerant_decoding import claimed_pixels
 
 _PIXEL_BYTES = 16  # of memory for each pixel of a small file with as many as are decoded
 _ALLOWED_MB = 256  # of memory, whatever the pixels: allocators keep what they had
@@ -57,10 +58,11 @@ class UnfitError(Exception):
 def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[bytes]:
     """The images in turn, over and over: `most` of them, or as many as one request may have, the first in any case."""
     batch: list[bytes] = []
-    room = limits.image_bytes
+    room, pixels = limits.image_bytes, limits.pixels
     for image in itertools.islice(itertools.cycle(images), min(most, limits.max_batch)):
         room -= len(image) + _BESIDE_BYTES
-        if batch and room < 0:
+        pixels -= claimed_pixels(image)
+        if batch and min(room, pixels) < 0:
             break
         batch.append(image)
     return batch
@@ -226,7 +228,8 @@ class ServingChecks:
         )
         agreement = _same(self._wanted(batch), response["probabilities"], f"alone and in a batch of {len(batch)}")
         full = len(batch) == self.limits.max_batch
-        limit = "" if full else f", of the {self.limits.max_message_mb} MB that a request may have"
+        most = f"{self.limits.max_message_mb} MB and {self.limits.max_megapixels:,} megapixels"
+        limit = "" if full else f", of the {most} that a request may have"
         return f"images: {len(batch)}{limit}; {agreement}"
 
     def bad_requests(self) -> Iterator[tuple[str, type[Exception], str, list[bytes]]]:

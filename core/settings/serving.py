@@ -17,6 +17,8 @@ class ServerLimits:
     Attributes:
         max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
             protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
+        max_megapixels: width times height of a request's images together, in millions, read in their headers; at least
+            four times `data.max_megapixels`.
         max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
         request_seconds: a request that has waited and computed for this long is canceled.
         concurrent: requests that are computed at the same time.
@@ -26,6 +28,7 @@ class ServerLimits:
     """
 
     max_message_mb: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_megapixels: AtLeast1 = 1000
     max_batch: AtLeast1 = 64
     request_seconds: Positive = 60.0
     concurrent: AtLeast1 = 2
@@ -37,6 +40,11 @@ class ServerLimits:
     def image_bytes(self) -> int:
         """The most bytes that a request's images have together."""
         return self.max_message_mb * 2**20
+
+    @property
+    def pixels(self) -> int:
+        """The most pixels that a request's images have together."""
+        return self.max_megapixels * 1_000_000
 
     @property
     def message_bytes(self) -> int:

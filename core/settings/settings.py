@@ -79,6 +79,12 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
             f"{self.data.max_file_mb:g}: an image of that size could not be sent; raise the one or lower the other",
         )
         require(
+            4 * self.data.max_megapixels <= self.serving.server.max_megapixels,
+            f"serving.server.max_megapixels is {self.serving.server.max_megapixels}, less than four times "
+            f"data.max_megapixels, which is {self.data.max_megapixels:g}: large images could not be sent together; "
+            "raise the one or lower the other",
+        )
+        require(
             self.training.head_steps == 0 or cut != "pooled",
             "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",
         )

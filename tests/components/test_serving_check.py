@@ -324,8 +324,11 @@ def photos() -> list[bytes]:
 @pytest.mark.parametrize(
     ("limits", "full"),
     [
-        (ServerLimits(), "images: 27, of the 64 MB that a request may have"),
-        (ServerLimits(max_message_mb=5, concurrent=1, waiting=1), "images: 2, of the 5 MB that a request may have"),
+        (ServerLimits(), "images: 27, of the 64 MB and 1,000 megapixels that a request may have"),
+        (
+            ServerLimits(max_message_mb=5, concurrent=1, waiting=1),
+            "images: 2, of the 5 MB and 1,000 megapixels that a request may have",
+        ),
     ],
 )
 def test_images_of_which_few_fit_in_a_request_are_no_failure(

@@ -7,6 +7,7 @@ in the response. Training needs none of this: ingestion lets only sound images i
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -24,6 +25,7 @@ _PARALLEL = 4  # images; one of 64 megapixels takes 192 MB decoded
 _BMP_HEAD = 14 + 124 + 1024  # bytes: the longest headers there are, and a palette
 _HEAD = 32  # bytes, enough for the size in a PNG
 _MAX_GIF_EXTENSIONS = 1000  # blocks before the first frame
+_MAX_GIF_BLOCKS = 10_000  # of them, of at most 255 bytes each
 
 
 def too_many_pixels(limits: ImageLimits) -> str:
@@ -95,6 +97,43 @@ def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.T
         ],
         default=lambda: (file, tf.constant(UNKNOWN)),
     )
+
+
+def claimed_pixels(file: bytes) -> int:
+    """How many pixels decoding a file would make, by its header; 0 if it is none that is decoded, or damaged there.
+
+    Raises:
+        ValueError: it is a GIF whose first frame begins too late to look for it.
+    """
+    try:
+        if file.startswith(b"\xff\xd8\xff"):
+            height, width, _ = tf.io.extract_jpeg_shape(file).numpy()
+        elif file.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", file, 16)
+        elif file.startswith(b"GIF8"):
+            width, height = struct.unpack_from("<HH", file, _gif_frame(file) + 5)
+        elif file.startswith(b"BM"):
+            width, height = map(abs, struct.unpack_from("<ii", file, 18))
+        else:
+            return 0
+    except (tf.errors.InvalidArgumentError, struct.error, IndexError):
+        return 0
+    return int(width) * int(height)
+
+
+def _gif_frame(file: bytes) -> int:
+    """Where the first frame of a GIF is described; raises IndexError if there is none."""
+    place, blocks = 13 + (3 * 2 << file[10] % 8 if file[10] >= 128 else 0), 0
+    while file[place] == 0x21:
+        place += 2
+        while length := file[place]:
+            place += 1 + length
+            blocks += 1
+            if blocks > _MAX_GIF_BLOCKS:
+                raise ValueError("a GIF has more comments than any good one")
+        place += 1
+        blocks += 1
+    return place
 
 
 def _too_many(width: tf.Tensor, height: tf.Tensor, limits: ImageLimits) -> dict[str, tf.Tensor]:

@@ -1,5 +1,6 @@
 """The server, asked with TensorFlow Serving's own stubs: its answers, its status codes and its bounds."""
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -28,6 +30,7 @@ from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
 from core.settings.serving import ServerLimits
+from tests.components.conftest import encoded
 from tests.model_factory import COLOURS, example, image_bytes, save_model
 
 IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
@@ -65,7 +68,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     model = save_model(tmp_path_factory.mktemp("served") / "7")
     versions = ModelVersions(lambda: {7: str(model)})
     versions.poll()
-    server = ModelServer("colours", versions, ServerLimits(max_message_mb=2, max_batch=8))
+    server = ModelServer("colours", versions, ServerLimits(max_message_mb=2, max_megapixels=20, max_batch=8))
     yield server
     server.stop()
     versions.close()
@@ -106,6 +109,44 @@ def test_a_bad_image_costs_the_others_nothing(stubs: Stubs) -> None:
     assert tf.make_ndarray(response.outputs["error"]).tolist() == [
         b"", b"not an image, or none of JPEG, PNG, GIF, BMP", b"",
     ]  # fmt: skip
+
+
+def black(megapixels: int, kind: str) -> bytes:
+    """An image file of a few kilobytes for each million pixels."""
+    return encoded(Image.new("L", (1000, 1000 * megapixels)), kind)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+@pytest.mark.parametrize("signature", [signatures.IMAGES, signatures.EXAMPLES, signatures.CLASSIFY])
+def test_a_request_has_so_many_pixels_at_most_whatever_it_holds_them_in(
+    signature: str, kind: str, stubs: Stubs
+) -> None:
+    def ask(files: list[bytes]) -> None:
+        if signature == signatures.CLASSIFY:
+            request = classification_pb2.ClassificationRequest()
+            fill(request.model_spec, signature=signature)
+            request.input.example_list.examples.extend(example(file, "") for file in files)
+            stubs.predictions.Classify(request, timeout=60)
+            return
+        images = signature == signatures.IMAGES
+        values = files if images else [example(file, "").SerializeToString() for file in files]
+        stubs.predict({"images" if images else "examples": values}, signature=signature, timeout=60)
+
+    ask([black(10, kind)] * 2)
+    with pytest.raises(grpc.RpcError) as refused:
+        ask([black(10, kind), black(11, kind)])
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == (
+        "the request's images have 21 million pixels together; they may have at most 20 "
+        "(serving.server.max_megapixels): send fewer at a time"
+    )
+
+
+def test_what_no_model_decodes_does_not_count(stubs: Stubs) -> None:
+    png = bytearray(black(1, "PNG"))
+    png[16:24] = struct.pack(">II", 60_000, 60_000)
+    response = stubs.predict({"images": [bytes(png), black(20, "PNG")]}, signature=signatures.IMAGES, timeout=60)
+    assert [bool(error) for error in tf.make_ndarray(response.outputs["error"])] == [True, False]
 
 
 def test_classify_scores_every_class(stubs: Stubs) -> None:
