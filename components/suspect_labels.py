@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import Examples, InferenceResult
@@ -68,6 +69,7 @@ def SuspectLabels(  # noqa: N802 - a component is a class to its users
         least = confident_learning.FOLDS
         reason = f"it takes two classes with {least} images or more, duplicates not counted"
         listed, quality = [], LabelQuality(0, 0, 0, _UNKNOWN, _UNKNOWN, len(images), reason)
+    fileio.makedirs(suspects.uri)
     SUSPECTS_FILE.write(suspects.uri, listed)
     QUALITY.write(suspects.uri, quality)
     with atomic_io.replacing(f"{suspects.uri}/{SUSPECTS_CSV}") as file:

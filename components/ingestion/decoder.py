@@ -1,6 +1,8 @@
 """Decoding in a process of its own: a file that crashes, hangs or exhausts a decoder is a reject, and ends no run.
 
-TensorFlow 2.15's decoders get no fixes any more. What later stages decode has been decoded here before.
+TensorFlow 2.15's decoders get no fixes any more. What later stages decode has been decoded here before. The process is
+a fork, which TensorFlow's threads do not survive: where TensorFlow has run already, as in workers of Beam's engines,
+images are decoded in this process, and one that crashes its decoder ends the worker.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
+
+from tensorflow.python.eager import context as eager
 
 from components.ingestion import parallel
 from components.ingestion.image_reading import ReadImage, RejectedError, Room
@@ -32,6 +35,7 @@ _FILES = 16  # of the largest, with what is made of them
 _NO_MEMORY = 12  # its exit code, where it got no more
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+_CONTEXT = multiprocessing.get_context("fork")
 _LOG = logging.getLogger(__name__)
 _starting = threading.Lock()  # a process that is forked meanwhile would hold the pipe of this one open
 
@@ -55,6 +59,9 @@ class Decoder:
         Raises:
             MachineError: someone else ended the process, such as the system for want of memory.
         """
+        if eager.context_safe() is not None:
+            yield from parallel.ordered_map(self._here, files)
+            return
         answered = 0
         try:
             for answer in self._ask(files):
@@ -63,6 +70,12 @@ class Decoder:
         except _EndedError:
             for data in files[answered:]:
                 yield self._alone(data)
+
+    def _here(self, data: bytes) -> ReadImage | RejectedError:
+        try:
+            return self._read(data, self._limits, parallel.room)
+        except RejectedError as error:
+            return error
 
     def close(self) -> None:
         """Ends the process."""
@@ -98,10 +111,9 @@ class _EndedError(Exception):
 
 class _Process:
     def __init__(self, read: Read, limits: ImageLimits) -> None:
-        context = _context()
         with _starting:
-            self._pipe, end = context.Pipe()
-            self._process = context.Process(target=_serve, args=(end, read, limits), daemon=True)
+            self._pipe, end = _CONTEXT.Pipe()
+            self._process = _CONTEXT.Process(target=_serve, args=(end, read, limits), daemon=True)
             self._process.start()
             end.close()
 
@@ -129,17 +141,6 @@ class _Process:
         self._process.kill()
         self._process.join()
         self._pipe.close()
-
-
-def _context() -> ForkContext | ForkServerContext:
-    """A fork starts at once, and has imported all; but TensorFlow's threads, where it has run, do not survive it."""
-    from tensorflow.python.eager import context as eager
-
-    if eager.context_safe() is None:
-        return multiprocessing.get_context("fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", __name__])
-    return context
 
 
 def _verdict(exit_code: int | None) -> RejectedError:
