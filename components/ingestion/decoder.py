@@ -1,9 +1,9 @@
 """Decoding in a process of its own: a file that crashes, hangs or exhausts a decoder is a reject, and ends no run.
 
 TensorFlow 2.15's decoders get no fixes any more. What later stages decode has been decoded here before. The process is
-a fork, which TensorFlow's threads do not survive: where TensorFlow has run already, as in workers of Beam's engines, and
-where multiprocessing allows no children, as in tasks of Airflow's LocalExecutor, images are decoded in this process,
-and one that crashes its decoder ends it.
+a fork, which TensorFlow's threads do not survive: where TensorFlow has run already, as in workers of Beam's engines,
+and where multiprocessing allows no children, as in tasks of Airflow's LocalExecutor, images are decoded in this
+process, and one that crashes its decoder ends it.
 """
 
 from __future__ import annotations
