@@ -2,7 +2,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -41,7 +40,6 @@ from core.image_limits import ImageLimits
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
 from tests.components.ingestion import test_image_records as records
-from tests.components.ingestion.harmed_decoder import harmed_by
 from tests.conftest import ROOT
 
 SPLITS = {"train": 8, "eval": 1, "test": 1}
@@ -497,20 +495,6 @@ def test_given_splits_are_kept_in_any_layout(layout: str, tmp_path: Path, ingest
         assert all(split in path or (split == "eval" and "Val" in path) for path in said)
         assert Counter(said.values()) == {"owl": wanted[split] // 2, "wren": wanted[split] // 2}
     assert done.counts.remarks
-
-
-def test_a_file_that_crashes_its_decoder_is_a_reject(
-    ingest: Callable[..., Ingested], image_folder: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_ingestion, "read_image", harmed_by)
-    # The process that decodes imports the function; IPython's folder, which it adds, has a package `tests` too.
-    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "IPython" not in folder])
-    folder = image_folder(cat=6, dog=6)
-    (folder / "cat" / "crash.jpg").write_bytes(b"SIGSEGV")
-    found = ingest(folder)
-    assert found.rejects == [Reject("cat/crash.jpg", "cat", "decode", "its decoder crashed (SIGSEGV)")]
-    assert (found.counts.found, found.counts.read) == (13, 12)
-    assert len(found.all()) == 12
 
 
 def test_rows_without_a_file_and_files_of_two_labels_are_rejects(
