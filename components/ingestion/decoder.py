@@ -60,6 +60,8 @@ class Decoder:
         Raises:
             MachineError: someone else ended the process, such as the system for want of memory.
         """
+        if not files:
+            return
         if eager.context_safe() is not None or multiprocessing.current_process().daemon:
             yield from parallel.ordered_map(self._here, files)
             return
@@ -86,11 +88,15 @@ class Decoder:
 
     def _ask(self, files: Sequence[bytes]) -> Iterator[ReadImage | RejectedError]:
         process, self._process = self._process or _Process(self._read, self._limits), None
+        waiting = len(files)
         try:
-            yield from process.ask(files)
-            self._process = process
+            for answer in process.ask(files):
+                waiting -= 1
+                if not waiting:
+                    self._process = process
+                yield answer
         finally:
-            if not self._process:  # it has ended, or has more to say than will be heard
+            if waiting:  # it has ended, or has more to say than will be heard
                 process.end()
 
     def _alone(self, data: bytes) -> ReadImage | RejectedError:

@@ -125,7 +125,6 @@ class ReadImages(beam.DoFn):
             for found in some:
                 yield from self._described(found, next(decoded)) if isinstance(found, _Found) else found
                 self._progress.add(1)
-            next(decoded, None)  # to its end: a process whose answers nobody waits for is ended
 
     def _find(
         self, file: ListedFile, data: bytes | None, extra: dict[str, str], place: Place | None
