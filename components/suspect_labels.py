@@ -19,18 +19,16 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import Examples, InferenceResult
 
 from components.evaluation import confident_learning
-from components.evaluation.intervals import wilson
+from components.evaluation.intervals import as_range, wilson
 from components.ingestion.near_duplicates import components
 from core import atomic_io, progress, slices, tfrecords
 from core import examples as raw
 from core.artifacts.features import FEATURES, FEATURES_FILE
 from core.artifacts.ingest_record import DUPLICATES
 from core.artifacts.suspects import QUALITY, SUSPECTS_CSV, SUSPECTS_FILE, LabelQuality, Suspect
-from core.artifacts.verdict import Range
 from core.csv_cells import as_text
 
 _BATCH = 8192  # images whose features are held as they are stored
-_UNKNOWN = Range(None)
 
 
 @component
@@ -63,12 +61,12 @@ def SuspectLabels(  # noqa: N802 - a component is a class to its users
         listed = list(_suspects([images[number] for number in judged], names, labels, probabilities))
         agreed = int((probabilities.argmax(axis=1) == labels).sum())
         errors = sum(suspect.confident for suspect in listed)
-        rates = _rate(errors, len(judged)), _rate(agreed, len(judged))
+        rates = as_range(wilson(errors, len(judged))), as_range(wilson(agreed, len(judged)))
         quality = LabelQuality(len(judged), len(listed), errors, *rates, len(images) - len(judged))
     else:
         least = confident_learning.FOLDS
         reason = f"it takes two classes with {least} images or more, duplicates not counted"
-        listed, quality = [], LabelQuality(0, 0, 0, _UNKNOWN, _UNKNOWN, len(images), reason)
+        listed, quality = [], LabelQuality(0, 0, 0, as_range(None), as_range(None), len(images), reason)
     fileio.makedirs(suspects.uri)
     SUSPECTS_FILE.write(suspects.uri, listed)
     QUALITY.write(suspects.uri, quality)
@@ -165,11 +163,6 @@ def _suspects(
             likely_probability=round(float(probabilities[number, likely]), 4),
             confident=bool(confident),
         )
-
-
-def _rate(number: int, of: int) -> Range:
-    found = wilson(number, of)
-    return Range(found.value, found.low, found.high)
 
 
 def _progressed(done: int, of: int) -> None:

@@ -33,7 +33,7 @@ def write_checksums(directory: str) -> None:
     """Lists all files of a finished model in its directory, local or remote."""
     files = [name for name in _files(directory) if name != CHECKSUMS]
     size = sum(_size(f"{directory}/{name}") for name in files)
-    lines = [f"{_sha256(f'{directory}/{name}')}  {name}\n" for name in files]
+    lines = [f"{sha256(f'{directory}/{name}')}  {name}\n" for name in files]
     _make_folder(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
     atomic_io.write_text(f"{directory}/{CHECKSUMS}", f"# {len(files)} files, {size} bytes\n{''.join(lines)}")
 
@@ -99,7 +99,7 @@ def verify(directory: str) -> str:
     for name, digest in digests.items():
         if name not in present:
             raise DamagedModelError(f"{name} is missing")
-        if _sha256(f"{directory}/{name}") != digest:
+        if sha256(f"{directory}/{name}") != digest:
             raise DamagedModelError(f"{name} is damaged: its checksum is not the one in {CHECKSUMS}")
     return f"{len(digests)} files, {size / 2**20:.1f} MB"
 
@@ -119,6 +119,15 @@ def verify_if_listed(directory: str) -> bool:
         return False
     verify(directory)
     return True
+
+
+def sha256(path: str | Path) -> str:
+    """Of a file's bytes, local or remote, as hexadecimal digits. Raises what `atomic_io.open_file` raises."""
+    digest = hashlib.sha256()
+    with atomic_io.open_file(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_list(directory: str) -> tuple[dict[str, str], int]:
@@ -177,11 +186,3 @@ def _files(directory: str) -> list[str]:
         inside = folder.removeprefix(directory).strip("/")
         found += [f"{inside}/{name}".lstrip("/") for name in names]
     return sorted(found)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with atomic_io.open_file(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

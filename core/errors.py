@@ -57,12 +57,6 @@ _WORDS |= {
 _FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def message_for_user(error: BaseException) -> str | None:
-    """The message of the InputError that caused `error`, or is it; None if no InputError is behind it."""
-    cause = cause_of(error)
-    return cause.message if cause.blame == "input" else None
-
-
 def cause_of(error: BaseException) -> Cause:
     """What is behind `error`: frameworks wrap what components raise.
 

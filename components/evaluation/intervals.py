@@ -7,6 +7,8 @@ import math
 
 from scipy import optimize, special
 
+from core.artifacts.verdict import Range
+
 CONFIDENCE = 0.95
 
 
@@ -18,6 +20,11 @@ class Interval:
     low: float
     high: float
     count: int
+
+
+def as_range(interval: Interval | None) -> Range:
+    """An interval as artifacts hold it; of None, where nothing is known."""
+    return Range(interval.value, interval.low, interval.high) if interval else Range(None)
 
 
 def wilson(successes: float, count: int, confidence: float = CONFIDENCE) -> Interval:

@@ -10,7 +10,7 @@ import numpy as np
 
 from components.evaluation import intervals
 from components.evaluation.class_means import area
-from components.evaluation.intervals import Interval
+from components.evaluation.intervals import as_range
 from components.evaluation.metrics import Estimate, Estimates
 from components.evaluation.predictions import Predictions, confusion
 from core.artifacts.predictions import BASELINE, CANDIDATE
@@ -79,7 +79,7 @@ class SliceResult(Measured):
     def change(self, metric: str) -> Range | None:
         """Candidate minus baseline, on the same images; None if there is no baseline or no interval is known."""
         change = self.estimates.change(metric)
-        return _as_range(change.interval(self.confidence)) if change else None
+        return as_range(change.interval(self.confidence)) if change else None
 
     def summary(self, classes: Sequence[str]) -> SliceMetrics:
         """All of it; `classes` are those of the model, none where they are not to be listed."""
@@ -126,14 +126,10 @@ def class_metrics(
             ClassMetrics(
                 class_name=classes[number],
                 examples=actual,
-                precision=_as_range(intervals.wilson(hits, predicted, confidence) if predicted else None),
-                recall=_as_range(intervals.wilson(hits, actual, confidence) if actual else None),
-                f1=_as_range(intervals.f1(hits, predicted, actual, confidence) if predicted + actual else None),
-                auc=_as_range(auc),
+                precision=as_range(intervals.wilson(hits, predicted, confidence) if predicted else None),
+                recall=as_range(intervals.wilson(hits, actual, confidence) if actual else None),
+                f1=as_range(intervals.f1(hits, predicted, actual, confidence) if predicted + actual else None),
+                auc=as_range(auc),
             )
         )
     return found
-
-
-def _as_range(interval: Interval | None) -> Range:
-    return Range(interval.value, interval.low, interval.high) if interval else Range(None)

@@ -9,7 +9,6 @@ whoever reads it (TFRecords, checkpoints, SavedModels); a stage that fails has a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,13 +17,13 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
+from core import checksums
 from pipeline.runs.lineage import node_runs
 
 FILES = "files"
 """Custom property of an artifact: JSON, for each file its path: [bytes, nanoseconds of its last change, SHA-256]."""
 
 _SMALL = 2**20  # bytes; these have no sums of their own, and take no time
-_BLOCK = 2**20
 
 
 def describe(uri: str) -> str | None:
@@ -57,7 +56,7 @@ def damage(uri: str, properties: Mapping[str, object], thorough: bool = False) -
         if stat.st_size != size:
             return f"{name} has {stat.st_size:,} bytes, and had {size:,}"
         if thorough or size <= _SMALL or stat.st_mtime_ns != changed:
-            if _sha256(present[name]) != sha256:
+            if checksums.sha256(present[name]) != sha256:
                 return f"the content of {name} has changed"
             if stat.st_mtime_ns != changed:
                 with contextlib.suppress(OSError):  # it was only copied: the next run need not read it
@@ -94,7 +93,7 @@ def _discard(store: MetadataStore, artifacts: Iterable[pb.Artifact], folder: Pat
 
 def _describe(path: Path) -> tuple[int, int, str]:
     stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, _sha256(path)
+    return stat.st_size, stat.st_mtime_ns, checksums.sha256(path)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -105,11 +104,3 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         relative = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
             yield relative.as_posix(), path
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -35,7 +35,7 @@ from components.validation import ingest_problems
 from core import progress
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Oddity, Reject
-from core.errors import InputError, message_for_user
+from core.errors import InputError, cause_of
 from core.image_limits import ImageLimits
 from core.settings.data import DataBounds, DataSettings, NearDuplicates
 from tests.components.conftest import detailed, encoded, picture
@@ -528,7 +528,8 @@ def test_records_as_slim_writes_them(tmp_path: Path, ingest: Callable[..., Inges
     (folder / "labels.txt").write_text("owl\n")
     with pytest.raises(Exception) as error:
         ingest(folder)
-    assert "number 1; the names are of 0 to 0, and may be one off" in (message_for_user(error.value) or "")
+    cause = cause_of(error.value)
+    assert cause.blame == "input" and "number 1; the names are of 0 to 0, and may be one off" in cause.message
 
 
 def test_the_spans_of_the_window_are_read_into_the_same_splits(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from core.errors import Cause, InputError, MachineError, cause_of, message_for_user, some
+from core.errors import Cause, InputError, MachineError, cause_of, some
 
 
 def test_a_long_list_of_names_is_cut() -> None:
@@ -50,4 +50,3 @@ def test_who_is_at_fault_is_found_behind_what_frameworks_raise(error: Exception,
                 raise ValueError("while it was handled")  # noqa: B904 - so do frameworks
         except ValueError as wrapped:
             assert cause_of(wrapped) == cause
-            assert message_for_user(wrapped) == (cause.message if cause.blame == "input" else None)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core import inception_v3
+from core import checksums, inception_v3
 from core.artifacts import exported_model
 from core.errors import InputError
 from core.settings.backbone import BackboneConfig
@@ -183,8 +183,4 @@ def _sha256(files: list[pathlib.Path]) -> str:
     """Of the one file's bytes; of several files, of their names and hashes."""
     if len(files) > 1:
         return hashlib.sha256("".join(f"{f.name} {_sha256([f])}\n" for f in files).encode()).hexdigest()
-    digest = hashlib.sha256()
-    with files[0].open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return checksums.sha256(files[0])
