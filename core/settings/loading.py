@@ -115,6 +115,8 @@ def _check(values: dict[str, Any]) -> list[str]:
     if secret := [*itertools.islice(secret_values(values), _MAX_LINES + 1)]:
         return secret
     problems, full = [*itertools.islice(mistakes(schema(), values), _MAX_LINES + 1)], _in_full(values)
+    if len(problems) > _MAX_LINES:  # not all are known, and what is broken must not reach the classes
+        return problems
     broken = {re.split(r"\W", line)[0] for line in problems}
     for key, (_, kind) in fields(Settings).items():
         if key in full and key not in broken:

@@ -184,6 +184,12 @@ _VALUES = st.recursive(
 )
 
 
+def test_more_mistakes_than_are_said_leave_the_rest_unread():
+    many = [f"data.unknown_{number}=1" for number in range(60)]
+    with pytest.raises(InputError, match="and more"):
+        load(DIGITS, [*many, "serving={server: true}", "training=true"])
+
+
 @given(
     values=st.fixed_dictionaries(
         {"name": _VALUES, "data": _VALUES}, optional=dict.fromkeys({*_KEYS} - {"name", "data"}, _VALUES)
