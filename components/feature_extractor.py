@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
+from apache_beam.transforms.util import ReshufflePerKey
 from apache_beam.utils.shared import Shared
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
@@ -19,7 +20,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 
 from components.features import probe
-from components.features.feature_extraction import ExtractFeatures
+from components.features.feature_extraction import ExtractFeatures, Shard
 from components.features.feature_index import SharedFeatureIndex
 from components.features.feature_session import Prefix, choose_sessions
 from core import progress, tfrecords
@@ -99,18 +100,21 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
     try:
         with beam_pipeline as pipeline:
             for split, pattern in patterns.items():
-                extracted = (
+                files = tfrecords.find(pattern)
+                target = f"{artifact_utils.get_split_uri([features], split)}/features"
+                shards = [(n, Shard(file, tfrecords.shard(target, n, len(files)))) for n, file in enumerate(files)]
+                written.append(
                     pipeline
-                    | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
-                    | f"Batch[{split}]" >> beam.BatchElements(wanted.batch_size, wanted.batch_size)
+                    | f"Shards[{split}]" >> beam.Create(shards, reshuffle=False)
+                    | f"Spread[{split}]" >> ReshufflePerKey()
+                    | f"WithoutKey[{split}]" >> beam.Values()
                     | f"Extract[{split}]" >> beam.ParDo(extract[split])
                 )
-                uri = artifact_utils.get_split_uri([features], split)
-                _ = extracted | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/features")
-                written.append(extracted | f"Count[{split}]" >> beam.combiners.Count.Globally())
             _ = written | beam.Flatten() | beam.CombineGlobally(sum) | "Check" >> beam.Map(_check_total, total)
     finally:
         worker.sessions.close()
+        if fileio.exists(unfinished := f"{features.uri}/{tfrecords.Writer.UNFINISHED}"):
+            fileio.rmtree(unfinished)
     counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
     for name, number in counts.items():
         features.set_int_custom_property(name, number)

@@ -25,7 +25,7 @@ from components.ingestion.image_ingestion import content_hash, count, distribute
 from components.ingestion.image_splits import assign
 from components.ingestion.layouts.listing import Listing
 from components.ingestion.spans import read_spans, resolve
-from core import progress
+from core import progress, tfrecords
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import Span
 from core.errors import InputError
@@ -132,7 +132,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
-            fileio.rmtree(scratch)
+            for folder in (scratch, f"{examples.uri}/{tfrecords.Writer.UNFINISHED}"):
+                if fileio.exists(folder):
+                    fileio.rmtree(folder)
         counts = count(listing, facts, rejects, assignment, no_pictures)
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))

@@ -33,6 +33,7 @@ from core.artifacts.predictions import (
     NOT_COMPARED,
     PREDICTIONS_FILE,
     SPLIT,
+    read_predictions,
     write_scores,
 )
 
@@ -118,7 +119,9 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         asked.close()
     scores = collect_score_bins(f"{materialized}*", directories)
     write_scores(predictions.uri, exported_model.class_names(directories[CANDIDATE]), scores)
-    right = [prediction.right for prediction in PREDICTIONS_FILE.read(predictions.uri)]
+    ordered = read_predictions(predictions.uri)
+    PREDICTIONS_FILE.write(predictions.uri, ordered)
+    right = [prediction.right for prediction in ordered]
     if total is not None and len(right) != total:
         raise ValueError(f"{total} images were written to {split}; {len(right)} have a prediction")
     mistakes = len(right) - sum(right)

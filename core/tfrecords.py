@@ -1,11 +1,15 @@
 """The TFRecords of an Examples artifact: the files of a split, and their records, streamed.
 
-Imports nothing but TensorFlow: the serving probe, which stands for a model server, reads with it too.
+The records of a split are in one order, which no Beam engine changes: that of its files' names, and within a file that
+in which they were written. Imports nothing but TensorFlow: the serving probe, which stands for a model server, reads
+with it too.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
@@ -31,6 +35,49 @@ def read(*patterns: str, most: int | None = None) -> Iterator[bytes]:
     files = find(*patterns)
     if files:
         yield from dataset(files).take(-1 if most is None else most).as_numpy_iterator()
+
+
+def shard(prefix: str, number: int, of: int) -> str:
+    """The path of one of the files that hold a split's records, named as Beam names them."""
+    return f"{prefix}-{number:05}-of-{of:05}"
+
+
+class Writer:
+    """Writes an uncompressed file of records, which appears when it is closed: whole, even if workers write it twice.
+
+    Until then it lies in the folder `UNFINISHED` of the artifact, beside that of the split.
+    """
+
+    UNFINISHED = ".unfinished"
+
+    def __init__(self, path: str) -> None:
+        self.count = 0
+        self._path = path
+        folder = f"{path.rsplit('/', 2)[0]}/{self.UNFINISHED}"
+        for needed in (folder, path.rpartition("/")[0]):
+            tf.io.gfile.makedirs(needed)
+        self._unfinished = f"{folder}/{uuid.uuid4().hex}"
+        self._file = tf.io.TFRecordWriter(self._unfinished)
+
+    def write(self, record: bytes) -> None:
+        """Appends a record."""
+        self._file.write(record)
+        self.count += 1
+
+    def close(self) -> None:
+        """Ends the file, and gives it its name."""
+        self._file.close()
+        tf.io.gfile.rename(self._unfinished, self._path, overwrite=True)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._file.close()
+            tf.io.gfile.remove(self._unfinished)
 
 
 def with_offsets(reader: Any) -> Iterator[tuple[int, bytes]]:

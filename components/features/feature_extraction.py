@@ -1,9 +1,14 @@
-"""A Beam step from raw images to their features: computed in full batches, or taken from earlier artifacts."""
+"""A Beam step from raw images to their features: computed in full batches, or taken from earlier artifacts.
+
+It writes a file of features for each file of images, in the same order, which is then the same on every engine.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -15,9 +20,29 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.features.feature_index import SharedFeatureIndex
 from components.features.feature_session import Prefix, Sessions
+from core import tfrecords
 from core.artifacts.features import COMPUTED, FEATURES, LABEL, REUSED, SplitFeatures
 from core.examples import SHA256
 from core.progress import ProgressCounter
+
+_MOST_HELD = 2**26  # bytes of known features that wait for one before them; then a batch need not be full
+
+
+class Shard(NamedTuple):
+    """A TFRecord file of raw tf.Examples, and that which is to hold their features."""
+
+    source: str
+    target: str
+
+
+@dataclasses.dataclass
+class _Unwritten:
+    """An image that its file waits for, or the file's end; `features` are the tf.Example with them, once they exist."""
+
+    writer: tfrecords.Writer
+    record: bytes = b""
+    features: bytes = b""
+    last: bool = False
 
 
 @dataclasses.dataclass
@@ -30,10 +55,10 @@ class _Worker:
 
 @dataclasses.dataclass(eq=False)
 class ExtractFeatures(beam.DoFn):
-    """In: batches of raw tf.Examples, serialized. Out: for each of them a tf.Example with its features.
+    """In: `Shard`s. Out: of each, how many images have their features in its file of features now, in its order.
 
-    Images that are `known` take theirs from the index; the others are gathered into full batches again. `total` are the
-    images of all splits, for the progress; `bfloat16` is whether any split's features are computed in it.
+    Images that are `known` take theirs from the index; the others are computed in full batches, across shards. `total`
+    are the images of all splits, for the progress; `bfloat16` is whether any split's features are computed in it.
     """
 
     prefix: Prefix
@@ -59,38 +84,66 @@ class ExtractFeatures(beam.DoFn):
         return self.shared.acquire(lambda: _Worker(open_sessions(), ProgressCounter(self.total, "images", note)))
 
     def start_bundle(self) -> None:  # noqa: D102
-        self._new: list[bytes] = []
+        self._unwritten: collections.deque[_Unwritten] = collections.deque()
+        self._new: list[_Unwritten] = []
+        self._held = 0  # bytes of features that are not written
 
-    def process(self, batch: Sequence[bytes]) -> Iterator[bytes]:  # noqa: D102
-        if self._index is None:
-            yield from self._compute(batch)
-            return
-        known = 0
-        for record, label, sha256 in zip(batch, *self._session.identify(batch), strict=True):
-            values = self._index.read(sha256)
-            if values is None:
-                self._new.append(record)
-            else:
-                known += 1
-                yield _example(values, label, sha256)
-        self._reused.inc(known)
-        self._worker.progress.add(known)
-        while len(self._new) >= self.batch_size:
-            waiting, self._new = self._new[: self.batch_size], self._new[self.batch_size :]
-            yield from self._compute(waiting)
+    def process(self, shard: Shard) -> Iterator[int]:  # noqa: D102
+        writer = tfrecords.Writer(shard.target)
+        for batch in tfrecords.dataset([shard.source]).batch(self.batch_size).as_numpy_iterator():
+            self._take(batch, writer)
+            yield from self._write()
+            while len(self._new) >= self.batch_size or (self._new and self._held > _MOST_HELD):
+                self._compute()
+                yield from self._write()
+        self._unwritten.append(_Unwritten(writer, last=True))
+        yield from self._write()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:  # noqa: D102
         if self._new:
-            yield from map(GlobalWindows.windowed_value, self._compute(self._new))
+            self._compute()
+        yield from map(GlobalWindows.windowed_value, self._write())
 
-    def _compute(self, batch: Sequence[bytes]) -> Iterator[bytes]:
+    def _take(self, batch: Sequence[bytes], writer: tfrecords.Writer) -> None:
+        images = [_Unwritten(writer, record) for record in batch]
+        self._unwritten += images
+        if self._index is None:
+            self._new += images
+            return
+        known = 0
+        for image, label, sha256 in zip(images, *self._session.identify(batch), strict=True):
+            values = self._index.read(sha256)
+            if values is None:
+                self._new.append(image)
+            else:
+                image.features = _example(values, label, sha256)
+                self._held += len(image.features)
+                known += 1
+        self._reused.inc(known)
+        self._worker.progress.add(known)
+
+    def _compute(self) -> None:
+        images, self._new = self._new[: self.batch_size], self._new[self.batch_size :]
+        batch = [image.record for image in images]
         compute, numbers = self._session.features, range(self.split.variants.views)
         computed = [compute(batch, number) for number in numbers] or [compute(batch)]
         views = [features.astype(np.dtype(self.split.dtype).newbyteorder("<")) for features in computed]
-        for label, sha256, *of_image in zip(*self._session.identify(batch), *views, strict=True):
-            yield _example([features.tobytes() for features in of_image], label, sha256)
+        for image, label, sha256, *of_image in zip(images, *self._session.identify(batch), *views, strict=True):
+            image.features = _example([features.tobytes() for features in of_image], label, sha256)
+            self._held += len(image.features)
         self._computed.inc(len(batch))
         self._worker.progress.add(len(batch))
+
+    def _write(self) -> Iterator[int]:
+        """Writes what nothing before it keeps waiting; gives the counts of the files that are complete then."""
+        while self._unwritten and (self._unwritten[0].last or self._unwritten[0].features):
+            first = self._unwritten.popleft()
+            if first.last:
+                first.writer.close()
+                yield first.writer.count
+            else:
+                first.writer.write(first.features)
+                self._held -= len(first.features)
 
 
 def _example(values: Iterable[bytes], label: int, sha256: bytes) -> bytes:

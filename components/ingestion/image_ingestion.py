@@ -2,15 +2,18 @@
 
 The first reads and decodes each file, once, on all cores; the second copies its Example to the split that was decided
 between them, when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner
-holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled; each
-image goes through a pass inside one fused stage, so memory does not grow with the images.
+holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled, by
+their hash, and dealt into chunks; a worker reads a chunk in its order into a file of its own. So memory does not grow
+with the images, and their order is the same on every engine, with however many workers.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -38,9 +41,12 @@ from core.settings.data import SPLITS, IngestionConfig
 _FACTS, _REJECTED, _IGNORED = "facts", "rejected", "ignored"
 _IMAGES = "images"
 _SHOWN = 3  # paths for a remark
-_BATCH = 64  # files that the threads of a worker process share
+_CHUNK = 128  # files that a worker reads into one file
+_MOST_CHUNKS = 1024  # more files than that for each are read where there are very many
+_BATCH = 64  # images that the threads of a worker process share
 _BYTES = 2**26  # of them that are read together, if these are not a single one
 
+_Chunk = list[tuple[ListedFile, dict[str, str], Place | None]]
 _Outputs = list[bytes | TaggedOutput]
 
 
@@ -61,14 +67,11 @@ def ingest(
     """
     read = (
         pipeline
-        | "Files" >> beam.Create(_shuffled(listing, places), reshuffle=False)
+        | "Chunks" >> beam.Create(_chunks(listing, places), reshuffle=False)
         | "Spread" >> ReshufflePerKey()
-        | "WithoutKey" >> beam.Values()
-        | "Batches" >> beam.BatchElements(_BATCH, _BATCH)
         | "ReadImages"
-        >> beam.ParDo(ReadImages(listing, config, earlier)).with_outputs(_FACTS, _REJECTED, _IGNORED, main=_IMAGES)
+        >> beam.ParDo(ReadImages(listing, config, earlier, scratch)).with_outputs(_FACTS, _REJECTED, _IGNORED)
     )
-    _ = read[_IMAGES] | "WriteImages" >> beam.io.WriteToTFRecord(f"{scratch}/{_IMAGES}")
     for name in (_FACTS, _REJECTED, _IGNORED):
         lines = read[name] | f"ToJson[{name}]" >> beam.Map(msgspec.json.encode)
         _ = lines | f"Write[{name}]" >> beam.io.WriteToText(f"{scratch}/{name}")
@@ -97,12 +100,13 @@ def _together(images: Iterable[_Found | _Outputs]) -> Iterator[list[_Found | _Ou
 
 
 class ReadImages(beam.DoFn):
-    """Files and their metadata to tf.Examples, serialized; what becomes of them to `facts`, `rejected` or `ignored`.
+    """Writes the tf.Examples of a chunk of files; says what becomes of these: `facts`, `rejected` or `ignored`.
 
-    They are decoded at the same time, on every core of the machine, and given out in their order.
+    They are decoded at the same time, on every core of the machine, and written in their order.
     """
 
-    def __init__(self, listing: Listing, config: IngestionConfig, earlier: EarlierReads) -> None:
+    def __init__(self, listing: Listing, config: IngestionConfig, earlier: EarlierReads, scratch: str) -> None:
+        self._scratch = scratch
         self._config = config
         self._earlier = earlier
         self._folder = listing.folder
@@ -116,15 +120,19 @@ class ReadImages(beam.DoFn):
     def teardown(self) -> None:  # noqa: D102
         self._decoder.close()
 
-    def process(  # noqa: D102
-        self, batch: Sequence[tuple[ListedFile, dict[str, str], Place | None]]
-    ) -> Iterator[bytes | TaggedOutput]:
-        images = ((found, data, extra, place) for file, extra, place in batch for found, data in self._images(file))
-        for some in _together(parallel.ordered_map(lambda image: self._find(*image), images)):
-            decoded = self._decoder.read([found.content for found in some if isinstance(found, _Found)])
-            for found in some:
-                yield from self._described(found, next(decoded)) if isinstance(found, _Found) else found
-                self._progress.add(1)
+    def process(self, numbered: tuple[str, _Chunk]) -> Iterator[TaggedOutput]:  # noqa: D102
+        number, chunk = numbered
+        images = ((found, data, extra, place) for file, extra, place in chunk for found, data in self._images(file))
+        with tfrecords.Writer(f"{self._scratch}/{_IMAGES}/{number}") as examples_file:
+            for some in _together(parallel.ordered_map(lambda image: self._find(*image), images)):
+                decoded = self._decoder.read([found.content for found in some if isinstance(found, _Found)])
+                for found in some:
+                    for output in self._described(found, next(decoded)) if isinstance(found, _Found) else found:
+                        if isinstance(output, bytes):
+                            examples_file.write(output)
+                        else:
+                            yield output
+                    self._progress.add(1)
 
     def _find(
         self, file: ListedFile, data: bytes | None, extra: dict[str, str], place: Place | None
@@ -181,32 +189,44 @@ def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], sp
     """
     splits_file = f"{scratch}/splits.json"
     atomic_io.write_text(splits_file, json.dumps(splits))
-    routed = (
+    files = tfrecords.find(f"{scratch}/{_IMAGES}/*")
+    _ = (
         pipeline
-        | "Shards" >> beam.Create(tfrecords.find(f"{scratch}/{_IMAGES}*"))
-        | "ReadShards" >> beam.FlatMap(tfrecords.read)
-        | "Route" >> beam.ParDo(_Route(splits_file, len(splits))).with_outputs(*split_uris)
+        | "Chunks" >> beam.Create([(number, len(files), file) for number, file in enumerate(files)])
+        | "Route" >> beam.ParDo(_Route(splits_file, len(splits), split_uris))
     )
-    for split, uri in split_uris.items():
-        _ = routed[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord")
 
 
 class _Route(beam.DoFn):
-    """A serialized tf.Example to the output named like its split."""
+    """Copies each tf.Example of a file into the file of its split, in their order."""
 
-    def __init__(self, splits_file: str, total: int) -> None:
+    def __init__(self, splits_file: str, total: int, split_uris: dict[str, str]) -> None:
         self._splits_file = splits_file
         self._total = total
+        self._uris = split_uris
 
     def setup(self) -> None:
         self._splits: dict[str, str] = json.loads(atomic_io.read_text(self._splits_file))
         self._progress = ProgressCounter(self._total, "images", "into their splits")
 
-    def process(self, serialized: bytes) -> Iterator[TaggedOutput]:
-        split = self._splits.get(tfrecords.values(serialized)[examples.PATH].decode())
-        if split is not None:
-            yield TaggedOutput(split, serialized)
-        self._progress.add(1)
+    def process(self, chunk: tuple[int, int, str]) -> None:
+        number, chunks, file = chunk
+        writers: dict[str, tfrecords.Writer] = {}
+        with contextlib.ExitStack() as open_writers:
+
+            def writer(split: str) -> tfrecords.Writer:
+                if split not in writers:
+                    path = tfrecords.shard(f"{self._uris[split]}/data_tfrecord", number, chunks)
+                    writers[split] = open_writers.enter_context(tfrecords.Writer(path))
+                return writers[split]
+
+            for split in self._uris if number == 0 else ():  # each has a file, if an empty one
+                writer(split)
+            for serialized in tfrecords.dataset([file]).as_numpy_iterator():
+                wanted = self._splits.get(tfrecords.values(serialized)[examples.PATH].decode())
+                if wanted is not None:
+                    writer(wanted).write(serialized)
+                self._progress.add(1)
 
 
 def make_example(
@@ -316,9 +336,12 @@ def content_hash(facts: Iterable[ImageFacts]) -> str:
     return content.hexdigest()
 
 
-def _shuffled(
-    listing: Listing, places: Mapping[str, Place]
-) -> list[tuple[str, tuple[ListedFile, dict[str, str], Place | None]]]:
-    """Keyed and ordered by the hash of the path: the classes mixed, and the same order in every run."""
-    keyed = sorted((hashlib.sha256(file.path.encode()).hexdigest(), file) for file in listing.files)
-    return [(key, (file, listing.metadata.values(file.path), places.get(file.path))) for key, file in keyed]
+def _chunks(listing: Listing, places: Mapping[str, Place]) -> list[tuple[str, _Chunk]]:
+    """The files in the order of their paths' hashes, which mixes the classes, and is the same in every run."""
+    files = sorted(listing.files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
+    size = 1 if listing.layout == TFRECORDS else max(_CHUNK, math.ceil(len(files) / _MOST_CHUNKS))
+    chunks = [files[start : start + size] for start in range(0, len(files), size)]
+    return [
+        (f"{number:08}", [(file, listing.metadata.values(file.path), places.get(file.path)) for file in chunk])
+        for number, chunk in enumerate(chunks)
+    ]

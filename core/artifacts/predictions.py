@@ -95,7 +95,7 @@ class Scores:
     bins: Mapping[str, np.ndarray]
 
 
-PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)  # in no particular order
+PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)  # ordered as `read_predictions` gives them
 
 
 def read_predictions(folder: str | Path) -> list[Prediction]:

@@ -14,7 +14,7 @@ from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.feature_extractor import FeatureExtractor
-from components.features import feature_session, probe
+from components.features import feature_extraction, feature_session, probe
 from components.features.feature_session import FeatureSession, Prefix, choose_sessions
 from core import progress
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
@@ -60,9 +60,11 @@ class Data(NamedTuple):
 def write(examples: standard_artifacts.Examples, split: str, numbers: Iterable[int]) -> None:
     folder = Path(artifact_utils.get_split_uri([examples], split))
     folder.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(folder / "data_tfrecord-00000-of-00001")) as writer:
-        for number in numbers:
-            writer.write(raw_example(number))
+    ordered = list(numbers)
+    for shard, of_shard in enumerate((ordered[:10], ordered[10:])):
+        with tf.io.TFRecordWriter(str(folder / f"data_tfrecord-{shard:05}-of-00002")) as writer:
+            for number in of_shard:
+                writer.write(raw_example(number))
 
 
 def raw_example(number: int) -> bytes:
@@ -174,6 +176,7 @@ def extract(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 def read(features: standard_artifacts.Examples, split: str) -> dict[bytes, tuple[np.ndarray, int]]:
+    """By hash, in the order of the records."""
     described = json.loads(Path(features.uri, "features.json").read_text())
     found = {}
     for path in sorted(Path(features.uri, f"Split-{split}").iterdir()):
@@ -199,7 +202,7 @@ def test_features_are_what_keras_computes_each_image_once(
     splits = [read(features, split) for split in ("train", "eval", "test")]
     assert [len(of_split) for of_split in splits] == [TRAIN, EVAL, TEST]
     found = splits[0] | splits[1] | splits[2]
-    assert {name: label for name, (_, label) in found.items()} == data.labels
+    assert [(name, label) for name, (_, label) in found.items()] == list(data.labels.items())  # in the images' order
     for name, expected in data.pooled.items():
         np.testing.assert_allclose(found[name][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
     said = [record.progress for record in caplog.records if record.name == progress.LOGGER_NAME]
@@ -355,7 +358,7 @@ def test_only_new_images_go_through_the_network(
     assert through_the_network == [PROBED, 6]
     assert counts(second) == (6, 28 + TEST)
     before, train, evaluation = read(first, "train"), read(second, "train"), read(second, "eval")
-    assert set(train) == {f"{number:04d}".encode() for number in there}
+    assert list(train) == [f"{number:04d}".encode() for number in there]  # known and new ones in the images' order
     assert all(np.array_equal(train[name][0], before[name][0]) for name in set(train) & set(before))
     assert {name: label for name, (_, label) in (train | evaluation).items()}.items() >= {
         name: label for name, label in data.labels.items() if name in train | evaluation
@@ -366,6 +369,17 @@ def test_only_new_images_go_through_the_network(
         backbone.restore(session, data.prefix().backbone_directory)
         (expected,) = session.run(exact)
     np.testing.assert_allclose(train[b"0300"][0], expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
+
+
+def test_known_features_do_not_wait_for_a_full_batch_where_that_holds_too_much_in_memory(
+    extract: Callable[..., standard_artifacts.Examples], through_the_network: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = extract()
+    through_the_network.clear()
+    monkeypatch.setattr(feature_extraction, "_MOST_HELD", 0)
+    there = (310, *range(8), 311, *range(9, 15))
+    assert list(read(extract(earlier=(first,), train=there), "train")) == [f"{n:04d}".encode() for n in there]
+    assert through_the_network == [PROBED, 1, 1]
 
 
 def test_what_was_computed_in_another_way_is_not_reused(

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -175,6 +176,21 @@ def comparable(ingested: Ingested) -> tuple[Any, ...]:
     examples = {split: sorted(found, key=lambda one: one["image/path"]) for split, found in ingested.examples.items()}
     content = ingested.artifact.get_string_custom_property(ingest_record.CONTENT_SHA256)
     return (examples, content, ingested.rejects, ingested.counts, ingested.duplicates, ingested.ignored)
+
+
+def test_images_are_in_the_order_of_their_paths_hashes_however_many_files_hold_them(
+    image_folder: Callable[..., Path], ingest: Callable[..., Ingested], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a training sees depends neither on the engine nor on its workers: none of them changes a file's inside."""
+    folder = image_folder(cat=30, dog=20)
+    whole = ingest(folder)
+    monkeypatch.setattr(image_ingestion, "_CHUNK", 7)
+    parts = ingest(folder)
+    assert len(list(Path(parts.artifact.uri, "Split-train").iterdir())) == 8
+    assert parts.examples == whole.examples
+    for examples in whole.examples.values():
+        hashes = [hashlib.sha256(example["image/path"]).digest() for example in examples]
+        assert len(hashes) > 2 and hashes == sorted(hashes)
 
 
 def test_what_has_not_changed_is_copied_from_an_earlier_run_and_all_is_as_if_read_anew(

@@ -13,6 +13,7 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
 from components.ingestion.spans import read_spans, resolve
+from core import examples, tfrecords
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.settings.data import DataSettings
@@ -86,7 +87,7 @@ def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
     assert read_layout(f"{url}/set/").fingerprint() != before
 
 
-def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]) -> None:
+def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put], tmp_path: Path) -> None:
     url, put = store
     put(
         {
@@ -97,19 +98,19 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
         }
     )
     listing = read_layout(f"{url}/set")
-    reader = ReadImages(listing, DataSettings(url).ingestion({}), EarlierReads())
+    reader = ReadImages(listing, DataSettings(url).ingestion({}), EarlierReads(), str(tmp_path))
     reader.setup()
 
-    outputs = list(reader.process([(file, {}, None) for file in listing.files]))
+    tagged = list(reader.process(("0", [(file, {}, None) for file in listing.files])))
 
-    tagged = [output for output in outputs if not isinstance(output, bytes)]
     assert [(output.tag, output.value[0]) for output in tagged if output.tag == "facts"] == [
         ("facts", "cat/1.png"),
         ("facts", "dog/2.webp"),
     ]
     assert [output.value.path for output in tagged if output.tag == "rejected"] == ["dog/3.jpg"]
     assert [output.value.path for output in tagged if output.tag == "ignored"] == ["dog/4"]
-    assert len(outputs) - len(tagged) == 2, "examples"
+    paths = [tfrecords.values(record)[examples.PATH] for record in tfrecords.read(f"{tmp_path}/images/0")]
+    assert paths == [b"cat/1.png", b"dog/2.webp"]
 
 
 def test_no_more_is_read_of_a_file_than_the_limit_needs(store: tuple[str, Put]) -> None:
