@@ -25,6 +25,7 @@ from components.evaluation.eval_config import eval_config
 from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor
 from components.image_example_gen import ImageExampleGen
+from components.mlflow_publisher import MlflowPublisher
 from components.model_gate import ModelGate
 from components.predictor import Predictor
 from components.pusher import Pusher
@@ -41,6 +42,7 @@ from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
 from pipeline.runners.beam_engines import options_for
+from pipeline.runs.comparison import flattened
 from pipeline.runs.metadata import connection_config
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
 from pipeline.schema import bucket_boundaries, class_names, feature_names
@@ -317,7 +319,17 @@ def _release(
         )
     for node in _present(mistakes, suspects):
         node.add_upstream_node(pusher)  # only the report shows what they find: they must not hold up a push
-    return _present(infra, pusher, mistakes, suspects)
+    publisher = None
+    if settings.publish == "mlflow":
+        publisher = MlflowPublisher(
+            pushed_model=pusher.outputs["pushed_model"],
+            blessing=gate.outputs["blessing"],
+            settings=converter.to_json(settings.mlflow),
+            pipeline_name=settings.name,
+            parameters=json.dumps(dict(flattened(converter.to_dict(settings.trainer)))),
+            code=code_hash("components.mlflow_publisher"),
+        )
+    return _present(infra, pusher, mistakes, suspects, publisher)
 
 
 def _present(*nodes: BaseNode | None) -> list[BaseNode]:

@@ -140,6 +140,7 @@ class Outcome:
     run_id: str | None = None
     inputs: str | None = None
     pushed_model: str | None = None
+    registered_model: str | None = None
     model: str | None = None
     report: str | None = None
     seconds: float = 0.0

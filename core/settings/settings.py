@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from core.settings.backbone import BackboneConfig
 from core.settings.checks import require
 from core.settings.data import DataSettings
 from core.settings.evaluation import EvaluationSettings
+from core.settings.publish import MlflowSettings
 from core.settings.push import CardSettings, PushSettings
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
 from core.settings.serving import ServingSettings
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
         name: names folders and cluster objects: lower-case letters, digits and dashes.
         calibration: `temperature` makes the model's probabilities mean what they say, by one number that is fitted on
             the eval split (Guo et al. 2017); the order of the classes never changes.
+        publish: `mlflow` makes every pushed model one of MLflow's, too, in the artifact of MlflowPublisher.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     evaluation: EvaluationSettings = EvaluationSettings()
     serving: ServingSettings = ServingSettings()
     push: PushSettings = PushSettings()
+    publish: Literal["mlflow"] | None = None
+    mlflow: MlflowSettings = MlflowSettings()
     card: CardSettings = CardSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     airflow: AirflowSettings = AirflowSettings()

@@ -32,7 +32,6 @@ def clear(store: MetadataStore, folder: Path) -> int:
 def _find(store: MetadataStore, folder: Path) -> Iterator[Path]:
     artifacts = folder / ARTIFACTS
     yield from artifacts.glob(f"*/{_WORKING}")
-    yield from folder.glob(".images-*")  # `components.ingestion.digits`
     trainings = artifacts / MODEL_RUN.node / MODEL_RUN.output
     yield from map(Path, resume.superfluous(str(trainings)))
     unfinished = [one.id for one in store.get_executions() if one.last_known_state not in _FINISHED]

@@ -15,6 +15,7 @@ from core.artifacts import (
     features,
     ingest_record,
     last_run,
+    mlflow_model,
     predictions,
     search,
     serving_check,
@@ -44,6 +45,8 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     outcome = Outcome("failed", last_run.INTERNAL_ERROR, pipeline_root)
     if pushed := output(nodes, PUSHED_MODEL):
         outcome.pushed_model = pushed_to(pushed.properties)
+    if published := output(nodes, mlflow_model.MLFLOW_MODEL):
+        outcome.registered_model = published.properties.get(mlflow_model.REGISTERED)
     reader = Reader(nodes)
     _read_data(outcome, reader)
     _read_labels(outcome, reader)

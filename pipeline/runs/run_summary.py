@@ -41,6 +41,8 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
         yield Line(f"  and {len(outcome.failures) - _FAILURES:,} more, in the report and the details below")
     if outcome.status == "failed" and outcome.pushed_model:
         yield Line(f"  the model in service: {outcome.pushed_model}")
+    if outcome.registered_model:
+        yield Line(f"  in MLflow: {outcome.registered_model}")
     metrics = {name: m for name, m in outcome.metrics.items() if name in _SHOWN and m.overall is not None}
     if metrics:
         yield Line("  " + " · ".join(_metric(name, m) for name, m in metrics.items()))

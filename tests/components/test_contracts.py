@@ -15,13 +15,16 @@ from tfx.types.standard_artifacts import (
     ExampleStatistics,
     InferenceResult,
     Model,
+    ModelBlessing,
     ModelEvaluation,
+    PushedModel,
     TransformGraph,
 )
 
 from components.backbone_importer import BackboneImporter
 from components.feature_extractor import FeatureExtractor
 from components.image_example_gen import ImageExampleGen
+from components.mlflow_publisher import MlflowPublisher
 from components.model_gate import ModelGate
 from components.predictor import Predictor
 from components.schema_importer import SchemaImporter
@@ -175,6 +178,25 @@ class TestServingCheck(ComponentContract):
     def case(self, examples: Artifact, model: Artifact) -> Case:
         reason = "the process in which it serves cannot read the memory of this one"
         return Case(ServingCheck, {"examples": examples, "model": model}, any_parameters(ServingCheck), not_run=reason)
+
+
+class TestMlflowPublisher(ComponentContract):
+    @pytest.fixture
+    def case(self, model: Artifact, tmp_path: Path) -> Case:
+        pushed = artifact(PushedModel, tmp_path, 5)
+        pushed.set_int_custom_property("pushed", 1)
+        pushed.set_string_custom_property("pushed_destination", f"{model.uri}/Format-Serving")
+        inputs = {"pushed_model": pushed, "blessing": artifact(ModelBlessing, tmp_path, 6)}
+        settings = {
+            name: f'{{"tracking_uri": {uri}}}' for name, uri in (("none", "null"), ("dead", '"http://127.0.0.1:9"'))
+        }
+        return Case(
+            MlflowPublisher,
+            inputs,
+            {"settings": settings["none"], "pipeline_name": "birds", "parameters": "{}", "code": "1"},
+            other={"settings": settings["dead"]},
+            broken={"settings": settings["dead"]},
+        )
 
 
 class TestSuspectLabels(ComponentContract):

@@ -27,22 +27,28 @@ def newest_python() -> str:
     """The interpreter of an environment that has this TensorFlow and nothing of ours; made once, and kept."""
     made = ENVIRONMENT / f"made-{NEWEST}"
     if not made.exists():
-        uv = shutil.which(ROOT / ".venv-uv" / "bin" / "uv") or shutil.which("uv")
-        if uv is None:
-            pytest.skip("there is no uv to make an environment with: run make setup")
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, ENVIRONMENT], check=True)
-        done = subprocess.run(
-            [uv, "pip", "install", "--quiet", "--python", ENVIRONMENT / "bin" / "python", f"tensorflow-cpu=={NEWEST}"],
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )  # fmt: skip
-        if done.returncode and any(word in done.stderr for word in ("client error", "connect", "dns", "timed out")):
-            pytest.skip(f"the package registry cannot be reached: {done.stderr.strip()[-300:]}")
-        assert done.returncode == 0, done.stderr
+        make_environment(ENVIRONMENT, [f"tensorflow-cpu=={NEWEST}"])
         made.touch()
     return str(ENVIRONMENT / "bin" / "python")
+
+
+def make_environment(folder: Path, packages: list[str]) -> Path:
+    """Makes an environment with these packages, as pip is given them; returns the folder of its programs."""
+    uv = shutil.which(ROOT / ".venv-uv" / "bin" / "uv") or shutil.which("uv")
+    if uv is None:
+        pytest.skip("there is no uv to make an environment with: run make setup")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    done = subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *packages],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode and any(word in done.stderr for word in ("client error", "connect", "dns", "timed out")):
+        pytest.skip(f"the package registry cannot be reached: {done.stderr.strip()[-300:]}")
+    assert done.returncode == 0, done.stderr
+    return folder / "bin"
 
 
 def photos() -> list[bytes]:
