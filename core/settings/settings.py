@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
         name: names folders and cluster objects: lower-case letters, digits and dashes.
         calibration: `temperature` makes the model's probabilities mean what they say, by one number that is fitted on
             the eval split (Guo et al. 2017); the order of the classes never changes.
+        notify: a shell command that every run starts when it ends, with its outcome as JSON on standard input; what
+            comes of the command never changes the outcome. Secrets are the shell's variables: `$SLACK_WEBHOOK`.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     serving: ServingSettings = ServingSettings()
     push: PushSettings = PushSettings()
     card: CardSettings = CardSettings()
+    notify: str | None = None
     runtime: RuntimeSettings = RuntimeSettings()
     airflow: AirflowSettings = AirflowSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()

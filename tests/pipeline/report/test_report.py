@@ -110,6 +110,15 @@ def test_a_failure_shows_the_images_behind_it(refused) -> None:
     assert "(<code>per_slice.accuracy.min</code>)" in html
 
 
+def test_past_failures_that_are_wrong_have_a_table_and_their_pictures(refused) -> None:
+    said = words(refused[1], "regressions", "confusions")
+    assert "2 of 5 images of /past are right; none may be wrong (evaluation.max_regressions). broken" in said
+    assert f"labeled {EVIL}, predicted cat (90.0%)" in said
+    assert "cat/y.png cat nothing (the model could not read the image) 0.0% right the model cannot read it" in said
+    assert re.search(r"cat/z.png cat . . . it is cut short", said)
+    assert refused[1][refused[1].index('id="regressions"') : refused[1].index('id="confusions"')].count("<img") == 1
+
+
 def test_names_are_text_and_nothing_else(refused) -> None:
     page = Page(refused[1])
 
