@@ -309,8 +309,8 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
     open_parameters = compile_pipeline(settings, "vertex" if target == "vertex" else "cluster", output)
     if settings.notify:
         _note(
-            "notify has no effect on a cluster, where the runs' outcome is the cluster's to tell: use an exit handler of "
-            "Argo's, or Vertex AI's notifications"
+            "notify has no effect on a cluster, which knows how its runs end: use an exit handler of Argo's, or Vertex "
+            "AI's notifications"
         )
     click.echo(f"wrote {output}; its containers run the image {settings.kubeflow.image}")
     if open_parameters:
