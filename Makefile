@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean
+.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -26,6 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 UV := $(HERE)/.venv-uv/bin/uv
 PYTHON := $(HERE)/.venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
+DECISION = --version "$$VERSION" --why "$$WHY" $${BY:+--by "$$BY"} $${DIRECTORY:+--directory "$$DIRECTORY"}
 PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
 help: ## this list
@@ -70,6 +71,12 @@ predict: setup ## classify IMAGES="a.jpg 'b c.jpg' folder/" with the pushed mode
 
 batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
+
+approve: setup ## put the blessed model that waits (push.approval) into service: VERSION=number WHY="…" BY=name
+	@$(PYTHON) -m pipeline approve $(VERB_OPTIONS) $(DECISION)
+
+reject: setup ## or take it away: VERSION=number WHY="…" BY=name
+	@$(PYTHON) -m pipeline reject $(VERB_OPTIONS) $(DECISION)
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder NAME=name PORT=8500
 	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"}

@@ -5,7 +5,7 @@ from typing import Any
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
+from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID, REJECTED
 
 
 class BaselineStrategy(ResolverStrategy):
@@ -32,9 +32,9 @@ class BaselineStrategy(ResolverStrategy):
 
 
 def blessed_models(input_dict: dict[str, list[Artifact]]) -> dict[int, Artifact]:
-    """Of each model that was blessed, by its id, the latest blessing in `model_blessing`."""
+    """Of each model that was blessed, and that nobody rejected, by its id, the latest blessing in `model_blessing`."""
     blessings: dict[int, Artifact] = {}
     for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
-        if blessing.get_int_custom_property(BLESSED) == 1:
+        if blessing.get_int_custom_property(BLESSED) == 1 and not blessing.get_int_custom_property(REJECTED):
             blessings[blessing.get_int_custom_property(CURRENT_MODEL_ID) or 0] = blessing
     return blessings

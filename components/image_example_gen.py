@@ -165,7 +165,8 @@ def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) ->
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
     folders = [_folder_of(split) for split in sources.splits]
     metadata = config.metadata or ""
-    return read_spans(base, folders, config.layout, metadata, config.columns, config.ignore, config.links)
+    columns, least = config.columns, config.least_classes
+    return read_spans(base, folders, config.layout, metadata, columns, config.ignore, config.links, least)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

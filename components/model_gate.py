@@ -11,12 +11,15 @@ from typing import Any
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
+from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components.evaluation import verdict
+from components.evaluation.regressions import judge_regressions
 from components.evaluation.slice_result import Measured
 from core import progress, slices
 from core.artifacts import blessing as blessings
+from core.artifacts import ingest_record
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT
 from core.errors import some
@@ -31,25 +34,40 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     model: InputArtifact[Model],
     blessing: OutputArtifact[ModelBlessing],
     baseline_model: InputArtifact[Model] = None,
+    regressions: InputArtifact[InferenceResult] = None,
+    regressions_record: InputArtifact[File] = None,
     settings: Parameter[str] = "{}",
     code: Parameter[str] = "",
 ) -> None:
     """Judges a model by its predictions and what the Evaluator measured of them. To refuse it does not end the run.
 
     The blessing gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`. `settings`
-    are `EvaluationSettings` as JSON; `code` is a hash of this component's source, so that TFX's cache notices when it
-    changes.
+    are `EvaluationSettings` as JSON. `regressions` are the predictions for the images of `evaluation.regressions`,
+    `regressions_record` is what became of their files. `code` is a hash of this component's source, so that TFX's cache
+    notices when it changes.
 
     Raises:
         InputError: a bound is set on a metric that cannot be judged, or nothing was measured.
     """
     del code
+    demands, scores = from_json(settings, EvaluationSettings), read_scores(predictions.uri)
+    past = None
+    if regressions is not None and regressions_record is not None:
+        unused = (ingest_record.REJECTS, ingest_record.LEFT_OUT)
+        past = judge_regressions(
+            demands.regressions or "",
+            read_predictions(regressions.uri),
+            [one for file in unused for one in file.read(regressions_record.uri)],
+            scores.classes,
+            demands.max_regressions,
+        )
     judged = verdict.judge(
         read_evaluation(evaluation.uri),
         read_predictions(predictions.uri),
-        read_scores(predictions.uri),
-        from_json(settings, EvaluationSettings),
+        scores,
+        demands,
         predictions.get_string_custom_property(NOT_COMPARED) or None,
+        past,
     )
     fileio.makedirs(blessing.uri)
     VERDICT.write(blessing.uri, judged)
@@ -62,8 +80,8 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     if baseline_model is not None:
         blessing.set_string_custom_property(blessings.BASELINE_MODEL, baseline_model.uri)
         blessing.set_int_custom_property(blessings.BASELINE_MODEL_ID, baseline_model.id)
-    refused = "refused: " + some([failure.message for failure in judged.failures], shown=3)
-    kept = "bounds met" if judged.judged else "no bounds"
+    refused = "refused: " + some(judged.reasons, shown=3)
+    kept = "bounds met" if judged.judged or judged.regressions else "no bounds"
     progress.report(1, 1, "models", kept if judged.blessed else refused)
 
 

@@ -24,9 +24,11 @@ from components.evaluation.prediction_dofn import CHECKED, DISAGREED, Predict, c
 from components.features.feature_index import SharedFeatureIndex
 from core import progress, tfrecords
 from core.artifacts import exported_model
+from core.artifacts.base import split_dir
 from core.artifacts.features import FEATURES_FILE
 from core.artifacts.ingest_record import count_property
 from core.artifacts.predictions import (
+    ALL,
     BASELINE,
     CANDIDATE,
     FEATURES_DISAGREED,
@@ -51,7 +53,7 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     code: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Classifies the split once with each model, in batches.
+    """Classifies the split, or `ALL`, once with each model, in batches.
 
     `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
     `features` are FeatureExtractor's; a model that they do not fit is asked about the images, as both are without
@@ -62,9 +64,10 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         ValueError: there are not as many predictions as images, an internal error.
     """
     del code
-    uri = artifact_utils.get_split_uri([examples], split)
-    counted = count_property(split)
-    total = examples.get_int_custom_property(counted) if examples.has_custom_property(counted) else None
+    splits = artifact_utils.decode_split_names(examples.split_names) if split == ALL else [split]
+    uri = split_dir(examples.uri, split)
+    counted = [count_property(one) for one in splits if examples.has_custom_property(count_property(one))]
+    total = sum(examples.get_int_custom_property(one) for one in counted) if counted else None
     directories = {CANDIDATE: exported_model.serving_dir(model.uri)}
     models = {CANDIDATE: Answers(directories[CANDIDATE])}
     problem = "there is no blessed model yet"
@@ -84,9 +87,10 @@ def Predictor(  # noqa: N802 - a component is a class to its users
     predict = Predict(directories, stored, SharedFeatureIndex(files), Shared(), total)
     worker = predict.acquire(models)  # so that a runner in this process uses them
     fileio.makedirs(predictions.uri)
-    materialized_predictions.split_names = artifact_utils.encode_split_names([split])
+    written = SPLIT if split == ALL else split
+    materialized_predictions.split_names = artifact_utils.encode_split_names([written])
     examples_utils.set_payload_format(materialized_predictions, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], split)}/predictions"
+    materialized = f"{artifact_utils.get_split_uri([materialized_predictions], written)}/predictions"
 
     def classify(pipeline: beam.Pipeline, predict: Predict) -> None:
         predicted = (

@@ -12,7 +12,10 @@ from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, proto_utils
 
 from components.serving.push import push
+from core import progress
+from core.artifacts.pushed_model import DECIDED, DECISION, REJECTED_TO, WAITS
 from core.settings import converter
+from core.settings.converter import to_json
 from core.settings.push import CardSettings
 
 
@@ -25,7 +28,7 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model, if both blessings are there, and records where it is.
+        """Pushes the model, if both blessings are there, or has it wait for approval; records where it is.
 
         Raises:
             MachineError: the model is damaged.
@@ -44,13 +47,27 @@ class Executor(executor.Executor):
         model = self.GetModelPath(input_dict)
         # The artifact's own copy comes first: once the version serves, nothing is left that could fail.
         io_utils.copy_dir(model, pushed_model.uri)
-        pushed = push(model, destination.filesystem.base_directory, converter.from_dict(custom["card"], CardSettings))
+        card = converter.from_dict(custom["card"], CardSettings)
+        pushed = push(model, destination.filesystem.base_directory, card, custom["approval"])
         if pushed.note:
             logging.warning("%s", pushed.note)
-        self._MarkPushed(pushed_model, pushed_destination=pushed.path, pushed_version=pushed.path.rpartition("/")[2])
+        version = pushed.path.rpartition("/")[2]
+        if pushed.state == "serves":
+            self._MarkPushed(pushed_model, pushed_destination=pushed.path, pushed_version=version)
+            return
+        self._MarkNotPushed(pushed_model)
+        if pushed.state == "waits":
+            pushed_model.set_string_custom_property(WAITS, pushed.path)
+            progress.report(1, 1, "models", f"version {version} waits for approval")
+        else:
+            pushed_model.set_string_custom_property(DECIDED, to_json(DECISION.read(pushed.path)))
+            pushed_model.set_string_custom_property(REJECTED_TO, pushed.path)
 
 
 class Pusher(component.Pusher):
-    """TFX's component, with its inputs, output and parameters; `custom_config` has the `card`'s settings."""
+    """TFX's component, with its inputs, output and parameters.
+
+    `custom_config` has the `card`'s settings, and whether a push needs `approval`.
+    """
 
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)

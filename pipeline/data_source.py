@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import slices
-from core.errors import InputError, MachineError
+from core.errors import InputError, MachineError, some
 from core.processes import end_with
 from core.settings import Settings
 from core.settings.data import DIGITS, TFDS
@@ -90,6 +90,37 @@ def list_images(settings: Settings, images: str) -> Listing:
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
     return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns, data.ignore, data.links)
+
+
+def list_regressions(settings: Settings) -> Listing | None:
+    """What the folder `evaluation.regressions` holds; None where there is none.
+
+    Raises:
+        InputError: it is not laid out as a data folder.
+    """
+    from components.ingestion import spans  # likewise
+
+    folder = settings.evaluation.regressions
+    if folder is None:
+        return None
+    how = settings.data.regressions({})
+    try:
+        found = spans.read_spans(folder, [""], how.layout, "", how.columns, how.ignore, how.links, how.least_classes)
+    except InputError as error:
+        raise InputError(f"evaluation.regressions (where one class is enough): {error}") from error
+    return found
+
+
+def check_regressions(found: Listing, schema: str) -> None:
+    """Raises InputError if the images that must stay right are of a class that the data have not."""
+    from pipeline import schema as schemas
+
+    known = schemas.class_names(schema)
+    if unknown := sorted({*found.classes()} - {*known}):
+        raise InputError(
+            f"evaluation.regressions: {found.folder} has images of {some(unknown)}, and the data have no such class: "
+            f"they have {some(known)}. Name its folders as the data's, or take those images away"
+        )
 
 
 def reviewed_schema(settings: Settings, listing: Listing | None) -> ReviewedSchema:

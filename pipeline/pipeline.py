@@ -36,6 +36,8 @@ from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
 from core import rules, secrets
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
+from core.artifacts.ingest_record import REGRESSION_EXAMPLES
+from core.artifacts.predictions import ALL, REGRESSIONS
 from core.checkout import from_checkout
 from core.settings import Settings, converter
 from core.settings.backbone import BLOCKS
@@ -64,7 +66,7 @@ def create_pipeline(
     data = _data(settings, deployment, schema)
     extraction, backbone, features = _features(settings, deployment, data)
     training, model = _training(settings, deployment, data, backbone, features or data.examples)
-    judging, predictions, gate = _judging(settings, deployment, data, model, features)
+    judging, predictions, gate = _judging(settings, deployment, data, model, features, bucket_boundaries(schema))
     release = _release(settings, deployment, data, model, features, predictions, gate)
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
@@ -257,7 +259,12 @@ def _training(
 
 
 def _judging(
-    settings: Settings, deployment: Deployment, data: _Data, model: BaseChannel, features: BaseChannel | None
+    settings: Settings,
+    deployment: Deployment,
+    data: _Data,
+    model: BaseChannel,
+    features: BaseChannel | None,
+    boundaries: dict[str, list[float]],
 ) -> tuple[list[BaseNode], BaseChannel, BaseNode]:
     """The nodes, the predictions for the test images, and what says whether they speak for the model."""
     baseline = deployment.resolvers.baseline(model)
@@ -269,14 +276,28 @@ def _judging(
         eval_config=eval_config(settings.evaluation.slices),
         example_splits=["test"],
     )
+    past: list[BaseNode] = []
+    regressions: dict[str, BaseChannel] = {}
+    if folder := settings.evaluation.regressions:
+        images = ImageExampleGen(
+            input_base=folder,
+            config=settings.data.regressions(boundaries),
+            code=code_hash("components.image_example_gen"),
+        ).with_id(REGRESSION_EXAMPLES.node)
+        asked = Predictor(
+            **models, examples=images.outputs["examples"], split=ALL, code=code_hash("components.predictor")
+        ).with_id(REGRESSIONS.node)
+        past = [images, asked]
+        regressions = {"regressions": asked.outputs["predictions"], "regressions_record": images.outputs["rejects"]}
     gate = ModelGate(
         **models,
+        **regressions,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
         settings=converter.to_json(settings.evaluation),
         code=code_hash("components.model_gate"),
     )
-    return [baseline, predictor, evaluator, gate], predictor.outputs["predictions"], gate
+    return [baseline, predictor, evaluator, *past, gate], predictor.outputs["predictions"], gate
 
 
 def _release(
@@ -300,7 +321,11 @@ def _release(
         infra_blessing=infra.outputs["blessing"],
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
-        custom_config={"card": converter.to_dict(settings.card), "code": code_hash("components.pusher")},
+        custom_config={
+            "card": converter.to_dict(settings.card),
+            "approval": settings.push.approval == "required",
+            "code": code_hash("components.pusher"),
+        },
     )
     mistakes = WorstMistakes(
         model=model,

@@ -64,6 +64,8 @@ def test_no_value_is_expanded(value: str, on_command_line: bool, checkout: Path)
     ]  # fmt: skip
     given, _ = make(checkout, "run-local", f"DATA={value}", f"WEIGHTS={value}", f"ROOT={value}")
     assert given[-4:] == ["--data", value, "--weights", value]
+    given, _ = make(checkout, "reject", f"VERSION={value}", f"WHY={value}", f"BY={value}", f"DIRECTORY={value}")
+    assert given[-8:] == ["--version", value, "--why", value, "--by", value, "--directory", value]
     given, _ = make(checkout, "bench", f"CASES={value}", f"IMAGES={value}", f"ROUNDS={value}")
     assert given == ["-m", "benchmarks.bench", "--cases", value, "--images", value, "--rounds", value]
     assert not list(checkout.rglob("made"))

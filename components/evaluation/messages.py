@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from components.evaluation.bounds import Bound, Judged
 from components.evaluation.slice_result import SliceResult
 from core.artifacts.predictions import BASELINE
-from core.artifacts.verdict import Range
+from core.artifacts.verdict import Range, Regressions
 from core.errors import some
 from core.metrics import LOWER_IS_BETTER
 
@@ -74,6 +74,16 @@ def notes(
         unsure = [j for j in doubts if j.bound == bound]
         if unsure:
             yield _doubts(bound, unsure, sum(j.bound == bound for j in judged), corrected)
+
+
+def kept_regressions(found: Regressions | None) -> Iterator[str]:
+    """Which of the images that must stay right are wrong, where no more are than may be."""
+    if found and found.wrong and not found.message:
+        paths = some([one.path for one in found.wrong], shown=_SHOWN)
+        yield (
+            f"{len(found.wrong)} of {found.images} images of evaluation.regressions are not right, and {found.allowed} "
+            f"may be (evaluation.max_regressions): {paths}"
+        )
 
 
 def _unchecked(metric: str, slices: Sequence[SliceResult], fewest: int) -> Iterator[str]:

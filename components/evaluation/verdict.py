@@ -13,7 +13,7 @@ from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import columns
 from components.evaluation.slice_result import Measured, SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
-from core.artifacts.verdict import Failure, JudgedBound, Verdict
+from core.artifacts.verdict import Failure, JudgedBound, Regressions, Verdict
 from core.errors import InputError
 from core.settings.evaluation import EvaluationSettings
 from core.slices import CROSS
@@ -27,11 +27,13 @@ def judge(
     scores: Scores,
     settings: EvaluationSettings,
     not_compared: str | None = None,
+    regressions: Regressions | None = None,
 ) -> Verdict:
     """Judges a candidate by what TFMA measured on the entire split and on slices, and by all predictions.
 
     The slices that TFMA was spared (`components.evaluation.slicing`) are measured by the predictions alone.
     `not_compared` is why there is no baseline, in a sentence. Without bins of scores there are no areas under curves.
+    `regressions` refuse a model by themselves.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured at all.
@@ -64,7 +66,7 @@ def judge(
     failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
     judged_on = {j.result.slice for j in judged}
     return Verdict(
-        blessed=not failures,
+        blessed=not failures and not (regressions and regressions.message),
         confidence=settings.confidence,
         on_doubt=settings.on_doubt,
         not_compared=not_compared,
@@ -75,7 +77,9 @@ def judge(
         notes=[
             *messages.cut(cut),
             *messages.notes(overall, slices, wanted, judged, not_compared, strict),
+            *messages.kept_regressions(regressions),
         ],
+        regressions=regressions,
     )
 
 

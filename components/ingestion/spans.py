@@ -63,14 +63,17 @@ def read_spans(
     columns: Mapping[str, str | None] | None = None,
     ignore: Sequence[str] = (),
     links: Links = "inside",
+    least_classes: int = 2,
 ) -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
+
+    Only the latter may have fewer than two classes, if `least_classes` says so.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
     if list(folders) == [""]:
-        return read_layout(base, layout, metadata, 2, columns, ignore, links)
+        return read_layout(base, layout, metadata, least_classes, columns, ignore, links)
     roots = _linked_to(base, folders, links)
     found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns, ignore, links) for folder in folders}
     roots += [root for listing in found.values() for root in listing.folder.roots]

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 from core import atomic_io, checksums
-from core.artifacts.pushed_model import CARD_WORDS, again, locked, next_number, numbered, rolled_back
-from core.errors import MachineError
+from core.artifacts.pushed_model import (
+    CARD_WORDS,
+    DECISION,
+    MODEL_CARD,
+    REJECTED,
+    ROLLED_BACK,
+    WAITING,
+    Decision,
+    again,
+    beside,
+    locked,
+    next_number,
+    numbered,
+)
+from core.errors import InputError, MachineError
 from core.settings.push import CardSettings
 
 _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
 
 
 class Pushed(NamedTuple):
-    """Where the model is, and what to say of it if it was not pushed just now."""
+    """Where the model is, what it does there, and what to say of it if it was not put there just now."""
 
     path: str
     note: str = ""
+    state: Literal["serves", "waits", "rejected"] = "serves"
 
 
-def push(model: str, directory: str, card: CardSettings) -> Pushed:
+def push(model: str, directory: str, card: CardSettings, approval: bool = False) -> Pushed:
     """Pushes a SavedModel, unless the version that serves is this very model, or somebody rolled it back.
 
     It is verified before, as a copy under a hidden name, and as the version. On a remote file system, where no folder
@@ -33,48 +48,125 @@ def push(model: str, directory: str, card: CardSettings) -> Pushed:
         model: the SavedModel's folder, with checksums; local or remote.
         directory: the push directory; local or remote.
         card: what people say of the model; another version is pushed for other words, too.
+        approval: whether it waits for `approve` or `reject` in a folder where no server looks, and takes the place of
+            the one that waited there before; one that was rejected does not wait again.
 
     Raises:
         MachineError: the model, or its copy, is damaged.
     """
     directory = directory.rstrip("/")
     _verify(model, "it is not pushed; run again, and it is trained again")
-    if found := _find(model, directory, card):
+    target = beside(directory, WAITING) if approval else directory
+    state: Literal["serves", "waits"] = "waits" if approval else "serves"
+    if found := _find(model, directory, card, approval):
         return found
+    earlier = numbered(beside(directory, WAITING))
     if "://" in directory:
-        version = f"{directory}/{next_number(directory)}"
-        _copy(model, version, card)
+        version = f"{target}/{next_number(directory)}"
+        _copy(model, version)
+        CARD_WORDS.write(version, card)
         _verify(version, "it was taken away again, and what served before serves on; run again", version)
-        return Pushed(version)
-    with atomic_io.staging_directory(f"{directory}/version") as copy:
-        _copy(model, copy, card)
-        _verify(copy, "it is not pushed, and what served before serves on; run again")
-        with locked(directory):
-            if found := _find(model, directory, card):  # pushed by another task while this one copied
-                return found
-            version = f"{directory}/{next_number(directory)}"
-            atomic_io.publish(copy, version, replace=False)
-    _verify(version, "it was taken away again, and what served before serves on; run again", version)
-    return Pushed(version)
+    else:
+        with atomic_io.staging_directory(f"{target}/version") as copy:
+            CARD_WORDS.write(copy, card)
+            _copy(model, copy)
+            _verify(copy, "it is not pushed, and what served before serves on; run again")
+            with locked(directory):
+                if found := _find(model, directory, card, approval):  # pushed by another task while this one copied
+                    return found
+                version = f"{target}/{next_number(directory)}"
+                atomic_io.publish(copy, version, replace=False)
+        _verify(version, "it was taken away again, and what served before serves on; run again", version)
+    for one in earlier:
+        discard(one.path)
+    return Pushed(version, state=state)
 
 
-def _find(model: str, directory: str, card: CardSettings) -> Pushed | None:
-    """The version that serves, if it is this model and whole; or where it was, if somebody rolled it back."""
+def approve(directory: str, version: str, decision: Decision, finish: Callable[[str], None]) -> str:
+    """Puts the version that waits into service, with the decision in it; returns its folder.
+
+    Args:
+        version: its number.
+        finish: is given its folder before it serves.
+
+    Raises:
+        InputError: no such version waits.
+        MachineError: it is damaged, or its copy is.
+    """
+    with locked(directory):
+        waiting = _waiting(directory, version)
+        _verify(waiting, "it does not serve; run again, and its model is put aside anew")
+        number = max(int(version), *(entry.number + 1 for entry in numbered(directory)), 1)
+        target = f"{directory.rstrip('/')}/{number}"
+        DECISION.write(waiting, decision)
+        finish(waiting)
+        if "://" not in directory:
+            atomic_io.move(Path(waiting), Path(target))
+            return target
+        for name in (CARD_WORDS.name, DECISION.name, MODEL_CARD):
+            if tf.io.gfile.exists(f"{waiting}/{name}"):
+                tf.io.gfile.makedirs(target)
+                tf.io.gfile.copy(f"{waiting}/{name}", f"{target}/{name}", overwrite=True)
+        _copy(waiting, target)
+        _verify(target, "it was taken away again, and what served before serves on; try again", target)
+        discard(waiting)
+    return target
+
+
+def reject(directory: str, version: str, decision: Decision) -> str:
+    """Takes the version that waits away, but for what it is known by, and the decision; returns where these are.
+
+    Raises:
+        InputError: no such version waits.
+    """
+    with locked(directory):
+        waiting, kept = _waiting(directory, version), f"{beside(directory, REJECTED)}/{version}"
+        tf.io.gfile.makedirs(kept)
+        if tf.io.gfile.exists(f"{waiting}/{checksums.CHECKSUMS}"):  # else it is none that a run could push again
+            tf.io.gfile.makedirs(f"{kept}/{checksums.CHECKSUMS}".rpartition("/")[0])
+            tf.io.gfile.copy(f"{waiting}/{checksums.CHECKSUMS}", f"{kept}/{checksums.CHECKSUMS}", overwrite=True)
+        DECISION.write(kept, decision)
+        discard(waiting)
+    return kept
+
+
+def _waiting(directory: str, version: str) -> str:
+    """The folder of the version of that number that waits. Raises InputError if there is none."""
+    there = {_name(entry.path): entry.path for entry in numbered(beside(directory, WAITING))}
+    if version in there:
+        return there[version]
+    now = f"version {', '.join(there)} does" if there else "none does"
+    raise InputError(
+        f"no version {version} waits for approval in {directory}: {now}. A newer blessed model takes the place of one "
+        "that waits; `make history` lists what came of each run"
+    )
+
+
+def _find(model: str, directory: str, card: CardSettings, approval: bool) -> Pushed | None:
+    """The version that serves or waits, if it is this model and whole; or where it was, if it was taken out."""
     this = checksums.listed(model)
-    serving = [version for version in numbered(directory) if checksums.is_complete(version.path)][-1:]
-    for version in serving:
-        if (
-            checksums.listed(version.path) == this
-            and _words(version.path) == card
-            and not checksums.problem(version.path)
-        ):
-            return Pushed(version.path, f"this model serves already, as version {_name(version.path)}")
-    for out in numbered(rolled_back(directory)):
+
+    def same(version: str) -> bool:
+        known = checksums.listed(version) == this and _words(version) == card
+        return known and not checksums.problem(version)
+
+    serving = [entry.path for entry in numbered(directory) if checksums.is_complete(entry.path)][-1:]
+    if any(map(same, serving)):
+        return Pushed(serving[0], f"this model serves already, as version {_name(serving[0])}")
+    for out in numbered(beside(directory, ROLLED_BACK)):
         if checksums.listed(out.path) == this:
             name = _name(out.path)
             return Pushed(
                 f"{directory}/{name}", f"this model was version {name}, which was rolled back; {again(out.path)}"
             )
+    if approval:
+        for entry in numbered(beside(directory, WAITING)):
+            if same(entry.path):
+                return Pushed(entry.path, f"this model waits already, as version {_name(entry.path)}", "waits")
+        for entry in numbered(beside(directory, REJECTED)):
+            if checksums.listed(entry.path) == this:
+                said = DECISION.read(entry.path)
+                return Pushed(entry.path, f"this model was {said}; {again(entry.path)}", "rejected")
     return None
 
 
@@ -105,11 +197,10 @@ def discard(version: str) -> None:
     tf.io.gfile.rmtree(version)
 
 
-def _copy(model: str, target: str, card: CardSettings) -> None:
+def _copy(model: str, target: str) -> None:
     """Copies the listed files, `saved_model.pb` last."""
     names = sorted([*checksums.names(model), checksums.CHECKSUMS], key=lambda name: name == _SERVED)
     tf.io.gfile.makedirs(target)
-    CARD_WORDS.write(target, card)
     for name in names:
         tf.io.gfile.makedirs(f"{target}/{name}".rpartition("/")[0])
         if "://" in model or "://" in target:

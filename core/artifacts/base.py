@@ -24,6 +24,11 @@ class Artifact(NamedTuple):
     output: str
 
 
+def split_dir(uri: str, split: str) -> str:
+    """The folder of a split under the URI of examples or statistics, as TFX lays it out."""
+    return f"{uri.rstrip('/')}/Split-{split}"
+
+
 class _File(Generic[T]):
     def __init__(self, name: str, content: type[T]) -> None:
         """`name` is relative to the folder that the file lies in; `content` a dataclass."""

@@ -12,6 +12,8 @@ BLESSED_FILE, NOT_BLESSED_FILE = "BLESSED", "NOT_BLESSED"
 
 BLESSED = "blessed"  # custom property: 1 or 0
 
+REJECTED = "rejected"  # custom property: 1 if people rejected the model after it was blessed; absent otherwise
+
 CURRENT_MODEL, CURRENT_MODEL_ID = "current_model", "current_model_id"
 """Custom properties: URI and id of the model that was judged."""
 

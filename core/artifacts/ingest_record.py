@@ -15,6 +15,8 @@ EXAMPLES = Artifact("ImageExampleGen", "examples")
 RECORD = Artifact("ImageExampleGen", "rejects")
 """A File: Vertex AI knows no types of ours. Holds `COUNTS`, `IGNORED`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
 
+REGRESSION_EXAMPLES = Artifact("RegressionExampleGen", "examples")  # of the images of `evaluation.regressions`
+
 CONTENT_SHA256 = "content_sha256"
 """Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
 

@@ -7,17 +7,20 @@ from typing import Any, Literal
 
 from core.artifacts.base import JsonFile
 from core.artifacts.ingest_record import Span
+from core.artifacts.pushed_model import Decision
 from core.artifacts.training_summary import Calibration, WarmStart
 from core.artifacts.verdict import Range
 from core.errors import Blame
 
 PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED, MACHINE_FAILED = 0, 1, 2, 3, 4
-"""Exit codes; a refused model was judged, and is not pushed. A run that was to end before Pusher has the first."""
+"""Exit codes; a refused model was judged, and is not pushed. The first is also that of a run that was to end before
+Pusher, and of one whose model waits for approval."""
 
 EXIT_CODES: dict[Blame, int] = {"code": INTERNAL_ERROR, "input": BAD_INPUT, "machine": MACHINE_FAILED}
 
-Status = Literal["pushed", "refused", "failed", "finished"]
-"""`finished`: all the stages that were asked for ended well, and Pusher was not among them."""
+Status = Literal["pushed", "waiting", "refused", "failed", "finished"]
+"""`waiting`: the model was blessed, and people have yet to approve it; `finished`: all the stages that were asked for
+ended well, and Pusher was not among them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,15 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Regressions:
+    """How many images of `evaluation.regressions` there are, are wrong, and may be."""
+
+    images: int
+    wrong: int
+    allowed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Metric:
     """A metric of the whole test split.
 
@@ -141,6 +153,8 @@ class Outcome:
     inputs: str | None = None
     pushed_model: str | None = None
     registered_model: str | None = None
+    waiting: str | None = None
+    approval: Decision | None = None
     model: str | None = None
     report: str | None = None
     seconds: float = 0.0
@@ -154,6 +168,7 @@ class Outcome:
     tuning: Tuning | None = None
     calibration: Calibration | None = None
     metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
+    regressions: Regressions | None = None
     failures: list[Failure] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     stages: list[Stage] = dataclasses.field(default_factory=list)

@@ -20,8 +20,3 @@ RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES
 
 NEVER_CACHED = frozenset({PUSHED_MODEL.node})
 """Nodes that run every time: what they left in an earlier run may have been changed since by others."""
-
-
-def split_dir(uri: str, split: str) -> str:
-    """The folder of a split under the URI of examples or statistics, as TFX lays it out."""
-    return f"{uri.rstrip('/')}/Split-{split}"

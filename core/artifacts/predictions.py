@@ -18,7 +18,12 @@ MATERIALIZED_PREDICTIONS = Artifact("Predictor", "materialized_predictions")
 """tf.Examples without images, for TFMA: slices, `TARGET`, and of each model its probabilities as a feature of its
 name, in the order of the candidate's classes."""
 
+REGRESSIONS = Artifact("RegressionPredictor", "predictions")
+"""The same for every image of `evaluation.regressions`."""
+
 SPLIT = "test"  # the one that is classified
+
+ALL = "*"  # instead of a split: every one
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 """The models, by TFMA's names."""

@@ -1,5 +1,7 @@
 """What Pusher leaves: whether it pushed the model, and the folder of the version, as model servers read it.
 
+Where people approve a push, a version waits in a subfolder until they decide (`components.serving.push`).
+
 The push directory holds a folder per version, named by a number; a model server serves the highest. What else lies
 there has no number for a name, so no server looks into it.
 """
@@ -7,12 +9,13 @@ there has no number for a name, so no server looks into it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from core.artifacts.base import Artifact, JsonFile
 from core.settings.push import CardSettings
@@ -22,8 +25,33 @@ PUSHED_MODEL = Artifact("Pusher", "pushed_model")
 MODEL_CARD = "model_card.md"  # in the version's folder, where model servers do not look at it
 CARD_WORDS = JsonFile("card.json", CardSettings)  # beside it: what people said of the model when it was pushed
 
-ROLLED_BACK = ".rolled_back"
-"""Subfolder of versions taken out of service."""
+ROLLED_BACK, WAITING, REJECTED = ".rolled_back", ".waiting", ".rejected"
+"""Subfolders of versions taken out of service, of the one that waits for approval, and of the lists of checksums of
+those that were rejected."""
+
+WAITS = "waiting_for_approval"
+"""Property of the artifact: the folder of the version that waits; absent or empty if none does."""
+
+DECIDED = "decision"  # property: a `Decision` as JSON; absent if none was needed, or none was made yet
+
+REJECTED_TO = "rejected_to"  # property: the folder in which the decision is kept, if the version was rejected
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What people decided about a version that waited, who did, when (UTC, ISO 8601), and why."""
+
+    decision: Literal["approved", "rejected"]
+    by: str
+    at: str
+    why: str
+
+    def __str__(self) -> str:
+        """`approved by jo on 2026-01-02 03:04 UTC: looks right`."""
+        return f"{self.decision} by {self.by} on {self.at[:16].replace('T', ' ')} UTC: {self.why}"
+
+
+DECISION = JsonFile("decision.json", Decision)  # in the version's folder, as the model card
 
 _LOCK = ".lock"
 _LARGEST = 2**63 - 1  # that TensorFlow Serving reads
@@ -49,19 +77,20 @@ def numbered(directory: str) -> list[Numbered]:
     return sorted(entry for entry in found if entry.number <= _LARGEST)
 
 
-def rolled_back(directory: str) -> str:
-    """The folder of the versions that were taken out of service."""
-    return f"{directory.rstrip('/')}/{ROLLED_BACK}"
+def beside(directory: str, kind: str) -> str:
+    """The subfolder of the push directory for `ROLLED_BACK`, `WAITING` or `REJECTED` versions."""
+    return f"{directory.rstrip('/')}/{kind}"
 
 
-def again(rolled_back_version: str) -> str:
-    """What to do about a version that was rolled back, so that its model is pushed after all."""
-    return f"to push it again, delete {rolled_back_version} and run again"
+def again(version: str) -> str:
+    """What to do about a version that was rolled back or rejected, so that its model is pushed after all."""
+    return f"to push it again, delete {version} and run again"
 
 
 def next_number(directory: str) -> int:
     """The number of a version pushed now: the time in seconds, but above all there were, whatever the clock says."""
-    there = [entry.number for folder in (directory, rolled_back(directory)) for entry in numbered(folder)]
+    folders = [directory, *(beside(directory, kind) for kind in (ROLLED_BACK, WAITING, REJECTED))]
+    there = [entry.number for folder in folders for entry in numbered(folder)]
     return max(int(time.time()), *(number + 1 for number in there), 1)
 
 

@@ -118,6 +118,49 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Regression:
+    """An image of `evaluation.regressions` that is not right.
+
+    Attributes:
+        predicted: the most probable class; empty if there is none.
+        probability: its own; None where the model was not asked.
+        before: what the last blessed model predicts; None if there is none to compare with.
+        reason: why it cannot be right, in words, such as a file that cannot be read; empty otherwise.
+    """
+
+    path: str
+    label: str
+    predicted: str = ""
+    probability: float | None = None
+    before: str | None = None
+    reason: str = ""
+
+    @property
+    def new(self) -> bool:
+        """Whether the last blessed model has it right."""
+        return self.before == self.label
+
+
+@dataclasses.dataclass(frozen=True)
+class Regressions:
+    """How the candidate does on the images that must stay right. They are a fixed set: nothing is estimated from them.
+
+    Attributes:
+        folder: that they are in.
+        images: how many there are, with those that cannot be read.
+        allowed: how many may be wrong.
+        wrong: those that are, the ones that the last blessed model has right first.
+        message: that too many are; None otherwise.
+    """
+
+    folder: str
+    images: int
+    allowed: int
+    wrong: list[Regression]
+    message: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """Whether the candidate is blessed, and all it was judged by.
 
@@ -126,6 +169,7 @@ class Verdict:
         not_compared: why there is no baseline, in a sentence; None if there is one.
         judged: every bound on every slice that it applies to.
         notes: sentences on what could not be judged, or is in doubt.
+        regressions: None where no images are named that must stay right.
     """
 
     blessed: bool
@@ -137,6 +181,13 @@ class Verdict:
     judged: list[JudgedBound]
     failures: list[Failure]
     notes: list[str]
+    regressions: Regressions | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not blessed: a sentence each."""
+        past = self.regressions.message if self.regressions else None
+        return [*(failure.message for failure in self.failures), *([past] if past else [])]
 
 
 VERDICT = JsonFile("gate.json", Verdict)

@@ -71,6 +71,7 @@ class IngestionConfig:
 
     Attributes:
         bucket_boundaries: of each statistic of the images, ascending; kept in the schema.
+        least_classes: a folder with fewer is refused, as the wrong one.
     """
 
     layout: Layout
@@ -86,6 +87,7 @@ class IngestionConfig:
     small_classes: SmallClasses
     limits: ImageLimits
     bucket_boundaries: dict[str, list[float]]
+    least_classes: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +158,27 @@ class DataSettings:
 
     def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
         """What of these settings decides the examples: another bound on the data does not make them anew."""
-        names = {field.name for field in dataclasses.fields(IngestionConfig)} - {"bucket_boundaries", "splits"}
+        own = {"bucket_boundaries", "splits", "least_classes"}
+        names = {field.name for field in dataclasses.fields(IngestionConfig)} - own
         return IngestionConfig(
             **{name: getattr(self, name) for name in names},
             splits={split: self.splits[split] for split in SPLITS},  # hash buckets are counted in this order
             bucket_boundaries=bucket_boundaries,
+        )
+
+    def regressions(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
+        """How `evaluation.regressions` is read: as these data are, but that every image counts, whatever its class."""
+        return dataclasses.replace(
+            self.ingestion(bucket_boundaries),
+            layout="auto",
+            window=1,
+            metadata=None,
+            columns={},
+            group_by=None,
+            near_duplicates=None,
+            min_class_images=1,
+            small_classes="refuse",
+            least_classes=1,
         )
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from core.metrics import LOSS, METRICS
-from core.settings.checks import AtLeast1, NotNegative, require
+from core.settings.checks import AtLeast0, AtLeast1, FilePath, NotNegative, require
 from core.slices import feature_keys
 
 Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
@@ -49,6 +49,9 @@ class EvaluationSettings:
         on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
         slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed. Of what makes more
             than 1,000 slices, those with the most test images are measured, and all that a bound of `per_slice` is on.
+        regressions: a folder of images that earlier models got wrong and every later one must get right, laid out as a
+            data folder, of one class or more; `gs://` or `s3://` too. Nothing is trained on them.
+        max_regressions: how many of these the model may get wrong.
     """
 
     thresholds: dict[Metric, MetricBounds] = dataclasses.field(default_factory=dict)
@@ -56,6 +59,8 @@ class EvaluationSettings:
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     on_doubt: Literal["pass", "refuse"] = "pass"
     slices: tuple[str, ...] = ("label", "resolution", "brightness")
+    regressions: FilePath | None = None
+    max_regressions: AtLeast0 = 0
 
     def __post_init__(self) -> None:
         feature_keys(self.slices)

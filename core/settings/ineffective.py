@@ -35,6 +35,11 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         "evaluation.thresholds and evaluation.per_slice demand nothing",
     ),
     (
+        "evaluation.max_regressions",
+        lambda s: s.evaluation.regressions is None,
+        "evaluation.regressions names no folder",
+    ),
+    (
         "serving.infra_validator",
         lambda s: s.serving.validator == "serving_check",
         "serving.validator is serving_check",

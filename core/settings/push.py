@@ -1,6 +1,7 @@
 """The settings `push` and `card`: where blessed models go, and what their model card says."""
 
 import dataclasses
+from typing import Literal
 
 from core.settings.checks import AtLeast1
 
@@ -12,10 +13,12 @@ class PushSettings:
     Attributes:
         directory: where a folder per version is written; a relative path lies in `<ROOT>/<name>/`.
         keep: versions that stay; the oldest beyond that are deleted.
+        approval: `required` keeps a blessed model aside, where no server looks, until `make approve` or `make reject`.
     """
 
     directory: str = "serving/"
     keep: AtLeast1 = 5
+    approval: Literal["none", "required"] = "none"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
         calibration: `temperature` makes the model's probabilities mean what they say, by one number that is fitted on
             the eval split (Guo et al. 2017); the order of the classes never changes.
         publish: `mlflow` makes every pushed model one of MLflow's, too, in the artifact of MlflowPublisher.
+        notify: a shell command that every run starts when it ends, with its outcome as JSON on standard input; what
+            comes of the command never changes the outcome. Secrets are the shell's variables: `$SLACK_WEBHOOK`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     publish: Literal["mlflow"] | None = None
     mlflow: MlflowSettings = MlflowSettings()
     card: CardSettings = CardSettings()
+    notify: str | None = None
     runtime: RuntimeSettings = RuntimeSettings()
     airflow: AirflowSettings = AirflowSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()

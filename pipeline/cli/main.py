@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import rich.console
@@ -307,6 +307,11 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
 
     _warn_of_ineffective(settings)
     open_parameters = compile_pipeline(settings, "vertex" if target == "vertex" else "cluster", output)
+    if settings.notify:
+        _note(
+            "notify has no effect on a cluster, which knows how its runs end: use an exit handler of Argo's, or Vertex "
+            "AI's notifications"
+        )
     click.echo(f"wrote {output}; its containers run the image {settings.kubeflow.image}")
     if open_parameters:
         click.echo(f"to be given when a run is started: {', '.join(open_parameters)}")
@@ -385,6 +390,51 @@ def rollback(settings: Settings, root: Path) -> None:
 
     removed, now = push_directory.rollback(push_folder(settings, root))
     click.echo("\n".join([f"now serving {now}", *(f"rolled back {version}" for version in removed)]))
+
+
+def _decision(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of the verbs that decide about a version that waits for approval."""
+    for option in (
+        click.option("--version", required=True, help="Number of the version that waits, as the run names it."),
+        click.option("--why", required=True, help="For those who come after; kept in the record and the model card."),
+        click.option("--by", help="Who decides; the user of this machine if not given."),
+        click.option("--directory", type=_PathOrUrl(), help="The push directory, if another than the settings'."),
+    ):
+        function = option(function)
+    return function
+
+
+@_verb()
+@_decision
+def approve(settings: Settings, root: Path, **given: Any) -> None:
+    """Puts a blessed model that waits for approval (push.approval) into service."""
+    _decide(settings, root, "approved", **given)
+
+
+@_verb()
+@_decision
+def reject(settings: Settings, root: Path, **given: Any) -> None:
+    """Takes a blessed model that waits for approval away; no later candidate is compared with it."""
+    _decide(settings, root, "rejected", **given)
+
+
+def _decide(
+    settings: Settings,
+    root: Path,
+    decision: Literal["approved", "rejected"],
+    version: str,
+    why: str,
+    by: str | None,
+    directory: str | None,
+) -> None:
+    from pipeline.runners.approval import decide
+
+    folder = run_dir(settings, root)
+    directory = directory or str(push_folder(settings, root))
+    done, *problems = decide(settings, folder, directory, version, decision, by, why)
+    click.echo(done)
+    for problem in problems:
+        _note(problem)
 
 
 @_verb()

@@ -15,7 +15,14 @@ SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")  # metrics o
 
 _SLICES = 20  # that are printed of a comparison, the surest first
 
-_COLORS = {"pushed": "green", "refused": "red", "failed": "red", "unfinished": "yellow", "finished": "green"}
+_COLORS = {
+    "pushed": "green",
+    "refused": "red",
+    "failed": "red",
+    "unfinished": "yellow",
+    "waiting": "yellow",
+    "finished": "green",
+}
 
 
 def history(runs: Sequence[Run]) -> Table:

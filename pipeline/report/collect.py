@@ -26,10 +26,11 @@ from core.artifacts import (
     verdict,
 )
 from core.artifacts.backbone import BackboneRecord
+from core.artifacts.base import split_dir
 from core.artifacts.features import Features
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.artifacts.last_run import Outcome
-from core.artifacts.nodes import STATISTICS, split_dir
+from core.artifacts.nodes import STATISTICS
 from core.artifacts.predictions import PREDICTIONS, Prediction, read_predictions, read_scores
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.artifacts.serving_check import ServingReport
@@ -51,6 +52,7 @@ _SHOWN_REJECTS = 200
 _SHOWN_DUPLICATES = 100
 _SHOWN_RUNS = 40
 _SHOWN_SUSPECTS = 24
+_SHOWN_REGRESSIONS = 24
 _POINTS = 300
 
 ANALYZED = 10  # failures whose images are shown; a thousand classes may all break a bound
@@ -127,6 +129,7 @@ class ReportData:
         pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         analyses: of each failure in `outcome`; None where it is not about a slice.
         test_images: data URIs of those that the analyses name, by path, as far as they were found.
+        regression_images: likewise of the past failures that are wrong.
         lineage: the stages in the order in which they started.
         makers: which execution, of which run, made each artifact that the stages left.
         history: this run and those before it, oldest first.
@@ -156,6 +159,7 @@ class ReportData:
     gallery: list[Mistake] = dataclasses.field(default_factory=list)
     analyses: list[FailureAnalysis | None] = dataclasses.field(default_factory=list)
     test_images: dict[str, str] = dataclasses.field(default_factory=dict)
+    regression_images: dict[str, str] = dataclasses.field(default_factory=dict)
     lineage: list[NodeRun] = dataclasses.field(default_factory=list)
     makers: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
     history: list[Run] = dataclasses.field(default_factory=list)
@@ -195,6 +199,8 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         if nodes
         else None
     )
+    judged_by = read(verdict.BLESSING, verdict.VERDICT.read)
+    past = judged_by.regressions.wrong[:_SHOWN_REGRESSIONS] if judged_by and judged_by.regressions else []
     pushed = lineage.output(nodes, PUSHED_MODEL)
     return ReportData(
         name=name,
@@ -209,7 +215,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         shortcuts=read(validation.VERDICT, lambda folder: validation.DATA_VERDICT.read(folder).shortcuts) or [],
         labels=read(suspects.SUSPECTS, lambda folder: _labels(folder, nodes, limits)),
         training=read(training_summary.MODEL_RUN, lambda folder: _training(folder, nodes)),
-        verdict=read(verdict.BLESSING, verdict.VERDICT.read),
+        verdict=judged_by,
         serving=read(serving_check.BLESSING, serving_check.SERVING_CHECK.read),
         backbone=read(backbone.BACKBONE, lambda folder: backbone.RECORD.read(exported_model.serving_dir(folder))),
         features=read(features.EXTRACTED, features.FEATURES_FILE.read),
@@ -218,6 +224,11 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         gallery=read(gallery.GALLERY, _gallery) or [],
         analyses=analyses,
         test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst, limits))
+        or {},
+        regression_images=read(
+            ingest_record.REGRESSION_EXAMPLES,
+            lambda uri: thumbnails.by_path(split_dir(uri, "*"), {one.path for one in past}, limits),
+        )
         or {},
         lineage=list(nodes.values()),
         makers=(attempt("cannot read the lineage", lambda: lineage.makers(store, nodes)) if nodes else None) or {},

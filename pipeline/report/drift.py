@@ -10,7 +10,8 @@ from pathlib import Path
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from core import examples, slices
-from core.artifacts.nodes import STATISTICS_FILE, split_dir
+from core.artifacts.base import split_dir
+from core.artifacts.nodes import STATISTICS_FILE
 
 _UNIQUE = (examples.PATH, examples.SHA256)  # different for every image
 

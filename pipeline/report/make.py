@@ -18,8 +18,9 @@ _KEPT_PAGES = 50
 def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
     """Writes the report, and the model card into the folder of the version with this run's model if it has none.
 
-    (After a rollback, `outcome.pushed_model` is a version with another run's model.) The page's name is the run's, or
-    its log's if the run failed before the first stage; the newest fifty pages in `run_dir` are kept.
+    That version serves or waits for approval. (After a rollback, `outcome.pushed_model` is of another run's model.)
+    The page's name is the run's, or its log's if the run failed before the first stage; the newest fifty pages in
+    `run_dir` are kept.
     """
     data = collect(run_dir, name, outcome, settings)
     path = page_path(run_dir, outcome.run_id or (Path(outcome.log).stem if outcome.log else "run"))
@@ -27,10 +28,11 @@ def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, 
     atomic_io.write_text(path, render(data))
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT_PAGES]:
         old.unlink()
-    if data.pushed and Path(data.pushed).is_dir():
-        card = Path(data.pushed) / MODEL_CARD
+    version = data.pushed or outcome.waiting
+    if version and Path(version).is_dir():
+        card = Path(version) / MODEL_CARD
         if not card.exists():  # a run that changed nothing has pushed nothing new
-            atomic_io.write_text(card, model_card(data))
+            atomic_io.write_text(card, model_card(data, Path(version).name))
     return path
 
 

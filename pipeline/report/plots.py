@@ -32,6 +32,7 @@ _STATUS = {
     "failed": (MUTED, "s"),
     "unfinished": (MUTED, "D"),
     "finished": (GOOD, "D"),
+    "waiting": (MUTED, "o"),
 }
 
 _STYLE = {

@@ -50,6 +50,7 @@ def render(report: ReportData) -> str:
             _class_counts(data.counts) if data else [], lambda pair: {"class": pair[0], **to_dict(pair[1])}
         ),
         suspects=listing(report.labels.suspects if report.labels else [], to_dict),
+        regressions=listing(verdict.regressions.wrong if verdict and verdict.regressions else [], to_dict),
         rows=ROWS,
         analyzed=ANALYZED,
         setting_of=_setting_of,
@@ -72,16 +73,15 @@ def render(report: ReportData) -> str:
     )
 
 
-def model_card(report: ReportData) -> str:
-    """The card of the model that a run pushed, in Markdown, after Mitchell et al., Model Cards (2019).
+def model_card(report: ReportData, version: str) -> str:
+    """The card of the model that a run pushed as that version, in Markdown, after Mitchell et al., Model Cards (2019).
 
     It says what the model is for, how good it is and on what, where it fails, and how to make it again.
-    `report.pushed` must be known.
     """
     card = _template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
     return card.render(
         report=report,
-        version=Path(str(report.pushed)).name,
+        version=version,
         card=report.settings.get("card", {}),
         verdict=report.verdict,
         main=MAIN,
@@ -187,9 +187,18 @@ def _headline(report: ReportData) -> tuple[str, str]:
     outcome = report.outcome
     if outcome.status == "pushed":
         return "Pushed", f"{_kept(report)} The model passed the serving check and is in the push directory."
+    if outcome.status == "waiting":
+        return (
+            "Waiting",
+            f"{_kept(report)} The model passed the serving check. Nothing is pushed before it is approved.",
+        )
+    if outcome.approval and outcome.status == "refused":
+        return "Rejected", f"The model passed the gate, and was {outcome.approval}. Nothing was pushed."
     if outcome.status == "refused":
         broken = sum(failure.metric is not None for failure in outcome.failures)
-        reasons = {0: "The model failed the serving check", 1: "One bound is broken"}
+        past = report.verdict.regressions if report.verdict else None
+        otherwise = "Past failures are wrong again" if past and past.message else "The model failed the serving check"
+        reasons = {0: otherwise, 1: "One bound is broken"}
         reason = reasons.get(broken, f"{broken} bounds are broken")
         pushed = any(run.status == "pushed" for run in report.history)
         return "Refused", f"{reason}. Nothing was pushed" + ("; the earlier model stays in service." if pushed else ".")

@@ -104,9 +104,12 @@ def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
     folder = run_dir(settings, root)
     folder.mkdir(parents=True, exist_ok=True)
     images = data_source.images_folder(settings, folder)
+    schema = data_source.reviewed_schema(settings, None).text
+    if past := data_source.list_regressions(settings):
+        data_source.check_regressions(past, schema)
     definition = Definition(
         settings=pipeline_settings.to_dict(settings),
-        schema=data_source.reviewed_schema(settings, None).text,
+        schema=schema,
         root=str(root.resolve()),
         images=images,
         weights_fingerprint=sources.fingerprint(settings.backbone),

@@ -7,11 +7,11 @@ that read files or count want many small ones, with a Python process per core.
 
 from __future__ import annotations
 
-from core.artifacts.ingest_record import EXAMPLES
+from core.artifacts.ingest_record import EXAMPLES, REGRESSION_EXAMPLES
 from core.artifacts.nodes import STATISTICS
 from core.settings import beam
 
-SMALL_STEPS = frozenset({EXAMPLES.node, STATISTICS.node})
+SMALL_STEPS = frozenset({EXAMPLES.node, REGRESSION_EXAMPLES.node, STATISTICS.node})
 """Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
 
 SEND_NOTHING = "--sdk_container_image={}"

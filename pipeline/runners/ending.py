@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import os
+import signal
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, St
 from core.artifacts.pushed_model import again
 from core.errors import Cause
 from core.settings import Settings, to_dict
+from core.settings.messages import shortened
 from pipeline.runs import history, push_directory
 from pipeline.runs.lineage import Reader, node_runs
 from pipeline.runs.metadata import open_store
@@ -22,6 +28,9 @@ from pipeline.runs.monitor import Monitor
 from pipeline.runs.outcome import from_nodes, mark_failed
 from pipeline.runs.pruning import prune_runs
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
+
+_NOTIFY_SECONDS = 30
+_NOTIFY_BYTES = 4096  # of what it says, that the log keeps
 
 
 @dataclasses.dataclass
@@ -87,7 +96,8 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     if execution.cause:
         said = secrets.mask(execution.cause.message, secrets.variables(plain))
         mark_failed(ended, execution.cause._replace(message=said), execution.failed_stage)
-    if ended.status != "failed":
+    rejected = ended.approval is not None and ended.approval.decision == "rejected"
+    if ended.status != "failed" and not rejected:  # whose decision may be taken back
         ended.inputs = execution.inputs
     if ended.pushed_model:
         pushed_to = push_folder(settings, root)
@@ -111,7 +121,37 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     execution.monitor.finish(ended)
     notes += filter(None, [execution.monitor.problem])
     attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
+    if problem := notify(settings, ended):
+        notes.append(problem)
+        attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
     return ended
+
+
+def notify(settings: Settings, ended: Outcome) -> str | None:
+    """Gives an outcome to the command of the settings, if there is one; a sentence if that fails, of no consequence."""
+    if settings.notify is None:
+        return None
+    document = json.dumps({"pipeline": settings.name, **to_dict(ended)}, ensure_ascii=False)
+    try:
+        with tempfile.TemporaryFile() as said:
+            shell = ["/bin/sh", "-c", settings.notify]
+            command = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True)
+            try:
+                command.communicate(document.encode("utf-8", "backslashreplace"), _NOTIFY_SECONDS)
+            except subprocess.TimeoutExpired:
+                return f"notify: the command took more than {_NOTIFY_SECONDS} s, and was killed"
+            finally:
+                if command.poll() is None:
+                    os.killpg(command.pid, signal.SIGKILL)
+                    command.wait()
+            said.seek(0)
+            text = said.read(_NOTIFY_BYTES).decode("utf-8", "replace").strip()
+    except OSError as error:
+        return f"notify: the command could not be run: {error}"
+    logging.getLogger(__name__).info("notify: exit code %d: %s", command.returncode, text)
+    if command.returncode:
+        return f"notify: the command ended with exit code {command.returncode}: {shortened(text) or 'it said nothing'}"
+    return None
 
 
 def _clear_leftovers(store: MetadataStore, folder: Path) -> None:

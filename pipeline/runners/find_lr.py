@@ -8,11 +8,11 @@ from typing import Any
 
 from core import atomic_io
 from core.artifacts.backbone import BACKBONE
-from core.artifacts.base import Artifact
+from core.artifacts.base import Artifact, split_dir
 from core.artifacts.exported_model import serving_dir
 from core.artifacts.features import EXTRACTED
 from core.artifacts.ingest_record import EXAMPLES
-from core.artifacts.nodes import TRANSFORM_GRAPH, split_dir
+from core.artifacts.nodes import TRANSFORM_GRAPH
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings import Settings

@@ -35,7 +35,7 @@ from core import atomic_io, secrets
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
 from core.artifacts.nodes import NEVER_CACHED
-from core.artifacts.predictions import PREDICTIONS
+from core.artifacts.predictions import PREDICTIONS, REGRESSIONS
 from core.artifacts.verdict import BLESSING
 from core.errors import InputError
 from core.settings import Settings, to_dict
@@ -58,6 +58,7 @@ RESOURCES = {
     EXTRACTED.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     MODEL.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     PREDICTIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
+    REGRESSIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 
@@ -119,6 +120,8 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
         _require_visible(kubeflow, "kubeflow.pipeline_root", root)
     if settings.backbone.weights not in ("imagenet", "random"):
         _require_visible(kubeflow, "backbone.weights", settings.backbone.weights)
+    if settings.evaluation.regressions:
+        _require_visible(kubeflow, "evaluation.regressions", settings.evaluation.regressions)
     run_dir = root and f"{root.rstrip('/')}/{settings.name}"
     push = settings.push.directory.rstrip("/")
     if run_dir and "://" not in push and not push.startswith("/"):

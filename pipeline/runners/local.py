@@ -22,9 +22,9 @@ from core.artifacts.validation import VERDICT
 from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
-from pipeline.data_source import images_folder, list_images, reviewed_schema
+from pipeline.data_source import check_regressions, images_folder, list_images, list_regressions, reviewed_schema
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
-from pipeline.runners.ending import Execution, end_run, record
+from pipeline.runners.ending import Execution, end_run, notify, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
 from pipeline.runs import integrity, preflight
 from pipeline.runs.lineage import Reader, latest_run_id, node_runs
@@ -114,6 +114,8 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
                 monitor.finish(ended)
                 with contextlib.suppress(OSError):  # then the record says that the run was interrupted or killed
                     LAST_RUN.write(folder, ended)
+                if problem := notify(settings, ended):
+                    console.print(problem, style="yellow")
                 raise
             except Exception as error:  # whatever a library raised: its cause is looked for at the end
                 logging.getLogger(__name__).exception("the run failed")
@@ -127,6 +129,8 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
                 outcome = repeated(last, *execution.usage())
                 LAST_RUN.write(folder, outcome)
                 monitor.finish(outcome)
+                if problem := notify(settings, outcome):
+                    print_prose(console, "  note: ", problem, "yellow")
             else:
                 line = lines.start("report") if execution.run_id else None
                 outcome = end_run(settings, root, execution)
@@ -142,15 +146,16 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
 
 
 class _Inputs(NamedTuple):
-    """What decides a run beside its settings: the data folder, its files, and the weights' fingerprint."""
+    """What decides a run beside its settings: the data folder, its files, the weights' fingerprint, past failures."""
 
     images: str
     listing: Listing
     weights: str
+    regressions: Listing | None
 
     def hash(self, settings: Settings) -> str:
         """See `hash_inputs`."""
-        return hash_inputs(settings, self.listing, self.weights)
+        return hash_inputs(settings, [one for one in (self.listing, self.regressions) if one], self.weights)
 
 
 def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
@@ -159,7 +164,10 @@ def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")
-    return _Inputs(images, listing, sources.fingerprint(settings.backbone))
+    past = list_regressions(settings)
+    if past:
+        console.print(f"  evaluation.regressions: {past.describe()}")
+    return _Inputs(images, listing, sources.fingerprint(settings.backbone), past)
 
 
 def _run_stages(
@@ -192,6 +200,8 @@ def _run_stages(
     schema = forks.call(line.progressed, reviewed_schema, settings, inputs.listing)
     if schema.inferred:
         line.finish("✓", "green")
+    if inputs.regressions:
+        check_regressions(inputs.regressions, schema.text)
     composed = local_pipeline(settings, root, schema.text, inputs.images, inputs.weights, schema.inferred)
     folder = run_dir(settings, root)
     store = connect(folder, settings.runtime.metadata)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +72,16 @@ def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome
     context.custom_properties[_SETTINGS].string_value = json.dumps(settings, ensure_ascii=False)
     context.custom_properties[_OUTCOME].string_value = to_json(outcome)
     store.put_contexts([context])
+
+
+def amend(store: MetadataStore, name: str, run_id: str, change: Callable[[Outcome], None]) -> None:
+    """Changes what is recorded of a run of the pipeline of that name, if its end was."""
+    context = next(c for c in lineage.run_contexts(store, name) if c.name == run_id)
+    if _OUTCOME in context.custom_properties:
+        outcome = from_json(context.custom_properties[_OUTCOME].string_value, Outcome)
+        change(outcome)
+        context.custom_properties[_OUTCOME].string_value = to_json(outcome)
+        store.put_contexts([context])
 
 
 def all_runs(store: MetadataStore, name: str, last: str | None = None, most: int | None = None) -> list[Run]:

@@ -27,7 +27,7 @@ from core.settings import Settings
 _SECONDS = 5.0  # between two beats, unless a stage begins or ends
 _SILENCE_SECONDS = 10.0  # of a stage; then the run is said to be alive
 _PREFIX = "image_classifier_"
-_STATUSES = ("running", "pushed", "finished", "refused", "failed")
+_STATUSES = ("running", "pushed", "waiting", "finished", "refused", "failed")
 
 
 class Monitor:

@@ -24,15 +24,18 @@ from core.artifacts import (
     validation,
     verdict,
 )
+from core.artifacts.base import split_dir
 from core.artifacts.last_run import Failure, Outcome
-from core.artifacts.nodes import ANOMALIES, ANOMALIES_FILE, split_dir
-from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
+from core.artifacts.nodes import ANOMALIES, ANOMALIES_FILE
+from core.artifacts.pushed_model import DECIDED, PUSHED_MODEL, REJECTED_TO, WAITS, Decision, again, pushed_to
 from core.errors import Cause, some
 from core.examples import IMAGE
+from core.settings.converter import from_json
 from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
 _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
 _MANY_ERRORS = 0.03  # of the labels: worth a note
+_IMAGES = 50  # that a failure names, as in the verdict
 
 
 def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
@@ -40,11 +43,13 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 
     Returns:
         status `failed` if any `expected` node did not complete, `refused` if the gate or the serving check
-        did not bless the model, `finished` if Pusher was not expected, else `pushed`.
+        did not bless the model or people rejected it, `waiting` if they are to decide, `finished` if Pusher was not
+        expected, else `pushed`.
     """
     outcome = Outcome("failed", last_run.INTERNAL_ERROR, pipeline_root)
-    if pushed := output(nodes, PUSHED_MODEL):
-        outcome.pushed_model = pushed_to(pushed.properties)
+    left = output(nodes, PUSHED_MODEL)
+    properties = left.properties if left else {}
+    outcome.pushed_model, outcome.waiting = pushed_to(properties), properties.get(WAITS) or None
     if published := output(nodes, mlflow_model.MLFLOW_MODEL):
         outcome.registered_model = published.properties.get(mlflow_model.REGISTERED)
     reader = Reader(nodes)
@@ -58,8 +63,11 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
         started = [n for n in unfinished if n in nodes]
         message = f"{', '.join(started) or unfinished[0]} did not complete"
         outcome.failures.append(Failure(message, stage=(started or unfinished)[0]))
-    elif outcome.pushed_model:
-        outcome.status, outcome.exit_code = "pushed", last_run.PUSHED
+    elif DECIDED in properties:
+        place = outcome.pushed_model or str(properties.get(REJECTED_TO))
+        decided(outcome, from_json(str(properties[DECIDED]), Decision), place)
+    elif outcome.pushed_model or outcome.waiting:
+        outcome.status, outcome.exit_code = "pushed" if outcome.pushed_model else "waiting", last_run.PUSHED
     elif PUSHED_MODEL.node not in expected and not outcome.failures:
         outcome.status, outcome.exit_code = "finished", last_run.PUSHED
     else:
@@ -67,15 +75,27 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
     return outcome
 
 
+def decided(outcome: Outcome, decision: Decision, place: str) -> None:
+    """Puts into an outcome what people decided of its model, which is the version `place`, or was rejected to there."""
+    outcome.waiting, outcome.approval = None, decision
+    if decision.decision == "approved":
+        outcome.status, outcome.exit_code, outcome.pushed_model = "pushed", last_run.PUSHED, place
+    else:
+        outcome.status, outcome.exit_code = "refused", last_run.REFUSED
+        outcome.inputs = None  # the next run looks whether the decision still stands
+        outcome.failures.append(Failure(f"the model was {decision}; {again(place)}", stage=PUSHED_MODEL.node))
+
+
 def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
     """Why a node that finished finds the data or the model unfit, in words; None if it does not, or judges nothing."""
     reader = Reader(nodes)
     if node == verdict.BLESSING.node:
         judged = reader.read(verdict.BLESSING, verdict.VERDICT.read)
-        return "; ".join(failure.message for failure in judged.failures) or None if judged else None
+        return "; ".join(judged.reasons) or None if judged else None
     if node == PUSHED_MODEL.node:
         left = output(nodes, PUSHED_MODEL)
-        return "nothing pushed" if left and not pushed_to(left.properties) else None
+        gone = left and not pushed_to(left.properties) and not left.properties.get(WAITS)
+        return "nothing pushed" if gone else None
     if node == ANOMALIES.node:
         found = output(nodes, ANOMALIES)
         return reader.attempt("cannot read the anomalies", lambda: _anomalies(found)) if found else None
@@ -187,5 +207,10 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
             outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
+        if past := judged.regressions:
+            outcome.regressions = last_run.Regressions(past.images, len(past.wrong), past.allowed)
+            if past.message:
+                paths = [one.path for one in past.wrong]
+                outcome.failures.append(Failure(past.message, stage=verdict.BLESSING.node, images=paths[:_IMAGES]))
     for stage, reason in _not_served(reader.nodes):
         outcome.failures.append(Failure(f"serving check: {reason}" if reason else _NOT_SERVED, stage=stage))

@@ -1,7 +1,8 @@
 """Deletes what no blessed, pushed or recent run needs: artifacts, trainings that nobody will resume, and old logs.
 
 What a run needs is all that its stages read and left, by ML Metadata. Kept are the last runs, the run of the last
-blessed model (which is the next one's baseline and warm start) and those of the versions in the push directory.
+blessed model (which is the next one's baseline and warm start) and those of the versions in the push directory,
+in service or waiting for approval.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import NamedTuple
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
-from core.artifacts.blessing import BLESSED, MODEL_BLESSING
-from core.artifacts.pushed_model import pushed_to
+from core.artifacts.blessing import BLESSED, MODEL_BLESSING, REJECTED
+from core.artifacts.pushed_model import WAITS, pushed_to
 from core.artifacts.training_summary import MODEL_RUN, SUMMARY
 from pipeline.runs import lineage
 from pipeline.runs.push_directory import rolled_back_path
@@ -78,7 +79,10 @@ def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], ke
         pushed = pushed_to(properties)
         if pushed and (Path(pushed).exists() or rolled_back_path(Path(pushed)).exists()):
             needed[pushed] = artifact  # many runs may have found the same version: the last one will do
-        if artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and artifact.state == pb.Artifact.LIVE:
+        if (waiting := properties.get(WAITS)) and Path(str(waiting)).exists():
+            needed[str(waiting)] = artifact
+        blessed = artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and not properties.get(REJECTED)
+        if blessed and artifact.state == pb.Artifact.LIVE:
             needed[MODEL_BLESSING] = artifact
     return kept | {_run_that_made(store, artifact) for artifact in needed.values()}
 

@@ -28,6 +28,8 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     """The verdict, the reasons, what was measured, and the paths of report, record and log."""
     if outcome.status == "pushed":
         yield Line(f"pushed: {outcome.pushed_model or 'no longer there, see below'}", style="bold green")
+    elif outcome.status == "waiting":
+        yield Line(f"waiting for approval: {outcome.waiting}", style="bold yellow")
     elif outcome.status == "finished":
         yield Line("finished: the stages that were asked for; nothing was to be pushed", style="bold green")
     elif outcome.status == "refused":
@@ -59,15 +61,25 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
     for note in outcome.notes:
         yield Line(note, head="  note: ", style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:
-        make = "make" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))}"
-        model = shlex.quote(f"MODEL={outcome.pushed_model}")
-        yield Line(f'  try it: {make} predict {model} IMAGES="one.jpg two.png"')
+        yield _try_it(outcome.pushed_model)
+    if outcome.status == "waiting" and outcome.waiting:
+        yield _try_it(outcome.waiting)
+        chosen = f'VERSION={Path(outcome.waiting).name} WHY="…"'
+        yield Line(f"  decide: {_make()} approve {chosen} (or reject), with this run's CONFIG, ROOT and SET")
     memory = f" · peak memory {outcome.peak_rss_mb:,} MB" if outcome.peak_rss_mb else ""
     freed = f" · deleted {outcome.freed_mb:,.0f} MB of old runs" if outcome.freed_mb >= 1 else ""
     yield Line(f"  {outcome.seconds:.0f} s{memory}{freed}")
     for name, path in (("report", outcome.report), ("details", LAST_RUN.path(run_dir)), ("log", outcome.log)):
         if path:
             yield Line(f"  {name + ':':8} {path}")
+
+
+def _try_it(version: str) -> Line:
+    return Line(f'  try it: {_make()} predict {shlex.quote(f"MODEL={version}")} IMAGES="one.jpg two.png"')
+
+
+def _make() -> str:
+    return "make" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))}"
 
 
 def _metric(name: str, metric: Metric) -> str:

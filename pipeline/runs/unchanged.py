@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
 
 
-def hash_inputs(settings: Settings, listing: Listing, weights: str) -> str:
+def hash_inputs(settings: Settings, listings: Iterable[Listing], weights: str) -> str:
     """A hash of all that decides a run: images, weights, schema, settings, code and libraries.
 
     Args:
+        listings: of all images that it reads.
         weights: fingerprint of the base's weights.
     """
     digest = hashlib.sha256()
     plain = json.dumps(to_dict(settings), sort_keys=True)
-    for text in (plain, listing.fingerprint(), weights, _hash_code()):
+    for text in (plain, *(listing.fingerprint() for listing in listings), weights, _hash_code()):
         digest.update(f"{text}\0".encode())
     digest.update(_hash_file(settings.schema_file))
     return digest.hexdigest()
@@ -72,6 +73,8 @@ def is_unchanged(
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
     if last.status == "pushed" and not (last.pushed_model and not checksums.problem(last.pushed_model)):
+        return False
+    if last.status == "waiting" and not (last.waiting and not checksums.problem(last.waiting)):
         return False
     if not metadata.exists(folder, server):
         return False

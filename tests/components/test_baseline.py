@@ -9,11 +9,13 @@ def model(number):
     return artifact
 
 
-def blessing(number, of, blessed=1, baseline=0):
+def blessing(number, of, blessed=1, baseline=0, rejected=0):
     artifact = ModelBlessing()
     artifact.id = number
     artifact.set_int_custom_property("blessed", blessed)
     artifact.set_int_custom_property("current_model_id", of)
+    if rejected:
+        artifact.set_int_custom_property("rejected", rejected)
     if baseline:
         artifact.set_int_custom_property("baseline_model_id", baseline)
     return artifact
@@ -41,6 +43,10 @@ def test_the_last_blessed_model_is_the_baseline():
 
 def test_a_refused_model_is_no_baseline():
     assert resolve(3, [1, 2, 3], [blessing(10, 1), blessing(11, 2, blessed=0)]) == [1]
+
+
+def test_a_model_that_people_rejected_is_no_baseline():
+    assert resolve(3, [1, 2, 3], [blessing(10, 1), blessing(11, 2, rejected=1)]) == [1]
 
 
 def test_the_candidate_of_a_repeated_run_keeps_the_baseline_it_was_blessed_against():

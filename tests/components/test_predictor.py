@@ -19,6 +19,7 @@ from components.features import probe
 from core import tfrecords
 from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
 from core.artifacts.predictions import (
+    ALL,
     FEATURES_DISAGREED,
     NOT_COMPARED,
     Prediction,
@@ -60,7 +61,8 @@ def run(
         artifact.uri = str(folder / name)
     raw.split_names = artifact_utils.encode_split_names(["train", "test"])
     write_examples(folder / "examples", "test", examples)
-    raw.set_int_custom_property("examples_test", len(examples) if counted is None else counted)
+    if parameters.get("split") != ALL:
+        raw.set_int_custom_property("examples_test", len(examples) if counted is None else counted)
     predictor.Predictor.test_call(
         model=candidate or model(folder, "model", faults=faults),
         baseline_model=baseline,
@@ -135,6 +137,13 @@ def test_a_split_without_images_gives_no_predictions(tmp_path: Path) -> None:
 
     assert predictions == [] and kept == []
     assert artifact.get_int_custom_property("examples") == 0
+
+
+def test_every_split_is_asked_about_where_all_are(tmp_path: Path) -> None:
+    write_examples(tmp_path / "examples", "train", [labelled(1, "green", 2)])
+    predictions, kept, left = run(tmp_path, [labelled(0, "red", 1)], split=ALL)
+    assert [(one.path, one.right) for one in predictions] == [("green/02.jpg", True), ("red/01.jpg", True)]
+    assert len(kept) == 2 and left.get_int_custom_property("examples") == 2
 
 
 def test_a_model_that_predicts_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pusher: TFX's component with its blessings, and a push that verifies."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, Pu
 from tfx.utils import io_utils
 
 from components.pusher import Executor, Pusher
+from components.serving.push import reject
 from core import checksums
+from core.artifacts.pushed_model import DECIDED, REJECTED_TO, WAITS, Decision
 from core.errors import MachineError
 from pipeline.deployment import push_to
 from tests.small_model import flip, write_model, write_versions
@@ -24,7 +27,7 @@ def made(kind: type[Artifact], uri: Path, **properties: int) -> list[Artifact]:
     return [artifact]
 
 
-def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED") -> Artifact:
+def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED", approval: bool = False) -> Artifact:
     (blessing,) = made(InfraBlessing, folder / "infra")
     blessing.set_int_custom_property("blessed", int(infra == "INFRA_BLESSED"))
     inputs = {
@@ -35,7 +38,7 @@ def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED") -> Artifac
     output = made(PushedModel, folder / "pushed_model")
     properties = {
         "push_destination": json_format.MessageToJson(push_to(str(folder / "serving"))),
-        "custom_config": json.dumps({"card": {"owner": "us"}}),
+        "custom_config": json.dumps({"card": {"owner": "us"}, "approval": approval}),
     }
     Executor().Do(inputs, {"pushed_model": output}, properties)
     return output[0]
@@ -58,6 +61,20 @@ def test_a_blessed_model_is_pushed_and_a_copy_kept(folder: Path) -> None:
     assert Path(version) == folder / "serving" / left.get_string_custom_property("pushed_version")
     assert checksums.verify(version) and checksums.verify(left.uri)
     assert run(folder).get_string_custom_property("pushed_destination") == version
+
+
+def test_where_people_approve_a_blessed_model_waits_and_a_rejected_one_is_not_asked_about_again(folder: Path) -> None:
+    left = run(folder, approval=True)
+    waiting = left.get_string_custom_property(WAITS)
+    assert left.get_int_custom_property("pushed") == 0 and checksums.verify(waiting)
+    assert run(folder, approval=True).get_string_custom_property(WAITS) == waiting
+
+    decision = Decision("rejected", "jo", "2026-01-02T03:04:05+00:00", "too big")
+    kept = reject(str(folder / "serving"), Path(waiting).name, decision)
+    left = run(folder, approval=True)
+    assert left.get_int_custom_property("pushed") == 0 and not left.get_string_custom_property(WAITS)
+    assert json.loads(left.get_string_custom_property(DECIDED)) == dataclasses.asdict(decision)
+    assert left.get_string_custom_property(REJECTED_TO) == kept
 
 
 @pytest.mark.parametrize("without", ["blessing", "infra blessing"])

@@ -17,9 +17,9 @@ from tfx.types.standard_artifacts import Examples, InferenceResult
 
 from components.suspect_labels import SuspectLabels
 from core import tfrecords
+from core.artifacts.base import split_dir
 from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
 from core.artifacts.ingest_record import DUPLICATES, DuplicateGroup
-from core.artifacts.nodes import split_dir
 from core.artifacts.suspects import QUALITY, SUSPECTS_CSV, SUSPECTS_FILE, LabelQuality, Suspect
 
 CLASSES = ("daisy", "roses", "tulips")

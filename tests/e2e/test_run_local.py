@@ -212,6 +212,45 @@ def test_other_head_settings_do_not_compute_features_again_and_a_refusal_says_wh
     assert (Path(pushed) / "saved_model.pb").is_file()
 
 
+def test_past_failures_are_judged_and_people_decide_about_what_passed(root, pipeline, tmp_path):
+    images, past = root / "digits" / "images", tmp_path / "past" / "8"
+    past.mkdir(parents=True)
+    for path in sorted((images / "8").iterdir())[:3]:
+        shutil.copy(path, past)
+    shutil.copy(next((images / "4").iterdir()), past / "four.png")  # which no good model takes for an 8
+    (past / "none.png").write_text("no picture")
+    served = last_run(root)["pushed_model"]
+    given = (
+        f"{SETTINGS} evaluation.regressions={past.parent} push.approval=required card.owner=us "
+        f"notify='cat > {tmp_path}/told'"
+    )
+
+    done = pipeline("run", "--set", given, root=root)
+    assert done.returncode == 3, done.stdout
+    assert "class folders: 5 files in 1 classes" in done.stdout
+    record = last_run(root)
+    (failure,) = record["failures"]
+    assert failure["stage"] == "ModelGate" and failure["images"] == ["8/four.png", "8/none.png"]
+    assert "2 of 5 images" in failure["message"] and "none may be wrong" in failure["message"]
+    assert json.loads((tmp_path / "told").read_text())["regressions"] == {"images": 5, "wrong": 2, "allowed": 0}
+
+    given += " evaluation.max_regressions=2"
+    done = pipeline("run", "--set", given, root=root)
+    assert done.returncode == 0, done.stdout
+    record = last_run(root)
+    assert record["status"] == "waiting" and stages(root)["RegressionPredictor"]["cached"]
+    version = Path(record["waiting"]).name
+    assert f"make approve VERSION={version}" in re.sub(r"make -C \S+", "make", done.stdout)
+    done = pipeline("approve", "--set", given, "--version", version, "--why", "seen", root=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = last_run(root)
+    assert record["status"] == "pushed" and Path(record["pushed_model"]).name == version > Path(served).name
+    done = pipeline("run", "--set", given, root=root)
+    assert done.returncode == 0 and "nothing has changed since" in done.stdout, done.stdout
+    (past / "none.png").unlink()  # another set of past failures is another run
+    assert "nothing has changed since" not in pipeline("run", "--set", given, "--to", "ModelGate", root=root).stdout
+
+
 def test_predict_reads_what_was_pushed(cold, pipeline):
     root, _ = cold
     image = next((root / "digits" / "images" / "3").glob("*.png"))

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets by their names."""
+"""Data sets of TensorFlow Datasets by their names, and past failures by their folder."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import read_records
 from core.errors import InputError
 from core.settings import load
-from pipeline.data_source import images_folder, prepare_tfds
+from pipeline.data_source import check_regressions, images_folder, list_regressions, prepare_tfds
 from tests.conftest import ROOT
 
 
@@ -48,3 +48,32 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="uv sync --extra tfds"):
         prepare_tfds("tf_flowers")
+
+
+def test_past_failures_may_be_of_one_class_and_must_be_of_one_that_the_data_have(tmp_path: Path) -> None:
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "1.png").touch()
+    settings = load(ROOT / "configs" / "digits.yaml", [f"evaluation.regressions={tmp_path}"])
+    found = list_regressions(settings)
+    assert found and [file.label for file in found.files] == ["3"]
+    schema = (ROOT / "schemas" / "digits.pbtxt").read_text()
+    check_regressions(found, schema)
+    (tmp_path / "3").rename(tmp_path / "three")
+    found = list_regressions(settings)
+    assert found
+    with pytest.raises(InputError, match=r"has images of three, and the data have no such class: they have 0, 1"):
+        check_regressions(found, schema)
+    assert list_regressions(load(ROOT / "configs" / "digits.yaml")) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [(False, r"evaluation.regressions .*past does not exist"), (True, r"evaluation.regressions .*past holds 0 files")],
+    ids=["none", "empty"],
+)
+def test_a_folder_of_past_failures_that_holds_none_stops_the_run(made: bool, said: str, tmp_path: Path) -> None:
+    if made:
+        (tmp_path / "past").mkdir()
+    settings = load(ROOT / "configs" / "digits.yaml", [f"evaluation.regressions={tmp_path}/past"])
+    with pytest.raises(InputError, match=said):
+        list_regressions(settings)

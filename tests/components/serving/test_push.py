@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.serving.push import push
+from components.serving.push import approve, push, reject
 from core import checksums
-from core.artifacts.pushed_model import ROLLED_BACK, numbered
-from core.errors import MachineError
+from core.artifacts.pushed_model import DECISION, REJECTED, ROLLED_BACK, WAITING, Decision, beside, numbered
+from core.errors import InputError, MachineError
 from core.settings.push import CardSettings
 from tests.components import ram_files
 from tests.components.ram_files import ram  # noqa: F401 - a fixture
@@ -29,7 +29,7 @@ def test_a_version_holds_the_model_its_checksums_and_what_was_said_of_it(tmp_pat
     (model / "notes").write_text("not of the export")
     before = int(time.time())
 
-    path, note = push(str(model), str(tmp_path / "serving"), WORDS)
+    path, note, _ = push(str(model), str(tmp_path / "serving"), WORDS)
 
     assert not note and before <= int(Path(path).name) <= time.time()
     assert checksums.verify(path) and checksums.listed(path) == checksums.listed(str(model))
@@ -76,7 +76,7 @@ def test_a_full_disk_pushes_nothing_and_names_the_file(tmp_path: Path, monkeypat
 def test_a_version_is_above_all_there_were_whatever_the_clock_says(where: str, tmp_path: Path) -> None:
     later = int(time.time()) + 10**6
     write_versions(tmp_path / where, later)
-    path, _ = push(str(write_model(tmp_path / "model")), str(tmp_path), WORDS)
+    path, _, _ = push(str(write_model(tmp_path / "model")), str(tmp_path), WORDS)
     assert Path(path).name == str(later + 1)
 
 
@@ -88,14 +88,14 @@ def test_names_that_no_server_reads_as_versions_do_not_count(tmp_path: Path) -> 
 
 def test_what_serves_is_not_pushed_again_unless_it_is_damaged_or_said_to_be_another(tmp_path: Path) -> None:
     model, directory = str(write_model(tmp_path / "model")), str(tmp_path / "serving")
-    first, _ = push(model, directory, WORDS)
-    assert push(model, directory, WORDS) == (first, f"this model serves already, as version {Path(first).name}")
+    first = push(model, directory, WORDS).path
+    assert push(model, directory, WORDS)[:2] == (first, f"this model serves already, as version {Path(first).name}")
 
     flip(Path(first))
-    second, note = push(model, directory, WORDS)
+    second, note, _ = push(model, directory, WORDS)
     assert int(Path(second).name) > int(Path(first).name) and not note
 
-    third, note = push(model, directory, CardSettings(owner="them"))
+    third, note, _ = push(model, directory, CardSettings(owner="them"))
     assert third != second and not note
 
 
@@ -109,12 +109,12 @@ def test_a_b_a_ends_with_a_serving(tmp_path: Path) -> None:
 def test_what_was_rolled_back_is_pushed_again_only_as_the_note_says(tmp_path: Path) -> None:
     model, directory = str(write_model(tmp_path / "model")), tmp_path / "serving"
     write_versions(directory, 1)
-    path, _ = push(model, str(directory), WORDS)
+    path, _, _ = push(model, str(directory), WORDS)
     out = directory / ROLLED_BACK / Path(path).name
     out.parent.mkdir()
     Path(path).rename(out)
 
-    again, note = push(model, str(directory), WORDS)
+    again, note, _ = push(model, str(directory), WORDS)
     assert again == path and not Path(path).exists()
     assert note.endswith(f"rolled back; to push it again, delete {out} and run again")
 
@@ -153,13 +153,13 @@ def test_a_remote_directory_gets_whole_versions_too(tmp_path: Path, ram: str) ->
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.io.gfile, "copy", watched)
-        first, _ = push(f"{ram}/model", f"{ram}/serving/", WORDS)
+        first = push(f"{ram}/model", f"{ram}/serving/", WORDS).path
     assert copied[-1] == f"{first}/saved_model.pb" and checksums.verify(first)
     assert push(str(model), f"{ram}/serving", WORDS).path == first
 
     with tf.io.gfile.GFile(f"{first}/saved_model.pb", "w") as file:
         file.write("damaged")
-    second, _ = push(f"{ram}/model", f"{ram}/serving", WORDS)
+    second = push(f"{ram}/model", f"{ram}/serving", WORDS).path
     assert int(second.rpartition("/")[2]) > int(first.rpartition("/")[2]) and checksums.verify(second)
 
 
@@ -176,3 +176,85 @@ def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkey
     with pytest.raises(MachineError, match="it was taken away again"):
         push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS)
     assert numbered(f"{ram}/serving") == []
+
+
+APPROVED = Decision("approved", "jo", "2026-01-02T03:04:05+00:00", "looks right")
+NOT_APPROVED = Decision("rejected", "jo", "2026-01-02T03:04:05+00:00", "looks wrong")
+
+
+def waits(model: Path | str, directory: Path | str) -> str:
+    pushed = push(str(model), str(directory), WORDS, approval=True)
+    assert pushed.state == "waits"
+    return pushed.path
+
+
+def test_what_waits_serves_once_it_is_approved(tmp_path: Path) -> None:
+    directory = tmp_path / "serving"
+    write_versions(directory, 1)
+    model = write_model(tmp_path / "model")
+    waiting = Path(waits(model, directory))
+    assert waiting.parent.name == WAITING and [one.number for one in numbered(str(directory))] == [1]
+    assert waits(model, directory) == str(waiting)
+
+    seen = []
+    version = approve(str(directory), waiting.name, APPROVED, seen.append)
+    assert seen == [str(waiting)] and Path(version) == directory / waiting.name
+    assert checksums.verify(version) and DECISION.read(version) == APPROVED and not waiting.exists()
+    assert push(str(model), str(directory), WORDS, approval=True).state == "serves"
+
+
+def test_an_approved_version_is_above_all_that_came_meanwhile(tmp_path: Path) -> None:
+    waiting = Path(waits(write_model(tmp_path / "model"), tmp_path / "serving"))
+    (later,) = write_versions(tmp_path / "serving", int(waiting.name) + 5)
+    version = approve(str(tmp_path / "serving"), waiting.name, APPROVED, lambda _: None)
+    assert int(Path(version).name) == int(later.name) + 1
+
+
+def test_a_newer_model_takes_the_place_of_the_one_that_waits(tmp_path: Path) -> None:
+    directory = str(tmp_path / "serving")
+    first = Path(waits(write_model(tmp_path / "model"), directory))
+    second = Path(waits(write_model(tmp_path / "other", "other"), directory))
+    assert not first.exists() and int(second.name) > int(first.name)
+    with pytest.raises(InputError, match=rf"no version {first.name} waits .*: version {second.name} does"):
+        approve(directory, first.name, APPROVED, lambda _: None)
+    # … and so does one that needs no approval.
+    assert push(str(write_model(tmp_path / "third", "third")), directory, WORDS).state == "serves"
+    with pytest.raises(InputError, match=r"waits for approval in .*: none does"):
+        approve(directory, second.name, APPROVED, lambda _: None)
+
+
+def test_a_rejected_model_waits_again_once_its_decision_is_deleted_as_it_says(tmp_path: Path) -> None:
+    directory, model = str(tmp_path / "serving"), write_model(tmp_path / "model")
+    waiting = Path(waits(model, directory))
+    kept = reject(directory, waiting.name, NOT_APPROVED)
+    assert not waiting.exists() and Path(kept) == Path(beside(directory, REJECTED), waiting.name)
+    pushed = push(str(model), directory, WORDS, approval=True)
+    assert pushed.state == "rejected" and pushed.note.startswith(
+        "this model was rejected by jo on 2026-01-02 03:04 UTC"
+    )
+    assert f"delete {kept} and run again" in pushed.note
+    assert push(str(write_model(tmp_path / "other", "other")), directory, WORDS, approval=True).state == "waits"
+    shutil.rmtree(kept)
+    assert waits(model, directory)
+
+
+def test_a_waiting_version_that_was_damaged_never_serves_and_another_run_puts_it_aside_anew(tmp_path: Path) -> None:
+    directory, model = str(tmp_path / "serving"), write_model(tmp_path / "model")
+    waiting = flip(Path(waits(model, directory)))
+    with pytest.raises(MachineError, match=r"is damaged: .*; it does not serve; run again"):
+        approve(directory, waiting.name, APPROVED, lambda _: None)
+    assert not numbered(directory)
+    again = Path(waits(model, directory))
+    assert not waiting.exists() and approve(directory, again.name, APPROVED, lambda _: None)
+
+
+def test_a_decision_about_a_remote_version(ram: str, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    model = write_model(tmp_path / "model")
+    waiting = waits(model, f"{ram}/serving")
+    number = waiting.rpartition("/")[2]
+    version = approve(f"{ram}/serving", number, APPROVED, lambda _: None)
+    assert version == f"{ram}/serving/{number}" and checksums.verify(version)
+    assert DECISION.read(version) == APPROVED and not tf.io.gfile.exists(waiting)
+    other = waits(write_model(tmp_path / "other", "other"), f"{ram}/serving")
+    kept = reject(f"{ram}/serving", other.rpartition("/")[2], NOT_APPROVED)
+    assert not tf.io.gfile.exists(other) and DECISION.read(kept) == NOT_APPROVED

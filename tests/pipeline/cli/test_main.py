@@ -101,6 +101,8 @@ def test_settings_without_effect_are_noted_before_the_run(config: str, ran: list
         ["compare", "a", "b"],
         ["prune"],
         ["rollback"],
+        ["approve", "--version", "1", "--why", "x"],
+        ["reject", "--version", "1", "--why", "x"],
         ["airflow"],
         ["kubeflow", "--target", "cluster", "--output", "x.yaml"],
     ],

@@ -25,10 +25,19 @@ from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCoun
 from core.artifacts.last_run import Failure, Images, Outcome, Stage, Status
 from core.artifacts.nodes import STATISTICS
 from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Classification, Prediction
-from core.artifacts.pushed_model import PUSHED_MODEL
+from core.artifacts.pushed_model import PUSHED_MODEL, WAITS
 from core.artifacts.serving_check import Check, ServingReport
 from core.artifacts.training_summary import Calibration, Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
-from core.artifacts.verdict import ClassMetrics, Confusion, JudgedBound, Range, SliceMetrics, Verdict
+from core.artifacts.verdict import (
+    ClassMetrics,
+    Confusion,
+    JudgedBound,
+    Range,
+    Regression,
+    Regressions,
+    SliceMetrics,
+    Verdict,
+)
 from pipeline.report.collect import ReportData
 
 EVIL = '<script>alert(1)</script> & "q" $x$ \u202e'
@@ -74,7 +83,7 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
 
     Args:
         run_dir: the pipeline's folder.
-        status: pushed, refused or failed.
+        status: pushed, waiting, refused or failed.
         stages: how many stages ended; the next one has failed.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -82,13 +91,15 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
     config.sqlite.filename_uri = str(run_dir / "metadata.sqlite")
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     ledger = _Ledger(MetadataStore(config), run_dir)
-    blessed = status == "pushed"
-    pushed = run_dir / "serving" / "17"
+    blessed = status in ("pushed", "waiting")
+    pushed = run_dir / "serving" / (".waiting" if status == "waiting" else "") / "17"
     properties = {
         ingest_record.EXAMPLES: {ingest_record.count_property("test"): 30, ingest_record.CONTENT_SHA256: "5ad0"},
         verdict.BLESSING: {"blessed": int(blessed)},
         serving_check.BLESSING: {"blessed": 1},
-        PUSHED_MODEL: {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)},
+        PUSHED_MODEL: {WAITS: str(pushed)}
+        if status == "waiting"
+        else {"pushed": int(blessed), "pushed_version": "17", "pushed_destination": str(pushed)},
     }
     done = _STAGES[:stages]
     for outputs, write in done:
@@ -101,10 +112,11 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
         pushed.mkdir(parents=True, exist_ok=True)
     return Outcome(
         status=status,
-        exit_code={"pushed": 0, "refused": 3, "failed": 2}[status],
+        exit_code={"pushed": 0, "waiting": 0, "refused": 3, "failed": 2}[status],
         pipeline_root=str(run_dir / "artifacts"),
         run_id=ledger.run_id if done or status == "failed" else None,
-        pushed_model=str(pushed) if blessed else None,
+        pushed_model=str(pushed) if status == "pushed" else None,
+        waiting=str(pushed) if status == "waiting" else None,
         seconds=83.0,
         peak_rss_mb=1234,
         images=Images(62, 0, 1, 1, 60, 20, 10, 30, 0, computed=7, reused=23) if done else None,
@@ -206,8 +218,12 @@ def _write_images(examples: Path, record: Path) -> None:
         with tf.io.TFRecordWriter(str(examples / f"Split-{split}" / "data-00000-of-00001")) as writer:
             for number, (path, label) in enumerate(images):
                 values = {"image/encoded": encoded_image(number), "image/path": path.encode(), "label": label.encode()}
-                features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+                writer.write(_example(values))
+
+
+def _example(values: dict[str, bytes]) -> bytes:
+    features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
 def _write_statistics(folder: Path) -> None:
@@ -357,8 +373,26 @@ def _write_verdict(folder: Path) -> None:
         ],
         failures=[FAILURE],
         notes=[],
+        regressions=Regressions(
+            "/past",
+            5,
+            0,
+            [
+                Regression(f"{EVIL}/x.png", EVIL, "cat", 0.9, EVIL),
+                Regression("cat/y.png", "cat", "", 0.0, "cat", "the model cannot read it"),
+                Regression("cat/z.png", "cat", reason="it is cut short"),
+            ],
+            "evaluation.regressions: 3 of 5 images",
+        ),
     )
     verdict.VERDICT.write(folder, found)
+
+
+def _write_regressions(folder: Path) -> None:
+    (folder / "Split-train").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "Split-train" / "data-00000-of-00001")) as writer:
+        values = {"image/encoded": encoded_image(3), "image/path": f"{EVIL}/x.png".encode(), "label": EVIL.encode()}
+        writer.write(_example(values))
 
 
 def _write_serving(folder: Path) -> None:
@@ -373,6 +407,7 @@ _STAGES: list[tuple[tuple[Artifact, ...], Callable[..., None] | None]] = [
     ((search.TRIALS,), _write_trials),
     ((MODEL, training_summary.MODEL_RUN), _write_training),
     ((PREDICTIONS,), _write_predictions),
+    ((ingest_record.REGRESSION_EXAMPLES,), _write_regressions),
     ((verdict.BLESSING,), _write_verdict),
     ((serving_check.BLESSING,), _write_serving),
     ((PUSHED_MODEL,), None),

@@ -110,6 +110,15 @@ def test_a_failure_shows_the_images_behind_it(refused) -> None:
     assert "(<code>per_slice.accuracy.min</code>)" in html
 
 
+def test_past_failures_that_are_wrong_have_a_table_and_their_pictures(refused) -> None:
+    said = words(refused[1], "regressions", "confusions")
+    assert "2 of 5 images of /past are right; none may be wrong (evaluation.max_regressions). broken" in said
+    assert f"labeled {EVIL}, predicted cat (90.0%)" in said
+    assert "cat/y.png cat nothing (the model could not read the image) 0.0% right the model cannot read it" in said
+    assert re.search(r"cat/z.png cat . . . it is cut short", said)
+    assert refused[1][refused[1].index('id="regressions"') : refused[1].index('id="confusions"')].count("<img") == 1
+
+
 def test_names_are_text_and_nothing_else(refused) -> None:
     page = Page(refused[1])
 
@@ -238,8 +247,8 @@ def test_duplicates_are_listed_those_that_contradict_first(refused) -> None:
 def test_drift_is_shown_against_the_last_run_with_other_images(refused) -> None:
     text = words(refused[1], "data", "training")
 
-    assert "33 training images; run 2026-01-01 03:04:05, the last one with different images, had 22." in text
-    assert re.search(r"brightness bright 90.9% 60.6% 0.303 image/width median 42 53 1.100", text)
+    assert "34 training images; run 2026-01-01 03:04:05, the last one with different images, had 22." in text
+    assert re.search(r"brightness bright 90.9% 58.8% 0.321 image/width median 42 54 1.200", text)
     assert "label" not in text[text.index("What changed") : text.index("Distance:")]  # its shares are the same
 
 
@@ -356,7 +365,7 @@ def test_the_page_is_bounded_whatever_the_run_has(refused) -> None:
     names = [f"{n:05d}{EVIL}{'長' * 60}" for n in range(3000)]
     report = report_run.many_classes(collect_once(refused[0]), names)
 
-    html, card = render(report), model_card(report)
+    html, card = render(report), model_card(report, "17")
 
     assert len(html.encode()) < 10 * 2**20
     assert "And 2,990 more" in words(html, "failures", "data")
@@ -414,7 +423,7 @@ def test_there_is_a_page_and_a_card_of_every_ending(refused, counts, right, judg
     )
 
     assert f"{counts.rejected} rejected" in words(render(report))
-    assert "# Model card" in model_card(report)
+    assert "# Model card" in model_card(report, "17")
 
 
 def test_without_a_baseline_nothing_is_compared(refused) -> None:
@@ -425,7 +434,12 @@ def test_without_a_baseline_nothing_is_compared(refused) -> None:
         for found in (report.verdict.overall, *report.verdict.slices)
     )
     verdict = dataclasses.replace(
-        report.verdict, overall=overall, slices=slices, judged=[], not_compared="its files are gone"
+        report.verdict,
+        overall=overall,
+        slices=slices,
+        judged=[],
+        not_compared="its files are gone",
+        regressions=None,
     )
 
     text = words(render(dataclasses.replace(report, verdict=verdict)))

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 
 from core import checksums, settings
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, Stage
 from core.errors import Cause
 from pipeline.report import make
-from pipeline.runners.ending import Execution, end_run
+from pipeline.runners import ending
+from pipeline.runners.ending import Execution, end_run, notify
 from pipeline.runs import history, push_directory
 from pipeline.runs.metadata import open_store
 from pipeline.runs.monitor import Monitor
@@ -97,6 +99,35 @@ def test_what_fails_at_the_end_of_a_run_is_a_note_and_hides_no_push(
     assert any("the disk is full; the log has the details" in note for note in outcome.notes)
     assert LAST_RUN.read(tmp_path / NAME) == outcome
     assert (outcome.report is None) is (function == "make_report")
+
+
+@pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        ("cat > {told}", None),
+        ("cat > {told}; echo no channel; exit 7", "notify: the command ended with exit code 7: no channel"),
+        ("cat > {told}; sleep 60 & sleep 60", "notify: the command took more than 1 s, and was killed"),
+        ("cp /dev/stdin {told}; kill -9 $$", "notify: the command ended with exit code -9: it said nothing"),
+    ],
+    ids=["told", "fails", "hangs", "dies"],
+)
+def test_what_becomes_of_the_command_that_is_notified_changes_no_outcome(
+    command: str, note: str | None, tmp_path: Path, report: list[Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "_NOTIFY_SECONDS", 1)
+    told = msgspec.structs.replace(DIGITS, notify=command.format(told=tmp_path / "told.json"))
+    execution = Execution(lambda: (83.0, 1), monitor(tmp_path), run_id=pushed_run(tmp_path), nodes=NODES)
+    outcome = end_run(told, tmp_path, execution)
+
+    assert (outcome.status, outcome.exit_code) == ("pushed", 0)
+    assert [one for one in outcome.notes if "notify" in one] == ([note] if note else [])
+    assert LAST_RUN.read(tmp_path / NAME) == outcome
+    document = json.loads((tmp_path / "told.json").read_text())
+    assert (document["pipeline"], document["pushed_model"]) == (NAME, outcome.pushed_model)
+
+
+def test_a_command_that_never_reads_is_no_harm(tmp_path: Path, report: list[Outcome]) -> None:
+    assert notify(msgspec.structs.replace(DIGITS, notify="exit 0"), Outcome("pushed", 0, "x" * 200_000)) is None
 
 
 def test_a_record_that_cannot_be_written_is_a_note_too(tmp_path: Path, report: list[Outcome]) -> None:

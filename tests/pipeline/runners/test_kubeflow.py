@@ -206,6 +206,7 @@ def test_a_pipeline_job_is_written_where_the_name_says_so(tmp_path):
     ("target", "override", "said"),
     [
         ("cluster", "kubeflow.pipeline_root=build", "kubeflow.pipeline_root is build, which no container sees"),
+        ("vertex", "evaluation.regressions=/past", "evaluation.regressions is /past, which no container sees"),
         ("vertex", "backbone.weights=/home/me/w.h5", "backbone.weights is /home/me/w.h5, which no container sees"),
         ("cluster", "kubeflow.resources={Trainr: {gpus: 1}}", "no stage Trainr; did you mean Trainer?"),
         ("cluster", "kubeflow.environment={Pushr: {A: b}}", "no stage Pushr; did you mean Pusher?"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.artifacts.last_run import Failure, Images, Metric, Outcome, Tuning
+from core.checkout import CHECKOUT
 from pipeline.runs.run_summary import run_summary
 
 
@@ -43,6 +44,16 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
         "  report:  /r.html",
         "  details: /build/birds/last_run.json",
         "  log:     /run.log",
+    ]
+
+
+def test_a_run_whose_model_waits_says_how_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    lines = said(Outcome("waiting", 0, "/artifacts", waiting="/serving/.waiting/7"))
+    assert lines[:3] == [
+        "waiting for approval: /serving/.waiting/7",
+        '  try it: make predict MODEL=/serving/.waiting/7 IMAGES="one.jpg two.png"',
+        '  decide: make approve VERSION=7 WHY="…" (or reject), with this run\'s CONFIG, ROOT and SET',
     ]
 
 

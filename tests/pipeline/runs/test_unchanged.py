@@ -36,7 +36,7 @@ def test_whatever_decides_a_run_changes_the_hash(images: Path, tmp_path: Path) -
 
     def now(settings: Settings | None = None, weights: str = "w") -> str:
         listing = read_layout(str(images))
-        return hash_inputs(settings or load(), listing, weights)
+        return hash_inputs(settings or load(), [listing], weights)
 
     first = now()
     assert now() == first
@@ -60,11 +60,11 @@ def test_code_and_libraries_count_as_they_were_when_the_run_began(
 
     def later_run() -> str:
         unchanged._hash_code.cache_clear()
-        return hash_inputs(settings, listing, "w")
+        return hash_inputs(settings, [listing], "w")
 
     first = later_run()
     (tmp_path / "core" / "new.py").write_text("x = 1")
-    assert hash_inputs(settings, listing, "w") == first  # edited while it ran: nothing that it did is of that
+    assert hash_inputs(settings, [listing], "w") == first  # edited while it ran: nothing that it did is of that
     seen = {first, later_run()}
     monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: [])
     assert len(seen | {later_run()}) == 3

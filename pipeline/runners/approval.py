@@ -1,0 +1,168 @@
+"""What people decide about a blessed model that waits to be pushed: carried out, and written down wherever it is known.
+
+The push directory comes first: what serves follows from it alone, and a decision holds where nothing else is at hand.
+Then ML Metadata, the record of the run and its report say the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+from pathlib import Path
+from typing import Literal
+
+from core import atomic_io, checksums
+from core.artifacts.blessing import REJECTED
+from core.artifacts.heartbeat import HEARTBEAT
+from core.artifacts.last_run import LAST_RUN, Outcome
+from core.artifacts.pushed_model import (
+    DECIDED,
+    MODEL_CARD,
+    REJECTED_TO,
+    WAITING,
+    WAITS,
+    Decision,
+    beside,
+    numbered,
+)
+from core.artifacts.verdict import BLESSING
+from core.errors import InputError
+from core.settings import Settings
+from core.settings.converter import to_json
+from pipeline.report import make
+from pipeline.report.formats import plain
+from pipeline.runners.ending import notify
+from pipeline.runs import history, lineage, metadata
+from pipeline.runs.monitor import Monitor
+from pipeline.runs.outcome import decided
+from pipeline.runs.run_dir import read_last
+from pipeline.runs.run_lock import alone
+
+_CARD_ROW = "| approval | "
+
+
+def decide(
+    settings: Settings,
+    folder: Path,
+    directory: str,
+    version: str,
+    decision: Literal["approved", "rejected"],
+    by: str | None,
+    why: str,
+) -> list[str]:
+    """Puts the version of that number that waits into service, or takes it away.
+
+    The outcome of the last run, if the version is its, becomes `pushed` or `refused`, and is notified of.
+
+    Args:
+        folder: of the pipeline; need not be there.
+        directory: of its pushed versions, local or remote.
+        by: who decides; None: the user of this machine.
+
+    Returns:
+        A sentence on what was done, and one on each thing that could not be.
+
+    Raises:
+        InputError: no such version waits, there is no reason or name, or a run goes on in the folder.
+        MachineError: the version is damaged.
+    """
+    if not why.strip():
+        raise InputError('say why, for those who come after: WHY="…"')
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    said = Decision(decision, _on_one_line(by or _user()), now, _on_one_line(why))
+    waiting = f"{beside(directory, WAITING)}/{version}"
+    from components.serving import push  # brings TensorFlow
+
+    with contextlib.ExitStack() as stack:
+        if folder.is_dir():
+            stack.enter_context(alone(folder, print if settings.runtime.if_running == "wait" else None))
+        if decision == "approved":
+            place = push.approve(directory, version, said, lambda path: _onto_card(path, said))
+            done = f"now serving {place}"
+        else:
+            place = push.reject(directory, version, said)
+            done = f"rejected: version {version} is deleted; its checksums and the decision are kept in {place}"
+        reader = lineage.Reader({})
+        serves = any(checksums.listed(one.path) == checksums.listed(place) for one in numbered(directory))
+        last = reader.attempt(
+            "the decision could not be recorded", lambda: _record(settings, folder, waiting, said, place, serves)
+        )
+    if last:
+        reader.problems += filter(None, [notify(settings, last)])
+    return [done, *reader.problems]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # an account without a name, as in many a container
+        raise InputError('this account has no name, so say who decides: BY="…"') from error
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _onto_card(version: str, decision: Decision) -> None:
+    """Says on the model card, if there is one, what was decided."""
+    import tensorflow as tf
+
+    path = f"{version}/{MODEL_CARD}"
+    if not tf.io.gfile.exists(path):  # a cluster makes none
+        return
+    lines = atomic_io.read_text(path).splitlines(keepends=True)
+    row = f"{_CARD_ROW}{plain(decision)} |\n"
+    atomic_io.write_text(path, "".join(row if line.startswith(_CARD_ROW) else line for line in lines))
+
+
+def _record(
+    settings: Settings, folder: Path, waiting: str, decision: Decision, place: str, serves: bool
+) -> Outcome | None:
+    """Adds the decision to ML Metadata, and to the last run's record; returns that if the version was its.
+
+    `serves`: whether the very model does, if only with other words on its card.
+    """
+    server = settings.runtime.metadata
+    if not metadata.exists(folder, server):
+        return None
+    store = metadata.open_store(folder, server)
+    pipeline = store.get_context_by_type_and_name("pipeline", settings.name)
+    every = store.get_artifacts_by_context(pipeline.id) if pipeline else []
+    pushed = [one for one in every if lineage.output_of(one).properties.get(WAITS) == waiting]
+    if not pushed:
+        return None
+    for artifact in pushed:
+        properties = artifact.custom_properties
+        properties[WAITS].string_value = ""
+        properties[DECIDED].string_value = to_json(decision)
+        if decision.decision == "approved":
+            properties["pushed"].int_value = 1
+            properties["pushed_destination"].string_value = place
+            properties["pushed_version"].string_value = place.rpartition("/")[2]
+        else:
+            properties[REJECTED_TO].string_value = place
+    store.put_artifacts(pushed)
+    runs = {
+        context.name
+        for artifact in pushed
+        for context in store.get_contexts_by_artifact(artifact.id)
+        if context.type == lineage.RUN
+    }
+    if not serves:  # the next candidate is not to be judged against it, nor begin with it
+        left = [lineage.output(lineage.node_runs(store, run), BLESSING) for run in runs]
+        blessings = store.get_artifacts_by_id(sorted({blessing.id for blessing in left if blessing}))
+        for blessing in blessings:
+            blessing.custom_properties[REJECTED].int_value = 1
+        store.put_artifacts(blessings)
+    for run in runs:
+        history.amend(store, settings.name, run, lambda outcome: decided(outcome, decision, place))
+    last = read_last(folder, print)
+    if not last or last.run_id not in runs:
+        return None
+    decided(last, decision, place)
+    LAST_RUN.write(folder, last)
+    make.remake_report(folder, settings.name)
+    if Path(HEARTBEAT.path(folder)).is_file():
+        Monitor(settings, folder, HEARTBEAT.read(folder).run).finish(last)
+    return last
