@@ -48,16 +48,16 @@ def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:
 def _portable(engine: beam.PortableEngine, small: bool) -> list[str]:
     parallelism = None
     if isinstance(engine, beam.FlinkEngine):
-        runner = ["--runner=FlinkRunner", f"--flink_master={engine.flink_master}"]
-        runner += [f"--flink_version={engine.flink_version}", *_given("flink_job_server_jar", engine.job_server_jar)]
+        runner = [f"--flink_master={engine.flink_master}", *_given("flink_job_server_jar", engine.job_server_jar)]
         parallelism = engine.parallelism if small else engine.tensorflow_parallelism
     elif isinstance(engine, beam.SparkEngine):
-        runner = ["--runner=SparkRunner", f"--spark_master_url={engine.spark_master_url}", "--spark_version=3"]
+        runner = [f"--spark_master_url={engine.spark_master_url}"]
         runner += _given("spark_job_server_jar", engine.job_server_jar)
     if engine.job_endpoint:
-        runner = ["--runner=PortableRunner", f"--job_endpoint={engine.job_endpoint}"]
+        runner = [f"--job_endpoint={engine.job_endpoint}"]
     kind = "DOCKER" if engine.image else "EXTERNAL" if engine.worker_pool else "LOOPBACK"
     return [
+        "--runner=pipeline.runners.cluster_runner.ClusterRunner",
         *runner,
         f"--environment_type={kind}",
         *_given("environment_config", engine.image or engine.worker_pool),

@@ -17,6 +17,7 @@ from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core import secrets
+from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
 from core.errors import DISK_FULL, Cause, InputError, cause_of
@@ -177,6 +178,8 @@ def _run_stages(
 
     from pipeline.pipeline import local_pipeline
     from pipeline.runners import forks, partial_run
+    from pipeline.runners.beam_engines import options_for
+    from pipeline.runners.job_server import kept
     from pipeline.runners.parallel_dag_runner import NodeError, Observers, ParallelDagRunner
     from pipeline.runs import leftovers
     from pipeline.schema import keep
@@ -223,12 +226,15 @@ def _run_stages(
             said = f"the stages before {stages.first} did not run: what they left is that of the run of {base}"
             execution.notes.append(said)
     execution.nodes = partial_run.to_run(compiled)
+    job_server_log = Path(f"{execution.log}").with_suffix(".job-server.log")
+    beam_options = options_for(settings.runtime.beam, EXAMPLES.node)
     try:
         for again in (not stages.partial, False):
             drawn = NodeLines(lines, len(execution.nodes), look)
             execution.stages = drawn.stages
             try:
-                ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
+                with kept(beam_options, job_server_log):
+                    ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
                 break
             except NodeError as error:
                 damaged = []

@@ -1,24 +1,21 @@
 """Runs the pipeline's Beam components, as create_pipeline wires them, on one engine after the other.
 
-    unshare -n sh -c 'ip link set lo up && python -m tests.ports.beam_components WORK RESULT.json'
+    unshare -n sh -c 'ip link set lo up && python -m tests.ports.beam_components WORK RESULT.json flink spark'
 
-The first engine is Beam's in-memory runner; the others are the `flink` preset with a job service and a worker pool of
-Beam's own on 127.0.0.1: the options that go to a Flink cluster, but for the job server's address. All get the same
-inputs, those that the in-memory run made. RESULT.json holds for each engine and component what it wrote, in a form
-that can be compared. Beam's servers listen on all interfaces: hence the network namespace.
+The first engine is Beam's in-memory runner; then come processes of this machine, the `flink` preset with a job service
+of Beam's own, and real clusters (`tests.ports.clusters`). All get the same inputs, those that the in-memory run made.
+RESULT.json holds for each engine and component what it wrote, in a form that can be compared. Beam's servers listen on
+all interfaces: hence the network namespace.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +41,8 @@ from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam_engines import SMALL_STEPS, options_for
 from tests.conftest import ROOT
-from tests.fork_server import ForkServer
 from tests.model_factory import COLOURS, image_bytes, save_model
-from tests.ports import beam_worker
+from tests.ports import clusters
 from trainer import preprocessing
 
 IMAGES_PER_CLASS = 8
@@ -74,6 +70,7 @@ class Chain:
 
     def __init__(self, work: Path) -> None:
         """Makes the images, and the model that the Evaluator is given: any will do."""
+        image_ingestion._CHUNK = 5  # so that there is something to do at the same time
         self._work = work
         self._images = work / "images"
         for colour, label in enumerate(COLOURS):
@@ -258,49 +255,54 @@ def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(*arguments: str, port: int) -> Iterator[None]:
-    """One of Beam's servers, in its own process group, so that the workers it starts end with it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
+def _job_service(work: Path) -> Iterator[None]:
+    """Beam's own job service and a worker pool of ours."""
+    cluster = clusters.Cluster()
+    work.mkdir()
+    service = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={_JOB_PORT}"]
+    pool = [sys.executable, "-m", "pipeline", "beam-worker-pool", f"--port={_POOL_PORT}"]
     try:
-        for _ in range(600):
-            if server.poll() is not None:
-                raise RuntimeError(f"{arguments} ended with exit code {server.returncode}")
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        cluster.add("job service", work, service, PYTHONPATH=str(ROOT))
+        cluster.add("pool", work, pool, PYTHONPATH=str(ROOT))
+        cluster.wait_until(lambda: clusters.listens(_JOB_PORT) and clusters.listens(_POOL_PORT))
         yield
     finally:
-        server.terminate()
-        server.wait()
+        for process in cluster.processes.values():
+            process.kill()
 
 
-def main(work: Path, result: Path) -> None:
-    """Runs all engines and writes what they made."""
-    image_ingestion._CHUNK = 5  # so that there is something to do at the same time
-    job_service = f"127.0.0.1:{_JOB_PORT}"
-    engines: dict[str, BeamEngine] = {
-        "in memory": LocalEngine(),
-        "local-parallel": LocalParallelEngine(workers=2),
-        "loopback": FlinkEngine(job_endpoint=job_service),
-        "external": FlinkEngine(job_endpoint=job_service, worker_pool=f"127.0.0.1:{_POOL_PORT}"),
-    }
+@contextmanager
+def _cluster(name: str, work: Path) -> Iterator[None]:
+    _, software = clusters.obtain(name)
+    with clusters.CLUSTERS[name](work, software):
+        yield
+
+
+def _engines(name: str) -> dict[str, BeamEngine]:
+    """What runs on the servers of that name."""
+    if name == "job service":
+        endpoint, pool = f"127.0.0.1:{_JOB_PORT}", f"127.0.0.1:{_POOL_PORT}"
+        loopback = FlinkEngine(job_endpoint=endpoint)
+        return {"loopback": loopback, "external": FlinkEngine(job_endpoint=endpoint, worker_pool=pool)}
+    return {name: clusters.engine(name)}
+
+
+def main(work: Path, result: Path, servers: Sequence[str]) -> None:
+    """Runs all engines and writes what they made.
+
+    Args:
+        servers: `job service`, `flink`, `spark`: what is started, one after the other, and run on.
+    """
     chain = Chain(work)
-    with ExitStack() as servers:
-        beam = "apache_beam.runners"
-        servers.enter_context(
-            _server(f"{beam}.portability.local_job_service_main", f"--port={_JOB_PORT}", port=_JOB_PORT)
-        )
-        forks = servers.enter_context(ForkServer(modules=beam_worker.MODULES))
-        worker = work / "worker"
-        beam_worker.write_executable(worker, forks.socket)
-        pool = (f"{beam}.worker.worker_pool_main", f"--container_executable={worker}")
-        servers.enter_context(_server(*pool, f"--service_port={_POOL_PORT}", port=_POOL_PORT))
-        found = {name: chain.run(name, engine) for name, engine in engines.items()}
+    found = {"in memory": chain.run("in memory", LocalEngine())}
+    found["local-parallel"] = chain.run("local-parallel", LocalParallelEngine(workers=2))
+    for name in servers:
+        started = _job_service(work / name) if name == "job service" else _cluster(name, work / name)
+        with started:
+            for engine, settings in _engines(name).items():
+                found[engine] = chain.run(engine, settings)
     result.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -23,6 +23,7 @@ from pipeline.runners.beam_engines import options_for
 from tests.conftest import ROOT
 
 DATAFLOW = "{engine: dataflow, project: p, region: europe-west1, temp_location: 'gs://b/t', image: 'eu.gcr.io/p/i'}"
+RUNNER = "pipeline.runners.cluster_runner.ClusterRunner"
 PRESETS = ["local-parallel", "flink", "spark", DATAFLOW]
 
 
@@ -78,7 +79,7 @@ def test_flink_starts_its_job_server_and_the_image_on_every_node() -> None:
         "tensorflow_parallelism: 2}"
     )
     reading, network = options(text, "StatisticsGen"), options(text, "Transform")
-    assert reading.view_as(StandardOptions).runner == "FlinkRunner"
+    assert reading.view_as(StandardOptions).runner == RUNNER
     flink = reading.view_as(FlinkRunnerOptions)
     assert (flink.flink_master, flink.flink_job_server_jar) == ("flink:8081", "/opt/js.jar")
     portable = reading.view_as(PortableOptions)
@@ -92,7 +93,7 @@ def test_flink_starts_its_job_server_and_the_image_on_every_node() -> None:
 def test_a_job_server_that_runs_already_is_asked_instead(name: str) -> None:
     text = f"{{engine: {name}, job_endpoint: 'js:8099', worker_pool: 'localhost:50000'}}"
     parsed = options(text, "Evaluator")
-    assert parsed.view_as(StandardOptions).runner == "PortableRunner"
+    assert parsed.view_as(StandardOptions).runner == RUNNER
     portable = parsed.view_as(PortableOptions)
     assert portable.job_endpoint == "js:8099"
     assert (portable.environment_type, portable.environment_config) == ("EXTERNAL", "localhost:50000")
@@ -100,7 +101,7 @@ def test_a_job_server_that_runs_already_is_asked_instead(name: str) -> None:
 
 def test_spark_has_its_master() -> None:
     parsed = options("{engine: spark, spark_master_url: 'spark://s:7077', job_server_jar: /opt/js.jar}", "Evaluator")
-    assert parsed.view_as(StandardOptions).runner == "SparkRunner"
+    assert parsed.view_as(StandardOptions).runner == RUNNER
     assert parsed.view_as(SparkRunnerOptions).spark_master_url == "spark://s:7077"
     assert parsed.view_as(PortableOptions).environment_type == "LOOPBACK"
 
