@@ -280,9 +280,11 @@ def batch_predict(
     """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
     model = model or _pushed(settings, root)
     from pipeline.inference.batch_predict import batch_predict as predict_folder
-    from pipeline.runners.beam_engines import options_for
+    from pipeline.runners.beam_engines import notes_on_engine, options_for
     from pipeline.runners.console import progress_line
 
+    for note in notes_on_engine(settings.runtime.beam):
+        _note(note)
     with progress_line("loading the model"):
         counts = predict_folder(
             model,

@@ -7,6 +7,8 @@ that read files or count want many small ones, with a Python process per core.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.nodes import STATISTICS
 from core.settings import beam
@@ -33,6 +35,15 @@ def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
     else:
         own = []
     return [*own, *engine.options]
+
+
+def notes_on_engine(engine: beam.BeamEngine) -> Iterator[str]:
+    """A sentence on what of an engine strangers could reach, which Beam cannot be told to keep to this machine."""
+    if isinstance(engine, beam.LocalParallelEngine):
+        yield (
+            "runtime.beam is local-parallel: the servers that Beam starts for its processes listen on all interfaces "
+            "of this machine, without authentication"
+        )
 
 
 def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:

@@ -66,12 +66,12 @@ class ClusterRunner(portable_runner.PortableRunner):
         """Submits the job.
 
         Raises:
-            InputError, MachineError: as of `_Cluster.explain`, or nothing answers.
+            InputError, MachineError: as of `Cluster.explain`, or nothing answers.
         """
         options.view_as(StandardOptions).runner = None  # of ours, no job server has a class
         named = options.view_as(GoogleCloudOptions)
         named.job_name = named.job_name or f"beam-{uuid.uuid4().hex[:12]}"
-        cluster = _Cluster(options, named.job_name)
+        cluster = Cluster(options, named.job_name)
         _name_the_code(pipeline)
         cleanup = self.start_and_replace_loopback_environments(pipeline, options)
         try:
@@ -116,7 +116,7 @@ def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:
 class _Result(portable_runner.PipelineResult):
     """Of a job that is watched while it runs."""
 
-    def __init__(self, cluster: _Cluster, *arguments: Any) -> None:
+    def __init__(self, cluster: Cluster, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._cluster = cluster
 
@@ -124,7 +124,7 @@ class _Result(portable_runner.PipelineResult):
         """As Beam's; a job that this process does not wait for any longer, since it is ended, is cancelled.
 
         Raises:
-            InputError, MachineError: as of `_Cluster.explain`.
+            InputError, MachineError: as of `Cluster.explain`.
         """
         watch = self._cluster.watch(self._job_service, self._job_id)
         failed = True
@@ -202,8 +202,8 @@ _FAULTS = (
         "runtime.beam.worker_pool?",
     ),
     _Fault(
-        r"heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|"
-        r"TaskManager with id \S+ is no longer reachable|ExecutorLostFailure|Lost executor|assigned slot \S+ was removed",
+        r"heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|assigned slot \S+ was removed|"
+        r"TaskManager with id \S+ is no longer reachable|ExecutorLostFailure|Lost executor",
         "a machine of the cluster was lost while the job ran, and the job was not started again: see whether it is "
         f"there, and set restart-strategy as the flink-conf.yaml of {PAGE} does",
     ),
@@ -228,7 +228,7 @@ def _fault(said: str, where: str) -> Exception | None:
     return None
 
 
-class _Cluster:
+class Cluster:
     """What the options say of a cluster, and the job server in front of it."""
 
     def __init__(self, options: PipelineOptions, job_name: str) -> None:

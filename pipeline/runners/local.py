@@ -24,6 +24,7 @@ from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import images_folder, list_images, reviewed_schema
+from pipeline.runners.beam_engines import notes_on_engine, options_for
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
@@ -87,7 +88,8 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
         monitor = Monitor(settings, folder, log.stem)
         execution = Execution(functools.partial(_usage, began), monitor, log=str(log))
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
-        for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root)):
+        engine = notes_on_engine(settings.runtime.beam)
+        for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root), *engine):
             print_prose(console, "  note: ", note, "yellow")
         execution.notes += preflight.set_aside_records(folder)
         last = read_last(folder, execution.notes.append)
@@ -178,7 +180,6 @@ def _run_stages(
 
     from pipeline.pipeline import local_pipeline
     from pipeline.runners import forks, partial_run
-    from pipeline.runners.beam_engines import options_for
     from pipeline.runners.job_server import kept
     from pipeline.runners.parallel_dag_runner import NodeError, Observers, ParallelDagRunner
     from pipeline.runs import leftovers

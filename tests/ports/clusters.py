@@ -149,7 +149,8 @@ def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluste
         conf.joinpath("flink-conf.yaml").write_text(f"{given}\n{here}\nio.tmp.dirs: {work}\n")
         conf.joinpath("log4j.properties").write_text(
             "rootLogger.level = INFO\nrootLogger.appenderRef.c.ref = C\nappender.c.name = C\n"
-            "appender.c.type = CONSOLE\nappender.c.layout.type = PatternLayout\nappender.c.layout.pattern = %d %-5p %c - %m%n\n"
+            "appender.c.type = CONSOLE\nappender.c.layout.type = PatternLayout\n"
+            "appender.c.layout.pattern = %d %-5p %c - %m%n\n"
         )
         options = YAML(typ="safe").load(given)["env.java.opts"].split()
         java = ["java", *options, f"-Dlog4j.configurationFile={conf / 'log4j.properties'}"]

@@ -19,7 +19,7 @@ from tfx.utils.dependency_utils import make_beam_dependency_flags
 
 from core.settings import Settings, from_dict, load, to_dict
 from core.settings.beam import BeamEngine
-from pipeline.runners.beam_engines import options_for
+from pipeline.runners.beam_engines import notes_on_engine, options_for
 from tests.conftest import ROOT
 
 DATAFLOW = "{engine: dataflow, project: p, region: europe-west1, temp_location: 'gs://b/t', image: 'eu.gcr.io/p/i'}"
@@ -71,6 +71,13 @@ def test_local_parallel_gives_processes_to_steps_that_read_and_all_cores_to_tens
     assert (reading.direct_running_mode, reading.direct_num_workers) == ("multi_processing", 3)
     network = options(text, "FeatureExtractor").view_as(DirectOptions)
     assert (network.direct_running_mode, network.direct_num_workers) == ("in_memory", 1)
+
+
+@pytest.mark.parametrize("text", ["local", *PRESETS])
+def test_an_engine_whose_servers_strangers_reach_is_said(text: str) -> None:
+    notes = [*notes_on_engine(engine(text))]
+    assert [note for note in notes if "listen on all interfaces" in note] == notes
+    assert len(notes) == (text == "local-parallel")
 
 
 def test_flink_starts_its_job_server_and_the_image_on_every_node() -> None:
