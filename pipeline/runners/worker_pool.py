@@ -16,15 +16,15 @@ import gc
 import importlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import grpc
 from apache_beam.portability.api import (
@@ -60,6 +60,7 @@ STACK = (
 )
 """What workers find imported."""
 
+_CONTEXT = multiprocessing.get_context("fork")
 _LOG = logging.getLogger(__name__)
 _SECONDS = 30.0
 
@@ -80,61 +81,38 @@ def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a worker would copy what it shares
-    ours, servers = Pipe()
-    parent = os.getpid()
-    server = os.fork()
-    if server == 0:
-        end_with(parent)
-        ours.close()
-        _exit_after(_answer, host, port, servers)
+    requests, servers = _CONTEXT.Pipe()
+    _fork(_answer, host, port, servers)
     servers.close()
     try:
-        if refused := ours.recv():
+        if refused := requests.recv():
             raise InputError(refused)
+        ready(f"workers for Beam at {host}:{port}, this project's code {project_hash()}")
+        while True:
+            request = requests.recv()
+            worker = _fork(_work, request)
+            multiprocessing.active_children()  # waits for those that have ended
+            _LOG.info("worker %s of %s is process %d", request["id"], request["control"], worker.pid)
     except EOFError:
-        raise RuntimeError("the server of the worker pool did not start") from None
-    ready(f"workers for Beam at {host}:{port}, this project's code {project_hash()}")
-    _fork_on_request(ours)
-
-
-def _fork_on_request(requests: Connection) -> None:
-    """Forks a worker for each request, and kills it when it is told to."""
-    workers: dict[str, int] = {}
-    parent = os.getpid()
-    while True:
-        while requests.poll(1.0):
-            try:
-                order, request = requests.recv()
-            except EOFError:
-                raise RuntimeError("the server of the worker pool has ended") from None
-            if order == "start":
-                worker = os.fork()
-                if worker == 0:
-                    end_with(parent)
-                    requests.close()
-                    _exit_after(_work, request)
-                workers[request["id"]] = worker
-                _LOG.info("worker %s is process %d", request["id"], worker)
-            elif request["id"] in workers:
-                os.kill(workers.pop(request["id"]), signal.SIGTERM)
-        while ended := os.waitpid(-1, os.WNOHANG)[0]:
-            workers = {name: worker for name, worker in workers.items() if worker != ended}
-
-
-def _exit_after(function: Callable[..., None], *arguments: Any) -> NoReturn:
-    """Ends a fork without what the process that it was forked from would do at its end."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the first process, and so this one
-    code = 1
-    try:
-        function(*arguments)
-        code = 0
-    except Exception:
-        _LOG.exception("a process of the worker pool failed")
+        raise RuntimeError("the server of the worker pool has ended; what it said is above") from None
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+
+def _fork(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Calls a function in a fork of this process."""
+    process = _CONTEXT.Process(target=_run, args=(os.getpid(), function, *arguments))
+    process.start()
+    return process
+
+
+def _run(parent: int, function: Callable[..., None], *arguments: Any) -> None:
+    """The fork's part; Ctrl-C and who ends the pool end the first process, and so this one."""
+    end_with(parent)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    function(*arguments)
 
 
 def _answer(host: str, port: int, pipe: Connection) -> None:
@@ -172,12 +150,11 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             "provision": request.provision_endpoint.url,
         }
         with self._lock:
-            self._pipe.send(("start", worker))
+            self._pipe.send(worker)
         return beam_fn_api_pb2.StartWorkerResponse()
 
-    def StopWorker(self, request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
-        with self._lock:
-            self._pipe.send(("stop", {"id": request.worker_id}))
+    def StopWorker(self, _request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
+        """Nothing: a worker ends when its job hangs up, and another job's may have the same name."""
         return beam_fn_api_pb2.StopWorkerResponse()
 
 

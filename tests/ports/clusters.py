@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from core.processes import ending_with_this
 from core.settings.beam import BeamEngine, FlinkEngine, SparkEngine
 from supply_chain import job_server
 from tests.conftest import ROOT
@@ -73,7 +74,7 @@ class Process:
         """Starts it, again if it has been killed."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                ending_with_this(self._command), stdout=log, stderr=log, env=self._environment
             )
 
     def kill(self) -> None:
