@@ -20,6 +20,9 @@ SEND_NOTHING = "--sdk_container_image={}"
 """Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
 that has any Beam option at all (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment."""
 
+_KEEP_WORKERS_MS = 20_000
+"""How long a node keeps a Python worker that has nothing to do for its job: between stages, it would else end."""
+
 _THIS_ENVIRONMENT = "workers-have-the-environment"
 
 
@@ -72,6 +75,7 @@ def _portable(engine: beam.PortableEngine, small: bool) -> list[str]:
         *runner,
         f"--environment_type={kind}",
         *_given("environment_config", engine.image or engine.worker_pool),
+        f"--environment_cache_millis={_KEEP_WORKERS_MS}",
         f"--job_server_timeout={round(engine.timeout_hours * 3600)}",
         SEND_NOTHING.format(engine.image or _THIS_ENVIRONMENT),
         f"--sdk_worker_parallelism={0 if small else 1}",  # 0: the runner's choice, a process per core

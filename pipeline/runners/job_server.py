@@ -27,6 +27,7 @@ from core.processes import ending_with_this
 CONNECT_SECONDS = 10.0
 """How long a cluster's master may take to accept a connection."""
 
+_LOGGER = "org.slf4j.simpleLogger"  # of Flink's job server; Spark's says the time anyway
 _TAIL_BYTES = 200_000
 _LOCAL = re.compile(r"\[(local|auto)\]|local(\[.+\])?")
 
@@ -124,6 +125,7 @@ class JobServer:
         self.log = log
         self._artifacts = tempfile.mkdtemp(prefix="beam-job-server-")
         command = [spec.java, "-XX:TieredStopAtLevel=1"]  # it lives for minutes: code that is compiled well pays later
+        command += [f"-D{_LOGGER}.showDateTime=true", f"-D{_LOGGER}.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS"]
         if spec.spark:
             command += [f"-Dspark.driver.host={here}", f"-Dspark.driver.bindAddress={here}"]
             master = ["--spark-master-url", spec.master]

@@ -108,6 +108,7 @@ class Chain:
         model = self._outputs(trainer, "any")["model"][0]
         save_model(Path(model.uri) / "Format-Serving", certainty=2.0)
         self._made["Trainer", "model"] = model
+        self.model = f"{model.uri}/Format-Serving"
 
     def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
@@ -145,7 +146,7 @@ class Chain:
         """Not a component, but a Beam job of its own."""
         output = self._work / f"{name}.jsonl"
         counts = batch_predict(
-            f"{self._made['Trainer', 'model'].uri}/Format-Serving",
+            self.model,
             str(self._images),
             str(output),
             beam_arguments=options_for(engine, BATCH_PREDICT),

@@ -134,6 +134,12 @@ def listens(port: int) -> bool:
     return False
 
 
+def flink_ready(task_managers: int) -> bool:
+    """Whether so many are registered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{FLINK_PORT}/overview", timeout=5) as answer:
+        return bool(json.load(answer)["taskmanagers"] == task_managers)
+
+
 @contextlib.contextmanager
 def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluster]:
     """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses and memory.
@@ -164,11 +170,7 @@ def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluste
             command = [*java, *heap, "-cp", jars, entry, "--configDir", conf, *dynamic]
             cluster.add(f"taskmanager-{number}", work, command)
 
-        def ready() -> bool:
-            with urllib.request.urlopen(f"http://127.0.0.1:{FLINK_PORT}/overview", timeout=5) as answer:
-                return bool(json.load(answer)["taskmanagers"] == task_managers) and listens(POOL_PORT)
-
-        cluster.wait_until(ready)
+        cluster.wait_until(lambda: flink_ready(task_managers) and listens(POOL_PORT))
         yield cluster
 
 

@@ -52,3 +52,39 @@ def test_the_pipeline_goes_to_a_pushed_model_and_is_cached_to_its_end(found: dic
     computed = {stage["id"] for stage in second["record"]["stages"] if not stage["cached"]}
     assert computed == NEVER_CACHED | (RESOLVERS & {stage["id"] for stage in second["record"]["stages"]})
     assert second["record"]["metrics"] == first["record"]["metrics"]
+
+
+FAULTS = {
+    "flink": {
+        "the job server is killed": "the job server ended in the middle of the job",
+        "more slots than there are": "runtime.beam.parallelism",
+        "workers without our package": "the cluster's workers do not have this project",
+        "the worker pool is killed": "runtime.beam.worker_pool",
+        "the JobManager is killed": "runtime.beam.flink_master",
+        "no JobManager": "runtime.beam.flink_master",
+    },
+    "spark": {
+        "the job server is killed": "the job server ended in the middle of the job",
+        "more memory than there is": "spark.executor.memory",
+        "the worker pool is killed": "runtime.beam.worker_pool",
+    },
+}
+"""What is done to a cluster, and what is said of it."""
+RECOVERED = ("nothing", "a TaskManager is killed", "a worker is killed", "afterwards")
+
+
+def test_what_is_lost_in_the_middle_of_a_job_is_made_good_or_told(found: dict[str, Any]) -> None:
+    told = FAULTS[found["engine"]]
+    assert {*found["faults"]} - {*RECOVERED} == {*told}
+    for fault, ended in found["faults"].items():
+        if fault in RECOVERED:
+            assert (ended["code"], ended["records"]) == (0, 200), (fault, ended)
+        else:
+            assert ended["code"] == (2 if "package" in fault else 4), (fault, ended)
+            assert told[fault] in ended["said"] and "Logs: " in ended["said"], (fault, ended)
+            assert ended["records"] is None, fault  # nothing that is half written has the name of what is whole
+            assert ended["seconds"] < 90, (fault, ended)  # the minute, on a machine that runs other tests, too
+
+
+def test_a_worker_pool_with_other_code_refuses_the_job(found: dict[str, Any]) -> None:
+    assert "the worker pool has another version of this project than the pipeline" in found["refusal"]
