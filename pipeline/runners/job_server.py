@@ -127,14 +127,14 @@ class JobServer:
         command = [spec.java, "-XX:TieredStopAtLevel=1"]  # it lives for minutes: code that is compiled well pays later
         command += [f"-D{_LOGGER}.showDateTime=true", f"-D{_LOGGER}.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS"]
         if spec.spark:
-            command += [f"-Dspark.driver.host={here}", f"-Dspark.driver.bindAddress={here}"]
             master = ["--spark-master-url", spec.master]
         else:
             master = ["--flink-master", f"http://{spec.address}" if spec.address else spec.master]
         command += [*spec.jvm_properties, "-jar", spec.jar, *master, "--job-host=127.0.0.1", f"--job-port={port}"]
         command += ["--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={self._artifacts}"]
+        environment = os.environ | {"SPARK_LOCAL_IP": here}  # Spark's driver and its page would listen everywhere
         with log.open("wb") as output:
-            self._process = subprocess.Popen(ending_with_this(command), stdout=output, stderr=output)
+            self._process = subprocess.Popen(ending_with_this(command), stdout=output, stderr=output, env=environment)
 
     def runs(self) -> bool:
         """Whether it does; a fork of the process that started it may ask, too."""

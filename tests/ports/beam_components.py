@@ -45,19 +45,10 @@ from pipeline.runners.job_server import kept
 from tests.conftest import ROOT
 from tests.model_factory import COLOURS, image_bytes, save_model
 from tests.ports import clusters
+from tests.ports.written import BATCH_PREDICT
 from trainer import preprocessing
 
 IMAGES_PER_CLASS = 8
-BATCH_PREDICT = "batch-predict"
-COMPONENTS = [
-    "ImageExampleGen",
-    "StatisticsGen",
-    "Transform",
-    "FeatureExtractor",
-    "Predictor",
-    "Evaluator",
-    BATCH_PREDICT,
-]
 NEEDED = ("ImportSchemaGen", "BackboneImporter")
 """Components that are not on Beam, but make what the others read."""
 
@@ -74,16 +65,6 @@ _SETTINGS = loading.load(
         "runtime.feature_batch_size=5",
     ],
 )
-
-
-def check_equal(made: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Asserts that a component wrote what another engine wrote.
-
-    Features come from batches of other sizes, sums are added in another order: equal but for rounding.
-    """
-    keys = set(expected) - {"numbers", "seconds"}
-    assert {key: made[key] for key in keys} == {key: expected[key] for key in keys}
-    np.testing.assert_allclose(made.get("numbers", []), expected.get("numbers", []), rtol=2e-4, atol=1e-5)
 
 
 class Chain:

@@ -10,8 +10,8 @@ import pytest
 
 from core.artifacts.nodes import NEVER_CACHED, RESOLVERS
 from tests.ports import clusters
-from tests.ports.beam_components import COMPONENTS, check_equal
 from tests.ports.namespace import may_unshare, run_alone
+from tests.ports.written import COMPONENTS, check_equal
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 

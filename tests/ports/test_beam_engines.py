@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pipeline.runners.beam_engines import SMALL_STEPS
-from tests.ports.beam_components import COMPONENTS, check_equal
 from tests.ports.namespace import may_unshare, run_alone
+from tests.ports.written import COMPONENTS, check_equal
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 

@@ -15,10 +15,12 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     WorkerOptions,
 )
+from ruamel.yaml import YAML
 from tfx.utils.dependency_utils import make_beam_dependency_flags
 
 from core.settings import Settings, from_dict, load, to_dict
 from core.settings.beam import BeamEngine
+from pipeline.cli.main import main
 from pipeline.runners.beam_engines import notes_on_engine, options_for
 from tests.conftest import ROOT
 
@@ -137,3 +139,22 @@ def test_an_engine_survives_the_way_through_plain_values(text: str) -> None:
     loaded = load(ROOT / "configs" / "digits.yaml", [f"runtime.beam={text}"])
     plain = json.loads(json.dumps(to_dict(loaded)))
     assert from_dict(plain, Settings) == loaded
+
+
+def test_the_manifest_for_kubernetes_sets_what_flink_conf_sets_and_starts_our_pool() -> None:
+    folder = ROOT / "docs" / "beam-engines"
+    yaml = YAML(typ="safe")
+    conf = yaml.load(folder / "flink-conf.yaml")
+    spec = yaml.load(folder / "flink-deployment.yaml")["spec"]
+    of_the_image = {"env.java.opts", "jobmanager.rpc.address"}
+    of_the_operator = {f"{process}.memory.process.size" for process in ("jobmanager", "taskmanager")}
+    assert spec["flinkConfiguration"] == {
+        name: str(value) for name, value in conf.items() if name not in of_the_image | of_the_operator
+    }
+    assert spec["jobManager"]["resource"]["memory"] == conf["jobmanager.memory.process.size"]
+    assert spec["taskManager"]["resource"]["memory"] == conf["taskmanager.memory.process.size"]
+    flink, workers = spec["taskManager"]["podTemplate"]["spec"]["containers"]
+    assert flink["name"] == "flink-main-container" and flink["volumeMounts"] == workers["volumeMounts"]
+    python, module, program, verb, *arguments = workers["command"]
+    assert (python, module, program) == ("python", "-m", "pipeline")
+    assert main.commands[verb].make_context(verb, arguments).params == {"host": "127.0.0.1", "port": 50000}

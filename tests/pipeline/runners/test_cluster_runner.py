@@ -116,7 +116,7 @@ def test_a_job_server_that_ends_at_once_is_told_with_its_last_words(jar: str, tm
 
 
 def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(jar: str, tmp_path: Path) -> None:
-    (tmp_path / "java").write_text('#!/bin/sh\necho "$@"\nexec sleep 100\n')
+    (tmp_path / "java").write_text('#!/bin/sh\necho "$@" "Spark at $SPARK_LOCAL_IP"\nexec sleep 100\n')
     (tmp_path / "java").chmod(0o755)
     options = options_for(
         SparkEngine(job_server_jar=jar, options=(f"--job_server_java_launcher={tmp_path / 'java'}",)), "Evaluator"
@@ -129,7 +129,7 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
         assert server and server.runs() and server.endpoint.startswith("127.0.0.1:")
         while not (said := log.read_text()):
             time.sleep(0.05)
-        assert "--job-host=127.0.0.1" in said and "-Dspark.driver.bindAddress=127.0.0.1" in said
+        assert "--job-host=127.0.0.1" in said and "Spark at 127.0.0.1" in said
     assert job_server.find(spec) is None and not server.runs()
 
 
