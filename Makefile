@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean
+.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -30,7 +30,7 @@ DECISION = --version "$$VERSION" --why "$$WHY" $${BY:+--by "$$BY"} $${DIRECTORY:
 PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(HERE)/Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(HERE)/Makefile
 	@echo
 	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|random|path ROOT=build SET="path.of.setting=value ..."'
 
@@ -145,6 +145,9 @@ sbom: setup ## write what is installed as CycloneDX: OUTPUT=build/sbom
 
 pin-images: setup ## pin the images in the Dockerfile to what their tags are now
 	@$(PYTHON) $(HERE)/supply_chain/images.py
+
+beam-job-server: setup ## Beam's job server for a cluster, made with Maven: ENGINE=flink|spark OUTPUT=build/flink-job-server.jar
+	@$(PYTHON) $(HERE)/supply_chain/job_server.py "$$ENGINE" $${OUTPUT:+--output "$$OUTPUT"}
 
 clean: ## remove the environment (runs and pushed models stay)
 	@cd $(HERE) && rm -rf .venv .venv-uv .venv-newest-tensorflow .venv-airflow

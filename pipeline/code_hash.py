@@ -57,6 +57,18 @@ def code_hash(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
+@functools.cache
+def project_hash() -> str:
+    """Of all our code, byte by byte, and the versions of the stack: the same where the same is installed."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(_ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    for package in sorted(package for packages in _STACK.values() for package in packages):
+        digest.update(f"{package}=={importlib.metadata.version(package)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
 def closure(module: str) -> list[str]:
     """The module and every module of ours that it imports, directly or not, and that does anything; sorted."""
     found: set[str] = set()

@@ -38,12 +38,13 @@ class PortableEngine(_Engine, frozen=True, kw_only=True):
     """What Flink and Spark share: a job server takes the job, Python workers run our code for the cluster.
 
     Attributes:
-        job_server_jar: Beam's job server, started for the time of each job (needs Java); not with `job_endpoint`.
+        job_server_jar: Beam's job server, which `make beam-job-server` makes; a run starts it (which takes Java), and
+            ends it with its last stage. Not with `job_endpoint`.
         job_endpoint: `host:port` of a job server that runs already.
         image: the project's container image, which the cluster's nodes start with Docker (environment DOCKER).
-        worker_pool: `host:port` of a Beam worker pool as each node sees it, usually `localhost:50000` of a sidecar
-            container (environment EXTERNAL). With neither, our code runs in the submitting process (LOOPBACK): a
-            cluster then does no more than move the data, which shows that things work.
+        worker_pool: `host:port` of a Beam worker pool (`python -m pipeline beam-worker-pool`) as each node sees it,
+            usually `localhost:50000` of a side-car container (environment EXTERNAL). With neither, our code runs in the
+            submitting process (LOOPBACK): a cluster then does no more than move the data, which shows that things work.
         timeout_hours: a step that takes longer fails. Beam's own limit is a minute: whatever its help says, it also
             ends the streams over which a job tells its state (`job_server_timeout` in its portable_runner.py).
     """
@@ -70,13 +71,11 @@ class FlinkEngine(PortableEngine, frozen=True, kw_only=True, tag="flink"):
 
     Attributes:
         flink_master: `host:port` of the JobManager's REST interface; `[local]` is a cluster inside the job server.
-        flink_version: for which the job server was built; major and minor.
         parallelism: slots that reading and counting are spread over; the cluster's default if null.
         tensorflow_parallelism: the same of the steps that run TensorFlow: as many as there are machines.
     """
 
     flink_master: str = "[local]"
-    flink_version: str = "1.16"
     parallelism: AtLeast1 | None = None
     tensorflow_parallelism: AtLeast1 | None = None
 

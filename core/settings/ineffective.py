@@ -45,7 +45,7 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         "serving.validator is serving_check",
     ),
     (
-        "runtime.beam.flink_master runtime.beam.flink_version runtime.beam.spark_master_url",
+        "runtime.beam.flink_master runtime.beam.spark_master_url",
         lambda s: isinstance(s.runtime.beam, PortableEngine) and s.runtime.beam.job_endpoint,
         "the job server at runtime.beam.job_endpoint knows its cluster",
     ),

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,20 +123,10 @@ def _verb(
             def loader(*more: str) -> Settings:
                 return load(config, [*given, *split_overrides(overrides), *more])
 
-            try:
+            with _ending_in_words():
                 if not noisy:
                     _quiet_stack()
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
-            except KeyboardInterrupt as error:
-                if isinstance(error, TerminatedError):
-                    click.secho(str(error), fg="red", err=True)
-                sys.exit(128 + getattr(error, "number", signal.SIGINT))
-            except Exception as error:
-                cause = cause_of(error)
-                if cause.blame == "code":
-                    raise
-                click.secho(f"error: {cause.message}", fg="red", err=True)
-                sys.exit(EXIT_CODES[cause.blame])
 
         for option in reversed(shorthands):
             command = click.option(f"--{option}", help=_SHORTHANDS[option][1])(command)
@@ -152,6 +142,23 @@ def _verb(
         return main.command()(_CONFIG(command))
 
     return decorate
+
+
+@contextlib.contextmanager
+def _ending_in_words() -> Iterator[None]:
+    """Ends the process with a sentence and an exit code for what is not our code's fault."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if isinstance(error, TerminatedError):
+            click.secho(str(error), fg="red", err=True)
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+    except Exception as error:
+        cause = cause_of(error)
+        if cause.blame == "code":
+            raise
+        click.secho(f"error: {cause.message}", fg="red", err=True)
+        sys.exit(EXIT_CODES[cause.blame])
 
 
 def _quiet_stack() -> None:
@@ -273,9 +280,11 @@ def batch_predict(
     """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
     model = model or _pushed(settings, root)
     from pipeline.inference.batch_predict import batch_predict as predict_folder
-    from pipeline.runners.beam_engines import options_for
+    from pipeline.runners.beam_engines import notes_on_engine, options_for
     from pipeline.runners.console import progress_line
 
+    for note in notes_on_engine(settings.runtime.beam):
+        _note(note)
     with progress_line("loading the model"):
         counts = predict_folder(
             model,
@@ -288,6 +297,20 @@ def batch_predict(
             say=_note,
         )
     return _exit_code(counts)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=50000, help="Where it listens.")
+@click.option(
+    "--host", default="127.0.0.1", help="The address it listens on: the node's own, for nothing is asked who."
+)
+def beam_worker_pool(port: int, host: str) -> None:
+    """Starts Python workers for Beam when Flink or Spark on this node ask for them (runtime.beam.worker_pool)."""
+    _quiet_stack()
+    from pipeline.runners.worker_pool import serve
+
+    with _ending_in_words():
+        serve(host, port, click.echo)
 
 
 @_verb()

@@ -7,6 +7,8 @@ that read files or count want many small ones, with a Python process per core.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from core.artifacts.ingest_record import EXAMPLES, REGRESSION_EXAMPLES
 from core.artifacts.nodes import STATISTICS
 from core.settings import beam
@@ -17,6 +19,9 @@ SMALL_STEPS = frozenset({EXAMPLES.node, REGRESSION_EXAMPLES.node, STATISTICS.nod
 SEND_NOTHING = "--sdk_container_image={}"
 """Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
 that has any Beam option at all (tfx/utils/dependency_utils.py). Workers of ours have the whole locked environment."""
+
+_KEEP_WORKERS_MS = 20_000
+"""How long a node keeps a Python worker that has nothing to do for its job: between stages, it would else end."""
 
 _THIS_ENVIRONMENT = "workers-have-the-environment"
 
@@ -35,6 +40,15 @@ def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
     return [*own, *engine.options]
 
 
+def notes_on_engine(engine: beam.BeamEngine) -> Iterator[str]:
+    """A sentence on what of an engine strangers could reach, which Beam cannot be told to keep to this machine."""
+    if isinstance(engine, beam.LocalParallelEngine):
+        yield (
+            "runtime.beam is local-parallel: the servers that Beam starts for its processes listen on all interfaces "
+            "of this machine, without authentication"
+        )
+
+
 def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:
     mode, workers = ("multi_processing", engine.workers) if small else ("in_memory", 1)
     return [
@@ -48,19 +62,20 @@ def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:
 def _portable(engine: beam.PortableEngine, small: bool) -> list[str]:
     parallelism = None
     if isinstance(engine, beam.FlinkEngine):
-        runner = ["--runner=FlinkRunner", f"--flink_master={engine.flink_master}"]
-        runner += [f"--flink_version={engine.flink_version}", *_given("flink_job_server_jar", engine.job_server_jar)]
+        runner = [f"--flink_master={engine.flink_master}", *_given("flink_job_server_jar", engine.job_server_jar)]
         parallelism = engine.parallelism if small else engine.tensorflow_parallelism
     elif isinstance(engine, beam.SparkEngine):
-        runner = ["--runner=SparkRunner", f"--spark_master_url={engine.spark_master_url}", "--spark_version=3"]
+        runner = [f"--spark_master_url={engine.spark_master_url}"]
         runner += _given("spark_job_server_jar", engine.job_server_jar)
     if engine.job_endpoint:
-        runner = ["--runner=PortableRunner", f"--job_endpoint={engine.job_endpoint}"]
+        runner = [f"--job_endpoint={engine.job_endpoint}"]
     kind = "DOCKER" if engine.image else "EXTERNAL" if engine.worker_pool else "LOOPBACK"
     return [
+        "--runner=pipeline.runners.cluster_runner.ClusterRunner",
         *runner,
         f"--environment_type={kind}",
         *_given("environment_config", engine.image or engine.worker_pool),
+        f"--environment_cache_millis={_KEEP_WORKERS_MS}",
         f"--job_server_timeout={round(engine.timeout_hours * 3600)}",
         SEND_NOTHING.format(engine.image or _THIS_ENVIRONMENT),
         f"--sdk_worker_parallelism={0 if small else 1}",  # 0: the runner's choice, a process per core

@@ -17,12 +17,14 @@ from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
 from core import secrets
+from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
 from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from pipeline.data_source import check_regressions, images_folder, list_images, list_regressions, reviewed_schema
+from pipeline.runners.beam_engines import notes_on_engine, options_for
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, notify, record
 from pipeline.runners.machine import notes_on_gpu, notes_on_memory, stages_at_once
@@ -86,7 +88,8 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
         monitor = Monitor(settings, folder, log.stem)
         execution = Execution(functools.partial(_usage, began), monitor, log=str(log))
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
-        for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root)):
+        engine = notes_on_engine(settings.runtime.beam)
+        for note in (*notes_on_memory(), *preflight.notes_on_disk(settings, root), *engine):
             print_prose(console, "  note: ", note, "yellow")
         execution.notes += preflight.set_aside_records(folder)
         last = read_last(folder, execution.notes.append)
@@ -185,6 +188,7 @@ def _run_stages(
 
     from pipeline.pipeline import local_pipeline
     from pipeline.runners import forks, partial_run
+    from pipeline.runners.job_server import kept
     from pipeline.runners.parallel_dag_runner import NodeError, Observers, ParallelDagRunner
     from pipeline.runs import leftovers
     from pipeline.schema import keep
@@ -233,12 +237,15 @@ def _run_stages(
             said = f"the stages before {stages.first} did not run: what they left is that of the run of {base}"
             execution.notes.append(said)
     execution.nodes = partial_run.to_run(compiled)
+    job_server_log = Path(f"{execution.log}").with_suffix(".job-server.log")
+    beam_options = options_for(settings.runtime.beam, EXAMPLES.node)
     try:
         for again in (not stages.partial, False):
             drawn = NodeLines(lines, len(execution.nodes), look)
             execution.stages = drawn.stages
             try:
-                ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
+                with kept(beam_options, job_server_log):
+                    ParallelDagRunner(stages_at_once(), Observers(drawn, execution.monitor)).run_with_ir(compiled)
                 break
             except NodeError as error:
                 damaged = []

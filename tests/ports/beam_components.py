@@ -2,9 +2,9 @@
 
     unshare -n sh -c 'ip link set lo up && python -m tests.ports.beam_components WORK RESULT.json'
 
-The first engine is Beam's in-memory runner; the others are the `flink` preset with a job service and a worker pool of
-Beam's own on 127.0.0.1: the options that go to a Flink cluster, but for the job server's address. All get the same
-inputs, those that the in-memory run made. RESULT.json holds for each engine and component what it wrote, in a form
+The first engine is Beam's in-memory runner; then come processes of this machine, and the `flink` preset with a job
+service of Beam's own and a worker pool on 127.0.0.1; `tests.ports.on_cluster` runs the same on clusters. All get the
+same inputs, those that the in-memory run made. RESULT.json holds for each engine and component what it wrote, in a form
 that can be compared. Beam's servers listen on all interfaces: hence the network namespace.
 """
 
@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Artifact
 
 from components.ingestion import image_ingestion
@@ -43,14 +41,14 @@ from pipeline.deployment import Deployment
 from pipeline.inference.batch_predict import batch_predict
 from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam_engines import SMALL_STEPS, options_for
+from pipeline.runners.job_server import kept
 from tests.conftest import ROOT
-from tests.fork_server import ForkServer
 from tests.model_factory import COLOURS, image_bytes, save_model
-from tests.ports import beam_worker
+from tests.ports import clusters
+from tests.ports.written import BATCH_PREDICT
 from trainer import preprocessing
 
 IMAGES_PER_CLASS = 8
-BATCH_PREDICT = "batch-predict"
 NEEDED = ("ImportSchemaGen", "BackboneImporter")
 """Components that are not on Beam, but make what the others read."""
 
@@ -74,6 +72,7 @@ class Chain:
 
     def __init__(self, work: Path) -> None:
         """Makes the images, and the model that the Evaluator is given: any will do."""
+        image_ingestion._CHUNK = 5  # so that there is something to do at the same time
         self._work = work
         self._images = work / "images"
         for colour, label in enumerate(COLOURS):
@@ -90,6 +89,7 @@ class Chain:
         model = self._outputs(trainer, "any")["model"][0]
         save_model(Path(model.uri) / "Format-Serving", certainty=2.0)
         self._made["Trainer", "model"] = model
+        self.model = f"{model.uri}/Format-Serving"
 
     def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
@@ -97,8 +97,12 @@ class Chain:
         pipeline = create_pipeline(
             msgspec.structs.replace(_SETTINGS, runtime=runtime), self._deployment(), self._schema
         )
-        first = not any(producer in NEEDED for producer, _ in self._made)
+        with kept(options_for(engine, BATCH_PREDICT), self._work / f"{name}.job-server.log"):
+            return self._run(name, engine, pipeline)
+
+    def _run(self, name: str, engine: BeamEngine, pipeline: Pipeline) -> dict[str, Any]:
         found = {}
+        first = not any(producer in NEEDED for producer, _ in self._made)
         for component in pipeline.components:
             on_beam = isinstance(component, BaseBeamComponent)
             in_this_process = not first and on_beam and isinstance(engine, LocalParallelEngine)
@@ -114,14 +118,16 @@ class Chain:
                     found[component.id]["seconds"] = round(time.monotonic() - began, 1)
                     print(f"{name}: {component.id} {found[component.id]['seconds']} s", flush=True)
         if not isinstance(engine, LocalParallelEngine):
+            began = time.monotonic()
             found[BATCH_PREDICT] = self._batch_predict(name, engine)
+            found[BATCH_PREDICT]["seconds"] = round(time.monotonic() - began, 1)
         return found
 
     def _batch_predict(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Not a component, but a Beam job of its own."""
         output = self._work / f"{name}.jsonl"
         counts = batch_predict(
-            f"{self._made['Trainer', 'model'].uri}/Format-Serving",
+            self.model,
             str(self._images),
             str(output),
             beam_arguments=options_for(engine, BATCH_PREDICT),
@@ -258,46 +264,33 @@ def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(*arguments: str, port: int) -> Iterator[None]:
-    """One of Beam's servers, in its own process group, so that the workers it starts end with it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
+def _job_service(work: Path) -> Iterator[None]:
+    """Beam's own job service and a worker pool of ours."""
+    cluster = clusters.Cluster()
+    work.mkdir()
+    service = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={_JOB_PORT}"]
+    pool = [sys.executable, "-m", "pipeline", "beam-worker-pool", f"--port={_POOL_PORT}"]
     try:
-        for _ in range(600):
-            if server.poll() is not None:
-                raise RuntimeError(f"{arguments} ended with exit code {server.returncode}")
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        cluster.add("job service", work, service, PYTHONPATH=str(ROOT))
+        cluster.add("pool", work, pool, PYTHONPATH=str(ROOT))
+        cluster.wait_until(lambda: clusters.listens(_JOB_PORT) and clusters.listens(_POOL_PORT))
         yield
     finally:
-        server.terminate()
-        server.wait()
+        for process in cluster.processes.values():
+            process.kill()
 
 
 def main(work: Path, result: Path) -> None:
     """Runs all engines and writes what they made."""
-    image_ingestion._CHUNK = 5  # so that there is something to do at the same time
-    job_service = f"127.0.0.1:{_JOB_PORT}"
+    endpoint, pool = f"127.0.0.1:{_JOB_PORT}", f"127.0.0.1:{_POOL_PORT}"
     engines: dict[str, BeamEngine] = {
         "in memory": LocalEngine(),
         "local-parallel": LocalParallelEngine(workers=2),
-        "loopback": FlinkEngine(job_endpoint=job_service),
-        "external": FlinkEngine(job_endpoint=job_service, worker_pool=f"127.0.0.1:{_POOL_PORT}"),
+        "loopback": FlinkEngine(job_endpoint=endpoint),
+        "external": FlinkEngine(job_endpoint=endpoint, worker_pool=pool),
     }
     chain = Chain(work)
-    with ExitStack() as servers:
-        beam = "apache_beam.runners"
-        servers.enter_context(
-            _server(f"{beam}.portability.local_job_service_main", f"--port={_JOB_PORT}", port=_JOB_PORT)
-        )
-        forks = servers.enter_context(ForkServer(modules=beam_worker.MODULES))
-        worker = work / "worker"
-        beam_worker.write_executable(worker, forks.socket)
-        pool = (f"{beam}.worker.worker_pool_main", f"--container_executable={worker}")
-        servers.enter_context(_server(*pool, f"--service_port={_POOL_PORT}", port=_POOL_PORT))
+    with _job_service(work / "servers"):
         found = {name: chain.run(name, engine) for name, engine in engines.items()}
     result.write_text(json.dumps(found))
 

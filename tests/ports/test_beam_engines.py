@@ -1,65 +1,24 @@
 """The Beam components give the same results on the portability API that Flink and Spark use as in memory."""
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.runners.beam_engines import SMALL_STEPS
-from tests.conftest import ROOT
+from tests.ports.namespace import may_unshare, run_alone
+from tests.ports.written import COMPONENTS, check_equal
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
-COMPONENTS = [
-    "ImageExampleGen",
-    "StatisticsGen",
-    "Transform",
-    "FeatureExtractor",
-    "Predictor",
-    "Evaluator",
-    "batch-predict",
-]
-
-
-def _own_network() -> list[str]:
-    """A command's beginning that gives it a network of its own: Beam's servers listen on all interfaces."""
-    return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-
-
-def _may_unshare() -> bool:
-    try:
-        return subprocess.run([*_own_network(), "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What every engine made of the same inputs: engine -> component -> what it wrote."""
-    if not _may_unshare():
+    if not may_unshare():
         pytest.skip("Beam's servers listen on all interfaces, and this user may not make a network of its own")
     work = tmp_path_factory.mktemp("beam")
-    command = [sys.executable, "-m", "tests.ports.beam_components", str(work), str(work / "result.json")]
-    with (work / "log").open("w") as log:
-        run = subprocess.Popen(
-            [*_own_network(), *command],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            run.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, signal.SIGKILL)  # its servers, should it have been stopped before they were
-    assert run.returncode == 0, (work / "log").read_text()[-6000:]
+    run_alone("tests.ports.beam_components", [str(work), str(work / "result.json")], work / "log")
     return json.loads((work / "result.json").read_text())
 
 
@@ -84,8 +43,4 @@ def test_every_beam_component_of_the_pipeline_ran(results: dict[str, Any]) -> No
     ],
 )
 def test_the_results_equal_the_in_memory_runners(results: dict[str, Any], engine: str, component: str) -> None:
-    made, expected = results[engine][component], results["in memory"][component]
-    keys = set(expected) - {"numbers", "seconds"}
-    assert {key: made[key] for key in keys} == {key: expected[key] for key in keys}
-    # Features come from batches of other sizes, sums are added in another order: equal but for rounding.
-    np.testing.assert_allclose(made.get("numbers", []), expected.get("numbers", []), rtol=2e-4, atol=1e-5)
+    check_equal(results[engine][component], results["in memory"][component])

@@ -15,14 +15,17 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     WorkerOptions,
 )
+from ruamel.yaml import YAML
 from tfx.utils.dependency_utils import make_beam_dependency_flags
 
 from core.settings import Settings, from_dict, load, to_dict
 from core.settings.beam import BeamEngine
-from pipeline.runners.beam_engines import options_for
+from pipeline.cli.main import main
+from pipeline.runners.beam_engines import notes_on_engine, options_for
 from tests.conftest import ROOT
 
 DATAFLOW = "{engine: dataflow, project: p, region: europe-west1, temp_location: 'gs://b/t', image: 'eu.gcr.io/p/i'}"
+RUNNER = "pipeline.runners.cluster_runner.ClusterRunner"
 PRESETS = ["local-parallel", "flink", "spark", DATAFLOW]
 
 
@@ -72,13 +75,20 @@ def test_local_parallel_gives_processes_to_steps_that_read_and_all_cores_to_tens
     assert (network.direct_running_mode, network.direct_num_workers) == ("in_memory", 1)
 
 
+@pytest.mark.parametrize("text", ["local", *PRESETS])
+def test_an_engine_whose_servers_strangers_reach_is_said(text: str) -> None:
+    notes = [*notes_on_engine(engine(text))]
+    assert [note for note in notes if "listen on all interfaces" in note] == notes
+    assert len(notes) == (text == "local-parallel")
+
+
 def test_flink_starts_its_job_server_and_the_image_on_every_node() -> None:
     text = (
         "{engine: flink, flink_master: 'flink:8081', job_server_jar: /opt/js.jar, image: 'r/i:1', parallelism: 8, "
         "tensorflow_parallelism: 2}"
     )
     reading, network = options(text, "StatisticsGen"), options(text, "Transform")
-    assert reading.view_as(StandardOptions).runner == "FlinkRunner"
+    assert reading.view_as(StandardOptions).runner == RUNNER
     flink = reading.view_as(FlinkRunnerOptions)
     assert (flink.flink_master, flink.flink_job_server_jar) == ("flink:8081", "/opt/js.jar")
     portable = reading.view_as(PortableOptions)
@@ -92,7 +102,7 @@ def test_flink_starts_its_job_server_and_the_image_on_every_node() -> None:
 def test_a_job_server_that_runs_already_is_asked_instead(name: str) -> None:
     text = f"{{engine: {name}, job_endpoint: 'js:8099', worker_pool: 'localhost:50000'}}"
     parsed = options(text, "Evaluator")
-    assert parsed.view_as(StandardOptions).runner == "PortableRunner"
+    assert parsed.view_as(StandardOptions).runner == RUNNER
     portable = parsed.view_as(PortableOptions)
     assert portable.job_endpoint == "js:8099"
     assert (portable.environment_type, portable.environment_config) == ("EXTERNAL", "localhost:50000")
@@ -100,7 +110,7 @@ def test_a_job_server_that_runs_already_is_asked_instead(name: str) -> None:
 
 def test_spark_has_its_master() -> None:
     parsed = options("{engine: spark, spark_master_url: 'spark://s:7077', job_server_jar: /opt/js.jar}", "Evaluator")
-    assert parsed.view_as(StandardOptions).runner == "SparkRunner"
+    assert parsed.view_as(StandardOptions).runner == RUNNER
     assert parsed.view_as(SparkRunnerOptions).spark_master_url == "spark://s:7077"
     assert parsed.view_as(PortableOptions).environment_type == "LOOPBACK"
 
@@ -129,3 +139,22 @@ def test_an_engine_survives_the_way_through_plain_values(text: str) -> None:
     loaded = load(ROOT / "configs" / "digits.yaml", [f"runtime.beam={text}"])
     plain = json.loads(json.dumps(to_dict(loaded)))
     assert from_dict(plain, Settings) == loaded
+
+
+def test_the_manifest_for_kubernetes_sets_what_flink_conf_sets_and_starts_our_pool() -> None:
+    folder = ROOT / "docs" / "beam-engines"
+    yaml = YAML(typ="safe")
+    conf = yaml.load(folder / "flink-conf.yaml")
+    spec = yaml.load(folder / "flink-deployment.yaml")["spec"]
+    of_the_image = {"env.java.opts", "jobmanager.rpc.address"}
+    of_the_operator = {f"{process}.memory.process.size" for process in ("jobmanager", "taskmanager")}
+    assert spec["flinkConfiguration"] == {
+        name: str(value) for name, value in conf.items() if name not in of_the_image | of_the_operator
+    }
+    assert spec["jobManager"]["resource"]["memory"] == conf["jobmanager.memory.process.size"]
+    assert spec["taskManager"]["resource"]["memory"] == conf["taskmanager.memory.process.size"]
+    flink, workers = spec["taskManager"]["podTemplate"]["spec"]["containers"]
+    assert flink["name"] == "flink-main-container" and flink["volumeMounts"] == workers["volumeMounts"]
+    python, module, program, verb, *arguments = workers["command"]
+    assert (python, module, program) == ("python", "-m", "pipeline")
+    assert main.commands[verb].make_context(verb, arguments).params == {"host": "127.0.0.1", "port": 50000}
