@@ -4,6 +4,7 @@ EXAMPLES = "serving_default"  # takes `examples`: serialized tf.Examples, of whi
 IMAGES = "serving_images"  # takes `images`: encoded image files
 CLASSIFY = "classify"  # TensorFlow Serving's Classify: takes `inputs`, serialized tf.Examples; gives classes and scores
 FEATURES = "serving_features"  # takes features at the cut instead of images; only a model trained on features has it
+PIXELS = "pixels"  # takes `pixels`: images as the network reads them, for those that preprocess by themselves
 LABELS = "transform_features"  # takes `examples`, gives the label as the model counts it; TFMA needs it
 MAPS = "serving_maps"  # takes `images`; gives `pixels`, the last map of fine enough a grid, `logits`, `error`
 ERROR = "error"  # output, string [n]: why an image got no prediction; empty where it got one

@@ -30,6 +30,7 @@ _SIGNATURES = {
     signatures.CLASSIFY: signatures.CLASSIFY,
     signatures.LABELS: signatures.LABELS,
     signatures.FEATURES: signatures.FEATURES,
+    signatures.PIXELS: signatures.PIXELS,
     f"images:{signatures.MAPS}": signatures.MAPS,
 }
 """What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
@@ -52,7 +53,8 @@ def export_model(
     "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
     returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
     int64 [n]. Where training read features, `serving_features` takes them (float32 [n, ...], under the name that
-    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `serving_maps` takes
+    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `pixels` takes `pixels`
+    (float32 [n, S, S, 3], as `trainer.images.decoding.decode` makes them) and returns the same two. `serving_maps` takes
     `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
     [n, h, w, c] (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what
     SavedModel knows lie checksums (`core.checksums`), the limits of an image, requests to warm up with, and the
@@ -110,8 +112,8 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
     )
 
 
-def _take_features(signature: meta_graph_pb2.SignatureDef) -> None:
-    """Makes an input of the output that features are: a session can be fed any tensor, and computes what follows it."""
+def _feed(signature: meta_graph_pb2.SignatureDef) -> None:
+    """Makes an input of the output that features or pixels are: a session can be fed any tensor, and computes what follows it."""
     signature.ClearField("inputs")
     for name in set(signature.outputs) - {"probabilities", "classes"}:
         signature.inputs[name].CopyFrom(signature.outputs[name])
@@ -128,8 +130,8 @@ def _name_signatures(path: str) -> None:
         for made, name in _SIGNATURES.items():
             if made in graph.signature_def:
                 kept.signature_def[name].CopyFrom(graph.signature_def[made])
-        if signatures.FEATURES in kept.signature_def:
-            _take_features(kept.signature_def[signatures.FEATURES])
+        for name in {signatures.FEATURES, signatures.PIXELS} & set(kept.signature_def):
+            _feed(kept.signature_def[name])
         graph.ClearField("signature_def")
         graph.MergeFrom(kept)
     with tf.io.gfile.GFile(path, "wb") as file:

@@ -182,7 +182,8 @@ def _prediction(
 ) -> tf.estimator.EstimatorSpec:
     """What the exported model predicts; `transform_features` gives TFMA the label and never an image.
 
-    `at_cut` becomes an output of the signature `serving_features`; the export makes it the input that it is to be.
+    `at_cut` and the pixels become outputs of the signatures `serving_features` and `pixels`; the export makes them the
+    inputs that they are to be.
     """
     errors = features[signatures.ERROR]
     good = tf.equal(errors, "")
@@ -201,6 +202,9 @@ def _prediction(
     exports = {
         signatures.EXAMPLES: export.PredictOutput(outputs),
         signatures.CLASSIFY: export.ClassificationOutput(scores=probabilities, classes=classes),
+        signatures.PIXELS: export.PredictOutput(
+            {signatures.PIXELS: features[preprocessing.IMAGE], "probabilities": scores, "classes": classes}
+        ),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
         signatures.MAPS: export.PredictOutput(
             {

@@ -1,5 +1,6 @@
 """The exported model, loaded and asked as a server and as TFMA would."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from core.artifacts import exported_model
 from core.artifacts.model_limits import model_limits
@@ -68,6 +70,10 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
             {"pooled_mixed10": ("float32", [-1, 2048])},
             {name: answers[name] for name in ("probabilities", "classes")},
         ),
+        "pixels": (
+            {"pixels": ("float32", [-1, 75, 75, 3])},
+            {name: answers[name] for name in ("probabilities", "classes")},
+        ),
         "serving_maps": (
             {"images": ("string", [-1])},
             {
@@ -87,6 +93,18 @@ def test_features_at_the_cut_get_the_answer_of_their_images(served: Served) -> N
     by_features, by_image = served.ask("serving_features", features), served.ask("serving_images", IMAGES)
     np.testing.assert_allclose(by_features["probabilities"], by_image["probabilities"], atol=1e-6)
     assert by_features["classes"].tolist() == by_image["classes"].tolist()
+
+
+def test_pixels_as_documented_get_the_answer_of_their_images(served: Served) -> None:
+    """As docs/edge.md has it; Pillow rounds what it has resized to whole levels."""
+    resized = [Image.open(io.BytesIO(image)).resize((75, 75), Image.Resampling.BILINEAR) for image in IMAGES]
+    pixels = np.stack(resized).astype(np.float32) / 127.5 - 1
+    definition = served.meta.signature_def["pixels"]
+    outputs = {name: info.name for name, info in definition.outputs.items()}
+    by_pixels = served.session.run(outputs, {definition.inputs["pixels"].name: pixels})
+    by_image = served.ask("serving_images", IMAGES)
+    np.testing.assert_allclose(by_pixels["probabilities"], by_image["probabilities"], atol=5e-3)
+    assert by_pixels["classes"].tolist() == by_image["classes"].tolist()
 
 
 def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> None:
