@@ -19,7 +19,7 @@ from components.evaluation.regressions import judge_regressions
 from components.evaluation.slice_result import Measured
 from core import progress, slices
 from core.artifacts import blessing as blessings
-from core.artifacts import ingest_record
+from core.artifacts import exported_model, ingest_record, tflite_files
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT
 from core.errors import some
@@ -68,6 +68,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         demands,
         predictions.get_string_custom_property(NOT_COMPARED) or None,
         past,
+        tflite_files.described(exported_model.serving_dir(model.uri)),
     )
     fileio.makedirs(blessing.uri)
     VERDICT.write(blessing.uri, judged)

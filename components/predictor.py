@@ -23,7 +23,7 @@ from components.evaluation.answers import Answers
 from components.evaluation.prediction_dofn import CHECKED, DISAGREED, Predict, collect_score_bins, open_baseline
 from components.features.feature_index import SharedFeatureIndex
 from core import progress, tfrecords
-from core.artifacts import exported_model
+from core.artifacts import exported_model, tflite_files
 from core.artifacts.base import split_dir
 from core.artifacts.features import FEATURES_FILE
 from core.artifacts.ingest_record import count_property
@@ -57,8 +57,8 @@ def Predictor(  # noqa: N802 - a component is a class to its users
 
     `core.artifacts.predictions` describes both outputs, whose types are TFX's, since Vertex AI knows none of ours.
     `features` are FeatureExtractor's; a model that they do not fit is asked about the images, as both are without
-    them. `batch_size` bounds the memory; `code` is a hash of this component's source, so that TFX's cache notices when
-    it changes.
+    them. What the model was converted to (`core.artifacts.tflite_files`) is asked too. `batch_size` bounds the memory;
+    `code` is a hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
         ValueError: there are not as many predictions as images, an internal error.
@@ -84,7 +84,8 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         described = FEATURES_FILE.read(features.uri)
         stored = {name: taken for name, asked in models.items() if (taken := asked.takes(described, split))}
         files = tfrecords.find(f"{artifact_utils.get_split_uri([features], split)}/*") if stored else []
-    predict = Predict(directories, stored, SharedFeatureIndex(files), Shared(), total)
+    exports = tflite_files.find(directories[CANDIDATE])
+    predict = Predict(directories, exports, stored, SharedFeatureIndex(files), Shared(), total)
     worker = predict.acquire(models)  # so that a runner in this process uses them
     fileio.makedirs(predictions.uri)
     written = SPLIT if split == ALL else split
@@ -118,10 +119,10 @@ def Predictor(  # noqa: N802 - a component is a class to its users
         fileio.remove(PREDICTIONS_FILE.path(predictions.uri))
         fileio.rmtree(materialized.rpartition("/")[0])
         with beam.Pipeline(runner=beam_pipeline.runner, options=beam_pipeline.options) as pipeline:
-            classify(pipeline, Predict(directories, {}, SharedFeatureIndex([]), predict.shared, total))
+            classify(pipeline, Predict(directories, exports, {}, SharedFeatureIndex([]), predict.shared, total))
     for asked in worker.models.values():
         asked.close()
-    scores = collect_score_bins(f"{materialized}*", directories)
+    scores = collect_score_bins(f"{materialized}*", [*directories, *exports])
     write_scores(predictions.uri, exported_model.class_names(directories[CANDIDATE]), scores)
     ordered = read_predictions(predictions.uri)
     PREDICTIONS_FILE.write(predictions.uri, ordered)

@@ -121,6 +121,21 @@ def verify_if_listed(directory: str) -> bool:
     return True
 
 
+def verify_if_listed_there(path: str) -> None:
+    """Verifies a single file of a model, if the list beside it names it.
+
+    Raises:
+        DamagedModelError: it is not the file that is listed, or the list is damaged.
+    """
+    directory, _, name = path.rpartition("/")
+    directory = directory or "."
+    if listed(directory) is None:
+        return
+    digest = _read_list(directory)[0].get(name)
+    if digest is not None and sha256(path) != digest:
+        raise DamagedModelError(f"{name} is damaged: its checksum is not the one in {CHECKSUMS}")
+
+
 def sha256(path: str | Path) -> str:
     """Of a file's bytes, local or remote, as hexadecimal digits. Raises what `atomic_io.open_file` raises."""
     digest = hashlib.sha256()

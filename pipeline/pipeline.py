@@ -31,6 +31,7 @@ from components.predictor import Predictor
 from components.pusher import Pusher
 from components.schema_importer import SchemaImporter
 from components.suspect_labels import SuspectLabels
+from components.tflite_converter import TFLiteConverter
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
@@ -218,7 +219,7 @@ def _features(
 def _training(
     settings: Settings, deployment: Deployment, data: _Data, backbone: BaseChannel, examples: BaseChannel
 ) -> tuple[list[BaseNode], BaseChannel]:
-    """The nodes, and the trained model."""
+    """The nodes, and the trained model, with what it is converted to."""
     trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
     inputs = {"examples": examples, "transform_graph": data.transform_graph}
     base_model = backbone
@@ -255,7 +256,16 @@ def _training(
     )
     for node in (trainer, tuner) if tuner else (trainer,):
         node.add_upstream_node(data.gate)
-    return _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
+    nodes, model = _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
+    if not settings.export:
+        return nodes, model
+    tflite = TFLiteConverter(
+        model=model,
+        examples=data.examples,
+        formats=converter.to_json(settings.export),
+        code=code_hash("components.tflite_converter"),
+    )
+    return [*nodes, tflite], tflite.outputs["converted"]
 
 
 def _judging(

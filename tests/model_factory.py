@@ -142,9 +142,11 @@ def _build(
         }
         if "no_images_signature" not in faults:
             definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults)[0])
-        pixels = tolerant_decoding.decode(images, _SIZE, lambda file: _pixels(file, ()))[0]
-        maps = {"pixels": pixels, "map": pixels, "logits": tf.reduce_mean(pixels, axis=[1, 2]) @ weights}
+        pixels, errors = tolerant_decoding.decode(images, _SIZE, lambda file: _pixels(file, ()))
+        logits = tf.reduce_mean(pixels, axis=[1, 2]) @ weights
+        maps = {"pixels": pixels, "map": pixels, "logits": logits, signatures.ERROR: errors}
         definitions[signatures.MAPS] = _signature({"images": images}, maps)
+        definitions[signatures.PIXELS] = _signature({"pixels": pixels}, {"probabilities": tf.nn.softmax(logits)})
         if takes_features:
             scores = {"probabilities": tf.nn.softmax(colour @ weights), "classes": by_example["classes"]}
             definitions[signatures.FEATURES] = _signature({"pooled_mixed10": colour}, scores)

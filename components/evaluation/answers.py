@@ -38,6 +38,12 @@ class Answers(ServedModel):
         probed = probe.probe(features.image_size, lambda records: self.fetch(signature.inputs[name].name, records))
         return features.format(split) if probe.agree(probed, features.splits[split].probe) else None
 
+    def pixels(self, images: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """What the network reads of image files, float32 [n, S, S, 3]; and which of them can be read, bool [n]."""
+        (name,) = self.signatures[signatures.MAPS].inputs
+        found = self.run(signatures.MAPS, {name: np.array(images, object)}, (signatures.PIXELS, signatures.ERROR))
+        return found[signatures.PIXELS], found[signatures.ERROR] == b""
+
     def fetch(self, tensor: str, records: Sequence[bytes]) -> np.ndarray:
         """A tensor of the model's graph, for raw tf.Examples."""
         (examples,) = self.signatures[signatures.EXAMPLES].inputs.values()

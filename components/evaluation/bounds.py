@@ -1,14 +1,15 @@
 """Which bounds a candidate keeps, breaks, or may do either: every bound on every slice it applies to, tested together.
 
-The chance that a model which keeps all bounds is refused is at most 1 - confidence: half of it is spent on the bounds
-of the entire split, half on those of all slices, each half by Holm's method.
+The chance that a model which keeps all bounds is refused is at most 1 - confidence: it is spent in equal parts on the
+bounds of the entire split, on those of all slices and on those of what the model was converted to, as far as there are
+such, each part by Holm's method.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from components.evaluation.significance import PValues, detectable, holm
 from components.evaluation.slice_result import SliceResult
@@ -16,12 +17,16 @@ from core.artifacts.predictions import BASELINE
 from core.artifacts.verdict import State
 from core.errors import InputError
 from core.metrics import METRICS
-from core.settings.evaluation import EvaluationSettings, SliceBounds
+from core.settings.evaluation import EvaluationSettings, Metric, MetricBounds, SliceBounds
+from core.settings.export import ExportFormat
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the entire split."""
+    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the entire split.
+
+    `group` is `thresholds`, `per_slice`, or `export.` and a format.
+    """
 
     group: str
     metric: str
@@ -50,14 +55,21 @@ class Judged:
     detectable: float
 
 
-def read_bounds(settings: EvaluationSettings, overall: SliceResult) -> list[Bound]:
-    """All bounds that are set.
+def read_bounds(
+    settings: EvaluationSettings, overall: SliceResult, exports: Iterable[ExportFormat] = ()
+) -> list[Bound]:
+    """All bounds that are set, on the candidate and on what it was converted to.
 
     Raises:
         InputError: one is on a metric that the predictions for the entire split do not allow.
     """
     found: list[Bound] = []
-    for group, demands in (("thresholds", settings.thresholds), ("per_slice", settings.per_slice)):
+    groups: dict[str, Mapping[Metric, MetricBounds]] = {
+        "thresholds": settings.thresholds,
+        "per_slice": settings.per_slice,
+        **{f"export.{name}": settings.export_bounds(name) for name in exports},
+    }
+    for group, demands in groups.items():
         for metric, values in sorted(demands.items()):
             given = {kind: getattr(values, kind) for kind in ("min", "max", "max_drop")}
             limits = {kind: value for kind, value in given.items() if value is not None}
@@ -72,15 +84,21 @@ def read_bounds(settings: EvaluationSettings, overall: SliceResult) -> list[Boun
 
 
 def judge_bounds(
-    overall: SliceResult, slices: Sequence[SliceResult], bounds: Sequence[Bound], confidence: float
+    overall: SliceResult,
+    slices: Sequence[SliceResult],
+    bounds: Sequence[Bound],
+    confidence: float,
+    exports: Sequence[SliceResult] = (),
 ) -> list[Judged]:
     """Tests all bounds that apply: with enough images, and for `max_drop` with a baseline.
 
-    A `confidence` of 0.95 is a risk of 0.05 to refuse a model that keeps all bounds.
+    `exports` are what the candidate was converted to, on the entire split. A `confidence` of 0.95 is a risk of 0.05 to
+    refuse a model that keeps all bounds.
     """
     on_slices = [(bound, one) for bound in bounds if bound.group == "per_slice" for one in slices]
     on_split = [(bound, overall) for bound in bounds if bound.group == "thresholds"]
-    families = [[pair for pair in pairs if applies(*pair)] for pairs in (on_split, on_slices)]
+    on_exports = [(bound, one) for one in exports for bound in bounds if bound.group == f"export.{one.export}"]
+    families = [[pair for pair in pairs if applies(*pair)] for pairs in (on_split, on_slices, on_exports)]
     risk = (1 - confidence) / max(sum(bool(family) for family in families), 1)
     return [judged for family in families for judged in _judge_family(family, risk, 1 - confidence)]
 

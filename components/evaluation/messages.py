@@ -24,7 +24,10 @@ def message(judged: Judged) -> str:
         reason = "that meets no bound"
     else:
         reason = f"{_p(judged.p)}{_corrected(judged.tests)}"
-    return f"{_value(bound, result)}; {_allows(bound)}; {reason}"
+    advice = ""
+    if result.export:
+        advice = f". Raise evaluation.{bound.setting}, or leave {result.export} out of export to push without it"
+    return f"{_value(bound, result)}; {_allows(bound)}; {reason}{advice}"
 
 
 def allowed(bound: Bound, result: SliceResult) -> float:
@@ -53,6 +56,7 @@ def notes(
     strict: bool,
 ) -> Iterator[str]:
     """What was not checked and why, and which bounds the predictions can neither call kept nor broken."""
+    bounds = [bound for bound in bounds if bound.group in ("thresholds", "per_slice")]
     if not bounds:
         yield "there are no bounds, so every model passes: set evaluation.thresholds"
     drops = list(dict.fromkeys(bound.metric for bound in bounds if bound.kind == "max_drop"))
@@ -127,10 +131,11 @@ def _doubts(bound: Bound, unsure: Sequence[Judged], of: int, corrected: str) -> 
 
 def _value(bound: Bound, result: SliceResult) -> str:
     """`accuracy is 0.6900 (95% CI 0.612 to 0.755) on 200 test images of label=roses`; of a drop, from what to what."""
+    of, before = (f"{result.export}: ", "SavedModel") if result.export else ("", "last blessed model")
     images = f"on {result.examples} test images" + ("" if result.is_overall else f" of {result.slice}")
     found = result.range(bound.metric)
     if bound.kind != "max_drop":
-        return f"{bound.metric} is {_shown(found, result.confidence)} {images}"
+        return f"{of}{bound.metric} is {_shown(found, result.confidence)} {images}"
     then = result.value(bound.metric, BASELINE)
     change, detail = result.change(bound.metric), result.estimates.change(bound.metric)
     assert then is not None and change and detail  # such a bound applies only then
@@ -138,7 +143,7 @@ def _value(bound: Bound, result: SliceResult) -> str:
     verb = "went" if found.value is None or found.value == then else "rose" if found.value > then else "fell"
     counted = f"; {detail.detail}" if detail.detail else ""
     return (
-        f"{bound.metric} {verb} from {then:.4f} (last blessed model) to {now} "
+        f"{of}{bound.metric} {verb} from {then:.4f} ({before}) to {now} "
         f"(change {_limits(change, '+.3f', result.confidence)}{counted}) {images}"
     )
 

@@ -15,13 +15,15 @@ from components.evaluation.answers import Answers
 from components.evaluation.predictions import score_bins
 from components.features.feature_index import SharedFeatureIndex
 from components.serving.served_model import TOLERANCE, first_line
+from components.serving.tflite_model import TFLiteModel
 from core import slices, tfrecords
 from core.artifacts.exported_model import class_names
 from core.artifacts.features import FeatureFormat
 from core.artifacts.predictions import BASELINE, CANDIDATE, TARGET, Classification, Prediction
 from core.errors import cause_of
-from core.examples import PATH, SHA256
+from core.examples import IMAGE, PATH, SHA256
 from core.progress import ProgressCounter
+from core.settings.export import FORMATS, ExportFormat
 
 CHECKED, DISAGREED = "checked", "disagreed"
 """Counters: of how many images a model was asked both ways, and how often the answers were not the same."""
@@ -68,6 +70,7 @@ class _Worker:
     """What all threads of a process share: models by name, the candidate first."""
 
     models: Mapping[str, Answers]
+    exports: Mapping[ExportFormat, TFLiteModel]
     progress: ProgressCounter
 
 
@@ -80,11 +83,14 @@ class Predict(beam.DoFn):
 
     Attributes:
         directories: of the models, by name.
+        exports: the files that the candidate was converted to, by format; each is asked about what the candidate's
+            preprocessing makes of the picture.
         features: how the features that a model takes are stored; by name.
         index: of the stored features.
     """
 
     directories: Mapping[str, str]
+    exports: Mapping[ExportFormat, str]
     features: Mapping[str, FeatureFormat]
     index: SharedFeatureIndex
     shared: Shared
@@ -103,7 +109,8 @@ class Predict(beam.DoFn):
 
         def start() -> _Worker:
             models = {name: opened.get(name) or Answers(directory) for name, directory in self.directories.items()}
-            return _Worker(models, ProgressCounter(self.total, "images"))
+            exports = {name: TFLiteModel(path) for name, path in self.exports.items()}
+            return _Worker(models, exports, ProgressCounter(self.total, "images"))
 
         return self.shared.acquire(start)
 
@@ -128,6 +135,11 @@ class Predict(beam.DoFn):
                 self._checked.inc(len(chosen))
                 self._disagreed.inc(int((np.abs(exact - found[chosen]).max(axis=1) > TOLERANCE).sum()))
             probabilities[name] = found[:, [names.index(c) for c in classes]]
+        if self._worker.exports:
+            pixels, good = self._worker.models[CANDIDATE].pixels([record.get(IMAGE, b"") for record in records])
+            for name, export in self._worker.exports.items():
+                found = np.where(good[:, None], np.nan_to_num(export.from_pixels(pixels)), 0)
+                probabilities[name] = found[:, [export.classes.index(c) for c in classes]]
         for number, (record, label) in enumerate(zip(records, labels, strict=True)):
             rows = {name: column[number] for name, column in probabilities.items()}
             target = classes.index(label) if label in classes else -1
@@ -148,6 +160,7 @@ def _prediction(
         label=label,
         slices=values,
         baseline=models.get(BASELINE),
+        exports={name: models[name] for name in FORMATS if name in models},
     )
 
 

@@ -16,6 +16,7 @@ from components.evaluation.predictions import Predictions, confusion
 from core.artifacts.predictions import BASELINE, CANDIDATE
 from core.artifacts.verdict import OVERALL, ClassMetrics, Confusion, Range, SliceMetrics
 from core.metrics import METRICS
+from core.settings.export import ExportFormat
 from core.slices import title
 
 
@@ -45,11 +46,18 @@ class SliceResult(Measured):
     Attributes:
         images: places of the slice's images among all predictions, int [n].
         estimates: from the predictions for these; the values of all metrics that TFMA did not measure.
+        export: what the candidate was converted to, if these are its predictions; the candidate is its baseline.
     """
 
     images: np.ndarray
     estimates: Estimates
     confidence: float
+    export: ExportFormat | None = None
+
+    @property
+    def slice(self) -> str:
+        """The slice's name, or the format's, which is judged on the entire split."""
+        return self.export or super().slice
 
     @property
     def is_overall(self) -> bool:

@@ -13,9 +13,12 @@ from components.evaluation.metrics import Estimates
 from components.evaluation.predictions import columns
 from components.evaluation.slice_result import Measured, SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE, Prediction, Scores
-from core.artifacts.verdict import Failure, JudgedBound, Regressions, Verdict
+from core.artifacts.tflite_files import TFLiteFile
+from core.artifacts.verdict import ExportMetrics, Failure, JudgedBound, Regressions, Verdict
 from core.errors import InputError
+from core.metrics import METRICS
 from core.settings.evaluation import EvaluationSettings
+from core.settings.export import ExportFormat
 from core.slices import CROSS
 
 _IMAGES = 50
@@ -28,12 +31,14 @@ def judge(
     settings: EvaluationSettings,
     not_compared: str | None = None,
     regressions: Regressions | None = None,
+    exports: Sequence[TFLiteFile] = (),
 ) -> Verdict:
     """Judges a candidate by what TFMA measured on the entire split and on slices, and by all predictions.
 
     The slices that TFMA was spared (`components.evaluation.slicing`) are measured by the predictions alone.
-    `not_compared` is why there is no baseline, in a sentence. Without bins of scores there are no areas under curves.
-    `regressions` refuse a model by themselves.
+    `not_compared` is why there is no baseline, in a sentence; `exports` are what the candidate was converted to, and
+    predictions tell of them too. Without bins of scores there are no areas under curves. `regressions` refuse a model
+    by themselves.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured at all.
@@ -45,7 +50,8 @@ def judge(
     if () not in by_tfma:
         raise InputError("the evaluation measured nothing: is the test split empty?")
     (overall,) = by_tfma.pop(())
-    wanted = read_bounds(settings, overall)
+    converted = [split.export(one.format) for one in exports]
+    wanted = read_bounds(settings, overall, [one.format for one in exports])
     bounded = min((bound.min_examples for bound in wanted if bound.group == "per_slice"), default=None)
     slices = [result for results in by_tfma.values() for result in results]
     cut = {}
@@ -60,7 +66,7 @@ def judge(
             if len(kept) < len(found):
                 cut[CROSS.join(names)] = len(kept), len(found)
     slices.sort(key=lambda result: result.slice)
-    judged = judge_bounds(overall, slices, wanted, settings.confidence)
+    judged = judge_bounds(overall, slices, wanted, settings.confidence, converted)
     not_compared = None if overall.compared else not_compared or "there is no blessed model yet"
     strict = settings.on_doubt == "refuse"
     failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
@@ -80,6 +86,12 @@ def judge(
             *messages.kept_regressions(regressions),
         ],
         regressions=regressions,
+        exports=[
+            ExportMetrics(
+                file, {name: one.range(name) for name in METRICS}, {name: one.change(name) for name in METRICS}
+            )
+            for file, one in zip(exports, converted, strict=True)
+        ],
     )
 
 
@@ -95,6 +107,9 @@ class _TestSplit:
         if len(past) == len(predictions) and any(BASELINE in one.metrics for one in measured):
             self._models[BASELINE] = columns(labels, past, scores.classes, scores.bins.get(BASELINE))
         self._confidence = confidence
+        self._export = lambda name: columns(
+            labels, [p.exports[name] for p in predictions], scores.classes, scores.bins.get(name)
+        )
         self.images_by_value = functools.lru_cache(functools.partial(slicing.images_by_value, predictions))
 
     def result(self, measured: Measured) -> SliceResult:
@@ -105,26 +120,39 @@ class _TestSplit:
         estimates = Estimates(*(model.of(images) for model in self._models.values()))
         return SliceResult(measured.parts, measured.examples, metrics, images, estimates, self._confidence)
 
+    def export(self, name: ExportFormat) -> SliceResult:
+        """What the candidate was converted to, on the entire split, beside the candidate."""
+        candidate = self._models[CANDIDATE]
+        estimates = Estimates(self._export(name), candidate)
+        metrics: dict[str, dict[str, float]] = {CANDIDATE: {}, BASELINE: {}}  # all by the estimates
+        images = np.arange(candidate.count)
+        return SliceResult((), candidate.count, metrics, images, estimates, self._confidence, name)
+
 
 def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
     bound, result = judged.bound, judged.result
     found = result.range(bound.metric)
     inside = (predictions[number] for number in result.images)
-    wrong = sorted((p for p in inside if not p.right), key=lambda p: (p.label_probability, p.path))
+    export = result.export
+    # Each image with what is judged, and what that is compared with.
+    pairs = [(p, p.exports[export], p) if export else (p, p, p.baseline) for p in inside]
+    wrong = [(p, now, before) for p, now, before in pairs if now.predicted != p.label]
+    wrong.sort(key=lambda one: (one[1].label_probability, one[0].path))
     if bound.kind == "max_drop":
-        wrong.sort(key=lambda p: p.baseline is None or p.baseline.predicted != p.label)  # keeps the order otherwise
+        wrong.sort(key=lambda one: one[2] is None or one[2].predicted != one[0].label)  # keeps the order otherwise
     return Failure(
+        setting=bound.setting,
         metric=bound.metric,
         slice=result.slice,
         value=found.value,
         low=found.low,
         high=found.high,
         bound=messages.allowed(bound, result),
-        kind=bound.kind if result.is_overall else f"per_slice_{bound.kind}",
+        kind=bound.kind if bound.group == "thresholds" else f"{bound.group.partition('.')[0]}_{bound.kind}",
         examples=result.examples,
         p=judged.p,
         mistakes=len(wrong),
-        images=[p.path for p in wrong[:_IMAGES]],
+        images=[p.path for p, _, _ in wrong[:_IMAGES]],
         message=messages.message(judged),
     )
 

@@ -11,6 +11,7 @@ from core.artifacts.pushed_model import Decision
 from core.artifacts.training_summary import Calibration, WarmStart
 from core.artifacts.verdict import Range
 from core.errors import Blame
+from core.settings.export import ExportFormat
 
 PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED, MACHINE_FAILED = 0, 1, 2, 3, 4
 """Exit codes; a refused model was judged, and is not pushed. The first is also that of a run that was to end before
@@ -111,6 +112,23 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """A file that the model was converted to, and how good it is: `core.artifacts.tflite_files.TFLiteFile` has more.
+
+    Attributes:
+        file: in the model's folder.
+        accuracy: on the test split.
+        change: that accuracy minus the SavedModel's.
+    """
+
+    file: str
+    bytes: int
+    latency_ms: float
+    accuracy: Range
+    change: Range | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Failure:
     """Why a run failed or was refused: the message and, as far as it is known, the stage.
 
@@ -119,6 +137,7 @@ class Failure:
 
     message: str
     stage: str | None = None
+    setting: str | None = None
     metric: str | None = None
     slice: str | None = None
     value: float | None = None
@@ -169,6 +188,7 @@ class Outcome:
     calibration: Calibration | None = None
     metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
     regressions: Regressions | None = None
+    exports: dict[ExportFormat, Export] = dataclasses.field(default_factory=dict)
     failures: list[Failure] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     stages: list[Stage] = dataclasses.field(default_factory=list)

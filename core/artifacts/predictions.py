@@ -11,6 +11,7 @@ import numpy as np
 
 from core import atomic_io
 from core.artifacts.base import Artifact, JsonLines
+from core.settings.export import ExportFormat
 
 PREDICTIONS = Artifact("Predictor", "predictions")
 
@@ -26,7 +27,7 @@ SPLIT = "test"  # the one that is classified
 ALL = "*"  # instead of a split: every one
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-"""The models, by TFMA's names."""
+"""The models, by TFMA's names; what the candidate was converted to goes by its format."""
 
 TARGET = "label_xf"
 """Feature of the materialized predictions: the number of the true class, -1 if the candidate does not know it."""
@@ -65,6 +66,7 @@ class Prediction(Classification):
         path: relative to the data folder; `sha256` is of the same file.
         slices: the values of all slice features, by their names without `slice/`.
         baseline: the last blessed model's, None where there is none to compare with.
+        exports: by format, those of what the candidate was converted to.
     """
 
     path: str
@@ -72,6 +74,7 @@ class Prediction(Classification):
     label: str
     slices: dict[str, str]
     baseline: Classification | None = None
+    exports: dict[ExportFormat, Classification] = dataclasses.field(default_factory=dict)
 
     @property
     def right(self) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from core.artifacts.base import Artifact, JsonFile
+from core.artifacts.tflite_files import TFLiteFile
 
 OVERALL = "overall"  # the slice that is the entire test split
 
@@ -68,6 +69,20 @@ class SliceMetrics:
     confusions: list[Confusion]
 
 
+@dataclasses.dataclass(frozen=True)
+class ExportMetrics:
+    """What the candidate was converted to, and what was measured of it.
+
+    Attributes:
+        metrics: on the entire split, by name.
+        change: from the candidate on the same images, by name; None where the metric has no interval.
+    """
+
+    export: TFLiteFile
+    metrics: dict[str, Range]
+    change: dict[str, Range | None]
+
+
 State = Literal["broken", "doubt", "kept"]
 
 
@@ -77,6 +92,7 @@ class JudgedBound:
 
     Attributes:
         setting: what demands it, such as `per_slice.accuracy.min`.
+        slice: or the format of an export.
         p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
         state: whether the test images say that it is broken or kept, or leave it in doubt.
     """
@@ -96,13 +112,16 @@ class Failure:
     """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
 
     Attributes:
+        setting: as in `JudgedBound`.
         bound: that the value breaks; for a drop the value that was still allowed.
-        kind: `min`, `max`, `max_drop`, or `per_slice_` and one of them.
+        slice: or the format of an export, whose `kind` says so.
+        kind: `min`, `max`, `max_drop`, or `per_slice_` or `export_` and one of them.
         p: as in `JudgedBound`.
         mistakes: how many images of the slice are wrong.
         images: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
     """
 
+    setting: str
     metric: str
     slice: str
     value: float | None
@@ -170,6 +189,7 @@ class Verdict:
         judged: every bound on every slice that it applies to.
         notes: sentences on what could not be judged, or is in doubt.
         regressions: None where no images are named that must stay right.
+        exports: what the candidate was converted to, in the order of the formats.
     """
 
     blessed: bool
@@ -182,6 +202,7 @@ class Verdict:
     failures: list[Failure]
     notes: list[str]
     regressions: Regressions | None = None
+    exports: list[ExportMetrics] = dataclasses.field(default_factory=list)
 
     @property
     def reasons(self) -> list[str]:

@@ -1,12 +1,14 @@
 """The settings `evaluation`: what is measured, and what a model must reach to be pushed."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from core.metrics import LOSS, METRICS
 from core.settings.checks import AtLeast0, AtLeast1, FilePath, NotNegative, require
+from core.settings.export import ExportFormat
 from core.slices import feature_keys
 
 Metric = Annotated[str, Meta(extra_json_schema={"enum": list(METRICS)})]
@@ -38,6 +40,9 @@ class SliceBounds(MetricBounds):
     min_examples: AtLeast1 = 30
 
 
+_EXPORT_BOUNDS: dict[Metric, MetricBounds] = {"accuracy": MetricBounds(max_drop=0.02)}
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
     """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
@@ -47,6 +52,8 @@ class EvaluationSettings:
         per_slice: bounds on every slice, by metric.
         confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
         on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
+        export: by format of the setting `export`, bounds of what the model is converted to, on the entire split;
+            `max_drop` is against the SavedModel on the same images. A format without any has `accuracy.max_drop: 0.02`.
         slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed. Of what makes more
             than 1,000 slices, those with the most test images are measured, and all that a bound of `per_slice` is on.
         regressions: a folder of images that earlier models got wrong and every later one must get right, laid out as a
@@ -56,6 +63,7 @@ class EvaluationSettings:
 
     thresholds: dict[Metric, MetricBounds] = dataclasses.field(default_factory=dict)
     per_slice: dict[Metric, SliceBounds] = dataclasses.field(default_factory=dict)
+    export: dict[ExportFormat, dict[Metric, MetricBounds]] = dataclasses.field(default_factory=dict)
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     on_doubt: Literal["pass", "refuse"] = "pass"
     slices: tuple[str, ...] = ("label", "resolution", "brightness")
@@ -64,8 +72,13 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         feature_keys(self.slices)
-        for group in ("thresholds", "per_slice"):
-            for metric, bounds in getattr(self, group).items():
+        groups: dict[str, Mapping[Metric, MetricBounds]] = {
+            "thresholds": self.thresholds,
+            "per_slice": self.per_slice,
+            **{f"export.{name}": bounds for name, bounds in self.export.items()},
+        }
+        for group, demands in groups.items():
+            for metric, bounds in demands.items():
                 require(
                     metric == LOSS or all(b is None or 0 <= b <= 1 for b in (bounds.min, bounds.max)),
                     f"{group}.{metric}: bounds are fractions, from 0 to 1",
@@ -74,3 +87,7 @@ class EvaluationSettings:
                     bounds.min is None or bounds.max is None or bounds.min <= bounds.max,
                     f"{group}.{metric}.min is {bounds.min}, above max, which is {bounds.max}",
                 )
+
+    def export_bounds(self, export_format: ExportFormat) -> dict[Metric, MetricBounds]:
+        """Those of one format."""
+        return self.export.get(export_format, _EXPORT_BOUNDS)

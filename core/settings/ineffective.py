@@ -31,7 +31,7 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
     ),
     (
         "evaluation.on_doubt",
-        lambda s: not s.evaluation.thresholds and not s.evaluation.per_slice,
+        lambda s: not (s.evaluation.thresholds or s.evaluation.per_slice or s.export),
         "evaluation.thresholds and evaluation.per_slice demand nothing",
     ),
     (

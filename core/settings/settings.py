@@ -15,6 +15,7 @@ from core.settings.backbone import BackboneConfig
 from core.settings.checks import require
 from core.settings.data import DataSettings
 from core.settings.evaluation import EvaluationSettings
+from core.settings.export import ExportFormat
 from core.settings.publish import MlflowSettings
 from core.settings.push import CardSettings, PushSettings
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
@@ -33,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
         publish: `mlflow` makes every pushed model one of MLflow's, too, in the artifact of MlflowPublisher.
         notify: a shell command that every run starts when it ends, with its outcome as JSON on standard input; what
             comes of the command never changes the outcome. Secrets are the shell's variables: `$SLACK_WEBHOOK`.
+        export: formats for phones and boards, to which the model is converted too; all are judged and pushed with it
+            (docs/edge.md).
     """
 
     name: str
@@ -43,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     training: TrainingConfig = TrainingConfig()
     calibration: Calibration = "temperature"
     tuner: TunerConfig | None = None
+    export: tuple[ExportFormat, ...] = ()
     evaluation: EvaluationSettings = EvaluationSettings()
     serving: ServingSettings = ServingSettings()
     push: PushSettings = PushSettings()
@@ -91,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
             f"data.max_megapixels, which is {self.data.max_megapixels:g}: large images could not be sent together; "
             "raise the one or lower the other",
         )
+        require(len(set(self.export)) == len(self.export), "export names a format twice")
+        for name in self.evaluation.export:
+            require(name in self.export, f"evaluation.export.{name}: export does not name {name}; add it there")
         require(
             self.training.head_steps == 0 or cut != "pooled",
             "training.head_steps: without fine_tune nothing but the head ever trains; set fine_tune, or leave it out",

@@ -79,7 +79,9 @@ _SHORTHANDS = {
     "weights": ("backbone.weights", "imagenet, random, or a file, folder or TF-Hub handle (backbone.weights)."),
 }
 _MODEL = click.option(
-    "--model", type=_PathOrUrl(), help="A SavedModel's folder, or a push directory; the pushed one if not given."
+    "--model",
+    type=_PathOrUrl(),
+    help="A SavedModel's folder, a push directory, or a .tflite; the pushed one if not given.",
 )
 _TOP = click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to list.")
 _FORMAT = click.option(

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
-from core.artifacts.model_limits import model_limits
+from components.serving.tflite_model import TFLiteModel
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
@@ -45,7 +45,8 @@ def batch_predict(
     """Classifies every file in and below a folder; the records are those of `predict`, in no fixed order.
 
     Args:
-        model_dir: a SavedModel's folder, or a local push directory, whose latest good version is taken.
+        model_dir: a SavedModel's folder, a TensorFlow Lite file of ours, or a local push directory, whose latest good
+            version is taken.
         images: the folder; local, or of any file system Beam reads, such as `gs://bucket/photos`.
         output: the file to write, which appears when the job has ended well.
         top_k: how many classes to list, at most as many as there are.
@@ -101,12 +102,12 @@ def ClassifyFolder(  # noqa: N802 - a transform is a class to its users
         | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
         | "ListFiles" >> beam.FlatMap(list_files)
         | "Spread" >> beam.Reshuffle()
-        | "ReadFiles" >> beam.Map(_read, folder, root, model_limits(model_dir))
+        | "ReadFiles" >> beam.Map(_read, folder, root, predict.limits_of(model_dir))
         | "Infer" >> RunInference(_Handler(model_dir, top_k))
     )
 
 
-class _Handler(ModelHandler[predict.ImageFile, dict[str, Any], ServedModel]):
+class _Handler(ModelHandler[predict.ImageFile, dict[str, Any], ServedModel | TFLiteModel]):
     """Has the model loaded once in each worker process, and its threads share it."""
 
     def __init__(self, model_dir: str, top_k: int) -> None:
@@ -114,11 +115,14 @@ class _Handler(ModelHandler[predict.ImageFile, dict[str, Any], ServedModel]):
         self._model_dir = model_dir
         self._top_k = top_k
 
-    def load_model(self) -> ServedModel:
+    def load_model(self) -> ServedModel | TFLiteModel:
         return predict.load(self._model_dir)
 
     def run_inference(
-        self, batch: Sequence[predict.ImageFile], model: ServedModel, inference_args: dict[str, Any] | None = None
+        self,
+        batch: Sequence[predict.ImageFile],
+        model: ServedModel | TFLiteModel,
+        inference_args: dict[str, Any] | None = None,
     ) -> Iterable[dict[str, Any]]:
         return predict.classify(model, batch, self._top_k)
 

@@ -18,8 +18,11 @@ from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
+from components.serving.tflite_model import TFLiteModel
 from core import checksums, progress, signatures
+from core.artifacts import tflite_archive
 from core.artifacts.model_limits import model_limits
+from core.artifacts.tflite_files import SUFFIX
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
@@ -48,7 +51,8 @@ def predict(
     """Classifies image files on this machine, in the order given; holds one batch at a time.
 
     Args:
-        model_dir: a SavedModel's folder, or a push directory, whose latest good version is taken.
+        model_dir: a SavedModel's folder, a TensorFlow Lite file of ours, or a push directory, whose latest good version
+            is taken.
         files: image files; `names.expand` lists those of a folder.
         top_k: how many classes to list, at most as many as there are.
         say: gets a sentence about the model if there is one.
@@ -61,7 +65,7 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir), say)
-    limits = model_limits(directory)
+    limits = limits_of(directory)
     with load(directory, say) as model:
         done = 0
         for batch in batches((read(str(file), limits) for file in files), batch_size):
@@ -97,11 +101,16 @@ def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
 
 
 def find_model(directory: str, say: Callable[[str], None] = _LOG.info) -> str:
-    """The folder of a SavedModel, local or remote: this one, or the latest good version of a local push directory.
+    """A SavedModel's folder or a TensorFlow Lite file, local or remote: this one, or of a local push directory the
+    latest good version.
 
     Raises:
         InputError: there is none.
     """
+    if directory.endswith(SUFFIX):
+        if not tf.io.gfile.exists(directory):
+            raise InputError(f"there is no file {directory}")
+        return directory
     if tf.io.gfile.exists(f"{directory}/saved_model.pb"):
         return directory
     if push_directory.versions(Path(directory)):
@@ -109,13 +118,26 @@ def find_model(directory: str, say: Callable[[str], None] = _LOG.info) -> str:
     raise InputError(f"there is no model in {directory}: no saved_model.pb; name a model's folder or run the pipeline")
 
 
-def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
-    """Verifies and loads the model in a folder that `find_model` returned; others' exports cannot be verified.
+def limits_of(directory: str) -> ImageLimits:
+    """Of the images that a model takes which `find_model` returned. Raises InputError where it is damaged."""
+    if not directory.endswith(SUFFIX):
+        return model_limits(directory)
+    try:
+        return tflite_archive.read(directory)[2].limits
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(str(error)) from error
+
+
+def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel | TFLiteModel:
+    """Verifies and loads the model that `find_model` returned; others' exports cannot be verified.
 
     Raises:
         InputError: the model's files are damaged, or it does not take images.
     """
     try:
+        if directory.endswith(SUFFIX):
+            checksums.verify_if_listed_there(directory)
+            return TFLiteModel(directory)
         if not checksums.verify_if_listed(directory):
             say(f"{directory} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
         model = ServedModel(directory)
@@ -130,7 +152,9 @@ def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
     return model
 
 
-def classify(model: ServedModel | RemoteModel, files: Sequence[ImageFile], top_k: int) -> list[dict[str, Any]]:
+def classify(
+    model: ServedModel | RemoteModel | TFLiteModel, files: Sequence[ImageFile], top_k: int
+) -> list[dict[str, Any]]:
     """A record for each file, in order.
 
     Returns:
@@ -141,7 +165,9 @@ def classify(model: ServedModel | RemoteModel, files: Sequence[ImageFile], top_k
     return [{"path": file.path, **({"error": file.error} if file.error else next(predictions))} for file in files]
 
 
-def _predict(model: ServedModel | RemoteModel, images: Sequence[bytes], top_k: int) -> Iterator[dict[str, Any]]:
+def _predict(
+    model: ServedModel | RemoteModel | TFLiteModel, images: Sequence[bytes], top_k: int
+) -> Iterator[dict[str, Any]]:
     """What records have beside the path."""
     if not images:
         return

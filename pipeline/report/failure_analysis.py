@@ -12,6 +12,7 @@ from scipy import stats
 from core.artifacts.last_run import Failure
 from core.artifacts.predictions import Prediction
 from core.artifacts.verdict import OVERALL, Confusion
+from core.settings.export import FORMATS
 from pipeline.report.confusions import confused_pairs
 
 _SHOWN_MISTAKES = 8
@@ -53,8 +54,8 @@ class FailureAnalysis:
 
 
 def analyze(failure: Failure, predictions: Sequence[Prediction]) -> FailureAnalysis | None:
-    """Finds what is behind one failure, by the predictions for the whole test split; None if it names no slice."""
-    if not failure.slice:
+    """Finds what is behind one failure, by the predictions for the whole test split; None if it is of no slice."""
+    if not failure.slice or failure.slice in FORMATS:
         return None
     members: list[Prediction] = []
     rest: list[Prediction] = []

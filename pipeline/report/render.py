@@ -53,7 +53,6 @@ def render(report: ReportData) -> str:
         regressions=listing(verdict.regressions.wrong if verdict and verdict.regressions else [], to_dict),
         rows=ROWS,
         analyzed=ANALYZED,
-        setting_of=_setting_of,
         mistakes_first=mistakes_first,
         lower_is_better=LOWER_IS_BETTER,
         main=MAIN,
@@ -154,12 +153,6 @@ def _failed_slices(verdict: Verdict) -> set[str]:
 
 def _bound_order(judged: JudgedBound) -> tuple[int, bool, float]:
     return _STATES.index(judged.state), judged.slice != OVERALL, judged.p
-
-
-def _setting_of(metric: str, kind: str) -> str:
-    """The setting behind a failure of that kind: `per_slice.accuracy.min`."""
-    bound = kind.removeprefix("per_slice_")
-    return f"{'thresholds' if bound == kind else 'per_slice'}.{metric}.{bound}"
 
 
 def _csp_hash(text: str) -> str:

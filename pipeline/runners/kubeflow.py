@@ -32,6 +32,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from core import atomic_io, secrets
+from core.artifacts import tflite_files
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
 from core.artifacts.nodes import NEVER_CACHED
@@ -57,6 +58,7 @@ DATA_ROOT, PUSH_DESTINATION, TRAIN_ARGS, PIPELINE_ROOT = "data-root", "push-dest
 RESOURCES = {
     EXTRACTED.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
     MODEL.node: ResourceSettings(cpu=4, memory_gb=8, gpus=0),
+    tflite_files.MODEL.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
     PREDICTIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
     REGRESSIONS.node: ResourceSettings(cpu=2, memory_gb=8, gpus=0),
 }

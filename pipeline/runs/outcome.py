@@ -20,6 +20,7 @@ from core.artifacts import (
     search,
     serving_check,
     suspects,
+    tflite_files,
     training_summary,
     validation,
     verdict,
@@ -34,6 +35,7 @@ from core.settings.converter import from_json
 from pipeline.runs.lineage import NodeRun, Output, Reader, output
 
 _NOT_SERVED = "TensorFlow Serving did not load the model, did not answer, or could not be started: see the log"
+_ACCURACY = "accuracy"
 _MANY_ERRORS = 0.03  # of the labels: worth a note
 _IMAGES = 50  # that a failure names, as in the verdict
 
@@ -184,7 +186,8 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
     trials = reader.read(search.TRIALS, search.read_trials)
     if best and trials:
         outcome.tuning = last_run.Tuning(len(trials), best)
-    if model := output(reader.nodes, exported_model.MODEL):
+    nodes = reader.nodes
+    if model := output(nodes, tflite_files.MODEL) or output(nodes, exported_model.MODEL):
         outcome.model = exported_model.serving_dir(model.uri)
     if training := reader.read(training_summary.MODEL_RUN, training_summary.SUMMARY.read):
         outcome.warm_start = began = training.warm_start
@@ -205,6 +208,10 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
         for name, now in judged.overall.metrics.items():
             then = baseline[name].value if name in baseline else None
             outcome.metrics[name] = last_run.Metric(now.value, now.low, now.high, then, change.get(name))
+        for one in judged.exports:
+            file, accuracy = one.export, one.metrics[_ACCURACY]
+            described = file.file, file.bytes, file.latency_ms
+            outcome.exports[file.format] = last_run.Export(*described, accuracy, one.change[_ACCURACY])
         outcome.failures += [Failure(**dataclasses.asdict(failure)) for failure in judged.failures]
         outcome.notes += judged.notes
         if past := judged.regressions:

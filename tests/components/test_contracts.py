@@ -30,6 +30,7 @@ from components.predictor import Predictor
 from components.schema_importer import SchemaImporter
 from components.serving_check import ServingCheck
 from components.suspect_labels import SuspectLabels
+from components.tflite_converter import TFLiteConverter
 from components.validation_gate import ValidationGate
 from components.warm_start import WarmStart
 from components.worst_mistakes import WorstMistakes
@@ -128,6 +129,14 @@ class TestFeatureExtractor(ComponentContract):
             {"config": converter.to_json(config), "code": "1"},
             broken={"config": converter.to_json(FeatureConfig("mixed99", ("mixed10",), batch_size=2, bfloat16="off"))},
         )
+
+
+class TestTFLiteConverter(ComponentContract):
+    @pytest.fixture
+    def case(self, examples: Artifact, model: Artifact) -> Case:
+        formats = {"formats": '["tflite-int8"]', "code": "1"}
+        other, broken = {"formats": '["tflite-float16"]'}, {"formats": '["onnx"]'}
+        return Case(TFLiteConverter, {"examples": examples, "model": model}, formats, other, broken)
 
 
 class TestPredictor(ComponentContract):

@@ -26,6 +26,7 @@ from core.artifacts.predictions import (
     read_predictions,
     read_scores,
 )
+from tests.components.test_tflite_converter import convert
 from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
 from tests.trainer import training_data
 
@@ -96,6 +97,26 @@ def test_every_image_has_a_prediction(mixed) -> None:
     assert read_scores(artifact.uri).classes == list(COLOURS)
     assert artifact.get_int_custom_property("examples") == 9
     assert artifact.get_int_custom_property("mistakes") == 2
+
+
+def test_what_the_candidate_was_converted_to_is_asked_about_the_same_images(tmp_path: Path) -> None:
+    source = model(tmp_path, "source")
+    converted = convert(tmp_path / "convert", Path(source.uri))
+    (tmp_path / "run").mkdir()
+    candidate = Model()
+    candidate.uri = str(converted.parent)
+    examples = [labelled(i % 3, COLOURS[i % 3], i) for i in range(4)] + [labelled(0, "red", 4)]
+    examples[-1].features.feature["image/encoded"].bytes_list.value[0] = b"no image"
+
+    predictions, _, artifact = run(tmp_path / "run", examples, candidate=candidate)
+
+    for one in predictions:
+        assert list(one.exports) == ["tflite-float16", "tflite-int8"]
+        for export in one.exports.values():
+            assert export.predicted == one.predicted
+            assert export.label_probability == pytest.approx(one.label_probability, abs=0.05)
+    assert [p.path for p in predictions if not p.predicted] == ["red/04.jpg"]
+    assert set(read_scores(artifact.uri).bins) == {"candidate", "tflite-float16", "tflite-int8"}
 
 
 def test_a_class_the_model_does_not_know_has_no_probability(mixed) -> None:

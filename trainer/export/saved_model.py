@@ -53,12 +53,12 @@ def export_model(
     "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
     returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
     int64 [n]. Where training read features, `serving_features` takes them (float32 [n, ...], under the name that
-    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `pixels` takes `pixels`
-    (float32 [n, S, S, 3], as `trainer.images.decoding.decode` makes them) and returns the same two. `serving_maps` takes
-    `images` and returns what tells where the model looked: `pixels` float32 [n, S, S, 3] in [-1, 1], `map` float32
-    [n, h, w, c] (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what
-    SavedModel knows lie checksums (`core.checksums`), the limits of an image, requests to warm up with, and the
-    BatchNorms (`exported_model.batch_norms`).
+    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `pixels` takes
+    `pixels` (float32 [n, S, S, 3], as `trainer.images.decoding.decode` makes them) and returns the same two.
+    `serving_maps` takes `images` and returns what tells where the model looked: `pixels`, `map` float32 [n, h, w, c]
+    (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what SavedModel knows lie
+    checksums (`core.checksums`), the limits of an image, requests to warm up with, and the BatchNorms
+    (`exported_model.batch_norms`).
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
@@ -113,7 +113,7 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
 
 
 def _feed(signature: meta_graph_pb2.SignatureDef) -> None:
-    """Makes an input of the output that features or pixels are: a session can be fed any tensor, and computes what follows it."""
+    """Makes an input of what is an output: a session can be fed any tensor, and computes what follows it."""
     signature.ClearField("inputs")
     for name in set(signature.outputs) - {"probabilities", "classes"}:
         signature.inputs[name].CopyFrom(signature.outputs[name])

@@ -1,5 +1,6 @@
 """The gate's rules, bound by bound: broken and kept only where the predictions say so, in doubt otherwise."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from components.evaluation.predictions import Predictions, columns, score_bins
 from components.evaluation.slice_result import class_metrics
 from components.evaluation.verdict import judge
 from core.artifacts.predictions import CANDIDATE, Classification, Scores
+from core.artifacts.tflite_files import TFLiteFile
 from core.artifacts.verdict import VERDICT, Range, Verdict
 from core.errors import InputError
 from core.settings.converter import from_json
@@ -328,3 +330,59 @@ def test_a_bound_on_a_metric_that_was_not_measured_is_the_users_mistake(group: s
 def test_nothing_measured_is_the_users_mistake() -> None:
     with pytest.raises(InputError, match="is the test split empty"):
         judge([], [], SCORES, EvaluationSettings())
+
+
+INT8 = TFLiteFile("tflite-int8", "int8.tflite", 24_000_000, 12.5, 100)
+
+
+def converted(candidate: Sequence[bool], export: Sequence[bool], bounds: dict[str, Any]) -> Verdict:
+    """Judges a candidate that was converted, by which images each gets right."""
+    exported = predictions(export)
+    predicted = [
+        dataclasses.replace(p, exports={"tflite-int8": Classification(*one)})
+        for p, e in zip(predictions(candidate), exported, strict=True)
+        for one in [(e.predicted, e.probability, e.label_probability, e.rank)]
+    ]
+    return judge(measure(predicted), predicted, SCORES, settings(bounds), exports=[INT8])
+
+
+@pytest.mark.parametrize(
+    ("lost", "bounds", "state"),
+    [
+        (40, {}, "broken"),
+        (0, {}, "kept"),
+        (4, {}, "doubt"),
+        (40, {"export": {"tflite-int8": {"accuracy": {"max_drop": 0.3}}}}, "kept"),
+        (40, {"export": {"tflite-int8": {"accuracy": {"min": 0.95}}}}, "broken"),
+    ],
+)
+def test_what_it_was_converted_to_is_judged_against_the_candidate(lost: int, bounds: dict, state: str) -> None:
+    verdict = converted(of(190, 10), of(190 - lost, 10 + lost), bounds)
+
+    kind = "min" if bounds and "min" in bounds["export"]["tflite-int8"]["accuracy"] else "max_drop"
+    assert [(j.slice, j.setting, j.state) for j in verdict.judged] == [
+        ("tflite-int8", f"export.tflite-int8.accuracy.{kind}", state)
+    ]
+    assert verdict.blessed == (state != "broken")
+    (found,) = verdict.exports
+    assert found.export == INT8 and found.metrics["accuracy"].value == (190 - lost) / 200
+    assert found.change["accuracy"].value == pytest.approx(-lost / 200)  # type: ignore[union-attr]
+
+
+def test_a_converted_model_that_breaks_its_bound_says_how_to_push_all_the_same() -> None:
+    (failure,) = converted(of(190, 10), of(150, 50), {}).failures
+
+    assert failure.message.startswith("tflite-int8: accuracy fell from 0.9500 (SavedModel) to 0.7500 (change 95% CI")
+    assert failure.message.endswith(
+        ". Raise evaluation.export.tflite-int8.accuracy.max_drop, or leave tflite-int8 out of export to push without it"
+    )
+    assert (failure.setting, failure.kind) == ("export.tflite-int8.accuracy.max_drop", "export_max_drop")
+    assert (failure.mistakes, len(failure.images)) == (50, 50)
+    assert {int(path[2:6]) for path in failure.images[:40]} == set(range(150, 190))  # the candidate got these right
+
+
+def test_bounds_of_an_export_are_no_bounds_of_the_candidate() -> None:
+    verdict = converted(of(190, 10), of(190, 10), {})
+    assert "there are no bounds, so every model passes: set evaluation.thresholds" in verdict.notes
+    assert not any("max_drop" in note for note in verdict.notes)
+    assert converted(of(190, 10), of(100, 100), {"export": {"tflite-int8": {}}}).blessed

@@ -14,8 +14,10 @@ from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.cli.main import main
 from pipeline.inference import predict as inference
+from pipeline.inference.batch_predict import batch_predict
 from pipeline.inference.names import expand, words
 from pipeline.inference.predict import predict
+from tests.components.test_tflite_converter import convert
 from tests.model_factory import image_bytes, save_model
 from tests.small_model import flip
 
@@ -62,6 +64,25 @@ def test_a_model_whose_files_were_changed_answers_nothing(model: Path, tmp_path:
 
     assert done.exit_code == 2 and not done.stdout
     assert "its files are damaged: assets/classes.txt is damaged: its checksum is not the one in" in done.stderr
+
+
+def test_a_tensorflow_lite_file_answers_as_its_model_does(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    shutil.copytree(model, tmp_path / "artifact" / "Format-Serving")
+    file = convert(tmp_path, tmp_path / "artifact") / "int8.tflite"
+    images = [save(tmp_path / "a.jpg", 0), save(tmp_path / "b.webp", 2, "WEBP"), tmp_path / "absent.jpg"]
+
+    done = invoke("--model", str(file), *map(str, images))
+
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert (first["class"], second["class"]) == ("red", "blue") and third["error"]
+    assert done.exit_code == 2 and "1 of 3 images could not be classified" in done.stderr
+    written = batch_predict(str(file), str(tmp_path / "examples"), str(tmp_path / "out.jsonl"))
+    assert written.records == 1
+
+    flip(file.parent, file.name)
+    assert invoke("--model", str(file), str(images[0])).exit_code == 2
+    assert "there is no file" in invoke("--model", str(tmp_path / "x.tflite"), str(images[0])).stderr
 
 
 def test_of_a_push_directory_the_newest_good_version_answers_and_the_others_are_named(

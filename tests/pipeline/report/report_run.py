@@ -300,6 +300,7 @@ def _write_gallery(folder: Path) -> None:
 
 
 FAILURE = verdict.Failure(
+    setting="per_slice.accuracy.min",
     metric="accuracy",
     slice=f"label={EVIL}",
     value=0.6,

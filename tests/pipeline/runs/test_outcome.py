@@ -20,7 +20,8 @@ BACKBONE = backbone.BackboneRecord("imagenet", "random", True, "ab", 75)
 OVERALL = verdict.SliceMetrics("overall", 10, {"accuracy": Range(0.9, 0.8, 0.95)}, None, None, [], [])
 VERDICT = verdict.Verdict(True, 0.95, "pass", "no baseline", OVERALL, [], [], [], ["no baseline"])
 FAILURE = verdict.Failure(
-    "accuracy", "label=roses", 0.4, 0.3, 0.5, 0.7, "min", 10, 0.01, 6, ["roses/1.png"], "too low"
+    "thresholds.accuracy.min", "accuracy", "label=roses",
+    0.4, 0.3, 0.5, 0.7, "min", 10, 0.01, 6, ["roses/1.png"], "too low"
 )  # fmt: skip
 DATA_VERDICT = validation.DataVerdict(["2 images are the same"], [])
 FEATURES = features.Features("pooled", (), (8,), 75, "ab", "", None, {})
