@@ -1,7 +1,7 @@
-"""Which version of a model serves: loads versions that appear, unloads those that go, and always keeps one.
+"""Which versions of a model serve: loads versions that appear, unloads those that go, and always keeps one.
 
 As TensorFlow Serving does it by default: the highest number serves, and a version is not unloaded before its successor
-has loaded and its last request has ended.
+has loaded and its last request has ended. Versions that have a label serve beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import tensorflow as tf
 
@@ -46,29 +46,35 @@ class Version:
 class ModelVersions:
     """The versions of one model; requests may come from many threads, `poll` from one."""
 
-    def __init__(self, find: Callable[[], Mapping[int, str]], say: Callable[[str], None] = _LOG.info) -> None:
-        """Loads nothing yet; `find` gives the folders of the versions, `say` gets a sentence when something changes."""
+    def __init__(
+        self,
+        find: Callable[[], Mapping[int, str]],
+        say: Callable[[str], None] = _LOG.info,
+        labels: Mapping[str, int] | None = None,
+    ) -> None:
+        """Loads nothing yet.
+
+        Args:
+            find: gives the folders of the versions.
+            say: gets a sentence when something changes.
+            labels: names of versions, which are loaded beside the highest.
+        """
         self._find = find
         self._say = say
+        self.labels = dict(labels or {})
         self._changed = threading.Condition()
         self._versions: dict[int, Version] = {}
         self._stopping = threading.Event()
         self._poller: threading.Thread | None = None
 
     def poll(self) -> None:
-        """Makes the highest version that loads the one that serves; if there is none at all, keeps what it has."""
+        """Makes the highest version that loads, and those with labels, serve; if none loads, keeps what it has."""
         found = self._find()
-        for number in sorted(found, reverse=True):
-            known = self._versions.get(number)
-            if known and known.state == "AVAILABLE":
-                break
-            if known and known.error and time.monotonic() < known.retry_at:
-                continue
-            if self._load(number, found[number]):
-                break
-        else:
+        latest = next((n for n in sorted(found, reverse=True) if self._is_available(n, found[n])), None)
+        if latest is None:
             return
-        self._unload_all_but(number)
+        named = [n for n in self.labels.values() if n in found and self._is_available(n, found[n])]
+        self._unload_all_but({latest, *named})
 
     def poll_every(self, seconds: float) -> None:
         """Polls in a thread of its own until `close`; may be called once."""
@@ -103,6 +109,19 @@ class ModelVersions:
                 version.users -= 1
                 self._changed.notify_all()
 
+    @contextlib.contextmanager
+    def hold(self, number: int) -> Iterator[None]:
+        """Keeps a version that is in use loaded for longer than that use."""
+        with self._changed:
+            version = self._versions[number]
+            version.users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                version.users -= 1
+                self._changed.notify_all()
+
     def states(self) -> list[Version]:
         """Every version there was, by number."""
         with self._changed:
@@ -113,7 +132,16 @@ class ModelVersions:
         self._stopping.set()
         if self._poller:
             self._poller.join()
-        self._unload_all_but(None)
+        self._unload_all_but(())
+
+    def _is_available(self, number: int, directory: str) -> bool:
+        """Whether a version serves; loads it if it is new, or could not be loaded some time ago."""
+        known = self._versions.get(number)
+        if known and known.state == "AVAILABLE":
+            return True
+        if known and known.error and time.monotonic() < known.retry_at:
+            return False
+        return self._load(number, directory)
 
     def _load(self, number: int, directory: str) -> bool:
         with self._changed:
@@ -136,9 +164,9 @@ class ModelVersions:
         self._say(f"version {number} is serving")
         return True
 
-    def _unload_all_but(self, kept: int | None) -> None:
+    def _unload_all_but(self, kept: Collection[int]) -> None:
         with self._changed:
-            leaving = [v for v in self._versions.values() if v.state == "AVAILABLE" and v.number != kept]
+            leaving = [v for v in self._versions.values() if v.state == "AVAILABLE" and v.number not in kept]
             for version in leaving:
                 version.state = "UNLOADING"
         for version in leaving:

@@ -63,11 +63,11 @@ class ServedModel:
                 if kind == "predict_log":
                     request = log.predict_log.request
                     inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-                    self.run(signature_name(request), inputs)
+                    self.run(signature_name(request.model_spec), inputs)
                 elif kind == "classify_log":
                     request = log.classify_log.request
                     examples = [example.SerializeToString() for example in request.input.example_list.examples]
-                    self.request(signature_name(request), examples)
+                    self.request(signature_name(request.model_spec), examples)
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise OSError(f"its requests to warm up with, {WARM_UP}, failed: {reason}") from error
@@ -97,9 +97,9 @@ class ServedModel:
         return self.run(signature, {name: np.array(list(values), dtype=object)})
 
 
-def signature_name(request: Any) -> str:
-    """That a request of TensorFlow Serving asks for."""
-    return request.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+def signature_name(spec: Any) -> str:
+    """That the `ModelSpec` of a request asks for."""
+    return spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:

@@ -7,7 +7,8 @@ from msgspec import Meta
 
 from core.settings.checks import AtLeast1, Positive, require
 
-_AROUND_IMAGES = 2**16  # bytes of a request for names, shapes and lengths
+AROUND_IMAGES = 2**16
+"""Bytes of a request for names, shapes and lengths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,14 @@ class ServerLimits:
     Attributes:
         max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
             protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
-        max_megapixels: width times height of a request's images together, in millions, read in their headers; at least
-            four times `data.max_megapixels`.
+        max_megapixels: width times height of the images together, in millions, read in their headers, of a request and
+            of all that is computed at the same time; at least four times `data.max_megapixels`.
         max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
         request_seconds: a request that has waited and computed for this long is canceled.
-        concurrent: requests that are computed at the same time.
-        waiting: requests that may wait for that; the server refuses more at once, as busy.
+        concurrent: batches that are computed at the same time.
+        waiting: requests that may wait for that, or be on their way; the server refuses more at once, as busy.
+        joined: images of several requests that are computed as one batch; 1 computes each request alone. Nothing waits
+            for a batch to fill: what waits anyway is joined.
         poll_seconds: how often it looks for versions that were pushed or rolled back.
         drain_seconds: after a signal to stop, the time that running requests have to finish.
     """
@@ -33,6 +36,7 @@ class ServerLimits:
     request_seconds: Positive = 60.0
     concurrent: AtLeast1 = 2
     waiting: AtLeast1 = 16
+    joined: AtLeast1 = 16
     poll_seconds: Positive = 1.0
     drain_seconds: Positive = 10.0
 
@@ -49,7 +53,7 @@ class ServerLimits:
     @property
     def message_bytes(self) -> int:
         """The most bytes of a request."""
-        return self.image_bytes + _AROUND_IMAGES
+        return self.image_bytes + AROUND_IMAGES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,188 @@
+"""Requests that wait at the same time are computed as one batch, and each gets its part of the outputs.
+
+TensorFlow uses the cores better on a batch than on image after image. Nothing waits for a batch to fill: while one is
+computed, the requests that arrive become the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.serving.model_versions import ModelVersions
+from components.serving.served_model import ServedModel
+from core.settings.serving import ServerLimits
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """What a request asks of a model.
+
+    Attributes:
+        version: that `model` is.
+        inputs: arrays whose first axis is the images.
+        outputs: the names of those wanted; empty for all.
+        pixels: of all images together, by their headers.
+        end: when the request's time is over, on the monotonic clock.
+    """
+
+    version: int
+    model: ServedModel
+    signature: str
+    inputs: Mapping[str, np.ndarray]
+    outputs: Sequence[str]
+    pixels: int
+    end: float
+
+    @property
+    def images(self) -> int:
+        """The length of the first axis; 0 of what has none."""
+        return min((len(value) if value.ndim else 0 for value in self.inputs.values()), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """That are left."""
+        return self.end - time.monotonic()
+
+    def joins(self, other: Question) -> bool:
+        """Whether the two can be one batch."""
+        return self._kind == other._kind
+
+    @property
+    def _kind(self) -> tuple[Any, ...]:
+        shapes = sorted((name, value.dtype.str, value.shape[1:]) for name, value in self.inputs.items())
+        return self.version, self.signature, tuple(self.outputs), shapes
+
+
+class Batcher:
+    """Computes what waits, `concurrent` batches at a time; used in one event loop."""
+
+    def __init__(
+        self, versions: ModelVersions, limits: ServerLimits, computed: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """`computed` gets the number of requests and of images of each batch."""
+        self._versions = versions
+        self._limits = limits
+        self._computed = computed
+        self._waiting: deque[tuple[Question, asyncio.Future]] = deque()
+        self._running: dict[asyncio.Task, int] = {}  # with their pixels
+        self._threads = ThreadPoolExecutor(limits.concurrent, thread_name_prefix="compute")
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not computed yet."""
+        return len(self._waiting)
+
+    async def run(self, question: Question) -> Arrays:
+        """The outputs asked for.
+
+        Raises:
+            tf.errors.OpError: the model refused it or failed; `DeadlineExceededError` where time ran out.
+            ValueError: an input has not the shape the signature takes.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        self._start()
+        given = max(0.0, question.seconds)
+        try:
+            return await asyncio.wait_for(answer, given)
+        except asyncio.TimeoutError:
+            raise tf.errors.DeadlineExceededError(None, None, f"the server was busy for {given:.1f} s") from None
+
+    async def close(self) -> None:
+        """Waits until all that is computed has ended."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._threads.shutdown()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < self._limits.concurrent:
+            if not self._is_wanted(self._waiting[0]):
+                self._waiting.popleft()
+                continue
+            running = sum(self._running.values())
+            if running and running + self._waiting[0][0].pixels > self._limits.pixels:
+                return  # the memory that decoding takes is bounded, however many batches run
+            batch = self._next_batch(self._limits.pixels - running)
+            task = asyncio.ensure_future(self._compute(batch))
+            self._running[task] = sum(question.pixels for question, _ in batch)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task) -> None:
+        del self._running[task]
+        self._start()
+
+    def _is_wanted(self, waiting: tuple[Question, asyncio.Future]) -> bool:
+        question, answer = waiting
+        return not answer.done() and question.seconds > 0
+
+    def _next_batch(self, pixels: int) -> list[tuple[Question, asyncio.Future]]:
+        """The first that waits, and those behind it that join it while there is room."""
+        batch, passed_over = [self._waiting.popleft()], []
+        first = batch[0][0]
+        images, pixels = first.images, pixels - first.pixels
+        while self._waiting and 0 < images < self._limits.joined:
+            question, answer = self._waiting.popleft()
+            fits = 0 < question.images <= self._limits.joined - images and question.pixels <= pixels
+            if fits and first.joins(question):
+                if self._is_wanted((question, answer)):
+                    batch.append((question, answer))
+                    images, pixels = images + question.images, pixels - question.pixels
+            else:
+                passed_over.append((question, answer))
+        self._waiting.extendleft(reversed(passed_over))
+        return batch
+
+    async def _compute(self, batch: list[tuple[Question, asyncio.Future]]) -> None:
+        first, loop = batch[0][0], asyncio.get_running_loop()
+        with self._versions.hold(first.version):  # a request may end before its batch does
+            questions = [question for question, _ in batch]
+            found = await loop.run_in_executor(self._threads, _run_together, questions)
+        self._computed(len(batch), sum(question.images for question in questions))
+        for (_, answer), result in zip(batch, found, strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+
+def _run_together(questions: Sequence[Question]) -> list[Arrays | Exception]:
+    """One batch where that gives what each would get alone: a request that the model refuses must not cost others."""
+    if len(questions) > 1:
+        first, sizes = questions[0], [question.images for question in questions]
+        inputs = {name: np.concatenate([question.inputs[name] for question in questions]) for name in first.inputs}
+        try:
+            found = _run(first, inputs, max(question.seconds for question in questions))
+            if all(value.ndim and len(value) == sum(sizes) for value in found.values()):
+                ends = np.cumsum(sizes)
+                starts = ends - sizes
+                return [{n: v[s:e] for n, v in found.items()} for s, e in zip(starts, ends, strict=True)]
+        except tf.errors.DeadlineExceededError as error:
+            return [error] * len(questions)
+        except Exception:
+            pass
+    return [_alone(question) for question in questions]
+
+
+def _alone(question: Question) -> Arrays | Exception:
+    try:
+        return _run(question, question.inputs, question.seconds)
+    except Exception as error:
+        return error
+
+
+def _run(question: Question, inputs: Mapping[str, np.ndarray], seconds: float) -> Arrays:
+    if seconds <= 0:
+        raise tf.errors.DeadlineExceededError(None, None, "the request's time is over")
+    return question.model.run(question.signature, inputs, question.outputs, timeout_seconds=seconds)

@@ -1,0 +1,61 @@
+"""TLS by files: a server's certificate and key, and a client's authority, in PEM."""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from core.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TlsFiles:
+    """A server's files.
+
+    Attributes:
+        certificate: its own and those between it and its authority, in this order.
+        key: of the certificate, not encrypted.
+        clients: certificates of authorities; clients need a certificate by one of these. None answers all.
+    """
+
+    certificate: Path
+    key: Path
+    clients: Path | None = None
+
+    def check(self) -> None:
+        """Reads the files, so that a mistake is told before a server starts.
+
+        Raises:
+            InputError: a file cannot be read, or the key is not the certificate's.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for path in filter(None, (self.certificate, self.key, self.clients)):
+            if not path.is_file():
+                raise InputError(f"there is no file {path}")
+        try:
+            context.load_cert_chain(self.certificate, self.key, password="")
+            if self.clients:
+                context.load_verify_locations(self.clients)
+        except (ssl.SSLError, OSError) as error:
+            raise InputError(
+                f"{self.certificate} and {self.key} are no certificate and its unencrypted key in PEM: {error}"
+            ) from error
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        """What gRPC takes."""
+        return grpc.ssl_server_credentials(
+            [(self.key.read_bytes(), self.certificate.read_bytes())],
+            self.clients.read_bytes() if self.clients else None,
+            require_client_auth=self.clients is not None,
+        )
+
+    def for_uvicorn(self) -> dict[str, Any]:
+        """What uvicorn takes."""
+        files = {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
+        if self.clients is None:
+            return files
+        return files | {"ssl_ca_certs": str(self.clients), "ssl_cert_reqs": ssl.CERT_REQUIRED}
