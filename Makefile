@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT REST_PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -78,8 +78,9 @@ approve: setup ## put the blessed model that waits (push.approval) into service:
 reject: setup ## or take it away: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline reject $(VERB_OPTIONS) $(DECISION)
 
-serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder NAME=name PORT=8500
-	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"}
+serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's API; MODEL=folder NAME=name PORT=8500 REST_PORT=8501
+	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"} \
+	  $${REST_PORT:+--rest-port "$$REST_PORT"}
 
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)

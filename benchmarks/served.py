@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=299)
     options = parser.parse_args()
     command = [sys.executable, "-m", "pipeline", "serve", "--model", str(options.model), "--name", "bench"]
-    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, "--port", "0", "--rest-port", "0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             line = next((line for line in server.stdout or () if line.startswith("listening on ")), "")
             if not line:

@@ -22,8 +22,8 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         return ServingCheck(
             model=model,
             examples=examples,
-            # What the other validator is given does not count here: editing it must not run the check again.
-            settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings())),
+            # What the other validator and `serve` are given does not count: editing it must not run the check again.
+            settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings(), request_log=None)),
             code=code_hash("components.serving_check"),
         )
     infra = serving.infra_validator

@@ -116,9 +116,9 @@ class ModelApi:
             call.code, call.message = refusal.code.name, refusal.message
             raise
         except Exception as error:
-            refusal = _refusal(error, method)
-            call.code, call.message = refusal.code.name, refusal.message
-            raise refusal from error
+            told = _refusal(error, method)
+            call.code, call.message = told.code.name, told.message
+            raise told from error
         except BaseException:  # the client has gone, or the server ends
             call.code = grpc.StatusCode.CANCELLED.name
             raise

@@ -25,8 +25,10 @@ class RemoteModel:
     gRPC's errors are raised as TensorFlow's of the same code, `tf.errors.OpError`.
     """
 
-    def __init__(self, address: str, name: str, timeout_seconds: float = 60) -> None:
-        """Asks the server at `address`, host:port, for the model's signatures.
+    def __init__(
+        self, address: str, name: str, timeout_seconds: float = 60, tls: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """Asks the server at `address`, host:port, for the model's signatures; encrypted with `tls`.
 
         Raises:
             tf.errors.OpError: there is no server (`UnavailableError`) or no such model (`NotFoundError`).
@@ -36,7 +38,7 @@ class RemoteModel:
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         if is_loopback(address):
             options.append(("grpc.enable_http_proxy", 0))  # it is for the world; this machine is not behind it
-        self._channel = grpc.insecure_channel(address, options)
+        self._channel = grpc.secure_channel(address, tls, options) if tls else grpc.insecure_channel(address, options)
         self._predictions = PredictionServiceStub(self._channel)
         request = GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
         found = SignatureDefMap()

@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent import futures
+from typing import TYPE_CHECKING
 
 from components.serving.admission import Admission
 from components.serving.batching import Batcher
@@ -21,6 +22,9 @@ from components.serving.tls import TlsFiles
 from components.serving.workers import Workers
 from core.errors import InputError
 from core.settings.serving import ServerLimits
+
+if TYPE_CHECKING:  # prometheus_client is imported by who serves others, and not by the serving check
+    from components.serving.metrics import Metrics
 
 LOOPBACK = "127.0.0.1"
 
@@ -39,6 +43,7 @@ class ModelServer:
         rest_port: int | None = None,
         tls: TlsFiles | None = None,
         answered: Iterable[Callable[[Call], None]] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         """Starts listening; the caller closes `versions`.
 
@@ -49,6 +54,7 @@ class ModelServer:
             rest_port: of REST, which is not served if it is None.
             tls: where connections are encrypted.
             answered: each is told of every request when it has got its answer, in the event loop.
+            metrics: that count requests, and that REST's port tells under `/metrics`.
 
         Raises:
             InputError: a port is taken.
@@ -56,7 +62,8 @@ class ModelServer:
         self._name = name
         self._versions = versions
         self._limits = limits
-        self._answered = answered
+        self._answered = [*answered, *([metrics.answered] if metrics else [])]
+        self._metrics = metrics
         self._started: futures.Future[tuple[int, int | None]] = futures.Future()
         self._stopping: asyncio.Event
         self._loop = asyncio.new_event_loop()
@@ -78,9 +85,12 @@ class ModelServer:
         limits = self._limits
         self._stopping = asyncio.Event()
         workers = Workers(limits.concurrent)
-        batcher = Batcher(self._versions, limits)
+        metrics = self._metrics
+        batcher = Batcher(self._versions, limits, *([metrics.computed] if metrics else []))
         api = ModelApi(self._name, self._versions, limits, batcher, self._answered)
         places = Admission(limits.concurrent + limits.waiting)
+        if metrics:
+            metrics.watch(self._versions.states, places.__len__, lambda: batcher.waiting)
         async with contextlib.AsyncExitStack() as running:
             running.callback(workers.close)
             running.push_async_callback(batcher.close)
@@ -94,7 +104,9 @@ class ModelServer:
                 if rest_port is not None:
                     from components.serving.rest_api import RestApi, RestServer
 
-                    rest = RestServer(RestApi(api, places, workers), limits.drain_seconds, tls)
+                    rest = RestServer(
+                        RestApi(api, places, workers, metrics.text if metrics else None), limits.drain_seconds, tls
+                    )
                     try:
                         rest_port = await rest.start(host, rest_port)
                     except OSError as error:

@@ -41,6 +41,7 @@ _STATUS = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
 _LARGEST_VERSION = 2**63 - 1
 _JSON = b"application/json"
 _IDLE_SECONDS = 10  # for a connection without a request, and for the rest of a request's head
+_LINGER_SECONDS = 2
 _CONNECTIONS = 512
 _CLIENT_CLOSED_REQUEST = 499
 _HTTP = {
@@ -95,6 +96,9 @@ class RestApi:
             status = _HTTP.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.too_large else status
             body = rest_json.error(refusal.message)
+            if refusal.too_large:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(_discard(receive), _LINGER_SECONDS)
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         if status != HTTPStatus.OK:
             headers.append((b"connection", b"close"))  # the rest of a request may still be on its way
@@ -190,6 +194,12 @@ async def _body(scope: Mapping[str, Any], receive: Receive, most: int) -> bytes:
     if max(size, received) > most:
         raise TooLargeError(f"the request is larger than max: {max(size, received):,} bytes vs. {most:,}")
     return b"".join(chunks)
+
+
+async def _discard(receive: Receive) -> None:
+    """Lets a client send what it still has: it does not read an answer before."""
+    while (await receive()).get("more_body", False):
+        pass
 
 
 class _Protocol(H11Protocol):

@@ -26,6 +26,19 @@ class TlsFiles:
     key: Path
     clients: Path | None = None
 
+    @classmethod
+    def given(cls, certificate: Path | None, key: Path | None, clients: Path | None) -> TlsFiles | None:
+        """Those that were named; None if none was.
+
+        Raises:
+            InputError: the certificate or its key is missing.
+        """
+        if certificate and key:
+            return cls(certificate, key, clients)
+        if certificate or key or clients:
+            raise InputError("--certificate and --key belong together: name both")
+        return None
+
     def check(self) -> None:
         """Reads the files, so that a mistake is told before a server starts.
 

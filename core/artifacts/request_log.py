@@ -1,8 +1,8 @@
 """The request log of a model server: what it was asked and what it answered, a line an image, in files by time.
 
-`serve` writes it where it is told to; `monitor` reads it. A folder of the log holds `requests-<UTC>.jsonl`, whose names
-sort by time, and, where pictures are kept, `images/<SHA-256>`. The oldest files go when the log has reached its limits,
-so a picture that a line names may be gone.
+`serve` writes it where the setting `serving.request_log` says; `monitor` reads it. Its folder holds files
+`requests-<UTC>.jsonl`, whose names sort by time, and, where pictures are kept, `images/<SHA-256>`. The oldest files go
+when the log has reached its limits, so a picture that a line names may be gone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def read(folder: str | Path) -> Iterator[LoggedImage]:
     """
     paths = sorted(Path(folder).glob(PATTERN))
     if not paths:
-        raise InputError(f"there is no request log in {folder}: no {PATTERN}; `serve --log-requests FOLDER` writes one")
+        raise InputError(
+            f"there is no request log in {folder}: no {PATTERN}; `serve` writes one where serving.request_log is set"
+        )
     decoder = msgspec.json.Decoder(LoggedImage)
     for path in paths:
         try:

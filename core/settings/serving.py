@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from core.settings.checks import AtLeast1, Positive, require
+from core.settings.checks import AtLeast1, FilePath, Positive, require
 
 AROUND_IMAGES = 2**16
 """Bytes of a request for names, shapes and lengths."""
@@ -57,6 +57,30 @@ class ServerLimits:
 
 
 @dataclasses.dataclass(frozen=True)
+class RequestLogSettings:
+    """What `serve` writes down of the images it is asked about, for `monitor`.
+
+    Attributes:
+        folder: where; it is made, and only its owner may read it.
+        sample: the fraction of images that are written down, chosen at random.
+        images: whether the pictures are kept, too. They may show what must not be kept.
+        max_mb: of all files of the log, in MB of 2^20 bytes; the oldest go when there are more.
+        max_days: after which files go.
+    """
+
+    folder: FilePath
+    sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    images: bool = False
+    max_mb: AtLeast1 = 1024
+    max_days: Positive = 30.0
+
+    @property
+    def max_bytes(self) -> int:
+        """Of all files of the log."""
+        return self.max_mb * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
 class InfraValidatorSettings:
     """How TFX's InfraValidator starts TensorFlow Serving; it needs Docker or Kubernetes where the pipeline runs.
 
@@ -91,6 +115,7 @@ class ServingSettings:
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
             which knows neither latency nor memory.
         infra_validator: how that one starts the container.
+        request_log: of `serve`; null keeps none.
     """
 
     max_median_latency_ms: Positive | None = None
@@ -101,6 +126,7 @@ class ServingSettings:
     server: ServerLimits = ServerLimits()
     validator: Literal["serving_check", "infra_validator"] = "serving_check"
     infra_validator: InfraValidatorSettings = InfraValidatorSettings()
+    request_log: RequestLogSettings | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -465,15 +465,44 @@ def _decide(
 @_verb()
 @_MODEL
 @click.option("--name", help="What clients call the model; with --model its folder's name, else that of the settings.")
-@click.option("--port", default=8500, help="Of 127.0.0.1; 0 takes a free one.")
-def serve(settings: Settings, root: Path, model: str | None, name: str | None, port: int) -> None:
-    """Serves the pushed model over gRPC, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
-    from pipeline.inference.serve import model_name
+@click.option("--host", default="127.0.0.1", help="The address to listen on; one that others reach needs TLS.")
+@click.option("--port", default=8500, help="Of gRPC; 0 takes a free one.")
+@click.option("--rest-port", default=8501, help="Of REST and /metrics; 0 takes a free one.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VERSION", help="Serve this version too, by a name.")
+@click.option("--certificate", type=_LocalPath(), help="Encrypt: the server's certificate, and its chain, in PEM.")
+@click.option("--key", type=_LocalPath(), help="Of the certificate, in PEM, not encrypted.")
+@click.option("--client-authority", type=_LocalPath(), help="Answer only clients with a certificate by this authority.")
+@click.option("--log", type=click.Choice(["text", "json"]), default="text", help="json prints every request as a line.")
+def serve(
+    settings: Settings,
+    root: Path,
+    model: str | None,
+    name: str | None,
+    host: str,
+    port: int,
+    rest_port: int,
+    labels: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
+    client_authority: Path | None,
+    log: str,
+) -> None:
+    """Serves the pushed model over gRPC and REST, as TensorFlow Serving does, until it is stopped (Ctrl-C)."""
+    from components.serving.tls import TlsFiles
+    from pipeline.inference.serve import Listening, model_name, version_labels
     from pipeline.inference.serve import serve as serve_model
+    from pipeline.inference.server_log import json_lines
 
+    tls = TlsFiles.given(certificate, key, client_authority)
     directory = Path(model) if model else push_folder(settings, root)
     name = name or (model_name(directory) if model else settings.name)
-    serve_model(directory, name, port, settings.serving.server, click.echo)
+    listening = Listening(host, port, rest_port, tls)
+    named = version_labels(labels)
+    if log == "text":
+        serve_model(directory, name, listening, settings.serving, click.echo, named)
+        return
+    with json_lines() as (say, tell):
+        serve_model(directory, name, listening, settings.serving, say, named, [tell])
 
 
 def _run(settings: Settings, root: Path, first: str | None = None, last: str | None = None) -> int:

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
+import grpc
 
 from components.serving.model_client import RemoteModel
 from core.image_limits import DEFAULT_LIMITS
 from pipeline.inference.predict import classify, read
+
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("address")
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True)
-def main(address: str, name: str, images: tuple[str, ...]) -> None:
+@click.option("--authority", type=_PEM, help="Encrypt: the authority, or the server's own certificate, in PEM.")
+@click.option("--certificate", type=_PEM, help="Of this client, where the server asks for one, in PEM.")
+@click.option("--key", type=_PEM, help="Of the client's certificate.")
+def main(
+    address: str,
+    name: str,
+    images: tuple[str, ...],
+    authority: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> None:
     """Sends IMAGES to the model NAME of the server at ADDRESS (host:port) and prints a JSON line for each.
 
     A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
     """
     files = [read(path, DEFAULT_LIMITS) for path in images]
-    with RemoteModel(address, name) as model:
+    tls = None
+    if authority:
+        tls = grpc.ssl_channel_credentials(
+            *(path.read_bytes() if path else None for path in (authority, key, certificate))
+        )
+    with RemoteModel(address, name, tls=tls) as model:
         for record in classify(model, files, 1):
             record.pop("top_k", None)
             print(json.dumps(record, ensure_ascii=False))

@@ -1,33 +1,78 @@
-"""`serve`: the pushed model behind TensorFlow Serving's gRPC API on this machine, until it is stopped."""
+"""`serve`: the pushed model behind TensorFlow Serving's API, over gRPC and REST, until it is stopped."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import queue
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
-from components.serving.model_server import ModelServer
+from components.serving.metrics import Metrics
+from components.serving.model_api import Call
+from components.serving.model_server import LOOPBACK, ModelServer
 from components.serving.model_versions import ModelVersions
+from components.serving.request_logger import RequestLogger
+from components.serving.tls import TlsFiles
 from core.errors import InputError
-from core.settings.serving import ServerLimits
+from core.loopback import is_loopback
+from core.settings.serving import ServingSettings
 from pipeline.runs import push_directory
 
 
-def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Callable[[str], None]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Listening:
+    """Where a server listens, and how.
+
+    Attributes:
+        host: an address of this machine; one that others reach needs `tls`.
+        port: of gRPC; 0 takes a free one, as for `rest_port`.
+        tls: where connections are encrypted.
+    """
+
+    host: str = LOOPBACK
+    port: int = 8500
+    rest_port: int = 8501
+    tls: TlsFiles | None = None
+
+    def check(self) -> None:
+        """Raises InputError where others could listen in, or the files of TLS are not good."""
+        if self.tls:
+            self.tls.check()
+        elif not is_loopback(f"{self.host}:{self.port}"):
+            raise InputError(
+                f"--host {self.host} can be reached from other machines, which needs encryption: name --certificate "
+                f"and --key, or listen on {LOOPBACK} behind a proxy that encrypts"
+            )
+
+
+def serve(
+    directory: Path,
+    name: str,
+    listening: Listening,
+    settings: ServingSettings,
+    say: Callable[[str], None],
+    labels: Mapping[str, int] | None = None,
+    answered: Sequence[Callable[[Call], None]] = (),
+) -> None:
     """Serves until SIGINT or SIGTERM; must be called in the main thread.
 
     Args:
         directory: a SavedModel's folder, or a push directory, whose highest version is served.
         name: what clients call the model.
-        port: of 127.0.0.1; 0 takes a free one.
+        settings: the server's limits, and its request log.
         say: gets a sentence whenever something happens.
+        labels: names of versions, which are served beside the highest.
+        answered: each is told of every request.
 
     Raises:
-        InputError: there is no model, none that can be loaded, or the port is taken.
+        InputError: there is no model, none that can be loaded, no version that has a label, or a port is taken.
     """
+    listening.check()
     one_version = (directory / "saved_model.pb").is_file()
     if not one_version and not push_directory.versions(directory):
         push_directory.latest(directory, say)  # raises, and says what there is instead
@@ -36,24 +81,55 @@ def serve(directory: Path, name: str, port: int, limits: ServerLimits, say: Call
         found = [directory] if one_version else push_directory.versions(directory)
         return {int(v.name) if v.name.isascii() and v.name.isdigit() else 1: str(v) for v in found}
 
-    versions = ModelVersions(find, say)
-    try:
+    for label, number in (labels or {}).items():
+        if number not in find():
+            there = ", ".join(map(str, sorted(find())))
+            raise InputError(f"--label {label}={number}: there is no version {number} in {directory}, only {there}")
+    versions = ModelVersions(find, say, labels)
+    with contextlib.ExitStack() as running:
+        running.callback(versions.close)
         versions.poll()
         states = versions.states()
         if all(version.error for version in states):
             reasons = "; ".join(f"version {version.number}: {version.error}" for version in states)
             raise InputError(f"no model in {directory} can be loaded: {reasons}")
-        server = ModelServer(name, versions, limits, port)
-        say(f"listening on {server.address}: gRPC, with TensorFlow Serving's API; the model's name is {name}")
+        if settings.request_log:
+            log = RequestLogger(Path(settings.request_log.folder), settings.request_log)
+            running.callback(log.close)
+            answered = [*answered, log.answered]
+            say(f"the request log is in {settings.request_log.folder}")
+        server = ModelServer(
+            name, versions, settings.server, listening.port, host=listening.host, rest_port=listening.rest_port,
+            tls=listening.tls, answered=answered, metrics=Metrics(),
+        )  # fmt: skip
+        encrypted = ", encrypted" if listening.tls else ""
+        say(
+            f"listening on {server.address}: gRPC{encrypted}, with TensorFlow Serving's API; the model's name is {name}"
+        )
+        url = f"{'https' if listening.tls else 'http'}://{server.rest_address}"
+        say(f"REST:     {url}/v1/models/{quote(name)}; for Prometheus: {url}/metrics")
         client = shlex.join([sys.executable, "-m", "pipeline.inference.client", server.address, name])
         say(f"try it:   {client} one.jpg two.png")
         if not one_version:
-            versions.poll_every(limits.poll_seconds)
+            versions.poll_every(settings.server.poll_seconds)
         _wait_for_a_signal()
         say("stopping when running requests have finished")
         server.stop()
-    finally:
-        versions.close()
+
+
+def version_labels(given: Iterable[str]) -> dict[str, int]:
+    """Labels as they are typed, NAME=VERSION.
+
+    Raises:
+        InputError: one is none.
+    """
+    labels = {}
+    for text in given:
+        name, _, version = text.partition("=")
+        if not name or not (version.isascii() and version.isdigit()):
+            raise InputError(f"--label {text}: give a name and a version's number, such as stable=1796059303")
+        labels[name] = int(version)
+    return labels
 
 
 def model_name(directory: Path) -> str:

@@ -100,7 +100,13 @@ def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.T
 
 
 def claimed_pixels(file: bytes) -> int:
-    """How many pixels decoding a file would make, by its header; 0 if it is none that is decoded, or damaged there.
+    """How many pixels decoding a file would make: see `claimed_size`."""
+    width, height = claimed_size(file)
+    return width * height
+
+
+def claimed_size(file: bytes) -> tuple[int, int]:
+    """Width and height by a file's header; 0 if it is none that is decoded, or damaged there.
 
     Raises:
         ValueError: it is a GIF whose first frame begins too late to look for it.
@@ -115,10 +121,10 @@ def claimed_pixels(file: bytes) -> int:
         elif file.startswith(b"BM"):
             width, height = map(abs, struct.unpack_from("<ii", file, 18))
         else:
-            return 0
+            return 0, 0
     except (tf.errors.InvalidArgumentError, struct.error, IndexError):
-        return 0
-    return int(width) * int(height)
+        return 0, 0
+    return int(width), int(height)
 
 
 def _gif_frame(file: bytes) -> int:

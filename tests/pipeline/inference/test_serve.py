@@ -18,9 +18,9 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
-from core.settings.serving import ServerLimits
+from core.settings.serving import ServerLimits, ServingSettings
 from pipeline.inference import client
-from pipeline.inference.serve import model_name, serve
+from pipeline.inference.serve import Listening, model_name, serve
 from pipeline.runs import push_directory
 from tests.conftest import ROOT
 from tests.model_factory import image_bytes, save_model
@@ -52,7 +52,7 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
     newer = save_model(tmp_path / "newer", classes=["new", "x", "y"])
     log, errors = (tmp_path / "output").open("w"), (tmp_path / "errors").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "serve", "--model", str(pushed), "--port", "0"],
+        [sys.executable, "-m", "pipeline", "serve", "--model", str(pushed), "--port", "0", "--rest-port", "0"],
         cwd=ROOT, stdout=log, stderr=errors, text=True, env=os.environ | {"PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
     said = (tmp_path / "output").read_text
@@ -86,7 +86,7 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
         assert exit_code(process) == 0, said() + (tmp_path / "errors").read_text()
     finally:
         process.kill()
-    assert [line for line in said().splitlines() if not line.startswith(("listening", "try it"))] == [
+    assert [line for line in said().splitlines() if not line.startswith(("listening", "REST", "try it"))] == [
         "version 100 is serving",
         "version 101 is serving",
         "version 100 is unloaded",
@@ -115,7 +115,7 @@ def test_a_model_is_called_by_the_folder_of_its_versions(folder: str, name: str)
 def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
     with pytest.raises(InputError, match="no model has been pushed to"):
-        serve(tmp_path / "serving", "colours", 0, ServerLimits(), print)
+        serve(tmp_path / "serving", "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
     model = save_model(tmp_path / "serving" / "1")
     (model / "variables" / "variables.index").unlink()
     for directory, said in (
@@ -123,7 +123,7 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
         (model, "can be loaded: version 1"),
     ):
         with pytest.raises(InputError, match=f"{said}: variables/variables.index is missing"):
-            serve(directory, "colours", 0, ServerLimits(), print)
+            serve(directory, "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""Writes the request log (`core.artifacts.request_log`): a sample of what is asked, within limits, in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import itertools
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from components.serving.answers import Answer, answers
+from components.serving.model_api import Call
+from core.artifacts import request_log
+from core.artifacts.request_log import LoggedImage
+from core.settings.serving import RequestLogSettings
+from trainer.images.tolerant_decoding import claimed_size
+
+_LOG = logging.getLogger(__name__)
+_MOST_WAITING = 256  # images whose lines are not written yet; more are left out, so that a slow disk slows no answer
+_FILES = 20  # that the log's size is divided among
+_FILE_SECONDS = 3600.0
+_CLEAN_SECONDS = 60.0
+_DAY_SECONDS = 86_400.0
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
+
+
+class RequestLogger:
+    """Takes part of the images that are asked about into the log of a folder."""
+
+    def __init__(self, folder: Path, settings: RequestLogSettings) -> None:
+        """Makes the folder, which only its owner may read.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._folder = folder
+        self._settings = settings
+        self._images = folder / request_log.IMAGES
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._random = random.Random()
+        self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
+        self._left_out = 0
+        self._path = Path()
+        self._file_until = self._clean_at = 0.0
+        self._thread = threading.Thread(target=self._write_all, name="request log", daemon=True)
+        self._thread.start()
+
+    def answered(self, call: Call) -> None:
+        """Takes a sample of a request's images; waits for nothing."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        for answer in answers(call):
+            if self._random.random() < self._settings.sample:
+                try:
+                    self._queue.put_nowait((_line(now, call, answer), answer.image))
+                except queue.Full:
+                    self._left_out += 1
+
+    def close(self) -> None:
+        """Writes what was taken."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _write_all(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            try:
+                self._write(*entry)
+            except OSError as error:
+                _LOG.warning("the request log cannot be written: %s", error)
+            if self._left_out:
+                left_out, self._left_out = self._left_out, 0
+                _LOG.warning("%d images are not in the request log: it could not be written fast enough", left_out)
+
+    def _write(self, line: LoggedImage, image: bytes) -> None:
+        now = time.time()
+        if now >= self._clean_at:
+            self._clean_at = now + _CLEAN_SECONDS
+            self._clean(now)
+        if self._settings.images and line.format:
+            name = hashlib.sha256(image).hexdigest()
+            self._keep(self._images / name, image)
+            line = dataclasses.replace(line, file=f"{request_log.IMAGES}/{name}")
+        if now >= self._file_until or self._path.stat().st_size > self._settings.max_bytes // _FILES:
+            stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+            self._path = self._folder / f"requests-{stamp}-{os.getpid()}.jsonl"
+            self._path.touch(0o600)
+            self._file_until = now + _FILE_SECONDS
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+
+    def _keep(self, path: Path, image: bytes) -> None:
+        if path.exists():
+            return
+        self._images.mkdir(mode=0o700, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_bytes(image)
+        unfinished.replace(path)
+
+    def _clean(self, now: float) -> None:
+        """Deletes what is too old, then the oldest of what is too much."""
+        files = []
+        for path in itertools.chain(self._folder.glob(request_log.PATTERN), self._images.glob("*")):
+            with contextlib.suppress(FileNotFoundError):  # another server with the same log may have deleted it
+                found = path.stat()
+                files.append((found.st_mtime, found.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for changed, size, path in sorted(files):
+            too_old = now - changed > self._settings.max_days * _DAY_SECONDS
+            if (too_old or total > self._settings.max_bytes) and path != self._path:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def _line(now: datetime.datetime, call: Call, answer: Answer) -> LoggedImage:
+    kind = next((name for magic, name in _MAGIC.items() if answer.image.startswith(magic)), "")
+    try:
+        width, height = claimed_size(answer.image)
+    except ValueError:
+        width, height = 0, 0
+    return LoggedImage(
+        time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        model=call.model,
+        version=call.version,
+        label=answer.label,
+        probability=answer.probability,
+        probabilities=answer.probabilities,
+        error=answer.error,
+        reason=answer.reason,
+        novelty=answer.novelty,
+        format=kind,
+        width=width,
+        height=height,
+        bytes=len(answer.image),
+    )

@@ -1,0 +1,265 @@
+"""REST as clients of TensorFlow Serving speak it, over plain HTTP: the answers of gRPC, its words, our limits."""
+
+import base64
+import contextlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.serving.model_client import RemoteModel
+from components.serving.model_server import ModelServer
+from components.serving.model_versions import ModelVersions
+from core import signatures
+from core.settings.serving import ServerLimits
+from tests.components.conftest import encoded
+from tests.model_factory import COLOURS, example, image_bytes, save_model
+
+IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+PREDICT = "/v1/models/colours:predict"
+
+
+def b64(data: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(data).decode()}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    folder = tmp_path_factory.mktemp("served")
+    models = {
+        7: str(save_model(folder / "7", takes_features=True)),
+        5: str(save_model(folder / "5", classes=["old", "x", "y"])),
+    }
+    versions = ModelVersions(lambda: models, labels={"stable": 5, "canary": 7})
+    versions.poll()
+    limits = ServerLimits(max_message_mb=2, max_megapixels=20, max_batch=8, request_seconds=20)
+    made = ModelServer("colours", versions, limits, rest_port=0)
+    yield made
+    made.stop()
+    versions.close()
+
+
+def ask(
+    server: ModelServer, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(server.rest_address, timeout=30)
+    with contextlib.closing(connection):
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body)
+        connection.request(method, path, content, headers or {})
+        response = connection.getresponse()
+        assert response.headers["content-type"] == "application/json"
+        return response.status, json.loads(response.read())
+
+
+def images_request(*images: bytes, **more: Any) -> dict[str, Any]:
+    return {"signature_name": signatures.IMAGES, "instances": [b64(image) for image in images], **more}
+
+
+def test_rows_and_columns_are_what_grpc_answers(server: ModelServer) -> None:
+    with RemoteModel(server.address, "colours") as model:
+        wanted = model.request(signatures.IMAGES, [*IMAGES, b"no image"])
+    instances = [b64(image) for image in (*IMAGES, b"no image")]
+    for body in (
+        images_request(*IMAGES, b"no image"),
+        {"signature_name": signatures.IMAGES, "instances": [{"images": image} for image in instances]},
+        {"signature_name": signatures.IMAGES, "inputs": instances},
+        {"signature_name": signatures.IMAGES, "inputs": {"images": instances}},
+    ):
+        status, answer = ask(server, "POST", PREDICT, body)
+        assert status == 200, answer
+        if "instances" in body:
+            rows = answer["predictions"]
+            answer = {"outputs": {name: [row[name] for row in rows] for name in rows[0]}}
+        outputs = answer["outputs"]
+        assert set(outputs) == set(wanted)
+        for name, value in wanted.items():
+            given = np.array(outputs[name])
+            if value.dtype == object:
+                assert given.tolist() == np.vectorize(bytes.decode)(value).tolist()
+            else:
+                np.testing.assert_array_equal(given.astype(value.dtype), value)
+
+
+def test_the_default_signature_takes_examples(server: ModelServer) -> None:
+    examples = [b64(example(image, "").SerializeToString()) for image in IMAGES]
+    status, answer = ask(server, "POST", PREDICT, {"instances": examples})
+    assert status == 200, answer
+    assert [row["label"] for row in answer["predictions"]] == list(COLOURS)
+
+
+def test_numbers_go_in_too_and_one_output_alone_has_no_name(server: ModelServer) -> None:
+    with RemoteModel(server.address, "colours") as model:
+        (name,) = model.signatures[signatures.FEATURES].inputs
+    rows = [[0.9, 0.0, 0.1], [0, 1, 0]]
+    status, answer = ask(server, "POST", PREDICT, {"signature_name": signatures.FEATURES, "instances": rows})
+    assert status == 200, answer
+    assert [int(np.argmax(row["probabilities"])) for row in answer["predictions"]] == [0, 1]
+    status, answer = ask(
+        server,
+        "POST",
+        PREDICT,
+        {"signature_name": signatures.LABELS, "inputs": [b64(example(IMAGES[0], "green").SerializeToString())]},
+    )
+    assert (status, answer) == (200, {"outputs": [1]})
+    status, answer = ask(server, "POST", PREDICT, {"signature_name": signatures.FEATURES, "instances": [["a", 0, 1]]})
+    assert (status, answer["error"]) == (400, f'JSON Value: "a" of {name} is not of expected type: float32')
+
+
+def test_classify_takes_features_and_gives_labels_with_scores(server: ModelServer) -> None:
+    body = {"signature_name": signatures.CLASSIFY, "examples": [{"image/encoded": b64(image)} for image in IMAGES]}
+    status, answer = ask(server, "POST", "/v1/models/colours:classify", body)
+    assert status == 200, answer
+    assert [max(result, key=lambda pair: pair[1])[0] for result in answer["results"]] == list(COLOURS)
+
+
+def test_versions_and_labels_choose_the_model(server: ModelServer) -> None:
+    for which, label in (("", "red"), ("/versions/5", "old"), ("/labels/stable", "old"), ("/labels/canary", "red")):
+        status, answer = ask(server, "POST", f"/v1/models/colours{which}:predict", images_request(IMAGES[0]))
+        assert (status, answer["predictions"][0]["label"]) == (200, label)
+
+
+def test_status_and_metadata(server: ModelServer) -> None:
+    available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    status, answer = ask(server, "GET", "/v1/models/colours")
+    assert (status, answer) == (
+        200,
+        {"model_version_status": [{"version": "5", **available}, {"version": "7", **available}]},
+    )
+    status, answer = ask(server, "GET", "/v1/models/colours/versions/7")
+    assert (status, answer) == (200, {"model_version_status": [{"version": "7", **available}]})
+    status, answer = ask(server, "GET", "/v1/models/colours/metadata")
+    assert status == 200
+    assert answer["model_spec"] == {"name": "colours", "version": "7", "signature_name": ""}
+    definitions = answer["metadata"]["signature_def"]["signature_def"]
+    assert definitions[signatures.IMAGES]["inputs"]["images"]["dtype"] == "DT_STRING"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "words"),
+    [
+        ("POST /v1/models/other:predict", 404, "Servable not found for request: Latest(other)"),
+        ("POST /v1/models/colours/versions/8:predict", 404, "Servable not found for request: Specific(colours, 8)"),
+        ("POST /v1/models/colours/labels/x:predict", 400, "Unrecognized servable version label: x"),
+        (f"POST /v1/models/colours/versions/{2**64}:predict", 400, f"Failed to convert version: {2**64} to numeric."),
+        ("GET /v1/models/other", 404, "Could not find any versions of model other"),
+        ("GET /v1/models", 400, "Missing model name in request."),
+        (f"GET {PREDICT}", 400, f"Malformed request: GET {PREDICT}"),
+        ("POST /v1/models/colours:explain", 400, "Malformed request: POST /v1/models/colours:explain"),
+        ("POST /v1/models/colours:regress", 501, "Regress is not supported"),
+        ("GET /", 404, "Not found: /"),
+    ],
+)
+def test_what_is_not_there_is_refused_as_tensorflow_serving_refuses_it(
+    request_line: str, status: int, words: str, server: ModelServer
+) -> None:
+    method, path = request_line.split()
+    assert ask(server, method, path, {"instances": [""]} if method == "POST" else None) == (status, {"error": words})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "JSON Parse error: The document is empty"),
+        (b"{", "JSON Parse error: Input data was truncated"),
+        (b"[1]", "JSON Value: [1] Is not object"),
+        (b'{"a":' * 5000, "JSON Parse error: "),
+        ({}, "Missing 'inputs' or 'instances' key"),
+        ({"instances": [], "inputs": []}, "Not formatted correctly expecting only  one of"),
+        ({"instances": {}}, "Excepting 'instances' to be an list/array"),
+        ({"instances": []}, "No values in 'instances' array"),
+        ({"instances": [{"b64": "?"}]}, "Unable to base64 decode"),
+        ({"instances": [1]}, "JSON Value: 1 is not of expected type: string"),
+        ({"instances": ["", []]}, "Encountered list at unexpected level: 1 expected < 1"),
+        ({"instances": [[""]]}, "Cannot feed value of shape (1, 1)"),
+        ({"instances": [{"images": ""}]}, "keys must be equal to: examples"),
+        ({"instances": ["", {"examples": ""}]}, "Expecting value/list but got object at item 1 of input list"),
+        ({"inputs": {"images": [""]}}, "Missing named input: examples in 'inputs' object."),
+        ({"signature_name": 3, "instances": [""]}, "'signature_name' key must be a string value."),
+        ({"signature_name": "nope", "instances": [""]}, 'signature name: "nope" not found in signature def'),
+        ({"instances": [b64(b"\xff\xff")]}, ""),
+        ({"instances": [""] * 9}, "the request has 9 images; it may have at most 8"),
+    ],
+    ids=range(19),
+)
+def test_what_is_asked_wrongly_is_refused_as_tensorflow_serving_refuses_it(
+    body: Any, words: str, server: ModelServer
+) -> None:
+    status, answer = ask(server, "POST", PREDICT, body)
+    assert (status, list(answer)) == (400, ["error"]), answer
+    assert words in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"examples": [{}]}, "Expected classification signature method_name to be"),
+        ({"signature_name": "classify"}, "key 'examples' is expected and was not found"),
+        ({"signature_name": "classify", "examples": []}, "'examples' value is an empty array"),
+        ({"signature_name": "classify", "examples": [{}] * 9}, "the request has 9 images; it may have at most 8"),
+        ({"signature_name": "classify", "examples": [{"a": [1, "b"]}]}, "Unexpected element type in feature: a"),
+        ({"signature_name": "classify", "examples": [{"a": 2**70}]}, "Feature: a has an element beyond int64"),
+    ],
+    ids=range(6),
+)
+def test_classify_refuses_too(body: Any, words: str, server: ModelServer) -> None:
+    status, answer = ask(server, "POST", "/v1/models/colours:classify", body)
+    assert status == 400, answer
+    assert words in answer["error"]
+
+
+def test_limits_are_those_of_grpc(server: ModelServer) -> None:
+    black = [encoded(Image.new("L", (1000, 1000 * megapixels)), "PNG") for megapixels in (10, 11)]
+    status, answer = ask(server, "POST", PREDICT, images_request(*black))
+    assert status == 400
+    assert answer["error"].startswith("the request's images have 21 million pixels together; they may have at most 20")
+    image = bytes(2 * 2**20)
+    status, answer = ask(server, "POST", PREDICT, images_request(image))
+    assert (status, answer["predictions"][0]["error"][:12]) == (200, "not an image")
+    status, answer = ask(server, "POST", PREDICT, images_request(image, bytes(2**17)))
+    assert status == 413
+    assert "is larger than max" in answer["error"]
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": str(2**40)}, {"Transfer-Encoding": "chunked"}])
+def test_a_body_without_end_is_not_read(headers: dict[str, str], server: ModelServer) -> None:
+    host, port = server.rest_address.split(":")
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+        with contextlib.suppress(OSError):  # the server closes while we write
+            for _ in range(100):
+                connection.sendall(b"10000\r\n" + bytes(2**16) + b"\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert b" 413 " in connection.recv(100)
+    assert ask(server, "GET", "/v1/models/colours")[0] == 200
+
+
+def test_json_of_many_small_values_is_not_parsed(server: ModelServer) -> None:
+    body = b'{"instances":[' + b"{}," * 900_000 + b"{}]}"
+    status, answer = ask(server, "POST", PREDICT, body)
+    assert status == 413
+    assert answer["error"].startswith("the request has more than 1,048,576 values")
+
+
+def test_a_compressed_body_is_refused(server: ModelServer) -> None:
+    status, answer = ask(server, "POST", PREDICT, b"x", {"Content-Encoding": "gzip"})
+    assert (status, answer["error"]) == (400, "Content-Encoding gzip is not supported; send the JSON as it is")
+
+
+def test_connections_that_send_nothing_keep_nobody_out(server: ModelServer) -> None:
+    """Neither those without a request, nor those whose body does not come."""
+    host, port = server.rest_address.split(":")
+    with contextlib.ExitStack() as open_ones:
+        stalled = [open_ones.enter_context(socket.create_connection((host, int(port)))) for _ in range(60)]
+        for number, connection in enumerate(stalled):
+            if number % 2:
+                connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode())
+        time.sleep(1.2)
+        status, answer = ask(server, "POST", PREDICT, images_request(IMAGES[0]))
+        assert status == 200, answer
