@@ -42,7 +42,7 @@ class RequestLogger:
         Raises:
             OSError: it cannot be made.
         """
-        self._folder = folder
+        self.folder = folder
         self._settings = settings
         self._images = folder / request_log.IMAGES
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,7 +50,8 @@ class RequestLogger:
         self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
         self._left_out = 0
         self._path = Path()
-        self._file_until = self._clean_at = 0.0
+        self._file_until, self._clean_at = 0.0, time.time() + _CLEAN_SECONDS
+        self._clean(time.time())
         self._thread = threading.Thread(target=self._write_all, name="request log", daemon=True)
         self._thread.start()
 
@@ -90,7 +91,7 @@ class RequestLogger:
             line = dataclasses.replace(line, file=f"{request_log.IMAGES}/{name}")
         if now >= self._file_until or self._path.stat().st_size > self._settings.max_bytes // _FILES:
             stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-            self._path = self._folder / f"requests-{stamp}-{os.getpid()}.jsonl"
+            self._path = self.folder / f"requests-{stamp}-{os.getpid()}.jsonl"
             self._path.touch(0o600)
             self._file_until = now + _FILE_SECONDS
         with self._path.open("ab") as file:
@@ -107,7 +108,7 @@ class RequestLogger:
     def _clean(self, now: float) -> None:
         """Deletes what is too old, then the oldest of what is too much."""
         files = []
-        for path in itertools.chain(self._folder.glob(request_log.PATTERN), self._images.glob("*")):
+        for path in itertools.chain(self.folder.glob(request_log.PATTERN), self._images.glob("*")):
             with contextlib.suppress(FileNotFoundError):  # another server with the same log may have deleted it
                 found = path.stat()
                 files.append((found.st_mtime, found.st_size, path))

@@ -1,0 +1,277 @@
+"""What whoever operates a server relies on: health, reflection, metrics, the request log, TLS, and that it stays up."""
+
+import contextlib
+import datetime
+import http.client
+import ipaddress
+import json
+import os
+import ssl
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from components.serving.metrics import Metrics
+from components.serving.model_client import RemoteModel
+from components.serving.model_server import ModelServer
+from components.serving.model_versions import ModelVersions
+from components.serving.request_logger import RequestLogger
+from components.serving.tls import TlsFiles
+from core import signatures
+from core.artifacts import request_log
+from core.errors import InputError
+from core.settings.serving import RequestLogSettings, ServerLimits
+from tests.model_factory import example, image_bytes, save_model
+
+IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+LIMITS = ServerLimits(max_message_mb=8, max_batch=8, concurrent=1, waiting=5, request_seconds=20)
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelVersions]:
+    model = save_model(tmp_path_factory.mktemp("operated") / "7")
+    made = ModelVersions(lambda: {7: str(model)})
+    made.poll()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> RequestLogger:
+    folder = tmp_path_factory.mktemp("log") / "requests"
+    return RequestLogger(folder, RequestLogSettings(str(folder), images=True))
+
+
+@pytest.fixture(scope="module")
+def server(versions: ModelVersions, log: RequestLogger) -> Iterator[ModelServer]:
+    made = ModelServer("colours", versions, LIMITS, rest_port=0, answered=[log.answered], metrics=Metrics())
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def channel(server: ModelServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0)]) as made:
+        yield made
+
+
+def test_the_health_service_tells_a_server_that_serves(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    for service in ("", "tensorflow.serving.PredictionService"):
+        response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as unknown:
+        stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=20)
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    assert next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)).status == 1
+
+
+def test_reflection_describes_the_services(channel: grpc.Channel) -> None:
+    request = reflection_pb2.ServerReflectionRequest
+    asked = [request(list_services=""), request(file_containing_symbol="tensorflow.serving.PredictRequest")]
+    listed, described = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(asked), timeout=20)
+    assert {service.name for service in listed.list_services_response.service} == {
+        "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }  # fmt: skip
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_streams_without_a_message_keep_nobody_out(server: ModelServer, channel: grpc.Channel) -> None:
+    """Neither from predictions nor from health, though they are many more than there are places."""
+    stalled = []
+    for method in (PREDICT, "/grpc.health.v1.Health/Check"):
+        for _ in range(40):
+            call = channel.stream_unary(method)
+            stalled.append(call.future(iter(lambda: time.sleep(60), None)))
+    time.sleep(1.2)
+    with RemoteModel(server.address, "colours") as model:
+        for _ in range(3):
+            assert model.request(signatures.IMAGES, IMAGES)["label"].tolist() == [b"red", b"green", b"blue"]
+    stub = health_pb2_grpc.HealthStub(channel)
+    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == 1
+    for call in stalled:
+        call.cancel()
+
+
+def memory_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_message_of_empty_strings_takes_no_more_memory_than_its_bytes(channel: grpc.Channel) -> None:
+    tensor = b"\x42\x00" * 2_000_000  # TensorProto.string_val; parsed, some 130 MB
+    message = b""
+    for number, content in ((2, tensor), (2, None)):
+        content = message if content is None else content
+        size = bytes(len(content) >> shift & 0x7F | 0x80 for shift in (0, 7, 14)) + bytes([len(content) >> 21])
+        message = bytes([number << 3 | 2]) + size + content
+    before = memory_mb()
+    send = channel.unary_unary(PREDICT)
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as refused:
+            send(message, timeout=20)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "more than 65,536 values" in refused.value.details()
+    assert memory_mb() - before < 60
+
+
+def test_what_is_no_message_is_the_clients_error(channel: grpc.Channel) -> None:
+    for message in (b"\xff\xff\xff", b"\x0a\xff"):
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(PREDICT)(message, timeout=20)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.stream_unary(PREDICT)(iter(()), timeout=20)
+    assert refused.value.details() == "the request has no message"
+
+
+def get(address: str, path: str) -> bytes:
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=20)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read()
+
+
+def samples(server: ModelServer) -> dict[tuple[str, frozenset[str]], float]:
+    """Every sample of the metrics by its name and its labels' values."""
+    text = get(server.rest_address, "/metrics").decode()
+    families = text_string_to_metric_families(text)
+    return {(s.name, frozenset(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_metrics_count_requests_images_labels_and_batches(server: ModelServer) -> None:
+    before = samples(server)
+    with RemoteModel(server.address, "colours") as model, futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: model.request(signatures.IMAGES, [IMAGES[n % 3], b"no image"]), range(6)))
+        with contextlib.suppress(Exception):
+            model.request(signatures.IMAGES, [b""] * 9)
+    after = samples(server)
+
+    def now(name: str, *labels: str) -> float:
+        return after[name, frozenset(labels)]
+
+    def grown(name: str, *labels: str) -> float:
+        return now(name, *labels) - before.get((name, frozenset(labels)), 0)
+
+    assert grown("model_server_requests_total", "grpc", "Predict", "7", "OK") == 6
+    assert grown("model_server_requests_total", "grpc", "Predict", "7", "INVALID_ARGUMENT") == 1
+    assert grown("model_server_request_seconds_count", "grpc", "Predict") == 7
+    assert grown("model_server_images_total", "7", "classified") == 6
+    assert grown("model_server_images_total", "7", "error") == 6
+    assert grown("model_server_predictions_total", "7", "green") == 2
+    assert grown("model_server_batch_images_sum") == 12
+    assert grown("model_server_batch_requests_sum") == 6
+    assert now("model_server_version", "7", "AVAILABLE") == 1
+    assert now("model_server_waiting_requests") == 0
+    assert now("process_resident_memory_bytes") > 1e6
+
+
+def test_the_request_log_has_a_line_for_each_image_whatever_asked(server: ModelServer, log: RequestLogger) -> None:
+    with RemoteModel(server.address, "colours") as model:
+        model.request(signatures.IMAGES, [IMAGES[0], b"no image"])
+        model.classify(signatures.CLASSIFY, [example(IMAGES[1], "").SerializeToString()])
+    log.close()
+
+    folder = next(iter(log.folder.glob(request_log.PATTERN))).parent
+    found = list(request_log.read(folder))[-3:]
+    assert [(one.label, one.format, one.width, one.height, one.bytes) for one in found] == [
+        ("red", "JPEG", 24, 24, len(IMAGES[0])), ("", "", 0, 0, 8), ("green", "JPEG", 24, 24, len(IMAGES[1])),
+    ]  # fmt: skip
+    assert found[1].error == "not an image, or none of JPEG, PNG, GIF, BMP"
+    assert found[0].probabilities == pytest.approx({"red": found[0].probability, "green": 0, "blue": 0}, abs=0.01)
+    assert (found[0].model, found[0].version, found[0].novelty, found[0].reason) == ("colours", 7, None, "")
+    assert abs(datetime.datetime.fromisoformat(found[0].time[:-1] + "+00:00").timestamp() - time.time()) < 60
+    assert [(folder / one.file).read_bytes() if one.file else None for one in found] == [IMAGES[0], None, IMAGES[1]]
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_without_a_log_there_is_none_to_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no request log in"):
+        list(request_log.read(tmp_path))
+
+
+def test_the_oldest_of_a_log_goes_when_it_is_too_much_or_too_old(tmp_path: Path) -> None:
+    names = [f"requests-2026110{day}T000000.000000Z-1.jsonl" for day in range(1, 6)]
+    for age, name in enumerate(reversed(names)):
+        (tmp_path / name).write_bytes(bytes(400_000))
+        os.utime(tmp_path / name, (time.time() - age * 86_400 - 60,) * 2)
+
+    RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), max_mb=1, max_days=3.5)).close()
+
+    assert sorted(path.name for path in tmp_path.glob("requests-*")) == names[-2:]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate for 127.0.0.1 that is its own authority, and that clients need, too."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "served")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    files = TlsFiles(folder / "certificate.pem", folder / "key.pem", folder / "certificate.pem")
+    files.certificate.write_bytes(certificate.public_bytes(pem))
+    plain, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    files.key.write_bytes(key.private_bytes(pem, plain, no_password))
+    return files
+
+
+def test_both_doors_are_encrypted_and_know_their_clients(versions: ModelVersions, tls: TlsFiles) -> None:
+    tls.check()
+    server = ModelServer("colours", versions, LIMITS, rest_port=0, tls=tls)
+    try:
+        pem = tls.certificate.read_bytes()
+        known = grpc.ssl_channel_credentials(pem, tls.key.read_bytes(), pem)
+        with RemoteModel(server.address, "colours", tls=known) as model:
+            assert model.request(signatures.IMAGES, IMAGES[:1])["label"].tolist() == [b"red"]
+        stranger = grpc.ssl_channel_credentials(pem)
+        with pytest.raises(Exception, match=r"failed to connect|Socket closed|handshake"):
+            RemoteModel(server.address, "colours", 20, tls=stranger)
+        context = ssl.create_default_context(cafile=tls.certificate)
+        context.load_cert_chain(tls.certificate, tls.key)
+        with contextlib.closing(http.client.HTTPSConnection(server.rest_address, context=context)) as connection:
+            connection.request("GET", "/v1/models/colours")
+            assert json.loads(connection.getresponse().read())["model_version_status"][0]["state"] == "AVAILABLE"
+        with (
+            pytest.raises((ssl.SSLError, OSError)),
+            contextlib.closing(
+                http.client.HTTPSConnection(
+                    server.rest_address, context=ssl.create_default_context(cafile=tls.certificate)
+                )
+            ) as connection,
+        ):
+            connection.request("GET", "/v1/models/colours")
+            connection.getresponse()
+    finally:
+        server.stop()
+
+
+def test_files_of_tls_that_do_not_fit_are_told_before_anything_starts(tls: TlsFiles, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no file .*absent"):
+        TlsFiles(tmp_path / "absent", tls.key).check()
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(InputError, match="are no certificate and its unencrypted key in PEM"):
+        TlsFiles(tls.certificate, tmp_path / "key").check()
+    with pytest.raises(InputError, match="name both"):
+        TlsFiles.given(tls.certificate, None, None)
