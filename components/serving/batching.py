@@ -1,7 +1,8 @@
 """Requests that wait at the same time are computed as one batch, and each gets its part of the outputs.
 
-TensorFlow uses the cores better on a batch than on image after image. Nothing waits for a batch to fill: while one is
-computed, the requests that arrive become the next.
+TensorFlow uses the cores better on a batch than on image after image. While one is computed, the requests that arrive
+become the next. Nothing waits for a batch to fill, but for some milliseconds: clients that have just been answered ask
+again, and would else miss the batch of those that were not.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from components.serving.served_model import ServedModel
 from core.settings.serving import ServerLimits
 
 Arrays = dict[str, np.ndarray]
+
+_GATHER_SECONDS = 0.010
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +68,11 @@ class Question:
 
 
 class Batcher:
-    """Computes what waits, `concurrent` batches at a time; used in one event loop."""
+    """Computes what waits; used in one event loop.
+
+    Of `concurrent` batches at a time one is of requests that can be joined, so that these meet; the others are of
+    requests that are large enough alone, so that none of these holds up the small ones.
+    """
 
     def __init__(
         self, versions: ModelVersions, limits: ServerLimits, computed: Callable[[int, int], None] = lambda *_: None
@@ -75,7 +82,8 @@ class Batcher:
         self._limits = limits
         self._computed = computed
         self._waiting: deque[tuple[Question, asyncio.Future]] = deque()
-        self._running: dict[asyncio.Task, int] = {}  # with their pixels
+        self._running: dict[asyncio.Task, list[Question]] = {}
+        self._expected = 0  # requests that the next joined batch waits for
         self._threads = ThreadPoolExecutor(limits.concurrent, thread_name_prefix="compute")
 
     @property
@@ -105,41 +113,49 @@ class Batcher:
         self._threads.shutdown()
 
     def _start(self) -> None:
-        while self._waiting and len(self._running) < self._limits.concurrent:
-            if not self._is_wanted(self._waiting[0]):
-                self._waiting.popleft()
-                continue
-            running = sum(self._running.values())
-            if running and running + self._waiting[0][0].pixels > self._limits.pixels:
-                return  # the memory that decoding takes is bounded, however many batches run
-            batch = self._next_batch(self._limits.pixels - running)
+        self._waiting = deque(filter(_is_wanted, self._waiting))
+        while len(self._running) < self._limits.concurrent and (batch := self._next_batch()):
             task = asyncio.ensure_future(self._compute(batch))
-            self._running[task] = sum(question.pixels for question, _ in batch)
+            self._running[task] = [question for question, _ in batch]
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task) -> None:
-        del self._running[task]
+        questions = self._running.pop(task)
+        if self._is_small(questions[0]):
+            self._expected = len(self._waiting) + len(questions)
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._expect_no_more)
         self._start()
 
-    def _is_wanted(self, waiting: tuple[Question, asyncio.Future]) -> bool:
-        question, answer = waiting
-        return not answer.done() and question.seconds > 0
+    def _expect_no_more(self) -> None:
+        self._expected = 0
+        self._start()
 
-    def _next_batch(self, pixels: int) -> list[tuple[Question, asyncio.Future]]:
-        """The first that waits, and those behind it that join it while there is room."""
-        batch, passed_over = [self._waiting.popleft()], []
-        first = batch[0][0]
-        images, pixels = first.images, pixels - first.pixels
-        while self._waiting and 0 < images < self._limits.joined:
-            question, answer = self._waiting.popleft()
-            fits = 0 < question.images <= self._limits.joined - images and question.pixels <= pixels
-            if fits and first.joins(question):
-                if self._is_wanted((question, answer)):
-                    batch.append((question, answer))
-                    images, pixels = images + question.images, pixels - question.pixels
+    def _is_small(self, question: Question) -> bool:
+        return 0 < question.images < self._limits.joined
+
+    def _next_batch(self) -> list[tuple[Question, asyncio.Future]]:
+        """The first that may be computed now, and those behind it that join it while there is room."""
+        running = [question for questions in self._running.values() for question in questions]
+        pixels = self._limits.pixels - sum(question.pixels for question in running)
+        small = any(map(self._is_small, running)) or len(self._waiting) < self._expected
+        batch: list[tuple[Question, asyncio.Future]] = []
+        images = 0
+        for waiting in self._waiting:
+            question = waiting[0]
+            if batch:
+                fits = self._is_small(question) and images + question.images <= self._limits.joined
+                taken = fits and question.pixels <= pixels and batch[0][0].joins(question)
+            elif running and question.pixels > pixels:
+                break  # the memory that decoding takes is bounded, however many batches run
             else:
-                passed_over.append((question, answer))
-        self._waiting.extendleft(reversed(passed_over))
+                taken = not (small and self._is_small(question))
+            if taken:
+                batch.append(waiting)
+                images, pixels = images + question.images, pixels - question.pixels
+                if not self._is_small(batch[0][0]):
+                    break
+        chosen = {id(waiting) for waiting in batch}
+        self._waiting = deque(waiting for waiting in self._waiting if id(waiting) not in chosen)
         return batch
 
     async def _compute(self, batch: list[tuple[Question, asyncio.Future]]) -> None:
@@ -155,6 +171,11 @@ class Batcher:
                 answer.set_exception(result)
             else:
                 answer.set_result(result)
+
+
+def _is_wanted(waiting: tuple[Question, asyncio.Future]) -> bool:
+    question, answer = waiting
+    return not answer.done() and question.seconds > 0
 
 
 def _run_together(questions: Sequence[Question]) -> list[Arrays | Exception]:

@@ -22,10 +22,10 @@ class ServerLimits:
             of all that is computed at the same time; at least four times `data.max_megapixels`.
         max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
         request_seconds: a request that has waited and computed for this long is canceled.
-        concurrent: batches that are computed at the same time.
+        concurrent: batches that are computed at the same time; one of requests that are joined, the others large.
         waiting: requests that may wait for that, or be on their way; the server refuses more at once, as busy.
-        joined: images of several requests that are computed as one batch; 1 computes each request alone. Nothing waits
-            for a batch to fill: what waits anyway is joined.
+        joined: images of several requests that are computed as one batch; 1 computes each request alone. What waits
+            anyway is joined: nothing waits for a batch to fill for longer than 10 ms.
         poll_seconds: how often it looks for versions that were pushed or rolled back.
         drain_seconds: after a signal to stop, the time that running requests have to finish.
     """

@@ -102,6 +102,7 @@ def serve(
             name, versions, settings.server, listening.port, host=listening.host, rest_port=listening.rest_port,
             tls=listening.tls, answered=answered, metrics=Metrics(),
         )  # fmt: skip
+        running.callback(server.stop)
         encrypted = ", encrypted" if listening.tls else ""
         say(
             f"listening on {server.address}: gRPC{encrypted}, with TensorFlow Serving's API; the model's name is {name}"
@@ -114,7 +115,6 @@ def serve(
             versions.poll_every(settings.server.poll_seconds)
         _wait_for_a_signal()
         say("stopping when running requests have finished")
-        server.stop()
 
 
 def version_labels(given: Iterable[str]) -> dict[str, int]:
