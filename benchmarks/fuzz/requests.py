@@ -199,8 +199,6 @@ class Requests(Target):
             self._calls.get(name, self._calls[_PREDICT])(message, timeout=60)
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
-            if code is grpc.StatusCode.INTERNAL and details == "Exception deserializing request!":  # gRPC's own words
-                return "not a message"
             assert code in _REFUSALS, f"{code.name}: {details}"
             if code is not grpc.StatusCode.UNIMPLEMENTED:
                 check_message(details)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
@@ -19,6 +20,7 @@ from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
 from core.settings.serving import ServerLimits, ServingSettings
+from pipeline.cli import main as cli_main
 from pipeline.inference import client
 from pipeline.inference.serve import Listening, model_name, serve
 from pipeline.runs import push_directory
@@ -126,16 +128,27 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
             serve(directory, "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    """Of a server whose model `digits` knows colours."""
-    model = save_model(tmp_path / "1")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """Its model `digits` knows colours."""
+    model = save_model(tmp_path_factory.mktemp("served") / "1")
     versions = ModelVersions(lambda: {1: str(model)})
     versions.poll()
-    server = ModelServer("digits", versions, ServerLimits())
-    yield server.address
-    server.stop()
+    made = ModelServer("digits", versions, ServerLimits(), rest_port=0)
+    yield made
+    made.stop()
     versions.close()
+
+
+@pytest.fixture
+def address(server: ModelServer) -> str:
+    return server.address
+
+
+@pytest.fixture
+def rest_address(server: ModelServer) -> str:
+    assert server.rest_address
+    return server.rest_address
 
 
 def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
@@ -160,17 +173,44 @@ def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
     assert answer["error"].tolist() == [b"", *[b"not an image, or none of JPEG, PNG, GIF, BMP"] * 3]
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["gRPC", "REST"])
 def test_the_client_in_the_documentation_works(
-    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: int, address: str, rest_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (ROOT / "docs" / "serving.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    snippet = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[number]
     paths = [tmp_path / "photo.jpg", tmp_path / "notes.txt"]
     paths[0].write_bytes(image_bytes(0))
     paths[1].write_text("no image")
 
-    exec(snippet.replace("127.0.0.1:8500", address), {"paths": paths})
+    exec(snippet.replace("127.0.0.1:8500", address).replace("127.0.0.1:8501", rest_address), {"paths": paths})
 
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r".*photo\.jpg red 0\.\d{3}|.*photo\.jpg red 1\.000", first)
     assert second.endswith("notes.txt not an image, or none of JPEG, PNG, GIF, BMP")
+
+
+def test_curl_as_the_documentation_has_it(rest_address: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (command,) = re.findall(r"```\n(base64 .*?)```", text, flags=re.DOTALL)
+    (tmp_path / "one.jpg").write_bytes(image_bytes(2))
+    command = command.replace("127.0.0.1:8501", rest_address).replace("curl", "curl --silent --noproxy '*'")
+    found = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert json.loads(found)["predictions"][0]["label"] == "blue"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "needs encryption: name --certificate"),
+        (["--key", "key.pem"], "--certificate and --key belong together: name both"),
+        (["--label", "stable"], "--label stable: give a name and a version's number, such as stable="),
+        (["--label", "stable=7"], "--label stable=7: there is no version 7 in"),
+    ],
+    ids=range(4),
+)
+def test_what_serve_cannot_do_is_said_in_words(options: list[str], said: str, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "1")
+    result = CliRunner().invoke(cli_main.serve, ["--model", str(model), *options])
+    assert result.exit_code == 2
+    assert said in result.output
