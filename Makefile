@@ -135,7 +135,7 @@ bench: setup ## measure how fast it is, beside the base alone: DATA=folder WEIGH
 	@$(PYTHON) -m benchmarks.bench $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${CASES:+--cases "$$CASES"} \
 	  $${IMAGES:+--images "$$IMAGES"} $${ROUNDS:+--rounds "$$ROUNDS"} $${SET:+--set "$$SET"}
 
-fuzz: setup ## feed made inputs to what strangers may send us: TARGETS="settings tables records images decoder requests" INPUTS=2000 SEED=1
+fuzz: setup ## feed made inputs to what strangers may send us: TARGETS="settings tables records images decoder requests rest" INPUTS=2000 SEED=1
 	@cd $(HERE) && .venv/bin/python -m benchmarks.fuzz $${TARGETS} $${INPUTS:+--inputs "$$INPUTS"} $${SEED:+--seed "$$SEED"} --workers 2
 
 audit: setup ## ask the advisory service about every locked package; what is accepted is in supply_chain/accepted.yaml

@@ -25,6 +25,7 @@ TARGETS = {
     "images": "Images",
     "decoder": "Decoder",
     "requests": "Requests",
+    "rest": "Rest",
 }
 """Module and class."""
 

@@ -77,12 +77,20 @@ class RestApi:
         """Answers one request."""
         method, path = scope["method"], scope["raw_path"].decode("ascii", "replace")
         kind = _JSON
+        unread = True
+
+        async def receive_some() -> Mapping[str, Any]:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
         try:
             if method == "GET" and path == "/metrics" and self._metrics:
                 body, content_type = self._metrics()
                 kind = content_type.encode()
             elif method == "POST" and (found := _PREDICTION.fullmatch(path)):
-                body = await self._predict(found, scope, receive)
+                body = await self._predict(found, scope, receive_some)
             elif method == "GET" and (found := _STATUS.fullmatch(path)):
                 body = await self._describe(found)
             elif path.lower().startswith("/v1/"):
@@ -96,9 +104,10 @@ class RestApi:
             status = _HTTP.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.too_large else status
             body = rest_json.error(refusal.message)
-            if refusal.too_large:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(_discard(receive), _LINGER_SECONDS)
+            linger_until = time.monotonic() + _LINGER_SECONDS
+            with contextlib.suppress(asyncio.TimeoutError):
+                while unread:  # what a client still sends: it reads no answer before
+                    await asyncio.wait_for(receive_some(), max(0.0, linger_until - time.monotonic()))
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         if status != HTTPStatus.OK:
             headers.append((b"connection", b"close"))  # the rest of a request may still be on its way
@@ -194,12 +203,6 @@ async def _body(scope: Mapping[str, Any], receive: Receive, most: int) -> bytes:
     if max(size, received) > most:
         raise TooLargeError(f"the request is larger than max: {max(size, received):,} bytes vs. {most:,}")
     return b"".join(chunks)
-
-
-async def _discard(receive: Receive) -> None:
-    """Lets a client send what it still has: it does not read an answer before."""
-    while (await receive()).get("more_body", False):
-        pass
 
 
 class _Protocol(H11Protocol):

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 CASES = sorted(Path(__file__).with_name("fuzz_cases").glob("*/*"))
 CORPUS = ROOT / "benchmarks" / "fuzz" / "corpus"
 SEED = 20261130
-INPUTS = {"settings": 150, "tables": 800, "records": 500, "images": 150, "decoder": 200, "requests": 150}
+INPUTS = {"settings": 150, "tables": 800, "records": 500, "images": 150, "decoder": 200, "requests": 150, "rest": 150}
 
 
 @pytest.fixture(scope="module", params=sorted(runner.TARGETS))
