@@ -41,7 +41,7 @@ _STATUS = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
 _LARGEST_VERSION = 2**63 - 1
 _JSON = b"application/json"
 _IDLE_SECONDS = 10  # for a connection without a request, and for the rest of a request's head
-_LINGER_SECONDS = 2
+_LINGER_SECONDS = 5
 _CONNECTIONS = 512
 _CLIENT_CLOSED_REQUEST = 499
 _HTTP = {
@@ -77,7 +77,9 @@ class RestApi:
         """Answers one request."""
         method, path = scope["method"], scope["raw_path"].decode("ascii", "replace")
         kind = _JSON
-        unread = True
+        unread = not any(
+            name == b"expect" for name, _ in scope["headers"]
+        )  # who asks first whether to send a body waits
 
         async def receive_some() -> Mapping[str, Any]:
             nonlocal unread

@@ -24,6 +24,7 @@ ABSENT = (
     "runtime.metadata.",
     "evaluation.thresholds.",
     "evaluation.per_slice.",
+    "serving.request_log.",
 )
 DEFAULTS = [(path, value) for path, value, _ in ROWS if value and "<" not in path and not path.startswith(ABSENT)]
 
