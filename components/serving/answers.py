@@ -15,12 +15,12 @@ _UNREAD = "the image could not be read"
 
 
 class Answer(NamedTuple):
-    """As `core.artifacts.request_log.LoggedImage`; `image` is encoded, as it was sent."""
+    """As `core.artifacts.request_log.LoggedImage`; `image` is as it was sent, b"" where something else was."""
 
+    row: int
     image: bytes
     label: str
     probability: float
-    probabilities: dict[str, float]
     error: str
     reason: str
     novelty: float | None
@@ -30,35 +30,34 @@ def answers(call: Call) -> Iterator[Answer]:
     """One for each image, if the signature says what is in it, and for as much of that as was asked for."""
     outputs = dict(call.outputs)
     if "scores" in outputs:  # Classify has no room for more than scores; what could not be read has none above 0
-        outputs = _of_scores(outputs)
-    if _LABEL not in outputs:
-        return
-    names, probabilities = outputs.get("classes"), outputs.get("probabilities")
-    for row, (image, label) in enumerate(zip(call.images, outputs[_LABEL], strict=False)):
-        of_classes = {}
-        if names is not None and probabilities is not None:
-            pairs = zip(names[row], probabilities[row].tolist(), strict=True)
-            of_classes = {name.decode(): round(p, 6) for name, p in pairs}
+        outputs |= _of_scores(outputs["classes"], outputs["scores"])
+    labels = outputs.get(_LABEL, ())
+    for row, (image, label) in enumerate(zip(call.images or [b""] * len(labels), labels, strict=False)):
         yield Answer(
+            row,
             image,
             label.decode(),
             _number(outputs, "probability", row) or 0.0,
-            of_classes,
             _text(outputs, signatures.ERROR, row),
             _text(outputs, "reason", row),
             _number(outputs, "novelty", row),
         )
 
 
-def _of_scores(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names, scores = outputs["classes"], outputs["scores"]
+def probabilities(call: Call, row: int) -> dict[str, float]:
+    """Of every class, by its name; empty where they were not asked for."""
+    values = call.outputs.get("probabilities", call.outputs.get("scores"))
+    names = call.outputs.get("classes")
+    if values is None or names is None:
+        return {}
+    return {name.decode(): round(value, 6) for name, value in zip(names[row], values[row].tolist(), strict=True)}
+
+
+def _of_scores(names: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
     read = scores.any(axis=1)
     best = scores.argmax(axis=1)[:, None]
-    labels = np.where(read, np.take_along_axis(names, best, 1)[:, 0], b"")
     return {
-        "classes": names,
-        "probabilities": scores,
-        _LABEL: labels,
+        _LABEL: np.where(read, np.take_along_axis(names, best, 1)[:, 0], b""),
         "probability": scores.max(axis=1),
         signatures.ERROR: np.where(read, b"", _UNREAD.encode()).astype(object),
     }

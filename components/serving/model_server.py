@@ -72,8 +72,9 @@ class ModelServer:
         )
         self._thread.start()
         self.port, self.rest_port = self._started.result()
-        self.address = f"{host}:{self.port}"
-        self.rest_address = f"{host}:{self.rest_port}" if self.rest_port else None
+        shown = _in_address(host)
+        self.address = f"{shown}:{self.port}"
+        self.rest_address = f"{shown}:{self.rest_port}" if self.rest_port else None
 
     def stop(self) -> None:
         """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
@@ -98,7 +99,7 @@ class ModelServer:
                 grpc = GrpcServer(api, places, workers)
                 running.push_async_callback(grpc.stop, limits.drain_seconds)
                 try:
-                    found = await grpc.start(host, port, tls.for_grpc() if tls else None)
+                    found = await grpc.start(_in_address(host), port, tls.for_grpc() if tls else None)
                 except RuntimeError as error:
                     raise _taken(host, port) from error
                 if rest_port is not None:
@@ -119,5 +120,13 @@ class ModelServer:
             await self._stopping.wait()
 
 
+def _in_address(host: str) -> str:
+    """IPv6 needs brackets before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _taken(host: str, port: int) -> InputError:
-    return InputError(f"port {port} of {host} cannot be used; another server probably has it")
+    return InputError(
+        f"port {port} of {host} cannot be used; another server probably has it, or {host} is no address of this "
+        "machine: take another with --port, --rest-port or --host"
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.serving.answers import Answer, answers
+from components.serving.answers import Answer, answers, probabilities
 from components.serving.model_api import Call
 from core.artifacts import request_log
 from core.artifacts.request_log import LoggedImage
@@ -25,7 +25,8 @@ from core.settings.serving import RequestLogSettings
 from trainer.images.tolerant_decoding import claimed_size
 
 _LOG = logging.getLogger(__name__)
-_MOST_WAITING = 256  # images whose lines are not written yet; more are left out, so that a slow disk slows no answer
+_MOST_WAITING = 1000  # images whose lines are not written yet; more are left out, so that a slow disk slows no answer
+_MOST_BYTES = 64 * 2**20  # of pictures that are not written yet
 _FILES = 20  # that the log's size is divided among
 _FILE_SECONDS = 3600.0
 _CLEAN_SECONDS = 60.0
@@ -48,6 +49,8 @@ class RequestLogger:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._random = random.Random()
         self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
+        self._bytes = 0
+        self._counting = threading.Lock()
         self._left_out = 0
         self._path = Path()
         self._file_until, self._clean_at = 0.0, time.time() + _CLEAN_SECONDS
@@ -60,10 +63,13 @@ class RequestLogger:
         now = datetime.datetime.now(datetime.timezone.utc)
         for answer in answers(call):
             if self._random.random() < self._settings.sample:
-                try:
-                    self._queue.put_nowait((_line(now, call, answer), answer.image))
-                except queue.Full:
+                image = answer.image if self._settings.images else b""
+                if self._queue.full() or self._bytes + len(image) > _MOST_BYTES:
                     self._left_out += 1
+                    continue
+                with self._counting:
+                    self._bytes += len(image)
+                self._queue.put((_line(now, call, answer), image))
 
     def close(self) -> None:
         """Writes what was taken."""
@@ -76,6 +82,8 @@ class RequestLogger:
                 self._write(*entry)
             except OSError as error:
                 _LOG.warning("the request log cannot be written: %s", error)
+            with self._counting:
+                self._bytes -= len(entry[1])
             if self._left_out:
                 left_out, self._left_out = self._left_out, 0
                 _LOG.warning("%d images are not in the request log: it could not be written fast enough", left_out)
@@ -85,7 +93,7 @@ class RequestLogger:
         if now >= self._clean_at:
             self._clean_at = now + _CLEAN_SECONDS
             self._clean(now)
-        if self._settings.images and line.format:
+        if image and line.format:
             name = hashlib.sha256(image).hexdigest()
             self._keep(self._images / name, image)
             line = dataclasses.replace(line, file=f"{request_log.IMAGES}/{name}")
@@ -132,7 +140,7 @@ def _line(now: datetime.datetime, call: Call, answer: Answer) -> LoggedImage:
         version=call.version,
         label=answer.label,
         probability=answer.probability,
-        probabilities=answer.probabilities,
+        probabilities=probabilities(call, answer.row),
         error=answer.error,
         reason=answer.reason,
         novelty=answer.novelty,

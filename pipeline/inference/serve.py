@@ -43,7 +43,7 @@ class Listening:
         """Raises InputError where others could listen in, or the files of TLS are not good."""
         if self.tls:
             self.tls.check()
-        elif not is_loopback(f"{self.host}:{self.port}"):
+        elif not is_loopback(f"[{self.host}]:{self.port}"):
             raise InputError(
                 f"--host {self.host} can be reached from other machines, which needs encryption: name --certificate "
                 f"and --key, or listen on {LOOPBACK} behind a proxy that encrypts"

@@ -171,7 +171,7 @@ def test_metadata_are_the_signatures(stubs: Stubs) -> None:
     assert response.metadata["signature_def"].Unpack(found)
     assert set(found.signature_def) == {
         signatures.EXAMPLES, signatures.IMAGES, signatures.CLASSIFY, signatures.LABELS,
-        signatures.MAPS,
+        signatures.MAPS, signatures.PIXELS,
     }  # fmt: skip
     assert response.model_spec.version.value == 7
 
