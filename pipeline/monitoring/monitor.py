@@ -154,7 +154,7 @@ def _iso(seconds: float | None) -> str | None:
 
 def _choose(candidates: Candidates, directory: str, images: str) -> list[Chosen]:
     limits = model_limits(directory)
-    with predict.load(directory) as model:
+    with predict.load_saved_model(directory) as model:
         return candidates.choose(lambda pool: observing.embed(model, images, pool, limits))
 
 

@@ -164,7 +164,7 @@ class _Handler(ModelHandler[_Picture, Observation, ServedModel]):
         self._model_dir = model_dir
 
     def load_model(self) -> ServedModel:
-        return predict.load(self._model_dir)
+        return predict.load_saved_model(self._model_dir)
 
     def run_inference(
         self, batch: Sequence[_Picture], model: ServedModel, inference_args: dict[str, Any] | None = None
