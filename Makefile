@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
+.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict monitor report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT REST_PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT REST_PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE LABELS COUNT
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -71,6 +71,10 @@ predict: setup ## classify IMAGES="a.jpg 'b c.jpg' folder/" with the pushed mode
 
 batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
+
+monitor: setup ## production beside the test split: IMAGES=folder of images, or of a request log; MODEL=folder LABELS=table COUNT=200 OUTPUT=folder
+	@$(PYTHON) -m pipeline monitor $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${LABELS:+--labels "$$LABELS"} \
+	  $${COUNT:+--count "$$COUNT"} $${OUTPUT:+--output "$$OUTPUT"} -- "$$IMAGES"
 
 approve: setup ## put the blessed model that waits (push.approval) into service: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline approve $(VERB_OPTIONS) $(DECISION)

@@ -15,11 +15,13 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import InferenceResult, Model, ModelBlessing, ModelEvaluation
 
 from components.evaluation import verdict
+from components.evaluation.reference import reference
 from components.evaluation.regressions import judge_regressions
 from components.evaluation.slice_result import Measured
 from core import progress, slices
 from core.artifacts import blessing as blessings
 from core.artifacts import exported_model, ingest_record, tflite_files
+from core.artifacts.monitoring import REFERENCE, MonitoringConfig
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT
 from core.errors import some
@@ -37,12 +39,14 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     regressions: InputArtifact[InferenceResult] = None,
     regressions_record: InputArtifact[File] = None,
     settings: Parameter[str] = "{}",
+    monitoring: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
     """Judges a model by its predictions and what the Evaluator measured of them. To refuse it does not end the run.
 
-    The blessing gets the properties and the marker file of TFX's Evaluator, and `gate.json`: a `Verdict`. `settings`
-    are `EvaluationSettings` as JSON. `regressions` are the predictions for the images of `evaluation.regressions`,
+    The blessing gets the properties and the marker file of TFX's Evaluator, `gate.json`: a `Verdict`, and what
+    monitoring compares with once the model serves, if `monitoring` is a `MonitoringConfig` as JSON. `settings` are
+    `EvaluationSettings` as JSON. `regressions` are the predictions for the images of `evaluation.regressions`,
     `regressions_record` is what became of their files. `code` is a hash of this component's source, so that TFX's cache
     notices when it changes.
 
@@ -61,9 +65,10 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
             scores.classes,
             demands.max_regressions,
         )
+    asked = read_predictions(predictions.uri)
     judged = verdict.judge(
         read_evaluation(evaluation.uri),
-        read_predictions(predictions.uri),
+        asked,
         scores,
         demands,
         predictions.get_string_custom_property(NOT_COMPARED) or None,
@@ -72,6 +77,8 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     )
     fileio.makedirs(blessing.uri)
     VERDICT.write(blessing.uri, judged)
+    if monitoring:
+        REFERENCE.write(blessing.uri, reference(asked, scores.classes, from_json(monitoring, MonitoringConfig)))
     marker = blessings.BLESSED_FILE if judged.blessed else blessings.NOT_BLESSED_FILE
     with fileio.open(f"{blessing.uri}/{marker}", "w") as file:
         file.write("")

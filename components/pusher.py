@@ -7,12 +7,14 @@ from typing import Any
 from absl import logging
 from tfx.components.pusher import component, executor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, proto_utils
 
 from components.serving.push import push
 from core import progress
+from core.artifacts.monitoring import REFERENCE
 from core.artifacts.pushed_model import DECIDED, DECISION, REJECTED_TO, WAITS
 from core.settings import converter
 from core.settings.converter import to_json
@@ -48,7 +50,9 @@ class Executor(executor.Executor):
         # The artifact's own copy comes first: once the version serves, nothing is left that could fail.
         io_utils.copy_dir(model, pushed_model.uri)
         card = converter.from_dict(custom["card"], CardSettings)
-        pushed = push(model, destination.filesystem.base_directory, card, custom["approval"])
+        blessing = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_BLESSING_KEY]).uri
+        reference = REFERENCE.read(blessing) if fileio.exists(REFERENCE.path(blessing)) else None
+        pushed = push(model, destination.filesystem.base_directory, card, custom["approval"], reference)
         if pushed.note:
             logging.warning("%s", pushed.note)
         version = pushed.path.rpartition("/")[2]

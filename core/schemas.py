@@ -12,13 +12,14 @@ from pathlib import Path
 from core import atomic_io
 from core.artifacts.base import JsonFile
 from core.artifacts.last_run import LAST_RUN
+from core.artifacts.monitoring import MONITORED
 from core.artifacts.verdict import VERDICT
 from core.settings import reference, schema
 
 
 def generated() -> Mapping[str, str]:
     """All generated files: path in the project -> content."""
-    files: tuple[JsonFile, ...] = (LAST_RUN, VERDICT)
+    files: tuple[JsonFile, ...] = (LAST_RUN, VERDICT, MONITORED)
     schemas = {"settings": schema.schema(), **{Path(file.name).stem: file.schema() for file in files}}
     texts = {f"schemas/{name}.schema.json": json.dumps(one, indent=1) + "\n" for name, one in schemas.items()}
     return {"docs/settings.md": reference.reference(), **texts}

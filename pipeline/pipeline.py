@@ -25,6 +25,7 @@ from components.evaluation.eval_config import eval_config
 from components.evaluator import Evaluator
 from components.feature_extractor import FeatureExtractor
 from components.image_example_gen import ImageExampleGen
+from components.ingestion import slice_features
 from components.mlflow_publisher import MlflowPublisher
 from components.model_gate import ModelGate
 from components.predictor import Predictor
@@ -38,6 +39,7 @@ from components.worst_mistakes import WorstMistakes
 from core import rules, secrets
 from core.artifacts.features import UNVARIED, FeatureConfig, Variants
 from core.artifacts.ingest_record import REGRESSION_EXAMPLES
+from core.artifacts.monitoring import MonitoringConfig
 from core.artifacts.predictions import ALL, REGRESSIONS
 from core.checkout import from_checkout
 from core.settings import Settings, converter
@@ -305,6 +307,7 @@ def _judging(
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
         settings=converter.to_json(settings.evaluation),
+        monitoring=converter.to_json(MonitoringConfig(boundaries, slice_features.NAMES, settings.monitoring)),
         code=code_hash("components.model_gate"),
     )
     return [baseline, predictor, evaluator, *past, gate], predictor.outputs["predictions"], gate

@@ -64,6 +64,11 @@ def test_no_value_is_expanded(value: str, on_command_line: bool, checkout: Path)
     ]  # fmt: skip
     given, _ = make(checkout, "run-local", f"DATA={value}", f"WEIGHTS={value}", f"ROOT={value}")
     assert given[-4:] == ["--data", value, "--weights", value]
+    names = ["IMAGES", "MODEL", "LABELS", "COUNT", "OUTPUT"]
+    given, _ = make(checkout, "monitor", *(f"{name}={value}" for name in names))
+    assert given[-10:] == [
+        "--model", value, "--labels", value, "--count", value, "--output", value, "--", value,
+    ]  # fmt: skip
     given, _ = make(checkout, "reject", f"VERSION={value}", f"WHY={value}", f"BY={value}", f"DIRECTORY={value}")
     assert given[-8:] == ["--version", value, "--why", value, "--by", value, "--directory", value]
     given, _ = make(checkout, "bench", f"CASES={value}", f"IMAGES={value}", f"ROUNDS={value}")

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import tensorflow as tf
 
 from core import atomic_io, checksums
+from core.artifacts.monitoring import REFERENCE, Reference
 from core.artifacts.pushed_model import (
     CARD_WORDS,
     DECISION,
@@ -25,6 +26,7 @@ from core.artifacts.pushed_model import (
     numbered,
 )
 from core.errors import InputError, MachineError
+from core.settings.monitoring import MonitoringSettings
 from core.settings.push import CardSettings
 
 _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
@@ -38,7 +40,9 @@ class Pushed(NamedTuple):
     state: Literal["serves", "waits", "rejected"] = "serves"
 
 
-def push(model: str, directory: str, card: CardSettings, approval: bool = False) -> Pushed:
+def push(
+    model: str, directory: str, card: CardSettings, approval: bool = False, reference: Reference | None = None
+) -> Pushed:
     """Pushes a SavedModel, unless the version that serves is this very model, or somebody rolled it back.
 
     It is verified before, as a copy under a hidden name, and as the version. On a remote file system, where no folder
@@ -50,6 +54,7 @@ def push(model: str, directory: str, card: CardSettings, approval: bool = False)
         card: what people say of the model; another version is pushed for other words, too.
         approval: whether it waits for `approve` or `reject` in a folder where no server looks, and takes the place of
             the one that waited there before; one that was rejected does not wait again.
+        reference: what monitoring compares production with; another version is pushed for other bounds, too.
 
     Raises:
         MachineError: the model, or its copy, is damaged.
@@ -58,21 +63,23 @@ def push(model: str, directory: str, card: CardSettings, approval: bool = False)
     _verify(model, "it is not pushed; run again, and it is trained again")
     target = beside(directory, WAITING) if approval else directory
     state: Literal["serves", "waits"] = "waits" if approval else "serves"
-    if found := _find(model, directory, card, approval):
+    if found := _find(model, directory, card, approval, reference):
         return found
     earlier = numbered(beside(directory, WAITING))
     if "://" in directory:
         version = f"{target}/{next_number(directory)}"
         _copy(model, version)
-        CARD_WORDS.write(version, card)
+        _write_words(version, card, reference)
         _verify(version, "it was taken away again, and what served before serves on; run again", version)
     else:
         with atomic_io.staging_directory(f"{target}/version") as copy:
-            CARD_WORDS.write(copy, card)
+            _write_words(copy, card, reference)
             _copy(model, copy)
             _verify(copy, "it is not pushed, and what served before serves on; run again")
             with locked(directory):
-                if found := _find(model, directory, card, approval):  # pushed by another task while this one copied
+                if found := _find(
+                    model, directory, card, approval, reference
+                ):  # pushed by another task while this one copied
                     return found
                 version = f"{target}/{next_number(directory)}"
                 atomic_io.publish(copy, version, replace=False)
@@ -103,7 +110,7 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
         if "://" not in directory:
             atomic_io.move(Path(waiting), Path(target))
             return target
-        for name in (CARD_WORDS.name, DECISION.name, MODEL_CARD):
+        for name in (CARD_WORDS.name, REFERENCE.name, DECISION.name, MODEL_CARD):
             if tf.io.gfile.exists(f"{waiting}/{name}"):
                 tf.io.gfile.makedirs(target)
                 tf.io.gfile.copy(f"{waiting}/{name}", f"{target}/{name}", overwrite=True)
@@ -142,12 +149,12 @@ def _waiting(directory: str, version: str) -> str:
     )
 
 
-def _find(model: str, directory: str, card: CardSettings, approval: bool) -> Pushed | None:
+def _find(model: str, directory: str, card: CardSettings, approval: bool, reference: Reference | None) -> Pushed | None:
     """The version that serves or waits, if it is this model and whole; or where it was, if it was taken out."""
     this = checksums.listed(model)
 
     def same(version: str) -> bool:
-        known = checksums.listed(version) == this and _words(version) == card
+        known = checksums.listed(version) == this and _words(version) == (card, reference and reference.bounds)
         return known and not checksums.problem(version)
 
     serving = [entry.path for entry in numbered(directory) if checksums.is_complete(entry.path)][-1:]
@@ -174,8 +181,17 @@ def _name(version: str) -> str:
     return version.rpartition("/")[2]
 
 
-def _words(version: str) -> CardSettings | None:
-    return CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
+def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None]:
+    """What was pushed with a model: what people said of it, and what production is held to."""
+    card = CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
+    reference = REFERENCE.read(version) if tf.io.gfile.exists(REFERENCE.path(version)) else None
+    return card, reference.bounds if reference else None
+
+
+def _write_words(version: str, card: CardSettings, reference: Reference | None) -> None:
+    CARD_WORDS.write(version, card)
+    if reference:
+        REFERENCE.write(version, reference)
 
 
 def _verify(model: str, so: str, doomed: str | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from core import secrets
 
 _RESOLVED, _ENVIRONMENT = ("runtime.beam", "runtime.metadata.password"), "kubeflow.environment"
+_SHELL = "notify"  # a command, whose variables the shell resolves
 _WHY = "settings are written into reports, model cards, records and DAGs"
 _BY_VARIABLE = (
     "Keep it in an environment variable of the process that runs the stage, and write ${env:NAME} in its place"
@@ -15,6 +16,10 @@ _BY_VARIABLE = (
 _BY_CLUSTER = (
     "Keep it in a Kubernetes secret (kubectl create secret generic NAME --from-literal=KEY=…), and write "
     "${secret:NAME/KEY} in its place"
+)
+_BY_SHELL = (
+    "Keep it in an environment variable of the process that runs the pipeline, and write $NAME in its place, which the "
+    "shell puts in"
 )
 _ELSEWHERE = (
     "Leave it out: storage takes its credentials from the environment or the service account, and weights that need "
@@ -49,9 +54,8 @@ def secret_values(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _refusal(path: str, what: str) -> str:
-    advice = (
-        _BY_VARIABLE if path.startswith(_RESOLVED) else _BY_CLUSTER if path.startswith(_ENVIRONMENT) else _ELSEWHERE
-    )
+    kinds = ((_RESOLVED, _BY_VARIABLE), ((_ENVIRONMENT,), _BY_CLUSTER), ((_SHELL,), _BY_SHELL))
+    advice = next((advice for beginnings, advice in kinds if path.startswith(beginnings)), _ELSEWHERE)
     of = path if what == "it" else f"{path}: {what}"
     return f"{of} is a secret, and {_WHY}. {advice} (docs/settings.md, Secrets)"
 
@@ -65,6 +69,8 @@ def _misplaced(path: str, text: str) -> str:
     elif path.startswith(_ENVIRONMENT):
         rest = "" if secrets.KUBERNETES.fullmatch(text) else text
         wanted = "${secret:NAME/KEY} as the whole value, which the cluster takes from its secret NAME"
+    elif path == _SHELL:
+        wanted = "$NAME, NAME being an environment variable where the pipeline runs, which the shell puts in"
     else:
         wanted = f"no reference: only {', '.join(_RESOLVED)} and {_ENVIRONMENT} have theirs resolved"
     begins = any(f"${{{kind}" in rest for kind in ("env", "secret", "oc.env", "ENV"))

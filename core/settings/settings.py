@@ -16,6 +16,7 @@ from core.settings.checks import require
 from core.settings.data import DataSettings
 from core.settings.evaluation import EvaluationSettings
 from core.settings.export import ExportFormat
+from core.settings.monitoring import MonitoringSettings
 from core.settings.publish import MlflowSettings
 from core.settings.push import CardSettings, PushSettings
 from core.settings.runtime import AirflowSettings, KubeflowSettings, RuntimeSettings
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     publish: Literal["mlflow"] | None = None
     mlflow: MlflowSettings = MlflowSettings()
     card: CardSettings = CardSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     notify: str | None = None
     runtime: RuntimeSettings = RuntimeSettings()
     airflow: AirflowSettings = AirflowSettings()

@@ -21,7 +21,7 @@ import rich.console
 from click.shell_completion import CompletionItem
 
 from core import atomic_io
-from core.artifacts.last_run import BAD_INPUT, EXIT_CODES
+from core.artifacts.last_run import BAD_INPUT, EXIT_CODES, REFUSED
 from core.checkout import CHECKOUT
 from core.errors import InputError, cause_of
 from core.loopback import bypass_proxy
@@ -313,6 +313,49 @@ def beam_worker_pool(port: int, host: str) -> None:
 
     with _ending_in_words():
         serve(host, port, click.echo)
+
+
+@_verb()
+@_MODEL
+@click.option("--labels", type=_LocalPath(), help="A table of file_name and label: labels that arrived later.")
+@click.option("--count", default=200, help="How many images to put into label_next.csv.")
+@click.option("--output", type=_PathOrUrl(), help="The folder to write; <root>/<name>/monitoring if not given.")
+@click.argument("images")
+def monitor(
+    settings: Settings,
+    root: Path,
+    model: str | None,
+    labels: Path | None,
+    count: int,
+    output: str | None,
+    images: str,
+) -> int:
+    """Compares production with the test split of the pushed model; needs nothing but the model's folder.
+
+    IMAGES is a folder of images, which are asked about as a Beam job, by runtime.beam, or that of a request log.
+
+    Exit codes: 0; 3 if production is beyond the bounds that were pushed with the model (monitoring).
+    """
+    model = model or _pushed(settings, root)
+    from pipeline.cli import tables
+    from pipeline.monitoring.monitor import PAGE
+    from pipeline.monitoring.monitor import monitor as compare_with_test_split
+    from pipeline.runners.beam_engines import options_for
+    from pipeline.runners.console import progress_line
+
+    output = output or str(run_dir(settings, root) / "monitoring")
+    with progress_line("loading the model"):
+        found = compare_with_test_split(
+            model,
+            images,
+            output,
+            labels=labels,
+            count=count,
+            beam_arguments=[resolve(option) for option in options_for(settings.runtime.beam, "monitor")],
+            say=_note,
+        )
+    tables.print_monitored(_terminal(), found, f"{output.rstrip('/')}/{PAGE}")
+    return REFUSED if found.broken else 0
 
 
 @_verb()

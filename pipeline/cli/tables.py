@@ -8,6 +8,8 @@ import rich.console
 from rich.markup import escape
 from rich.table import Table
 
+from core.artifacts.monitoring import Monitored
+from core.artifacts.verdict import Range
 from pipeline.runs.comparison import Change, Comparison, plain
 from pipeline.runs.history import Run
 
@@ -41,6 +43,33 @@ def history(runs: Sequence[Run]) -> Table:
             "" if run.seconds is None else f"{run.seconds:.0f} s",
         )
     return table
+
+
+def print_monitored(console: rich.console.Console, found: Monitored, page: str) -> None:
+    """What production looks like beside the test split: the verdict, what it rests on, and where to read more."""
+    broken = len(found.broken)
+    said = f"[red]beyond bounds: {broken} broken[/]" if broken else "[green]within bounds[/], as far as these can tell"
+    age = "" if found.age_days is None else f"; the model is {found.age_days:g} days old"
+    since = "" if found.since_push is None else f", {found.since_push:,} since it was pushed"
+    console.print(f"{found.images:,} images{since}, {found.unreadable:,} cannot be read{age}: {said}")
+    for title, value in (("expected accuracy", found.expected_accuracy), ("on the test split", found.test_accuracy)):
+        console.print(f"  {title}: {_percent(value)}")
+    if found.measured:
+        console.print(f"  measured on {found.measured.used:,} labels: {_percent(found.measured.accuracy)}")
+    for one in found.broken[:_SLICES]:
+        moved = f"{_percent(one.before)} on the test split, {_percent(one.now)} now"
+        console.print(f"  {escape(one.name)}: {moved}; monitoring.{one.kind} is {one.bound:g}")
+    for note in [*found.notes, *(found.measured.notes if found.measured else [])]:
+        console.print(f"  note: {escape(note)}", style="yellow")
+    console.print(f"  page: {escape(page)}", soft_wrap=True)
+
+
+def _percent(found: Range) -> str:
+    if found.value is None:
+        return "not known"
+    known = found.low is not None and found.high is not None and found.low < found.high
+    limits = f" ({100 * found.low:.1f} to {100 * found.high:.1f})" if known else ""  # type: ignore[operator]
+    return f"{100 * found.value:.1f}%{limits}"
 
 
 def print_comparison(console: rich.console.Console, comparison: Comparison) -> None:

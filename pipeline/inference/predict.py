@@ -6,6 +6,7 @@ A file is read as at ingestion (same formats, same orientation, same limits), so
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -134,22 +135,34 @@ def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel 
     Raises:
         InputError: the model's files are damaged, or it does not take images.
     """
-    try:
-        if directory.endswith(SUFFIX):
-            checksums.verify_if_listed_there(directory)
-            return TFLiteModel(directory)
+    if not directory.endswith(SUFFIX):
+        return load_saved_model(directory, say)
+    with _damage_told(directory):
+        checksums.verify_if_listed_there(directory)
+        return TFLiteModel(directory)
+
+
+def load_saved_model(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
+    """As `load`, of what is no TensorFlow Lite file."""
+    with _damage_told(directory):
         if not checksums.verify_if_listed(directory):
             say(f"{directory} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
         model = ServedModel(directory)
-    except (OSError, tf.errors.OpError) as error:
-        reason = first_line(error)
-        raise InputError(f"the model in {directory} cannot be loaded, its files are damaged: {reason}") from error
     if signatures.IMAGES not in model.signatures:
         model.close()
         raise InputError(
             f"the model in {directory} has no signature {signatures.IMAGES}; this pipeline did not export it"
         )
     return model
+
+
+@contextlib.contextmanager
+def _damage_told(directory: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = first_line(error)
+        raise InputError(f"the model in {directory} cannot be loaded, its files are damaged: {reason}") from error
 
 
 def classify(

@@ -32,18 +32,18 @@ _STATES = ("broken", "doubt", "kept")  # of bounds, in the order in which they a
 
 def render(report: ReportData) -> str:
     """The page; Jinja escapes whatever the data say."""
-    style, script = ((_PAGE / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
+    style, script = (page_file(name) for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
     trusted = reliability(report.predictions)
-    page = _template("report.html.j2", autoescape=True)
+    page = template("report.html.j2", autoescape=True)
     return page.render(
         report=report,
         outcome=report.outcome,
         headline=_headline(report),
         style=Markup(style),  # our own files
         script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
         verdict=verdict,
         **(_lists(verdict) if verdict else {}),
         class_counts=listing(
@@ -77,7 +77,7 @@ def model_card(report: ReportData, version: str) -> str:
 
     It says what the model is for, how good it is and on what, where it fails, and how to make it again.
     """
-    card = _template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
+    card = template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
     return card.render(
         report=report,
         version=version,
@@ -94,7 +94,7 @@ def model_card(report: ReportData, version: str) -> str:
     )
 
 
-def _template(name: str, autoescape: bool) -> jinja2.Template:
+def template(name: str, autoescape: bool) -> jinja2.Template:
     """A template of the folder `page`, which may use the filters of `formats`; `autoescape` is for HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE),
@@ -155,7 +155,13 @@ def _bound_order(judged: JudgedBound) -> tuple[int, bool, float]:
     return _STATES.index(judged.state), judged.slice != OVERALL, judged.p
 
 
-def _csp_hash(text: str) -> str:
+def page_file(name: str) -> str:
+    """A style or script of the folder `page`."""
+    return (_PAGE / name).read_text(encoding="utf-8").strip()
+
+
+def csp_hash(text: str) -> str:
+    """What a page's Content-Security-Policy calls a style or script that stands in it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -63,7 +63,8 @@ Images to a pushed model: [{name}]({folder}). A run may be triggered with
 - `images`: the folder of class folders, or the folder above the spans;
 - `span`: the number of the span to take; the latest without it.
 
-The task `Report` fails if nothing was pushed, and says why; the page is in `{folder}/reports`.
+The task `Report` fails if nothing was pushed, unless a model waits for approval, and says why; the page is in
+`{folder}/reports`.
 """
 
 
@@ -234,7 +235,7 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
         outcome = end_run(settings, root, execution)
     lines = run_summary(outcome, run_dir(settings, root))
     logging.getLogger(__name__).info("%s", "\n".join(f"{line.head}{line.text}" for line in lines))
-    if outcome.status != "pushed":
+    if outcome.status not in ("pushed", "waiting"):
         pushed = f"the model in service is {outcome.pushed_model}" if outcome.pushed_model else "nothing was pushed"
         reasons = some([failure.message for failure in outcome.failures])
         raise AirflowFailException(f"{outcome.status}: {pushed}: {reasons}")

@@ -161,6 +161,8 @@ def _record(
     if not last or last.run_id not in runs:
         return None
     decided(last, decision, place)
+    if settings.publish:  # the next run publishes what was approved
+        last.inputs = None
     LAST_RUN.write(folder, last)
     make.remake_report(folder, settings.name)
     if Path(HEARTBEAT.path(folder)).is_file():

@@ -20,11 +20,13 @@ from components.evaluation.predictions import Predictions, columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
 from core import progress
+from core.artifacts.monitoring import REFERENCE, MonitoringConfig
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
 from core.artifacts.verdict import VERDICT, Verdict
 from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
 from core.settings.evaluation import EvaluationSettings
+from core.settings.monitoring import MonitoringSettings
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -93,13 +95,16 @@ def matrix(predictions: Predictions) -> np.ndarray:
     return counts
 
 
-def gate(folder: Path, inputs: dict, settings: dict, **models: Model) -> tuple[ModelBlessing, Verdict]:
+def gate(
+    folder: Path, inputs: dict, settings: dict, monitoring: str = "", **models: Model
+) -> tuple[ModelBlessing, Verdict]:
     blessing = artifact(ModelBlessing, folder / "blessing", 30)
     ModelGate.test_call(
         evaluation=inputs["evaluation"],
         predictions=inputs["predictions"],
         blessing=blessing,
         settings=to_json(from_json(json.dumps({"slices": []} | settings), EvaluationSettings)),
+        monitoring=monitoring,
         **models,
     )
     return blessing, VERDICT.read(folder / "blessing")
@@ -249,6 +254,19 @@ def test_without_predictions_of_the_baseline_the_model_is_judged_by_itself(input
     assert blessing.get_int_custom_property("current_model_id") == 11
     assert not blessing.has_custom_property("baseline_model_id")
     assert sorted(e.name for e in (tmp_path / "blessing").iterdir()) == ["BLESSED", "gate.json"]
+
+
+@pytest.mark.slow
+def test_beside_the_verdict_lies_what_monitoring_compares_with(inputs: dict, tmp_path: Path) -> None:
+    config = MonitoringConfig({"brightness": [0.5]}, ("brightness", "format"), MonitoringSettings(novel=0.3))
+    gate(tmp_path, inputs, {}, monitoring=to_json(config), model=inputs["right"])
+    found = REFERENCE.read(tmp_path / "blessing")
+    right = sum(one.right for one in read_predictions(inputs["predictions"].uri))
+    assert (found.overall.images, found.readable, found.overall.right) == (20, 20, right)
+    assert found.labels == COUNTS and sum(found.predicted.values()) == 20
+    assert {value: one.images for value, one in found.slices["brightness"].items()} == {"bright": 17, "dark": 3}
+    assert found.slices["format"] == {} and found.boundaries == config.boundaries and found.bounds == config.bounds
+    assert 0 < found.confidence.mean < 1 and found.confidence.variance > 0
 
 
 @pytest.mark.slow

@@ -10,11 +10,14 @@ from tfx.types import Artifact
 from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, PushedModel
 from tfx.utils import io_utils
 
+from components.evaluation.reference import reference
 from components.pusher import Executor, Pusher
 from components.serving.push import reject
 from core import checksums
+from core.artifacts.monitoring import REFERENCE, MonitoringConfig
 from core.artifacts.pushed_model import DECIDED, REJECTED_TO, WAITS, Decision
 from core.errors import MachineError
+from core.settings.monitoring import MonitoringSettings
 from pipeline.deployment import push_to
 from tests.small_model import flip, write_model, write_versions
 
@@ -47,6 +50,7 @@ def run(folder: Path, blessed: int = 1, infra: str = "INFRA_BLESSED", approval: 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_model(tmp_path / "model" / "Format-Serving")
+    (tmp_path / "blessing").mkdir()
     return tmp_path
 
 
@@ -75,6 +79,17 @@ def test_where_people_approve_a_blessed_model_waits_and_a_rejected_one_is_not_as
     assert left.get_int_custom_property("pushed") == 0 and not left.get_string_custom_property(WAITS)
     assert json.loads(left.get_string_custom_property(DECIDED)) == dataclasses.asdict(decision)
     assert left.get_string_custom_property(REJECTED_TO) == kept
+
+
+def test_what_monitoring_compares_with_is_pushed_too_and_other_bounds_push_another_version(folder: Path) -> None:
+    config = MonitoringConfig({}, (), MonitoringSettings())
+    REFERENCE.write(folder / "blessing", reference([], ["cat"], config))
+    first = run(folder).get_string_custom_property("pushed_destination")
+    assert REFERENCE.read(first).bounds == config.bounds and checksums.verify(first)
+    assert run(folder).get_string_custom_property("pushed_destination") == first
+    other = dataclasses.replace(config, bounds=MonitoringSettings(novel=0.1))
+    REFERENCE.write(folder / "blessing", reference([], ["cat"], other))
+    assert run(folder).get_string_custom_property("pushed_destination") > first
 
 
 @pytest.mark.parametrize("without", ["blessing", "infra blessing"])

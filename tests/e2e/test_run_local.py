@@ -260,6 +260,21 @@ def test_predict_reads_what_was_pushed(cold, pipeline):
     assert record["class"] in set("0123456789") and 0 < record["probability"] <= 1 and len(record["top_k"]) == 3
 
 
+def test_production_is_monitored_where_only_the_pushed_folder_is(cold, pipeline, tmp_path):
+    pushed = Path(last_run(cold[0])["pushed_model"])
+    version = Path(shutil.copytree(pushed, tmp_path / "models" / pushed.name))
+    threes = cold[0] / "digits" / "images" / "3"
+    output = tmp_path / "found"
+    done = pipeline("monitor", "--model", str(version), "--output", str(output), str(threes), root=tmp_path / "none")
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = json.loads((output / "monitored.json").read_text())
+    broken = [one["name"] for one in found["findings"] if one["state"] == "broken"]
+    assert broken[0] == "predicted as 3" and set(broken) <= {f"predicted as {digit}" for digit in range(10)}
+    (three,) = (one for one in found["classes"] if one["class_name"] == "3")
+    assert found["images"] == 183 and three["estimated"]["low"] > 0.9 and not (tmp_path / "none").exists()
+    assert (output / "label_next.csv").read_text().startswith("file_name,label,why,")
+
+
 def test_a_class_that_the_schema_does_not_know_stops_the_run(root, pipeline):
     images = root / "digits" / "images"
     data = root / "other"

@@ -96,6 +96,7 @@ def test_settings_without_effect_are_noted_before_the_run(config: str, ran: list
         ["predict", "image.jpg"],
         ["batch-predict", "--output", "out", "folder"],
         ["serve"],
+        ["monitor", "folder"],
         ["report"],
         ["history"],
         ["compare", "a", "b"],

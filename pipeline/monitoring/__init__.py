@@ -1,0 +1,1 @@
+"""`make monitor`: production beside the test split of the model in service."""

@@ -1,0 +1,181 @@
+"""Compares production with the test split of the model in service, and says which images are worth labeling.
+
+All that it needs to know of the model lies in its folder: it works where nothing but that is.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from components.evaluation.intervals import as_range, wilson
+from components.monitoring.comparison import Production, compare
+from components.monitoring.selection import Candidates, Chosen, margin
+from core import atomic_io
+from core.artifacts.exported_model import class_names
+from core.artifacts.model_limits import model_limits
+from core.artifacts.monitoring import MONITORED, REFERENCE, Monitored, Observation
+from core.csv_cells import as_text
+from core.errors import InputError
+from pipeline.inference import predict
+from pipeline.monitoring import observing
+from pipeline.monitoring.labels import FILE, LABEL, WHY, Labels
+from pipeline.report.monitoring import render
+
+PAGE, LABEL_NEXT = "monitoring.html", "label_next.csv"
+
+_FIRST_VERSION = 10**9  # numbers below are no times in seconds
+
+
+def monitor(
+    model_dir: str,
+    images: str,
+    output: str,
+    *,
+    labels: Path | None = None,
+    count: int = 200,
+    beam_arguments: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> Monitored:
+    """Writes `monitored.json`, `monitoring.html` and `label_next.csv` into a folder.
+
+    Args:
+        model_dir: folder of a pushed version, or a push directory, whose latest good version is taken.
+        images: a folder of images, local or remote, or the local folder of a request log.
+        output: the folder to write; remote where the images are, and Beam's workers see no local one.
+        labels: a table of file names and labels.
+        count: how many images are to be labeled next.
+        say: gets a sentence about the model if there is one.
+
+    Raises:
+        InputError: there is no such model, no pictures, nothing to compare with, or the labels cannot be read.
+    """
+    predict.check_positive(count=count)
+    directory = predict.find_model(model_dir, say)
+    if not tf.io.gfile.exists(REFERENCE.path(directory)):
+        raise InputError(
+            f"the model in {directory} has no {REFERENCE.name} beside it, with which production is compared: monitor a "
+            "version that a run has pushed, or run the pipeline again"
+        )
+    reference, classes = REFERENCE.read(directory), class_names(directory)
+    known = Labels(labels, classes) if labels else None
+    output = output.rstrip("/")
+    scratch = f"{output}/.{uuid.uuid4().hex}"
+    tf.io.gfile.makedirs(scratch)
+    production, candidates, times = Production(classes), Candidates(count), _Times(directory)
+    others = 0
+    try:
+        observe = observing.from_log if observing.is_log(images) else observing.from_folder
+        for one in observe(images, directory, reference.boundaries, scratch, beam_arguments):
+            if one is None:
+                others += 1
+                continue
+            production.add(one)
+            candidates.add(one)
+            times.add(one)
+            if known:
+                known.add(one)
+    finally:
+        tf.io.gfile.rmtree(scratch)
+    compared = compare(reference, production)
+    measured, more = known.measure(reference) if known else (None, [])
+    notes = [*compared.notes]
+    if others:
+        notes.append(f"{others:,} images of the log were not looked at: another version of the model answered them")
+    chosen = _choose(candidates, directory, images)
+    if not chosen:
+        notes.append(f"{LABEL_NEXT} is empty: there is no image that was kept and that the model can read")
+    states = ("broken", "doubt", "kept", "unbounded", "too_few")
+    overall = reference.overall
+    found = Monitored(
+        model=directory,
+        pushed=_iso(times.pushed),
+        age_days=times.age_days,
+        since_push=times.since_push,
+        first=_iso(times.first),
+        last=_iso(times.last),
+        images=production.images,
+        unreadable=production.unreadable,
+        confidence=reference.bounds.confidence,
+        test_accuracy=as_range(wilson(overall.right, overall.images, reference.bounds.confidence)),
+        expected_accuracy=compared.expected_accuracy,
+        findings=sorted([*more, *compared.findings], key=lambda one: states.index(one.state)),
+        classes=compared.classes,
+        measured=measured,
+        notes=notes,
+        to_label=len(chosen),
+    )
+    MONITORED.write(output, found)
+    atomic_io.write_text(f"{output}/{LABEL_NEXT}", _table(chosen, classes))
+    atomic_io.write_text(f"{output}/{PAGE}", render(found, images))
+    return found
+
+
+class _Times:
+    """When the model was pushed, and when the images came: seconds since 1970, None where nobody knows."""
+
+    def __init__(self, directory: str) -> None:
+        name = directory.rstrip("/").rpartition("/")[2]
+        number = int(name) if name.isascii() and name.isdigit() else 0
+        self.pushed = number if number >= _FIRST_VERSION else None
+        self.first: float | None = None
+        self.last: float | None = None
+        self._since = 0
+
+    def add(self, one: Observation) -> None:
+        if one.time is not None:
+            self.first = one.time if self.first is None else min(one.time, self.first)
+            self.last = one.time if self.last is None else max(one.time, self.last)
+            self._since += self.pushed is not None and one.time >= self.pushed
+
+    @property
+    def age_days(self) -> float | None:
+        """Of the model, now."""
+        return None if self.pushed is None else round((time.time() - self.pushed) / 86400, 1)
+
+    @property
+    def since_push(self) -> int | None:
+        """How many of the images came after the push."""
+        return None if self.pushed is None or self.first is None else self._since
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _choose(candidates: Candidates, directory: str, images: str) -> list[Chosen]:
+    limits = model_limits(directory)
+    with predict.load_saved_model(directory) as model:
+        return candidates.choose(lambda pool: observing.embed(model, images, pool, limits))
+
+
+def _table(chosen: Sequence[Chosen], classes: Sequence[str]) -> str:
+    """The images to label: the table that, with its labels filled in, is given back as `--labels`."""
+    target = io.StringIO()
+    write = csv.writer(target, lineterminator="\n").writerow
+    write([FILE, LABEL, WHY, "predicted", "probability", "margin", "novelty"])
+    for observation, why in chosen:
+        best = max(observation.probabilities)
+        predicted = classes[observation.probabilities.index(best)]
+        novelty = "" if observation.novelty is None else f"{observation.novelty:.3f}"
+        write(
+            [
+                as_text(observation.path),
+                "",
+                why,
+                as_text(predicted),
+                f"{best:.4f}",
+                f"{margin(observation):.4f}",
+                novelty,
+            ]
+        )
+    return target.getvalue()

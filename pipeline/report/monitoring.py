@@ -1,0 +1,25 @@
+"""The page of `make monitor`: production beside the test split, without any outside file."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from core.artifacts.monitoring import Monitored
+from core.settings.converter import to_dict
+from pipeline.report.listing import listing
+from pipeline.report.render import csp_hash, page_file, template
+
+
+def render(found: Monitored, images: str) -> str:
+    """The page; Jinja escapes whatever the data say."""
+    style, script = (page_file(name) for name in ("report.css", "report.js"))
+    return template("monitoring.html.j2", autoescape=True).render(
+        found=found,
+        images=images,
+        style=Markup(style),  # our own files
+        script=Markup(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
+        findings=listing(found.findings, to_dict),
+        classes=listing(found.classes, to_dict),
+    )
