@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
+.PHONY: help setup run-local approve reject tune find-lr predict similar serve batch-predict report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -77,6 +77,9 @@ approve: setup ## put the blessed model that waits (push.approval) into service:
 
 reject: setup ## or take it away: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline reject $(VERB_OPTIONS) $(DECISION)
+
+similar: setup ## the training pictures of the last run that look most like IMAGES="a.jpg 'b c.jpg' folder/" to its network; TOP=5
+	@$(PYTHON) -m pipeline similar $(VERB_OPTIONS) $${TOP:+--top "$$TOP"} --images "$$IMAGES"
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's gRPC API; MODEL=folder NAME=name PORT=8500
 	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"}

@@ -7,4 +7,7 @@ FEATURES = "serving_features"  # takes features at the cut instead of images; on
 PIXELS = "pixels"  # takes `pixels`: images as the network reads them, for those that preprocess by themselves
 LABELS = "transform_features"  # takes `examples`, gives the label as the model counts it; TFMA needs it
 MAPS = "serving_maps"  # takes `images`; gives `pixels`, the last map of fine enough a grid, `logits`, `error`
+EMBED = "embed"  # takes `images`; gives `embedding`, the pooled features that the head sees, and `error`
+NOVELTY = "novelty"  # output, float [n]: the fraction of the eval pictures that are more like the training pictures
+REASON = "reason"  # output, string [n]: why `label` is withheld; empty where it is not
 ERROR = "error"  # output, string [n]: why an image got no prediction; empty where it got one
