@@ -1,6 +1,6 @@
 # Every target works from a fresh clone: the environment is made first, and made again only when the lock changes.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict monitor report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server
+.PHONY: help setup run-local approve reject tune find-lr predict serve batch-predict monitor report history compare airflow airflow-env kubeflow prune rollback schemas test test-ports lint format bench fuzz audit sbom pin-images clean beam-job-server similar
 
 # "." in the checkout; `make -f` may be called from elsewhere.
 HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -81,6 +81,9 @@ approve: setup ## put the blessed model that waits (push.approval) into service:
 
 reject: setup ## or take it away: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline reject $(VERB_OPTIONS) $(DECISION)
+
+similar: setup ## the training pictures of the last run that look most like IMAGES="a.jpg 'b c.jpg' folder/" to its network; TOP=5
+	@$(PYTHON) -m pipeline similar $(VERB_OPTIONS) $${TOP:+--top "$$TOP"} --images "$$IMAGES"
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's API; MODEL=folder NAME=name PORT=8500 REST_PORT=8501
 	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"} \

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -20,10 +19,11 @@ from tfx.types.standard_artifacts import Examples, InferenceResult
 
 from components.evaluation import confident_learning
 from components.evaluation.intervals import as_range, wilson
+from components.features.neighbors import read_pooled
 from components.ingestion.near_duplicates import components
 from core import atomic_io, progress, slices, tfrecords
 from core import examples as raw
-from core.artifacts.features import FEATURES, FEATURES_FILE
+from core.artifacts.features import FEATURES_FILE
 from core.artifacts.ingest_record import DUPLICATES
 from core.artifacts.suspects import QUALITY, SUSPECTS_CSV, SUSPECTS_FILE, LabelQuality, Suspect
 from core.csv_cells import as_text
@@ -135,17 +135,14 @@ def _reduced(features: Examples) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _stored(features: Examples, rows: dict[str, int]) -> Iterator[np.ndarray]:
-    """Pooled features, float32 [d], of each image once; of several views the first. Fills `rows`."""
+    """Pooled features, float32 [d], of each image once. Fills `rows`."""
     described = FEATURES_FILE.read(features.uri)
     for split in artifact_utils.decode_split_names(features.split_names):
         stored = described.format(split)
-        for record in tfrecords.read(f"{artifact_utils.get_split_uri([features], split)}/*"):
-            feature = tf.train.Example.FromString(record).features.feature
-            sha256 = tfrecords.text(feature[raw.SHA256].bytes_list.value[0])
+        for sha256, found in read_pooled([f"{artifact_utils.get_split_uri([features], split)}/*"], stored):
             if sha256 not in rows:
                 rows[sha256] = len(rows)
-                found = stored.array(feature[FEATURES].bytes_list.value[0])
-                yield found.mean(axis=tuple(range(found.ndim - 1)))
+                yield found
 
 
 def _suspects(

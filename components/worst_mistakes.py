@@ -1,8 +1,10 @@
-"""WorstMistakes: the test images whose true class got the lowest probability, and where the model looked."""
+"""WorstMistakes: the test images whose true class got the lowest probability, where the model looked, and the training
+images that are most like them to it."""
 
+import dataclasses
 import heapq
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,18 +15,22 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InferenceResult, Model
 
 from components.evaluation import attribution
+from components.features.neighbors import nearest, read_pooled
 from components.ingestion.image_reading import upright
 from components.serving.served_model import ServedModel
-from core import examples as features
+from core import examples as raw
 from core import progress, tfrecords
 from core.artifacts import exported_model
-from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage
+from core.artifacts.features import FEATURES_FILE
+from core.artifacts.gallery import GALLERY_FILE, Gallery, GalleryImage, GalleryNeighbor
 from core.artifacts.model_limits import model_limits
 from core.artifacts.predictions import PREDICTIONS_FILE, SPLIT, Prediction
 from core.image_limits import ImageLimits
 
 _THUMBNAIL = 224
+_NEIGHBORS, _NEIGHBOR_THUMBNAIL = 3, 112
 _JPEG_QUALITY = 82
+_TRAIN = "train"
 
 
 @component
@@ -33,13 +39,15 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     examples: InputArtifact[Examples],
     predictions: InputArtifact[InferenceResult],
     gallery: OutputArtifact[InferenceResult],
+    features: InputArtifact[Examples] = None,
     worst: Parameter[int] = 12,
     code: Parameter[str] = "",
 ) -> None:
     """Shows the `worst` mistakes, which go through the network once more, all at a time.
 
-    `core.artifacts.gallery` describes the output, whose type is TFX's, since Vertex AI knows none of ours. `code` is a
-    hash of this component's source, so that TFX's cache notices when it changes.
+    `core.artifacts.gallery` describes the output, whose type is TFX's, since Vertex AI knows none of ours. `features`
+    are FeatureExtractor's; without them nothing is compared with the training images. `code` is a hash of this
+    component's source, so that TFX's cache notices when it changes.
     """
     del code
     fileio.makedirs(gallery.uri)
@@ -57,7 +65,11 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
             seen, cells = explain(files, [classes.index(prediction.predicted) for prediction in shown])
         for number, prediction in enumerate(shown):
             thumbnails = _thumbnails(files[number], seen[number], cells[number], limits)
-            images.append(GalleryImage(prediction, **_write(gallery.uri, number, thumbnails)))
+            written = {what: _write(gallery.uri, f"{number:02d}_{what}", shows) for what, shows in thumbnails.items()}
+            images.append(GalleryImage(prediction, **written, neighbors=[]))
+        if features is not None:
+            with_neighbors = zip(images, _neighbors(gallery.uri, examples, features, shown, limits), strict=True)
+            images = [dataclasses.replace(image, neighbors=found) for image, found in with_neighbors]
         progress.report(len(shown), len(shown), "images")
     GALLERY_FILE.write(gallery.uri, Gallery(images))
 
@@ -68,10 +80,52 @@ def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[st
     found = {}
     for record in tfrecords.read(pattern):
         values = tfrecords.values(record)
-        key = (tfrecords.text(values.get(features.PATH, b"")), tfrecords.text(values.get(features.SHA256, b"")))
+        key = (tfrecords.text(values.get(raw.PATH, b"")), tfrecords.text(values.get(raw.SHA256, b"")))
         if key in keys:
-            found[key] = values[features.IMAGE]
+            found[key] = values[raw.IMAGE]
             if len(found) == len(keys):
+                break
+    return found
+
+
+def _neighbors(
+    directory: str, examples: Examples, features: Examples, shown: Sequence[Prediction], limits: ImageLimits
+) -> Iterator[list[GalleryNeighbor]]:
+    """Of each prediction, with a file in `directory` for each; none where the image's features are not stored."""
+    described = FEATURES_FILE.read(features.uri)
+    test, train = (f"{artifact_utils.get_split_uri([features], split)}/*" for split in (SPLIT, _TRAIN))
+    wanted = {prediction.sha256 for prediction in shown}
+    queries = {sha256: found for sha256, found in read_pooled([test], described.format(SPLIT)) if sha256 in wanted}
+    found = {}
+    if queries:
+        of_queries = nearest([train], described.format(_TRAIN), np.stack(list(queries.values())), _NEIGHBORS)
+        found = dict(zip(queries, of_queries, strict=True))
+    images = _images(examples, {neighbor.sha256 for neighbors in found.values() for neighbor in neighbors})
+    files: dict[str, str] = {}
+    for prediction in shown:
+        listed = []
+        for neighbor in found.get(prediction.sha256, []):
+            if neighbor.sha256 not in images:
+                continue
+            path, label, encoded = images[neighbor.sha256]
+            if neighbor.sha256 not in files:
+                with Image.open(io.BytesIO(encoded)) as image:
+                    thumbnail = upright(image, limits)
+                thumbnail.thumbnail((_NEIGHBOR_THUMBNAIL, _NEIGHBOR_THUMBNAIL))
+                files[neighbor.sha256] = _write(directory, f"neighbor_{len(files):02d}", thumbnail)
+            listed.append(GalleryNeighbor(path, label, round(neighbor.similarity, 4), files[neighbor.sha256]))
+        yield listed
+
+
+def _images(examples: Examples, wanted: Collection[str]) -> dict[str, tuple[str, str, bytes]]:
+    """Path, label and file of the training images with these hashes; of copies the first."""
+    found: dict[str, tuple[str, str, bytes]] = {}
+    for record in tfrecords.read(f"{artifact_utils.get_split_uri([examples], _TRAIN)}/*") if wanted else ():
+        values = tfrecords.values(record)
+        sha256, path, label = (tfrecords.text(values.get(n, b"")) for n in (raw.SHA256, raw.PATH, raw.LABEL))
+        if sha256 in wanted:
+            found.setdefault(sha256, (path, label, values[raw.IMAGE]))
+            if len(found) == len(wanted):
                 break
     return found
 
@@ -93,9 +147,8 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
     return target.getvalue()
 
 
-def _write(directory: str, number: int, thumbnails: dict[str, Image.Image]) -> dict[str, str]:
-    names = {what: f"{number:02d}_{what}.jpg" for what in thumbnails}
-    for what, thumbnail in thumbnails.items():
-        with fileio.open(f"{directory}/{names[what]}", "wb") as file:
-            file.write(_encoded(thumbnail, "JPEG"))
-    return names
+def _write(directory: str, name: str, thumbnail: Image.Image) -> str:
+    """The file's name."""
+    with fileio.open(f"{directory}/{name}.jpg", "wb") as file:
+        file.write(_encoded(thumbnail, "JPEG"))
+    return f"{name}.jpg"

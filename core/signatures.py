@@ -9,4 +9,5 @@ LABELS = "transform_features"  # takes `examples`, gives the label as the model 
 MAPS = "serving_maps"  # takes `images`; gives `pixels`, the last map of fine enough a grid, `logits`, `error`
 EMBED = "embed"  # takes `images`; gives `embedding`, the pooled features that the head sees, and `error`
 NOVELTY = "novelty"  # output, float [n]: the fraction of the eval pictures that are more like the training pictures
+REASON = "reason"  # output, string [n]: why `label` is withheld; empty where it is not
 ERROR = "error"  # output, string [n]: why an image got no prediction; empty where it got one

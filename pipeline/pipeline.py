@@ -344,6 +344,7 @@ def _release(
         model=model,
         examples=data.examples,
         predictions=predictions,
+        features=features,
         code=code_hash("components.worst_mistakes"),
     )
     suspects = None

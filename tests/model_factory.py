@@ -1,6 +1,7 @@
 """Tiny SavedModels with the signatures of the real export, and test images and Examples to send them.
 
-The "network" looks at the mean colour of an image: class i is the i-th of red, green and blue. Made with the TF1
+The "network" looks at the mean colour of an image: class i is the i-th of red, green and blue; the brighter, the more
+novel. Made with the TF1
 builder, as an Estimator makes its exports; loads in milliseconds. `faults` breaks one promise at a time.
 """
 
@@ -77,6 +78,7 @@ def save_model(
     certainty: float = 10.0,
     faults: Sequence[Fault] = (),
     takes_features: bool = False,
+    least_probability: float = 0.0,
 ) -> Path:
     """Writes a SavedModel and returns its folder.
 
@@ -89,9 +91,15 @@ def save_model(
         certainty: scales the logits; a negative one is wrong about most images.
         faults: promises to break.
         takes_features: whether it has the signature `serving_features`, which takes an image's mean colour.
+        least_probability: below it, the label is withheld.
     """
     model = _build(
-        tuple(classes), tuple(served_classes or classes), certainty, frozenset(faults), takes_features=takes_features
+        tuple(classes),
+        tuple(served_classes or classes),
+        certainty,
+        frozenset(faults),
+        takes_features=takes_features,
+        least_probability=least_probability,
     )
     return Path(shutil.copytree(model, directory))
 
@@ -107,6 +115,7 @@ def _build(
     faults: Collection[Fault],
     *,
     takes_features: bool,
+    least_probability: float,
 ) -> Path:
     directory = Path(tempfile.mkdtemp(dir=_BUILT.name)) / "model"
     asset = directory.with_name("classes.txt")
@@ -132,7 +141,7 @@ def _build(
         features = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (IMAGE, "label")}
         parsed = tf.io.parse_example(examples, features)
         names = tf.constant(list(served_classes))
-        by_example, colour = _outputs(parsed[IMAGE][:, 0], weights, names, faults)
+        by_example, colour = _outputs(parsed[IMAGE][:, 0], weights, names, faults, least_probability)
         definitions = {
             signatures.EXAMPLES: _signature({"examples": examples}, by_example),
             signatures.CLASSIFY: tf.compat.v1.saved_model.classification_signature_def(
@@ -141,15 +150,18 @@ def _build(
             signatures.LABELS: _signature({"examples": examples}, {"label_xf": labels.lookup(parsed["label"][:, 0])}),
         }
         if "no_images_signature" not in faults:
-            definitions[signatures.IMAGES] = _signature({"images": images}, _outputs(images, weights, names, faults)[0])
+            by_image, _ = _outputs(images, weights, names, faults, least_probability)
+            definitions[signatures.IMAGES] = _signature({"images": images}, by_image)
         pixels, errors = tolerant_decoding.decode(images, _SIZE, lambda file: _pixels(file, ()))
         logits = tf.reduce_mean(pixels, axis=[1, 2]) @ weights
         maps = {"pixels": pixels, "map": pixels, "logits": logits, signatures.ERROR: errors}
         definitions[signatures.MAPS] = _signature({"images": images}, maps)
         definitions[signatures.PIXELS] = _signature({"pixels": pixels}, {"probabilities": tf.nn.softmax(logits)})
         if takes_features:
-            scores = {"probabilities": tf.nn.softmax(colour @ weights), "classes": by_example["classes"]}
-            definitions[signatures.FEATURES] = _signature({"pooled_mixed10": colour}, scores)
+            scores = _answer(colour, weights, least_probability)
+            definitions[signatures.FEATURES] = _signature(
+                {"pooled_mixed10": colour}, {**scores, "classes": by_example["classes"]}
+            )
         session.run(tf.compat.v1.global_variables_initializer())
         builder = tf.compat.v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(
@@ -165,7 +177,7 @@ def _build(
 
 
 def _outputs(
-    encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Collection[Fault]
+    encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Collection[Fault], least_probability: float
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """What signatures of images return, and the images' mean colours, float32 [n, 3]."""
     count = tf.shape(encoded)[0]
@@ -181,7 +193,9 @@ def _outputs(
     if "batch_dependent" in faults:
         colour *= tf.cast(count, tf.float32)
     good = tf.equal(errors, "")
-    probabilities = tf.where(good[:, None], tf.nn.softmax(colour @ weights), 0.0)
+    answer = _answer(colour, weights, least_probability)
+    probabilities = tf.where(good[:, None], answer["probabilities"], 0.0)
+    reasons = tf.where(good, answer[signatures.REASON], "")
     if "nan" in faults:
         probabilities *= np.nan
     if "not_normalized" in faults:
@@ -192,11 +206,21 @@ def _outputs(
     outputs = {
         "probabilities": probabilities,
         "classes": tf.tile(names[None], [tf.shape(colour)[0], 1]),
-        "label": tf.where(good, tf.gather(names, best), ""),
+        "label": tf.where(good & tf.equal(reasons, ""), tf.gather(names, best), ""),
         "probability": tf.reduce_max(probabilities, axis=1),
+        signatures.NOVELTY: tf.where(good, answer[signatures.NOVELTY], 0.0),
+        signatures.REASON: reasons,
         signatures.ERROR: errors,
     }
     return outputs, colour
+
+
+def _answer(colour: tf.Tensor, weights: tf.Tensor, least_probability: float) -> dict[str, tf.Tensor]:
+    probabilities = tf.nn.softmax(colour @ weights)
+    improbable = tf.reduce_max(probabilities, axis=1) < least_probability
+    novelty = tf.clip_by_value((tf.reduce_mean(colour, axis=1) + 1) / 2, 0.0, 1.0)
+    reasons = tf.where(improbable, "the probability is too low", "")
+    return {"probabilities": probabilities, signatures.NOVELTY: novelty, signatures.REASON: reasons}
 
 
 def _pixels(file: tf.Tensor, faults: Collection[Fault]) -> tf.Tensor:

@@ -15,8 +15,7 @@ from core.settings import converter
 from core.settings.training import TrainerConfig
 from trainer.arguments import FnArgs
 from trainer.export import saved_model
-from trainer.training import resume, summary, train_loop
-from trainer.training.calibration import calibrate
+from trainer.training import certainty, resume, summary, train_loop
 
 
 @tf.autograph.experimental.do_not_convert  # nothing here needs its translation of source, which takes seconds
@@ -29,7 +28,8 @@ def run_fn(fn_args: FnArgs) -> None:
             replaces; `hyperparameters` are the Tuner's best, or None.
 
     Raises:
-        InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or training diverged.
+        InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or too small for the
+            precision that `abstain` wants, or training diverged.
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()
@@ -46,9 +46,7 @@ def run_fn(fn_args: FnArgs) -> None:
         return
     progress.report(trained.steps, training.steps, "steps", "exporting the complete network")
     best = trained.evaluations.best_checkpoint
-    calibration = None
-    if settings.calibration == "temperature":
-        calibration = calibrate(trained.model, trained.evaluated, best)
+    known = certainty.measure(trained, best)
     saved_model.export_model(
         trained.estimator,
         best,
@@ -56,9 +54,10 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args.transform_graph_path,
         fn_args.serving_model_dir,
         settings,
-        calibration.temperature if calibration else 1.0,
+        known.temperature,
+        known.variables,
     )
-    done = summary.write(trained, calibration, fn_args, resumed_at, time.monotonic() - started)
+    done = summary.write(trained, known, fn_args, resumed_at, time.monotonic() - started)
     loss = math.nan if done.best.loss is None else done.best.loss
     note = f"best at step {done.best.step}: eval loss {loss:.3f}, accuracy {done.best.accuracy:.3f}"
     progress.report(done.steps, done.max_steps, "steps", note)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,16 +13,31 @@ from core import signatures, tfrecords
 from core.artifacts.features import FeatureFormat, Features, features_name
 
 
-class Answers(ServedModel):
-    """A model that is asked, about n images at a time, for its classes and their probabilities, float32 [n, k]."""
+class Answer(NamedTuple):
+    """What a model says of n images.
 
-    def from_images(self, records: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
+    Attributes:
+        probabilities: of its `classes`, float32 [n, k].
+        novelty: float32 [n].
+        reasons: why it withholds labels; empty where it gives one, [n].
+    """
+
+    classes: list[str]
+    probabilities: np.ndarray
+    novelty: np.ndarray
+    reasons: list[str]
+
+
+class Answers(ServedModel):
+    """A model that is asked about n images at a time."""
+
+    def from_images(self, records: Sequence[bytes]) -> Answer:
         """Asks about raw tf.Examples; an image that the model cannot read has only zeros."""
         outputs = self.request(signatures.EXAMPLES, records)
         outputs["probabilities"][[bool(error) for error in errors_of(outputs)]] = 0
         return _answer(outputs)
 
-    def from_features(self, stored: FeatureFormat, values: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
+    def from_features(self, stored: FeatureFormat, values: Sequence[bytes]) -> Answer:
         """Asks about features as their records hold them."""
         (name,) = self.signatures[signatures.FEATURES].inputs
         return _answer(self.run(signatures.FEATURES, {name: np.stack([stored.array(value) for value in values])}))
@@ -50,6 +66,13 @@ class Answers(ServedModel):
         return self.session.run(tensor, {examples.name: np.array(list(records), dtype=object)})
 
 
-def _answer(outputs: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
-    """NaN, which is for ServingCheck to refuse, is 0."""
-    return [tfrecords.text(name) for name in outputs["classes"][0]], np.nan_to_num(outputs["probabilities"])
+def _answer(outputs: Mapping[str, np.ndarray]) -> Answer:
+    """NaN, which is for ServingCheck to refuse, is 0. Raises ValueError where an earlier version exported the model."""
+    if signatures.NOVELTY not in outputs:
+        raise ValueError(f"it has no output {signatures.NOVELTY}, an earlier version of this project exported it")
+    return Answer(
+        [tfrecords.text(name) for name in outputs["classes"][0]],
+        np.nan_to_num(outputs["probabilities"]),
+        np.nan_to_num(outputs[signatures.NOVELTY]),
+        [tfrecords.text(reason) for reason in outputs[signatures.REASON]],
+    )

@@ -13,12 +13,12 @@ import numpy as np
 
 from components.evaluation import intervals, significance
 from components.evaluation.calibration import CalibrationError
-from components.evaluation.class_means import class_means
+from components.evaluation.class_means import ClassMean, class_means
 from components.evaluation.intervals import Interval
 from components.evaluation.mean_loss import mean_losses
 from components.evaluation.predictions import Predictions
 from components.evaluation.significance import PValues
-from core.metrics import CALIBRATION, FRACTIONS, LOSS, MEANS
+from core.metrics import CALIBRATION, COVERED, FRACTIONS, LOSS, MEANS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,12 +93,24 @@ class FractionChange:
         return significance.drop_at_most(self.gained, self.lost, self.count, bound)
 
 
+def covered(predictions: Predictions) -> dict[str, Estimate]:
+    """The fraction of images that get a label, and how many of these labels are right: all, where there are none.
+
+    The second is over images that are not the same for two models, so that each counts by its weight.
+    """
+    labeled = np.ones(predictions.count, bool) if predictions.labeled is None else predictions.labeled
+    weight = 1 / max(int(labeled.sum()), 1)
+    loss = (labeled & ~predictions.right) * weight
+    return dict(zip(COVERED, (Fraction(labeled), ClassMean(1 - float(loss.sum()), loss, weight)), strict=True))
+
+
 KINDS: dict[tuple[str, ...], Callable[[Sequence[Predictions]], Sequence[Mapping[str, Estimate]]]] = {
     FRACTIONS: lambda models: [
         {"accuracy": Fraction(m.right), "top_3_accuracy": Fraction(m.rank <= 3)} for m in models
     ],
     (LOSS,): lambda models: [{LOSS: loss} for loss in mean_losses(models)],
     (CALIBRATION,): lambda models: [{CALIBRATION: CalibrationError(m)} for m in models],
+    COVERED: lambda models: [covered(m) for m in models],
     MEANS: lambda models: [class_means(m) for m in models],
 }
 """All of `core.metrics.METRICS`: for those that are estimated together, the estimates of each model that it allows."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from components.evaluation.answers import Answers
+from components.evaluation.answers import Answer, Answers
 from components.evaluation.predictions import score_bins
 from components.features.feature_index import SharedFeatureIndex
 from components.serving.served_model import TOLERANCE, first_line
@@ -120,37 +120,38 @@ class Predict(beam.DoFn):
         stored = [self._index.read(record.get(SHA256, b"")) if self._index else None for record in records]
         values = [value for found in stored if found for value in found]
         classes: list[str] = []
-        probabilities: dict[str, np.ndarray] = {}
+        answers: dict[str, Answer] = {}
         checked: list[int] = []
         for name, model in self._worker.models.items():
             by_features = self.features.get(name) if len(values) == len(batch) else None
-            names, found = model.from_features(by_features, values) if by_features else model.from_images(batch)
+            answer = model.from_features(by_features, values) if by_features else model.from_images(batch)
+            found = answer.probabilities
             if not classes:  # the candidate's
-                classes = names
+                classes = answer.classes
                 best = found.argmax(axis=1)
                 checked = [n for n, label in enumerate(labels) if n == 0 or classes[best[n]] != label]
             if by_features:
                 chosen = checked if name == CANDIDATE else checked[:1]
-                exact = model.from_images([batch[number] for number in chosen])[1]
+                exact = model.from_images([batch[number] for number in chosen]).probabilities
                 self._checked.inc(len(chosen))
                 self._disagreed.inc(int((np.abs(exact - found[chosen]).max(axis=1) > TOLERANCE).sum()))
-            probabilities[name] = found[:, [names.index(c) for c in classes]]
+            in_order = found[:, [answer.classes.index(c) for c in classes]]
+            answers[name] = answer._replace(classes=classes, probabilities=in_order)
         if self._worker.exports:
             pixels, good = self._worker.models[CANDIDATE].pixels([record.get(IMAGE, b"") for record in records])
             for name, export in self._worker.exports.items():
                 found = np.where(good[:, None], np.nan_to_num(export.from_pixels(pixels)), 0)
-                probabilities[name] = found[:, [export.classes.index(c) for c in classes]]
+                in_order = found[:, [export.classes.index(c) for c in classes]]
+                answers[name] = Answer(classes, in_order, np.zeros(len(batch)), [""] * len(batch))
         for number, (record, label) in enumerate(zip(records, labels, strict=True)):
-            rows = {name: column[number] for name, column in probabilities.items()}
             target = classes.index(label) if label in classes else -1
-            yield _prediction(record, label, target, rows, classes), _materialized(record, target, rows)
+            models = {name: _classification(answer, number, target) for name, answer in answers.items()}
+            rows = {name: answer.probabilities[number] for name, answer in answers.items()}
+            yield _prediction(record, label, models), _materialized(record, target, rows)
         self._worker.progress.add(len(batch))
 
 
-def _prediction(
-    features: dict[str, bytes], label: str, target: int, rows: dict[str, np.ndarray], classes: list[str]
-) -> Prediction:
-    models = {name: _classification(row, target, classes) for name, row in rows.items()}
+def _prediction(features: dict[str, bytes], label: str, models: dict[str, Classification]) -> Prediction:
     values = {slices.name_of(n): tfrecords.text(v) for n, v in sorted(features.items()) if slices.is_slice(n)}
     values.pop(slices.LABEL, None)
     return Prediction(
@@ -164,12 +165,19 @@ def _prediction(
     )
 
 
-def _classification(row: np.ndarray, target: int, classes: list[str]) -> Classification:
+def _classification(answer: Answer, number: int, target: int) -> Classification:
+    row = answer.probabilities[number]
     best = int(row.argmax())
-    if target < 0 or not row.any():
-        return Classification(classes[best] if row.any() else "", _short(row[best]), 0.0, len(row) + 1)
-    ahead = int((row > row[target]).sum() + (row[:target] == row[target]).sum())
-    return Classification(classes[best], _short(row[best]), _short(row[target]), ahead + 1)
+    known = target >= 0 and row.any()
+    ahead = int((row > row[target]).sum() + (row[:target] == row[target]).sum()) if known else len(row)
+    return Classification(
+        predicted=answer.classes[best] if row.any() else "",
+        probability=_short(row[best]),
+        label_probability=_short(row[target]) if known else 0.0,
+        rank=ahead + 1,
+        novelty=_short(answer.novelty[number]),
+        reason=answer.reasons[number],
+    )
 
 
 def _short(value: float) -> float:

@@ -29,6 +29,7 @@ class Predictions:
         predicted: of the most probable class; of an image that it could not read the one after `label`, a wrong one.
         rank: of the true class, 1 being the most probable.
         loss: minus the logarithm of the true class's probability.
+        labeled: which images get a label; None: all of them.
         scores: `score_bins` of the probability of every class that the model knows, [n, k]; None where not kept.
     """
 
@@ -37,6 +38,7 @@ class Predictions:
     rank: np.ndarray
     loss: np.ndarray
     confidence: np.ndarray
+    labeled: np.ndarray | None = None
     scores: np.ndarray | None = None
 
     @property
@@ -70,6 +72,7 @@ def columns(
         rank=np.array([p.rank for p in predictions], int),
         loss=-np.log(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)),
         confidence=np.array([p.probability for p in predictions], float),
+        labeled=np.array([bool(p.predicted) and not p.reason for p in predictions], bool),
         scores=scores,
     )
 

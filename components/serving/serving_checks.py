@@ -41,6 +41,8 @@ _PREDICTION = {
     "classes": tf.string,
     "label": tf.string,
     "probability": tf.float32,
+    signatures.NOVELTY: tf.float32,
+    signatures.REASON: tf.string,
     signatures.ERROR: tf.string,
 }
 _SIGNATURES = {
@@ -130,7 +132,7 @@ class ServingChecks:
         return f"{len(served)} classes"
 
     def predicts_single_images(self) -> str:
-        """Each image, sent alone, gets finite probabilities that sum to 1, and the class that is most probable."""
+        """Each image, sent alone, gets finite probabilities that sum to 1, and the most probable class, or why not."""
         for number, image in enumerate(self.images, 1):
             response = self._alone(image)
             probabilities, classes = response["probabilities"], response["classes"]
@@ -144,10 +146,12 @@ class ServingChecks:
             _require(np.isfinite(total), f"image {number} got probabilities that are not finite: {shown}")
             _require(abs(total - 1) <= TOLERANCE, f"the probabilities of image {number} sum to {total:.4f}")
             best = int(probabilities[0].argmax())
+            label, reason, novelty = (response[name][0] for name in ("label", signatures.REASON, signatures.NOVELTY))
             _require(
-                response["label"][0] == classes[0, best] and response["probability"][0] == probabilities[0, best],
+                label == (b"" if reason else classes[0, best]) and response["probability"][0] == probabilities[0, best],
                 f"label or probability of image {number} are not those of its most probable class",
             )
+            _require(0 <= novelty <= 1, f"the novelty of image {number} is {novelty:g}, not in [0, 1]")
         return f"images: {len(self.images)}"
 
     def signatures_agree(self) -> str:

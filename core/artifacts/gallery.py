@@ -11,14 +11,33 @@ GALLERY = Artifact("WorstMistakes", "gallery")
 
 
 @dataclasses.dataclass(frozen=True)
+class GalleryNeighbor:
+    """A training image that looks like a mistake to the network, and the name of the file that shows it.
+
+    Attributes:
+        similarity: cosine of the angle between both images' features.
+    """
+
+    path: str
+    label: str
+    similarity: float
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
 class GalleryImage:
     """One mistake, and the names of the files that show the image, what the network saw of it, and what spoke for the
-    predicted class."""
+    predicted class.
+
+    Attributes:
+        neighbors: the training images most like it, the nearest first; none where no features are stored.
+    """
 
     prediction: Prediction
     original: str
     seen: str
     attribution: str
+    neighbors: list[GalleryNeighbor]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from core.artifacts.base import JsonFile
 from core.artifacts.ingest_record import Span
 from core.artifacts.pushed_model import Decision
-from core.artifacts.training_summary import Calibration, WarmStart
+from core.artifacts.training_summary import Abstention, Calibration, WarmStart
 from core.artifacts.verdict import Range
 from core.errors import Blame
 from core.settings.export import ExportFormat
@@ -186,6 +186,7 @@ class Outcome:
     warm_start: WarmStart | None = None
     tuning: Tuning | None = None
     calibration: Calibration | None = None
+    abstention: Abstention | None = None
     metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
     regressions: Regressions | None = None
     exports: dict[ExportFormat, Export] = dataclasses.field(default_factory=dict)

@@ -50,12 +50,16 @@ class Classification:
         predicted: the most probable class; empty if the model could not read the image.
         label_probability: of the true class; 0 if the model does not know that class.
         rank: of the true class, 1 being the most probable; one more than there are classes if it is not known.
+        novelty: in [0, 1]; 0 if the model could not read the image.
+        reason: why the model withholds the label; empty where it gives one, or could not read the image.
     """
 
     predicted: str
     probability: float
     label_probability: float
     rank: int
+    novelty: float = dataclasses.field(default=0.0, kw_only=True)
+    reason: str = dataclasses.field(default="", kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

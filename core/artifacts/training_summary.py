@@ -36,6 +36,31 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
+class Abstention:
+    """When the model gives no label, and how often it did on the eval split, which this was chosen on.
+
+    Attributes:
+        probability: below it, the label is withheld.
+        novelty: above it likewise; 1: it never is for that.
+        images: of the eval split; `labeled` is how many of them get a label, `right` how many of these the right one.
+    """
+
+    probability: float
+    novelty: float
+    images: int
+    labeled: int
+    right: int
+
+
+@dataclasses.dataclass(frozen=True)
+class NoveltyImages:
+    """How many images novelty is measured from: those of the train split that are compared with, and the eval split."""
+
+    train: int
+    eval: int
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerRange:
     """What a rule decided for neighboring layers, from the first to the last.
 
@@ -90,6 +115,8 @@ class TrainingSummary:
         seconds: that the last process took.
         best: the evaluation whose weights are exported.
         calibration: None where it was not asked for, or the eval split is too small.
+        novelty: what the model's novelty is measured from.
+        abstention: None where the model always gives a label.
         classes: names, in the order of the model's outputs.
         class_weights: a factor of the loss for each class; None: all 1.
         cut: where features entered the network; None: it was fed images.
@@ -105,6 +132,8 @@ class TrainingSummary:
     best: Evaluation
     evaluations: list[Evaluation]
     calibration: Calibration | None
+    novelty: NoveltyImages
+    abstention: Abstention | None
     classes: list[str]
     class_weights: list[float] | None
     cut: str | None

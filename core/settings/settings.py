@@ -11,6 +11,8 @@ import msgspec
 
 from core import rules
 from core.checkout import CHECKOUT
+from core.metrics import COVERED
+from core.settings.abstain import AbstainConfig
 from core.settings.backbone import BackboneConfig
 from core.settings.checks import require
 from core.settings.data import DataSettings
@@ -35,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
         publish: `mlflow` makes every pushed model one of MLflow's, too, in the artifact of MlflowPublisher.
         notify: a shell command that every run starts when it ends, with its outcome as JSON on standard input; what
             comes of the command never changes the outcome. Secrets are the shell's variables: `$SLACK_WEBHOOK`.
+        abstain: when the model gives a picture no label; null: it always gives one.
         export: formats for phones and boards, to which the model is converted too; all are judged and pushed with it
             (docs/edge.md).
     """
@@ -46,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
     calibration: Calibration = "temperature"
+    abstain: AbstainConfig | None = None
     tuner: TunerConfig | None = None
     export: tuple[ExportFormat, ...] = ()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -86,6 +90,12 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
                 first < self.training.steps,
                 f"training.{name} is {first}, and training ends after {self.training.steps} steps (training.steps)",
             )
+        bounded = {*self.evaluation.thresholds, *self.evaluation.per_slice} & {*COVERED}
+        require(
+            self.abstain is not None or not bounded,
+            f"evaluation bounds {' and '.join(sorted(bounded))}, but without abstain the model labels every picture: "
+            "set it, such as abstain: {precision: 0.95}",
+        )
         require(
             self.data.max_file_mb <= self.serving.server.max_message_mb,
             f"serving.server.max_message_mb is {self.serving.server.max_message_mb}, below data.max_file_mb, which is "
@@ -118,6 +128,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
             self.head,
             self.training,
             self.calibration,
+            self.abstain,
             self.data.limits,
         )
 

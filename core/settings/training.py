@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from core.image_limits import ImageLimits
+from core.settings.abstain import AbstainConfig
 from core.settings.augmentation import AugmentationConfig
 from core.settings.backbone import BackboneConfig
 from core.settings.checks import AtLeast0, AtLeast1, FractionBelow1, NotNegative, Positive, require
@@ -166,4 +167,5 @@ class TrainerConfig:
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
     calibration: Calibration = "temperature"
+    abstain: AbstainConfig | None = None
     limits: ImageLimits = ImageLimits()

@@ -237,23 +237,16 @@ def predict(
 
     Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
-    from pipeline.inference import names
-
-    given = [*names.words(text or ""), *images]
-    if not given:
-        raise InputError("give files or folders to classify, or - to read their names from standard input")
+    files = _named(text, images)
     model = model or _pushed(loader(), root)
     from pipeline.inference.predict import predict as predict_images
     from pipeline.runners.console import progress_line
 
-    files = [
-        name for one in given for name in (names.listed(sys.stdin.buffer.read()) if one == "-" else names.expand([one]))
-    ]
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout
         if not target.isatty():
             stack.enter_context(progress_line("loading the model"))
-        counts = records.write(predict_images(model, files, top, say=_note), target, file_format, top)
+        counts = records.write(predict_images(model, files(), top, say=_note), target, file_format, top)
     return _exit_code(counts)
 
 
@@ -356,6 +349,28 @@ def monitor(
         )
     tables.print_monitored(_terminal(), found, f"{output.rstrip('/')}/{PAGE}")
     return REFUSED if found.broken else 0
+
+
+@_verb()
+@click.option("--top", default=5, type=click.IntRange(min=1), help="How many pictures to list of each.")
+@click.option("--images", "text", help="Files and folders in one text, as make's IMAGES: blanks between, names quoted.")
+@click.argument("images", nargs=-1)
+def similar(settings: Settings, root: Path, top: int, text: str | None, images: tuple[str, ...]) -> int:
+    """Lists the training pictures of the last run that look most like others to its network: a JSON line for each.
+
+    IMAGES are as predict's, and so are the exit codes.
+    """
+    files = _named(text, images)
+    from pipeline.inference.similar import similar as find_similar
+    from pipeline.runners.console import progress_line
+    from pipeline.runs.lineage import latest_run_id, node_runs
+    from pipeline.runs.metadata import open_store
+
+    store = open_store(run_dir(settings, root), settings.runtime.metadata)
+    run_id = latest_run_id(store, settings.name)
+    with contextlib.nullcontext() if sys.stdout.isatty() else progress_line("loading the model"):
+        found = find_similar(node_runs(store, run_id) if run_id else {}, files(), top, _note)
+        return _exit_code(records.write(found, sys.stdout, "jsonl", top))
 
 
 @_verb()
@@ -546,6 +561,18 @@ def serve(
         return
     with json_lines() as (say, tell):
         serve_model(directory, name, listening, settings.serving, say, named, [tell])
+
+
+def _named(text: str | None, images: tuple[str, ...]) -> Callable[[], list[str]]:
+    """What lists the image files that the user named, when it is called: that may take its time."""
+    from pipeline.inference import names
+
+    given = [*names.words(text or ""), *images]
+    if not given:
+        raise InputError("give files or folders, or - to read the names of files from standard input")
+    return lambda: [
+        name for one in given for name in (names.listed(sys.stdin.buffer.read()) if one == "-" else names.expand([one]))
+    ]
 
 
 def _run(settings: Settings, root: Path, first: str | None = None, last: str | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,8 +171,10 @@ def classify(
     """A record for each file, in order.
 
     Returns:
-        `path`, `class`, `probability` and `top_k`, a list of `class` and `probability`, most probable first and at most
-        as many as there are classes; or `path` and `error`, where the file could not be read or the model refuses it.
+        `path`, `class`, `probability`, `novelty` and `top_k`, a list of `class` and `probability`, most probable first
+        and at most as many as there are classes; or `path` and `error`, where the file could not be read or the model
+        refuses it. Where the model withholds the label, `class` is "" and `reason` says why. A converted model, or one
+        that an earlier version exported, says nothing of novelty.
     """
     predictions = _predict(model, [file.encoded for file in files if not file.error], top_k)
     return [{"path": file.path, **({"error": file.error} if file.error else next(predictions))} for file in files]
@@ -186,11 +188,21 @@ def _predict(
         return
     response = model.request(signatures.IMAGES, images)
     best = np.argsort(-response["probabilities"], axis=1, kind="stable")[:, :top_k]
-    for error, order, names, probabilities in zip(
-        errors_of(response), best, response["classes"], response["probabilities"], strict=True
-    ):
+    for number, (error, order) in enumerate(zip(errors_of(response), best, strict=True)):
+        if error:
+            yield {"error": f"the model refuses it: {error}"}
+            continue
+        names, probabilities = response["classes"][number], response["probabilities"][number]
         classes = [{"class": names[i].decode(), "probability": round(float(probabilities[i]), 6)} for i in order]
-        yield {"error": f"the model refuses it: {error}"} if error else {**classes[0], "top_k": classes}
+        yield {**classes[0], **_certainty(response, number), "top_k": classes}
+
+
+def _certainty(response: Mapping[str, np.ndarray], number: int) -> dict[str, Any]:
+    if signatures.NOVELTY not in response:
+        return {}
+    novelty = {"novelty": round(float(response[signatures.NOVELTY][number]), 6)}
+    reason = response[signatures.REASON][number].decode()
+    return {"class": "", **novelty, "reason": reason} if reason else novelty
 
 
 def check_positive(**numbers: int) -> None:

@@ -28,6 +28,7 @@ from core.artifacts import (
 from core.artifacts.backbone import BackboneRecord
 from core.artifacts.base import split_dir
 from core.artifacts.features import Features
+from core.artifacts.gallery import GalleryNeighbor
 from core.artifacts.ingest_record import DuplicateGroup, IngestCounts, Reject
 from core.artifacts.last_run import Outcome
 from core.artifacts.nodes import STATISTICS
@@ -41,6 +42,7 @@ from core.artifacts.verdict import Verdict
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from pipeline.report import provenance, thumbnails
 from pipeline.report.confusions import confused_pairs
+from pipeline.report.coverage import most_novel
 from pipeline.report.drift import Drift, drift
 from pipeline.report.failure_analysis import FailureAnalysis, analyze
 from pipeline.report.reliability import error_before
@@ -111,13 +113,22 @@ class Training:
     trials: list[dict[str, Any]]
 
 
+class NeighborImage(NamedTuple):
+    """A training image and how similar it is; `image` is a JPEG as a data URI."""
+
+    neighbor: GalleryNeighbor
+    image: str
+
+
 class Mistake(NamedTuple):
-    """One of the worst mistakes, and JPEGs as data URIs: the image, what the network saw, and where it looked."""
+    """One of the worst mistakes, and JPEGs as data URIs: the image, what the network saw, where it looked, and the
+    training images most like it."""
 
     prediction: Prediction
     original: str
     seen: str
     attribution: str
+    neighbors: list[NeighborImage]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +139,8 @@ class ReportData:
         settings: as plain values, every default written out.
         pushed: the version's folder that holds this run's model, if it was pushed, now or by a run before.
         analyses: of each failure in `outcome`; None where it is not about a slice.
-        test_images: data URIs of those that the analyses name, by path, as far as they were found.
+        test_images: data URIs of those that the analyses name and of the most novel, by path, as far as they were
+            found.
         regression_images: likewise of the past failures that are wrong.
         lineage: the stages in the order in which they started.
         makers: which execution, of which run, made each artifact that the stages left.
@@ -193,7 +205,7 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
     found = [analysis for analysis in analyses if analysis]
     worst_pairs = [*(pair for a in found for pair in a.confusions[:1]), *confused_pairs(predictions)]
     confused = [name for pair in worst_pairs for name in (pair.actual, pair.predicted)]
-    worst = {prediction.path for analysis in found for prediction in analysis.worst}
+    shown = [*(prediction for analysis in found for prediction in analysis.worst), *most_novel(predictions)]
     since = (
         attempt("cannot compare the data with earlier runs", lambda: _drift(store, name, outcome.run_id, nodes))
         if nodes
@@ -223,7 +235,10 @@ def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]
         error_before=read(PREDICTIONS, lambda folder: _error_before(folder, predictions, outcome)),
         gallery=read(gallery.GALLERY, _gallery) or [],
         analyses=analyses,
-        test_images=read(ingest_record.EXAMPLES, lambda uri: thumbnails.by_path(split_dir(uri, "test"), worst, limits))
+        test_images=read(
+            ingest_record.EXAMPLES,
+            lambda uri: thumbnails.by_path(split_dir(uri, "test"), {p.path for p in shown}, limits),
+        )
         or {},
         regression_images=read(
             ingest_record.REGRESSION_EXAMPLES,
@@ -332,6 +347,12 @@ def _gallery(folder: str) -> list[Mistake]:
         return thumbnails.data_uri(Path(folder, name).read_bytes())
 
     return [
-        Mistake(image.prediction, uri(image.original), uri(image.seen), uri(image.attribution))
+        Mistake(
+            image.prediction,
+            uri(image.original),
+            uri(image.seen),
+            uri(image.attribution),
+            [NeighborImage(neighbor, uri(neighbor.file)) for neighbor in image.neighbors],
+        )
         for image in gallery.GALLERY_FILE.read(folder).images
     ]

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from components.evaluation.intervals import wilson
 from core.artifacts.training_summary import Evaluation
 from pipeline.report.collect import MAIN, StepValue
+from pipeline.report.coverage import Coverage
 from pipeline.report.reliability import ReliabilityBin
 from pipeline.runs.history import Run
 
@@ -121,6 +122,41 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
 
     words = "Reliability diagram: fraction of correct predictions against the predicted probability, as in the table."
     return _plot("reliability", "Fraction correct", words, draw, (4.9, 3.4))
+
+
+def coverage(found: Coverage) -> Markup:
+    """Accuracy of the surest images by their fraction, with intervals, and the labels that the model gives."""
+
+    def draw(axes: Axes) -> None:
+        x = [point.coverage for point in found.curve]
+        axes.fill_between(
+            x,
+            [p.accuracy.low for p in found.curve],
+            [p.accuracy.high for p in found.curve],
+            color=FIRST,
+            alpha=0.2,
+            lw=0,
+        )
+        axes.plot(x, [p.accuracy.value for p in found.curve], color=FIRST)
+        if found.chosen:
+            accuracy = found.chosen.accuracy
+            errors = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
+            axes.errorbar(
+                [found.chosen.coverage],
+                [accuracy.value],
+                errors,
+                fmt="o",
+                color=GOOD,
+                capsize=2.5,
+                label="labels given",
+            )
+            axes.legend(loc="lower left")
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(top=1.02)
+        axes.set_xlabel("fraction of images with a label")
+
+    words = "Fraction of correct labels against the fraction of test images that get one, as in the table."
+    return _plot("coverage", "Fraction correct", words, draw, (4.9, 3.4))
 
 
 def past_accuracy(runs: Sequence[Run]) -> Markup:

@@ -20,6 +20,7 @@ from core.settings.converter import to_dict
 from pipeline.report import graph, plots
 from pipeline.report.collect import ANALYZED, MAIN, ReportData
 from pipeline.report.confusions import confused_pairs, confusion_matrix, mistakes_first
+from pipeline.report.coverage import Coverage, coverage
 from pipeline.report.formats import FILTERS, flattened
 from pipeline.report.listing import ROWS, listing
 from pipeline.report.reliability import Reliability, reliability
@@ -34,7 +35,7 @@ def render(report: ReportData) -> str:
     """The page; Jinja escapes whatever the data say."""
     style, script = (page_file(name) for name in ("report.css", "report.js"))
     verdict, data = report.verdict, report.data
-    trusted = reliability(report.predictions)
+    trusted, covered = reliability(report.predictions), coverage(report.predictions)
     page = template("report.html.j2", autoescape=True)
     return page.render(
         report=report,
@@ -62,7 +63,8 @@ def render(report: ReportData) -> str:
         shown_pairs=_SHOWN_PAIRS,
         labels=collections.Counter(p.label for p in report.predictions),
         reliability=trusted,
-        plots=_plots(report, trusted),
+        coverage=covered,
+        plots=_plots(report, trusted, covered),
         graph=graph.layout(report.lineage) if report.lineage else None,
         settings=flattened(report.settings),
         longest_stage=max((stage.seconds for stage in report.outcome.stages), default=0) or 1,
@@ -165,7 +167,7 @@ def csp_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _plots(report: ReportData, trusted: Reliability | None) -> dict[str, Markup]:
+def _plots(report: ReportData, trusted: Reliability | None, covered: Coverage | None) -> dict[str, Markup]:
     drawn: dict[str, Markup] = {}
     training = report.training
     if training and training.summary.evaluations:
@@ -176,6 +178,8 @@ def _plots(report: ReportData, trusted: Reliability | None) -> dict[str, Markup]
         drawn["learning_rate"] = plots.learning_rate(training.learning_rate)
     if trusted:
         drawn["reliability"] = plots.reliability(trusted.bins)
+    if covered:
+        drawn["coverage"] = plots.coverage(covered)
     if sum(MAIN in run.metrics for run in report.history) > 1:
         drawn["history"] = plots.past_accuracy(report.history)
     return drawn

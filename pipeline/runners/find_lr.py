@@ -8,7 +8,7 @@ from typing import Any
 
 from core import atomic_io
 from core.artifacts.backbone import BACKBONE
-from core.artifacts.base import Artifact, split_dir
+from core.artifacts.base import split_dir
 from core.artifacts.exported_model import serving_dir
 from core.artifacts.features import EXTRACTED
 from core.artifacts.ingest_record import EXAMPLES
@@ -16,7 +16,7 @@ from core.artifacts.nodes import TRANSFORM_GRAPH
 from core.errors import InputError
 from core.rules import features_cut
 from core.settings import Settings
-from pipeline.runs.lineage import NodeRun, latest_run_id, node_runs, output
+from pipeline.runs.lineage import latest_run_id, node_runs, uri_of
 from pipeline.runs.metadata import open_store
 from trainer.arguments import FnArgs
 from trainer.training import lr_finder
@@ -36,12 +36,12 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
     store = open_store(run_dir, settings.runtime.metadata)
     run_id = latest_run_id(store, settings.name)
     nodes = node_runs(store, run_id) if run_id else {}
-    examples = _uri(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)
+    examples = uri_of(nodes, EXTRACTED if features_cut(settings.trainer) else EXAMPLES)
     fn_args = FnArgs(
         train_files=[f"{split_dir(examples, 'train')}/*"],
         eval_files=[f"{split_dir(examples, 'eval')}/*"],
-        transform_graph_path=_uri(nodes, TRANSFORM_GRAPH),
-        base_model=serving_dir(_uri(nodes, BACKBONE)),
+        transform_graph_path=uri_of(nodes, TRANSFORM_GRAPH),
+        base_model=serving_dir(uri_of(nodes, BACKBONE)),
         model_run_dir=str(run_dir / "find_lr"),  # never made: nothing is written there
     )
     try:
@@ -55,15 +55,6 @@ def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, 
         writer.writerows(zip(sweep.rates, sweep.losses, sweep.smoothed, strict=True))
     _draw(sweep, plot)
     return {"learning_rate": sweep.suggested, "table": str(table), "plot": str(plot)}
-
-
-def _uri(nodes: dict[str, NodeRun], artifact: Artifact) -> str:
-    found = output(nodes, artifact)
-    if found is None:
-        raise InputError(
-            f"the last run has no {artifact.output} of {artifact.node}; run the pipeline with these settings first"
-        )
-    return found.uri
 
 
 def _draw(sweep: lr_finder.Sweep, path: Path) -> None:

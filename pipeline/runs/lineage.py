@@ -70,6 +70,16 @@ def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
     return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
 
 
+def uri_of(nodes: Mapping[str, NodeRun], artifact: Artifact) -> str:
+    """The URI of an output of the last run's nodes. Raises InputError where there is none."""
+    found = output(nodes, artifact)
+    if found is None:
+        raise InputError(
+            f"the last run has no {artifact.output} of {artifact.node}; run the pipeline with these settings first"
+        )
+    return found.uri
+
+
 class Reader:
     """Reads what nodes left, and tries what else may fail; what does fail becomes one of `problems`, a sentence."""
 

@@ -192,6 +192,7 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
     if training := reader.read(training_summary.MODEL_RUN, training_summary.SUMMARY.read):
         outcome.warm_start = began = training.warm_start
         outcome.calibration = training.calibration
+        outcome.abstention = training.abstention
         outcome.notes += training.notes
         if began and began.why_not:
             what = "its head" if began.head else "it"

@@ -294,6 +294,20 @@ def test_both_models_answer_from_the_stored_features_and_are_checked(
         assert one.baseline.probability == pytest.approx(other.baseline.probability, abs=1e-5)  # type: ignore[union-attr]
 
 
+def test_why_a_label_is_withheld_is_kept_of_both_models_and_the_class_stays(tmp_path: Path) -> None:
+    """The one withholds all that is less than sure, the other nothing."""
+    candidate = model(tmp_path, "candidate", takes_features=True, least_probability=0.95, certainty=1.0)
+    baseline = model(tmp_path, "before")
+
+    found, _, _ = run(
+        tmp_path, twelve(), baseline, candidate=candidate, features=features_of(tmp_path, candidate, twelve())
+    )
+
+    assert all(p.reason == "the probability is too low" and p.predicted in COLOURS for p in found)
+    assert all(p.baseline is not None and p.baseline.reason == "" for p in found)
+    assert len({p.novelty for p in found}) > 1 and all(0 < p.novelty < 1 for p in found)
+
+
 def test_features_that_give_other_answers_than_the_pictures_are_not_used(tmp_path: Path) -> None:
     candidate = model(tmp_path, "candidate", takes_features=True)
     spoiled = features_of(tmp_path, candidate, twelve())

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 
 from core.artifacts.predictions import read_predictions
 from tests.components.test_suspect_labels import found_among_first_25
@@ -51,6 +54,48 @@ def test_500_photos_make_a_pushed_model_that_is_right_nine_times_in_ten(pushed: 
 
 def test_photos_that_were_labeled_wrong_are_suspect(pushed: tuple[Path, dict], tmp_path: Path) -> None:
     assert found_among_first_25(pushed[0] / "flowers", tmp_path, seed=0) >= 18
+
+
+def strange_pictures(folder: Path) -> None:
+    """Digits, noise, and textures of squares and of stripes; the names begin with what they are."""
+    random_numbers = np.random.default_rng(0)
+    rows, columns = np.mgrid[:200, :240]
+    for number in range(60):
+        digit = (load_digits().images[number] * 15.9).astype(np.uint8)
+        Image.fromarray(digit).save(folder / f"digits {number}.png")
+    for number in range(40):
+        noise = random_numbers.integers(0, 256, (200, 240, 3), dtype=np.uint8)
+        squares = np.zeros((200, 240, 3), int)
+        for side, amplitude in ((2, 64), (8, 64), (32, 128)):
+            drawn = random_numbers.integers(amplitude, size=(200 // side + 1, 240 // side + 1, 3))
+            squares += drawn.repeat(side, axis=0).repeat(side, axis=1)[:200, :240]
+        frequencies, colors = random_numbers.uniform(0.05, 0.8, 2), random_numbers.uniform(0, 255, (2, 3))
+        waves = np.sin(frequencies[0] * columns + frequencies[1] * rows) > 0
+        stripes = np.where(waves[..., None], colors[0], colors[1])
+        for name, pixels in (("noise", noise), ("squares", squares), ("stripes", stripes)):
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name} {number}.png")
+
+
+def test_what_is_no_flower_is_told_from_flowers_by_its_novelty(pushed: tuple[Path, dict], tmp_path: Path) -> None:
+    strange_pictures(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "predict", "--model", pushed[1]["pushed_model"], str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (predictions,) = (pushed[0] / "flowers" / "artifacts" / "Predictor" / "predictions").iterdir()
+    flowers = [prediction.novelty for prediction in read_predictions(predictions)]
+    novelty: dict[str, list[float]] = {}
+    for record in map(json.loads, done.stdout.splitlines()):
+        novelty.setdefault(Path(record["path"]).name.split()[0], []).append(record["novelty"])
+
+    def area(strange: list[float]) -> float:
+        return float(roc_auc_score([0] * len(flowers) + [1] * len(strange), flowers + strange))
+
+    areas = {name: round(area(found), 4) for name, found in novelty.items()}
+    print("AUROC", areas, round(area([one for found in novelty.values() for one in found]), 4))
+    assert len(areas) == 4 and min(areas.values()) >= 0.95, areas
+    assert np.mean(np.array(flowers) > 0.9) < 0.25  # a tenth should be
 
 
 def mislabel(source: Path, data: Path) -> None:

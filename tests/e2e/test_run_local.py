@@ -11,7 +11,9 @@ import urllib.parse
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.components.test_suspect_labels import found_among_first_25
 from tests.conftest import ROOT
@@ -45,6 +47,12 @@ def last_run(root):
 
 def stages(root):
     return {stage["id"]: stage for stage in last_run(root)["stages"]}
+
+
+def tested(root):
+    """The paths of the test images."""
+    (predictions,) = (root / "digits" / "artifacts").rglob("predictions.jsonl")
+    return {json.loads(line)["path"] for line in predictions.read_text().splitlines()}
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +128,14 @@ def test_the_report_of_a_run_has_every_part(cold):
     assert "Parts of this report could not be made" not in page
     parts = re.findall(r' id="([a-z]+)"', page)
     assert parts == [
-        "main", "notes", "data", "labels", "training", "metrics", "confusions", "calibration", "mistakes", "run",
-        "backbone", "settings", "lineage", "history", "versions",
+        "main", "notes", "data", "labels", "training", "metrics", "confusions", "calibration", "unknown",
+        "mistakes", "run", "backbone", "settings", "lineage", "history", "versions",
     ]  # fmt: skip
     assert record["backbone"]["sha256"] in page and "2.15.1" in page and "Learning rate" in page
     assert "Expected calibration error" in page and "The most frequent mistakes" in page and "Peak memory" in page
     mistakes = round((1 - record["metrics"]["accuracy"]["overall"]) * record["images"]["test"])
     assert page.count('alt="as the network saw it"') == min(12, mistakes) > 0
+    assert page.count('alt="the training image ') == 3 * min(12, mistakes)
     assert 'alt="what spoke for' in page
     assert all(f">{stage}<" in page for stage in HEAVY)
 
@@ -273,6 +282,37 @@ def test_production_is_monitored_where_only_the_pushed_folder_is(cold, pipeline,
     (three,) = (one for one in found["classes"] if one["class_name"] == "3")
     assert found["images"] == 183 and three["estimated"]["low"] > 0.9 and not (tmp_path / "none").exists()
     assert (output / "label_next.csv").read_text().startswith("file_name,label,why,")
+
+
+def test_what_is_no_digit_is_novel_to_the_model(cold, pipeline, tmp_path):
+    root, _ = cold
+    random = np.random.default_rng(0)
+    for number in range(8):
+        pixels = random.integers(0, 256, (40, 30 + number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"noise {number}.png")
+    done = pipeline("predict", *map(str, sorted(tmp_path.glob("*.png"))), root=root)
+    assert done.returncode == 0, done.stderr
+    assert all(json.loads(line)["novelty"] > 0.99 for line in done.stdout.splitlines())
+
+
+def test_the_training_images_most_like_an_image_are_found(cold, pipeline, tmp_path):
+    """Of digits of the train split the nearest are themselves; of the next ones, most have the same label."""
+    root, _ = cold
+    images = root / "digits" / "images"
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    train = set(images.rglob("*.png")) - {images / p for p in tested(root)}
+    asked = [str(next(p for p in sorted(train) if p.parent.name == digit)) for digit in "0123456789"]
+    done = pipeline("similar", "--top", "4", *asked, str(tmp_path / "broken.png"), root=root)
+    *found, broken = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 2 and broken["error"] and "1 of 11 images" in done.stderr
+    assert [record["path"] for record in found] == asked
+    for record in found:
+        similarities = [one["similarity"] for one in record["similar"]]
+        assert similarities == sorted(similarities, reverse=True) and len(similarities) == 4
+    itself = [r["similar"][0] for r in found if r["similar"][0]["path"] == str(Path(r["path"]).relative_to(images))]
+    assert len(itself) >= 7 and all(one["similarity"] > 0.99 for one in itself)  # the others are in eval
+    same = [one["label"] == Path(r["path"]).parent.name for r in found for one in r["similar"][1:]]
+    assert sum(same) / len(same) > 0.7
 
 
 def test_a_class_that_the_schema_does_not_know_stops_the_run(root, pipeline):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +33,7 @@ _SIGNATURES = {
     signatures.FEATURES: signatures.FEATURES,
     signatures.PIXELS: signatures.PIXELS,
     f"images:{signatures.MAPS}": signatures.MAPS,
+    f"images:{signatures.EMBED}": signatures.EMBED,
 }
 """What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
 
@@ -43,19 +45,23 @@ def export_model(
     transform_directory: str,
     destination: str,
     config: TrainerConfig,
-    temperature: float = 1.0,
+    temperature: float,
+    measured: Mapping[str, np.ndarray],
 ) -> None:
     """Writes the SavedModel in one step.
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
     `images` (image files); both return `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
-    `probability` float32 [n] and `error` string [n]. An image that cannot be read has the reason in `error`, the label
-    "" and only zeros as probabilities; it changes nothing for the others. `classify` takes `inputs` (tf.Examples) and
-    returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and returns `label_xf`
-    int64 [n]. Where training read features, `serving_features` takes them (float32 [n, ...], under the name that
-    `core.artifacts.features.features_name` gives them) and returns `probabilities` and `classes`. `pixels` takes
-    `pixels` (float32 [n, S, S, 3], as `trainer.images.decoding.decode` makes them) and returns the same two.
-    `serving_maps` takes `images` and returns what tells where the model looked: `pixels`, `map` float32 [n, h, w, c]
+    `probability` float32 [n], `novelty` float32 [n] in [0, 1] (`trainer.network.novelty`), `reason` string [n] and
+    `error` string [n]. Where a label is withheld it is "", and the reason is in `reason`. An image that cannot be read
+    has the reason in `error`, the label "" and only zeros as numbers; it changes nothing for the others. `classify`
+    takes `inputs` (tf.Examples) and returns `classes` and, as `scores`, the probabilities. `transform_features` takes
+    `examples` and returns `label_xf` int64 [n]. Where training read features, `serving_features` takes them (float32
+    [n, ...], under the name that `core.artifacts.features.features_name` gives them) and returns `probabilities`,
+    `classes`, `novelty` and `reason`. `pixels` takes `pixels` (float32 [n, S, S, 3], as
+    `trainer.images.decoding.decode` makes them) and returns the first two. `embed` takes `images` and returns
+    `embedding` float32 [n, d], the pooled features that the head sees, and `error`. `serving_maps` takes `images` and
+    returns what tells where the model looked: `pixels`, `map` float32 [n, h, w, c]
     (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what SavedModel knows lie
     checksums (`core.checksums`), the limits of an image, requests to warm up with, and the BatchNorms
     (`exported_model.batch_norms`).
@@ -65,9 +71,10 @@ def export_model(
         trained_checkpoint: prefix; has at least the head and the layers that train.
         destination: the directory that is to hold `saved_model.pb`.
         temperature: that all logits are divided by; the last layer takes it in.
+        measured: the variables of `trainer.network.novelty` and `trainer.network.abstention`.
     """
     values = head.scaled(_read(trained_checkpoint, backbone_directory, config.backbone.output), temperature)
-    folded = backbone.fold(values)
+    folded = backbone.fold(values) | dict(measured)
     with atomic_io.staging_directory(destination) as unfinished:
         with tempfile.TemporaryDirectory() as temporary:
             checkpoint = f"{temporary}/folded.ckpt"
@@ -112,10 +119,10 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
     )
 
 
-def _feed(signature: meta_graph_pb2.SignatureDef) -> None:
-    """Makes an input of what is an output: a session can be fed any tensor, and computes what follows it."""
+def _feed(signature: meta_graph_pb2.SignatureDef, answers: Iterable[str]) -> None:
+    """Makes an input of what is no answer: a session can be fed any tensor, and computes what follows it."""
     signature.ClearField("inputs")
-    for name in set(signature.outputs) - {"probabilities", "classes"}:
+    for name in set(signature.outputs) - set(answers):
         signature.inputs[name].CopyFrom(signature.outputs[name])
         del signature.outputs[name]
 
@@ -130,8 +137,9 @@ def _name_signatures(path: str) -> None:
         for made, name in _SIGNATURES.items():
             if made in graph.signature_def:
                 kept.signature_def[name].CopyFrom(graph.signature_def[made])
+        answers = kept.signature_def[signatures.EXAMPLES].outputs
         for name in {signatures.FEATURES, signatures.PIXELS} & set(kept.signature_def):
-            _feed(kept.signature_def[name])
+            _feed(kept.signature_def[name], answers)
         graph.ClearField("signature_def")
         graph.MergeFrom(kept)
     with tf.io.gfile.GFile(path, "wb") as file:

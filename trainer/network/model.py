@@ -16,7 +16,7 @@ from core.artifacts import backbone as artifact
 from core.artifacts.features import features_name
 from core.settings.training import TrainerConfig, TrainingConfig
 from trainer import preprocessing
-from trainer.network import backbone, head
+from trainer.network import abstention, backbone, head, novelty
 from trainer.training import checkpoints, optimizers
 from trainer.training.inputs import FEATURES
 
@@ -75,7 +75,7 @@ def make_model_fn(model: Model) -> Callable[..., tf.estimator.EstimatorSpec]:
         logits, of_head = head.build(pooled, settings, len(model.classes), seed, model.moments)
         if predicts:
             at_cut = pooled if model.cut == backbone.POOLED else network.blocks.get(model.cut or "")
-            return _prediction(model, logits, features, at_cut, backbone.localizing_map(network.blocks))
+            return _prediction(model, logits, pooled, features, at_cut, backbone.localizing_map(network.blocks))
         _initialize(model, network)
         losses = _losses(logits, labels, model.class_weights, settings.label_smoothing if training else 0.0)
         loss = tf.reduce_mean(losses)
@@ -178,7 +178,12 @@ def _initialize(model: Model, network: backbone.Network) -> None:
 
 
 def _prediction(
-    model: Model, logits: tf.Tensor, features: dict[str, tf.Tensor], at_cut: tf.Tensor | None, localizing: tf.Tensor
+    model: Model,
+    logits: tf.Tensor,
+    pooled: tf.Tensor,
+    features: dict[str, tf.Tensor],
+    at_cut: tf.Tensor | None,
+    localizing: tf.Tensor,
 ) -> tf.estimator.EstimatorSpec:
     """What the exported model predicts; `transform_features` gives TFMA the label and never an image.
 
@@ -191,11 +196,15 @@ def _prediction(
     probabilities = tf.where(good[:, None], scores, 0.0)
     names = tf.constant(model.classes)
     classes = tf.tile(names[None], [tf.shape(logits)[0], 1])
+    novel = novelty.rank(novelty.distance(pooled, len(model.classes)))
+    reasons = abstention.reasons(tf.reduce_max(scores, axis=-1), novel)
     outputs = {
         "probabilities": probabilities,
         "classes": classes,
-        "label": tf.where(good, tf.gather(names, tf.argmax(logits, axis=-1)), ""),
+        "label": tf.where(good & tf.equal(reasons, ""), tf.gather(names, tf.argmax(logits, axis=-1)), ""),
         "probability": tf.reduce_max(probabilities, axis=-1),
+        signatures.NOVELTY: tf.where(good, novel, 0.0),
+        signatures.REASON: tf.where(good, reasons, ""),
         signatures.ERROR: errors,
     }
     export = tf.estimator.export
@@ -206,6 +215,9 @@ def _prediction(
             {signatures.PIXELS: features[preprocessing.IMAGE], "probabilities": scores, "classes": classes}
         ),
         signatures.LABELS: export.PredictOutput({preprocessing.LABEL: features[preprocessing.LABEL]}),
+        signatures.EMBED: export.PredictOutput(
+            {"embedding": tf.where(good[:, None], pooled, 0.0), signatures.ERROR: errors}
+        ),
         signatures.MAPS: export.PredictOutput(
             {
                 "pixels": features[preprocessing.IMAGE],
@@ -217,5 +229,13 @@ def _prediction(
     }
     if model.cut is not None and at_cut is not None:
         name = features_name(model.cut, model.config.backbone.output)
-        exports[signatures.FEATURES] = export.PredictOutput({name: at_cut, "probabilities": scores, "classes": classes})
+        exports[signatures.FEATURES] = export.PredictOutput(
+            {
+                name: at_cut,
+                "probabilities": scores,
+                "classes": classes,
+                signatures.NOVELTY: novel,
+                signatures.REASON: reasons,
+            }
+        )
     return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.PREDICT, predictions=outputs, export_outputs=exports)

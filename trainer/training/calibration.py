@@ -8,27 +8,22 @@ where it lowers the cross-entropy of images that it was not fitted on.
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 from scipy import optimize, special
 
 from core.artifacts.training_summary import Calibration
-from trainer.network import backbone, head
-from trainer.network.model import Model, base
-from trainer.training import distribution, inputs
 
 _FOLDS = 5
 _LEAST = 30  # images of the eval split; one number needs no more, and fewer say nothing
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
-def calibrate(model: Model, evaluated: inputs.Source, checkpoint: str) -> Calibration | None:
-    """The temperature of the network whose trained variables are in `checkpoint`; None where there are few images."""
-    logits, labels = _predict(model, evaluated, checkpoint)
-    return fit(logits, labels) if len(labels) >= _LEAST else None
+def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration | None:
+    """The temperature of logits, float32 [n, k], of images of the classes `labels`, int64 [n].
 
-
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The temperature of logits, float32 [n, k], of images of the classes `labels`, int64 [n]: 1 if none is better."""
+    It is 1 if none is better, and None where there are few images.
+    """
+    if len(labels) < _LEAST:
+        return None
     folds = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
     held_out = []
     for fold in range(_FOLDS):
@@ -53,21 +48,3 @@ def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.nd
     """The cross-entropy of each image, float64 [n]."""
     scaled = logits.astype(np.float64) / temperature
     return special.logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]
-
-
-def _predict(model: Model, source: inputs.Source, checkpoint: str) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of all labeled images, float32 [n, k], and their labels, int64 [n]."""
-    with tf.Graph().as_default():
-        dataset = inputs.evaluation_input(source, model.config.training.batch_size)()
-        iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
-        features, labels = iterator.get_next()
-        pooled, _ = base(model, features, training=False)
-        logits, _ = head.build(pooled, model.config.head, len(model.classes), None, None)
-        of_head = tf.compat.v1.global_variables(f"{head.SCOPE}/")
-        restore = tf.compat.v1.train.Saver(of_head).restore
-        with tf.compat.v1.Session(config=distribution.session_config()) as session:
-            session.run([tf.compat.v1.tables_initializer(), iterator.initializer])
-            backbone.restore(session, model.backbone_directory, instead=checkpoint)
-            restore(session, checkpoint)
-            batches = list(inputs.run_to_end(session, (logits, labels)))
-    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))  # type: ignore[return-value]

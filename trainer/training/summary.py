@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from core import inception_v3, rules
 from core.artifacts.backbone import RECORD
-from core.artifacts.training_summary import SUMMARY, Calibration, LayerRange, Parameters, TrainingSummary
+from core.artifacts.training_summary import SUMMARY, LayerRange, Parameters, TrainingSummary
 from core.errors import some
 from core.settings.training import TrainerConfig
 from trainer.arguments import FnArgs
 from trainer.network import head
 from trainer.training import warm_start
+from trainer.training.certainty import Certainty
 from trainer.training.train_loop import Trained
 
 _FEW_IMAGES = 20
@@ -54,9 +55,7 @@ def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
     )
 
 
-def write(
-    trained: Trained, calibration: Calibration | None, fn_args: FnArgs, resumed_at: int, seconds: float
-) -> TrainingSummary:
+def write(trained: Trained, certainty: Certainty, fn_args: FnArgs, resumed_at: int, seconds: float) -> TrainingSummary:
     """Writes the summary into `model_run_dir`; `resumed_at` is the step at which training resumed, 0 if it began."""
     model, evaluations = trained.model, trained.evaluations
     config, best = model.config, evaluations.best
@@ -83,7 +82,9 @@ def write(
         seconds=round(seconds, 1),
         best=best,
         evaluations=evaluations.history,
-        calibration=calibration,
+        calibration=certainty.calibration,
+        novelty=certainty.novelty,
+        abstention=certainty.abstention,
         classes=list(model.classes),
         class_weights=list(model.class_weights) if model.class_weights else None,
         cut=model.cut,

@@ -16,7 +16,7 @@ from trainer import preprocessing
 from trainer.arguments import FnArgs
 from trainer.network import backbone, head
 from trainer.network.model import Model, base, is_head_phase, make_model_fn
-from trainer.training import checkpoints, distribution, inputs, warm_start
+from trainer.training import abstention, checkpoints, distribution, inputs, warm_start
 from trainer.training.evaluations import Evaluations
 from trainer.training.hooks import StepHook, StopEvaluator
 
@@ -28,11 +28,12 @@ _MOMENTS_OF_IMAGES = 512  # the standard error of a mean is then 4 % of the stan
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network, not exported; `counts` are the training images of each class, `evaluated` the eval split."""
+    """A trained network, not exported; `train` and `evaluated` are splits, `counts` the classes' training images."""
 
     model: Model
     estimator: tf.estimator.Estimator
     evaluations: Evaluations
+    train: inputs.Source
     evaluated: inputs.Source
     counts: list[int]
 
@@ -56,7 +57,7 @@ def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
         evaluations.evaluate(estimator, evaluation_input, str(model.warm_start))
     with distribution.publish_task(run_config, fn_args):
         _loop(estimator, evaluations, model, source, evaluation_input)
-    return Trained(model, estimator, evaluations, evaluated, counts)
+    return Trained(model, estimator, evaluations, source, evaluated, counts)
 
 
 def prepare(
@@ -75,8 +76,10 @@ def prepare(
     if train.features is not None and train.features.cut != cut:
         raise ValueError(f"the features were taken at {train.features.cut}, but the rules of fine_tune imply {cut}")
     classes = tuple(preprocessing.class_names(fn_args.transform_graph_path))
-    if sum(inputs.count_labels(evaluate, len(classes))) == 0:
+    evaluated = sum(inputs.count_labels(evaluate, len(classes)))
+    if evaluated == 0:
         raise InputError("The eval split has no image of any class of the train split. Give it more of data.splits.")
+    abstention.check(settings.abstain, evaluated)
     counts = inputs.count_labels(train, len(classes))
     class_weights = None
     if settings.head.class_weights == "balanced":

@@ -8,6 +8,9 @@ import numpy as np
 
 from components.evaluation.predictions import Predictions, score_bins
 
+LEAST_PROBABILITY = 0.5
+"""Below it, the models withhold the label."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -44,6 +47,7 @@ def predict(
             rank=1 + (probabilities > own[:, None]).sum(axis=1),
             loss=-np.log(np.clip(own, 1e-7, 1 - 1e-7)),
             confidence=probabilities.max(axis=1),
+            labeled=probabilities.max(axis=1) >= LEAST_PROBABILITY,
             scores=score_bins(probabilities),
         ),
         probabilities,

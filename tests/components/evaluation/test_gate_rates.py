@@ -18,13 +18,13 @@ from scipy import stats
 from components.evaluation.bounds import judge_bounds, read_bounds
 from components.evaluation.calibration import CalibrationError
 from components.evaluation.class_means import class_means
-from components.evaluation.metrics import Estimates
+from components.evaluation.metrics import Estimates, covered
 from components.evaluation.predictions import Predictions
 from components.evaluation.significance import PValues, at_least, drop_at_most, fraction_at_least
 from components.evaluation.slice_result import SliceResult
 from core.artifacts.predictions import BASELINE, CANDIDATE
 from core.artifacts.verdict import OVERALL
-from core.metrics import AUC, CALIBRATION, LOSS
+from core.metrics import AUC, CALIBRATION, COVERED, LOSS
 from core.settings.converter import from_json
 from core.settings.evaluation import EvaluationSettings
 from tests.components.evaluation.models import Model, predict
@@ -250,6 +250,35 @@ def test_means_over_classes_that_do_not_drop_are_refused_at_most_at_the_risk(mod
 
     refused = fractions_below_risk(found)
     assert max(refused.values()) <= 0.04 + sure(0.04, FEW_DRAWS), refused
+
+
+@pytest.mark.parametrize("count", [30, 200])
+@pytest.mark.parametrize("model", [EVEN, RARE, GOOD, BOASTFUL], ids=["even", "rare", "good", "boastful"])
+def test_an_accuracy_at_coverage_at_its_bound_is_refused_and_proven_at_most_at_the_risk(
+    model: Model, count: int
+) -> None:
+    generator = np.random.default_rng(15)
+    bounds = {name: found.value for name, found in covered(predict(generator, model, 50_000)[0]).items()}
+    found = []
+    for _ in range(FEW_DRAWS):
+        estimates = covered(predict(generator, model, count)[0])
+        found.append({name: estimate.at_least(bounds[name]) for name, estimate in estimates.items()})
+
+    check_rates(found, RISK)
+
+
+@pytest.mark.parametrize("count", [30, 200])
+@pytest.mark.parametrize("model", [RARE, GOOD], ids=["rare", "good"])
+def test_an_accuracy_at_coverage_that_does_not_drop_is_refused_at_most_at_the_risk(model: Model, count: int) -> None:
+    """Two models of one quality that know nothing of each other, and so withhold the labels of other images."""
+    generator, found = np.random.default_rng(16), []
+    for _ in range(FEW_DRAWS):
+        before, _ = predict(generator, model, count)
+        now, _ = predict(generator, model, count, before.label)
+        compared = Estimates(now, before)
+        found.append({name: compared.change(name).worse_by_at_most(0.0).broken for name in COVERED})
+
+    assert max(fractions_below_risk(found).values()) <= RISK + sure(RISK, FEW_DRAWS), fractions_below_risk(found)
 
 
 def rises(seed: int, now: Model, before: Model, count: int, draws: int) -> list[dict[str, PValues]]:

@@ -1,8 +1,11 @@
 """Metrics: every one that settings may bound is implemented, and none besides."""
 
-import numpy as np
+import dataclasses
 
-from components.evaluation.metrics import KINDS, Estimates
+import numpy as np
+import pytest
+
+from components.evaluation.metrics import KINDS, Estimates, covered
 from core.metrics import METRICS
 from tests.components.evaluation.models import Model, predict
 
@@ -22,3 +25,22 @@ def test_every_metric_has_an_interval_and_a_change() -> None:
         for found in (*estimates.of(metric), estimates.change(metric)):
             interval = found.interval(0.95)
             assert interval.low <= found.value == interval.value <= interval.high, metric
+
+
+def test_accuracy_at_coverage_is_that_of_the_labels_that_are_given() -> None:
+    made, _ = predict(np.random.default_rng(1), Model(classes=(0.5, 0.3, 0.2), signal=1.0), 500)
+    coverage, accuracy = covered(made).values()
+
+    assert coverage.value == made.labeled.mean() < 1
+    assert accuracy.value == pytest.approx(made.right[made.labeled].mean())
+    assert accuracy.value > made.right.mean()
+
+
+def test_where_no_label_is_given_none_is_wrong_and_nothing_is_proven() -> None:
+    made, _ = predict(np.random.default_rng(1), Model(classes=(0.5, 0.5), signal=1.0), 40)
+    coverage, accuracy = covered(dataclasses.replace(made, labeled=np.zeros(40, bool))).values()
+
+    assert (coverage.value, accuracy.value) == (0, 1)
+    tested = accuracy.at_least(0.95)
+    assert tested.broken > 0.9 and tested.kept > 0.9
+    assert accuracy.interval(0.95).low < 0.05

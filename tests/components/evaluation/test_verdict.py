@@ -323,7 +323,10 @@ def test_an_image_without_a_prediction_is_a_mistake_as_it_is_to_tfma() -> None:
 
 @pytest.mark.parametrize("group", ["thresholds", "per_slice"])
 def test_a_bound_on_a_metric_that_was_not_measured_is_the_users_mistake(group: str) -> None:
-    with pytest.raises(InputError, match=rf"evaluation\.{group}\.macro_auc: .* allow accuracy, cross_entropy"):
+    with pytest.raises(
+        InputError,
+        match=rf"evaluation\.{group}\.macro_auc: .* allow accuracy, accuracy_at_coverage, coverage, cross_entropy",
+    ):
         judged(of(1, 1), {group: {"macro_auc": {"min": 0.5}}})
 
 

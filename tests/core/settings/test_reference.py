@@ -18,6 +18,7 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 ABSENT = (
+    "abstain.",
     "training.augmentation.",
     "tuner.",
     "kubeflow.volume.",

@@ -48,6 +48,19 @@ def test_a_record_per_image_in_the_order_given(model: Path, tmp_path: Path) -> N
     json.dumps(records)
 
 
+def test_where_the_model_withholds_the_label_the_record_says_why(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "1", least_probability=0.9, certainty=2.0)
+    sure = tmp_path / "sure.png"
+    Image.new("RGB", (24, 24), "red").save(sure)
+
+    unsure, certain = predict(model, [save(tmp_path / "unsure.jpg", 1), sure], top_k=2)
+
+    assert unsure["class"] == "" and unsure["reason"] == "the probability is too low"
+    assert unsure["top_k"][0] == {"class": "green", "probability": unsure["probability"]}
+    assert certain["class"] == "red" and "reason" not in certain
+    assert 0 < certain["novelty"] < 1 and 0 < unsure["novelty"] < 1
+
+
 def test_more_classes_than_there_are_lists_all(model: Path, tmp_path: Path) -> None:
     (record,) = predict(model, [save(tmp_path / "a.jpg", 1)], top_k=10)
 
@@ -274,8 +287,8 @@ def test_the_command_writes_a_file_at_once_and_says_by_its_exit_code_what_it_lac
     assert done.exit_code == 2
     assert "1 of 2 images could not be classified" in done.output
     rows = output.read_text().splitlines()
-    assert rows[0] == "path,class,probability,error"
-    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,the file is empty"
+    assert rows[0] == "path,class,probability,novelty,reason,error"
+    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,,,the file is empty"
     assert rows[2].startswith(f"{tmp_path}/photos/good.jpg,red,0.9")
     assert list(tmp_path.glob("*.partial")) == []
 
@@ -363,7 +376,7 @@ def test_no_name_is_never_the_current_folder(model: Path, tmp_path: Path, monkey
     assert empty.exit_code == 2 and [json.loads(line)["path"] for line in empty.stdout.splitlines()] == [""]
     for given in ([], ["--images", ""]):
         none = invoke("--model", str(model), *given)
-        assert none.exit_code == 2 and "give files or folders to classify" in none.stderr
+        assert none.exit_code == 2 and "give files or folders" in none.stderr
 
 
 def test_what_a_folder_holds_and_cannot_be_entered_is_not_lost(model: Path, tmp_path: Path) -> None:

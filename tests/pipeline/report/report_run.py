@@ -20,14 +20,23 @@ from core.artifacts import backbone, gallery, ingest_record, search, serving_che
 from core.artifacts.backbone import BackboneRecord
 from core.artifacts.base import Artifact
 from core.artifacts.exported_model import MODEL, serving_dir
-from core.artifacts.gallery import Gallery, GalleryImage
+from core.artifacts.gallery import Gallery, GalleryImage, GalleryNeighbor
 from core.artifacts.ingest_record import ClassCounts, DuplicateGroup, IngestCounts, Reject, Span
 from core.artifacts.last_run import Failure, Images, Outcome, Stage, Status
 from core.artifacts.nodes import STATISTICS
 from core.artifacts.predictions import PREDICTIONS, PREDICTIONS_FILE, Classification, Prediction
 from core.artifacts.pushed_model import PUSHED_MODEL, WAITS
 from core.artifacts.serving_check import Check, ServingReport
-from core.artifacts.training_summary import Calibration, Evaluation, LayerRange, Parameters, TrainingSummary, WarmStart
+from core.artifacts.training_summary import (
+    Abstention,
+    Calibration,
+    Evaluation,
+    LayerRange,
+    NoveltyImages,
+    Parameters,
+    TrainingSummary,
+    WarmStart,
+)
 from core.artifacts.verdict import (
     ClassMetrics,
     Confusion,
@@ -265,6 +274,8 @@ def _write_training(_: Path, folder: Path) -> None:
         best=evaluations[1],
         evaluations=evaluations,
         calibration=Calibration(1.5, 40, 0.6, 0.5),
+        novelty=NoveltyImages(300, 40),
+        abstention=Abstention(0.6, 0.99, 40, 36, 35),
         classes=list(CLASSES),
         class_weights=None,
         cut="pooled",
@@ -295,7 +306,7 @@ def _write_gallery(folder: Path) -> None:
         names = [f"{number}_{what}.jpg" for what in ("original", "seen", "attribution")]
         for name in names:
             (folder / name).write_bytes(encoded_image(number, "JPEG"))
-        images.append(GalleryImage(prediction, *names))
+        images.append(GalleryImage(prediction, *names, [GalleryNeighbor(f"{EVIL}/7.png", EVIL, 0.93, names[0])]))
     gallery.GALLERY_FILE.write(folder, Gallery(images))
 
 

@@ -58,6 +58,8 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
         "classes": ("string", [-1, 3]),
         "label": ("string", [-1]),
         "probability": ("float32", [-1]),
+        "novelty": ("float32", [-1]),
+        "reason": ("string", [-1]),
         "error": ("string", [-1]),
     }
     scores = {"classes": ("string", [-1, 3]), "scores": ("float32", [-1, 3])}
@@ -68,7 +70,11 @@ def test_signatures_are_exactly_the_promised_ones(served: Served) -> None:
         "transform_features": ({"examples": ("string", [-1])}, {"label_xf": ("int64", [-1])}),
         "serving_features": (
             {"pooled_mixed10": ("float32", [-1, 2048])},
-            {name: answers[name] for name in ("probabilities", "classes")},
+            {name: answers[name] for name in ("probabilities", "classes", "novelty", "reason")},
+        ),
+        "embed": (
+            {"images": ("string", [-1])},
+            {"embedding": ("float32", [-1, 2048]), "error": ("string", [-1])},
         ),
         "pixels": (
             {"pixels": ("float32", [-1, 75, 75, 3])},
@@ -93,6 +99,19 @@ def test_features_at_the_cut_get_the_answer_of_their_images(served: Served) -> N
     by_features, by_image = served.ask("serving_features", features), served.ask("serving_images", IMAGES)
     np.testing.assert_allclose(by_features["probabilities"], by_image["probabilities"], atol=1e-6)
     assert by_features["classes"].tolist() == by_image["classes"].tolist()
+    np.testing.assert_allclose(by_features["novelty"], by_image["novelty"], atol=1e-4)
+    assert by_features["reason"].tolist() == by_image["reason"].tolist() == [b""] * 4
+
+
+def test_the_embedding_is_what_the_head_sees(served: Served) -> None:
+    definitions = served.meta.signature_def
+    (at_cut,) = definitions["serving_features"].inputs.values()
+    pooled = served.session.run(at_cut.name, {definitions["embed"].inputs["images"].name: IMAGES})
+
+    answer = served.ask("embed", [*IMAGES, b"no image"])
+
+    np.testing.assert_allclose(answer["embedding"][:4], pooled, rtol=1e-5)
+    assert not answer["embedding"][4].any() and [bool(error) for error in answer["error"]] == [False] * 4 + [True]
 
 
 def test_pixels_as_documented_get_the_answer_of_their_images(served: Served) -> None:
@@ -126,7 +145,7 @@ def test_directory_holds_the_saved_model_and_nothing_else(frozen_run: Path) -> N
 
 def test_examples_and_images_get_the_same_answer(served: Served) -> None:
     by_example, by_image = served.ask("serving_default", EXAMPLES), served.ask("serving_images", IMAGES)
-    for name in ("probabilities", "classes", "label", "probability"):
+    for name in ("probabilities", "classes", "label", "probability", "novelty", "reason"):
         np.testing.assert_array_equal(by_example[name], by_image[name])
     best = by_image["probabilities"].argmax(-1)
     assert by_image["label"].tolist() == [(b"blue", b"green", b"red")[i] for i in best]
@@ -159,8 +178,9 @@ def test_bad_images_get_their_reason_and_the_others_their_answers(served: Served
     assert b"truncated" in answer["error"][4]
     assert answer["label"][list(bad)].tolist() == [b""] * 4
     assert not answer["probability"][list(bad)].any() and not answer["probabilities"][list(bad)].any()
+    assert not answer["novelty"][list(bad)].any() and answer["reason"][list(bad)].tolist() == [b""] * 4
     all_good = served.ask("serving_images", [good.get(i, IMAGES[0]) for i in range(8)])
-    for name in ("probabilities", "classes", "label", "probability", "error"):
+    for name in ("probabilities", "classes", "label", "probability", "novelty", "reason", "error"):
         np.testing.assert_array_equal(answer[name][list(good)], all_good[name][list(good)])
     alone = np.concatenate([served.ask("serving_images", [p])["probabilities"] for p in good.values()])
     np.testing.assert_allclose(answer["probabilities"][list(good)], alone, atol=1e-5)

@@ -27,7 +27,7 @@ def test_the_temperature_is_found_that_the_logits_need(temperature: float) -> No
     logits = np.random.default_rng(1).normal(size=(3000, 5)) * 2
     labels = sampled(logits)
 
-    found = calibration.fit((logits * temperature).astype(np.float32), labels)
+    found = calibration.calibrate((logits * temperature).astype(np.float32), labels)
 
     assert found.temperature == pytest.approx(temperature, rel=0.1)
     assert found.calibrated < found.cross_entropy
@@ -35,7 +35,7 @@ def test_the_temperature_is_found_that_the_logits_need(temperature: float) -> No
 
 
 def test_logits_that_are_right_already_are_left_alone_or_hardly_touched() -> None:
-    found = [calibration.fit(logits, sampled(logits, seed)) for seed, logits in enumerate(_good_logits())]
+    found = [calibration.calibrate(logits, sampled(logits, seed)) for seed, logits in enumerate(_good_logits())]
 
     assert any(one.temperature == 1.0 for one in found)
     assert all(0.8 < one.temperature < 1.25 and one.calibrated <= one.cross_entropy for one in found)
@@ -47,7 +47,7 @@ def _good_logits() -> list[np.ndarray]:
 
 def test_a_model_that_is_always_right_gets_a_finite_temperature() -> None:
     labels = np.arange(40) % 4
-    found = calibration.fit(np.eye(4)[labels] * 3.0, labels)
+    found = calibration.calibrate(np.eye(4)[labels] * 3.0, labels)
     assert 0 < found.temperature < 1
 
 
