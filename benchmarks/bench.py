@@ -298,6 +298,14 @@ def served(bench: Bench, rounds: int) -> None:
             bench.add("served", count, number, **row)
 
 
+def load(bench: Bench, rounds: int) -> None:
+    """Clients that ask again and again: the median of a request, and images a second."""
+    count, data, root = warm_root(bench)
+    for number in range(1, rounds + 1):
+        for row in script(bench, "load", count, number, "benchmarks.load", outcome(root)["model"], str(data))[1]:
+            bench.add("load", count, number, row["what"], wall=row["median_ms"] / 1000, value=row["images_s"])
+
+
 def floor(bench: Bench, rounds: int) -> None:
     """Operations of the base, and how many a second this machine does."""
     for number in range(1, rounds + 1):
@@ -369,6 +377,7 @@ CASES = {
     "peers": Case(peers, 1),
     "scale": Case(scale, 1),
     "epochs": Case(epochs, 1, usual=False),
+    "load": Case(load, 1, usual=False),
     "classes": Case(functools.partial(of_classes, "classes", 4000, pictures.few_of_a_class), 1, usual=False),
     "ten": Case(
         functools.partial(of_classes, "ten", 10_000, functools.partial(pictures.class_of_many, 1000, SMALL)), 1, False

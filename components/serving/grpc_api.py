@@ -242,6 +242,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", api.limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", 128),  # of a connection
+                ("grpc.max_connection_idle_ms", 300_000),
                 ("grpc.so_reuseport", 0),  # or a second server on the port would take half of the requests
             ],
         )

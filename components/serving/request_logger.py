@@ -49,7 +49,8 @@ class RequestLogger:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._random = random.Random()
         self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
-        self._bytes = 0
+        self._written = 0  # bytes since the log was cleaned
+        self._bytes = 0  # of pictures that are not written yet
         self._counting = threading.Lock()
         self._left_out = 0
         self._path = Path()
@@ -82,6 +83,7 @@ class RequestLogger:
                 self._write(*entry)
             except OSError as error:
                 _LOG.warning("the request log cannot be written: %s", error)
+                self._file_until = 0.0  # the last line may be written in part, and the next one must not follow it
             with self._counting:
                 self._bytes -= len(entry[1])
             if self._left_out:
@@ -90,27 +92,34 @@ class RequestLogger:
 
     def _write(self, line: LoggedImage, image: bytes) -> None:
         now = time.time()
-        if now >= self._clean_at:
-            self._clean_at = now + _CLEAN_SECONDS
+        if now >= self._clean_at or self._written > self._settings.max_bytes // _FILES:
+            self._clean_at, self._written = now + _CLEAN_SECONDS, 0
             self._clean(now)
         if image and line.format:
             name = hashlib.sha256(image).hexdigest()
             self._keep(self._images / name, image)
             line = dataclasses.replace(line, file=f"{request_log.IMAGES}/{name}")
-        if now >= self._file_until or self._path.stat().st_size > self._settings.max_bytes // _FILES:
+        if now >= self._file_until or not 0 <= self._size() <= self._settings.max_bytes // _FILES:
             stamp = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
             self._path = self.folder / f"requests-{stamp}-{os.getpid()}.jsonl"
             self._path.touch(0o600)
             self._file_until = now + _FILE_SECONDS
         with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(line) + b"\n")
+            self._written += file.write(msgspec.json.encode(line) + b"\n")
+
+    def _size(self) -> int:
+        """Of the file that is written; -1 where it is gone, which another server with the same log may have deleted."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return -1
 
     def _keep(self, path: Path, image: bytes) -> None:
         if path.exists():
             return
         self._images.mkdir(mode=0o700, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_bytes(image)
+        self._written += unfinished.write_bytes(image)
         unfinished.replace(path)
 
     def _clean(self, now: float) -> None:

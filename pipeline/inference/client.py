@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 import grpc
+import tensorflow as tf
 
 from components.serving.model_client import RemoteModel
+from components.serving.served_model import first_line
 from core.image_limits import DEFAULT_LIMITS
 from pipeline.inference.predict import classify, read
 
@@ -40,10 +42,16 @@ def main(
         tls = grpc.ssl_channel_credentials(
             *(path.read_bytes() if path else None for path in (authority, key, certificate))
         )
-    with RemoteModel(address, name, tls=tls) as model:
-        for record in classify(model, files, 1):
-            record.pop("top_k", None)
-            print(json.dumps(record, ensure_ascii=False))
+    try:
+        with RemoteModel(address, name, tls=tls) as model:
+            for record in classify(model, files, 1):
+                record.pop("top_k", None)
+                print(json.dumps(record, ensure_ascii=False))
+    except tf.errors.UnavailableError as error:
+        hint = "" if authority else "; if it encrypts, name --authority"
+        raise click.ClickException(f"no server answers at {address}{hint}: {first_line(error)}") from error
+    except tf.errors.OpError as error:
+        raise click.ClickException(f"the server at {address} refuses: {first_line(error)}") from error
 
 
 if __name__ == "__main__":

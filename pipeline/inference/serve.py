@@ -23,6 +23,8 @@ from core.loopback import is_loopback
 from core.settings.serving import ServingSettings
 from pipeline.runs import push_directory
 
+_ALL_ADDRESSES = ("0.0.0.0", "::")
+
 
 @dataclasses.dataclass(frozen=True)
 class Listening:
@@ -109,8 +111,9 @@ def serve(
         )
         url = f"{'https' if listening.tls else 'http'}://{server.rest_address}"
         say(f"REST:     {url}/v1/models/{quote(name)}; for Prometheus: {url}/metrics")
-        client = shlex.join([sys.executable, "-m", "pipeline.inference.client", server.address, name])
-        say(f"try it:   {client} one.jpg two.png")
+        here = f"{LOOPBACK}:{server.port}" if listening.host in _ALL_ADDRESSES else server.address
+        client = shlex.join([sys.executable, "-m", "pipeline.inference.client", here, name])
+        say(f"try it:   {client} one.jpg two.png{' --authority authority.pem' if listening.tls else ''}")
         if not one_version:
             versions.poll_every(settings.server.poll_seconds)
         _wait_for_a_signal()

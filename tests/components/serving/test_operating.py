@@ -275,3 +275,23 @@ def test_files_of_tls_that_do_not_fit_are_told_before_anything_starts(tls: TlsFi
         TlsFiles(tls.certificate, tmp_path / "key").check()
     with pytest.raises(InputError, match="name both"):
         TlsFiles.given(tls.certificate, None, None)
+
+
+def test_a_log_goes_on_in_a_new_file_when_its_own_is_gone(versions: ModelVersions, tmp_path: Path) -> None:
+    logger = RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), max_mb=1))
+    server = ModelServer("colours", versions, LIMITS, answered=[logger.answered])
+    with RemoteModel(server.address, "colours") as model:
+        for _ in range(2):
+            model.request(signatures.IMAGES, IMAGES)
+            while not list(tmp_path.glob("*")):
+                time.sleep(0.01)
+            time.sleep(0.2)
+            for path in tmp_path.glob("*"):
+                path.unlink()
+        model.request(signatures.IMAGES, [IMAGES[1]])
+    server.stop()
+    logger.close()
+    assert [one.label for one in request_log.read(tmp_path)] == ["green"]
+    with next(tmp_path.glob("*")).open("a") as file:
+        file.write('{"time": "2026-')  # what a killed server leaves
+    assert len(list(request_log.read(tmp_path))) == 1

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -214,3 +215,15 @@ def test_what_serve_cannot_do_is_said_in_words(options: list[str], said: str, tm
     result = CliRunner().invoke(cli_main.serve, ["--model", str(model), *options])
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_the_client_says_in_words_that_nobody_answers_or_why_it_is_refused(address: str, tmp_path: Path) -> None:
+    (tmp_path / "one.jpg").write_bytes(image_bytes(0))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+        result = CliRunner().invoke(client.main, [nobody, "digits", str(tmp_path / "one.jpg")])
+    assert result.exit_code == 1
+    assert f"no server answers at {nobody}; if it encrypts, name --authority" in result.output
+    result = CliRunner().invoke(client.main, [address, "birds", str(tmp_path / "one.jpg")])
+    assert "refuses: Servable not found for request: Latest(birds)" in result.output
