@@ -54,6 +54,7 @@ STALL_SECONDS = 45.0
 
 _LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 5.0
+_UNFINISHED = ("INITIALIZING", "CREATED", "RUNNING", "RESTARTING")  # of a Flink job
 _START_SECONDS = 120.0
 
 
@@ -153,6 +154,10 @@ class _Fault(NamedTuple):
     error: type[Exception] = MachineError
 
 
+_NO_POOL = (
+    "the cluster could not get Python workers: is a worker pool running on each of its nodes at the address of "
+    "runtime.beam.worker_pool?"
+)
 _FAULTS = (
     _Fault(
         OTHER_CODE,
@@ -196,10 +201,8 @@ _FAULTS = (
         f"Java ran out of memory on the cluster: give TaskManagers or executors more, as {PAGE} does",
     ),
     _Fault(
-        r"Connection refused: \S*?/?[\w.\[\]:]+|UNAVAILABLE: io exception|Failed to start worker|"
-        r"Timed out while waiting for worker",
-        "the cluster could not get Python workers: is a worker pool running on each of its nodes at the address of "
-        "runtime.beam.worker_pool?",
+        r"Failed to start worker|Timed out while waiting for worker",
+        _NO_POOL,
     ),
     _Fault(
         r"heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|assigned slot \S+ was removed|"
@@ -233,6 +236,7 @@ class Cluster:
 
     def __init__(self, options: PipelineOptions, job_name: str) -> None:
         self._endpoint = options.view_as(PortableOptions).job_endpoint
+        self._pool = options.view_as(PortableOptions).environment_config  # or the image
         self._spec = Spec.of(options)
         self._job_name = job_name
         self._channel: grpc.Channel | None = None
@@ -334,8 +338,8 @@ class Cluster:
             slots = self._ask_flink("overview")["slots-available"]
             jobs = [job for job in self._ask_flink("jobs/overview")["jobs"] if job["name"] == self._job_name]
         except (OSError, ValueError, KeyError):
-            return f"the JobManager at {self._spec.address} cannot be reached any more ({self._spec.setting})"
-        waits = any(job["state"] in ("CREATED", "RUNNING") and not _active(job["tasks"]) for job in jobs)
+            return self._no_master()
+        waits = any(job["state"] in _UNFINISHED and not _active(job["tasks"]) for job in jobs)
         return "NoResourceAvailableException" if waits and not slots else None
 
     def _ask_flink(self, path: str) -> Any:
@@ -360,7 +364,17 @@ class Cluster:
         said = f"{error}\n{messages}"
         if ours := _OURS.search(said):
             return (InputError if ours[1] == "InputError" else MachineError)(ours[2].strip())
+        for address, message in ((self._pool, _NO_POOL), (self._spec and self._spec.address, self._no_master())):
+            if address and re.search(rf"Connection refused: \S*:{address.rpartition(':')[2]}\b", said):
+                return MachineError(f"{message}. {self._where()}")
         return _fault(said, self._where()) or error
+
+    def _no_master(self) -> str:
+        return (
+            f"the cluster at {self._spec.address} cannot be reached any more ({self._spec.setting})"
+            if self._spec
+            else ""
+        )
 
     def _where(self) -> str:
         """Where more is said."""

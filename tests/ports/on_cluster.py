@@ -175,7 +175,9 @@ def main(engine: str, work: Path, result: Path) -> None:
     found: dict[str, Any] = {"components": {"in memory": chain.run("in memory", LocalEngine())}}
     _, software = clusters.obtain(engine)
     with clusters.CLUSTERS[engine](work / "cluster", software) as cluster:
-        found["components"][engine] = chain.run(engine, clusters.engine(engine))
+        settings = clusters.with_job_server(engine, cluster, work / "cluster", software)
+        found["components"][engine] = chain.run(engine, settings)
+        cluster.processes.pop("job-server").kill()
         found["runs"] = run_pipeline(engine, work)
         faults = Faults(engine, cluster, work, chain.model, work / "digits")
         (break_flink if engine == "flink" else break_spark)(faults, cluster, work)

@@ -133,6 +133,14 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
     assert job_server.find(spec) is None and not server.runs()
 
 
+def test_a_jobmanager_that_refuses_is_not_taken_for_a_worker_pool(jar: str) -> None:
+    engine = FlinkEngine(job_server_jar=jar, flink_master="jobs:8081", worker_pool="localhost:50000")
+    cluster = cluster_runner.Cluster(PipelineOptions(options_for(engine, "Evaluator")), "job")
+    said = "java.net.ConnectException: Connection refused: jobs/10.0.0.1:8081"
+    with pytest.raises(MachineError, match=r"the cluster at jobs:8081 cannot .*runtime\.beam\.flink_master.*Logs: "):
+        raise cluster.explain(RuntimeError(said))
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
@@ -148,7 +156,8 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
 def test_what_a_cluster_says_becomes_the_cause_the_setting_and_the_logs(
     said: str, kind: type[Exception], words: str
 ) -> None:
-    cluster = cluster_runner.Cluster(PipelineOptions(options_for(FlinkEngine(job_endpoint="h:1"), "Evaluator")), "job")
+    engine = FlinkEngine(job_endpoint="h:1", worker_pool="localhost:50000")
+    cluster = cluster_runner.Cluster(PipelineOptions(options_for(engine, "Evaluator")), "job")
     error = cluster.explain(RuntimeError(f"Pipeline job failed in state FAILED: {said}"))
     assert type(error) is kind
     with pytest.raises(kind, match=f"(?s){words}"):
