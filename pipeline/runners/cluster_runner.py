@@ -7,6 +7,7 @@ have their servers listen on all interfaces. `runtime.beam` names this one (`bea
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import logging
@@ -17,7 +18,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ class ClusterRunner(portable_runner.PortableRunner):
             for clean in (*cleanup, cluster.close):
                 clean()
             raise cluster.explain(error) from error
-        return _Result(cluster, handle.job_service, job_id, messages, states, cleanup)
+        return _Result(cluster, handle.job_service, job_id, _until_lost(messages), states, cleanup)
 
     @staticmethod
     def start_and_replace_loopback_environments(
@@ -103,6 +104,12 @@ class ClusterRunner(portable_runner.PortableRunner):
             environment.payload = beam_runner_api_pb2.ExternalPayload(endpoint=here).SerializeToString()
             cleanup.append(functools.partial(server.stop, 1))
         return cleanup
+
+
+def _until_lost(messages: Iterable[Any]) -> Iterator[Any]:
+    """The messages of a job until the connection is lost, which the stream of its states tells, too."""
+    with contextlib.suppress(grpc.RpcError):
+        yield from messages
 
 
 def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:

@@ -122,7 +122,7 @@ def _lacking_pool(work: Path) -> list[str | Path]:
         (work / "others" / package / "__init__.py").write_text("")
     python = work / "bin"
     python.mkdir()
-    (python / "python").write_text(f'#!/bin/sh\nPYTHONPATH={work / "others"} exec {sys.executable} "$@"\n')
+    (python / "python").write_text(f'#!/bin/sh\ncd / && PYTHONPATH={work / "others"} exec {sys.executable} "$@"\n')
     (python / "python").chmod(0o755)
     return [python / "python", "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={_LACKING_PORT}"]
 
