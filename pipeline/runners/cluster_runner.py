@@ -44,7 +44,7 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from core.errors import InputError, MachineError
 from pipeline.code_hash import project_hash
 from pipeline.runners.job_server import JobServer, Spec, find
-from pipeline.runners.worker_pool import CODE, OTHER_CODE
+from pipeline.runners.worker_pool import CODE, NOT_STARTED, OTHER_CODE
 
 PAGE = "docs/beam-engines.md"
 CONNECT_SECONDS = 20.0
@@ -208,7 +208,7 @@ _FAULTS = (
         f"Java ran out of memory on the cluster: give TaskManagers or executors more, as {PAGE} does",
     ),
     _Fault(
-        r"Failed to start worker|Timed out while waiting for worker",
+        rf"{NOT_STARTED}|Failed to start worker|Timed out while waiting for worker",
         _NO_POOL,
     ),
     _Fault(
