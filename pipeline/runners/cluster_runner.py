@@ -139,6 +139,9 @@ class _Result(portable_runner.PipelineResult):
         try:
             state: str = super().wait_until_finish(duration)
             failed = False
+        except grpc.RpcError as error:
+            self._cluster.cancel_on_flink()
+            raise self._cluster.explain(error) from error
         except Exception as error:
             said = [m.message_response.message_text for m in self._messages if m.HasField("message_response")]
             raise self._cluster.explain(error, "\n".join(said)) from error
@@ -328,6 +331,17 @@ class Cluster:
         except (grpc.RpcError, ValueError):  # the second: the connection is closed
             _LOG.warning("the job could not be cancelled")
 
+    def cancel_on_flink(self) -> None:
+        """Has Flink end the job without its job server: it would go on, and write what nobody waits for any more."""
+        if self._spec is None or self._spec.spark or self._spec.address is None:
+            return
+        try:
+            for job in self._jobs():
+                address = f"http://{self._spec.address}/jobs/{job['jid']}"
+                urllib.request.urlopen(urllib.request.Request(address, method="PATCH"), timeout=CONNECT_SECONDS).close()
+        except (OSError, ValueError, KeyError):
+            _LOG.warning("the job %s may still run on the cluster", self._job_name)
+
     def _look(self, service: beam_job_api_pb2_grpc.JobServiceStub, job_id: str) -> str | None:
         """What keeps the job from going on now, if anything does."""
         try:
@@ -343,11 +357,16 @@ class Cluster:
             return "has not accepted any resources" if said and "has not accepted any" in said[-1] else None
         try:
             slots = self._ask_flink("overview")["slots-available"]
-            jobs = [job for job in self._ask_flink("jobs/overview")["jobs"] if job["name"] == self._job_name]
+            jobs = self._jobs()
         except (OSError, ValueError, KeyError):
             return self._no_master()
-        waits = any(job["state"] in _UNFINISHED and not _active(job["tasks"]) for job in jobs)
+        waits = any(not _active(job["tasks"]) for job in jobs)
         return "NoResourceAvailableException" if waits and not slots else None
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        """What Flink says of this job, as long as it is unfinished."""
+        every = self._ask_flink("jobs/overview")["jobs"]
+        return [job for job in every if job["name"] == self._job_name and job["state"] in _UNFINISHED]
 
     def _ask_flink(self, path: str) -> Any:
         assert self._spec
