@@ -50,8 +50,9 @@ PAGE = "docs/beam-engines.md"
 CONNECT_SECONDS = 20.0
 """How long a server may take to accept a connection."""
 
-STALL_SECONDS = 45.0
-"""How long a cluster may be unreachable, or give a job nothing to run on."""
+STALL_SECONDS = 35.0
+"""How long a cluster may be unreachable, or give a job nothing to run on; less than Flink's slot.request.timeout, after
+which it tries again."""
 
 _LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 5.0
@@ -107,9 +108,15 @@ class ClusterRunner(portable_runner.PortableRunner):
 
 
 def _until_lost(messages: Iterable[Any]) -> Iterator[Any]:
-    """The messages of a job until the connection is lost, which the stream of its states tells, too."""
+    """The messages of a job until the connection is lost, which the stream of its states tells, too.
+
+    Errors are `explain`'s to tell; Beam would print them with all that Java has to say.
+    """
     with contextlib.suppress(grpc.RpcError):
-        yield from messages
+        for message in messages:
+            if message.HasField("message_response"):
+                message.message_response.importance = beam_job_api_pb2.JobMessage.JOB_MESSAGE_BASIC
+            yield message
 
 
 def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:
@@ -165,8 +172,8 @@ class _Fault(NamedTuple):
 
 
 _NO_POOL = (
-    "the cluster could not get Python workers: is a worker pool running on each of its nodes at the address of "
-    "runtime.beam.worker_pool?"
+    "the cluster could not get Python workers: start a worker pool on each of its nodes, at the address of "
+    "runtime.beam.worker_pool"
 )
 _FAULTS = (
     _Fault(
@@ -249,6 +256,8 @@ class Cluster:
         self._pool = options.view_as(PortableOptions).environment_config  # or the image
         self._spec = Spec.of(options)
         self._job_name = job_name
+        self._kept = find(options)
+        self._turn = contextlib.ExitStack()
         self._channel: grpc.Channel | None = None
         self._server: JobServer | None = None
         self._owned = False  # whether the job server is for this job alone
@@ -260,7 +269,10 @@ class Cluster:
         Raises:
             InputError, MachineError: there is none that answers.
         """
-        self._server = self._find() or self._start()
+        if self._kept:
+            self._turn.enter_context(self._kept.turn)
+        kept = self._kept.server if self._kept else None
+        self._server = kept if kept and kept.runs() else self._start()
         endpoint = self._server.endpoint if self._server else self._endpoint
         self._channel = grpc.insecure_channel(
             endpoint, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -283,11 +295,6 @@ class Cluster:
                 f"no job server answers at {self._endpoint}: start one there, or name another in "
                 f"runtime.beam.job_endpoint ({PAGE})"
             )
-
-    def _find(self) -> JobServer | None:
-        """The job server that is kept for the run, if it lives."""
-        server = find(self._spec) if self._spec else None
-        return server if server and server.runs() else None
 
     def _start(self) -> JobServer | None:
         if self._endpoint:
@@ -393,7 +400,7 @@ class Cluster:
         for address, message in ((self._pool, _NO_POOL), (self._spec and self._spec.address, self._no_master())):
             if address and re.search(rf"Connection refused: \S*:{address.rpartition(':')[2]}\b", said):
                 return MachineError(f"{message}. {self._where()}")
-        return _fault(said, self._where()) or error
+        return _fault(said, self._where()) or RuntimeError(f"the cluster could not do the job: {said}\n{self._where()}")
 
     def _no_master(self) -> str:
         return (
@@ -421,6 +428,7 @@ class Cluster:
             self._server.stop()
             if not failed:
                 self._server.log.unlink(missing_ok=True)
+        self._turn.close()
         atexit.unregister(self.close)
 
 

@@ -123,14 +123,13 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
     )
     log = tmp_path / "log"
     with job_server.kept(options, log):
-        spec = job_server.Spec.of(PipelineOptions(options))
-        assert spec
-        server = job_server.find(spec)
-        assert server and server.runs() and server.endpoint.startswith("127.0.0.1:")
+        shared = job_server.find(PipelineOptions(options))
+        assert shared and (server := shared.server)
+        assert server.runs() and server.endpoint.startswith("127.0.0.1:")
         while not (said := log.read_text()):
             time.sleep(0.05)
         assert "--job-host=127.0.0.1" in said and "Spark at 127.0.0.1" in said
-    assert job_server.find(spec) is None and not server.runs()
+    assert job_server.find(PipelineOptions(options)) is None and not server.runs()
 
 
 def test_a_jobmanager_that_refuses_is_not_taken_for_a_worker_pool(jar: str) -> None:
@@ -146,12 +145,13 @@ def test_a_jobmanager_that_refuses_is_not_taken_for_a_worker_pool(jar: str) -> N
     [
         (NO_RESOURCES, MachineError, r"no free slots.*runtime\.beam\.parallelism.*NoResourceAvailableException"),
         (BUFFERS, MachineError, r"taskmanager\.network\.sort-shuffle\.min-buffers.*required 512"),
-        (REFUSED, MachineError, r"Python workers: is a worker pool running.*runtime\.beam\.worker_pool"),
+        (REFUSED, MachineError, r"Python workers: start a worker pool.*runtime\.beam\.worker_pool"),
         (NO_PACKAGE, InputError, r"workers do not have this project.*beam-worker-pool.*No module named 'components'"),
         (OTHER, InputError, r"another version of this project.*worker_pool.*a and b"),
         (OURS, InputError, r"^red\.jpg has no label: name one$"),
+        ("java.lang.UnheardOf: something", RuntimeError, r"could not do the job: .*java\.lang\.UnheardOf: something"),
     ],
-    ids=["slots", "buffers", "pool", "package", "version", "ours"],
+    ids=["slots", "buffers", "pool", "package", "version", "ours", "unknown"],
 )
 def test_what_a_cluster_says_becomes_the_cause_the_setting_and_the_logs(
     said: str, kind: type[Exception], words: str
