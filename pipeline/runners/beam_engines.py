@@ -78,6 +78,7 @@ def _portable(engine: beam.PortableEngine, small: bool) -> list[str]:
         f"--environment_cache_millis={_KEEP_WORKERS_MS}",
         f"--job_server_timeout={round(engine.timeout_hours * 3600)}",
         SEND_NOTHING.format(engine.image or _THIS_ENVIRONMENT),
+        "--experiments=disable_logging_submission_environment",  # by pip, which this environment does without
         f"--sdk_worker_parallelism={0 if small else 1}",  # 0: the runner's choice, a process per core
         *_given("parallelism", parallelism),
     ]

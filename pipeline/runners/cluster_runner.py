@@ -7,6 +7,7 @@ have their servers listen on all interfaces. `runtime.beam` names this one (`bea
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import logging
@@ -17,7 +18,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,17 +44,19 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from core.errors import InputError, MachineError
 from pipeline.code_hash import project_hash
 from pipeline.runners.job_server import JobServer, Spec, find
-from pipeline.runners.worker_pool import CODE, OTHER_CODE
+from pipeline.runners.worker_pool import CODE, NOT_STARTED, OTHER_CODE
 
 PAGE = "docs/beam-engines.md"
 CONNECT_SECONDS = 20.0
 """How long a server may take to accept a connection."""
 
-STALL_SECONDS = 45.0
-"""How long a cluster may be unreachable, or give a job nothing to run on."""
+STALL_SECONDS = 35.0
+"""How long a cluster may be unreachable, or give a job nothing to run on; less than Flink's slot.request.timeout, after
+which it tries again."""
 
 _LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 5.0
+_UNFINISHED = ("INITIALIZING", "CREATED", "RUNNING", "RESTARTING")  # of a Flink job
 _START_SECONDS = 120.0
 
 
@@ -81,7 +84,7 @@ class ClusterRunner(portable_runner.PortableRunner):
             for clean in (*cleanup, cluster.close):
                 clean()
             raise cluster.explain(error) from error
-        return _Result(cluster, handle.job_service, job_id, messages, states, cleanup)
+        return _Result(cluster, handle.job_service, job_id, _until_lost(messages), states, cleanup)
 
     @staticmethod
     def start_and_replace_loopback_environments(
@@ -102,6 +105,18 @@ class ClusterRunner(portable_runner.PortableRunner):
             environment.payload = beam_runner_api_pb2.ExternalPayload(endpoint=here).SerializeToString()
             cleanup.append(functools.partial(server.stop, 1))
         return cleanup
+
+
+def _until_lost(messages: Iterable[Any]) -> Iterator[Any]:
+    """The messages of a job until the connection is lost, which the stream of its states tells, too.
+
+    Errors are `explain`'s to tell; Beam would print them with all that Java has to say.
+    """
+    with contextlib.suppress(grpc.RpcError):
+        for message in messages:
+            if message.HasField("message_response"):
+                message.message_response.importance = beam_job_api_pb2.JobMessage.JOB_MESSAGE_BASIC
+            yield message
 
 
 def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:
@@ -131,6 +146,9 @@ class _Result(portable_runner.PipelineResult):
         try:
             state: str = super().wait_until_finish(duration)
             failed = False
+        except grpc.RpcError as error:
+            self._cluster.cancel_on_flink()
+            raise self._cluster.explain(error) from error
         except Exception as error:
             said = [m.message_response.message_text for m in self._messages if m.HasField("message_response")]
             raise self._cluster.explain(error, "\n".join(said)) from error
@@ -153,6 +171,10 @@ class _Fault(NamedTuple):
     error: type[Exception] = MachineError
 
 
+_NO_POOL = (
+    "the cluster could not get Python workers: start a worker pool on each of its nodes, at the address of "
+    "runtime.beam.worker_pool"
+)
 _FAULTS = (
     _Fault(
         OTHER_CODE,
@@ -196,10 +218,8 @@ _FAULTS = (
         f"Java ran out of memory on the cluster: give TaskManagers or executors more, as {PAGE} does",
     ),
     _Fault(
-        r"Connection refused: \S*?/?[\w.\[\]:]+|UNAVAILABLE: io exception|Failed to start worker|"
-        r"Timed out while waiting for worker",
-        "the cluster could not get Python workers: is a worker pool running on each of its nodes at the address of "
-        "runtime.beam.worker_pool?",
+        rf"{NOT_STARTED}|Failed to start worker|Timed out while waiting for worker",
+        _NO_POOL,
     ),
     _Fault(
         r"heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|assigned slot \S+ was removed|"
@@ -233,8 +253,11 @@ class Cluster:
 
     def __init__(self, options: PipelineOptions, job_name: str) -> None:
         self._endpoint = options.view_as(PortableOptions).job_endpoint
+        self._pool = options.view_as(PortableOptions).environment_config  # or the image
         self._spec = Spec.of(options)
         self._job_name = job_name
+        self._kept = find(options)
+        self._turn = contextlib.ExitStack()
         self._channel: grpc.Channel | None = None
         self._server: JobServer | None = None
         self._owned = False  # whether the job server is for this job alone
@@ -246,7 +269,10 @@ class Cluster:
         Raises:
             InputError, MachineError: there is none that answers.
         """
-        self._server = self._find() or self._start()
+        if self._kept:
+            self._turn.enter_context(self._kept.turn)
+        kept = self._kept.server if self._kept else None
+        self._server = kept if kept and kept.runs() else self._start()
         endpoint = self._server.endpoint if self._server else self._endpoint
         self._channel = grpc.insecure_channel(
             endpoint, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -269,11 +295,6 @@ class Cluster:
                 f"no job server answers at {self._endpoint}: start one there, or name another in "
                 f"runtime.beam.job_endpoint ({PAGE})"
             )
-
-    def _find(self) -> JobServer | None:
-        """The job server that is kept for the run, if it lives."""
-        server = find(self._spec) if self._spec else None
-        return server if server and server.runs() else None
 
     def _start(self) -> JobServer | None:
         if self._endpoint:
@@ -317,6 +338,17 @@ class Cluster:
         except (grpc.RpcError, ValueError):  # the second: the connection is closed
             _LOG.warning("the job could not be cancelled")
 
+    def cancel_on_flink(self) -> None:
+        """Has Flink end the job without its job server: it would go on, and write what nobody waits for any more."""
+        if self._spec is None or self._spec.spark or self._spec.address is None:
+            return
+        try:
+            for job in self._jobs():
+                address = f"http://{self._spec.address}/jobs/{job['jid']}"
+                urllib.request.urlopen(urllib.request.Request(address, method="PATCH"), timeout=CONNECT_SECONDS).close()
+        except (OSError, ValueError, KeyError):
+            _LOG.warning("the job %s may still run on the cluster", self._job_name)
+
     def _look(self, service: beam_job_api_pb2_grpc.JobServiceStub, job_id: str) -> str | None:
         """What keeps the job from going on now, if anything does."""
         try:
@@ -332,11 +364,16 @@ class Cluster:
             return "has not accepted any resources" if said and "has not accepted any" in said[-1] else None
         try:
             slots = self._ask_flink("overview")["slots-available"]
-            jobs = [job for job in self._ask_flink("jobs/overview")["jobs"] if job["name"] == self._job_name]
+            jobs = self._jobs()
         except (OSError, ValueError, KeyError):
-            return f"the JobManager at {self._spec.address} cannot be reached any more ({self._spec.setting})"
-        waits = any(job["state"] in ("CREATED", "RUNNING") and not _active(job["tasks"]) for job in jobs)
+            return self._no_master()
+        waits = any(not _active(job["tasks"]) for job in jobs)
         return "NoResourceAvailableException" if waits and not slots else None
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        """What Flink says of this job, as long as it is unfinished."""
+        every = self._ask_flink("jobs/overview")["jobs"]
+        return [job for job in every if job["name"] == self._job_name and job["state"] in _UNFINISHED]
 
     def _ask_flink(self, path: str) -> Any:
         assert self._spec
@@ -360,7 +397,17 @@ class Cluster:
         said = f"{error}\n{messages}"
         if ours := _OURS.search(said):
             return (InputError if ours[1] == "InputError" else MachineError)(ours[2].strip())
-        return _fault(said, self._where()) or error
+        for address, message in ((self._pool, _NO_POOL), (self._spec and self._spec.address, self._no_master())):
+            if address and re.search(rf"Connection refused: \S*:{address.rpartition(':')[2]}\b", said):
+                return MachineError(f"{message}. {self._where()}")
+        return _fault(said, self._where()) or RuntimeError(f"the cluster could not do the job: {said}\n{self._where()}")
+
+    def _no_master(self) -> str:
+        return (
+            f"the cluster at {self._spec.address} cannot be reached any more ({self._spec.setting})"
+            if self._spec
+            else ""
+        )
 
     def _where(self) -> str:
         """Where more is said."""
@@ -381,6 +428,7 @@ class Cluster:
             self._server.stop()
             if not failed:
                 self._server.log.unlink(missing_ok=True)
+        self._turn.close()
         atexit.unregister(self.close)
 
 

@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import (
 
 from core.errors import InputError, MachineError
 from core.processes import ending_with_this
+from pipeline.runners.forks import Lock
 
 CONNECT_SECONDS = 10.0
 """How long a cluster's master may take to accept a connection."""
@@ -169,28 +170,48 @@ class JobServer:
         shutil.rmtree(self._artifacts, ignore_errors=True)
 
 
-_kept: dict[Spec, JobServer] = {}  # forks of this process find it, too
+class Kept(NamedTuple):
+    """What the jobs of a run share.
+
+    Attributes:
+        server: the job server; None if one runs elsewhere, or could not be started: the first job says why.
+        turn: held while a job runs. Two at the same time would wait for each other's slots, and Spark's job server has
+            one job at a time.
+    """
+
+    server: JobServer | None
+    turn: Lock
+
+
+_kept: dict[Spec | str, Kept] = {}  # forks of this process find it, too
 
 
 @contextlib.contextmanager
 def kept(options: Sequence[str], log: Path) -> Iterator[None]:
-    """Has all jobs with these pipeline options, in this process and its forks, share a job server, if they start one.
-
-    One that cannot be started is not: the first job that needs it says why.
-    """
-    spec = Spec.of(PipelineOptions(list(options)))
+    """Has all jobs with these pipeline options, in this process and its forks, share a job server and take turns."""
+    target = _target(PipelineOptions(list(options)))
+    if target is None:
+        yield
+        return
     server = None
-    if spec:
+    if isinstance(target, Spec):
         with contextlib.suppress(InputError, MachineError):
-            server = _kept[spec] = JobServer(spec, log)
+            server = JobServer(target, log)
+    _kept[target] = Kept(server, Lock())
     try:
         yield
     finally:
-        if spec and server:
-            del _kept[spec]
+        del _kept[target]
+        if server:
             server.stop()
 
 
-def find(spec: Spec) -> JobServer | None:
-    """One that is kept."""
-    return _kept.get(spec)
+def find(options: PipelineOptions) -> Kept | None:
+    """What is kept for jobs with these options."""
+    target = _target(options)
+    return _kept.get(target) if target else None
+
+
+def _target(options: PipelineOptions) -> Spec | str | None:
+    endpoint: str | None = options.view_as(PortableOptions).job_endpoint
+    return Spec.of(options) or endpoint

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import json
 import logging
 import multiprocessing
@@ -46,6 +47,9 @@ CODE = "code"
 OTHER_CODE = "the worker pool has another version of this project than the pipeline"
 """What a pool answers whose code is not the job's."""
 
+NOT_STARTED = "a worker of the pool did not start; its log says why"
+"""What a pool answers whose worker died, or found no job."""
+
 STACK = (
     "apache_beam.runners.worker.sdk_worker_main",
     "components.evaluator",
@@ -62,7 +66,8 @@ STACK = (
 
 _CONTEXT = multiprocessing.get_context("fork")
 _LOG = logging.getLogger(__name__)
-_SECONDS = 30.0
+_SECONDS = 45.0
+_REQUESTS = 64  # for workers that start at the same time
 
 
 def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -82,7 +87,8 @@ def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
     gc.collect()
     gc.freeze()  # a collection in a worker would copy what it shares
     requests, servers = _CONTEXT.Pipe()
-    _fork(_answer, host, port, servers)
+    heard, connected = os.pipe()
+    _fork(_answer, host, port, servers, heard)
     servers.close()
     try:
         if refused := requests.recv():
@@ -90,7 +96,7 @@ def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
         ready(f"workers for Beam at {host}:{port}, this project's code {project_hash()}")
         while True:
             request = requests.recv()
-            worker = _fork(_work, request)
+            worker = _fork(_work, request, connected)
             multiprocessing.active_children()  # waits for those that have ended
             _LOG.info("worker %s of %s is process %d", request["id"], request["control"], worker.pid)
     except EOFError:
@@ -115,10 +121,11 @@ def _run(parent: int, function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
-def _answer(host: str, port: int, pipe: Connection) -> None:
-    """The server: passes requests on."""
-    server = grpc.server(ThreadPoolExecutor(), options=[("grpc.so_reuseport", 0)])
-    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(_Servicer(pipe), server)
+def _answer(host: str, port: int, pipe: Connection, heard: int) -> None:
+    """The server: passes requests on, and reads from `heard` which workers have connected."""
+    server = grpc.server(ThreadPoolExecutor(_REQUESTS), options=[("grpc.so_reuseport", 0)])
+    servicer = _Servicer(pipe)
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(servicer, server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
@@ -128,7 +135,9 @@ def _answer(host: str, port: int, pipe: Connection) -> None:
         return
     server.start()
     pipe.send("")
-    server.wait_for_termination()
+    with os.fdopen(heard) as lines:
+        for line in lines:
+            servicer.connected(int(line))
 
 
 class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
@@ -136,6 +145,13 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         self._pipe = pipe
         self._lock = threading.Lock()
         self._code = project_hash()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, threading.Event] = {}
+
+    def connected(self, number: int) -> None:
+        """The worker of a request has found its job."""
+        if event := self._waiting.get(number):  # nobody waits any more for one that took too long
+            event.set()
 
     def StartWorker(self, request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
         code = request.params.get(CODE, self._code)
@@ -143,7 +159,10 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             said = f"{OTHER_CODE}: {self._code} and {code}"
             _LOG.error(said)
             return beam_fn_api_pb2.StartWorkerResponse(error=said)
+        number, connected = next(self._numbers), threading.Event()
+        self._waiting[number] = connected
         worker = {
+            "number": number,
             "id": request.worker_id,
             "control": request.control_endpoint.url,
             "logging": request.logging_endpoint.url,
@@ -151,15 +170,18 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         }
         with self._lock:
             self._pipe.send(worker)
-        return beam_fn_api_pb2.StartWorkerResponse()
+        # Who asks waits for the worker without end once this is answered; a pool that is ended before is noticed.
+        started = connected.wait(_SECONDS)
+        del self._waiting[number]
+        return beam_fn_api_pb2.StartWorkerResponse(error="" if started else NOT_STARTED)
 
     def StopWorker(self, _request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Nothing: a worker ends when its job hangs up, and another job's may have the same name."""
         return beam_fn_api_pb2.StopWorkerResponse()
 
 
-def _work(request: dict[str, str]) -> None:
-    """A worker, as Beam's container starts one, until the job ends."""
+def _work(request: dict[str, Any], connected: int) -> None:
+    """A worker, as Beam's container starts one, until the job ends; says in `connected` when it has found it."""
     from apache_beam.runners.worker import sdk_worker_main
 
     environment = {"WORKER_ID": request["id"], "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(request["control"])}
@@ -168,6 +190,7 @@ def _work(request: dict[str, str]) -> None:
     if request["provision"]:
         environment["PIPELINE_OPTIONS"] = json.dumps(_pipeline_options(request))
     _, harness, _ = sdk_worker_main.create_harness(environment)
+    os.write(connected, f"{request['number']}\n".encode())
     harness.run()
 
 
@@ -175,7 +198,7 @@ def _descriptor(url: str) -> str:
     return f"url: {json.dumps(url)}"
 
 
-def _pipeline_options(request: dict[str, str]) -> dict[str, Any]:
+def _pipeline_options(request: dict[str, Any]) -> dict[str, Any]:
     """The job's, which hold what file systems need."""
     with grpc.insecure_channel(request["provision"]) as plain:
         channel = grpc.intercept_channel(plain, WorkerIdInterceptor(request["id"]))

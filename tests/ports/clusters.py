@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,17 +18,18 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from ruamel.yaml import YAML
 
 from core.processes import ending_with_this
-from core.settings.beam import BeamEngine, FlinkEngine, SparkEngine
+from core.settings.beam import FlinkEngine, SparkEngine
 from supply_chain import job_server
 from tests.conftest import ROOT
 
 KEPT = ROOT / "build" / "clusters"
 """Where what is downloaded stays."""
 
-FLINK_PORT, SPARK_PORT, POOL_PORT = 8081, 7077, 50000
+FLINK_PORT, SPARK_PORT, POOL_PORT, JOB_PORT = 8081, 7077, 50000, 8099
 SLOTS = 2
 _PACKAGES = {"flink": "pyflink", "spark": "pyspark"}
 
@@ -214,17 +216,31 @@ def spark(work: Path, software: Path, workers: int = 2) -> Iterator[Cluster]:
         yield cluster
 
 
-def engine(name: str) -> BeamEngine:
+def engine(name: str) -> FlinkEngine | SparkEngine:
     """The settings of a run on the cluster of that name."""
     jar = str(ROOT / "build" / f"{name}-job-server.jar")
     pool = f"127.0.0.1:{POOL_PORT}"
     if name == "spark":
-        master = f"spark://127.0.0.1:{SPARK_PORT}"
-        return SparkEngine(spark_master_url=master, job_server_jar=jar, worker_pool=pool)
-    master = f"127.0.0.1:{FLINK_PORT}"
+        return SparkEngine(spark_master_url=f"spark://127.0.0.1:{SPARK_PORT}", job_server_jar=jar, worker_pool=pool)
     return FlinkEngine(
-        flink_master=master, job_server_jar=jar, worker_pool=pool, parallelism=SLOTS, tensorflow_parallelism=SLOTS
+        flink_master=f"127.0.0.1:{FLINK_PORT}",
+        job_server_jar=jar,
+        worker_pool=pool,
+        parallelism=SLOTS,
+        tensorflow_parallelism=SLOTS,
     )
+
+
+def with_job_server(name: str, cluster: Cluster, work: Path, software: Path) -> FlinkEngine | SparkEngine:
+    """Starts the job server as docs/beam-engines.md says; returns the settings of a run on it."""
+    page = (ROOT / "docs" / "beam-engines.md").read_text()
+    (command,) = re.findall(rf"```\n([^`]*build/{name}-job-server\.jar[^`]*--job-host[^`]*)```", page)
+    for there, here in (("flink-jobmanager", "127.0.0.1"), ("spark-master", "127.0.0.1")):
+        command = command.replace(there, here)
+    started = ["sh", "-c", f"cd {ROOT} && exec env {command}"]
+    cluster.add("job-server", work, started, PATH=f"{software / 'bin'}:{os.environ['PATH']}", SPARK_HOME=str(software))
+    cluster.wait_until(lambda: listens(JOB_PORT))
+    return msgspec.structs.replace(engine(name), job_server_jar=None, job_endpoint=f"127.0.0.1:{JOB_PORT}")
 
 
 CLUSTERS = {"flink": flink, "spark": spark}

@@ -122,7 +122,7 @@ def _lacking_pool(work: Path) -> list[str | Path]:
         (work / "others" / package / "__init__.py").write_text("")
     python = work / "bin"
     python.mkdir()
-    (python / "python").write_text(f'#!/bin/sh\nPYTHONPATH={work / "others"} exec {sys.executable} "$@"\n')
+    (python / "python").write_text(f'#!/bin/sh\ncd / && PYTHONPATH={work / "others"} exec {sys.executable} "$@"\n')
     (python / "python").chmod(0o755)
     return [python / "python", "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={_LACKING_PORT}"]
 
@@ -175,7 +175,9 @@ def main(engine: str, work: Path, result: Path) -> None:
     found: dict[str, Any] = {"components": {"in memory": chain.run("in memory", LocalEngine())}}
     _, software = clusters.obtain(engine)
     with clusters.CLUSTERS[engine](work / "cluster", software) as cluster:
-        found["components"][engine] = chain.run(engine, clusters.engine(engine))
+        settings = clusters.with_job_server(engine, cluster, work / "cluster", software)
+        found["components"][engine] = chain.run(engine, settings)
+        cluster.processes.pop("job-server").kill()
         found["runs"] = run_pipeline(engine, work)
         faults = Faults(engine, cluster, work, chain.model, work / "digits")
         (break_flink if engine == "flink" else break_spark)(faults, cluster, work)

@@ -123,14 +123,21 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
     )
     log = tmp_path / "log"
     with job_server.kept(options, log):
-        spec = job_server.Spec.of(PipelineOptions(options))
-        assert spec
-        server = job_server.find(spec)
-        assert server and server.runs() and server.endpoint.startswith("127.0.0.1:")
+        shared = job_server.find(PipelineOptions(options))
+        assert shared and (server := shared.server)
+        assert server.runs() and server.endpoint.startswith("127.0.0.1:")
         while not (said := log.read_text()):
             time.sleep(0.05)
         assert "--job-host=127.0.0.1" in said and "Spark at 127.0.0.1" in said
-    assert job_server.find(spec) is None and not server.runs()
+    assert job_server.find(PipelineOptions(options)) is None and not server.runs()
+
+
+def test_a_jobmanager_that_refuses_is_not_taken_for_a_worker_pool(jar: str) -> None:
+    engine = FlinkEngine(job_server_jar=jar, flink_master="jobs:8081", worker_pool="localhost:50000")
+    cluster = cluster_runner.Cluster(PipelineOptions(options_for(engine, "Evaluator")), "job")
+    said = "java.net.ConnectException: Connection refused: jobs/10.0.0.1:8081"
+    with pytest.raises(MachineError, match=r"the cluster at jobs:8081 cannot .*runtime\.beam\.flink_master.*Logs: "):
+        raise cluster.explain(RuntimeError(said))
 
 
 @pytest.mark.parametrize(
@@ -138,17 +145,19 @@ def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(j
     [
         (NO_RESOURCES, MachineError, r"no free slots.*runtime\.beam\.parallelism.*NoResourceAvailableException"),
         (BUFFERS, MachineError, r"taskmanager\.network\.sort-shuffle\.min-buffers.*required 512"),
-        (REFUSED, MachineError, r"Python workers: is a worker pool running.*runtime\.beam\.worker_pool"),
+        (REFUSED, MachineError, r"Python workers: start a worker pool.*runtime\.beam\.worker_pool"),
         (NO_PACKAGE, InputError, r"workers do not have this project.*beam-worker-pool.*No module named 'components'"),
         (OTHER, InputError, r"another version of this project.*worker_pool.*a and b"),
         (OURS, InputError, r"^red\.jpg has no label: name one$"),
+        ("java.lang.UnheardOf: something", RuntimeError, r"could not do the job: .*java\.lang\.UnheardOf: something"),
     ],
-    ids=["slots", "buffers", "pool", "package", "version", "ours"],
+    ids=["slots", "buffers", "pool", "package", "version", "ours", "unknown"],
 )
 def test_what_a_cluster_says_becomes_the_cause_the_setting_and_the_logs(
     said: str, kind: type[Exception], words: str
 ) -> None:
-    cluster = cluster_runner.Cluster(PipelineOptions(options_for(FlinkEngine(job_endpoint="h:1"), "Evaluator")), "job")
+    engine = FlinkEngine(job_endpoint="h:1", worker_pool="localhost:50000")
+    cluster = cluster_runner.Cluster(PipelineOptions(options_for(engine, "Evaluator")), "job")
     error = cluster.explain(RuntimeError(f"Pipeline job failed in state FAILED: {said}"))
     assert type(error) is kind
     with pytest.raises(kind, match=f"(?s){words}"):
