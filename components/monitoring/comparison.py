@@ -149,6 +149,7 @@ def compare(reference: Reference, production: Production) -> Compared:
     bounded = sum(getattr(bounds, change.kind) is not None and change.images >= LEAST for change in changes)
     shared = 1 - (1 - bounds.confidence) / max(bounded, 1)
     findings = [_finding(change, getattr(bounds, change.kind), bounds.confidence, shared) for change in changes]
+    findings.sort(key=lambda one: (_STATES.index(one.state), -abs(one.change.value or 0)))
     expected, classes = Range(None), _classes(reference, production)
     strange = [one.name for one in findings if one.kind in ("image_drift", "novel") and one.state == "broken"]
     if production.readable < LEAST or reference.readable < LEAST:
@@ -170,7 +171,6 @@ def compare(reference: Reference, production: Production) -> Compared:
                 f"the classes' shares are not estimated: {least:,} images are the least for {len(classes):,} classes "
                 f"(and of more than {label_shift.CELLS:,} probabilities it takes too long)"
             )
-    findings.sort(key=lambda one: (_STATES.index(one.state), -abs(one.change.value or 0)))
     return Compared(findings, classes, expected, notes)
 
 
