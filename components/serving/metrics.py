@@ -43,7 +43,7 @@ class Metrics:
         )
         self._labels = Counter("model_server_predictions", "Images by label.", ["version", "label"], registry=registry)
         self._novelty = Histogram(
-            "model_server_novelty", "Fraction of eval images that are less like the training images.", ["version"],
+            "model_server_novelty", "Fraction of eval images that are more like the training images.", ["version"],
             buckets=_NOVELTIES, registry=registry,
         )  # fmt: skip
 

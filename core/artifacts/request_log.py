@@ -35,7 +35,7 @@ class LoggedImage:
         probabilities: of every class, by its name; all are 0 where the image got an error.
         error: why the model could not read it; empty if it could.
         reason: why `label` was withheld; empty where it was not, and of models that withhold none.
-        novelty: the fraction of eval images that are less like the training images; None of models that do not say.
+        novelty: the fraction of eval images that are more like the training images; None of models that do not say.
         format: JPEG, PNG, GIF or BMP, by the first bytes; empty if it is none.
         width: in pixels, by the header; 0 where it has none.
         height: as `width`.

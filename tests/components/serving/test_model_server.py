@@ -87,7 +87,7 @@ def test_predict_answers_with_the_spec_and_every_output(stubs: Stubs) -> None:
     spec = response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("colours", 7, signatures.IMAGES)
     answer = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
-    assert set(answer) == {"probabilities", "classes", "label", "probability", "error"}
+    assert set(answer) == {"probabilities", "classes", "label", "probability", "novelty", "reason", "error"}
     assert answer["label"].tolist() == [name.encode() for name in COLOURS]
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-6)
 

@@ -175,4 +175,4 @@ def test_the_command_says_what_could_not_be_classified(model: str, photos: Path,
     done = CliRunner().invoke(main, ["batch-predict", *options, str(photos)])
 
     assert done.exit_code == 2 and "3 of 44 images could not be classified" in done.output
-    assert output.read_text().startswith("path,class,probability,error\n")
+    assert output.read_text().startswith("path,class,probability,novelty,reason,error\n")

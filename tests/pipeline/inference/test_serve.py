@@ -67,8 +67,8 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
         )
         address, name, *_ = command.split()
         client.main([address, name, str(photo)], standalone_mode=False)
-        assert json.loads(capsys.readouterr().out) | {"probability": 1} == {
-            "path": str(photo), "class": "old", "probability": 1,
+        assert json.loads(capsys.readouterr().out) | {"probability": 1, "novelty": 0} == {
+            "path": str(photo), "class": "old", "probability": 1, "novelty": 0,
         }  # fmt: skip
 
         with RemoteModel(address, name) as model:
