@@ -50,6 +50,7 @@ def build(engine: str, output: Path, write_checksums: bool = False) -> bool:
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             raise BuildError(LACKING.format(program))
+    print(f"making {output} with Maven, which downloads some 200 MB the first time", file=sys.stderr)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as made:
         _maven(engine, made, "dependency:copy-dependencies")
@@ -88,7 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: ENGINE is {given.engine!r}: give ENGINE=flink or ENGINE=spark", file=sys.stderr)
         return 2
     output = (given.output or FOLDER.parents[1] / "build" / f"{given.engine}-job-server.jar").resolve()
-    print(f"making {output} with Maven, which downloads some 200 MB the first time", file=sys.stderr)
     try:
         made = build(given.engine, output, given.write_checksums)
     except BuildError as error:

@@ -43,10 +43,15 @@ def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
 def notes_on_engine(engine: beam.BeamEngine) -> Iterator[str]:
     """A sentence on what of an engine strangers could reach, which Beam cannot be told to keep to this machine."""
     if isinstance(engine, beam.LocalParallelEngine):
-        yield (
-            "runtime.beam is local-parallel: the servers that Beam starts for its processes listen on all interfaces "
-            "of this machine, without authentication"
-        )
+        servers = "the servers that Beam starts for its processes"
+    elif isinstance(engine, beam.PortableEngine):
+        servers = "Beam's job server, and what it starts on the cluster's nodes for the workers,"
+    else:
+        return
+    yield (
+        f"{servers} listen on all interfaces, without authentication (runtime.beam, docs/beam-engines.md): use them "
+        "where no one else reaches these machines"
+    )
 
 
 def _local_parallel(engine: beam.LocalParallelEngine, small: bool) -> list[str]:

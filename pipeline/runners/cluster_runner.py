@@ -171,6 +171,7 @@ class _Fault(NamedTuple):
     error: type[Exception] = MachineError
 
 
+_NO_EXECUTOR = "has not accepted any resources"  # Spark's scheduler, every 15 s
 _NO_POOL = (
     "the cluster could not get Python workers: start a worker pool on each of its nodes, at the address of "
     "runtime.beam.worker_pool"
@@ -205,7 +206,7 @@ _FAULTS = (
         "runtime.beam.parallelism and runtime.beam.tensorflow_parallelism, or start more TaskManagers",
     ),
     _Fault(
-        r"has not accepted any resources",
+        _NO_EXECUTOR,
         "the Spark cluster gives this job no executor: wait until other applications have ended, start more workers, "
         "or lower spark.executor.memory and spark.cores.max where the job server runs (runtime.beam.spark_master_url)",
     ),
@@ -360,8 +361,9 @@ class Cluster:
         if self._spec is None or self._spec.address is None or self._server is None:
             return None
         if self._spec.spark:
-            said = [line for line in self._server.said().splitlines() if "TaskSchedulerImpl" in line]
-            return "has not accepted any resources" if said and "has not accepted any" in said[-1] else None
+            said = self._server.said()
+            began = max(said.rfind(sign) for sign in ("Registered executor", "Starting task"))
+            return _NO_EXECUTOR if said.rfind(_NO_EXECUTOR) > began else None
         try:
             slots = self._ask_flink("overview")["slots-available"]
             jobs = self._jobs()

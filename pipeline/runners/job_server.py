@@ -98,7 +98,7 @@ class JobServer:
     """A job server that ends with this process.
 
     Attributes:
-        endpoint: where it listens, on this machine alone.
+        endpoint: by which this machine reaches it; it listens on all interfaces, whatever Beam's `--job-host` says.
         log: what it says.
     """
 

@@ -45,6 +45,8 @@ def obtain(engine: str) -> tuple[Path, Path]:
         UnavailableError: the one or the other cannot be had.
     """
     jar = ROOT / "build" / f"{engine}-job-server.jar"
+    if shutil.which("java") is None:
+        raise UnavailableError("clusters take Java, and there is none")
     try:
         job_server.build(engine, jar)
     except job_server.BuildError as error:

@@ -115,7 +115,9 @@ def test_a_job_server_that_ends_at_once_is_told_with_its_last_words(jar: str, tm
         run(engine)
 
 
-def test_a_kept_job_server_listens_on_this_machine_alone_and_ends_with_the_run(jar: str, tmp_path: Path) -> None:
+def test_a_kept_job_server_ends_with_the_run_and_sparks_driver_listens_on_this_machine_alone(
+    jar: str, tmp_path: Path
+) -> None:
     (tmp_path / "java").write_text('#!/bin/sh\necho "$@" "Spark at $SPARK_LOCAL_IP"\nexec sleep 100\n')
     (tmp_path / "java").chmod(0o755)
     options = options_for(
