@@ -24,7 +24,9 @@ from core.settings.serving import ServerLimits
 
 Arrays = dict[str, np.ndarray]
 
-_GATHER_SECONDS = 0.010
+_GATHER_SECONDS = 0.01
+_BATCH_SECONDS = 0.2  # that a joined batch may take: a model of large images uses the cores on one as well as on many
+_LATEST = 0.3  # weight of the latest batch in what an image is expected to take
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +86,7 @@ class Batcher:
         self._waiting: deque[tuple[Question, asyncio.Future]] = deque()
         self._running: dict[asyncio.Task, list[Question]] = {}
         self._expected = 0  # requests that the next joined batch waits for
+        self._image_seconds: dict[tuple[int, str], float] = {}  # of a version's signature
         self._threads = ThreadPoolExecutor(limits.concurrent, thread_name_prefix="compute")
 
     @property
@@ -130,6 +133,11 @@ class Batcher:
         self._expected = 0
         self._start()
 
+    def _most(self, question: Question) -> int:
+        """Images of a batch that a question is joined in."""
+        expected = self._image_seconds.get((question.version, question.signature), 0.0)
+        return self._limits.joined if expected == 0 else min(self._limits.joined, int(_BATCH_SECONDS / expected))
+
     def _is_small(self, question: Question) -> bool:
         return 0 < question.images < self._limits.joined
 
@@ -143,7 +151,7 @@ class Batcher:
         for waiting in self._waiting:
             question = waiting[0]
             if batch:
-                fits = self._is_small(question) and images + question.images <= self._limits.joined
+                fits = self._is_small(question) and images + question.images <= self._most(batch[0][0])
                 taken = fits and question.pixels <= pixels and batch[0][0].joins(question)
             elif running and question.pixels > pixels:
                 break  # the memory that decoding takes is bounded, however many batches run
@@ -158,12 +166,25 @@ class Batcher:
         self._waiting = deque(waiting for waiting in self._waiting if id(waiting) not in chosen)
         return batch
 
+    def _learn(self, question: Question, image_seconds: float) -> None:
+        """Believes at once that it can be faster; in the first batch, which does not count, a graph is prepared."""
+        kind = (question.version, question.signature)
+        before = self._image_seconds.get(kind)
+        if before is None:
+            self._image_seconds[kind] = 0.0
+        else:
+            slower = before + _LATEST * (image_seconds - before)
+            self._image_seconds[kind] = min(image_seconds, slower) if before else image_seconds
+
     async def _compute(self, batch: list[tuple[Question, asyncio.Future]]) -> None:
         first, loop = batch[0][0], asyncio.get_running_loop()
         with self._versions.hold(first.version):  # a request may end before its batch does
             questions = [question for question, _ in batch]
+            began = time.monotonic()
             found = await loop.run_in_executor(self._threads, _run_together, questions)
-        self._computed(len(batch), sum(question.images for question in questions))
+        images = sum(question.images for question in questions)
+        self._learn(first, (time.monotonic() - began) / max(1, images))
+        self._computed(len(batch), images)
         for (_, answer), result in zip(batch, found, strict=True):
             if answer.done():
                 continue

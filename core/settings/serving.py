@@ -25,7 +25,8 @@ class ServerLimits:
         concurrent: batches that are computed at the same time; one of requests that are joined, the others large.
         waiting: requests that may wait for that, or be on their way; the server refuses more at once, as busy.
         joined: images of several requests that are computed as one batch; 1 computes each request alone. What waits
-            anyway is joined: nothing waits for a batch to fill for longer than 10 ms.
+            anyway is joined: nothing waits for a batch to fill for longer than 10 ms, and none is to take more than
+            0.2 s.
         poll_seconds: how often it looks for versions that were pushed or rolled back.
         drain_seconds: after a signal to stop, the time that running requests have to finish.
     """

@@ -84,6 +84,22 @@ def test_a_batch_has_so_many_images_and_pixels_at_most(
     assert [answer["label"][0].decode() for answer in found] == [COLOURS[n % 3] for n in range(7)]
 
 
+def test_a_batch_has_no_more_images_than_are_computed_in_a_fifth_of_a_second(
+    versions: ModelVersions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with versions.use() as (_, model):
+        run = model.run
+
+        def slow(signature: str, inputs: Mapping[str, np.ndarray], *arguments: Any, **options: Any) -> Any:
+            time.sleep(0.06 * len(inputs["images"]))
+            return run(signature, inputs, *arguments, **options)
+
+        monkeypatch.setattr(model, "run", slow)
+        _, batches = ask(versions, ServerLimits(concurrent=1, joined=6), [[IMAGES[0]]] * 16)
+    assert batches[:2] == [(1, 1), (6, 6)]  # the second is the first that counts
+    assert all(1 <= images <= 3 for _, images in batches[2:])
+
+
 def test_pixels_bound_what_runs_at_the_same_time_too(versions: ModelVersions, monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = 0, 0
     lock = threading.Lock()
