@@ -39,8 +39,8 @@ def answers(call: Call) -> Iterator[Answer]:
             label.decode(),
             _number(outputs, "probability", row) or 0.0,
             _text(outputs, signatures.ERROR, row),
-            _text(outputs, "reason", row),
-            _number(outputs, "novelty", row),
+            _text(outputs, signatures.REASON, row),
+            _number(outputs, signatures.NOVELTY, row),
         )
 
 

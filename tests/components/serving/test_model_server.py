@@ -213,7 +213,7 @@ def tensor(shape: list[int], *values: bytes) -> tensor_pb2.TensorProto:
         (
             {"examples": [b""]}, ("scores",), {}, "INVALID_ARGUMENT",
             "output tensor alias not found in signature: scores Outputs expected to be in the set "
-            "{classes,error,label,probabilities,probability}.",
+            "{classes,error,label,novelty,probabilities,probability,reason}.",
         ),
         (
             {"examples": [b""]}, ("label", "label"), {}, "INVALID_ARGUMENT", "duplicate output tensor alias: label",
