@@ -12,6 +12,7 @@ from core.artifacts.predictions import Prediction
 
 _NOVEL = 6  # images
 _POINTS = 100  # of the curve
+_LEAST_COVERAGE = 0.05  # on it: fewer images say nothing
 _FRACTIONS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # in the table
 _RANKS = (0.5, 0.9, 0.99)
 
@@ -30,7 +31,7 @@ class Coverage:
     """What a threshold on the probability would do, and what the model does.
 
     Attributes:
-        curve: from the surest images to all.
+        curve: from a few of the surest images to all.
         table: for a few fractions of the images.
         chosen: the labels that the model gives; None where it gives all, or none.
         reasons: how many labels are withheld for their probability, and for the image's novelty.
@@ -60,6 +61,7 @@ def coverage(predictions: Sequence[Prediction]) -> Coverage | None:
     def point(last: int) -> CoveragePoint:
         return CoveragePoint((last + 1) / count, surest[last].probability, wilson(int(hits[last]), last + 1))
 
+    shown = [end for end in ends if end + 1 >= _LEAST_COVERAGE * count]
     wanted = [min(ends, key=lambda end: (abs(end + 1 - fraction * count), end)) for fraction in _FRACTIONS]
     labeled = [p for p in read if not p.reason]
     withheld = [p for p in read if p.reason]
@@ -68,7 +70,7 @@ def coverage(predictions: Sequence[Prediction]) -> Coverage | None:
         least = min(p.probability for p in labeled)
         chosen = CoveragePoint(len(labeled) / count, least, wilson(sum(p.right for p in labeled), len(labeled)))
     return Coverage(
-        curve=[point(end) for end in ends[:: len(ends) // _POINTS + 1]] + [point(ends[-1])],
+        curve=[point(end) for end in dict.fromkeys([*shown[:: len(shown) // _POINTS + 1], ends[-1]])],
         table=[point(end) for end in dict.fromkeys(wanted)],
         chosen=chosen,
         reasons={kind: sum(p.reason.startswith(kind) for p in withheld) for kind in ("probability", "novelty")},
