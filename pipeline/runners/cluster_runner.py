@@ -433,5 +433,5 @@ class Cluster:
 
 
 def _active(tasks: dict[str, int]) -> bool:
-    """Whether a Flink job has tasks that run or ran."""
-    return any(tasks.get(state) for state in ("deploying", "initializing", "running", "finished"))
+    """Whether a Flink job has tasks that run or are about to."""
+    return any(tasks.get(state) for state in ("deploying", "initializing", "running"))
