@@ -365,12 +365,10 @@ class Cluster:
             began = max(said.rfind(sign) for sign in ("Registered executor", "Starting task"))
             return _NO_EXECUTOR if said.rfind(_NO_EXECUTOR) > began else None
         try:
-            slots = self._ask_flink("overview")["slots-available"]
-            jobs = self._jobs()
+            waits = any(not _active(job["tasks"]) for job in self._jobs())
         except (OSError, ValueError, KeyError):
             return self._no_master()
-        waits = any(not _active(job["tasks"]) for job in jobs)
-        return "NoResourceAvailableException" if waits and not slots else None
+        return "NoResourceAvailableException" if waits else None
 
     def _jobs(self) -> list[dict[str, Any]]:
         """What Flink says of this job, as long as it is unfinished."""
@@ -435,5 +433,5 @@ class Cluster:
 
 
 def _active(tasks: dict[str, int]) -> bool:
-    """Whether a Flink job has tasks that run or ran."""
-    return any(tasks.get(state) for state in ("deploying", "initializing", "running", "finished"))
+    """Whether a Flink job has tasks that run or are about to."""
+    return any(tasks.get(state) for state in ("deploying", "initializing", "running"))
