@@ -11,7 +11,7 @@ ROOT ?= $(HERE)/build
 
 # Values given to make are taken as they are: it would expand `$` in them, and run `$(shell …)`.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT REST_PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE LABELS COUNT
+export A B CONFIG ROOT DATA WEIGHTS FROM TO SET DAG IMAGES MODEL VERIFY_KEY NAME TRIALS OUTPUT FORMAT TOP SHARDS TARGET PORT REST_PORT CASES ROUNDS TARGETS INPUTS SEED VERSION WHY BY DIRECTORY ENGINE LABELS COUNT
 
 # Where packages come from (proxies, indexes, certificates) is the shell's to say; where they go, and which Python runs
 # them, is not.
@@ -27,7 +27,7 @@ UV := $(HERE)/.venv-uv/bin/uv
 PYTHON := $(HERE)/.venv/bin/python
 VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
 DECISION = --version "$$VERSION" --why "$$WHY" $${BY:+--by "$$BY"} $${DIRECTORY:+--directory "$$DIRECTORY"}
-PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
+PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${VERIFY_KEY:+--verify-key "$$VERIFY_KEY"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(HERE)/Makefile
@@ -86,8 +86,8 @@ similar: setup ## the training pictures of the last run that look most like IMAG
 	@$(PYTHON) -m pipeline similar $(VERB_OPTIONS) $${TOP:+--top "$$TOP"} --images "$$IMAGES"
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's API; MODEL=folder NAME=name PORT=8500 REST_PORT=8501
-	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${NAME:+--name "$$NAME"} $${PORT:+--port "$$PORT"} \
-	  $${REST_PORT:+--rest-port "$$REST_PORT"}
+	@$(PYTHON) -m pipeline serve $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${VERIFY_KEY:+--verify-key "$$VERIFY_KEY"} $${NAME:+--name "$$NAME"} \
+	  $${PORT:+--port "$$PORT"} $${REST_PORT:+--rest-port "$$REST_PORT"}
 
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)

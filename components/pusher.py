@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from absl import logging
-from tfx.components.pusher import component, executor
+from tfx.components.pusher import executor
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.io import fileio
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import pusher_pb2
-from tfx.types import Artifact, artifact_utils, standard_component_specs
+from tfx.types import Artifact, BaseChannel, Channel, artifact_utils, standard_component_specs
+from tfx.types.component_spec import ChannelParameter
+from tfx.types.standard_artifacts import Examples, Model, PushedModel
 from tfx.utils import io_utils, json_utils, proto_utils
 
 from components.serving.push import push
-from core import progress
+from core import progress, signing
+from core.artifacts.ingest_record import CONTENT_SHA256
 from core.artifacts.monitoring import REFERENCE
+from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import DECIDED, DECISION, REJECTED_TO, WAITS
 from core.settings import converter
 from core.settings.converter import to_json
 from core.settings.push import CardSettings
+
+_EXAMPLES, _BACKBONE = "examples", "backbone"
 
 
 class Executor(executor.Executor):
@@ -52,7 +60,9 @@ class Executor(executor.Executor):
         card = converter.from_dict(custom["card"], CardSettings)
         blessing = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_BLESSING_KEY]).uri
         reference = REFERENCE.read(blessing) if fileio.exists(REFERENCE.path(blessing)) else None
-        pushed = push(model, destination.filesystem.base_directory, card, custom["approval"], reference)
+        key = signing.private_key(custom["signing_key"]) if custom["signing_key"] else None
+        origin, directory = self._origin(input_dict, custom), destination.filesystem.base_directory
+        pushed = push(model, directory, card, origin, custom["approval"], reference, key)
         if pushed.note:
             logging.warning("%s", pushed.note)
         version = pushed.path.rpartition("/")[2]
@@ -67,11 +77,55 @@ class Executor(executor.Executor):
             pushed_model.set_string_custom_property(DECIDED, to_json(DECISION.read(pushed.path)))
             pushed_model.set_string_custom_property(REJECTED_TO, pushed.path)
 
+    def _origin(self, input_dict: dict[str, list[Artifact]], custom: dict[str, Any]) -> Origin:
+        (examples,), (backbone,) = input_dict[_EXAMPLES], input_dict[_BACKBONE]
+        source, sha256 = (backbone.get_string_custom_property(name) for name in ("source", "sha256"))
+        return Origin(
+            **custom["origin"],
+            images=examples.get_string_custom_property(CONTENT_SHA256) or None,
+            weights=(source, sha256) if sha256 else None,
+            run=self._context._pipeline_run_id if self._context else None,  # TFX gives it under no other name
+        )
 
-class Pusher(component.Pusher):
-    """TFX's component, with its inputs, output and parameters.
 
-    `custom_config` has the `card`'s settings, and whether a push needs `approval`.
-    """
+class _Spec(standard_component_specs.PusherSpec):
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        **standard_component_specs.PusherSpec.INPUTS,
+        _EXAMPLES: ChannelParameter(type=Examples),
+        _BACKBONE: ChannelParameter(type=Model),
+    }
 
+
+class Pusher(BaseComponent):
+    """TFX's component, which also looks at what the model was made of."""
+
+    SPEC_CLASS = _Spec
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        model_blessing: BaseChannel,
+        infra_blessing: BaseChannel,
+        examples: BaseChannel,
+        backbone: BaseChannel,
+        push_destination: pusher_pb2.PushDestination | RuntimeParameter,
+        custom_config: dict[str, Any],
+    ) -> None:
+        """Wires it.
+
+        Args:
+            custom_config: the `card`'s settings, whether a push needs `approval`, the path of a `signing_key` or None,
+                and of the `Origin` what is known before a run: the `origin`.
+        """
+        spec = _Spec(
+            model=model,
+            model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            examples=examples,
+            backbone=backbone,
+            push_destination=push_destination,
+            custom_config=json_utils.dumps(custom_config),
+            pushed_model=Channel(type=PushedModel),
+        )
+        super().__init__(spec=spec)

@@ -20,7 +20,9 @@ from core import atomic_io
 
 CHECKSUMS = "assets.extra/SHA256SUMS"
 
-_MODEL_PARTS = ("saved_model.pb", "variables/", "assets/")
+MODEL_PARTS = ("saved_model.pb", "variables/", "assets/")
+"""What TensorFlow reads of a SavedModel's folder."""
+
 _BLOCK = 2**20
 _HEAD = re.compile(r"# (\d+) files, (\d+) bytes")
 
@@ -31,11 +33,11 @@ class DamagedModelError(OSError):
 
 def write_checksums(directory: str) -> None:
     """Lists all files of a finished model in its directory, local or remote."""
-    files = [name for name in _files(directory) if name != CHECKSUMS]
-    size = sum(_size(f"{directory}/{name}") for name in files)
-    lines = [f"{sha256(f'{directory}/{name}')}  {name}\n" for name in files]
+    found = [name for name in files(directory) if name != CHECKSUMS]
+    size = sum(_size(f"{directory}/{name}") for name in found)
+    lines = [f"{sha256(f'{directory}/{name}')}  {name}\n" for name in found]
     _make_folder(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
-    atomic_io.write_text(f"{directory}/{CHECKSUMS}", f"# {len(files)} files, {size} bytes\n{''.join(lines)}")
+    atomic_io.write_text(f"{directory}/{CHECKSUMS}", f"# {len(found)} files, {size} bytes\n{''.join(lines)}")
 
 
 def listed(directory: str) -> str | None:
@@ -47,13 +49,13 @@ def listed(directory: str) -> str | None:
         return None
 
 
-def names(directory: str) -> list[str]:
-    """The listed files, by their paths in the model's directory.
+def digests(directory: str) -> dict[str, str]:
+    """The listed SHA-256 of each file, by its path in the model's directory.
 
     Raises:
         DamagedModelError: there is no list, or it is cut short.
     """
-    return list(_read_list(directory)[0])
+    return _read_list(directory)[0]
 
 
 def check_complete(directory: str) -> None:
@@ -62,9 +64,9 @@ def check_complete(directory: str) -> None:
     Raises:
         DamagedModelError: there is no list, or the listed files are not all there in the size they had together.
     """
-    digests, size = _read_list(directory)
+    found, size = _read_list(directory)
     present = 0
-    for name in digests:
+    for name in found:
         try:
             present += _size(f"{directory}/{name}")
         except _errors(directory):
@@ -91,17 +93,17 @@ def verify(directory: str) -> str:
         DamagedModelError: there is no list, a file is missing, not listed, or has changed.
         OSError: a file cannot be read; tf.errors.OpError for a remote one.
     """
-    digests, size = _read_list(directory)
-    present = _files(directory)
+    expected, size = _read_list(directory)
+    present = files(directory)
     for name in [*present, "saved_model.pb"]:
-        if name.startswith(_MODEL_PARTS) and name not in digests:
+        if name.startswith(MODEL_PARTS) and name not in expected:
             raise DamagedModelError(f"{name} is not in {CHECKSUMS}")
-    for name, digest in digests.items():
+    for name, digest in expected.items():
         if name not in present:
             raise DamagedModelError(f"{name} is missing")
         if sha256(f"{directory}/{name}") != digest:
             raise DamagedModelError(f"{name} is damaged: its checksum is not the one in {CHECKSUMS}")
-    return f"{len(digests)} files, {size / 2**20:.1f} MB"
+    return f"{len(expected)} files, {size / 2**20:.1f} MB"
 
 
 def problem(directory: str) -> str:
@@ -188,7 +190,7 @@ def _size(path: str) -> int:
     return tf.io.gfile.stat(path).length
 
 
-def _files(directory: str) -> list[str]:
+def files(directory: str) -> list[str]:
     """Paths of all files under a folder, relative to it, sorted."""
     if _is_remote(directory):
         import tensorflow as tf

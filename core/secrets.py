@@ -38,7 +38,8 @@ _AROUND = frozenset((
     "uri", "host", "port", "endpoint",
 ))
 # fmt: on
-_NO_SECRETS = ("google_application_credentials", "kms_key", "kms_key_name")  # a file; a key's name, not the key
+# Files; a key's name, not the key.
+_NO_SECRETS = ("google_application_credentials", "kms_key", "kms_key_name", "signing_key")
 _SWITCHES = ("true", "false", "yes", "no", "none", "null")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ASSIGNED = re.compile(r"""(?<![\w.-])-{0,2}([A-Za-z][\w.-]*)["']?\s*[=:]\s*["']?(?=([^\s"',;&]+))""")

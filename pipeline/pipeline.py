@@ -42,10 +42,11 @@ from core.artifacts.ingest_record import REGRESSION_EXAMPLES
 from core.artifacts.monitoring import MonitoringConfig
 from core.artifacts.predictions import ALL, REGRESSIONS
 from core.checkout import from_checkout
-from core.settings import Settings, converter
+from core.settings import Settings, converter, to_dict
 from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
 from pipeline.deployment import Deployment, push_to, train_args
+from pipeline.provenance import hashes
 from pipeline.runners.beam_engines import options_for
 from pipeline.runs.comparison import flattened
 from pipeline.runs.metadata import connection_config
@@ -70,7 +71,7 @@ def create_pipeline(
     extraction, backbone, features = _features(settings, deployment, data)
     training, model = _training(settings, deployment, data, backbone, features or data.examples)
     judging, predictions, gate = _judging(settings, deployment, data, model, features, bucket_boundaries(schema))
-    release = _release(settings, deployment, data, model, features, predictions, gate)
+    release = _release(settings, deployment, data, backbone, model, features, predictions, gate)
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
         if isinstance(component, BaseBeamComponent):
@@ -317,6 +318,7 @@ def _release(
     settings: Settings,
     deployment: Deployment,
     data: _Data,
+    backbone: BaseChannel,
     model: BaseChannel,
     features: BaseChannel | None,
     predictions: BaseChannel,
@@ -332,11 +334,15 @@ def _release(
         model=model,
         model_blessing=gate.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
+        examples=data.examples,
+        backbone=backbone,
         push_destination=push_to(directory) if isinstance(directory, str) else directory,
         # A pushed version never changes: words for its card that were edited make a new one.
         custom_config={
             "card": converter.to_dict(settings.card),
             "approval": settings.push.approval == "required",
+            "signing_key": settings.push.signing_key,
+            "origin": {"settings": to_dict(settings), **hashes()},
             "code": code_hash("components.pusher"),
         },
     )

@@ -35,6 +35,7 @@ from tensorflow.python.lib.io import _pywrap_file_io
 from components.serving.push import push
 from core import atomic_io, checksums
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
+from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import MODEL_CARD, ROLLED_BACK, numbered
 from core.settings.push import CardSettings
 from pipeline.report import make
@@ -212,7 +213,7 @@ class Push(Scenario):
         write_model(folder / "model", "new")
 
     def act(self, folder: Path) -> None:
-        push(str(folder / "model"), f"{self.scheme}{folder}/serving", CardSettings())
+        push(str(folder / "model"), f"{self.scheme}{folder}/serving", CardSettings(), Origin({}, ""))
 
     def _versions(self, folder: Path) -> list[Path]:
         return [Path(version.path) for version in numbered(str(folder / "serving"))]

@@ -35,7 +35,7 @@ def write_model(saved_model: str, directory: str) -> None:
         saved_model: with checksums; its listed files are copied.
         directory: new; local or remote.
     """
-    for name in [*checksums.names(saved_model), checksums.CHECKSUMS]:
+    for name in [*checksums.digests(saved_model), checksums.CHECKSUMS]:
         target = f"{directory}/{_SAVED_MODEL}/{name}"
         tf.io.gfile.makedirs(target.rpartition("/")[0])
         tf.io.gfile.copy(f"{saved_model}/{name}", target)

@@ -51,6 +51,7 @@ class ModelVersions:
         find: Callable[[], Mapping[int, str]],
         say: Callable[[str], None] = _LOG.info,
         labels: Mapping[str, int] | None = None,
+        verify: Callable[[str], object] = checksums.verify_if_listed,
     ) -> None:
         """Loads nothing yet.
 
@@ -58,10 +59,12 @@ class ModelVersions:
             find: gives the folders of the versions.
             say: gets a sentence when something changes.
             labels: names of versions, which are loaded beside the highest.
+            verify: raises OSError where a version must not be loaded.
         """
         self._find = find
         self._say = say
         self.labels = dict(labels or {})
+        self._verify = verify
         self._changed = threading.Condition()
         self._versions: dict[int, Version] = {}
         self._stopping = threading.Event()
@@ -147,7 +150,8 @@ class ModelVersions:
         with self._changed:
             self._versions[number] = version = Version(number)
         try:
-            if not checksums.verify_if_listed(directory):
+            self._verify(directory)
+            if checksums.listed(directory) is None:
                 self._say(f"version {number} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
             with contextlib.ExitStack() as unless_it_fails:
                 model = unless_it_fails.enter_context(ServedModel(directory))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import tensorflow as tf
 
 from core import atomic_io, checksums
+from core.artifacts import provenance
 from core.artifacts.monitoring import REFERENCE, Reference
+from core.artifacts.provenance import PROVENANCE, SIGNED, Origin
 from core.artifacts.pushed_model import (
     CARD_WORDS,
     DECISION,
@@ -29,6 +31,9 @@ from core.errors import InputError, MachineError
 from core.settings.monitoring import MonitoringSettings
 from core.settings.push import CardSettings
 
+if TYPE_CHECKING:
+    from core.signing import PrivateKey, PublicKey
+
 _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
 
 
@@ -41,7 +46,13 @@ class Pushed(NamedTuple):
 
 
 def push(
-    model: str, directory: str, card: CardSettings, approval: bool = False, reference: Reference | None = None
+    model: str,
+    directory: str,
+    card: CardSettings,
+    origin: Origin,
+    approval: bool = False,
+    reference: Reference | None = None,
+    key: PrivateKey | None = None,
 ) -> Pushed:
     """Pushes a SavedModel, unless the version that serves is this very model, or somebody rolled it back.
 
@@ -52,6 +63,8 @@ def push(
         model: the SavedModel's folder, with checksums; local or remote.
         directory: the push directory; local or remote.
         card: what people say of the model; another version is pushed for other words, too.
+        origin: what the model was made of, for its provenance.
+        key: that signs the version; one that it did not sign is pushed anew.
         approval: whether it waits for `approve` or `reject` in a folder where no server looks, and takes the place of
             the one that waited there before; one that was rejected does not wait again.
         reference: what monitoring compares production with; another version is pushed for other bounds, too.
@@ -63,23 +76,26 @@ def push(
     _verify(model, "it is not pushed; run again, and it is trained again")
     target = beside(directory, WAITING) if approval else directory
     state: Literal["serves", "waits"] = "waits" if approval else "serves"
-    if found := _find(model, directory, card, approval, reference):
+    signer = key.public_key() if key else None
+    if found := _find(model, directory, card, approval, reference, signer):
         return found
     earlier = numbered(beside(directory, WAITING))
     if "://" in directory:
         version = f"{target}/{next_number(directory)}"
-        _copy(model, version)
+        tf.io.gfile.makedirs(version)
         _write_words(version, card, reference)
+        provenance.write(version, model, origin, key)
+        _copy(model, version)
         _verify(version, "it was taken away again, and what served before serves on; run again", version)
     else:
         with atomic_io.staging_directory(f"{target}/version") as copy:
             _write_words(copy, card, reference)
+            provenance.write(copy, model, origin, key)
             _copy(model, copy)
             _verify(copy, "it is not pushed, and what served before serves on; run again")
             with locked(directory):
-                if found := _find(
-                    model, directory, card, approval, reference
-                ):  # pushed by another task while this one copied
+                # By another task while this one copied.
+                if found := _find(model, directory, card, approval, reference, signer):
                     return found
                 version = f"{target}/{next_number(directory)}"
                 atomic_io.publish(copy, version, replace=False)
@@ -110,7 +126,7 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
         if "://" not in directory:
             atomic_io.move(Path(waiting), Path(target))
             return target
-        for name in (CARD_WORDS.name, REFERENCE.name, DECISION.name, MODEL_CARD):
+        for name in (CARD_WORDS.name, REFERENCE.name, DECISION.name, MODEL_CARD, PROVENANCE, SIGNED):
             if tf.io.gfile.exists(f"{waiting}/{name}"):
                 tf.io.gfile.makedirs(target)
                 tf.io.gfile.copy(f"{waiting}/{name}", f"{target}/{name}", overwrite=True)
@@ -149,13 +165,20 @@ def _waiting(directory: str, version: str) -> str:
     )
 
 
-def _find(model: str, directory: str, card: CardSettings, approval: bool, reference: Reference | None) -> Pushed | None:
+def _find(
+    model: str,
+    directory: str,
+    card: CardSettings,
+    approval: bool,
+    reference: Reference | None,
+    signer: PublicKey | None,
+) -> Pushed | None:
     """The version that serves or waits, if it is this model and whole; or where it was, if it was taken out."""
     this = checksums.listed(model)
 
     def same(version: str) -> bool:
         known = checksums.listed(version) == this and _words(version) == (card, reference and reference.bounds)
-        return known and not checksums.problem(version)
+        return known and not (provenance.problem(version, signer) if signer else checksums.problem(version))
 
     serving = [entry.path for entry in numbered(directory) if checksums.is_complete(entry.path)][-1:]
     if any(map(same, serving)):
@@ -215,7 +238,7 @@ def discard(version: str) -> None:
 
 def _copy(model: str, target: str) -> None:
     """Copies the listed files, `saved_model.pb` last."""
-    names = sorted([*checksums.names(model), checksums.CHECKSUMS], key=lambda name: name == _SERVED)
+    names = sorted([*checksums.digests(model), checksums.CHECKSUMS], key=lambda name: name == _SERVED)
     tf.io.gfile.makedirs(target)
     for name in names:
         tf.io.gfile.makedirs(f"{target}/{name}".rpartition("/")[0])

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from core.settings.checks import AtLeast1
+from core.settings.checks import AtLeast1, FilePath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +13,14 @@ class PushSettings:
     Attributes:
         directory: where a folder per version is written; a relative path lies in `<ROOT>/<name>/`.
         keep: versions that stay; the oldest beyond that are deleted.
+        signing_key: a file with a private key in PEM, Ed25519 or ECDSA on P-256, without a password, where Pusher runs:
+            it signs every version (docs/provenance.md).
         approval: `required` keeps a blessed model aside, where no server looks, until `make approve` or `make reject`.
     """
 
     directory: str = "serving/"
     keep: AtLeast1 = 5
+    signing_key: FilePath | None = None
     approval: Literal["none", "required"] = "none"
 
 

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import rich.console
@@ -30,10 +30,14 @@ from core.secrets import resolve
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
 from core.settings.tuner import TunerConfig
+from core.signing import public_key
 from pipeline.cli.home import ensure_home
 from pipeline.inference import records
 from pipeline.runs.run_dir import push_folder, run_dir
 from pipeline.runs.run_lock import alone
+
+if TYPE_CHECKING:
+    from core.signing import PublicKey
 
 
 def _complete_path(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -82,6 +86,11 @@ _MODEL = click.option(
     "--model",
     type=_PathOrUrl(),
     help="A SavedModel's folder, a push directory, or a .tflite; the pushed one if not given.",
+)
+_VERIFY_KEY = click.option(
+    "--verify-key",
+    type=_LocalPath(),
+    help="A public key in PEM: only a version that it signed is used (push.signing_key).",
 )
 _TOP = click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to list.")
 _FORMAT = click.option(
@@ -216,6 +225,7 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
 
 @_verb(lazy=True)
 @_MODEL
+@_VERIFY_KEY
 @_TOP
 @_FORMAT
 @click.option("--output", type=_LocalPath(), help="A file to write instead of the screen; it appears when all is done.")
@@ -225,6 +235,7 @@ def predict(
     loader: Loader,
     root: Path,
     model: str | None,
+    verify_key: Path | None,
     top: int,
     file_format: records.Format,
     output: Path | None,
@@ -238,7 +249,8 @@ def predict(
     Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
     files = _named(text, images)
-    model = model or _pushed(loader(), root)
+    key = _public(verify_key)
+    model = model or _pushed(loader(), root, key)
     from pipeline.inference.predict import predict as predict_images
     from pipeline.runners.console import progress_line
 
@@ -246,12 +258,13 @@ def predict(
         target = stack.enter_context(atomic_io.replacing(output)) if output else sys.stdout
         if not target.isatty():
             stack.enter_context(progress_line("loading the model"))
-        counts = records.write(predict_images(model, files(), top, say=_note), target, file_format, top)
+        counts = records.write(predict_images(model, files(), top, say=_note, key=key), target, file_format, top)
     return _exit_code(counts)
 
 
 @_verb()
 @_MODEL
+@_VERIFY_KEY
 @_TOP
 @_FORMAT
 @click.option(
@@ -266,6 +279,7 @@ def batch_predict(
     settings: Settings,
     root: Path,
     model: str | None,
+    verify_key: Path | None,
     top: int,
     file_format: records.Format,
     output: str,
@@ -273,7 +287,8 @@ def batch_predict(
     folder: str,
 ) -> int:
     """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
-    model = model or _pushed(settings, root)
+    key = _public(verify_key)
+    model = model or _pushed(settings, root, key)
     from pipeline.inference.batch_predict import batch_predict as predict_folder
     from pipeline.runners.beam_engines import notes_on_engine, options_for
     from pipeline.runners.console import progress_line
@@ -289,6 +304,7 @@ def batch_predict(
             top_k=top,
             shards=shards,
             beam_arguments=[resolve(option) for option in options_for(settings.runtime.beam, "batch-predict")],
+            key=key,
             say=_note,
         )
     return _exit_code(counts)
@@ -522,6 +538,7 @@ def _decide(
 
 @_verb()
 @_MODEL
+@_VERIFY_KEY
 @click.option("--name", help="What clients call the model; with --model its folder's name, else that of the settings.")
 @click.option("--host", default="127.0.0.1", help="The address to listen on; one that others reach needs TLS.")
 @click.option("--port", default=8500, help="Of gRPC; 0 takes a free one.")
@@ -535,6 +552,7 @@ def serve(
     settings: Settings,
     root: Path,
     model: str | None,
+    verify_key: Path | None,
     name: str | None,
     host: str,
     port: int,
@@ -555,12 +573,12 @@ def serve(
     directory = Path(model) if model else push_folder(settings, root)
     name = name or (model_name(directory) if model else settings.name)
     listening = Listening(host, port, rest_port, tls)
-    named = version_labels(labels)
+    named, signer = version_labels(labels), _public(verify_key)
     if log == "text":
-        serve_model(directory, name, listening, settings.serving, click.echo, named)
+        serve_model(directory, name, listening, settings.serving, click.echo, named, key=signer)
         return
     with json_lines() as (say, tell):
-        serve_model(directory, name, listening, settings.serving, say, named, [tell])
+        serve_model(directory, name, listening, settings.serving, say, named, [tell], signer)
 
 
 def _named(text: str | None, images: tuple[str, ...]) -> Callable[[], list[str]]:
@@ -592,11 +610,15 @@ def _note(text: str) -> None:
     click.secho(f"note: {text}", fg="yellow", err=True)
 
 
-def _pushed(settings: Settings, root: Path) -> str:
+def _pushed(settings: Settings, root: Path, key: PublicKey | None = None) -> str:
     """The version that serves."""
     from pipeline.runs import push_directory
 
-    return str(push_directory.latest(push_folder(settings, root), _note))
+    return str(push_directory.latest(push_folder(settings, root), _note, key))
+
+
+def _public(path: Path | None) -> PublicKey | None:
+    return public_key(path) if path else None
 
 
 def _exit_code(counts: records.Counts) -> int:

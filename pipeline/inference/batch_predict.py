@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -26,6 +26,9 @@ from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
 from pipeline.inference import names, predict, records
 
+if TYPE_CHECKING:
+    from core.signing import PublicKey
+
 _LOG = logging.getLogger(__name__)
 
 _RECORDS, _ERRORS = "records", "errors"
@@ -40,6 +43,7 @@ def batch_predict(
     top_k: int = 3,
     shards: int = 1,
     beam_arguments: Sequence[str] = (),
+    key: PublicKey | None = None,
     say: Callable[[str], None] = _LOG.info,
 ) -> records.Counts:
     """Classifies every file in and below a folder; the records are those of `predict`, in no fixed order.
@@ -52,6 +56,7 @@ def batch_predict(
         top_k: how many classes to list, at most as many as there are.
         shards: files to write, each by one worker; more than one are called `name-00000-of-00004.jsonl` and so on.
         beam_arguments: Beam's pipeline options; without any the job runs in this process.
+        key: that must have signed the model, which is asked here; workers compare checksums.
         say: gets a sentence about the model if there is one.
 
     Raises:
@@ -67,8 +72,8 @@ def batch_predict(
         raise InputError(f"there is no folder {images}: give a folder of images")
     if next(list_files(os.fsencode(_absolute(images))), None) is None:
         raise InputError(f"there are no pictures in {images}: give a folder of images")
-    directory = _absolute(predict.find_model(model_dir, say))
-    predict.load(directory, say).close()  # a model that cannot be loaded is reported before a job starts
+    directory = _absolute(predict.find_model(model_dir, say, key))
+    predict.load(directory, say, key).close()  # a model that cannot be loaded is reported before a job starts
     suffix = Path(output).suffix if shards > 1 else ""
     pipeline = beam.Pipeline(options=PipelineOptions(list(beam_arguments)))
     _ = (

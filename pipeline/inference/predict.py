@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,12 +21,15 @@ from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
 from components.serving.tflite_model import TFLiteModel
 from core import checksums, progress, signatures
-from core.artifacts import tflite_archive
+from core.artifacts import provenance, tflite_archive
 from core.artifacts.model_limits import model_limits
 from core.artifacts.tflite_files import SUFFIX
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from pipeline.runs import push_directory
+
+if TYPE_CHECKING:
+    from core.signing import PublicKey
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ def predict(
     top_k: int = 3,
     batch_size: int = BATCH_SIZE,
     say: Callable[[str], None] = _LOG.info,
+    key: PublicKey | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Classifies image files on this machine, in the order given; holds one batch at a time.
 
@@ -57,6 +61,7 @@ def predict(
         files: image files; `names.expand` lists those of a folder.
         top_k: how many classes to list, at most as many as there are.
         say: gets a sentence about the model if there is one.
+        key: that must have signed the model; None asks for no signature.
 
     Yields:
         See `classify`.
@@ -65,9 +70,9 @@ def predict(
         InputError: there is no model that takes images, or `top_k` or `batch_size` is less than 1.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
-    directory = find_model(str(model_dir), say)
+    directory = find_model(str(model_dir), say, key)
     limits = limits_of(directory)
-    with load(directory, say) as model:
+    with load(directory, say, key) as model:
         done = 0
         for batch in batches((read(str(file), limits) for file in files), batch_size):
             yield from classify(model, batch, top_k)
@@ -101,9 +106,9 @@ def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def find_model(directory: str, say: Callable[[str], None] = _LOG.info) -> str:
+def find_model(directory: str, say: Callable[[str], None] = _LOG.info, key: PublicKey | None = None) -> str:
     """A SavedModel's folder or a TensorFlow Lite file, local or remote: this one, or of a local push directory the
-    latest good version.
+    latest good version, which is one that the key signed if one is given.
 
     Raises:
         InputError: there is none.
@@ -115,7 +120,7 @@ def find_model(directory: str, say: Callable[[str], None] = _LOG.info) -> str:
     if tf.io.gfile.exists(f"{directory}/saved_model.pb"):
         return directory
     if push_directory.versions(Path(directory)):
-        return str(push_directory.latest(Path(directory), say))
+        return str(push_directory.latest(Path(directory), say, key))
     raise InputError(f"there is no model in {directory}: no saved_model.pb; name a model's folder or run the pipeline")
 
 
@@ -129,12 +134,23 @@ def limits_of(directory: str) -> ImageLimits:
         raise InputError(str(error)) from error
 
 
-def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel | TFLiteModel:
+def load(
+    directory: str, say: Callable[[str], None] = _LOG.info, key: PublicKey | None = None
+) -> ServedModel | TFLiteModel:
     """Verifies and loads the model that `find_model` returned; others' exports cannot be verified.
 
+    Args:
+        say: gets a sentence about the model if there is one.
+        key: that must have signed it, or the version beside which a TensorFlow Lite file lies.
+
     Raises:
-        InputError: the model's files are damaged, or it does not take images.
+        InputError: the model's files are damaged, or not signed by the key, or it does not take images.
     """
+    if key:
+        try:
+            provenance.verify(_folder(directory), key)
+        except (OSError, tf.errors.OpError) as error:
+            raise InputError(f"the model in {directory} is not used, since --verify-key is given: {error}") from error
     if not directory.endswith(SUFFIX):
         return load_saved_model(directory, say)
     with _damage_told(directory):
@@ -143,7 +159,7 @@ def load(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel 
 
 
 def load_saved_model(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
-    """As `load`, of what is no TensorFlow Lite file."""
+    """As `load`, of what is no TensorFlow Lite file, and asking for no signature."""
     with _damage_told(directory):
         if not checksums.verify_if_listed(directory):
             say(f"{directory} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
@@ -154,6 +170,11 @@ def load_saved_model(directory: str, say: Callable[[str], None] = _LOG.info) -> 
             f"the model in {directory} has no signature {signatures.IMAGES}; this pipeline did not export it"
         )
     return model
+
+
+def _folder(model: str) -> str:
+    """The model's folder; that of the version beside which a TensorFlow Lite file lies."""
+    return (model.rpartition("/")[0] or ".") if model.endswith(SUFFIX) else model
 
 
 @contextlib.contextmanager

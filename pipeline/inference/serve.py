@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from components.serving.metrics import Metrics
@@ -18,10 +19,14 @@ from components.serving.model_server import LOOPBACK, ModelServer
 from components.serving.model_versions import ModelVersions
 from components.serving.request_logger import RequestLogger
 from components.serving.tls import TlsFiles
+from core.artifacts import provenance
 from core.errors import InputError
 from core.loopback import is_loopback
 from core.settings.serving import ServingSettings
 from pipeline.runs import push_directory
+
+if TYPE_CHECKING:
+    from core.signing import PublicKey
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 
@@ -60,6 +65,7 @@ def serve(
     say: Callable[[str], None],
     labels: Mapping[str, int] | None = None,
     answered: Sequence[Callable[[Call], None]] = (),
+    key: PublicKey | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; must be called in the main thread.
 
@@ -70,6 +76,7 @@ def serve(
         say: gets a sentence whenever something happens.
         labels: names of versions, which are served beside the highest.
         answered: each is told of every request.
+        key: that must have signed a version; None asks for no signature.
 
     Raises:
         InputError: there is no model, none that can be loaded, no version that has a label, or a port is taken.
@@ -87,7 +94,7 @@ def serve(
         if number not in find():
             there = ", ".join(map(str, sorted(find())))
             raise InputError(f"--label {label}={number}: there is no version {number} in {directory}, only {there}")
-    versions = ModelVersions(find, say, labels)
+    versions = ModelVersions(find, say, labels, *([lambda version: provenance.verify(version, key)] if key else []))
     with contextlib.ExitStack() as running:
         running.callback(versions.close)
         versions.poll()

@@ -40,7 +40,8 @@ from core.artifacts.training_summary import TrainingSummary
 from core.artifacts.validation import Shortcut
 from core.artifacts.verdict import Verdict
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
-from pipeline.report import provenance, thumbnails
+from pipeline import provenance
+from pipeline.report import thumbnails
 from pipeline.report.confusions import confused_pairs
 from pipeline.report.coverage import most_novel
 from pipeline.report.drift import Drift, drift

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from core.artifacts.last_run import LAST_RUN, SETTINGS
 from core.errors import DISK_FULL, InputError, MachineError, cause_of
 from core.settings import Settings
+from core.signing import private_key
 from pipeline.runs import metadata
 from pipeline.runs.run_dir import ARTIFACTS, METADATA, push_folder, run_dir
 
@@ -21,10 +22,10 @@ _NEEDED_MB = 500  # of disk, for a run with small images
 
 
 def check_folders(settings: Settings, root: Path) -> None:
-    """Makes the folders that the run writes to.
+    """Makes the folders that the run writes to, and looks at the key that it signs with.
 
     Raises:
-        InputError: it cannot write to one.
+        InputError: it cannot write to one, or there is no key to sign with.
         OSError: the machine is at fault, such as a full disk.
     """
     folder = run_dir(settings, root)
@@ -37,6 +38,8 @@ def check_folders(settings: Settings, root: Path) -> None:
                 "with ROOT"
             )
     _writable(push_folder(settings, root), "name another with push.directory")
+    if settings.push.signing_key:
+        private_key(settings.push.signing_key)
     if not settings.schema_file.exists():
         _writable(settings.schema_file.parent, "the schema is to be written there; name another with data.schema")
 

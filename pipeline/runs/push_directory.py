@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core import atomic_io, checksums
+from core.artifacts import provenance
 from core.artifacts.pushed_model import ROLLED_BACK, locked, numbered
 from core.errors import InputError
+
+if TYPE_CHECKING:
+    from core.signing import PublicKey
 
 
 def versions(directory: Path) -> list[Path]:
@@ -20,10 +25,11 @@ def versions(directory: Path) -> list[Path]:
     return [version for version in _folders(directory) if checksums.is_complete(str(version))]
 
 
-def latest(directory: Path, say: Callable[[str], None]) -> Path:
+def latest(directory: Path, say: Callable[[str], None], key: PublicKey | None = None) -> Path:
     """The folder of the version that a server serves: the newest good one.
 
     Args:
+        key: that must have signed it; None asks for no signature.
         say: gets a sentence for each newer version that is not good.
 
     Raises:
@@ -31,7 +37,7 @@ def latest(directory: Path, say: Callable[[str], None]) -> Path:
     """
     bad = []
     for version in reversed(_folders(directory)):
-        if problem := checksums.problem(str(version)):
+        if problem := checksums.problem(str(version)) or (key and provenance.problem(str(version), key)):
             bad.append(f"version {version.name} is not used: {problem}")
             continue
         for sentence in bad:

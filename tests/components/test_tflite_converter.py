@@ -41,7 +41,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_goes_on_as_it_was_with_a_file_for_each_format(converted: Path) -> None:
     assert checksums.verify(str(converted))
-    assert {"saved_model.pb", "float16.tflite", "int8.tflite"} <= set(checksums.names(str(converted)))
+    assert {"saved_model.pb", "float16.tflite", "int8.tflite"} <= set(checksums.digests(str(converted)))
     half, integers = tflite_files.described(str(converted))
     assert (half.format, half.file, half.calibrated_on) == ("tflite-float16", "float16.tflite", 0)
     assert (integers.format, integers.file, integers.calibrated_on) == ("tflite-int8", "int8.tflite", 6)

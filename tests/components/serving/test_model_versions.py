@@ -10,6 +10,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from components.serving.model_versions import ModelVersions, NoSuchVersionError
 from core import checksums, signatures
+from core.signing import SignatureError
 from tests.model_factory import image_bytes, save_model
 from trainer.export import warm_up
 
@@ -175,3 +176,16 @@ def test_what_is_being_loaded_when_it_is_closed_is_unloaded_too(tmp_path: Path) 
     closing.join()
 
     assert [version.state for version in versions.states()] == ["END"]
+
+
+def test_a_version_that_no_key_vouches_for_does_not_serve_and_the_one_before_it_does(shelf: Shelf) -> None:
+    def verify(directory: str) -> None:
+        if directory.endswith("2"):
+            raise SignatureError("this version is not signed")
+
+    versions = ModelVersions(lambda: shelf.found, shelf.said.append, verify=verify)
+    shelf.add(1)
+    shelf.add(2)
+    versions.poll()
+    assert shelf.said == ["version 2 cannot be loaded: this version is not signed", "version 1 is serving"]
+    versions.close()

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from components.serving.push import approve, push, reject
 from core import checksums
+from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import DECISION, REJECTED, ROLLED_BACK, WAITING, Decision, beside, numbered
 from core.errors import InputError, MachineError
 from core.settings.push import CardSettings
@@ -18,6 +19,7 @@ from tests.components.ram_files import ram  # noqa: F401 - a fixture
 from tests.small_model import cut, flip, write_model, write_versions
 
 WORDS = CardSettings(owner="us")
+ORIGIN = Origin({"data": {"images": "photos"}}, "c0de")
 
 
 def visible(directory: Path) -> list[str]:
@@ -29,19 +31,20 @@ def test_a_version_holds_the_model_its_checksums_and_what_was_said_of_it(tmp_pat
     (model / "notes").write_text("not of the export")
     before = int(time.time())
 
-    path, note, _ = push(str(model), str(tmp_path / "serving"), WORDS)
+    path, note, _ = push(str(model), str(tmp_path / "serving"), WORDS, ORIGIN)
 
     assert not note and before <= int(Path(path).name) <= time.time()
     assert checksums.verify(path) and checksums.listed(path) == checksums.listed(str(model))
     assert visible(tmp_path / "serving") == [Path(path).name]
-    assert visible(Path(path)) == ["assets", "assets.extra", "card.json", "saved_model.pb", "variables"]
+    files = ["assets", "assets.extra", "card.json", "provenance.json", "saved_model.pb", "variables"]
+    assert visible(Path(path)) == files
 
 
 @pytest.mark.parametrize("how", [flip, cut])
 def test_a_damaged_model_is_not_pushed(how, tmp_path: Path) -> None:
     model = how(write_model(tmp_path / "model"))
     with pytest.raises(MachineError, match=r"model is damaged: variables.*; it is not pushed; run again"):
-        push(str(model), str(tmp_path / "serving"), WORDS)
+        push(str(model), str(tmp_path / "serving"), WORDS, ORIGIN)
     assert not (tmp_path / "serving").exists()
 
 
@@ -56,7 +59,7 @@ def test_a_copy_that_is_damaged_is_no_version(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(shutil, "copyfile", copy_with_a_fault)
     (old,) = write_versions(tmp_path / "serving", 1)
     with pytest.raises(MachineError, match=r"classes.txt is damaged.*what served before serves on"):
-        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS)
+        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS, ORIGIN)
     assert visible(tmp_path / "serving") == [old.name]
 
 
@@ -68,7 +71,7 @@ def test_a_full_disk_pushes_nothing_and_names_the_file(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "copyfile", full)
     write_versions(tmp_path / "serving", 1)
     with pytest.raises(OSError, match=r"No space left on device: .*/serving/"):
-        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS)
+        push(str(write_model(tmp_path / "model")), str(tmp_path / "serving"), WORDS, ORIGIN)
     assert visible(tmp_path / "serving") == ["1"]
 
 
@@ -76,7 +79,7 @@ def test_a_full_disk_pushes_nothing_and_names_the_file(tmp_path: Path, monkeypat
 def test_a_version_is_above_all_there_were_whatever_the_clock_says(where: str, tmp_path: Path) -> None:
     later = int(time.time()) + 10**6
     write_versions(tmp_path / where, later)
-    path, _, _ = push(str(write_model(tmp_path / "model")), str(tmp_path), WORDS)
+    path, _, _ = push(str(write_model(tmp_path / "model")), str(tmp_path), WORDS, ORIGIN)
     assert Path(path).name == str(later + 1)
 
 
@@ -88,20 +91,23 @@ def test_names_that_no_server_reads_as_versions_do_not_count(tmp_path: Path) -> 
 
 def test_what_serves_is_not_pushed_again_unless_it_is_damaged_or_said_to_be_another(tmp_path: Path) -> None:
     model, directory = str(write_model(tmp_path / "model")), str(tmp_path / "serving")
-    first = push(model, directory, WORDS).path
-    assert push(model, directory, WORDS)[:2] == (first, f"this model serves already, as version {Path(first).name}")
+    first = push(model, directory, WORDS, ORIGIN).path
+    assert push(model, directory, WORDS, ORIGIN)[:2] == (
+        first,
+        f"this model serves already, as version {Path(first).name}",
+    )
 
     flip(Path(first))
-    second, note, _ = push(model, directory, WORDS)
+    second, note, _ = push(model, directory, WORDS, ORIGIN)
     assert int(Path(second).name) > int(Path(first).name) and not note
 
-    third, note, _ = push(model, directory, CardSettings(owner="them"))
+    third, note, _ = push(model, directory, CardSettings(owner="them"), ORIGIN)
     assert third != second and not note
 
 
 def test_a_b_a_ends_with_a_serving(tmp_path: Path) -> None:
     a, b = (str(write_model(tmp_path / name, name)) for name in "ab")
-    pushed = [push(model, str(tmp_path / "serving"), WORDS).path for model in (a, b, a)]
+    pushed = [push(model, str(tmp_path / "serving"), WORDS, ORIGIN).path for model in (a, b, a)]
     assert sorted(pushed, key=lambda path: int(Path(path).name)) == pushed and len(set(pushed)) == 3
     assert checksums.listed(pushed[2]) == checksums.listed(a)
 
@@ -109,22 +115,22 @@ def test_a_b_a_ends_with_a_serving(tmp_path: Path) -> None:
 def test_what_was_rolled_back_is_pushed_again_only_as_the_note_says(tmp_path: Path) -> None:
     model, directory = str(write_model(tmp_path / "model")), tmp_path / "serving"
     write_versions(directory, 1)
-    path, _, _ = push(model, str(directory), WORDS)
+    path, _, _ = push(model, str(directory), WORDS, ORIGIN)
     out = directory / ROLLED_BACK / Path(path).name
     out.parent.mkdir()
     Path(path).rename(out)
 
-    again, note, _ = push(model, str(directory), WORDS)
+    again, note, _ = push(model, str(directory), WORDS, ORIGIN)
     assert again == path and not Path(path).exists()
     assert note.endswith(f"rolled back; to push it again, delete {out} and run again")
 
     shutil.rmtree(out)
-    assert checksums.is_complete(push(model, str(directory), WORDS).path)
+    assert checksums.is_complete(push(model, str(directory), WORDS, ORIGIN).path)
 
 
 def push_at(model: str, directory: str, start: float) -> None:
     time.sleep(max(0.0, start - time.time()))
-    push(model, directory, WORDS)
+    push(model, directory, WORDS, ORIGIN)
 
 
 def test_pushes_of_one_second_get_a_version_each(tmp_path: Path) -> None:
@@ -153,13 +159,13 @@ def test_a_remote_directory_gets_whole_versions_too(tmp_path: Path, ram: str) ->
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.io.gfile, "copy", watched)
-        first = push(f"{ram}/model", f"{ram}/serving/", WORDS).path
+        first = push(f"{ram}/model", f"{ram}/serving/", WORDS, ORIGIN).path
     assert copied[-1] == f"{first}/saved_model.pb" and checksums.verify(first)
-    assert push(str(model), f"{ram}/serving", WORDS).path == first
+    assert push(str(model), f"{ram}/serving", WORDS, ORIGIN).path == first
 
     with tf.io.gfile.GFile(f"{first}/saved_model.pb", "w") as file:
         file.write("damaged")
-    second = push(f"{ram}/model", f"{ram}/serving", WORDS).path
+    second = push(f"{ram}/model", f"{ram}/serving", WORDS, ORIGIN).path
     assert int(second.rpartition("/")[2]) > int(first.rpartition("/")[2]) and checksums.verify(second)
 
 
@@ -174,7 +180,7 @@ def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkey
 
     monkeypatch.setattr(tf.io.gfile, "copy", copy_with_a_fault)
     with pytest.raises(MachineError, match="it was taken away again"):
-        push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS)
+        push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS, ORIGIN)
     assert numbered(f"{ram}/serving") == []
 
 
@@ -183,7 +189,7 @@ NOT_APPROVED = Decision("rejected", "jo", "2026-01-02T03:04:05+00:00", "looks wr
 
 
 def waits(model: Path | str, directory: Path | str) -> str:
-    pushed = push(str(model), str(directory), WORDS, approval=True)
+    pushed = push(str(model), str(directory), WORDS, ORIGIN, approval=True)
     assert pushed.state == "waits"
     return pushed.path
 
@@ -200,7 +206,7 @@ def test_what_waits_serves_once_it_is_approved(tmp_path: Path) -> None:
     version = approve(str(directory), waiting.name, APPROVED, seen.append)
     assert seen == [str(waiting)] and Path(version) == directory / waiting.name
     assert checksums.verify(version) and DECISION.read(version) == APPROVED and not waiting.exists()
-    assert push(str(model), str(directory), WORDS, approval=True).state == "serves"
+    assert push(str(model), str(directory), WORDS, ORIGIN, approval=True).state == "serves"
 
 
 def test_an_approved_version_is_above_all_that_came_meanwhile(tmp_path: Path) -> None:
@@ -218,7 +224,7 @@ def test_a_newer_model_takes_the_place_of_the_one_that_waits(tmp_path: Path) -> 
     with pytest.raises(InputError, match=rf"no version {first.name} waits .*: version {second.name} does"):
         approve(directory, first.name, APPROVED, lambda _: None)
     # … and so does one that needs no approval.
-    assert push(str(write_model(tmp_path / "third", "third")), directory, WORDS).state == "serves"
+    assert push(str(write_model(tmp_path / "third", "third")), directory, WORDS, ORIGIN).state == "serves"
     with pytest.raises(InputError, match=r"waits for approval in .*: none does"):
         approve(directory, second.name, APPROVED, lambda _: None)
 
@@ -228,12 +234,12 @@ def test_a_rejected_model_waits_again_once_its_decision_is_deleted_as_it_says(tm
     waiting = Path(waits(model, directory))
     kept = reject(directory, waiting.name, NOT_APPROVED)
     assert not waiting.exists() and Path(kept) == Path(beside(directory, REJECTED), waiting.name)
-    pushed = push(str(model), directory, WORDS, approval=True)
+    pushed = push(str(model), directory, WORDS, ORIGIN, approval=True)
     assert pushed.state == "rejected" and pushed.note.startswith(
         "this model was rejected by jo on 2026-01-02 03:04 UTC"
     )
     assert f"delete {kept} and run again" in pushed.note
-    assert push(str(write_model(tmp_path / "other", "other")), directory, WORDS, approval=True).state == "waits"
+    assert push(str(write_model(tmp_path / "other", "other")), directory, WORDS, ORIGIN, approval=True).state == "waits"
     shutil.rmtree(kept)
     assert waits(model, directory)
 

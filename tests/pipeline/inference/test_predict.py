@@ -9,15 +9,21 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from components.serving.push import push
+from core import checksums
 from core.artifacts.model_limits import MODEL_LIMITS
+from core.artifacts.provenance import Origin
 from core.errors import InputError
 from core.image_limits import ImageLimits
+from core.settings.push import CardSettings
+from core.signing import private_key
 from pipeline.cli.main import main
 from pipeline.inference import predict as inference
 from pipeline.inference.batch_predict import batch_predict
 from pipeline.inference.names import expand, words
 from pipeline.inference.predict import predict
 from tests.components.test_tflite_converter import convert
+from tests.core.test_signing import write_keys
 from tests.model_factory import image_bytes, save_model
 from tests.small_model import flip
 
@@ -96,6 +102,28 @@ def test_a_tensorflow_lite_file_answers_as_its_model_does(model: Path, tmp_path:
     flip(file.parent, file.name)
     assert invoke("--model", str(file), str(images[0])).exit_code == 2
     assert "there is no file" in invoke("--model", str(tmp_path / "x.tflite"), str(images[0])).stderr
+
+
+def test_with_a_key_only_what_it_signed_answers(model: Path, tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    serving, image = tmp_path / "serving", str(save(tmp_path / "a.jpg", 0))
+    origin = Origin({"data": {"images": "photos"}}, "c0de")
+    signed = push(str(model), str(serving), CardSettings(), origin, key=private_key(private)).path
+    shutil.copytree(model, serving / "9999999999")
+
+    def ask(path: Path | str) -> Result:
+        return invoke("--verify-key", str(public), "--model", str(path), image)
+
+    done = ask(serving)
+    assert done.exit_code == 0 and json.loads(done.stdout)["class"] == "red"
+    assert "version 9999999999 is not used: provenance.intoto.jsonl: it is not there" in done.stderr
+    assert ask(signed).exit_code == 0
+    refused = ask(model)
+    assert refused.exit_code == 2 and "is not used, since --verify-key is given" in refused.stderr
+    flip(Path(signed), "saved_model.pb")
+    checksums.write_checksums(signed)  # as who may write there could
+    assert ask(signed).exit_code == 2
+    assert invoke("--verify-key", str(private), image).exit_code == 2
 
 
 def test_of_a_push_directory_the_newest_good_version_answers_and_the_others_are_named(

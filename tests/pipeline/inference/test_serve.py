@@ -21,11 +21,13 @@ from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
 from core.settings.serving import ServerLimits, ServingSettings
+from core.signing import public_key
 from pipeline.cli import main as cli_main
 from pipeline.inference import client
 from pipeline.inference.serve import Listening, model_name, serve
 from pipeline.runs import push_directory
 from tests.conftest import ROOT
+from tests.core.test_signing import write_keys
 from tests.model_factory import image_bytes, save_model
 
 
@@ -113,6 +115,13 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
 )
 def test_a_model_is_called_by_the_folder_of_its_versions(folder: str, name: str) -> None:
     assert model_name(Path(folder)) == name
+
+
+def test_with_a_key_only_what_it_signed_is_served(tmp_path: Path) -> None:
+    key = public_key(write_keys(tmp_path)[1])
+    save_model(tmp_path / "serving" / "1")
+    with pytest.raises(InputError, match=r"can be loaded: version 1: provenance.intoto.jsonl: it is not there"):
+        serve(tmp_path / "serving", "colours", Listening(port=0, rest_port=0), ServingSettings(), print, key=key)
 
 
 def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -25,7 +26,7 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
-_LOCK = Path(__file__).resolve().parents[2] / "uv.lock"
+_LOCK = Path(__file__).resolve().parents[1] / "uv.lock"
 
 
 def versions() -> dict[str, str]:
@@ -38,11 +39,12 @@ def versions() -> dict[str, str]:
     }
 
 
+@functools.cache
 def hashes() -> dict[str, str]:
     """`code`; and where the code runs from a checkout, `lock` and `commit`, with `-dirty` if files were changed."""
     found = {"code": code_hash("pipeline.cli.main")}
     if _LOCK.is_file():
-        found["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
+        found["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()
         if git := shutil.which("git"):
             command = [git, "-C", str(_LOCK.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
             if commit := subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip():
