@@ -61,7 +61,7 @@ def test_frozen_base_is_exported_bit_for_bit(frozen_run: Path, weights_file: Pat
     served = checkpoints.read(exported_model.checkpoint(str(frozen_run / "Format-Serving")))
     for name, value in folded.items():
         np.testing.assert_array_equal(served[name], value, err_msg=name)
-    assert {n.split("/")[0] for n in found} == {"InceptionV3", "head", "global_step"}
+    assert {n.split("/")[0] for n in found} == {"InceptionV3", "head", "novelty", "abstention", "global_step"}
 
 
 def test_training_checkpoints_of_a_frozen_base_have_none_of_it(frozen_run: Path) -> None:
