@@ -329,6 +329,9 @@ def _release(
     if settings.serving.limits_latency:
         infra.add_upstream_node(gate)  # stages that run beside it would slow it down
     directory = deployment.push_directory
+    plain = to_dict(settings)
+    if not isinstance(directory, str):  # each run is told where, and a spec says nothing of the machine that wrote it
+        del plain["data"]["images"], plain["push"]["directory"]
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
         model=model,
@@ -342,7 +345,7 @@ def _release(
             "card": converter.to_dict(settings.card),
             "approval": settings.push.approval == "required",
             "signing_key": settings.push.signing_key,
-            "origin": {"settings": to_dict(settings), **hashes()},
+            "origin": {"settings": plain, **hashes()},
             "code": code_hash("components.pusher"),
         },
     )

@@ -119,7 +119,8 @@ def _statement(files: dict[str, str], origin: Origin) -> dict[str, Any]:
     if origin.lock:
         dependencies.append({"name": "uv.lock", "digest": {"sha256": origin.lock}})
     if origin.images:
-        uri = {"uri": str(origin.settings["data"]["images"])}
+        place = origin.settings["data"].get("images")
+        uri = {"uri": place} if place else {}
         dependencies.append({"name": "images", **uri, "digest": {"sha256": origin.images}})
     if origin.weights:
         source, sha256 = origin.weights
