@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.trainer import probabilities, training_data
 from tests.trainer.images import bad_images
+from trainer.export.tflite import Converter
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(3600)]
 
@@ -60,9 +61,9 @@ def photos() -> list[bytes]:
     return [*files, *others, progressive, files[0][:-2000], b"", b"text", bad_images.encoded("WEBP", seed=3)]
 
 
-def answers(python: str, model: Path, images: Path) -> dict:
+def answers(python: str, model: Path, images: Path, *tflite: Path) -> dict:
     done = subprocess.run(
-        [python, probabilities.__file__, str(model), str(images)],
+        [python, probabilities.__file__, str(model), str(images), *map(str, tflite)],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         text=True,
@@ -78,7 +79,12 @@ def test_probabilities_and_errors_are_those_of_the_tensorflow_it_was_trained_wit
     np.savez(images, images=np.array(photos(), dtype=object))
     model = frozen_run / "Format-Serving"
 
-    ours, newest = answers(sys.executable, model, images), answers(newest_python, model, images)
+    converter = Converter(str(model), photos()[:12])
+    files = [tmp_path / f"{name}.tflite" for name in ("float16", "int8")]
+    for file in files:
+        file.write_bytes(converter.convert("tflite-float16" if file.stem == "float16" else "tflite-int8"))
+
+    ours, newest = (answers(python, model, images, *files) for python in (sys.executable, newest_python))
 
     assert newest["tensorflow"] == NEWEST and ours["tensorflow"] != NEWEST
     for loader in ("1", "2"):
@@ -88,3 +94,10 @@ def test_probabilities_and_errors_are_those_of_the_tensorflow_it_was_trained_wit
     np.testing.assert_allclose(newest["1"]["logits"], logits, rtol=1e-4, atol=1e-4)
     assert np.ptp(logits[:12, 0]) > 1  # the images are told apart, where probabilities may all be 0 or 1
     assert [bool(error) for error in ours["1"]["error"]] == [False] * 16 + [True] * 4
+    good = np.array(ours["2"]["probabilities"])[:16]
+    for found in (ours["2"], newest["2"]):
+        np.testing.assert_allclose(found["pixels"], good, atol=1e-4)
+        np.testing.assert_allclose(found["embedding"], ours["2"]["embedding"], rtol=1e-3, atol=1e-3)
+        half, integers = (np.array(found[str(file)]) for file in files)
+        np.testing.assert_allclose(half, good, atol=0.05)
+        assert (integers.argmax(1) == good.argmax(1)).mean() > 0.7
