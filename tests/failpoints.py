@@ -368,7 +368,7 @@ class Report(Scenario):
         with (
             mock.patch.object(make, "collect", lambda *_: data),
             mock.patch.object(make, "render", lambda _: "new page"),
-            mock.patch.object(make, "model_card", lambda _: "card"),
+            mock.patch.object(make, "model_card", lambda *_: "card"),
         ):
             make.make_report(folder, "tests", Outcome("pushed", 0, "/", run_id="new"), {})
 

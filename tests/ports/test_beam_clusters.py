@@ -81,7 +81,8 @@ def test_what_is_lost_in_the_middle_of_a_job_is_made_good_or_told(found: dict[st
             assert (ended["code"], ended["records"]) == (0, 200), (fault, ended)
         else:
             assert ended["code"] == (2 if "package" in fault else 4), (fault, ended)
-            assert told[fault] in ended["said"] and "Logs: " in ended["said"], (fault, ended)
+            assert told[fault] in ended["said"], (fault, ended)
+            assert "Logs: " in ended["said"] or fault == "no JobManager", (fault, ended)  # which has none to look into
             assert ended["records"] is None, fault  # nothing that is half written has the name of what is whole
             assert ended["seconds"] < 120, (fault, ended)  # the minute, on a machine that runs other tests, too
 

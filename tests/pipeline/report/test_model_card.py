@@ -45,7 +45,7 @@ def test_it_has_what_people_write_in_the_settings(card: str) -> None:
 
 
 def test_it_has_what_it_takes_to_reproduce_the_model(card: str) -> None:
-    lock = hashlib.sha256((Path(__file__).parents[3] / "uv.lock").read_bytes()).hexdigest()[:16]
+    lock = hashlib.sha256((Path(__file__).parents[3] / "uv.lock").read_bytes()).hexdigest()
 
     assert f"| lock hash (uv.lock) | {lock} |" in card
     assert "| data hash (paths, contents, classes) | 5ad0 |" in card and "| code hash | " in card

@@ -117,7 +117,8 @@ def test_training_that_only_spoils_the_earlier_model_exports_that_bit_for_bit(
     assert after.pop("global_step") == 0 and before.pop("global_step") > 0
     assert before.keys() == after.keys()
     for name, value in before.items():
-        np.testing.assert_array_equal(after[name], value, err_msg=name)
+        if not name.startswith("novelty/"):  # which is measured anew
+            np.testing.assert_array_equal(after[name], value, err_msg=name)
     summary = SUMMARY.read(tmp_path / "run")
     assert [e.step for e in summary.evaluations] == [0, 10, 20, 30, 40]
     assert summary.best == summary.evaluations[0] and summary.best.accuracy > 0.9
