@@ -237,7 +237,7 @@ def with_job_server(name: str, cluster: Cluster, work: Path, software: Path) -> 
     """Starts the job server as docs/beam-engines.md says; returns the settings of a run on it."""
     page = (ROOT / "docs" / "beam-engines.md").read_text()
     (command,) = re.findall(rf"```\n([^`]*build/{name}-job-server\.jar[^`]*--job-host[^`]*)```", page)
-    for there, here in (("flink-jobmanager", "127.0.0.1"), ("spark-master", "127.0.0.1")):
+    for there, here in (("//flink-jobmanager", "//127.0.0.1"), ("//spark-master", "//127.0.0.1")):
         command = command.replace(there, here)
     started = ["sh", "-c", f"cd {ROOT} && exec env {command}"]
     cluster.add("job-server", work, started, PATH=f"{software / 'bin'}:{os.environ['PATH']}", SPARK_HOME=str(software))
