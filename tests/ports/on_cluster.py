@@ -3,7 +3,7 @@
     unshare -n sh -c 'ip link set lo up && python -m tests.ports.on_cluster flink WORK RESULT.json'
 
 RESULT.json holds what `tests.ports.beam_components` makes of the components, under `components`; the records of runs of
-the whole pipeline, under `runs`; and how a job ended for each fault, under `faults`.
+the whole pipeline, twice there and once in memory, under `runs`; and how a job ended for each fault, under `faults`.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def _pipeline(verb: str, *arguments: str, log: Path) -> int:
         return subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
 
 
-def run_pipeline(engine: str, work: Path) -> list[dict[str, Any]]:
-    """Runs it whole, then again; returns both records, with what was on the screen."""
+def run_pipeline(beam: str, work: Path, times: int) -> list[dict[str, Any]]:
+    """Runs it whole, so many times; returns the records, with what was on the screen. `beam` is a setting."""
     images = write_few_digits(work / "digits", 20)
     found = []
-    for _ in range(2):
+    for _ in range(times):
         settings = [
             "--set",
             f"{_ANY_MODEL} data.images={images}",
             "--set",
-            _setting(engine),
+            beam,
             "--set",
             "runtime.cache=true",
         ]
@@ -178,7 +178,9 @@ def main(engine: str, work: Path, result: Path) -> None:
         settings = clusters.with_job_server(engine, cluster, work / "cluster", software)
         found["components"][engine] = chain.run(engine, settings)
         cluster.processes.pop("job-server").kill()
-        found["runs"] = run_pipeline(engine, work)
+        found["runs"] = run_pipeline(_setting(engine), work, times=2)
+        (work / "memory").mkdir()
+        found["runs"] += run_pipeline("runtime.beam=local", work / "memory", times=1)
         faults = Faults(engine, cluster, work, chain.model, work / "digits")
         (break_flink if engine == "flink" else break_spark)(faults, cluster, work)
         found["faults"] = faults.found

@@ -44,7 +44,7 @@ def test_the_results_equal_the_in_memory_runners(found: dict[str, Any], componen
 
 
 def test_the_pipeline_goes_to_a_pushed_model_and_is_cached_to_its_end(found: dict[str, Any]) -> None:
-    first, second = found["runs"]
+    first, second, _ = found["runs"]
     assert first["code"] == 0, first["screen"]
     assert first["record"]["status"] == "pushed" and first["record"]["images"]["read"] == 200
     assert not any(stage["cached"] for stage in first["record"]["stages"])
@@ -52,6 +52,11 @@ def test_the_pipeline_goes_to_a_pushed_model_and_is_cached_to_its_end(found: dic
     computed = {stage["id"] for stage in second["record"]["stages"] if not stage["cached"]}
     assert computed == NEVER_CACHED | (RESOLVERS & {stage["id"] for stage in second["record"]["stages"]})
     assert second["record"]["metrics"] == first["record"]["metrics"]
+
+
+def test_the_model_is_the_one_that_is_made_in_memory(found: dict[str, Any]) -> None:
+    first, _, in_memory = (run["record"] for run in found["runs"])
+    assert first["metrics"] == in_memory["metrics"]  # to the last bit
 
 
 FAULTS = {
