@@ -113,8 +113,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
             _ = written | beam.Flatten() | beam.CombineGlobally(sum) | "Check" >> beam.Map(_check_total, total)
     finally:
         worker.sessions.close()
-        if fileio.exists(unfinished := f"{features.uri}/{tfrecords.Writer.UNFINISHED}"):
-            fileio.rmtree(unfinished)
+        tfrecords.clear_unfinished(features.uri)
     counts = {name: _count(pipeline, name) for name in (COMPUTED, REUSED)}
     for name, number in counts.items():
         features.set_int_custom_property(name, number)

@@ -132,9 +132,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 distribute(pipeline, scratch, assignment.splits, split_uris)
         finally:
-            for folder in (scratch, f"{examples.uri}/{tfrecords.Writer.UNFINISHED}"):
-                if fileio.exists(folder):
-                    fileio.rmtree(folder)
+            fileio.rmtree(scratch)
+            tfrecords.clear_unfinished(examples.uri)
         counts = count(listing, facts, rejects, assignment, no_pictures)
         ingest_record.COUNTS.write(record.uri, counts)
         ingest_record.IGNORED.write(record.uri, sorted([*listing.ignored, *no_pictures]))

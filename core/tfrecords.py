@@ -80,6 +80,13 @@ class Writer:
             tf.io.gfile.remove(self._unfinished)
 
 
+def clear_unfinished(artifact: str) -> None:
+    """Deletes what lost workers left of a `Writer`'s files under an artifact's URI; for when none writes any more."""
+    folder = f"{artifact}/{Writer.UNFINISHED}"
+    if tf.io.gfile.exists(folder):
+        tf.io.gfile.rmtree(folder)
+
+
 def with_offsets(reader: Any) -> Iterator[tuple[int, bytes]]:
     """All records of a `random_reader`'s file, each with the offset at which the reader finds it again."""
     offset = 0

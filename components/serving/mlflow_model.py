@@ -20,7 +20,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from components.serving import mlflow_loader
-from core import atomic_io, checksums, signatures
+from components.serving.push import copy_model
+from core import atomic_io, signatures
 
 _SAVED_MODEL, _EXAMPLE, _SERVING_EXAMPLE = "tfmodel", "input_example.json", "serving_input_example.json"
 _CODE, _LOADER = "code", "image_classifier"
@@ -35,10 +36,7 @@ def write_model(saved_model: str, directory: str) -> None:
         saved_model: with checksums; its listed files are copied.
         directory: new; local or remote.
     """
-    for name in [*checksums.digests(saved_model), checksums.CHECKSUMS]:
-        target = f"{directory}/{_SAVED_MODEL}/{name}"
-        tf.io.gfile.makedirs(target.rpartition("/")[0])
-        tf.io.gfile.copy(f"{saved_model}/{name}", target)
+    copy_model(saved_model, f"{directory}/{_SAVED_MODEL}")
     python = platform.python_version()
     example = {"columns": ["images"], "data": [[_picture()]]}
     pip = {"pip": list(_REQUIREMENTS)}

@@ -10,6 +10,7 @@ from typing import Any
 import requests
 import tensorflow as tf
 
+from core import checksums
 from core.errors import MachineError
 
 _SECONDS = 60.0  # without an answer
@@ -99,18 +100,16 @@ class Registry:
         return self._ask("POST", "runs/create", json=start)["run"]["info"]
 
     def _upload(self, folder: str, target: str) -> None:
-        for parent, _, names in tf.io.gfile.walk(folder):
-            for name in names:
-                file = f"{parent.rstrip('/')}/{name}"
-                inside = file.removeprefix(f"{folder.rstrip('/')}/")
-                if target.startswith(_ARTIFACTS):
-                    path = f"{target.removeprefix(_ARTIFACTS).lstrip('/')}/{inside}"
-                    with tf.io.gfile.GFile(file, "rb") as content:
-                        self._send("PUT", f"mlflow-artifacts/artifacts/{path}", data=_blocks(content))
-                else:  # the server's clients write to the storage themselves
-                    place = f"{target.removeprefix('file://')}/{inside}"
-                    tf.io.gfile.makedirs(place.rpartition("/")[0])
-                    tf.io.gfile.copy(file, place, overwrite=True)
+        for name in checksums.files(folder):
+            file = f"{folder}/{name}"
+            if target.startswith(_ARTIFACTS):
+                path = f"{target.removeprefix(_ARTIFACTS).lstrip('/')}/{name}"
+                with tf.io.gfile.GFile(file, "rb") as content:
+                    self._send("PUT", f"mlflow-artifacts/artifacts/{path}", data=_blocks(content))
+            else:  # the server's clients write to the storage themselves
+                place = f"{target.removeprefix('file://')}/{name}"
+                tf.io.gfile.makedirs(place.rpartition("/")[0])
+                tf.io.gfile.copy(file, place, overwrite=True)
 
     def _ask(self, method: str, path: str, already: bool = False, **content: Any) -> dict[str, Any]:
         """A JSON answer; `already`: that there is such a thing is none to mind."""

@@ -85,13 +85,13 @@ def push(
         tf.io.gfile.makedirs(version)
         _write_words(version, card, reference)
         provenance.write(version, model, origin, key)
-        _copy(model, version)
+        copy_model(model, version)
         _verify(version, "it was taken away again, and what served before serves on; run again", version)
     else:
         with atomic_io.staging_directory(f"{target}/version") as copy:
             _write_words(copy, card, reference)
             provenance.write(copy, model, origin, key)
-            _copy(model, copy)
+            copy_model(model, copy)
             _verify(copy, "it is not pushed, and what served before serves on; run again")
             with locked(directory):
                 # By another task while this one copied.
@@ -130,7 +130,7 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
             if tf.io.gfile.exists(f"{waiting}/{name}"):
                 tf.io.gfile.makedirs(target)
                 tf.io.gfile.copy(f"{waiting}/{name}", f"{target}/{name}", overwrite=True)
-        _copy(waiting, target)
+        copy_model(waiting, target)
         _verify(target, "it was taken away again, and what served before serves on; try again", target)
         discard(waiting)
     return target
@@ -236,8 +236,8 @@ def discard(version: str) -> None:
     tf.io.gfile.rmtree(version)
 
 
-def _copy(model: str, target: str) -> None:
-    """Copies the listed files, `saved_model.pb` last."""
+def copy_model(model: str, target: str) -> None:
+    """Copies the files that checksums list, and the list, between local or remote folders; `saved_model.pb` last."""
     names = sorted([*checksums.digests(model), checksums.CHECKSUMS], key=lambda name: name == _SERVED)
     tf.io.gfile.makedirs(target)
     for name in names:
