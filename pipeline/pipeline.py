@@ -142,6 +142,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         schema=imported_schema,
         stats_options=tfdv.StatsOptions(
             feature_allowlist=feature_names(schema),
+            use_sketch_based_topk_uniques=True,  # in the one pass of the rest; exact up to 16,384 values of a feature
             num_rank_histogram_buckets=max(1000, len(class_names(schema))),  # TFDV's default, but at least every class
         ),
     )

@@ -146,12 +146,12 @@ def flink_ready(task_managers: int) -> bool:
 
 @contextlib.contextmanager
 def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluster]:
-    """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses and memory.
+    """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses; the jar in lib/.
 
     Flink's own scripts, which start `java` with these arguments, are not in PyPI's package.
     """
     conf = work / "conf"
-    jars = ":".join(map(str, sorted((software / "lib").glob("*.jar"))))
+    jars = ":".join(map(str, [*sorted((software / "lib").glob("*.jar")), ROOT / "build" / "flink-job-server.jar"]))
     with _cluster(work) as cluster:
         conf.mkdir()
         given = ROOT.joinpath("docs/beam-engines/flink-conf.yaml").read_text()
