@@ -163,9 +163,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _listing(exec_properties: dict[str, Any], sources: example_gen_pb2.Input) -> Listing:
     base, config = exec_properties[standard_component_specs.INPUT_BASE_KEY], _config(exec_properties)
     folders = [_folder_of(split) for split in sources.splits]
-    metadata = config.metadata or ""
-    columns, least = config.columns, config.least_classes
-    return read_spans(base, folders, config.layout, metadata, columns, config.ignore, config.links, least)
+    return read_spans(base, folders, config)
 
 
 def _config(exec_properties: dict[str, Any]) -> IngestionConfig:

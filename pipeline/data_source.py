@@ -89,7 +89,7 @@ def list_images(settings: Settings, images: str) -> Listing:
     base, pattern = split_pattern(images)
     chosen = None if data.span == "latest" else data.span
     folders = [span.folder for span in spans.resolve(base, pattern, chosen, data.window)] if pattern else [""]
-    return spans.read_spans(base, folders, data.layout, data.metadata or "", data.columns, data.ignore, data.links)
+    return spans.read_spans(base, folders, data.ingestion({}))
 
 
 def list_regressions(settings: Settings) -> Listing | None:
@@ -103,9 +103,8 @@ def list_regressions(settings: Settings) -> Listing | None:
     folder = settings.evaluation.regressions
     if folder is None:
         return None
-    how = settings.data.regressions({})
     try:
-        found = spans.read_spans(folder, [""], how.layout, "", how.columns, how.ignore, how.links, how.least_classes)
+        found = spans.read_spans(folder, [""], settings.data.regressions({}))
     except InputError as error:
         raise InputError(f"evaluation.regressions (where one class is enough): {error}") from error
     return found

@@ -17,7 +17,9 @@ from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
 from core.errors import InputError
+from core.settings.data import DataSettings
 
+_CONFIG = DataSettings("photos").ingestion({})
 _RECORDS, _GZIP, _EXAMPLE = b"x-train.tfrecord", b"train-00000-of-00001.gz", b"example"
 _BESIDE = (b"dataset_info.json", b"features.json", b"labels.txt", b"label.labels.txt", b"label_map.pbtxt")
 _INFO = {"supervisedKeys": {"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}}}
@@ -122,7 +124,7 @@ class Records(Target):
             (self._path / file_name.decode()).write_bytes(content)
         problems = 0
         try:
-            listing = read_layout(str(self._path))
+            listing = read_layout(str(self._path), _CONFIG)
             check_message(" ".join(["read as follows", *listing.notes(), *listing.remarks]))
             listing.classes(), listing.fingerprint()
             for file in listing.files:

@@ -9,7 +9,9 @@ from benchmarks.fuzz.mutations import mutated
 from benchmarks.fuzz.target import Target, check_message, scratch_folder
 from components.ingestion.image_layout import read_layout
 from core.errors import InputError
+from core.settings.data import DataSettings
 
+_CONFIG = DataSettings("photos").ingestion({})
 _NAMES = (b"metadata.csv", b"metadata.tsv", b"metadata.jsonl", b"train.csv", b"labels.ndjson")
 _CSV = "file_name,label,split,camera\nimg/1.png,owl,train,a\nimg/2.png,wren,test,b\nimg/3.png,owl,,c\n4.png,wren,val,\n"
 _JSON = (
@@ -75,7 +77,7 @@ class Tables(Target):
         path = self._path / (name if name in _NAMES else _NAMES[0]).decode()
         path.write_bytes(text)
         try:
-            listing = read_layout(str(self._path))
+            listing = read_layout(str(self._path), _CONFIG)
             listing.classes(), listing.fingerprint()
             check_message(listing.describe())
             check_message(" ".join(["read as follows", *listing.notes(), *listing.remarks]))

@@ -6,7 +6,6 @@ Where a folder may be laid out in more than one way, nothing is guessed: the run
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 
 from components.ingestion import file_names, image_folder, image_records
 from components.ingestion.file_names import DESCRIBES, IgnorePatterns, as_pattern, is_no_picture
@@ -21,30 +20,21 @@ from components.ingestion.layouts.split_names import split_called
 from components.ingestion.layouts.tfrecord_files import read_tfrecords
 from core.artifacts.ingest_record import NO_PICTURE, Reject
 from core.errors import InputError, some
-from core.settings.data import Links
+from core.settings.data import IngestionConfig
 
 
-def read_layout(
-    folder: str,
-    layout: str = AUTO,
-    metadata: str = "",
-    least_classes: int = 2,
-    columns: Mapping[str, str | None] | None = None,
-    ignore: Sequence[str] = (),
-    links: Links = "inside",
-) -> Listing:
+def read_layout(folder: str, config: IngestionConfig) -> Listing:
     """Lists a data folder. Nothing is opened but the files that describe the data, and a record of TFRecords.
 
     Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high. For `least_classes` TFRecords are not read. `ignore` and `links` are
-    as of `image_folder.walk`.
+    the data folder was given one level too high. For `least_classes` TFRecords are not read.
 
     Raises:
         InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or
             most of its files are no pictures, or all of a class.
     """
-    tree = image_folder.walk(folder, ignore, links)
-    source = Source(tree.folder, tree, layout, metadata, columns or {}, least_classes, _read, IgnorePatterns(ignore))
+    tree = image_folder.walk(folder, config.ignore, config.links)
+    source = Source(tree.folder, tree, config, _read, IgnorePatterns(config.ignore))
     listing = _without_other_files(_read(source), tree)
     if not listing.given:
         _check_no_lists_of_splits(listing)
@@ -83,11 +73,11 @@ def _without_other_files(listing: Listing, tree: Tree) -> Listing:
 
 def _read(source: Source) -> Listing:
     paths = [file.path for file in source.tree.files]
-    if source.layout == TFRECORDS or (source.layout == AUTO and image_records.are_records(paths)):
+    if source.config.layout == TFRECORDS or (source.config.layout == AUTO and image_records.are_records(paths)):
         return read_tfrecords(source)
     files = FileNames((path for path in paths if not is_no_picture(path)), source.ignore)
     tables = read_tables(source, files)
-    if source.layout == METADATA or (source.layout == AUTO and tables.labeled):
+    if source.config.layout == METADATA or (source.config.layout == AUTO and tables.labeled):
         return read_labeled_files(source, tables, files)
     return read_class_folders(source, tables, files)
 

@@ -21,7 +21,7 @@ from components.ingestion.layouts.image_metadata import Metadata
 from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core.artifacts.ingest_record import Span
 from core.errors import InputError, some
-from core.settings.data import Links
+from core.settings.data import IngestionConfig, Links
 from core.uris import DATE_SPECS, SPAN_SPEC
 
 _EPOCH = datetime.date(1970, 1, 1)
@@ -55,27 +55,19 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
     return chosen
 
 
-def read_spans(
-    base: str,
-    folders: Sequence[str],
-    layout: str = "auto",
-    metadata: str = "",
-    columns: Mapping[str, str | None] | None = None,
-    ignore: Sequence[str] = (),
-    links: Links = "inside",
-    least_classes: int = 2,
-) -> Listing:
+def read_spans(base: str, folders: Sequence[str], config: IngestionConfig) -> Listing:
     """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
 
-    Only the latter may have fewer than two classes, if `least_classes` says so.
+    A single folder may lack classes that the others have; all have two or more together.
 
     Raises:
         InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
     """
     if list(folders) == [""]:
-        return read_layout(base, layout, metadata, least_classes, columns, ignore, links)
-    roots = _linked_to(base, folders, links)
-    found = {folder: read_layout(f"{base}/{folder}", layout, metadata, 1, columns, ignore, links) for folder in folders}
+        return read_layout(base, config)
+    roots = _linked_to(base, folders, config.links)
+    alone = dataclasses.replace(config, least_classes=1)
+    found = {folder: read_layout(f"{base}/{folder}", alone) for folder in folders}
     roots += [root for listing in found.values() for root in listing.folder.roots]
     for what in ("layout", "names"):
         if len({getattr(listing, what) for listing in found.values()}) > 1:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import read_records
 from core.errors import InputError
 from core.settings import load
 from pipeline.data_source import check_regressions, images_folder, list_regressions, prepare_tfds
+from tests.components.ingestion.listings import read_layout
 from tests.conftest import ROOT
 
 

@@ -6,13 +6,13 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.ingestion.image_layout import read_layout
 from core.errors import InputError
 from core.settings import loading
 from pipeline import schema
 from pipeline.deployment import Deployment
 from pipeline.pipeline import create_pipeline
 from tests.components.conftest import image_folder, picture
+from tests.components.ingestion.listings import read_layout
 from tests.conftest import ROOT
 
 __all__ = ["image_folder"]  # a fixture

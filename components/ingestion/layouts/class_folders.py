@@ -42,7 +42,7 @@ def read_class_folders(source: Source, tables: LabelTables, names: FileNames) ->
     depth = 1 if at_split is None else 2
     empty = _check_folders(source, layout, depth, at_label, unclear)
     found = [*tables.labeled, *tables.others]
-    used = [table for table in found if source.metadata or table.names_images()]
+    used = [table for table in found if source.config.metadata or table.names_images()]
     tables.notes.extend(f"not used: {table.why_not()}" for table in found if table not in used)
     rows = join(used, names, with_labels=False)
     described = {table.name for table in used}
@@ -82,7 +82,7 @@ def read_class_folders(source: Source, tables: LabelTables, names: FileNames) ->
 
 def _folder_layout(source: Source, unclear: Sequence[str]) -> tuple[str, int | None, int, list[str]]:
     """The layout, which folder of a path is the split and which the class, and what to say of it."""
-    tops, told = source.tops, source.layout
+    tops, told = source.tops, source.config.layout
     called = {name: split_called(name) for name in tops}
     inner = source.inner()
     if told == CLASS_FOLDERS:
@@ -126,7 +126,7 @@ def _check_split_folders(
     tops = list(called)
     unknown = [name for name in tops if not called[name]]
     known = [name for name in tops if called[name]]
-    as_classes = "" if source.layout == SPLIT_FOLDERS or all(inner.values()) else f" {AS_CLASSES}"
+    as_classes = "" if source.config.layout == SPLIT_FOLDERS or all(inner.values()) else f" {AS_CLASSES}"
     if not tops:
         return
     if unknown:
@@ -169,7 +169,7 @@ def _check_folders(source: Source, layout: str, depth: int, at_label: int, uncle
     folder, tree = source.path, source.tree
     expected = f"{sentences(unclear)}{EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
-    if too_deep and source.layout == AUTO:
+    if too_deep and source.config.layout == AUTO:
         above = too_deep[0].rsplit("/", 1)[0]
         raise InputError(
             f"The class folder {above} in {folder} holds folders itself ({some(too_deep)}). {_level_down(source)}"
@@ -202,7 +202,7 @@ def _check_folders(source: Source, layout: str, depth: int, at_label: int, uncle
                 f"The class folder {path} in {folder} holds no files. Fill it or remove it; "
                 f'data.ignore: ["/{as_pattern(path)}/"] passes over it. {expected}'
             )
-    if len(set(names)) < source.least_classes:
+    if len(set(names)) < source.config.least_classes:
         raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")
     return empty
 

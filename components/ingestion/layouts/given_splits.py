@@ -71,7 +71,7 @@ def check_splits(source: Source, called: Mapping[str, str], hint: str = "") -> N
                 f"{where}: {' and '.join(same)} both name the split {split}. Put their files into one folder, "
                 "or pass over one of them with data.ignore."
             )
-    if "train" not in called.values() and source.least_classes > 1:
+    if "train" not in called.values() and source.config.least_classes > 1:
         raise InputError(
             f"{where} gives the splits {', '.join(names)}, and no train. To split these images anew, "
             f"give the folder they are in as the data folder, or rename it. {hint}".rstrip()

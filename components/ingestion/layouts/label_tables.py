@@ -34,28 +34,29 @@ def is_table(path: str) -> bool:
 
 def read_tables(source: Source, files: FileNames) -> LabelTables:
     """The metadata file that is named, or those with the usual name; else what tables lie on top."""
+    told = source.config.metadata
     paths = [file.path for file in source.tree.files]
-    if source.metadata:
-        names = [path for path in paths if path == source.metadata]
-        names = names or [path for path in paths if path.endswith(f"/{source.metadata}")]
+    if told:
+        names = [path for path in paths if path == told]
+        names = names or [path for path in paths if path.endswith(f"/{told}")]
         if not names:
-            elsewhere = source.metadata.startswith("/") or ".." in source.metadata.split("/")
+            elsewhere = told.startswith("/") or ".." in told.split("/")
             raise InputError(
-                f"data.metadata is {source.metadata}, and names a file in {source.path}: give a folder that holds the "
+                f"data.metadata is {told}, and names a file in {source.path}: give a folder that holds the "
                 "images and that file as the data folder."
                 if elsewhere
-                else f"There is no {source.path}/{source.metadata}. Write it, or set data.metadata to null."
+                else f"There is no {source.path}/{told}. Write it, or set data.metadata to null."
             )
     else:
         names = [path for path in paths if path.rsplit("/", 1)[-1].lower() in METADATA_NAMES]
-    found = [LabelTable(source.path, name, source.columns, files) for name in names]
+    found = [LabelTable(source.path, name, source.config.columns, files) for name in names]
     _check_one_each(source, found)
     unread = [path for path in paths if "/" not in path and path.lower().endswith(_OTHER_TABLES)]
     it = ("it", "it") if len(unread) == 1 else ("a table of labels", "that")
     notes = [f"not read: {some(unread)}; save {it[0]} as CSV to have {it[1]} read"] if unread else []
     if found:
-        unclear = [table for table in found if table.file_name is None or (not source.metadata and table.is_empty())]
-        if source.metadata and unclear:
+        unclear = [table for table in found if table.file_name is None or (not told and table.is_empty())]
+        if told and unclear:
             raise InputError(f"{source.path}: {unclear[0].why_not()}.")
         notes += [f"not used: {table.why_not()}" for table in unclear]
         found = [table for table in found if table not in unclear]
@@ -75,14 +76,14 @@ def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> La
     names = [path for path in paths if "/" not in path] or [
         path for path in paths if path.count("/") == 1 and split_called(path.split("/")[0])
     ]
-    if source.layout == AUTO and not names:
+    if source.config.layout == AUTO and not names:
         _check_tables_within(source, files, paths)
     labeled, others, errors = [], [], []
     for name in names:
         try:
-            table = LabelTable(source.path, name, source.columns, files)
+            table = LabelTable(source.path, name, source.config.columns, files)
         except InputError as error:
-            if not source.tree.folders or source.layout == METADATA or isinstance(error, UnclearSplitsError):
+            if not source.tree.folders or source.config.layout == METADATA or isinstance(error, UnclearSplitsError):
                 raise
             notes.append(f"not used: {error}")
             errors.append(error)
@@ -96,7 +97,7 @@ def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> La
         else:
             _check_not_numbered(source, table)
             notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
-    if source.columns and errors and not labeled + others:  # what the settings say is not passed over
+    if source.config.columns and errors and not labeled + others:  # what the settings say is not passed over
         raise errors[0]
     _check_one_each(source, labeled)
     return LabelTables(labeled, others, notes)
@@ -109,7 +110,7 @@ def _check_tables_within(source: Source, files: FileNames, paths: Sequence[str])
         return
     for path in within:
         try:
-            table = LabelTable(source.path, path, source.columns, files)
+            table = LabelTable(source.path, path, source.config.columns, files)
         except InputError:  # of something else
             continue
         folder, _, name = path.rpartition("/")
@@ -125,7 +126,7 @@ def _check_tables_within(source: Source, files: FileNames, paths: Sequence[str])
 def _check_not_numbered(source: Source, table: LabelTable) -> None:
     """That folders of images in a table without labels are not parts of an archive: `images_part_1` is no class."""
     alike = {re.sub(r"\d+", "", name) for name in source.tops}
-    if source.layout == AUTO and len(source.tops) > 1 and len(alike) == 1 and any(map(str.isalpha, alike.pop())):
+    if source.config.layout == AUTO and len(source.tops) > 1 and len(alike) == 1 and any(map(str.isalpha, alike.pop())):
         raise InputError(
             f"{source.path}: the folders {some(source.tops)} differ in their numbers only, and {table.name} names the "
             f"images in them; its columns are {some(table.named_columns)}. If one of these holds the labels, set "

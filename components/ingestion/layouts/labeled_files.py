@@ -24,13 +24,13 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
         others = [table.why_not() for table in tables.others] + tables.notes
         raise InputError(f"{folder} holds no table of labels. {sentences(others)}{expected}")
     rows = join(tables.labeled, names, with_labels=True)
-    if source.layout == AUTO and not source.metadata:
+    if source.config.layout == AUTO and not source.config.metadata:
         _check_labels_most(source, tables.labeled, {path for path, label in rows.labels.items() if label})
     described = {table.name for table in tables.labeled}
     distinct = {*rows.labels.values(), *(file.label for file in rows.missing)} - {""}
     for label in sorted(distinct):
         check_name(label, f"The label {label!r} in {folder}/{tables.labeled[0].name}")
-    if len(distinct) < source.least_classes:
+    if len(distinct) < source.config.least_classes:
         raise InputError(
             f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). "
             f"{sentences(list(rows.problems.values())[:2])}{expected}"
@@ -45,7 +45,7 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
         if not label and not problem:
             problem = f"it has no label in {rows.lines[file.path]}" if file.path in rows.lines else no_row
         files.append(file._replace(label=label, problem=problem))
-    if source.layout == AUTO:
+    if source.config.layout == AUTO:
         _check_against_folders(source, files, tables.labeled)
     usable = [file.path for file in files if not file.problem]
     unlabeled = _unlabeled_folders(files)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from components.ingestion.file_names import IgnorePatterns
 from components.ingestion.image_folder import DataFolder, ListedFile, Tree
 from components.ingestion.layouts.listing import CLASS_FOLDERS, METADATA, SPLIT_FOLDERS, Listing
 from core.errors import InputError
+from core.settings.data import IngestionConfig
 
 OTHERWISE = "docs/data.md shows every layout; data.layout names one."
 EXPECTED = {
@@ -27,10 +28,7 @@ class Source(NamedTuple):
 
     path: DataFolder
     tree: Tree
-    layout: str
-    metadata: str  # the metadata file that the settings name, or ""
-    columns: Mapping[str, str | None]
-    least_classes: int
+    config: IngestionConfig
     read: Callable[[Source], Listing]  # how a folder of any layout is read, to try those within this one
     ignore: IgnorePatterns
 

@@ -28,5 +28,5 @@ def read_tfrecords(source: Source) -> Listing:
         )
     if splits != {""} and "train" not in splits:
         raise InputError(f"The TFRecords in {folder} give the splits {', '.join(sorted(splits))}, and no train.")
-    names, notes = image_records.read_names(folder, described, [file.path for file in usable], source.columns)
+    names, notes = image_records.read_names(folder, described, [file.path for file in usable], source.config.columns)
     return Listing(folder, TFRECORDS, files, described_by=tuple(described), names=names, remarks=tuple(notes))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from components.ingestion.file_names import claims_picture, is_no_picture, kinds
-from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import looks_like_picture
 from core.errors import InputError
+from tests.components.ingestion.listings import read_layout
 
 
 def make(folder: Path, *paths: str) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from components.ingestion.image_layout import read_layout
 from components.ingestion.layouts.listing import Listing
 from core.errors import InputError
+from tests.components.ingestion.listings import read_layout
 
 Folders = Callable[..., Path]
 

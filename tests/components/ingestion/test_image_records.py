@@ -9,10 +9,10 @@ import google_crc32c
 import pytest
 import tensorflow as tf
 
-from components.ingestion.image_layout import read_layout
 from components.ingestion.image_records import Names, Record, is_record_file, read_records, split_of
 from core.errors import InputError
 from core.image_limits import ImageLimits
+from tests.components.ingestion.listings import read_layout
 
 NAMED = Names(labels=((0, "bird"), (1, "dog")))
 

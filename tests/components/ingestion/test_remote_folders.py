@@ -9,15 +9,15 @@ import pytest
 from components.ingestion.earlier_reads import EarlierReads
 from components.ingestion.image_folder import read_file, walk
 from components.ingestion.image_ingestion import ReadImages
-from components.ingestion.image_layout import read_layout
 from components.ingestion.image_reading import RejectedError
 from components.ingestion.image_records import read_records
-from components.ingestion.spans import read_spans, resolve
+from components.ingestion.spans import resolve
 from core import examples, tfrecords
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.settings.data import DataSettings
 from tests.components.conftest import encoded, picture
+from tests.components.ingestion.listings import read_layout, read_spans
 from tests.components.ingestion.test_image_records import example, write
 
 Put = Callable[[dict[str, bytes]], None]

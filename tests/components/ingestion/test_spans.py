@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from components.ingestion.image_folder import read_file
-from components.ingestion.spans import read_spans, resolve
+from components.ingestion.spans import resolve
 from core.artifacts.ingest_record import Span
 from core.errors import InputError
 from core.uris import split_pattern
+from tests.components.ingestion.listings import read_spans
 
 
 @pytest.fixture

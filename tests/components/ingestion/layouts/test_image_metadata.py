@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.ingestion.image_layout import read_layout
 from components.ingestion.layouts.listing import Listing
 from core.errors import InputError
+from tests.components.ingestion.listings import read_layout
 
 Read = Callable[..., Listing]
 
