@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.training_summary import MODEL_RUN
+from pipeline.runs.pruning import delete
 from pipeline.runs.run_dir import ARTIFACTS
 from trainer.training import resume
 
@@ -19,14 +19,7 @@ _FINISHED = (pb.Execution.COMPLETE, pb.Execution.CACHED)
 
 def clear(store: MetadataStore, folder: Path) -> int:
     """Deletes them, but for a training that can be resumed; returns how many bytes they had."""
-    freed = 0
-    for path in _find(store, folder):
-        freed += sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return freed
+    return sum(map(delete, _find(store, folder)))
 
 
 def _find(store: MetadataStore, folder: Path) -> Iterator[Path]:

@@ -63,11 +63,11 @@ def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -
     gone = {path for path in gone if _lies_in(path, root)}
     freed = 0
     if shutil.disk_usage(run_dir).free < _ROOM:
-        freed = sum(map(_delete, gone))
+        freed = sum(map(delete, gone))
     if doomed:
         store.put_artifacts(doomed)
     logs = sorted((run_dir / "logs").glob("*.log"))[:-_KEPT_LOGS]
-    return Pruned(len(doomed), len(logs), freed + sum(map(_delete, gone)) + sum(map(_delete, logs)))
+    return Pruned(len(doomed), len(logs), freed + sum(map(delete, gone)) + sum(map(delete, logs)))
 
 
 def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], keep_runs: int) -> set[int]:
@@ -104,7 +104,7 @@ def _lies_in(path: Path, root: Path) -> bool:
     return path.is_relative_to(root) and path != root and path.parent.resolve().is_relative_to(root.resolve())
 
 
-def _delete(path: Path) -> int:
+def delete(path: Path) -> int:
     """Deletes a folder, a file or a link, never what a link names; returns how many bytes it held."""
     if path.is_symlink() or path.is_file():
         size = path.lstat().st_size
