@@ -440,7 +440,7 @@ def history(settings: Settings, root: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for run in found], default=str, ensure_ascii=False, indent=1))
     else:
-        _terminal().print(tables.history(found))
+        tables.print_history(_terminal(), found)
 
 
 @_verb()

@@ -13,7 +13,8 @@ from core.artifacts.verdict import Range
 from pipeline.runs.comparison import Change, Comparison, plain
 from pipeline.runs.history import Run
 
-SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy", "macro_f1")  # metrics of the history; `--json` has all
+SHOWN = ("accuracy", "cross_entropy", "macro_f1", "top_3_accuracy")
+"""Metrics of the history, as many of the first as the terminal has room for; `--json` has all."""
 
 _SLICES = 20  # that are printed of a comparison, the surest first
 
@@ -27,16 +28,22 @@ _COLORS = {
 }
 
 
-def history(runs: Sequence[Run]) -> Table:
-    """A line a run, oldest first."""
-    table = _table("run", "started", "verdict", *SHOWN, "pushed version", "time")
+def print_history(console: rich.console.Console, runs: Sequence[Run]) -> None:
+    """A line a run, oldest first; an id, which `compare` is to be given, is never cut short."""
+    without_bound = console.options.update(width=1000)
+    tables = [_history(runs, SHOWN[:count]) for count in range(len(SHOWN), -1, -1)]
+    fitting = (table for table in tables if console.measure(table, options=without_bound).maximum <= console.width)
+    console.print(next(fitting, tables[-1]))
+
+
+def _history(runs: Sequence[Run], metrics: Sequence[str]) -> Table:
+    table = _table("run", "verdict", *metrics, "version", "time")
     for column in table.columns:
-        column.justify, column.no_wrap = "right" if column.header in (*SHOWN, "time") else "left", True
+        column.justify, column.no_wrap = "right" if column.header in (*metrics, "time") else "left", True
     for run in runs:
-        values = [run.metrics[name].overall if name in run.metrics else None for name in SHOWN]
+        values = [run.metrics[name].overall if name in run.metrics else None for name in metrics]
         table.add_row(
             escape(run.id),
-            f"{run.started:%Y-%m-%d %H:%M}",
             f"[{_COLORS[run.status]}]{run.status}[/]",
             *("" if value is None else f"{value:.4f}" for value in values),
             run.version or "",
