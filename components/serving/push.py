@@ -178,7 +178,7 @@ def _find(
 
     def same(version: str) -> bool:
         known = checksums.listed(version) == this and _words(version) == (card, reference and reference.bounds)
-        return known and not (provenance.problem(version, signer) if signer else checksums.problem(version))
+        return known and not provenance.problem(version, signer)
 
     serving = [entry.path for entry in numbered(directory) if checksums.is_complete(entry.path)][-1:]
     if any(map(same, serving)):

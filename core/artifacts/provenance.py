@@ -97,8 +97,10 @@ def verify(version: str, key: PublicKey) -> None:
             raise SignatureError(f"{name} is not what was signed")
 
 
-def problem(version: str, key: PublicKey) -> str:
-    """Why `verify` refuses a local version; "" if it does not."""
+def problem(version: str, key: PublicKey | None) -> str:
+    """Why a version is not good: by its signature, or where no key is given by its checksums; "" if it is."""
+    if key is None:
+        return checksums.problem(version)
     try:
         verify(version, key)
     except OSError as error:

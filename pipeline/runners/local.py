@@ -23,6 +23,7 @@ from core.artifacts.validation import VERDICT
 from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
+from core.signing import private_key
 from pipeline.data_source import check_regressions, images_folder, list_images, list_regressions, reviewed_schema
 from pipeline.runners.beam_engines import notes_on_engine, options_for
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
@@ -104,8 +105,9 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
                 inputs = _find_inputs(settings, folder, console)
                 execution.inputs = None if stages.partial else inputs.hash(settings)
                 if execution.inputs and settings.runtime.cache:
-                    server = settings.runtime.metadata
-                    stands = is_unchanged(last, execution.inputs, folder, settings.name, server)
+                    server, key = settings.runtime.metadata, settings.push.signing_key
+                    signer = private_key(key).public_key() if key else None
+                    stands = is_unchanged(last, execution.inputs, folder, settings.name, server, signer)
                 if not stands:
                     _run_stages(settings, root, stages, inputs, execution, console, lines)
             except KeyboardInterrupt as error:
@@ -228,9 +230,11 @@ def _run_stages(
             print_prose(console, "  note: ", note, "yellow")
 
     artifacts = folder / ARTIFACTS
-    if freed := leftovers.clear(store, folder):
+    reader = Reader({})
+    left = "what was interrupted left files that could not be deleted"
+    if freed := reader.attempt(left, lambda: leftovers.clear(store, folder)):
         console.print(f"  deleted {freed / 2**20:,.1f} MB that runs which were interrupted had left")
-    tell(integrity.discard_damaged(store, artifacts))
+    tell([*reader.problems, *integrity.discard_damaged(store, artifacts)])
     if stages.partial:
         base = partial_run.mark(compiled, *stages, store)
         if base:

@@ -37,14 +37,15 @@ def latest(directory: Path, say: Callable[[str], None], key: PublicKey | None = 
     """
     bad = []
     for version in reversed(_folders(directory)):
-        if problem := checksums.problem(str(version)) or (key and provenance.problem(str(version), key)):
+        if problem := provenance.problem(str(version), key):
             bad.append(f"version {version.name} is not used: {problem}")
             continue
         for sentence in bad:
             say(f"{sentence}; taken instead: version {version.name}")
         return version
     if bad:
-        raise InputError(f"no version in {directory} is good: {'; '.join(bad)}; the next run pushes its model anew")
+        remedy = "give the public key of push.signing_key" if key else "the next run pushes its model anew"
+        raise InputError(f"no version in {directory} is good: {'; '.join(bad)}; {remedy}")
     raise InputError(f"no model has been pushed to {directory}: run the pipeline first, or name a model's folder")
 
 

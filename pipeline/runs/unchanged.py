@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import checksums
+from core.artifacts import provenance
 from core.artifacts.last_run import Outcome, Stage
 from core.artifacts.nodes import RESOLVERS
 from core.checkout import CHECKOUT
@@ -25,6 +25,7 @@ from pipeline.runs.lineage import latest_run_id, node_runs
 
 if TYPE_CHECKING:
     from components.ingestion.layouts.listing import Listing
+    from core.signing import PublicKey
 
 
 def hash_inputs(settings: Settings, listings: Iterable[Listing], weights: str) -> str:
@@ -64,17 +65,22 @@ def _code() -> Iterator[Path]:
 
 
 def is_unchanged(
-    last: Outcome | None, inputs: str, folder: Path, name: str, server: MetadataServer | None = None
+    last: Outcome | None,
+    inputs: str,
+    folder: Path,
+    name: str,
+    server: MetadataServer | None = None,
+    signer: PublicKey | None = None,
 ) -> bool:
     """Whether the last run had these inputs and judged its model, and all that it left is still there.
 
-    Of the version that it pushed every byte is read, so that a damaged one is pushed anew.
+    Of the version that it pushed every byte is read, so that one that is damaged, or that `signer` did not sign, is
+    pushed anew.
     """
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
-    if last.status == "pushed" and not (last.pushed_model and not checksums.problem(last.pushed_model)):
-        return False
-    if last.status == "waiting" and not (last.waiting and not checksums.problem(last.waiting)):
+    versions = {"pushed": last.pushed_model, "waiting": last.waiting}
+    if last.status in versions and not ((version := versions[last.status]) and not provenance.problem(version, signer)):
         return False
     if not metadata.exists(folder, server):
         return False

@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from components.ingestion.image_layout import read_layout
 from core import settings as pipeline_settings
+from core.artifacts import provenance
 from core.artifacts.last_run import LAST_RUN, Outcome, Status
+from core.artifacts.provenance import Origin
 from core.settings import Settings
 from pipeline.runs import unchanged
 from pipeline.runs.run_dir import METADATA, read_last
 from pipeline.runs.unchanged import hash_inputs, is_unchanged, repeated
+from tests.components.ingestion.listings import read_layout
 from tests.pipeline.report.report_run import NAME, write_run
 from tests.small_model import flip, write_model
 
@@ -115,6 +118,20 @@ def test_what_is_gone_or_came_later_ends_that(tmp_path: Path, what: str) -> None
     else:
         write_run(tmp_path, "failed")
     assert not is_unchanged(outcome, "same", tmp_path, NAME)
+
+
+def test_a_version_that_another_key_signed_is_pushed_anew(tmp_path: Path) -> None:
+    outcome = run(tmp_path)
+    version = str(outcome.pushed_model)
+    key, other = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+
+    def stands(signer: ed25519.Ed25519PrivateKey) -> bool:
+        return is_unchanged(outcome, "same", tmp_path, NAME, signer=signer.public_key())
+
+    assert not stands(key)
+    provenance.write(version, version, Origin({"data": {}}, "code"), key)
+    assert stands(key) and not stands(other)
+    assert is_unchanged(outcome, "same", tmp_path, NAME)
 
 
 def test_without_a_record_that_can_be_read_there_is_no_last_run(tmp_path: Path) -> None:
