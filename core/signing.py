@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
     PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 
-_MAKE = "openssl genpkey -algorithm ed25519 -out key.pem"
-_PUBLIC = "openssl pkey -in key.pem -pubout -out public.pem"
+_NEW, _NEW_PUBLIC = "new_key.pem", "new_public_key.pem"
+"""What advice calls new files: followed, it must overwrite no key that somebody has."""
+_SIGNING = "signing_key.pem"  # as docs/provenance.md calls the signer's
 
 
 class SignatureError(OSError):
@@ -32,13 +34,18 @@ def private_key(path: str | Path) -> PrivateKey:
     """Reads a key to sign with. Raises InputError where there is none that could."""
     from cryptography.hazmat.primitives import serialization
 
-    data = _read(path, f"make one with {_MAKE}")
+    data = _read(path, f"make one with {_make(path)}")
     try:
         key = serialization.load_pem_private_key(data, None)
     except TypeError:
-        raise InputError(f"the key in {path} needs a password, which nobody could type: store it without") from None
+        raise InputError(
+            f"the key in {path} needs a password, which nobody could type; store it without: "
+            f"openssl pkey -in {shlex.quote(str(path))} -out {_NEW}"
+        ) from None
     except Exception as error:  # whatever is wrong with it: the library has many words
-        raise InputError(f"{path} holds no private key in PEM ({error}); make one with {_MAKE}") from error
+        raise InputError(
+            f"{path} holds no private key in PEM ({_first(error)}); make one with {_make(_NEW)}"
+        ) from error
     return _known(key, key.public_key(), path)
 
 
@@ -46,13 +53,19 @@ def public_key(path: str | Path) -> PublicKey:
     """Reads a key to verify with. Raises InputError where there is none that could."""
     from cryptography.hazmat.primitives import serialization
 
-    data = _read(path, f"write that of a private key with {_PUBLIC}")
+    data = _read(path, f"write that of a private key with {_write_public(_SIGNING, path)}")
     if b"PRIVATE KEY" in data:
-        raise InputError(f"{path} is a private key, which belongs to the signer alone; write the public one: {_PUBLIC}")
+        raise InputError(
+            f"{path} is a private key, which belongs to the signer alone; write the public one: "
+            f"{_write_public(path, _NEW_PUBLIC)}"
+        )
     try:
         key = serialization.load_pem_public_key(data)
     except Exception as error:
-        raise InputError(f"{path} holds no public key in PEM ({error}); write one with {_PUBLIC}") from error
+        raise InputError(
+            f"{path} holds no public key in PEM ({_first(error)}); write one with "
+            f"{_write_public(_SIGNING, _NEW_PUBLIC)}"
+        ) from error
     return _known(key, key, path)
 
 
@@ -120,12 +133,26 @@ def _known(key: Any, public: Any, path: str | Path) -> Any:
 
     on_p256 = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
     if not on_p256 and not isinstance(public, ed25519.Ed25519PublicKey):
-        raise InputError(f"the key in {path} is neither Ed25519 nor ECDSA on P-256; make one with {_MAKE}")
+        raise InputError(f"the key in {path} is neither Ed25519 nor ECDSA on P-256; make one with {_make(_NEW)}")
     return key
+
+
+def _make(path: str | Path) -> str:
+    return f"openssl genpkey -algorithm ed25519 -out {shlex.quote(str(path))}"
+
+
+def _write_public(key: str | Path, path: str | Path) -> str:
+    return f"openssl pkey -in {shlex.quote(str(key))} -pubout -out {shlex.quote(str(path))}"
+
+
+def _first(error: Exception) -> str:
+    """The first sentence."""
+    return str(error).split(". ")[0]
 
 
 def _read(path: str | Path, otherwise: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the key {path}: {error.strerror}; {otherwise}") from error
+        advice = f"; {otherwise}" if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"cannot read the key {path}: {error.strerror}{advice}") from error

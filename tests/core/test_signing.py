@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,5 +80,33 @@ def test_a_key_that_cannot_be_used_is_refused_with_what_to_do(tmp_path: Path) ->
             private_key(path)
     with pytest.raises(InputError, match="is a private key, which belongs to the signer alone"):
         public_key(private)
+    with pytest.raises(InputError, match=r"Is a directory$"):
+        private_key(tmp_path)
     with pytest.raises(InputError, match="holds no public key in PEM"):
         public_key(__file__)
+
+
+def test_the_advice_about_a_key_can_be_followed_and_overwrites_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def follow(read: Callable[[str], object], path: str) -> str:
+        """Runs the command that the message gives; returns the file that it writes."""
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(InputError) as refused:
+            read(path)
+        command = shlex.split(str(refused.value).rpartition("openssl ")[2])
+        subprocess.run(["openssl", *command], check=True)
+        assert before == {name: (tmp_path / name).read_bytes() for name in before}
+        return command[-1]
+
+    private_key(follow(private_key, "my key.pem"))
+    public_key(follow(public_key, "my key.pem"))
+    Path("signing_key.pem").write_bytes(Path("my key.pem").read_bytes())
+    public_key(follow(public_key, "public_key.pem"))
+    (tmp_path / "new_public_key.pem").unlink()
+    Path("public_key.pem").write_text("none")
+    public_key(follow(public_key, "public_key.pem"))
+    subprocess.run(["openssl", "genpkey", "-algorithm", "rsa", "-out", "key.pem"], check=True, capture_output=True)
+    private_key(follow(private_key, "key.pem"))
