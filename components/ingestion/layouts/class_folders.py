@@ -5,6 +5,7 @@ Where folders may be classes or splits, or of a data set for another task, nothi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from components.ingestion import file_names
@@ -215,7 +216,7 @@ def _level_down(source: Source) -> str:
             f"They hold folders of the same names ({some(sorted(shared))}): if they are splits, call them train, val "
             "and test. "
         )
-    fit = [f"DATA={listing.folder} ({listing.describe()})" for listing in _fitting_below(source)]
+    fit = [f"DATA={shlex.quote(listing.folder)} ({listing.describe()})" for listing in _fitting_below(source)]
     return f"Did you mean {' or '.join(fit[:2])}? " if fit else ""
 
 

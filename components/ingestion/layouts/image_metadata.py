@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from components.ingestion import slice_features
+from components.ingestion.file_names import claims_picture
 from components.ingestion.image_folder import ListedFile, read_bytes_of
 from components.ingestion.layouts.named_files import FileNames, Found
 from components.ingestion.layouts.split_names import split_called
@@ -28,7 +29,7 @@ _USUAL = {
     FILE_NAME: "filename filenames file files filepath filepaths image images imagename imagefile imagefilename "
     "imagepath img imgname imgfile imgpath path paths picture photo imageid imgid idcode id",
     LABEL: "label labels labelname labelid class classes classname classid category categoryname categoryid target "
-    "species breed",
+    "species breed choice",
     SPLIT: "split splits set subset partition dataset datasplit usage phase",
 }
 """What people call these columns, in lower case and without what joins words."""
@@ -199,7 +200,8 @@ class LabelTable:
     def _find_file_name(self) -> int | None:
         candidates = self._candidates(FILE_NAME)
         if len(candidates) > 1:
-            candidates = [at for at in candidates if self._hits(at) >= 0.5] or candidates[:1]
+            likely = max(candidates, key=self._claims)
+            candidates = [at for at in candidates if self._hits(at) >= 0.5] or [likely]
         if len(candidates) > 1:
             sample = list(itertools.islice(self.table.rows(), _SAMPLE))
             found = {tuple(self.find(row[at]).path for _, row in sample if at < len(row)) for at in candidates}
@@ -283,8 +285,15 @@ class LabelTable:
 
     def _hits(self, column: int) -> float:
         """The fraction of the first rows that have a file by this column."""
-        names = [row[column] for _, row in itertools.islice(self.table.rows(), _SAMPLE) if column < len(row)]
+        names = self._first_values(column)
         return sum(bool(self.find(name).path or self.ignored_by(name)) for name in names) / max(len(names), 1)
+
+    def _claims(self, column: int) -> int:
+        """How many of the first rows have in this column what ends as a picture's name does."""
+        return sum(map(claims_picture, self._first_values(column)))
+
+    def _first_values(self, column: int) -> list[str]:
+        return [row[column] for _, row in itertools.islice(self.table.rows(), _SAMPLE) if column < len(row)]
 
 
 def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> Rows:

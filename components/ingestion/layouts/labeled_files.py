@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Iterable, Sequence
 
 from components.ingestion.file_names import as_pattern, is_no_picture
 from components.ingestion.image_folder import ListedFile
 from components.ingestion.layouts.given_splits import splits_of_folders, with_splits
-from components.ingestion.layouts.image_metadata import LabelTable, join
+from components.ingestion.layouts.image_metadata import LABEL, LabelTable, join
 from components.ingestion.layouts.label_tables import LabelTables
 from components.ingestion.layouts.listing import AUTO, METADATA, Listing
 from components.ingestion.layouts.named_files import FileNames
 from components.ingestion.layouts.source import EXPECTED, Source, check_name, differing_in_case, sentences
 from components.ingestion.layouts.split_names import split_called
 from core.errors import InputError, some
+
+_SEPARATORS = re.compile(r"\s*[,;|]\s*")  # of several labels in one
 
 
 def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) -> Listing:
@@ -35,6 +38,8 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
             f"{folder}/{tables.labeled[0].name} has fewer than two labels ({', '.join(distinct) or 'none'}). "
             f"{sentences(list(rows.problems.values())[:2])}{expected}"
         )
+    if not source.config.columns.get(LABEL):
+        _check_no_lists(source, tables.labeled[0], distinct)
     files = []
     no_row = f"{some(sorted(described))} has no row for it"
     for file in source.tree.files:
@@ -81,6 +86,21 @@ def _check_against_folders(source: Source, files: Iterable[ListedFile], tables: 
                 f"give them ({some(against)}). Set data.layout to metadata if these labels are the classes, and to "
                 "class_folders if the folders are."
             )
+
+
+def _check_no_lists(source: Source, table: LabelTable, labels: Iterable[str]) -> None:
+    """That the labels are not lists of labels, as of images that show several things."""
+    parts = {label: set(filter(None, _SEPARATORS.split(label))) for label in labels}
+    times = collections.Counter(part for of in parts.values() for part in of)
+    lists = sorted(label for label, of in parts.items() if len(of) > 1 or label[0] in "[{")
+    alike = [label for label in lists if label[0] in "[{" or any(times[part] > 1 for part in parts[label])]
+    if alike and len(alike) >= len(lists) / 2:  # names have commas, too, and few of them a part in common
+        assert table.label is not None
+        raise InputError(
+            f"{source.path}/{table.name}: {some(alike)} seem to be lists of labels, and each image needs one "
+            "label here. Write one, or take such rows and their images away; if these are classes, set "
+            f"data.columns.label to {table.columns[table.label]}."
+        )
 
 
 def _check_labels_most(source: Source, tables: Sequence[LabelTable], labeled: set[str]) -> None:

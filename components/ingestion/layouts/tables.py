@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, some
 
 JSON_LINES = (".jsonl", ".ndjson")
 ENDINGS = (".csv", ".tsv", *JSON_LINES)
@@ -66,8 +66,11 @@ def read_table(where: str, data: bytes, fits: Callable[[Sequence[str]], int]) ->
         text = _BLANKS.sub('"', text)
     if where.lower().endswith(JSON_LINES):
         records = list(_objects(where, text))
-        names = tuple(dict.fromkeys(name for _, record in records for name in record))
-        return Table(where, names, f"JSON lines, {encoding}", lambda: _json_rows(where, records, names))
+        every = dict.fromkeys(name for _, record in records for name in record)
+        nested = {name for _, record in records for name, value in record.items() if isinstance(value, dict | list)}
+        names = tuple(name for name in every if name not in nested)
+        without = f", without {some(sorted(nested))}: lists and objects are no values" if nested else ""
+        return Table(where, names, f"JSON lines, {encoding}{without}", lambda: _json_rows(where, records, names))
     first = io.StringIO(text, newline="").readline().strip()
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's own way to say it
         separator, skipped = first[4], 1
@@ -205,9 +208,4 @@ def _as_text(where: str, number: int, value: Any) -> str:
         if len(text) > _MAX_VALUE:
             raise _too_long(where, number, text)
         return text
-    if isinstance(value, int | float):  # and so bool: written as JSON writes it
-        return json.dumps(value)
-    raise InputError(
-        f"{where}, line {number}: {json.dumps(value)[:60]} is neither text nor a number. Write it as one, or leave "
-        "its key out of all lines."
-    )
+    return json.dumps(value)  # a number, true or false
