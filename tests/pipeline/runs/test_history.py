@@ -34,10 +34,10 @@ def test_every_run_is_listed_with_how_it_ended(run_dir: Path) -> None:
 def test_the_history_is_a_table(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import rich.console
 
-    rich.console.Console(width=200).print(tables.history(history.all_runs(open_store(run_dir, None), NAME)))
+    tables.print_history(rich.console.Console(width=200), history.all_runs(open_store(run_dir, None), NAME))
 
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and "pushed version" in lines[0]
+    assert len(lines) == 4 and "version" in lines[0]
     assert all(word in lines[1] for word in ("2026-01-01T03:04:05.678", "pushed", "0.8000", "17", "83 s"))
 
 
