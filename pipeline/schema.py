@@ -66,7 +66,7 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits =
     origin = f"inferred on {date.today()} from the {classes:,} classes in {listing.folder} ({listing.describe()})"
     # Where people read it; TensorFlow Metadata's own order would put it last.
     head = text_format.MessageToString(schema_pb2.Schema(annotation={"comment": [origin]}), as_utf8=True)
-    text = _HEADER.format(name=name) + head + text_format.MessageToString(schema)
+    text = _HEADER.format(name=name) + head + text_format.MessageToString(schema, as_utf8=True)
     return ReviewedSchema(text, inferred=True)
 
 

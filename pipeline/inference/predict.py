@@ -71,9 +71,8 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir), say, key)
-    limits = limits_of(directory)
     with load(directory, say, key) as model:
-        done = 0
+        limits, done = limits_of(directory), 0
         for batch in batches((read(str(file), limits) for file in files), batch_size):
             yield from classify(model, batch, top_k)
             done += len(batch)
@@ -150,7 +149,10 @@ def load(
         try:
             provenance.verify(_folder(directory), key)
         except (OSError, tf.errors.OpError) as error:
-            raise InputError(f"the model in {directory} is not used, since --verify-key is given: {error}") from error
+            where = "; a file is verified in its version's folder" if directory.endswith(SUFFIX) else ""
+            raise InputError(
+                f"the model in {directory} is not used, since --verify-key is given: {error}{where}"
+            ) from error
     if not directory.endswith(SUFFIX):
         return load_saved_model(directory, say)
     with _damage_told(directory):

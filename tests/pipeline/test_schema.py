@@ -55,6 +55,7 @@ def test_a_schema_says_what_it_was_inferred_from_and_when(tmp_path):
     (comment,) = schema.parse(text, "").annotation.comment
     said = f"inferred on {date.today()} from the 2 classes in {images} (class folders: 2 files in 2 classes)"
     assert comment == said and said in text[:1000]
+    assert 'value: "roses \\\'n\\\' \\"co\\" é"' in text
 
 
 def test_columns_of_the_metadata_become_slice_features(tmp_path):

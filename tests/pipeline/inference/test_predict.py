@@ -120,6 +120,8 @@ def test_with_a_key_only_what_it_signed_answers(model: Path, tmp_path: Path) -> 
     assert ask(signed).exit_code == 0
     refused = ask(model)
     assert refused.exit_code == 2 and "is not used, since --verify-key is given" in refused.stderr
+    (tmp_path / "int8.tflite").touch()
+    assert "a file is verified in its version's folder" in ask(tmp_path / "int8.tflite").stderr
     flip(Path(signed), "saved_model.pb")
     checksums.write_checksums(signed)  # as who may write there could
     assert ask(signed).exit_code == 2
