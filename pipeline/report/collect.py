@@ -270,10 +270,18 @@ def _drift(store: MetadataStore, name: str, run_id: str | None, nodes: Mapping[s
     now = lineage.output(nodes, STATISTICS)
     if now is not None:
         for earlier in history.contexts_up_to(store, name, run_id)[-2 : -_SHOWN_RUNS - 2 : -1]:
-            then = lineage.output(lineage.node_runs(store, earlier.name), STATISTICS)
-            if then is not None and then.id != now.id and Path(then.uri).is_dir():
+            its_nodes = lineage.node_runs(store, earlier.name)
+            then = lineage.output(its_nodes, STATISTICS)
+            # Statistics of the same images are made anew where the schema was edited.
+            if then is not None and _content_sha256(its_nodes) != _content_sha256(nodes) and Path(then.uri).is_dir():
                 return drift(earlier.name, then.uri, now.uri)
     return None
+
+
+def _content_sha256(nodes: Mapping[str, NodeRun]) -> str | None:
+    """Of the images' paths, contents and classes."""
+    examples = lineage.output(nodes, ingest_record.EXAMPLES)
+    return str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None
 
 
 def _data(
@@ -292,7 +300,7 @@ def _data(
         ignored={one.reason: one.path for one in ingest_record.IGNORED.read(record)},
         left_out=list(itertools.islice(ingest_record.LEFT_OUT.read(record), _SHOWN_REJECTS)),
         duplicates=duplicates[:_SHOWN_DUPLICATES],
-        content_sha256=str(examples.properties.get(ingest_record.CONTENT_SHA256, "")) if examples else None,
+        content_sha256=_content_sha256(nodes),
         samples=thumbnails.samples(split_dir(examples.uri, "train"), sorted(wanted), limits) if examples else {},
         drift=since,
     )

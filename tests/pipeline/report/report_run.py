@@ -87,13 +87,14 @@ def predictions() -> list[Prediction]:
     return made
 
 
-def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Outcome:
+def write_run(run_dir: Path, status: Status = "refused", stages: int = 99, images: str = "5ad0") -> Outcome:
     """Writes artifacts and ML Metadata of one more run.
 
     Args:
         run_dir: the pipeline's folder.
         status: pushed, waiting, refused or failed.
         stages: how many stages ended; the next one has failed.
+        images: the hash of its images.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     config = pb.ConnectionConfig()
@@ -103,7 +104,7 @@ def write_run(run_dir: Path, status: Status = "refused", stages: int = 99) -> Ou
     blessed = status in ("pushed", "waiting")
     pushed = run_dir / "serving" / (".waiting" if status == "waiting" else "") / "17"
     properties = {
-        ingest_record.EXAMPLES: {ingest_record.count_property("test"): 30, ingest_record.CONTENT_SHA256: "5ad0"},
+        ingest_record.EXAMPLES: {ingest_record.count_property("test"): 30, ingest_record.CONTENT_SHA256: images},
         verdict.BLESSING: {"blessed": int(blessed)},
         serving_check.BLESSING: {"blessed": 1},
         PUSHED_MODEL: {WAITS: str(pushed)}

@@ -73,7 +73,7 @@ class Page(HTMLParser):
 def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a pipeline with a pushed and then a refused run, and the latter's report."""
     run_dir = tmp_path_factory.mktemp("build") / NAME
-    make_report(run_dir, NAME, write_run(run_dir, "pushed"), SETTINGS)
+    make_report(run_dir, NAME, write_run(run_dir, "pushed", images="0dd5"), SETTINGS)
     return run_dir, make_report(run_dir, NAME, write_run(run_dir, "refused"), SETTINGS).read_text(encoding="utf-8")
 
 
@@ -250,6 +250,13 @@ def test_drift_is_shown_against_the_last_run_with_other_images(refused) -> None:
     assert "34 training images; run 2026-01-01 03:04:05, the last one with different images, had 22." in text
     assert re.search(r"brightness bright 90.9% 58.8% 0.321 image/width median 42 54 1.200", text)
     assert "label" not in text[text.index("What changed") : text.index("Distance:")]  # its shares are the same
+
+
+def test_a_run_on_the_same_images_with_another_schema_is_passed_over(tmp_path: Path) -> None:
+    first = write_run(tmp_path, "pushed", images="0dd5")
+    write_run(tmp_path, "failed")
+    drift = collect(tmp_path, NAME, write_run(tmp_path, "pushed"), SETTINGS).data.drift
+    assert drift and drift.run == first.run_id
 
 
 def test_the_search_and_the_learning_rate_are_there(refused) -> None:
