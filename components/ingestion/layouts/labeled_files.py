@@ -94,7 +94,10 @@ def _check_no_lists(source: Source, table: LabelTable, labels: Iterable[str]) ->
     times = collections.Counter(part for of in parts.values() for part in of)
     lists = sorted(label for label, of in parts.items() if len(of) > 1 or label[0] in "[{")
     alike = [label for label in lists if label[0] in "[{" or any(times[part] > 1 for part in parts[label])]
-    if alike and len(alike) >= len(lists) / 2:  # names have commas, too, and few of them a part in common
+    if len(alike) < len(lists) / 2:  # names have commas, too, and few of them a part in common
+        alike = []
+    alike += [label for label in parts if len(words := label.split()) > 1 and all(word in parts for word in words)]
+    if alike:
         assert table.label is not None
         raise InputError(
             f"{source.path}/{table.name}: {some(alike)} seem to be lists of labels, and each image needs one "
