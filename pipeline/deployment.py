@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -16,6 +17,7 @@ from components.data_baseline import DataBaselineStrategy
 from components.earlier_features import EarlierFeaturesStrategy
 from components.warm_start import LastBlessedStrategy
 from core.artifacts.nodes import BASELINE, DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED
+from core.settings import Settings, to_dict
 
 
 class Resolvers:
@@ -101,3 +103,10 @@ def push_to(directory: str) -> pusher_pb2.PushDestination:
 def train_args(steps: int) -> trainer_pb2.TrainArgs:
     """What the Trainer gets beside its settings."""
     return trainer_pb2.TrainArgs(splits=["train"], num_steps=steps)
+
+
+def portable(settings: Settings) -> dict[str, Any]:
+    """All settings but the folders that each run is told: a spec says nothing of the machine that wrote it."""
+    plain = to_dict(settings)
+    del plain["data"]["images"], plain["push"]["directory"]
+    return plain

@@ -45,7 +45,7 @@ from core.checkout import from_checkout
 from core.settings import Settings, converter, to_dict
 from core.settings.backbone import BLOCKS
 from pipeline.code_hash import code_hash
-from pipeline.deployment import Deployment, push_to, train_args
+from pipeline.deployment import Deployment, portable, push_to, train_args
 from pipeline.provenance import hashes
 from pipeline.runners.beam_engines import options_for
 from pipeline.runs.comparison import flattened
@@ -330,9 +330,7 @@ def _release(
     if settings.serving.limits_latency:
         infra.add_upstream_node(gate)  # stages that run beside it would slow it down
     directory = deployment.push_directory
-    plain = to_dict(settings)
-    if not isinstance(directory, str):  # each run is told where, and a spec says nothing of the machine that wrote it
-        del plain["data"]["images"], plain["push"]["directory"]
+    plain = to_dict(settings) if isinstance(directory, str) else portable(settings)
     # The blessings are wired, not only conditions: Airflow ignores tfx.dsl.Cond.
     pusher = Pusher(
         model=model,

@@ -45,7 +45,7 @@ class Production:
         self.images = self.unreadable = self.with_novelty = self.novel = 0
         self.predicted = collections.Counter[str]()
         self.slices: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-        self._classes = classes
+        self.classes = classes
         self._most = max(1, label_shift.CELLS // len(classes))
         self._sum = self._squares = 0.0
         self._sample: list[tuple[float, ...]] = []
@@ -60,7 +60,7 @@ class Production:
             self.unreadable += 1
             return
         best = max(one.probabilities)
-        self.predicted[self._classes[one.probabilities.index(best)]] += 1
+        self.predicted[self.classes[one.probabilities.index(best)]] += 1
         self._sum += best
         self._squares += best**2
         if one.novelty is not None:
@@ -85,7 +85,7 @@ class Production:
     @property
     def probabilities(self) -> np.ndarray:
         """Float [n, k], of a random sample."""
-        return np.array(self._sample, float).reshape(len(self._sample), len(self._classes))
+        return np.array(self._sample, float).reshape(len(self._sample), len(self.classes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +252,9 @@ def _estimated(shares: Sequence[ClassShare], reference: Reference, production: P
     before = {one.class_name: one.test for one in shares}
     if not before:
         return []
-    prior = np.array([before[name] for name in reference.labels])
+    prior = np.array([before[name] for name in production.classes])
     found = label_shift.estimate(production.probabilities, prior, reference.bounds.confidence)
-    now = dict(zip(reference.labels, found, strict=True))
+    now = dict(zip(production.classes, found, strict=True))
     shares = [dataclasses.replace(one, estimated=now[one.class_name]) for one in shares]
     return sorted(shares, key=lambda one: -abs((one.estimated.value or 0) - one.test))
 

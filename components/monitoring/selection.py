@@ -65,8 +65,8 @@ class Candidates:
             pool = [one for _, _, one in sorted(heap, key=lambda e: e[:2], reverse=True) if one.path not in taken]
             wanted = min(quota, self._count - len(chosen), len(pool))
             pool = pool[: _POOL * wanted]
-            if wanted:
-                chosen += [Chosen(pool[place], why) for place in _spread(embed(pool), wanted)]  # type: ignore[arg-type]
+            places = _spread(embed(pool), wanted) if wanted < len(pool) else range(wanted)
+            chosen += [Chosen(pool[place], why) for place in places]  # type: ignore[arg-type]
         return chosen
 
 

@@ -121,6 +121,9 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
         _verify(waiting, "it does not serve; run again, and its model is put aside anew")
         number = max(int(version), *(entry.number + 1 for entry in numbered(directory)), 1)
         target = f"{directory.rstrip('/')}/{number}"
+        rejected = f"{beside(directory, REJECTED)}/{version}"
+        if tf.io.gfile.exists(rejected):  # what was killed while it rejected this one
+            discard(rejected)
         DECISION.write(waiting, decision)
         finish(waiting)
         if "://" not in directory:
@@ -151,6 +154,15 @@ def reject(directory: str, version: str, decision: Decision) -> str:
         DECISION.write(kept, decision)
         discard(waiting)
     return kept
+
+
+def decided(directory: str, version: str) -> tuple[str, Decision] | None:
+    """Where the version that waited under this number is, and what was decided about it; None if nothing was."""
+    for kind in (directory.rstrip("/"), beside(directory, REJECTED), beside(directory, ROLLED_BACK)):
+        for entry in numbered(kind):
+            if _name(entry.path) == version and tf.io.gfile.exists(DECISION.path(entry.path)):
+                return entry.path, DECISION.read(entry.path)
+    return None
 
 
 def _waiting(directory: str, version: str) -> str:
@@ -193,10 +205,10 @@ def _find(
         for entry in numbered(beside(directory, WAITING)):
             if same(entry.path):
                 return Pushed(entry.path, f"this model waits already, as version {_name(entry.path)}", "waits")
-        for entry in numbered(beside(directory, REJECTED)):
-            if checksums.listed(entry.path) == this:
-                said = DECISION.read(entry.path)
-                return Pushed(entry.path, f"this model was {said}; {again(entry.path)}", "rejected")
+    for entry in numbered(beside(directory, REJECTED)):  # also once nobody has to approve any more
+        if checksums.listed(entry.path) == this:
+            said = DECISION.read(entry.path)
+            return Pushed(entry.path, f"this model was {said}; {again(entry.path)}", "rejected")
     return None
 
 
@@ -204,10 +216,13 @@ def _name(version: str) -> str:
     return version.rpartition("/")[2]
 
 
-def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None]:
-    """What was pushed with a model: what people said of it, and what production is held to."""
-    card = CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
-    reference = REFERENCE.read(version) if tf.io.gfile.exists(REFERENCE.path(version)) else None
+def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None] | None:
+    """What was pushed with a model: what people said of it, and what production is held to; None if it is damaged."""
+    try:
+        card = CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
+        reference = REFERENCE.read(version) if tf.io.gfile.exists(REFERENCE.path(version)) else None
+    except InputError:
+        return None
     return card, reference.bounds if reference else None
 
 

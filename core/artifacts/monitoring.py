@@ -61,6 +61,19 @@ class Reference:
     boundaries: dict[str, list[float]]
     bounds: MonitoringSettings
 
+    def __post_init__(self) -> None:
+        counted = [self.overall, *(one for values in self.slices.values() for one in values.values())]
+        counts = [self.readable, *self.predicted.values(), *self.labels.values()]
+        if (
+            self.overall.images < 1
+            or not all(0 <= one.right <= one.images <= self.overall.images for one in counted)
+            or not all(0 <= count <= self.overall.images for count in counts)
+            or self.predicted.keys() != self.labels.keys()
+            or not 0 <= self.confidence.mean <= 1
+            or self.confidence.variance < 0
+        ):
+            raise ValueError("its numbers do not fit together")
+
 
 REFERENCE = JsonFile("monitoring.json", Reference)
 """Beside gate.json, and in the pushed version's folder, where model servers do not look at it."""

@@ -8,7 +8,8 @@ when the log has reached its limits, so a picture that a line names may be gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -58,14 +59,22 @@ class LoggedImage:
     bytes: int
     file: str | None = None
 
+    def __post_init__(self) -> None:
+        self.seconds()
 
-def read(folder: str | Path) -> Iterator[LoggedImage]:
+    def seconds(self) -> float:
+        """The time in seconds since 1970. Raises ValueError if it is none."""
+        return datetime.datetime.fromisoformat(self.time.replace("Z", "+00:00")).timestamp()
+
+
+def read(folder: str | Path, damaged: Callable[[str], None]) -> Iterator[LoggedImage]:
     """All images of a log, in the order of its files, one at a time.
 
-    A last line that is only half there, as a server leaves it that is killed or still writes, is passed over.
+    A last line that is only half there, as a server leaves it that is killed or still writes, is passed over. So is one
+    that is damaged, of which `damaged` is told: the others are worth no less.
 
     Raises:
-        InputError: there is no log in the folder, or a line of it is damaged.
+        InputError: there is no log in the folder.
     """
     paths = sorted(Path(folder).glob(PATTERN))
     if not paths:
@@ -82,6 +91,8 @@ def read(folder: str | Path) -> Iterator[LoggedImage]:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):
                     try:
-                        yield decoder.decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        raise InputError(f"line {number} of {path} is damaged: {error}; delete it") from error
+                        one = decoder.decode(line)
+                    except (msgspec.DecodeError, ValueError) as error:
+                        damaged(f"line {number} of {path.name}: {error}")
+                    else:
+                        yield one

@@ -112,9 +112,9 @@ class KubeflowSettings:
         volume: a volume to mount; only on a cluster of one's own.
         retries: how often a stage that failed is started again.
         accelerator: the kind of GPU, by Vertex's name; on a cluster of one's own any NVIDIA GPU will do.
-        resources: by stage, such as `{Trainer: {gpus: 1}}`.
-        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`; a secret's value is
-            `${secret:NAME/KEY}`, a key of a Kubernetes secret.
+        resources: by stage, such as `{Trainer: {gpus: 1}}`; the exit handler is one, `ExitHandler`.
+        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`, or of the `ExitHandler`, which starts
+            `notify`; a secret's value is `${secret:NAME/KEY}`, a key of a Kubernetes secret.
     """
 
     image: str = "tfx-image-classifier:latest"

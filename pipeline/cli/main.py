@@ -349,10 +349,12 @@ def monitor(
     from pipeline.cli import tables
     from pipeline.monitoring.monitor import PAGE
     from pipeline.monitoring.monitor import monitor as compare_with_test_split
-    from pipeline.runners.beam_engines import options_for
+    from pipeline.runners.beam_engines import notes_on_engine, options_for
     from pipeline.runners.console import progress_line
 
     output = output or str(run_dir(settings, root) / "monitoring")
+    for note in notes_on_engine(settings.runtime.beam):
+        _note(note)
     with progress_line("loading the model"):
         found = compare_with_test_split(
             model,
@@ -406,11 +408,6 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
 
     _warn_of_ineffective(settings)
     open_parameters = compile_pipeline(settings, "vertex" if target == "vertex" else "cluster", output)
-    if settings.notify:
-        _note(
-            "notify has no effect on a cluster, which knows how its runs end: use an exit handler of Argo's, or Vertex "
-            "AI's notifications"
-        )
     click.echo(f"wrote {output}; its containers run the image {settings.kubeflow.image}")
     if open_parameters:
         click.echo(f"to be given when a run is started: {', '.join(open_parameters)}")

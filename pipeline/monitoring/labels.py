@@ -39,12 +39,16 @@ class Labels:
         self._classes = classes
         self._labels: dict[str, str] = {}
         self._chosen: set[str] = set()
+        self._contradicted: set[str] = set()
         for _, values in table.rows():
             row = {name: UNDO.sub(r"\1", values[place]) for name, place in places.items() if place < len(values)}
             if row.get(FILE) and row.get(LABEL):
-                self._labels[row[FILE]] = row[LABEL]
+                if self._labels.setdefault(row[FILE], row[LABEL]) != row[LABEL]:
+                    self._contradicted.add(row[FILE])
                 if row.get(WHY, RANDOM) != RANDOM:
                     self._chosen.add(row[FILE])
+        for file in self._contradicted:
+            del self._labels[file]
         self._right: dict[str, bool] = {}
         self._slices: dict[str, list[bool]] = collections.defaultdict(list)
 
@@ -64,6 +68,8 @@ class Labels:
         confidence = reference.bounds.confidence
         used = [right for path, right in self._right.items() if path not in self._chosen]
         notes = []
+        if files := sorted(self._contradicted):
+            notes.append(f"{len(files)} images have several labels, and none counts: {some(files, shown=3)}")
         if lost := sorted(self._labels.keys() - self._right.keys()):
             notes.append(f"{len(lost)} labels are of images that are not here: {some(lost, shown=3)}")
         if unknown := sorted({*self._labels.values()} - {*self._classes}):

@@ -27,10 +27,12 @@ from core.errors import InputError
 from pipeline.inference import predict
 from pipeline.monitoring import observing
 from pipeline.monitoring.labels import FILE, LABEL, WHY, Labels
-from pipeline.report.monitoring import render
+from pipeline.report import thumbnails
+from pipeline.report.monitoring import Shown, render
 
 PAGE, LABEL_NEXT = "monitoring.html", "label_next.csv"
 
+_SHOWN = 8  # images on the page, of each reason to label one
 _FIRST_VERSION = 10**9  # numbers below are no times in seconds
 
 
@@ -65,18 +67,20 @@ def monitor(
             "version that a run has pushed, or run the pipeline again"
         )
     reference, classes = REFERENCE.read(directory), class_names(directory)
+    if reference.labels.keys() != {*classes}:
+        raise InputError(
+            f"{REFERENCE.path(directory)} is of other classes than the model: it was changed since the push. Monitor "
+            "another version, or delete this one and run the pipeline again"
+        )
     known = Labels(labels, classes) if labels else None
     output = output.rstrip("/")
     scratch = f"{output}/.{uuid.uuid4().hex}"
     tf.io.gfile.makedirs(scratch)
     production, candidates, times = Production(classes), Candidates(count), _Times(directory)
-    others = 0
+    notes: list[str] = []
     try:
         observe = observing.from_log if observing.is_log(images) else observing.from_folder
-        for one in observe(images, directory, reference.boundaries, scratch, beam_arguments):
-            if one is None:
-                others += 1
-                continue
+        for one in observe(images, directory, reference.boundaries, scratch, beam_arguments, notes):
             production.add(one)
             candidates.add(one)
             times.add(one)
@@ -86,9 +90,7 @@ def monitor(
         tf.io.gfile.rmtree(scratch)
     compared = compare(reference, production)
     measured, more = known.measure(reference) if known else (None, [])
-    notes = [*compared.notes]
-    if others:
-        notes.append(f"{others:,} images of the log were not looked at: another version of the model answered them")
+    notes += compared.notes
     chosen = _choose(candidates, directory, images)
     if not chosen:
         notes.append(f"{LABEL_NEXT} is empty: there is no image that was kept and that the model can read")
@@ -114,7 +116,7 @@ def monitor(
     )
     MONITORED.write(output, found)
     atomic_io.write_text(f"{output}/{LABEL_NEXT}", _table(chosen, classes))
-    atomic_io.write_text(f"{output}/{PAGE}", render(found, images))
+    atomic_io.write_text(f"{output}/{PAGE}", render(found, images, _shown(chosen, classes, directory, images)))
     return found
 
 
@@ -156,6 +158,19 @@ def _choose(candidates: Candidates, directory: str, images: str) -> list[Chosen]
     limits = model_limits(directory)
     with predict.load_saved_model(directory) as model:
         return candidates.choose(lambda pool: observing.embed(model, images, pool, limits))
+
+
+def _shown(chosen: Sequence[Chosen], classes: Sequence[str], directory: str, images: str) -> list[Shown]:
+    """Of the images to label, the first that were chosen for each reason, as far as they can still be read."""
+    limits, shown = model_limits(directory), list[Shown]()
+    for why in ("novel", "uncertain", "random"):
+        for one, _ in [entry for entry in chosen if entry.why == why][:_SHOWN]:
+            file = predict.read(f"{images.rstrip('/')}/{one.path}", limits)
+            if not file.error:
+                best = max(one.probabilities)
+                name = classes[one.probabilities.index(best)]
+                shown.append(Shown(thumbnails.thumbnail(file.encoded, limits), one.path, why, name, best))
+    return shown
 
 
 def _table(chosen: Sequence[Chosen], classes: Sequence[str]) -> str:

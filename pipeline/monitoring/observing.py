@@ -5,7 +5,6 @@ In: a folder.  ListFiles -> Spread -> Read (as at ingestion) -> Observe (one mod
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from core.artifacts import request_log
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
 from core.artifacts.monitoring import Observation
-from core.errors import InputError
+from core.errors import InputError, some
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
 from pipeline.inference import predict
@@ -54,12 +53,18 @@ def is_log(images: str) -> bool:
 
 
 def from_folder(
-    images: str, model_dir: str, boundaries: Mapping[str, Sequence[float]], scratch: str, beam_arguments: Sequence[str]
+    images: str,
+    model_dir: str,
+    boundaries: Mapping[str, Sequence[float]],
+    scratch: str,
+    beam_arguments: Sequence[str],
+    notes: list[str],
 ) -> Iterator[Observation]:
     """Asks the model about every image in and below a folder, local or remote; in no fixed order.
 
     Args:
         scratch: a folder that all workers see; it must be there, and what is written to it is not deleted.
+        notes: gets sentences on what was not looked at.
 
     Raises:
         InputError: there is no such folder, or no picture in it.
@@ -85,9 +90,14 @@ def from_folder(
 
 
 def from_log(
-    folder: str, directory: str, boundaries: Mapping[str, Sequence[float]], scratch: str, beam_arguments: Sequence[str]
-) -> Iterator[Observation | None]:
-    """What a version of a model was asked about; None for what another version was, or one of other classes.
+    folder: str,
+    directory: str,
+    boundaries: Mapping[str, Sequence[float]],
+    scratch: str,
+    beam_arguments: Sequence[str],
+    notes: list[str],
+) -> Iterator[Observation]:
+    """What a version of a model was asked about.
 
     Of an image that was not kept only the header is known: its resolution, aspect and format. Those that were kept are
     described by a Beam job; the arguments are as of `from_folder`.
@@ -103,7 +113,10 @@ def from_log(
     def is_ours(one: request_log.LoggedImage) -> bool:
         return one.version == int(name) and (not one.probabilities or {*one.probabilities} == {*classes})
 
-    files = {one.file for one in request_log.read(folder) if one.file and is_ours(one)}
+    damaged: list[str] = []
+    files = {one.file for one in request_log.read(folder, damaged.append) if one.file and is_ours(one)}
+    if damaged:
+        notes.append(f"{len(damaged):,} lines of the log are damaged, and were passed over: {some(damaged, shown=3)}")
     files = {file for file in files if Path(folder, file).is_file()}  # the oldest are deleted
     described: dict[str, dict[str, str]] = {}
     if files:
@@ -118,11 +131,11 @@ def from_log(
         )
         pipeline.run().wait_until_finish()
         described = dict(_lines(scratch, msgspec.json.Decoder(tuple[str, dict[str, str]])))
-    for one in request_log.read(folder):
+    others = 0
+    for one in request_log.read(folder, lambda _: None):
         if not is_ours(one):
-            yield None
+            others += 1
             continue
-        when = datetime.datetime.fromisoformat(one.time.replace("Z", "+00:00")).timestamp()
         slices = {"format": one.format.lower()} if one.format else {}
         if one.width and one.height:
             slices["aspect"] = slice_features.aspect(one.width, one.height)
@@ -131,7 +144,9 @@ def from_log(
         probabilities = () if one.error else tuple(one.probabilities[name] for name in classes)
         kept = one.file if one.file and one.file in files else ""
         slices |= described.get(kept, {})
-        yield Observation(kept, when, probabilities, one.error, one.novelty, slices)
+        yield Observation(kept, one.seconds(), probabilities, one.error, one.novelty, slices)
+    if others:
+        notes.append(f"{others:,} images of the log were not looked at: another version of the model answered them")
 
 
 def _lines(scratch: str, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:

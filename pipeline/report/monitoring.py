@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from markupsafe import Markup
 
 from core.artifacts.monitoring import Monitored
@@ -10,12 +12,23 @@ from pipeline.report.listing import listing
 from pipeline.report.render import csp_hash, page_file, template
 
 
-def render(found: Monitored, images: str) -> str:
+class Shown(NamedTuple):
+    """An image to be labeled, with the data URI of its thumbnail, why it was chosen, and what it is predicted as."""
+
+    thumbnail: str
+    path: str
+    why: str
+    predicted: str
+    probability: float
+
+
+def render(found: Monitored, images: str, to_label: list[Shown]) -> str:
     """The page; Jinja escapes whatever the data say."""
     style, script = (page_file(name) for name in ("report.css", "report.js"))
     return template("monitoring.html.j2", autoescape=True).render(
         found=found,
         images=images,
+        to_label=to_label,
         style=Markup(style),  # our own files
         script=Markup(script),
         style_hash=csp_hash(style),

@@ -34,7 +34,7 @@ def samples(split: str, classes: list[str], limits: ImageLimits = DEFAULT_LIMITS
         if not incomplete or number >= _SCANNED:
             break
         if label in incomplete:
-            found[label].append((path, _thumbnail(image, _SAMPLE_SIDE, limits)))
+            found[label].append((path, thumbnail(image, limits)))
             if len(found[label]) == most:
                 incomplete.remove(label)
     return {name: thumbnails for name, thumbnails in found.items() if thumbnails}
@@ -48,11 +48,12 @@ def by_path(split: str, wanted: set[str], limits: ImageLimits = DEFAULT_LIMITS) 
             if number >= _SCANNED or len(found) == len(wanted):
                 break
             if path in wanted:
-                found[path] = _thumbnail(image, _MISTAKE_SIDE, limits)
+                found[path] = thumbnail(image, limits, _MISTAKE_SIDE)
     return found
 
 
-def _thumbnail(encoded: bytes, side: int, limits: ImageLimits) -> str:
+def thumbnail(encoded: bytes, limits: ImageLimits, side: int = _SAMPLE_SIDE) -> str:
+    """Data URI of an image that ingestion has read, at most `side` pixels wide and high."""
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (side * 2, side * 2))  # a JPEG is then decoded at a fraction of its size
         small = upright(image, limits)

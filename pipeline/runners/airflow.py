@@ -194,7 +194,7 @@ def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
             store = metadata.connect(folder, settings.runtime.metadata)
             for note in integrity.discard_damaged(store, folder / ARTIFACTS):
                 warn("%s", note)
-            with Monitor(settings, folder, run_id).watching(node_id):
+            with Monitor(settings.name, folder, run_id, settings.runtime.metrics_directory).watching(node_id):
                 SingleNodeRunner(node_id, run_id).run(definition.pipeline(settings, images))
     except Exception as error:
         cause = cause_of(error)
@@ -226,7 +226,7 @@ def _report(settings: Settings, root: Path, nodes: list[str], **context: Any) ->
     stages = [Stage(name, round(tasks[name].duration or 0.0, 1), None, cached=False) for name in ran]
     seconds = sum(stage.seconds for stage in stages)
     run_id = _run_id(settings, context)
-    monitor = Monitor(settings, run_dir(settings, root), run_id)
+    monitor = Monitor(settings.name, run_dir(settings, root), run_id, settings.runtime.metrics_directory)
     execution = Execution(lambda: (seconds, 0), monitor, run_id=run_id, nodes=nodes, stages=stages)
     for name, cause in blamed:
         if cause:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import getpass
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,8 @@ def decide(
 ) -> list[str]:
     """Puts the version of that number that waits into service, or takes it away.
 
-    The outcome of the last run, if the version is its, becomes `pushed` or `refused`, and is notified of.
+    The outcome of the last run, if the version is its, becomes `pushed` or `refused`, and is notified of. What was
+    decided before, but not recorded wherever it is known, since the process was killed, is recorded.
 
     Args:
         folder: of the pipeline; need not be there.
@@ -77,19 +79,34 @@ def decide(
     with contextlib.ExitStack() as stack:
         if folder.is_dir():
             stack.enter_context(alone(folder, print if settings.runtime.if_running == "wait" else None))
-        if decision == "approved":
-            place = push.approve(directory, version, said, lambda path: _onto_card(path, said))
-            done = f"now serving {place}"
-        else:
-            place = push.reject(directory, version, said)
-            done = f"rejected: version {version} is deleted; its checksums and the decision are kept in {place}"
+        before = None
+        try:
+            if decision == "approved":
+                place = push.approve(directory, version, said, lambda path: _onto_card(path, said))
+                done = f"now serving {place}"
+            else:
+                place = push.reject(directory, version, said)
+                done = f"rejected: version {version} is deleted; its checksums and the decision are kept in {place}"
+        except InputError:
+            if not (before := push.decided(directory, version)):
+                raise
+            place, said = before
+            done = f"version {version} was {said}; now that is recorded"
         reader = lineage.Reader({})
+        unrecorded = "the decision could not be recorded"
         serves = any(checksums.listed(one.path) == checksums.listed(place) for one in numbered(directory))
-        last = reader.attempt(
-            "the decision could not be recorded", lambda: _record(settings, folder, waiting, said, place, serves)
-        )
+        known = reader.attempt(unrecorded, lambda: _record(settings, folder, waiting, said, place, serves))
+        last = reader.attempt(unrecorded, lambda: _record_last(settings, folder, waiting, said, place))
+    if before and not (known or last or reader.problems):
+        undo = "; `make rollback` takes what serves out of service" if said.decision == "approved" else ""
+        raise InputError(f"version {version} was {said}. Nothing is left to decide{undo}")
     if last:
         reader.problems += filter(None, [notify(settings, last)])
+    elif not (known or reader.problems):
+        reader.problems.append(
+            "no record and no ML Metadata that these settings name knows this version: the decision is in the version "
+            "alone"
+        )
     return [done, *reader.problems]
 
 
@@ -116,22 +133,20 @@ def _onto_card(version: str, decision: Decision) -> None:
     atomic_io.write_text(path, "".join(row if line.startswith(_CARD_ROW) else line for line in lines))
 
 
-def _record(
-    settings: Settings, folder: Path, waiting: str, decision: Decision, place: str, serves: bool
-) -> Outcome | None:
-    """Adds the decision to ML Metadata, and to the last run's record; returns that if the version was its.
+def _record(settings: Settings, folder: Path, waiting: str, decision: Decision, place: str, serves: bool) -> bool:
+    """Adds the decision to ML Metadata; returns whether that knows of the version, and not yet of a decision.
 
     `serves`: whether the very model does, if only with other words on its card.
     """
     server = settings.runtime.metadata
     if not metadata.exists(folder, server):
-        return None
+        return False
     store = metadata.open_store(folder, server)
     pipeline = store.get_context_by_type_and_name("pipeline", settings.name)
     every = store.get_artifacts_by_context(pipeline.id) if pipeline else []
-    pushed = [one for one in every if lineage.output_of(one).properties.get(WAITS) == waiting]
+    pushed = [one for one in every if _same(lineage.output_of(one).properties.get(WAITS), waiting)]
     if not pushed:
-        return None
+        return False
     for artifact in pushed:
         properties = artifact.custom_properties
         properties[WAITS].string_value = ""
@@ -142,7 +157,6 @@ def _record(
             properties["pushed_version"].string_value = place.rpartition("/")[2]
         else:
             properties[REJECTED_TO].string_value = place
-    store.put_artifacts(pushed)
     runs = {
         context.name
         for artifact in pushed
@@ -157,14 +171,34 @@ def _record(
         store.put_artifacts(blessings)
     for run in runs:
         history.amend(store, settings.name, run, lambda outcome: decided(outcome, decision, place))
-    last = read_last(folder, print)
-    if not last or last.run_id not in runs:
-        return None
-    decided(last, decision, place)
-    if settings.publish:  # the next run publishes what was approved
-        last.inputs = None
-    LAST_RUN.write(folder, last)
-    make.remake_report(folder, settings.name)
-    if Path(HEARTBEAT.path(folder)).is_file():
-        Monitor(settings, folder, HEARTBEAT.read(folder).run).finish(last)
-    return last
+    store.put_artifacts(pushed)  # at last: whoever is killed before decides again
+    return True
+
+
+def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decision, place: str) -> Outcome | None:
+    """Adds the decision to the record of the last run, on this machine or a cluster, if the version is its."""
+    import tensorflow as tf
+
+    root = settings.kubeflow.pipeline_root
+    for home in (str(folder), *([f"{root.rstrip('/')}/{settings.name}"] if root else [])):
+        last = read_last(home, print) if tf.io.gfile.exists(LAST_RUN.path(home)) else None
+        if not last or not _same(last.waiting, waiting):
+            continue
+        decided(last, decision, place)
+        if settings.publish:  # the next run publishes what was approved
+            last.inputs = None
+        LAST_RUN.write(home, last)
+        if last.report:
+            make.remake_report(folder, settings.name)
+        if tf.io.gfile.exists(HEARTBEAT.path(home)):
+            beat = HEARTBEAT.read(home)
+            if beat.status == "waiting":  # else that of a run that began since
+                text = settings.runtime.metrics_directory if home == str(folder) else None
+                Monitor(settings.name, home, beat.run, text).finish(last)
+        return last
+    return None
+
+
+def _same(one: object, other: str) -> bool:
+    """Whether two names, of which the first may be none, stand for the same folder."""
+    return one == other or ("://" not in other and bool(one) and os.path.realpath(str(one)) == os.path.realpath(other))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_metadata.metadata_store import MetadataStore
 
@@ -22,15 +23,17 @@ from core.errors import Cause
 from core.settings import Settings, to_dict
 from core.settings.messages import shortened
 from pipeline.runs import history, push_directory
-from pipeline.runs.lineage import Reader, node_runs
+from pipeline.runs.lineage import NodeRun, Reader, node_runs
 from pipeline.runs.metadata import open_store
 from pipeline.runs.monitor import Monitor
 from pipeline.runs.outcome import from_nodes, mark_failed
 from pipeline.runs.pruning import prune_runs
 from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
 
+_UNRECORDED = "the run could not be recorded in ML Metadata"
 _NOTIFY_SECONDS = 30
 _NOTIFY_BYTES = 4096  # of what it says, that the log keeps
+_HEARD_SECONDS = 1.0  # what it leaves running in the background may keep its output open
 
 
 @dataclasses.dataclass
@@ -60,7 +63,7 @@ class Execution:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def record(folder: Path, settings: dict[str, Any], ended: Outcome) -> None:
+def record(folder: Path | str, settings: dict[str, Any], ended: Outcome) -> None:
     """Replaces `last_run.json` in the pipeline's folder, and the settings beside it."""
     SETTINGS.write(folder, RunSettings(settings))
     LAST_RUN.write(folder, ended)
@@ -74,8 +77,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     folder = run_dir(settings, root)
     plain = to_dict(settings)
     reader = Reader({}, logging.ERROR)
-    notes, attempt = reader.problems, reader.attempt
-    notes += execution.notes
+    attempt = reader.attempt
 
     def make_report() -> str:
         from pipeline.report import make  # brings matplotlib
@@ -87,11 +89,57 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         store = attempt("ML Metadata could not be opened", lambda: open_store(folder, settings.runtime.metadata))
     if run_id and store:
         nodes = attempt("ML Metadata could not be read", lambda: node_runs(store, run_id))
-    ended = from_nodes(nodes or {}, execution.nodes, str(folder / ARTIFACTS))
-    notes += ended.notes
-    ended.notes, ended.run_id, ended.log = notes, run_id, execution.log
+    ended = _outcome(execution, nodes or {}, str(folder / ARTIFACTS), plain, reader)
+    if ended.pushed_model:
+        pushed_to = push_folder(settings, root)
+        attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))
+        attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
+    # Before the report, which must not cost a finished push its record.
+    attempt("the record could not be written", lambda: record(folder, plain, ended))
+    if run_id:  # or there is nothing to report but the error, and who waits for it should have it at once
+        ended.report = attempt("the report could not be made", make_report)
+    ended.seconds, ended.peak_rss_mb = execution.usage()
+    if store and nodes:
+        attempt(_UNRECORDED, lambda: history.record(store, settings.name, plain, ended))
+        attempt("what was interrupted left files that could not be deleted", lambda: _clear_leftovers(store, folder))
+        pruned = attempt(
+            "old artifacts could not be deleted",
+            lambda: prune_runs(store, settings.name, folder, settings.runtime.keep_runs),
+        )
+        ended.freed_mb = round(pruned.size / 1e6, 1) if pruned else 0.0
+    _tell(settings, ended, folder, execution.monitor, reader)
+    return ended
+
+
+def end_remote_run(
+    settings: Settings, root: str, execution: Execution, nodes: Mapping[str, NodeRun], store: MetadataStore | None
+) -> Outcome:
+    """The same where nobody but the run's pods sees its files: it makes no report, and deletes nothing.
+
+    Args:
+        root: folder of the pipeline, local or remote; its artifacts lie in it.
+        nodes: what is known of its stages.
+        store: ML Metadata, if it can be reached.
+    """
+    reader = Reader({}, logging.ERROR)
+    plain = to_dict(settings)
+    ended = _outcome(execution, nodes, root, plain, reader)
+    reader.attempt("the record could not be written", lambda: record(root, plain, ended))
+    if store and nodes:
+        reader.attempt(_UNRECORDED, lambda: history.record(store, settings.name, plain, ended))
+    _tell(settings, ended, root, execution.monitor, reader)
+    return ended
+
+
+def _outcome(
+    execution: Execution, nodes: Mapping[str, NodeRun], artifacts: str, plain: dict[str, Any], reader: Reader
+) -> Outcome:
+    """How a run ended; the notes are the reader's problems, which there may be more of."""
+    ended = from_nodes(nodes, execution.nodes, artifacts)
+    reader.problems += [*execution.notes, *ended.notes]
+    ended.notes, ended.run_id, ended.log = reader.problems, execution.run_id, execution.log
     for stage in execution.stages:
-        node = nodes.get(stage.id) if nodes else None
+        node = nodes.get(stage.id)
         ended.stages.append(dataclasses.replace(stage, cached=node is not None and node.cached))
     if execution.cause:
         said = secrets.mask(execution.cause.message, secrets.variables(plain))
@@ -99,32 +147,18 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
     rejected = ended.approval is not None and ended.approval.decision == "rejected"
     if ended.status != "failed" and not rejected:  # whose decision may be taken back
         ended.inputs = execution.inputs
-    if ended.pushed_model:
-        pushed_to = push_folder(settings, root)
-        attempt("old versions could not be deleted", lambda: push_directory.prune(pushed_to, settings.push.keep))
-        attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
     ended.seconds, ended.peak_rss_mb = execution.usage()
-    # Before the report, which must not cost a finished push its record.
-    attempt("the record could not be written", lambda: record(folder, plain, ended))
-    if run_id:  # or there is nothing to report but the error, and who waits for it should have it at once
-        ended.report = attempt("the report could not be made", make_report)
-    ended.seconds, ended.peak_rss_mb = execution.usage()
-    if store and nodes:
-        unrecorded = "the run could not be recorded in ML Metadata"
-        attempt(unrecorded, lambda: history.record(store, settings.name, plain, ended))
-        attempt("what was interrupted left files that could not be deleted", lambda: _clear_leftovers(store, folder))
-        pruned = attempt(
-            "old artifacts could not be deleted",
-            lambda: prune_runs(store, settings.name, folder, settings.runtime.keep_runs),
-        )
-        ended.freed_mb = round(pruned.size / 1e6, 1) if pruned else 0.0
-    execution.monitor.finish(ended)
-    notes += filter(None, [execution.monitor.problem])
-    attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
-    if problem := notify(settings, ended):
-        notes.append(problem)
-        attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
     return ended
+
+
+def _tell(settings: Settings, ended: Outcome, folder: Path | str, monitor: Monitor, reader: Reader) -> None:
+    """Tells whoever watches how the run ended, and records what came of that."""
+    monitor.finish(ended)
+    ended.notes += filter(None, [monitor.problem])
+    reader.attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
+    if problem := notify(settings, ended):
+        ended.notes.append(problem)
+        reader.attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
 
 
 def notify(settings: Settings, ended: Outcome) -> str | None:
@@ -133,25 +167,49 @@ def notify(settings: Settings, ended: Outcome) -> str | None:
         return None
     document = json.dumps({"pipeline": settings.name, **to_dict(ended)}, ensure_ascii=False)
     try:
-        with tempfile.TemporaryFile() as said:
-            shell = ["/bin/sh", "-c", settings.notify]
-            command = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True)
-            try:
-                command.communicate(document.encode("utf-8", "backslashreplace"), _NOTIFY_SECONDS)
-            except subprocess.TimeoutExpired:
-                return f"notify: the command took more than {_NOTIFY_SECONDS} s, and was killed"
-            finally:
-                if command.poll() is None:
-                    os.killpg(command.pid, signal.SIGKILL)
-                    command.wait()
-            said.seek(0)
-            text = said.read(_NOTIFY_BYTES).decode("utf-8", "replace").strip()
+        command = subprocess.Popen(
+            ["/bin/sh", "-c", settings.notify],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     except OSError as error:
         return f"notify: the command could not be run: {error}"
+    assert command.stdin and command.stdout
+    said = bytearray()
+    # Whatever it reads and prints, no disk and no memory is filled, and it is waited for no longer than it may take.
+    feeding = threading.Thread(
+        target=_feed, args=(command.stdin, document.encode("utf-8", "backslashreplace")), daemon=True
+    )
+    hearing = threading.Thread(target=_hear, args=(command.stdout, said), daemon=True)
+    feeding.start()
+    hearing.start()
+    try:
+        command.wait(_NOTIFY_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"notify: the command took more than {_NOTIFY_SECONDS} s, and was killed"
+    finally:
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGKILL)
+            command.wait()
+    hearing.join(_HEARD_SECONDS)
+    text = said.decode("utf-8", "replace").strip()
     logging.getLogger(__name__).info("notify: exit code %d: %s", command.returncode, text)
     if command.returncode:
         return f"notify: the command ended with exit code {command.returncode}: {shortened(text) or 'it said nothing'}"
     return None
+
+
+def _feed(stream: IO[bytes], document: bytes) -> None:
+    with contextlib.suppress(OSError), stream:  # it need not read
+        stream.write(document)
+
+
+def _hear(stream: IO[bytes], said: bytearray) -> None:
+    with stream:
+        while part := os.read(stream.fileno(), 65_536):
+            said += part[: _NOTIFY_BYTES - len(said)]
 
 
 def _clear_leftovers(store: MetadataStore, folder: Path) -> None:

@@ -10,6 +10,7 @@ see is no default of a parameter, and is asked for when a run is started.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import yaml
 from google.protobuf import json_format
 from kfp import dsl, onprem
-from kubernetes.client import V1EnvVar, V1EnvVarSource, V1SecretKeySelector
+from kubernetes.client import ApiClient, V1EnvVar, V1EnvVarSource, V1SecretKeySelector
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
@@ -30,6 +31,7 @@ from tfx.orchestration.kubeflow.kubeflow_dag_runner import (
 )
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
+from tfx.types.channel import OutputChannel
 
 from core import atomic_io, secrets
 from core.artifacts import tflite_files
@@ -44,10 +46,11 @@ from core.settings.messages import nearest
 from core.settings.runtime import KubeflowSettings, ResourceSettings
 from core.uris import split_pattern
 from pipeline import schema as schemas
-from pipeline.deployment import Deployment, Resolvers, TfxResolvers, push_to, train_args
+from pipeline.deployment import Deployment, Resolvers, TfxResolvers, portable, push_to, train_args
 from pipeline.pipeline import create_pipeline
 from pipeline.runners import vertex_gate
 from pipeline.runners.beam_engines import SEND_NOTHING
+from pipeline.runners.pods import EXIT_HANDLER, STATUS
 from pipeline.runs.run_dir import check_root
 
 Target = Literal["cluster", "vertex"]
@@ -65,6 +68,9 @@ RESOURCES = {
 """What a stage asks for unless the settings say otherwise; any other asks for `SMALL`."""
 
 SMALL = ResourceSettings(cpu=1, memory_gb=4, gpus=0)
+
+_POD = ["python", "-m", "pipeline.runners.pods"]
+_STEP, _STAGES = "exit-handler", "stages"  # Argo's name of the exit handler; in a KFP spec all that it waits for
 
 STAGE_LABEL = "pipeline/stage"  # label of every pod on your own cluster; its value is the stage's id
 
@@ -106,11 +112,11 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
     if settings.serving.validator == "infra_validator" and settings.serving.infra_validator.platform == "docker":
         raise InputError("serving.infra_validator.platform is docker, which containers lack: take kubernetes")
     pipeline = create_pipeline(settings, _deployment(settings, target), schemas.load(settings.schema_file))
-    resources = _resources(settings.kubeflow, [component.id for component in pipeline.components])
+    resources = _resources(settings.kubeflow, [*(component.id for component in pipeline.components), EXIT_HANDLER])
     _require_variables(settings, pipeline)
     output.parent.mkdir(parents=True, exist_ok=True)
     compile_for = _compile_for_cluster if target == "cluster" else _compile_for_vertex
-    return compile_for(settings.kubeflow, pipeline, resources, output)
+    return compile_for(settings, pipeline, resources, output)
 
 
 def _deployment(settings: Settings, target: Target) -> Deployment:
@@ -182,8 +188,10 @@ def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, Reso
 
 
 def _compile_for_cluster(
-    kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
+    settings: Settings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
 ) -> list[str]:
+    kubeflow = settings.kubeflow
+
     def configure(container: dsl.ContainerOp) -> dsl.ContainerOp:
         stage = container.human_name
         asked = resources[stage]
@@ -215,9 +223,52 @@ def _compile_for_cluster(
     with tempfile.TemporaryDirectory() as folder:
         KubeflowDagRunner(output_dir=folder, output_filename="workflow.yaml", config=config).run(pipeline)
         workflow = yaml.safe_load((Path(folder) / "workflow.yaml").read_text(encoding="utf-8"))
+    _watch_workflow(workflow, settings, pipeline, resources[EXIT_HANDLER])
     open_parameters = _open_workflow_parameters(workflow)
     atomic_io.write_text(output, yaml.safe_dump(workflow, sort_keys=False))
     return open_parameters
+
+
+def _watch_workflow(
+    workflow: dict[str, Any], settings: Settings, pipeline: Pipeline, resources: ResourceSettings
+) -> None:
+    """Has every stage of an Argo workflow watched, and adds the exit handler."""
+    spec, name = workflow["spec"], settings.name
+    steps = [template for template in spec["templates"] if "container" in template]
+    handler = copy.deepcopy(steps[0])  # the image, the volume, and how ML Metadata is reached
+    for step in steps:
+        container = step["container"]
+        stage = step["metadata"]["labels"][STAGE_LABEL]
+        root, module = f"{{{{inputs.parameters.{PIPELINE_ROOT}}}}}", container["command"][-1]
+        watched = ["stage", "--root", root, "--run", "{{workflow.name}}", "--name", name, "--stage", stage, module]
+        container["command"], container["args"] = _POD, [*watched, *container["args"]]
+    handler["name"] = spec["onExit"] = _STEP
+    del handler["inputs"], handler["outputs"]
+    handler["metadata"]["labels"][STAGE_LABEL] = EXIT_HANDLER
+    container = handler["container"]
+    container["command"] = _POD
+    container["args"] = [
+        *("end", "--root", f"{{{{workflow.parameters.{PIPELINE_ROOT}}}}}", "--run", "{{workflow.name}}"),
+        *("--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"),
+        *_known(settings, pipeline),
+    ]
+    container["resources"] = {"requests": {"cpu": f"{resources.cpu:g}", "memory": f"{resources.memory_gb:g}Gi"}}
+    variables = [_variable(*one) for one in settings.kubeflow.environment.get(EXIT_HANDLER, {}).items()]
+    container["env"] += [ApiClient().sanitize_for_serialization(variable) for variable in variables]
+    spec["templates"].append(handler)
+
+
+def _known(settings: Settings, pipeline: Pipeline) -> list[str]:
+    """What the exit handler is told of the pipeline."""
+    wiring = {
+        component.id: {key: [channel.producer_component_id, channel.output_key] for key, channel in read.items()}
+        for component in pipeline.components
+        for read in [{key: one for key, one in component.inputs.items() if isinstance(one, OutputChannel)}]
+    }
+    plain = portable(settings)
+    plain["data"]["images"] = DATA_ROOT  # settings are none without
+    text = json.dumps(plain).replace("{{", r"{\u007b")  # what both would take for a variable
+    return ["--settings", text, "--stages", json.dumps(wiring)]
 
 
 def _without_cache(arguments: list[Any]) -> list[Any]:
@@ -254,8 +305,9 @@ def _open_workflow_parameters(workflow: dict[str, Any]) -> list[str]:
 
 
 def _compile_for_vertex(
-    kubeflow: KubeflowSettings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
+    settings: Settings, pipeline: Pipeline, resources: dict[str, ResourceSettings], output: Path
 ) -> list[str]:
+    kubeflow = settings.kubeflow
     for component in pipeline.components:
         if component.id == BLESSING.node:
             component.executor_spec = BeamExecutorSpec(vertex_gate.Executor)
@@ -265,6 +317,7 @@ def _compile_for_vertex(
     job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     spec = job["pipelineSpec"]
     executors = spec["deploymentSpec"]["executors"]
+    running = ["--root", "{{$.pipeline_root}}", "--run", "{{$.pipeline_job_name}}"]
     for name, task in spec["root"]["dag"]["tasks"].items():
         container = executors[spec["components"][task["componentRef"]["name"]]["executorLabel"]].get("container")
         if container is None:
@@ -272,22 +325,31 @@ def _compile_for_vertex(
         # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
         if name in NEVER_CACHED:
             task.pop("cachingOptions", None)
-        asked = resources[name]
-        container["resources"] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}  # a ResourceSpec as JSON
-        if asked.gpus:
-            container["resources"]["accelerator"] = {"type": kubeflow.accelerator, "count": str(asked.gpus)}
-        variables = kubeflow.environment.get(name, {})
-        container["env"] = [{"name": variable, "value": value} for variable, value in variables.items()]
-        if kubeflow.retries:
-            task["retryPolicy"] = {
-                "maxRetryCount": kubeflow.retries,
-                "backoffDuration": f"{_BACKOFF_SECONDS}s",
-                "backoffFactor": _BACKOFF_FACTOR,
-                "backoffMaxDuration": f"{_MAX_BACKOFF_SECONDS}s",
-            }
+        watched = ["stage", *running, "--name", settings.name, "--stage", name, container["command"][-1]]
+        container["command"], container["args"] = _POD, [*watched, *container["args"]]
+        _configure(name, task, container, kubeflow, resources[name])
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    # TFX's own set_exit_handler passes the stages no parameters of the run, and tells an exit handler of no folder.
+    inputs = copy.deepcopy(spec["root"]["inputDefinitions"])
+    spec["components"][_STAGES] = {"dag": spec["root"]["dag"], "inputDefinitions": inputs}
+    handler = {"image": kubeflow.image, "command": _POD}
+    handler["args"] = ["end", *running, *_known(settings, pipeline), "--executor_input", "{{$}}"]
+    executors[EXIT_HANDLER] = {"container": handler}
+    status = {"parameters": {STATUS: {"parameterType": "TASK_FINAL_STATUS"}}}
+    spec["components"][EXIT_HANDLER] = {"executorLabel": EXIT_HANDLER, "inputDefinitions": status}
+    waits = {
+        "componentRef": {"name": EXIT_HANDLER},
+        "taskInfo": {"name": EXIT_HANDLER},
+        "dependentTasks": [_STAGES],
+        "inputs": {"parameters": {STATUS: {"taskFinalStatus": {"producerTask": _STAGES}}}},
+        "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+    }
+    _configure(EXIT_HANDLER, waits, handler, kubeflow, resources[EXIT_HANDLER])
+    passed = {name: {"componentInputParameter": name} for name in parameters}
+    all_stages = {"componentRef": {"name": _STAGES}, "taskInfo": {"name": _STAGES}, "inputs": {"parameters": passed}}
+    spec["root"]["dag"] = {"tasks": {_STAGES: all_stages, EXIT_HANDLER: waits}}
     values = [value for component in pipeline.components for value in component.exec_properties.values()]
     defaults = {value.name: value.default for value in values if isinstance(value, RuntimeParameter)}
-    parameters = spec["root"]["inputDefinitions"]["parameters"]
     for name, parameter in parameters.items():
         if defaults[name] is not None:
             parameter["defaultValue"] = defaults[name]
@@ -296,3 +358,21 @@ def _compile_for_vertex(
     atomic_io.write_text(output, text + "\n")
     open_parameters = [name for name in parameters if defaults[name] is None]
     return open_parameters + ([] if kubeflow.pipeline_root else [PIPELINE_ROOT])
+
+
+def _configure(
+    name: str, task: dict[str, Any], container: dict[str, Any], kubeflow: KubeflowSettings, asked: ResourceSettings
+) -> None:
+    """Puts resources, variables and retries of the settings into a task of a KFP spec."""
+    container["resources"] = {"cpuLimit": asked.cpu, "memoryLimit": asked.memory_gb}  # a ResourceSpec as JSON
+    if asked.gpus:
+        container["resources"]["accelerator"] = {"type": kubeflow.accelerator, "count": str(asked.gpus)}
+    variables = kubeflow.environment.get(name, {})
+    container["env"] = [{"name": variable, "value": value} for variable, value in variables.items()]
+    if kubeflow.retries:
+        task["retryPolicy"] = {
+            "maxRetryCount": kubeflow.retries,
+            "backoffDuration": f"{_BACKOFF_SECONDS}s",
+            "backoffFactor": _BACKOFF_FACTOR,
+            "backoffMaxDuration": f"{_MAX_BACKOFF_SECONDS}s",
+        }

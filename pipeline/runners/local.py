@@ -86,7 +86,7 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     began = time.monotonic()
     with screen(log, secrets.variables(to_dict(settings))) as console:
-        monitor = Monitor(settings, folder, log.stem)
+        monitor = Monitor(settings.name, folder, log.stem, settings.runtime.metrics_directory)
         execution = Execution(functools.partial(_usage, began), monitor, log=str(log))
         console.print(f"{settings.name}: images to a pushed model, in {folder}", style="bold")
         engine = notes_on_engine(settings.runtime.beam)

@@ -1,6 +1,7 @@
 """Tells monitoring how a run goes, on every orchestrator: `heartbeat.json`, and a text file for node_exporter.
 
-Both are replaced in one step. All of a run is in the first, so that each task of a run may be another process.
+Both are replaced in one step. All of a run is in the first, so that each task of a run may be another process, and on a
+cluster another pod.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from core import atomic_io, progress
+from core.artifacts.base import JsonFile
 from core.artifacts.heartbeat import HEARTBEAT, Heartbeat, StageBeat
 from core.artifacts.last_run import PUSHED, Outcome
-from core.errors import Cause, InputError
-from core.settings import Settings
+from core.errors import Cause
 
 _SECONDS = 5.0  # between two beats, unless a stage begins or ends
 _SILENCE_SECONDS = 10.0  # of a stage; then the run is said to be alive
@@ -33,10 +34,16 @@ _STATUSES = ("running", "pushed", "waiting", "finished", "refused", "failed")
 class Monitor:
     """Writes down what becomes of a run; an `Observer` of its stages. What cannot be written never ends a run."""
 
-    def __init__(self, settings: Settings, run_dir: Path, run: str) -> None:
-        """`run`: stands for the run; where the files are of another, it begins now."""
-        self._name, self._run_dir, self._run = settings.name, run_dir, run
-        self._text = Path(settings.runtime.metrics_directory or run_dir) / f"{settings.name}.prom"
+    def __init__(self, name: str, folder: str | Path, run: str, metrics_directory: str | None = None) -> None:
+        """Begins to tell.
+
+        Args:
+            name: of the pipeline.
+            folder: its own; gets both files, unless the text has its `metrics_directory`.
+            run: stands for the run; where the files are of another, it begins now.
+        """
+        self._name, self._folder, self._run = name, str(folder), run
+        self._text = f"{metrics_directory or folder}/{name}.prom"
         self._written = time.monotonic()
         self.problem: str | None = None
         self._write(lambda beat: beat)
@@ -126,24 +133,101 @@ class Monitor:
         """Replaces both files."""
         self._written, now = time.monotonic(), time.time()
         try:
-            with (self._run_dir / ".heartbeat.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                beat = change(dataclasses.replace(self._read(now), at=now))
-                HEARTBEAT.write(self._run_dir, beat)
-                atomic_io.write_text(self._text, exposition(self._name, beat))
-        except (OSError, InputError) as error:
+            with self._alone():
+                self._replace(change(dataclasses.replace(self._read(now), at=now)))
+        except Exception as error:  # whatever a file system raises
             logging.getLogger(__name__).log(logging.DEBUG if self.problem else logging.WARNING, "%s", error)
             self.problem = f"monitoring was not told how the run goes: {error}"
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if "://" in self._folder:  # where nothing can be locked
+            yield
+            return
+        with Path(self._folder, ".heartbeat.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _replace(self, beat: Heartbeat) -> None:
+        HEARTBEAT.write(self._folder, beat)
+        atomic_io.write_text(self._text, exposition(self._name, beat))
+
     def _read(self, now: float) -> Heartbeat:
         """What was written of this run; of a new one nothing has happened yet, but when the last good one ended."""
-        try:
-            beat = HEARTBEAT.read(self._run_dir)
-        except (OSError, InputError):  # the first, or damaged: it is written anew
-            beat = None
+        beat = _attempt(HEARTBEAT, self._folder)
         if beat and beat.run == self._run:
             return beat
         return Heartbeat(self._run, "running", now, now, last_success=beat.last_success if beat else None)
+
+
+class Shared(Monitor):
+    """The same where each stage is a pod, and nobody can lock the pipeline's folder, which may be remote.
+
+    Each writes a part of its own, and joins all parts: what one of them overwrites of another's, the next puts back.
+    """
+
+    def __init__(self, name: str, root: str, run: str, stage: str | None = None) -> None:
+        """`stage`: whose part it writes; None once all stages have ended, when it writes the whole."""
+        self._place = parts_folder(root, run)
+        self._part = JsonFile(f"{stage}{_BEAT}", Heartbeat) if stage else None
+        self._lock = threading.Lock()  # of this pod's threads
+        super().__init__(name, root, run)
+
+    @property
+    def stages(self) -> dict[str, StageBeat]:
+        """Of all parts."""
+        return self._joined(time.time()).stages
+
+    def forget(self) -> None:
+        """Deletes the parts."""
+        import tensorflow as tf
+
+        tf.io.gfile.rmtree(self._place)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        import tensorflow as tf
+
+        with self._lock:
+            tf.io.gfile.makedirs(self._place)
+            yield
+
+    def _replace(self, beat: Heartbeat) -> None:
+        if self._part:
+            self._part.write(self._place, beat)
+            beat = self._joined(beat.at)
+        super()._replace(beat)
+
+    def _read(self, now: float) -> Heartbeat:
+        if self._part is None:
+            return self._joined(now)
+        return _attempt(self._part, self._place) or Heartbeat(self._run, "running", now, now)
+
+    def _joined(self, now: float) -> Heartbeat:
+        import tensorflow as tf
+
+        names = [name for name in tf.io.gfile.listdir(self._place) if name.endswith(_BEAT)]
+        parts = [part for name in sorted(names) if (part := _attempt(JsonFile(name, Heartbeat), self._place))]
+        stages = {stage: at for part in parts for stage, at in part.stages.items()}
+        return dataclasses.replace(
+            super()._read(now), started=min((part.started for part in parts), default=now), at=now, stages=stages
+        )
+
+
+_BEAT = ".beat.json"  # the end of a part's name
+
+
+def parts_folder(root: str, run: str) -> str:
+    """Where the pods of a run keep what they know of it, until it has ended."""
+    return f"{root.rstrip('/')}/.running/{run}"
+
+
+def _attempt(file: JsonFile[Heartbeat], folder: str) -> Heartbeat | None:
+    """A file's content; None of the first run, or where it cannot be read: it is written anew."""
+    try:
+        return file.read(folder)
+    except Exception:  # whatever a file system raises
+        return None
 
 
 class _Heard(logging.Handler):

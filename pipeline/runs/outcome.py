@@ -79,6 +79,8 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 
 def decided(outcome: Outcome, decision: Decision, place: str) -> None:
     """Puts into an outcome what people decided of its model, which is the version `place`, or was rejected to there."""
+    if outcome.approval == decision:  # by a process that was killed before it had recorded it everywhere
+        return
     outcome.waiting, outcome.approval = None, decision
     if decision.decision == "approved":
         outcome.status, outcome.exit_code, outcome.pushed_model = "pushed", last_run.PUSHED, place

@@ -39,7 +39,7 @@ def push_folder(settings: Settings, root: Path) -> Path:
     return run_dir(settings, root) / Path(settings.push.directory).expanduser()
 
 
-def read_last(folder: Path, warn: Callable[[str], None]) -> Outcome | None:
+def read_last(folder: Path | str, warn: Callable[[str], None]) -> Outcome | None:
     """The record of the last run in a pipeline's folder; None before the first.
 
     `warn` gets a sentence if there is one that cannot be read, which counts as none.

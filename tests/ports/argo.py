@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import yaml
 from tests.ports.containers import Node, run_graph
 from tests.ports.metadata_service import metadata_service
 
-_PARAMETER = re.compile(r"\{\{(?:inputs|workflow)\.parameters\.([^}]+)\}\}")
+_PARAMETER = re.compile(r"\{\{(?:(?:inputs|workflow)\.parameters\.)?([^}]+)\}\}")
 _METADATA_CONFIG_MAP = "metadata-grpc-configmap"
 
 
@@ -28,7 +29,7 @@ def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[s
         node: runs the containers.
 
     Returns:
-        The names of its steps, in the order in which they ended.
+        The names of its steps, in the order in which they ended; the exit handler comes last, whatever became of them.
     """
     workflow = yaml.safe_load(file.read_text())
     given = {p["name"]: p["value"] for p in workflow["spec"]["arguments"]["parameters"] if "value" in p}
@@ -42,21 +43,37 @@ def run_workflow(file: Path, folder: Path, database: Path, parameters: Mapping[s
 
     with metadata_service(database) as port:
         service = {"METADATA_GRPC_SERVICE_HOST": "127.0.0.1", "METADATA_GRPC_SERVICE_PORT": str(port)}
+        failures: list[dict[str, str]] = []
 
-        def run(step: str) -> None:
-            task = tasks[step]
-            passed = task.get("arguments", {}).get("parameters", [])
-            values = {p["name"]: _substitute(p["value"], given) for p in passed}
-            container = templates[task["template"]]["container"]
+        def start(step: str, template: dict[str, Any], values: Mapping[str, str]) -> None:
+            container = template["container"]
             home = folder / step
             command = [_substitute(str(part), values) for part in [*container["command"], *container["args"]]]
-            collected = [a["path"] for a in templates[task["template"]].get("outputs", {}).get("artifacts", [])]
+            collected = [a["path"] for a in template.get("outputs", {}).get("artifacts", [])]
             own = {path: str(home / Path(path).name) for path in collected}  # a container has a file system of its own
             node.run([own.get(part, part) for part in command], home, _environment(container, name, step, service))
             for path in collected:
                 assert Path(own[path]).stat().st_size, f"{step} did not write {path}, which Argo collects"
 
-        return run_graph({n: set(task.get("dependencies", [])) for n, task in tasks.items()}, run)
+        def run(step: str) -> None:
+            passed = tasks[step].get("arguments", {}).get("parameters", [])
+            values = {p["name"]: _substitute(p["value"], given) for p in passed}
+            try:
+                start(step, templates[tasks[step]["template"]], {**values, "workflow.name": name})
+            except RuntimeError:
+                failures.append({"displayName": step, "message": "Error (exit code 1)", "phase": "Failed"})
+                raise
+
+        def end() -> None:
+            known = {"workflow.name": name, "workflow.status": "Failed" if failures else "Succeeded"}
+            quoted = {"workflow.failures": json.dumps(json.dumps(failures))}  # as Argo's strconv.Quote does
+            start(workflow["spec"]["onExit"], templates[workflow["spec"]["onExit"]], {**given, **known, **quoted})
+
+        try:
+            done = run_graph({n: set(task.get("dependencies", [])) for n, task in tasks.items()}, run)
+        finally:
+            end()
+        return [*done, workflow["spec"]["onExit"]]
 
 
 def _substitute(text: str, values: Mapping[str, str]) -> str:
@@ -68,6 +85,9 @@ def _environment(container: dict[str, Any], workflow: str, step: str, service: M
     pod = {"metadata.labels['workflows.argoproj.io/workflow']": workflow, "metadata.name": f"{workflow}-{step}"}
     variables = {}
     for entry in container["env"]:
+        if "value" in entry:
+            variables[entry["name"]] = entry["value"]
+            continue
         path = entry["valueFrom"]["fieldRef"]["fieldPath"]
         variables[entry["name"]] = pod.get(path, "")
     maps = [source["configMapRef"]["name"] for source in container["envFrom"]]

@@ -45,7 +45,7 @@ class Vertex:
         self.outputs: dict[str, Artifacts] = {}
 
     def run(self, file: Path, pipeline_root: Path, parameters: Mapping[str, str]) -> None:
-        """Runs a spec (YAML) to its end.
+        """Runs a spec (YAML) to its end: the stages, and whatever becomes of them the exit handler.
 
         Args:
             file: the compiled spec.
@@ -70,7 +70,13 @@ class Vertex:
             raise ValueError(f"no value is given for the parameters {missing}")
         self._runs += 1
         self.executed, self.cached, self.outputs = [], [], {}
-        tasks = spec.root.dag.tasks
+        (stages, handler) = sorted(spec.root.dag.tasks.values(), key=lambda task: len(task.dependent_tasks))
+        inner = spec.components[stages.component_ref.name]
+        passed = {name: values[one.component_input_parameter] for name, one in stages.inputs.parameters.items()}
+        assert passed.keys() == inner.input_definitions.parameters.keys()
+        tasks = inner.dag.tasks
+        root = pipeline_root / f"run-{self._runs}"
+        job = {"{{$.pipeline_root}}": str(pipeline_root), "{{$.pipeline_job_name}}": root.name}
 
         def run(name: str) -> None:
             task = tasks[name]
@@ -85,16 +91,27 @@ class Vertex:
             if executor.WhichOneof("spec") == "resolver":
                 self.outputs[name] = self._resolve(executor.resolver, inputs)
                 return
-            home = pipeline_root / f"run-{self._runs}" / name
-            call = _executor_input(task, component, inputs, values, home)
-            self.outputs[name] = self._execute(name, task, executor.container, call, home)
+            call = _executor_input(task, component, inputs, passed, root / name)
+            self.outputs[name] = self._execute(name, task, executor.container, call, job)
 
         dependencies = {
             name: {*task.dependent_tasks}
             | {source.task_output_artifact.producer_task for source in task.inputs.artifacts.values()}
             for name, task in tasks.items()
         }
-        run_graph(dependencies, run)
+        status: dict[str, Any] = {"state": "FAILED", "error": {"code": 9, "message": "The DAG failed."}}
+        try:
+            run_graph(dependencies, run)
+            status = {"state": "SUCCEEDED"}
+        finally:
+            assert handler.trigger_policy.strategy == handler.trigger_policy.ALL_UPSTREAM_TASKS_COMPLETED
+            ((name, told),) = handler.inputs.parameters.items()
+            assert [told.task_final_status.producer_task] == list(handler.dependent_tasks) == [stages.task_info.name]
+            container = deployment.executors[spec.components[handler.component_ref.name].executor_label].container
+            call = json.dumps({"inputs": {"parameterValues": {name: status}}, "outputs": {}})
+            command = [*container.command, *container.args]
+            command = [job.get(part, call if part == _INPUT else part) for part in command]
+            self._node.run(command, self._folder / root.name / handler.task_info.name, _variables(container))
 
     def _execute(
         self,
@@ -102,14 +119,15 @@ class Vertex:
         task: pb.PipelineTaskSpec,
         container: pb.PipelineDeploymentConfig.PipelineContainerSpec,
         call: pb.ExecutorInput,
-        home: Path,
+        job: Mapping[str, str],
     ) -> Artifacts:
         """Runs the container, or finds what an equal task left."""
         folder = self._folder / f"run-{self._runs}" / name
         text = json_format.MessageToJson(call)
 
         def start(command: list[str]) -> None:
-            self._node.run([text if part == _INPUT else part for part in command], folder, {})
+            parts = [job.get(part, text if part == _INPUT else part) for part in command]
+            self._node.run(parts, folder, _variables(container))
 
         report = Path(call.outputs.output_file)
         before = container.lifecycle.pre_cache_check
@@ -170,6 +188,10 @@ def _executor_input(
     home.mkdir(parents=True)  # only the folder above the artifacts: each executor makes its own
     call.outputs.output_file = str(home / "executor_output.json")
     return call
+
+
+def _variables(container: pb.PipelineDeploymentConfig.PipelineContainerSpec) -> dict[str, str]:
+    return {variable.name: variable.value for variable in container.env}
 
 
 def _condition(text: str, inputs: Artifacts) -> tuple[str, Any]:

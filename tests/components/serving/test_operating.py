@@ -186,7 +186,7 @@ def test_the_request_log_has_a_line_for_each_image_whatever_asked(server: ModelS
     log.close()
 
     folder = next(iter(log.folder.glob(request_log.PATTERN))).parent
-    found = list(request_log.read(folder))[-3:]
+    found = list(request_log.read(folder, pytest.fail))[-3:]
     assert [(one.label, one.format, one.width, one.height, one.bytes) for one in found] == [
         ("red", "JPEG", 24, 24, len(IMAGES[0])), ("", "", 0, 0, 8), ("green", "JPEG", 24, 24, len(IMAGES[1])),
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_the_request_log_has_a_line_for_each_image_whatever_asked(server: ModelS
 
 def test_without_a_log_there_is_none_to_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no request log in"):
-        list(request_log.read(tmp_path))
+        list(request_log.read(tmp_path, pytest.fail))
 
 
 def test_the_oldest_of_a_log_goes_when_it_is_too_much_or_too_old(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_log_goes_on_in_a_new_file_when_its_own_is_gone(versions: ModelVersion
         model.request(signatures.IMAGES, [IMAGES[1]])
     server.stop()
     logger.close()
-    assert [one.label for one in request_log.read(tmp_path)] == ["green"]
+    assert [one.label for one in request_log.read(tmp_path, pytest.fail)] == ["green"]
     with next(tmp_path.glob("*")).open("a") as file:
         file.write('{"time": "2026-')  # what a killed server leaves
-    assert len(list(request_log.read(tmp_path))) == 1
+    assert len(list(request_log.read(tmp_path, pytest.fail))) == 1

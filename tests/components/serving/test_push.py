@@ -240,6 +240,8 @@ def test_a_rejected_model_waits_again_once_its_decision_is_deleted_as_it_says(tm
     )
     assert f"delete {kept} and run again" in pushed.note
     assert push(str(write_model(tmp_path / "other", "other")), directory, WORDS, ORIGIN, approval=True).state == "waits"
+    # Nor is it pushed because nobody has to approve any more.
+    assert push(str(model), directory, WORDS, ORIGIN).state == "rejected"
     shutil.rmtree(kept)
     assert waits(model, directory)
 

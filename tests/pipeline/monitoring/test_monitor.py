@@ -3,7 +3,10 @@
 import csv
 import datetime
 import json
+import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -138,6 +141,16 @@ def test_wrong_labels_of_images_that_stand_for_production_break_the_bound(
     assert found.measured.slices["format=jpeg"].value == 0.5
 
 
+def test_labels_that_contradict_each_other_count_for_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
+    lines = [f"=day/{number}.jpg;{COLOURS[number % 3]}" for number in range(N)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name;label", *lines, *lines, "=day/7.jpg;red"]))
+    done = run(model, photos, tmp_path / "out", "--labels", str(tmp_path / "labels.csv"))
+    assert done.exit_code == 0, done.output
+    found, _, _ = read(tmp_path / "out")
+    assert found.measured and found.measured.used == N - 1 and found.measured.accuracy.value == 1
+    assert "1 images have several labels, and none counts: =day/7.jpg" in found.measured.notes
+
+
 def log_line(number: int, version: int, kept: bool) -> LoggedImage:
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     probabilities = {name: 0.98 if name == COLOURS[number % 3] else 0.01 for name in COLOURS}
@@ -161,6 +174,60 @@ def test_the_log_of_a_model_server_is_read_without_asking_the_model_again(model:
     assert {one.name: one.state for one in found.findings}["more novel than 95% of the eval images"] == "kept"
     assert {row["file_name"] for row in rows} == {f"images/{number}" for number in range(35)}  # the others are gone
     assert {"format=jpeg", "aspect=square", "brightness=bright (>=0.5)"} & {one.name for one in found.findings}
+
+
+def test_damaged_lines_of_a_log_are_passed_over_and_told_of(model: Path, tmp_path: Path) -> None:
+    good = [msgspec.json.encode(log_line(number, int(model.name), kept=False)) for number in range(40)]
+    bad = [b"\xff\x00", b"[]", b'{"time": "2026-', good[0].replace(b'"time":"2', b'"time":"x'), b"", good[0][:-40]]
+    (tmp_path / "requests-1.jsonl").write_bytes(b"\n".join([*good[:20], *bad, *good[20:], b'{"half'])[:-1])
+    done = run(model, tmp_path, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found, _, _ = read(tmp_path / "out")
+    assert found.images == 40
+    (note,) = [note for note in found.notes if "damaged" in note]
+    assert note.startswith("6 lines of the log are damaged, and were passed over: line 21 of requests-1.jsonl: ")
+
+
+@pytest.mark.parametrize("count", ["1", "1000000000"])
+def test_as_many_images_are_to_be_labeled_as_there_are(count: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run(model, photos, tmp_path, "--count", count).exit_code == 0
+    _, rows, page = read(tmp_path)
+    assert len(rows) == min(int(count), N) and len({row["file_name"] for row in rows}) == len(rows)
+    assert page.count("data:image/jpeg;base64,") == (1 if count == "1" else 16)  # eight for each of two reasons
+
+
+def test_a_single_image_and_files_that_are_no_pictures_are_too_few_to_say_anything(model: Path, tmp_path: Path) -> None:
+    for name in ("empty.jpg", "no picture.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"" if name == "empty.jpg" else b"text")
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(image_bytes(0))
+    done = run(model, tmp_path, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found, rows, _ = read(tmp_path / "out")
+    assert (found.images, found.unreadable, found.findings) == (3, 2, [])
+    assert "production has 3 images, and 30 are the least" in done.output and len(rows) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:200],
+        lambda text: text.replace('"images": 60', '"images": 0'),
+        lambda text: text.replace('"readable": 60', '"readable": 61'),
+        lambda text: text.replace('"red"', '"violet"'),
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 9'),
+    ],
+    ids=["cut", "none", "more", "classes", "version"],
+)
+def test_what_lies_beside_the_model_and_was_changed_is_told(
+    change: Callable[[str], str], model: Path, photos: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "17"
+    shutil.copytree(model, changed)
+    text = Path(REFERENCE.path(changed)).read_text()
+    assert change(text) != text
+    Path(REFERENCE.path(changed)).write_text(change(text))
+    done = run(changed, photos, tmp_path / "out")
+    assert done.exit_code == 2 and str(REFERENCE.path(changed)) in done.output, done.output
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,27 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from components.serving.push import push
 from core import checksums, settings
 from core.artifacts.blessing import REJECTED
+from core.artifacts.heartbeat import HEARTBEAT
 from core.artifacts.last_run import LAST_RUN, Outcome
+from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import DECISION, MODEL_CARD
+from core.settings.push import CardSettings
 from pipeline.cli.main import main
-from pipeline.runners.ending import Execution, end_run
-from pipeline.runs import history, run_lock
+from pipeline.runners.ending import Execution, end_run, record
+from pipeline.runs import history, metadata, run_lock
 from pipeline.runs.metadata import open_store
 from pipeline.runs.monitor import Monitor
+from tests.components.ram_files import ram  # noqa: F401 - a fixture
 from tests.conftest import ROOT
 from tests.pipeline.report.report_run import NAME, write_run
 from tests.small_model import flip, write_model
@@ -29,7 +35,7 @@ def leave_waiting(tmp_path: Path) -> Path:
     load = settings.load(Path(CONFIG), [f"name={NAME}", "push.approval=required"])
     run_id = write_run(tmp_path / NAME, "waiting").run_id
     version = write_model(tmp_path / NAME / "serving" / ".waiting" / "17")
-    execution = Execution(lambda: (1.0, 1), Monitor(load, tmp_path / NAME, "now"), run_id=run_id, nodes=["Pusher"])
+    execution = Execution(lambda: (1.0, 1), Monitor(NAME, tmp_path / NAME, "now"), run_id=run_id, nodes=["Pusher"])
     outcome = end_run(load, tmp_path, execution)
     assert (outcome.status, outcome.exit_code, outcome.waiting) == ("waiting", 0, str(version))
     assert "| approval | required; nobody has decided yet |" in (version / MODEL_CARD).read_text()
@@ -134,10 +140,82 @@ def test_a_damaged_model_is_not_put_into_service(undecided: Path) -> None:
     assert LAST_RUN.read(undecided.parents[2]).status == "waiting"
 
 
+@pytest.mark.parametrize("verb", ["approve", "reject"])
+def test_what_was_decided_when_the_process_was_killed_is_recorded_by_deciding_again(
+    verb: str, waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(metadata, "exists", lambda *_: sys.exit(9))  # before anything but the push directory knows
+        assert decide(verb, waiting, "--version", "17", "--why", "first", "--by", "jo").exit_code == 9
+    assert LAST_RUN.read(waiting.parents[2]).status == "waiting" and not waiting.exists()
+
+    done = decide("approve", waiting, "--version", "17", "--why", "second")
+    word = "approved" if verb == "approve" else "rejected"
+    assert done.exit_code == 0 and f"version 17 was {word} by jo on " in done.output, done.output
+    assert done.output.endswith("UTC: first; now that is recorded\n")
+    (last,) = recorded(waiting)
+    assert last.approval and (last.approval.decision, last.approval.by, last.approval.why) == (word, "jo", "first")
+    assert last.status == ("pushed" if verb == "approve" else "refused")
+    store = open_store(waiting.parents[2], None)
+    marked = [one for one in store.get_artifacts() if one.custom_properties[REJECTED].int_value]
+    assert len(marked) == (0 if verb == "approve" else 1)
+
+    done = decide("reject", waiting, "--version", "17", "--why", "third")
+    assert done.exit_code == 2 and "UTC: first. Nothing is left to decide" in done.output
+    assert ("`make rollback`" in done.output) is (verb == "approve")
+
+
+def test_a_killed_decision_that_was_recorded_in_part_is_not_recorded_twice(
+    waiting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(LAST_RUN, "write", lambda *_: sys.exit(9))  # after ML Metadata
+        assert decide("reject", waiting).exit_code == 9
+    assert decide("reject", waiting).exit_code == 0
+    (last,) = recorded(waiting)
+    assert [failure.stage for failure in last.failures] == ["Pusher"]
+
+
+def test_a_run_that_began_since_is_not_taken_for_the_one_that_is_decided_about(waiting: Path) -> None:
+    """As on Airflow, between two tasks."""
+    home = waiting.parents[2]
+    Monitor(NAME, home, "another").started("ImageExampleGen")
+    assert decide("approve", waiting).exit_code == 0
+    beat = HEARTBEAT.read(home)
+    assert (beat.run, beat.status, beat.stages["ImageExampleGen"].state) == ("another", "running", "running")
+
+
+def test_a_push_directory_that_is_named_otherwise_is_the_same(waiting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (waiting.parents[3] / "link").symlink_to(waiting.parents[2])
+    monkeypatch.chdir(waiting.parents[3])
+    done = decide("approve", waiting, "--version", "17", "--why", "x", "--directory", "link/serving/")
+    assert done.exit_code == 0 and "note" not in done.output, done.output
+    (last,) = recorded(waiting)
+    assert last.status == "pushed"
+
+
+def test_a_clusters_record_says_what_was_decided(ram: str, tmp_path: Path) -> None:  # noqa: F811
+    directory = f"{ram}/serving"
+    pushed = push(str(write_model(tmp_path / "model")), directory, CardSettings(), Origin({}, "code"), approval=True)
+    home = f"{ram}/runs/{NAME}"
+    record(home, {}, Outcome("waiting", 0, home, run_id="digits-abc", waiting=pushed.path))
+    told = tmp_path / "told.json"
+    given = ["--config", CONFIG, "--root", str(tmp_path / "nothing"), "--set", f"name={NAME}", "--directory", directory]
+    given += ["--set", f"kubeflow.pipeline_root={ram}/runs", "--set", f"notify='cat > {shlex.quote(str(told))}'"]
+    version = pushed.path.rpartition("/")[2]
+    done = CliRunner().invoke(main, ["approve", *given, "--version", version, "--why", "fine", "--by", "jo"])
+    assert (done.exit_code, done.output) == (0, f"now serving {directory}/{version}\n")
+    last = LAST_RUN.read(home)
+    assert (last.status, last.pushed_model, last.waiting) == ("pushed", f"{directory}/{version}", None)
+    assert last.approval == DECISION.read(f"{directory}/{version}")
+    assert json.loads(told.read_text())["status"] == "pushed"
+
+
 def test_where_only_the_pushed_versions_are_the_decision_is_in_the_version(tmp_path: Path) -> None:
     """As where a cluster ran the pipeline, whose ML Metadata cannot be reached from here."""
     write_model(tmp_path / "models" / ".waiting" / "17")
     given = ["--config", CONFIG, "--root", str(tmp_path / "nothing"), "--version", "17", "--why", "fine"]
     done = CliRunner().invoke(main, ["approve", *given, "--directory", str(tmp_path / "models")])
     assert done.exit_code == 0, done.output
+    assert "the decision is in the version alone" in done.output
     assert DECISION.read(tmp_path / "models" / "17").why == "fine" and not (tmp_path / "nothing").exists()

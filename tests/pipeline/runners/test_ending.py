@@ -1,6 +1,7 @@
 """The end of a run: on every orchestrator the same, and never worse than what came before it."""
 
 import json
+import resource
 from pathlib import Path
 
 import jsonschema
@@ -50,7 +51,7 @@ def pushed_run(root: Path) -> str:
 
 
 def monitor(root: Path) -> Monitor:
-    return Monitor(DIGITS, root / NAME, "now")
+    return Monitor(NAME, root / NAME, "now")
 
 
 def ended(root: Path, run_id: str | None, **known: object) -> Outcome:
@@ -108,8 +109,10 @@ def test_what_fails_at_the_end_of_a_run_is_a_note_and_hides_no_push(
         ("cat > {told}; echo no channel; exit 7", "notify: the command ended with exit code 7: no channel"),
         ("cat > {told}; sleep 60 & sleep 60", "notify: the command took more than 1 s, and was killed"),
         ("cp /dev/stdin {told}; kill -9 $$", "notify: the command ended with exit code -9: it said nothing"),
+        ('cat > {told}; notify-us "it\'s" \'over "now"\'', "exit code 127: /bin/sh: 1: notify-us: not found"),
+        ("cat > {told}; (sleep 60; echo late) & echo soon; exit 3", "exit code 3: soon"),
     ],
-    ids=["told", "fails", "hangs", "dies"],
+    ids=["told", "fails", "hangs", "dies", "unknown", "background"],
 )
 def test_what_becomes_of_the_command_that_is_notified_changes_no_outcome(
     command: str, note: str | None, tmp_path: Path, report: list[Outcome], monkeypatch: pytest.MonkeyPatch
@@ -120,7 +123,8 @@ def test_what_becomes_of_the_command_that_is_notified_changes_no_outcome(
     outcome = end_run(told, tmp_path, execution)
 
     assert (outcome.status, outcome.exit_code) == ("pushed", 0)
-    assert [one for one in outcome.notes if "notify" in one] == ([note] if note else [])
+    told_of = [one for one in outcome.notes if "notify" in one]
+    assert len(told_of) == (note is not None) and all(one.endswith(str(note)) for one in told_of)
     assert LAST_RUN.read(tmp_path / NAME) == outcome
     document = json.loads((tmp_path / "told.json").read_text())
     assert (document["pipeline"], document["pushed_model"]) == (NAME, outcome.pushed_model)
@@ -128,6 +132,17 @@ def test_what_becomes_of_the_command_that_is_notified_changes_no_outcome(
 
 def test_a_command_that_never_reads_is_no_harm(tmp_path: Path, report: list[Outcome]) -> None:
     assert notify(msgspec.structs.replace(DIGITS, notify="exit 0"), Outcome("pushed", 0, "x" * 200_000)) is None
+
+
+def test_a_command_that_says_without_end_fills_neither_disk_nor_memory(
+    tmp_path: Path, report: list[Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "_NOTIFY_SECONDS", 1)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "full"))  # as where a full disk is what it should tell of
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = notify(msgspec.structs.replace(DIGITS, notify="exec yes"), Outcome("pushed", 0, "x"))
+    assert said == "notify: the command took more than 1 s, and was killed"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 def test_a_record_that_cannot_be_written_is_a_note_too(tmp_path: Path, report: list[Outcome]) -> None:

@@ -14,6 +14,7 @@ from google.cloud import aiplatform
 
 from core import settings
 from core.errors import InputError
+from core.settings import Settings
 from pipeline.runners.kubeflow import compile_pipeline
 from tests.conftest import ROOT
 
@@ -62,13 +63,15 @@ def compiled(tmp_path: Path, target: str, *overrides: str) -> tuple[dict, list[s
 
 def containers(workflow: dict) -> dict[str, dict]:
     """Stage -> template, of an Argo workflow."""
-    steps = [template for template in workflow["spec"]["templates"] if "container" in template]
+    steps = [step for step in workflow["spec"]["templates"] if "--node_id" in step.get("container", {}).get("args", [])]
     return {step["container"]["args"][step["container"]["args"].index("--node_id") + 1]: step for step in steps}
 
 
 def vertex_containers(spec: dict) -> dict[str, dict]:
     executors = spec["deploymentSpec"]["executors"]
-    return {name.removesuffix("_executor"): e["container"] for name, e in executors.items() if "container" in e}
+    found = {name.removesuffix("_executor"): e["container"] for name, e in executors.items() if "container" in e}
+    assert found.pop("ExitHandler")
+    return found
 
 
 def test_an_argo_workflow_has_every_stage_with_the_image_resources_and_retries_of_the_settings(tmp_path):
@@ -107,13 +110,39 @@ def test_a_vertex_spec_has_every_stage_with_the_image_resources_and_retries_of_t
     assert "preCacheCheck" in steps["ImageExampleGen"]["lifecycle"]
     beam = {name for name, step in steps.items() if "--sdk_container_image=registry/classifier:1" in step["args"]}
     assert beam == BEAM_STAGES  # TFX would pack its own source for the workers, in each of them
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = spec["components"]["stages"]["dag"]["tasks"]
     assert {task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name in STAGES} == {3}
     assert [name for name in STAGES if not tasks[name].get("cachingOptions", {}).get("enableCache")] == ["Pusher"]
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["data-root"]["defaultValue"] == "gs://bucket/digits"
     assert json.loads(parameters["train-args"]["defaultValue"])["num_steps"] == 600 and still_open == []
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", spec["pipelineInfo"]["name"])
+
+
+def exit_handlers(tmp_path: Path, *overrides: str) -> tuple[dict, dict]:
+    """The containers of the exit handlers, on a cluster and on Vertex AI."""
+    workflow, _ = compiled(tmp_path, "cluster", *IN_A_BUCKET, *overrides)
+    (handler,) = [one for one in workflow["spec"]["templates"] if one["name"] == workflow["spec"]["onExit"]]
+    spec, _ = compiled(tmp_path, "vertex", *IN_A_BUCKET, *overrides)
+    return handler["container"], spec["deploymentSpec"]["executors"]["ExitHandler"]["container"]
+
+
+def told(container: dict) -> Settings:
+    """The settings that an exit handler is given."""
+    return settings.from_dict(json.loads(container["args"][container["args"].index("--settings") + 1]), Settings)
+
+
+def test_an_exit_handler_has_the_image_the_settings_and_variables_of_its_own(tmp_path):
+    given = "kubeflow.environment={ExitHandler: {CHANNEL: ops}}", "kubeflow.resources={ExitHandler: {memory_gb: 2}}"
+    argo, vertex = exit_handlers(tmp_path, *given, "notify='echo {{workflow.name}}'")
+    for container in (argo, vertex):
+        assert container["image"] == "registry/classifier:1" and container["command"][-1] == "pipeline.runners.pods"
+        assert {"name": "CHANNEL", "value": "ops"} in container["env"]
+        assert "{{workflow.name}}" not in container["args"][container["args"].index("--settings") + 1]
+        assert told(container).notify == "echo {{workflow.name}}"
+    assert argo["resources"]["requests"] == {"cpu": "1", "memory": "2Gi"}
+    assert argo["envFrom"] == [{"configMapRef": {"name": "metadata-grpc-configmap", "optional": True}}]
+    assert vertex["resources"] == {"cpuLimit": 1.0, "memoryLimit": 2.0}
 
 
 def test_googles_own_client_takes_the_spec_and_its_parameters(tmp_path):
@@ -154,7 +183,9 @@ def test_a_volume_claim_is_mounted_in_every_container_and_folders_below_it_are_s
         "kubeflow.pipeline_root=/data/pipelines",
         "data.images=/data/digits",
     )
-    for step in containers(workflow).values():
+    handler = workflow["spec"]["templates"][-1]
+    assert handler["name"] == workflow["spec"]["onExit"]
+    for step in (*containers(workflow).values(), handler):
         assert step["container"]["volumeMounts"] == [{"mountPath": "/data", "name": "pipeline"}]
         assert step["volumes"] == [{"name": "pipeline", "persistentVolumeClaim": {"claimName": "photos"}}]
     assert still_open == []

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as as_text
 from ruamel.yaml import YAML
 
-from core import progress, settings
+from core import progress
 from core.artifacts.heartbeat import HEARTBEAT
 from core.artifacts.last_run import Images, Metric, Outcome, Stage
 from core.errors import Cause
@@ -31,9 +31,8 @@ SUCCESS = Outcome(
 
 
 def monitor(folder: Path, run: str = "1", directory: Path | None = None) -> Monitor:
-    more = [f"runtime.metrics_directory={directory}"] if directory else []
     folder.mkdir(exist_ok=True)
-    return Monitor(settings.load(ROOT / "configs" / "digits.yaml", more), folder, run)
+    return Monitor("digits", folder, run, directory and str(directory))
 
 
 def labels(given: dict[str, str]) -> list[str]:
