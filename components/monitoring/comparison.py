@@ -167,9 +167,11 @@ def compare(reference: Reference, production: Production) -> Compared:
         if len(production.probabilities) >= least:
             classes = _estimated(classes, reference, production)
         else:
+            most = len(production.probabilities)
+            too_long = f", and of more than {most:,} it takes too long" if production.readable > most else ""
             notes.append(
-                f"the classes' shares are not estimated: {least:,} images are the least for {len(classes):,} classes "
-                f"(and of more than {label_shift.CELLS:,} probabilities it takes too long)"
+                f"the classes' shares are not estimated: {least:,} images are the least for {len(classes):,} "
+                f"classes{too_long}"
             )
     return Compared(findings, classes, expected, notes)
 

@@ -33,8 +33,8 @@ class Labels:
             raise InputError(f"the labels {path} cannot be read: {error.strerror}") from error
         table = read_table(str(path), data, lambda names: sum(name in names for name in (FILE, LABEL)))
         if missing := [name for name in (FILE, LABEL) if name not in table.columns]:
-            found = ", ".join(table.columns)
-            raise InputError(f"{path} has no column {' and no column '.join(missing)}, but {found}: name them so")
+            found = f", but {', '.join(table.columns)}" if any(table.columns) else ", and is empty"
+            raise InputError(f"{path} has no column {' and no column '.join(missing)}{found}: name them so")
         places = {name: table.columns.index(name) for name in (FILE, LABEL, WHY) if name in table.columns}
         self._classes = classes
         self._labels: dict[str, str] = {}

@@ -18,6 +18,7 @@ import tensorflow as tf
 from components.evaluation.intervals import as_range, wilson
 from components.monitoring.comparison import Production, compare
 from components.monitoring.selection import Candidates, Chosen, margin
+from components.serving.served_model import first_line
 from core import atomic_io
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
@@ -57,7 +58,8 @@ def monitor(
         say: gets a sentence about the model if there is one.
 
     Raises:
-        InputError: there is no such model, no pictures, nothing to compare with, or the labels cannot be read.
+        InputError: there is no such model, no pictures, nothing to compare with, the labels cannot be read, or the
+            folder not be written.
     """
     predict.check_positive(count=count)
     directory = predict.find_model(model_dir, say)
@@ -75,7 +77,10 @@ def monitor(
     known = Labels(labels, classes) if labels else None
     output = output.rstrip("/")
     scratch = f"{output}/.{uuid.uuid4().hex}"
-    tf.io.gfile.makedirs(scratch)
+    try:
+        tf.io.gfile.makedirs(scratch)
+    except tf.errors.OpError as error:
+        raise InputError(f"{output} cannot be written: {first_line(error)}; give another OUTPUT") from error
     production, candidates, times = Production(classes), Candidates(count), _Times(directory)
     notes: list[str] = []
     try:

@@ -335,7 +335,7 @@ def _compile_for_vertex(
     handler = {"image": kubeflow.image, "command": _POD}
     handler["args"] = ["end", *running, *_known(settings, pipeline), "--executor_input", "{{$}}"]
     executors[EXIT_HANDLER] = {"container": handler}
-    status = {"parameters": {STATUS: {"parameterType": "TASK_FINAL_STATUS"}}}
+    status = {"parameters": {STATUS: {"parameterType": "STRING"}}}
     spec["components"][EXIT_HANDLER] = {"executorLabel": EXIT_HANDLER, "inputDefinitions": status}
     waits = {
         "componentRef": {"name": EXIT_HANDLER},

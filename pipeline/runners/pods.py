@@ -187,9 +187,7 @@ def _failed_on_argo(status: str, failures: str, stages: Sequence[str]) -> dict[s
 
 def _failed_on_vertex(call: Mapping[str, Any]) -> dict[str | None, Cause]:
     """Likewise of Vertex AI, which does not say of which stage."""
-    status = call["inputs"]["parameterValues"][STATUS]
-    if isinstance(status, str):
-        status = json.loads(status)
+    status = json.loads(call["inputs"]["parameterValues"][STATUS])  # a PipelineTaskFinalStatus
     if status["state"] == "SUCCEEDED":
         return {}
     message = (status.get("error") or {}).get("message") or f"the pipeline ended as {status['state']}"

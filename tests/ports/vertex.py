@@ -108,7 +108,7 @@ class Vertex:
             ((name, told),) = handler.inputs.parameters.items()
             assert [told.task_final_status.producer_task] == list(handler.dependent_tasks) == [stages.task_info.name]
             container = deployment.executors[spec.components[handler.component_ref.name].executor_label].container
-            call = json.dumps({"inputs": {"parameterValues": {name: status}}, "outputs": {}})
+            call = json.dumps({"inputs": {"parameterValues": {name: json.dumps(status)}}, "outputs": {}})
             command = [*container.command, *container.args]
             command = [job.get(part, call if part == _INPUT else part) for part in command]
             self._node.run(command, self._folder / root.name / handler.task_info.name, _variables(container))

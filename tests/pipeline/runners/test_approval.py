@@ -173,7 +173,7 @@ def test_a_killed_decision_that_was_recorded_in_part_is_not_recorded_twice(
         assert decide("reject", waiting).exit_code == 9
     assert decide("reject", waiting).exit_code == 0
     (last,) = recorded(waiting)
-    assert [failure.stage for failure in last.failures] == ["Pusher"]
+    assert [failure.stage for failure in last.failures].count("Pusher") == 1
 
 
 def test_a_run_that_began_since_is_not_taken_for_the_one_that_is_decided_about(waiting: Path) -> None:

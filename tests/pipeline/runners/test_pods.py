@@ -58,7 +58,7 @@ def end(root: str, *how: str) -> dict[str, Any]:
 
 
 def vertex(state: str) -> tuple[str, str]:
-    return "--executor_input", json.dumps({"inputs": {"parameterValues": {"status": {"state": state}}}})
+    return "--executor_input", json.dumps({"inputs": {"parameterValues": {"status": json.dumps({"state": state})}}})
 
 
 def argo(*failures: dict[str, str]) -> tuple[str, ...]:
