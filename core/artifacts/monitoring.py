@@ -65,8 +65,7 @@ class Reference:
         counted = [self.overall, *(one for values in self.slices.values() for one in values.values())]
         counts = [self.readable, *self.predicted.values(), *self.labels.values()]
         if (
-            self.overall.images < 1
-            or not all(0 <= one.right <= one.images <= self.overall.images for one in counted)
+            not all(0 <= one.right <= one.images <= self.overall.images for one in counted)
             or not all(0 <= count <= self.overall.images for count in counts)
             or self.predicted.keys() != self.labels.keys()
             or not 0 <= self.confidence.mean <= 1

@@ -69,10 +69,10 @@ def monitor(
             "version that a run has pushed, or run the pipeline again"
         )
     reference, classes = REFERENCE.read(directory), class_names(directory)
-    if reference.labels.keys() != {*classes}:
+    if reference.labels.keys() != {*classes} or not reference.overall.images:
         raise InputError(
-            f"{REFERENCE.path(directory)} is of other classes than the model: it was changed since the push. Monitor "
-            "another version, or delete this one and run the pipeline again"
+            f"{REFERENCE.path(directory)} is of other classes than the model, or of no images: it was changed "
+            "since the push. Monitor another version, or delete this one and run the pipeline again"
         )
     known = Labels(labels, classes) if labels else None
     output = output.rstrip("/")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from components.serving.push import approve, push, reject
 from core import checksums
 from core.artifacts.provenance import Origin
-from core.artifacts.pushed_model import DECISION, REJECTED, ROLLED_BACK, WAITING, Decision, beside, numbered
+from core.artifacts.pushed_model import CARD_WORDS, DECISION, REJECTED, ROLLED_BACK, WAITING, Decision, beside, numbered
 from core.errors import InputError, MachineError
 from core.settings.push import CardSettings
 from tests.components import ram_files
@@ -182,6 +182,14 @@ def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkey
     with pytest.raises(MachineError, match="it was taken away again"):
         push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS, ORIGIN)
     assert numbered(f"{ram}/serving") == []
+
+
+def test_a_version_in_which_what_was_said_of_it_is_damaged_is_pushed_anew(tmp_path: Path) -> None:
+    model, directory = write_model(tmp_path / "model"), tmp_path / "serving"
+    version = push(str(model), str(directory), WORDS, ORIGIN).path
+    Path(CARD_WORDS.path(version)).write_text("{")
+    again = push(str(model), str(directory), WORDS, ORIGIN)
+    assert again.path != version and not again.note and CARD_WORDS.read(again.path) == WORDS
 
 
 APPROVED = Decision("approved", "jo", "2026-01-02T03:04:05+00:00", "looks right")
