@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -194,7 +195,8 @@ def notify(settings: Settings, ended: Outcome) -> str | None:
             os.killpg(command.pid, signal.SIGKILL)
             command.wait()
     hearing.join(_HEARD_SECONDS)
-    text = said.decode("utf-8", "replace").strip()
+    variables = re.findall(r"[A-Za-z_]\w*", settings.notify)  # such as that of a webhook, which curl may print
+    text = secrets.mask(said.decode("utf-8", "replace").strip(), [name for name in variables if name in os.environ])
     logging.getLogger(__name__).info("notify: exit code %d: %s", command.returncode, text)
     if command.returncode:
         return f"notify: the command ended with exit code {command.returncode}: {shortened(text) or 'it said nothing'}"

@@ -24,7 +24,7 @@ from typing import Any
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from core import atomic_io
+from core import atomic_io, secrets
 from core.artifacts.base import JsonFile
 from core.artifacts.last_run import Stage
 from core.artifacts.nodes import RESOLVERS
@@ -70,6 +70,7 @@ def main(argv: Sequence[str]) -> None:
     stage = verbs.add_parser("stage", parents=[common])
     stage.add_argument("--name", required=True, help="of the pipeline")
     stage.add_argument("--stage", required=True, help="its id")
+    stage.add_argument("--secret", action="append", default=[], help="a variable whose value nobody is to read")
     stage.add_argument("module", help="TFX's entry point")
     stage.add_argument("arguments", nargs=argparse.REMAINDER, help="its own")
     end = verbs.add_parser("end", parents=[common])
@@ -99,7 +100,7 @@ def _run_stage(given: argparse.Namespace) -> None:
                     raise
     except BaseException as error:
         cause = cause_of(error)
-        failed = Left(cause.message, cause.blame)
+        failed = Left(secrets.mask(cause.message, given.secret), cause.blame)
         reader.attempt("why it failed could not be kept", lambda: _left(given.stage).write(place, failed))
         raise
     left = reader.attempt("its artifacts could not be read", lambda: _artifacts(given.arguments)) or Left()

@@ -134,6 +134,14 @@ def test_a_command_that_never_reads_is_no_harm(tmp_path: Path, report: list[Outc
     assert notify(msgspec.structs.replace(DIGITS, notify="exit 0"), Outcome("pushed", 0, "x" * 200_000)) is None
 
 
+def test_what_a_command_says_gives_no_webhook_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK", "https://hooks.example/T000/secret")
+    told = msgspec.structs.replace(DIGITS, notify='echo "cannot reach $WEBHOOK"; exit 6')
+    assert notify(told, Outcome("pushed", 0, "x")) == (
+        "notify: the command ended with exit code 6: cannot reach ${env:WEBHOOK}"
+    )
+
+
 def test_a_command_that_says_without_end_fills_neither_disk_nor_memory(
     tmp_path: Path, report: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

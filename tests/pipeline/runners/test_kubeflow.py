@@ -285,5 +285,6 @@ def test_a_secret_is_the_clusters_and_beam_takes_it_from_the_containers_environm
     env = containers(workflow)["StatisticsGen"]["container"]["env"]
     reference = {"name": "storage", "key": "s3.key"}
     assert {"name": "S3", "valueFrom": {"secretKeyRef": reference}} in env
+    assert "--secret=S3" in containers(workflow)["StatisticsGen"]["container"]["args"]
     text = (tmp_path / "made" / "spec.yaml").read_text()
     assert "hunter2" not in text and "ENVIRONMENT_VARIABLE" in text

@@ -126,6 +126,16 @@ def test_a_stage_that_failed_is_told_of_in_its_own_words(root: str, how: tuple[s
     assert not any(Path(root, ".running").iterdir())
 
 
+def test_a_secret_in_an_error_is_not_told(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3", "hunter22")
+    Path("entry_first.py").write_text("raise ValueError('the key hunter22 is wrong')")
+    known = ["--root", root, "--run", "run-1", "--name", "digits", "--stage", "First"]
+    with pytest.raises(ValueError, match="hunter22"):
+        pods.main(["stage", *known, "--secret=S3", "entry_first"])
+    told = end(root, *vertex("FAILED"))
+    assert told["failures"][0]["message"] == "ValueError: the key ${env:S3} is wrong"
+
+
 def test_a_pod_that_was_killed_is_told_of_in_argos_words(root: str) -> None:
     stage(root, "First", DOES_WELL)
     said = {"displayName": "second(1)", "message": "OOMKilled (exit code 137)", "phase": "Failed"}
