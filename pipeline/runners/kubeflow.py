@@ -241,8 +241,8 @@ def _watch_workflow(
         stage = step["metadata"]["labels"][STAGE_LABEL]
         root, module = f"{{{{inputs.parameters.{PIPELINE_ROOT}}}}}", container["command"][-1]
         watched = ["stage", "--root", root, "--run", "{{workflow.name}}", "--name", name, "--stage", stage]
-        variables = settings.kubeflow.environment.get(stage, {}).items()
-        hidden = [f"--secret={variable}" for variable, value in variables if secrets.KUBERNETES.fullmatch(value)]
+        given = settings.kubeflow.environment.get(stage, {}).items()
+        hidden = [f"--secret={variable}" for variable, value in given if secrets.KUBERNETES.fullmatch(value)]
         container["command"], container["args"] = _POD, [*watched, *hidden, module, *container["args"]]
     handler["name"] = spec["onExit"] = _STEP
     del handler["inputs"], handler["outputs"]
