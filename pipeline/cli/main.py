@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -176,7 +177,10 @@ def _quiet_stack() -> None:
     """For verbs whose output is data: keeps the warnings of TensorFlow and what it brings off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for name in ("tensorflow", "apache_beam"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Of a model that Beam or TensorFlow still holds when Python ends, some functions cannot be deleted in order.
+    atexit.register(setattr, sys, "unraisablehook", lambda _: None)
 
 
 @_verb("data", "weights", noisy=True)

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pipeline.cli.main import main
 from pipeline.inference.batch_predict import ClassifyFolder, batch_predict
 from pipeline.inference.names import expand
 from pipeline.inference.predict import predict
+from tests.conftest import ROOT
 from tests.model_factory import image_bytes, save_model
 
 
@@ -68,6 +71,16 @@ def test_the_records_are_those_of_predict(model: str, photos: Path, tmp_path: Pa
     assert by_path(read(output)) == about(list(predict(model, [*expand([photos])], top_k=2)))
     assert counts == (44, 3)
     assert [entry.name for entry in output.parent.iterdir()] == ["predictions.jsonl"]
+
+
+def test_the_command_says_nothing_that_its_user_need_not_know(model: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(image_bytes(1))
+    output = tmp_path / "out.jsonl"
+    output.write_text("of an earlier job")
+    command = [sys.executable, "-m", "pipeline", "batch-predict", "--model", model, "--output", output]
+    done = subprocess.run([*command, tmp_path / "photos"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and len(read(output)) == 1
 
 
 def test_csv_in_shards(model: str, photos: Path, tmp_path: Path) -> None:
