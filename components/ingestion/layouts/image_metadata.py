@@ -105,6 +105,8 @@ class LabelTable:
         self.table = read_table(f"{folder}/{name}", read_bytes_of(folder, name), self._fits)
         self._check_told()
         self.file_name = self._find_file_name()
+        if self.file_name is None:
+            self._check_no_row()
         self.split = self._find_split() if self.file_name is not None else None
         self.label = self._find_label() if self.file_name is not None else None
 
@@ -243,6 +245,15 @@ class LabelTable:
         if not candidates and SPLIT not in self._told and self.names_images():
             self._check_no_flag()
         return candidates[0] if candidates else None
+
+    def _check_no_row(self) -> None:
+        """That the first line is none of images and their splits, as in what Vertex AI imports."""
+        if any(map(split_called, self.named_columns)) and any(self.find(name).path for name in self.named_columns):
+            raise UnclearSplitsError(
+                f"{self.where}: its first line ({some(self.named_columns)}) names an image and a split where it must "
+                "name the columns. Put a line before it, such as split,file_name,label; or pass over the table with "
+                "data.ignore."
+            )
 
     def _check_no_flag(self) -> None:
         """That no column says yes or no of a split, as `is_test`: its images would come into train."""

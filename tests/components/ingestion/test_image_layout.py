@@ -542,6 +542,18 @@ def test_the_advice_to_ignore_a_folder_helps(tmp_path: Path) -> None:
     assert read_layout(str(tmp_path), ignore=["/extra/"]).classes() == ["a", "b"]
 
 
+def test_splits_in_a_table_without_names_of_columns_are_not_lost(tmp_path: Path) -> None:
+    make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png", "wren/4.png")
+    rows = [f"{split},gs://bucket/{path},x" for split, path in (("training", "owl/1.png"), ("test", "owl/2.png"))]
+    rows += ["training,gs://bucket/wren/3.png,x", "test,gs://bucket/wren/4.png,x"]
+    write_rows(tmp_path / "import.csv", *rows)
+    with pytest.raises(InputError, match=r"names an image and a split.*such as split,file_name,label"):
+        read_layout(str(tmp_path))
+    assert read_layout(str(tmp_path), ignore=["import.csv"]).given == ()
+    write_rows(tmp_path / "import.csv", "split,file_name,label", *rows)
+    assert read_layout(str(tmp_path), layout="class_folders").given == ("train", "test")
+
+
 @pytest.mark.parametrize("header", ["path,is_test", "path,train", "path,split"])
 def test_splits_that_are_given_in_another_way_stop(tmp_path: Path, header: str) -> None:
     make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png", "wren/4.png")
