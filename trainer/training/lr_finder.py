@@ -80,12 +80,21 @@ def smooth(losses: list[float]) -> tuple[float, ...]:
 
 
 def suggest(rates: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
-    """Where the loss falls fastest, up to its lowest point. Raises InputError if it does not fall."""
+    """Where the loss falls fastest, up to its lowest point. Raises InputError if it does not fall.
+
+    Slopes are those over a fifth of the sweep: from step to step, batches differ more than rates. Its first tenth does
+    not count: the running means there are of a few batches.
+    """
     end = int(np.argmin(smoothed)) + 1 if smoothed else 0
     if end < 3:
         raise InputError(
             "no learning rate made the loss fall: begin the sweep with a lower rate (--lowest), or look for a mistake "
             "in the labels"
         )
-    slopes = np.gradient(np.asarray(smoothed[:end]), np.log(np.asarray(rates[:end])))
-    return rates[int(np.argmin(slopes))]
+    tenth = len(smoothed) // 10
+    first = tenth if end - tenth >= 3 else 0
+    steps = np.arange(first, end)
+    before, after = np.maximum(steps - max(tenth, 1), first), np.minimum(steps + max(tenth, 1), end - 1)
+    losses, logs = np.asarray(smoothed), np.log(np.asarray(rates))
+    slopes = (losses[after] - losses[before]) / (logs[after] - logs[before])
+    return rates[first + int(np.argmin(slopes))]

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.errors import InputError
@@ -28,6 +29,16 @@ def test_suggestion_is_where_the_loss_falls_fastest() -> None:
     assert lr_finder.suggest(rates, (5.0, 5.0, 4.8, 3.0, 1.0, 0.9, 7.0)) == pytest.approx(1e-3)
     with pytest.raises(InputError, match="no learning rate made the loss fall"):
         lr_finder.suggest(rates, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0))
+
+
+@pytest.mark.parametrize("steps", [50, 200])
+def test_the_noise_of_batches_suggests_no_rate(steps: int) -> None:
+    rates = tuple(np.geomspace(1e-6, 1, steps))
+    falls = np.interp(np.log10(rates), (-4, -2), (0.7, 0.1))
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(0, 0.15, steps)
+        suggested = lr_finder.suggest(rates, lr_finder.smooth(list(falls + noise)))
+        assert 1e-4 < suggested < 3e-2, seed
 
 
 def test_smoothing_is_free_of_the_bias_of_its_start() -> None:
