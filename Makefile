@@ -123,7 +123,7 @@ test: setup ## all tests but those of test-ports
 	@cd $(HERE) && .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-ports: setup airflow-env ## the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
-	@cd $(HERE) && .venv/bin/python -m pytest -m ports -n 2 --dist loadfile --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
+	@cd $(HERE) && .venv/bin/python -m pytest -m ports -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
 
 schemas: setup ## write docs/settings.md and schemas/*.schema.json anew, from the classes that they describe
 	@cd $(HERE) && .venv/bin/python -m core.schemas

@@ -1,5 +1,6 @@
 """Fixtures all tests share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,18 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Servers that tests start are on this machine, whatever proxy the shell names."""
+    """Servers that tests start are on this machine, whatever proxy the shell names.
+
+    Collecting imports all of the stack, a third of which time would go into looking for garbage, and there is none.
+    """
     bypass_proxy()
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What tests leave is looked for, but not among what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

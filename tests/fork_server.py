@@ -7,6 +7,7 @@ A call is a line of JSON with the arguments of `_run`; the answer is the exit co
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -151,8 +152,11 @@ def _run(
 
 
 def _serve(name: str, modules: Sequence[str]) -> None:
+    gc.disable()  # nothing of what is imported is garbage
     for module in modules:
         __import__(module)
+    gc.freeze()  # a collection in a fork would copy what it shares
+    gc.enable()
     with _Server(f"{name}.unready", _Handler) as server:
         Path(f"{name}.unready").rename(name)  # a socket has its name before it listens
         server.serve_forever()

@@ -3,9 +3,9 @@
     unshare -n sh -c 'ip link set lo up && python -m tests.ports.beam_components WORK RESULT.json'
 
 The first engine is Beam's in-memory runner; then come processes of this machine, and the `flink` preset with a job
-service of Beam's own and a worker pool on 127.0.0.1; `tests.ports.on_cluster` runs the same on clusters. All get the
-same inputs, those that the in-memory run made. RESULT.json holds for each engine and component what it wrote, in a form
-that can be compared. Beam's servers listen on all interfaces: hence the network namespace.
+service of Beam's own and a worker pool on 127.0.0.1. All get the same inputs, those that the in-memory run made.
+RESULT.json holds for each engine and component what it wrote, in a form that can be compared. Beam's servers listen on
+all interfaces: hence the network namespace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,7 @@ class Chain:
         """Makes the images, and the model that the Evaluator is given: any will do."""
         image_ingestion._CHUNK = 5  # so that there is something to do at the same time
         self._work = work
-        self._images = work / "images"
-        for colour, label in enumerate(COLOURS):
-            (self._images / label).mkdir(parents=True)
-            for number in range(IMAGES_PER_CLASS):
-                picture = image_bytes(colour, seed=10 * colour + number)
-                (self._images / label / f"{number}.jpg").write_bytes(picture)
-        (self._images / "red" / "broken.jpg").write_text("no image")
+        self._images = write_colours(work / "images")
         listing = list_images(_SETTINGS, str(self._images))
         self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", listing)
         self._made: dict[tuple[str, str], Artifact] = {}
@@ -89,7 +83,6 @@ class Chain:
         model = self._outputs(trainer, "any")["model"][0]
         save_model(Path(model.uri) / "Format-Serving", certainty=2.0)
         self._made["Trainer", "model"] = model
-        self.model = f"{model.uri}/Format-Serving"
 
     def run(self, name: str, engine: BeamEngine) -> dict[str, Any]:
         """Runs every Beam component that the engine changes anything for; returns what each wrote, by its id."""
@@ -114,32 +107,17 @@ class Chain:
                 if first:
                     self._made |= {(component.id, key): artifacts[0] for key, artifacts in outputs.items()}
                 if on_beam:
-                    found[component.id] = self._read(component.id, outputs)
+                    uris = {key: artifacts[0].uri for key, artifacts in outputs.items()}
+                    examples = self._made["ImageExampleGen", "examples"].uri
+                    found[component.id] = read_outputs(component.id, uris, examples)
                     found[component.id]["seconds"] = round(time.monotonic() - began, 1)
                     print(f"{name}: {component.id} {found[component.id]['seconds']} s", flush=True)
         if not isinstance(engine, LocalParallelEngine):
             began = time.monotonic()
-            found[BATCH_PREDICT] = self._batch_predict(name, engine)
+            model = f"{self._made['Trainer', 'model'].uri}/Format-Serving"
+            found[BATCH_PREDICT] = predict_batch(model, self._images, self._work / f"{name}.jsonl", engine)
             found[BATCH_PREDICT]["seconds"] = round(time.monotonic() - began, 1)
         return found
-
-    def _batch_predict(self, name: str, engine: BeamEngine) -> dict[str, Any]:
-        """Not a component, but a Beam job of its own."""
-        output = self._work / f"{name}.jsonl"
-        counts = batch_predict(
-            self.model,
-            str(self._images),
-            str(output),
-            beam_arguments=options_for(engine, BATCH_PREDICT),
-        )
-        found = sorted(map(json.loads, output.read_text().splitlines()), key=lambda record: record["path"])
-        answers = [prediction for record in found for prediction in record.get("top_k", [])]
-        return {
-            "counts": list(counts),
-            "answers": [(record["path"], record.get("error")) for record in found],
-            "classes": [prediction["class"] for prediction in answers],
-            "numbers": [prediction["probability"] for prediction in answers],
-        }
 
     def _deployment(self) -> Deployment:
         return Deployment(str(self._work / "root"), str(self._images), str(self._work / "serving"))
@@ -167,30 +145,42 @@ class Chain:
         component.executor_spec.executor_class(context).Do(inputs, outputs, properties)
         return outputs
 
-    def _read(self, component_id: str, outputs: dict[str, list[Artifact]]) -> dict[str, Any]:
-        readers: dict[str, Callable[[dict[str, str]], dict[str, Any]]] = {
-            "ImageExampleGen": _read_examples,
-            "StatisticsGen": _read_statistics,
-            "Transform": self._read_transform,
-            "FeatureExtractor": _read_features,
-            "Predictor": _read_predictions,
-            "Evaluator": _read_evaluation,
-        }
-        return readers[component_id]({key: artifacts[0].uri for key, artifacts in outputs.items()})
 
-    def _read_transform(self, uris: dict[str, str]) -> dict[str, Any]:
-        """The classes, and what the graph makes of the images."""
-        directory = uris["transform_graph"]
-        records = sorted(_records(f"{self._made['ImageExampleGen', 'examples'].uri}/Split-train"))
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            outputs = preprocessing.transform_examples(directory, tf.constant(records))
-            session.run(tf.compat.v1.tables_initializer())
-            computed = session.run(outputs)
-        return {
-            "classes": preprocessing.class_names(directory),
-            "labels": computed[preprocessing.LABEL].tolist(),
-            "numbers": computed[preprocessing.IMAGE].mean(axis=(1, 2)).ravel().tolist(),
-        }
+def write_colours(folder: Path) -> Path:
+    """Writes some images of each class, and one that cannot be read, into class folders of a new folder."""
+    for colour, label in enumerate(COLOURS):
+        (folder / label).mkdir(parents=True)
+        for number in range(IMAGES_PER_CLASS):
+            (folder / label / f"{number}.jpg").write_bytes(image_bytes(colour, seed=10 * colour + number))
+    (folder / "red" / "broken.jpg").write_text("no image")
+    return folder
+
+
+def predict_batch(model: str, images: Path, output: Path, engine: BeamEngine) -> dict[str, Any]:
+    """What batch-predict, which is no component but a Beam job of its own, says of images."""
+    counts = batch_predict(model, str(images), str(output), beam_arguments=options_for(engine, BATCH_PREDICT))
+    found = sorted(map(json.loads, output.read_text().splitlines()), key=lambda record: record["path"])
+    answers = [prediction for record in found for prediction in record.get("top_k", [])]
+    return {
+        "counts": list(counts),
+        "answers": [(record["path"], record.get("error")) for record in found],
+        "classes": [prediction["class"] for prediction in answers],
+        "numbers": [prediction["probability"] for prediction in answers],
+    }
+
+
+def read_outputs(component_id: str, uris: Mapping[str, str], examples: str) -> dict[str, Any]:
+    """What a component wrote, in a form that can be compared: its outputs by their keys, of these examples."""
+    if component_id == "Transform":
+        return _read_transform(uris["transform_graph"], examples)
+    readers: dict[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
+        "ImageExampleGen": _read_examples,
+        "StatisticsGen": _read_statistics,
+        "FeatureExtractor": _read_features,
+        "Predictor": _read_predictions,
+        "Evaluator": _read_evaluation,
+    }
+    return readers[component_id](uris)
 
 
 def _records(folder: str) -> list[bytes]:
@@ -203,7 +193,7 @@ def _plain(record: bytes) -> dict[str, Any]:
     return {name: getattr(value, value.WhichOneof("kind")).value[0] for name, value in features.items()}
 
 
-def _read_examples(uris: dict[str, str]) -> dict[str, Any]:
+def _read_examples(uris: Mapping[str, str]) -> dict[str, Any]:
     splits = {
         split: [repr(sorted(_plain(record).items())) for record in _records(f"{uris['examples']}/Split-{split}")]
         for split in ("train", "eval", "test")
@@ -212,7 +202,21 @@ def _read_examples(uris: dict[str, str]) -> dict[str, Any]:
     return {"splits": splits, "rejects": list(map(dataclasses.asdict, rejects)), "counts": counts.splits}
 
 
-def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
+def _read_transform(directory: str, examples: str) -> dict[str, Any]:
+    """The classes, and what the graph makes of the images."""
+    records = sorted(_records(f"{examples}/Split-train"), key=lambda record: _plain(record)["image/sha256"])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        outputs = preprocessing.transform_examples(directory, tf.constant(records))
+        session.run(tf.compat.v1.tables_initializer())
+        computed = session.run(outputs)
+    return {
+        "classes": preprocessing.class_names(directory),
+        "labels": computed[preprocessing.LABEL].tolist(),
+        "numbers": computed[preprocessing.IMAGE].mean(axis=(1, 2)).ravel().tolist(),
+    }
+
+
+def _read_statistics(uris: Mapping[str, str]) -> dict[str, Any]:
     """Of each split and feature: how many values and which; means apart, since sums depend on the order."""
     exact, numbers = {}, []
     for split in ("train", "eval", "test"):
@@ -233,7 +237,7 @@ def _read_statistics(uris: dict[str, str]) -> dict[str, Any]:
     return {"exact": exact, "numbers": numbers}
 
 
-def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
+def _read_predictions(uris: Mapping[str, str]) -> dict[str, Any]:
     predictions = read_predictions(uris["predictions"])
     return {
         "predicted": [(p.path, p.label, p.predicted, p.rank, p.slices) for p in predictions],
@@ -242,7 +246,7 @@ def _read_predictions(uris: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _read_features(uris: dict[str, str]) -> dict[str, Any]:
+def _read_features(uris: Mapping[str, str]) -> dict[str, Any]:
     form = json.loads(Path(uris["features"], "features.json").read_text())
     rows = {}
     for split, of_split in form["splits"].items():
@@ -253,7 +257,7 @@ def _read_features(uris: dict[str, str]) -> dict[str, Any]:
     return {"images": list(rows), "numbers": [value for values in rows.values() for value in values]}
 
 
-def _read_evaluation(uris: dict[str, str]) -> dict[str, Any]:
+def _read_evaluation(uris: Mapping[str, str]) -> dict[str, Any]:
     measured = sorted(read_evaluation(uris["evaluation"]), key=lambda one: one.slice)
     values = [sorted(one.metrics[CANDIDATE].items()) for one in measured]
     return {

@@ -31,6 +31,10 @@ KEPT = ROOT / "build" / "clusters"
 
 FLINK_PORT, SPARK_PORT, POOL_PORT, JOB_PORT = 8081, 7077, 50000, 8099
 SLOTS = 2
+_QUICK = "-XX:TieredStopAtLevel=1"
+"""Of Java: these processes live for minutes, and code that is compiled well pays later."""
+_IMPATIENT = {"heartbeat.interval": 1000, "restart-strategy.fixed-delay.delay": "1 s"}
+"""Of Flink: a TaskManager that refuses two heartbeats is lost."""
 _PACKAGES = {"flink": "pyflink", "spark": "pyspark"}
 
 
@@ -146,7 +150,7 @@ def flink_ready(task_managers: int) -> bool:
 
 @contextlib.contextmanager
 def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluster]:
-    """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses; the jar in lib/.
+    """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses and waits.
 
     Flink's own scripts, which start `java` with these arguments, are not in PyPI's package.
     """
@@ -157,14 +161,15 @@ def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluste
         given = ROOT.joinpath("docs/beam-engines/flink-conf.yaml").read_text()
         names = ("jobmanager.rpc.address", "jobmanager.bind-host", "taskmanager.host", "taskmanager.bind-host")
         here = "\n".join(f"{name}: 127.0.0.1" for name in (*names, "rest.address", "rest.bind-address"))
-        conf.joinpath("flink-conf.yaml").write_text(f"{given}\n{here}\nio.tmp.dirs: {work}\n")
+        quick = "\n".join(f"{name}: {value}" for name, value in _IMPATIENT.items())
+        conf.joinpath("flink-conf.yaml").write_text(f"{given}\n{here}\n{quick}\nio.tmp.dirs: {work}\n")
         conf.joinpath("log4j.properties").write_text(
             "rootLogger.level = INFO\nrootLogger.appenderRef.c.ref = C\nappender.c.name = C\n"
             "appender.c.type = CONSOLE\nappender.c.layout.type = PatternLayout\n"
             "appender.c.layout.pattern = %d %-5p %c - %m%n\n"
         )
         options = YAML(typ="safe").load(given)["env.java.opts"].split()
-        java = ["java", *options, f"-Dlog4j.configurationFile={conf / 'log4j.properties'}"]
+        java = ["java", _QUICK, *options, f"-Dlog4j.configurationFile={conf / 'log4j.properties'}"]
         entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
         heap, dynamic = _resources(software, jars, conf, "GET_JM_RESOURCE_PARAMS")
         cluster.add("jobmanager", work, [*java, *heap, "-cp", jars, entry, "--configDir", conf, *dynamic])
@@ -202,6 +207,7 @@ def spark(work: Path, software: Path, workers: int = 2) -> Iterator[Cluster]:
     with _cluster(work) as cluster:
         start = software / "bin" / "spark-class"
         environment = {"SPARK_HOME": str(software), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "512m"}
+        environment["SPARK_DAEMON_JAVA_OPTS"] = _QUICK
         master = ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", str(SPARK_PORT)]
         cluster.add("master", work, [start, *master, "--webui-port", "8080"], **environment)
         cluster.wait_until(lambda: listens(SPARK_PORT))
@@ -223,7 +229,12 @@ def engine(name: str) -> FlinkEngine | SparkEngine:
     jar = str(ROOT / "build" / f"{name}-job-server.jar")
     pool = f"127.0.0.1:{POOL_PORT}"
     if name == "spark":
-        return SparkEngine(spark_master_url=f"spark://127.0.0.1:{SPARK_PORT}", job_server_jar=jar, worker_pool=pool)
+        return SparkEngine(
+            spark_master_url=f"spark://127.0.0.1:{SPARK_PORT}",
+            job_server_jar=jar,
+            worker_pool=pool,
+            options=(f"--job_server_jvm_properties=-Dspark.executor.extraJavaOptions={_QUICK}",),
+        )
     return FlinkEngine(
         flink_master=f"127.0.0.1:{FLINK_PORT}",
         job_server_jar=jar,

@@ -1,20 +1,24 @@
 """Runs the pipeline on a real cluster of this machine, and breaks the cluster in the middle of jobs.
 
-    unshare -n sh -c 'ip link set lo up && python -m tests.ports.on_cluster flink WORK RESULT.json'
+    unshare -n sh -c 'ip link set lo up && python -m tests.ports.on_cluster memory MEMORY RESULT.json'
+    unshare -n sh -c 'ip link set lo up && python -m tests.ports.on_cluster flink WORK RESULT.json MEMORY'
 
-RESULT.json holds what `tests.ports.beam_components` makes of the components, under `components`; the records of runs of
-the whole pipeline, twice there and once in memory, under `runs`; and how a job ended for each fault, under `faults`.
+The first is what clusters are compared with, and leaves its images and a model in MEMORY. RESULT.json holds the records
+of runs of the whole pipeline under `runs`, of which there is a second on a cluster; what the Beam components and
+batch-predict wrote, under `components`; and how a job ended for each fault, under `faults`. Commands are forked from a
+process that has imported the stack.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,15 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from core.settings.beam import LocalEngine
 from pipeline.runners.worker_pool import CODE
 from tests.conftest import ROOT
+from tests.fork_server import STACK, ForkServer
+from tests.model_factory import save_model
 from tests.ports import clusters
-from tests.ports.beam_components import Chain
+from tests.ports.beam_components import predict_batch, read_outputs, write_colours
 from tests.ports.few_digits import write_few_digits
+from tests.ports.written import BATCH_PREDICT, COMPONENTS
 
 _LACKING_PORT = 50003
-_ANY_MODEL = "evaluation.thresholds={accuracy: {min: 0.1}}"
+_MODULES = (*STACK, "pipeline.inference.batch_predict", "pipeline.runners.cluster_runner")
 
 
 def _setting(engine: str, **changes: Any) -> str:
@@ -39,60 +46,59 @@ def _setting(engine: str, **changes: Any) -> str:
     return f"runtime.beam={json.dumps({**msgspec.to_builtins(beam), 'options': list(beam.options)})}"
 
 
-def _pipeline(verb: str, *arguments: str, log: Path) -> int:
-    """The exit code of `python -m pipeline VERB`."""
-    command = [sys.executable, "-m", "pipeline", verb, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with log.open("a") as output:
-        return subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
+def run_pipeline(forks: ForkServer, beam: str, images: Path, work: Path) -> dict[str, Any]:
+    """Runs it whole; returns the record, with what was on the screen. `beam` is a setting."""
+    settings = (
+        f"data.images={images} data.max_rejected=0.1 evaluation.thresholds={{accuracy: {{min: 0.1}}}} "
+        f"runtime.bfloat16=off runtime.cache=true"
+    )
+    root, log = work / "root", work / "screen.txt"
+    # A second run must look at each stage: without this record, nothing tells it that all is unchanged.
+    (root / "digits" / "last_run.json").unlink(missing_ok=True)
+    code = forks.run(
+        "pipeline", ["run", "--root", str(root), "--set", settings, "--set", beam], ROOT, log, log, os.environ
+    )
+    record = json.loads((root / "digits" / "last_run.json").read_text())
+    screen = log.read_text()
+    log.unlink()
+    return {"code": code, "record": record, "screen": screen}
 
 
-def run_pipeline(beam: str, work: Path, times: int) -> list[dict[str, Any]]:
-    """Runs it whole, so many times; returns the records, with what was on the screen. `beam` is a setting."""
-    images = write_few_digits(work / "digits", 20)
-    found = []
-    for _ in range(times):
-        settings = [
-            "--set",
-            f"{_ANY_MODEL} data.images={images}",
-            "--set",
-            beam,
-            "--set",
-            "runtime.cache=true",
-        ]
-        log = work / "screen.txt"
-        # The second run must look at each stage: without this record, nothing tells it that all is unchanged.
-        (work / "root" / "digits" / "last_run.json").unlink(missing_ok=True)
-        code = _pipeline("run", "--root", str(work / "root"), *settings, log=log)
-        record = json.loads((work / "root" / "digits" / "last_run.json").read_text())
-        found.append({"code": code, "record": record, "screen": log.read_text()})
-        log.unlink()
-    return found
+def read_run(work: Path) -> dict[str, Any]:
+    """What each Beam component of the only run wrote, by its id."""
+    artifacts = work / "root" / "digits" / "artifacts"
+
+    def uris(component: str) -> dict[str, str]:
+        keys = (folder for folder in (artifacts / component).iterdir() if not folder.name.startswith("."))
+        return {folder.name: str(only) for folder in keys for only in folder.iterdir()}
+
+    examples = uris("ImageExampleGen")["examples"]
+    return {name: read_outputs(name, uris(name), examples) for name in COMPONENTS if name != BATCH_PREDICT}
 
 
 class Faults:
     """batch-predict on a cluster to which something is done in the middle of the job."""
 
-    def __init__(self, engine: str, cluster: clusters.Cluster, work: Path, model: str, images: Path) -> None:
-        self._engine, self._cluster, self._work, self._model, self._images = engine, cluster, work, model, images
+    def __init__(self, forks: ForkServer, engine: str, cluster: clusters.Cluster, work: Path, memory: Path) -> None:
+        self._forks, self._engine, self._cluster, self._work, self._memory = forks, engine, cluster, work, memory
         self.found: dict[str, dict[str, Any]] = {}
 
-    def job(self, name: str, fault: Callable[[int], None] | None = None, **changes: Any) -> None:
-        """Runs a job, with settings of its own; `fault` gets its process's id, once the cluster has begun with it."""
+    def job(self, name: str, fault: Callable[[], None] | None = None, **changes: Any) -> None:
+        """Runs a job, with settings of its own; `fault` is called once the cluster has begun with it."""
         log, output = self._work / f"{name}.txt", self._work / f"{name}.jsonl"
         pool = self._cluster.processes["pool"].log
         workers = pool.read_text().count(" is process ")
-        command = [sys.executable, "-m", "pipeline", "batch-predict", "--model", self._model, "--output", str(output)]
-        command += ["--set", _setting(self._engine, **changes), str(self._images)]
+        arguments = ["batch-predict", "--model", str(self._memory / "model"), "--output", str(output)]
+        arguments += ["--set", _setting(self._engine, **changes), str(self._memory / "digits")]
         began = time.monotonic()
-        with log.open("w") as said:
-            job = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        while fault and job.poll() is None and pool.read_text().count(" is process ") <= workers:
-            time.sleep(0.1)
-        struck = time.monotonic()
-        if fault:
-            fault(job.pid)
-        code = job.wait()
+        with ThreadPoolExecutor(1) as threads:
+            job = threads.submit(self._forks.run, "pipeline", arguments, ROOT, log, log, os.environ)
+            while fault and not job.done() and pool.read_text().count(" is process ") <= workers:
+                time.sleep(0.1)
+            struck = time.monotonic()
+            if fault:
+                fault()
+            code = job.result()
         self.found[name] = {
             "code": code,
             "said": log.read_text(),
@@ -103,16 +109,25 @@ class Faults:
 
     def kill(self, name: str) -> Callable[[int], None]:
         """A fault: a process of the cluster ends."""
-        return lambda _job: self._cluster.processes[name].kill()
+        return self._cluster.processes[name].kill
 
 
-def _kill_job_server(job: int) -> None:
-    """The only Java among a process's children."""
-    for child in Path(f"/proc/{job}/task/{job}/children").read_text().split():
-        if "java" in Path(f"/proc/{child}/cmdline").read_text().split("\0")[0]:
-            os.kill(int(child), signal.SIGKILL)
+def _kill_job_server() -> None:
+    """The only one that a job of ours has started."""
+    for process in _below(os.getpid()):
+        program, *arguments = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+        if program == "java" and any(argument.endswith("-job-server.jar") for argument in arguments):
+            os.kill(process, signal.SIGKILL)
             return
     raise AssertionError("the job has no job server")
+
+
+def _below(process: int) -> Iterator[int]:
+    """The ids of its children, of their children and so on."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from _below(child)
 
 
 def _lacking_pool(work: Path) -> list[str | Path]:
@@ -169,24 +184,38 @@ def break_spark(faults: Faults, cluster: clusters.Cluster, work: Path) -> None:
     faults.job("afterwards")
 
 
-def main(engine: str, work: Path, result: Path) -> None:
+def in_memory(memory: Path, result: Path) -> None:
+    """What clusters are compared with."""
+    save_model(memory / "model", certainty=2.0)
+    digits = write_few_digits(memory / "digits", 20)
+    images = memory / "some broken"
+    shutil.copytree(digits, images)
+    (images / "0" / "broken.png").write_text("no image")
+    with ForkServer(modules=_MODULES) as forks:
+        run = run_pipeline(forks, "runtime.beam=local", images, memory)
+    made = read_run(memory)
+    colours = write_colours(memory / "colours")
+    made[BATCH_PREDICT] = predict_batch(str(memory / "model"), colours, memory / "predictions.jsonl", LocalEngine())
+    result.write_text(json.dumps({"runs": [run], "components": made}))
+
+
+def on_cluster(engine: str, work: Path, result: Path, memory: Path) -> None:
     """Does all, and writes what was found."""
-    chain = Chain(work)
-    found: dict[str, Any] = {"components": {"in memory": chain.run("in memory", LocalEngine())}}
     _, software = clusters.obtain(engine)
-    with clusters.CLUSTERS[engine](work / "cluster", software) as cluster:
-        settings = clusters.with_job_server(engine, cluster, work / "cluster", software)
-        found["components"][engine] = chain.run(engine, settings)
+    with ForkServer(modules=_MODULES) as forks, clusters.CLUSTERS[engine](work / "cluster", software) as cluster:
+        runs = [run_pipeline(forks, _setting(engine), memory / "some broken", work)]
+        made = read_run(work)
+        runs.append(run_pipeline(forks, _setting(engine), memory / "some broken", work))
+        documented = clusters.with_job_server(engine, cluster, work / "cluster", software)
+        output = work / "predictions.jsonl"
+        made[BATCH_PREDICT] = predict_batch(str(memory / "model"), memory / "colours", output, documented)
         cluster.processes.pop("job-server").kill()
-        found["runs"] = run_pipeline(_setting(engine), work, times=2)
-        (work / "memory").mkdir()
-        found["runs"] += run_pipeline("runtime.beam=local", work / "memory", times=1)
-        faults = Faults(engine, cluster, work, chain.model, work / "digits")
+        faults = Faults(forks, engine, cluster, work, memory)
         (break_flink if engine == "flink" else break_spark)(faults, cluster, work)
-        found["faults"] = faults.found
-        found["refusal"] = _refusal()
+        found = {"runs": runs, "components": made, "faults": faults.found, "refusal": _refusal()}
     result.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    where, *paths = sys.argv[1:]
+    in_memory(*map(Path, paths)) if where == "memory" else on_cluster(where, *map(Path, paths))

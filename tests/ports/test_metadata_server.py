@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from core.settings import load
 from pipeline.runners.approval import decide
 from pipeline.runs.metadata import connect
 from tests.conftest import ROOT
+from tests.fork_server import ForkServer
 from tests.ports.few_digits import write_few_digits
 from tests.ports.mariadb import DATABASE, PASSWORD, USER, installed, mariadb
 from tests.small_model import write_model
@@ -62,30 +61,18 @@ def test_an_approval_reaches_ml_metadata_on_a_server_without_the_runs_folder(tmp
     assert json.loads(properties[DECIDED].string_value)["by"] == "jo" and not properties[WAITS].string_value
 
 
-def test_runs_are_kept_on_a_server_whose_password_is_nowhere(tmp_path: Path) -> None:
+def test_runs_are_kept_on_a_server_whose_password_is_nowhere(forks: ForkServer, tmp_path: Path) -> None:
     images, root = write_few_digits(tmp_path / "images", 12), tmp_path / "build"
 
     def pipeline(*arguments: str, password: str = PASSWORD, port: int, at: Path = root) -> tuple[int, str]:
         server = f'{{host: 127.0.0.1, port: {port}, database: {DATABASE}, user: {USER}, password: "${{env:MLMD}}"}}'
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline",
-            *arguments,
-            "--root",
-            str(at),
-            "--set",
-            f"runtime.metadata={server}",
-        ]
-        done = subprocess.run(
-            [*command, "--set", SMALL, "--set", f"data.images={images}", "--set", "runtime.keep_runs=1"],
-            cwd=ROOT,
-            env={**os.environ, "MLMD": password},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        settings = (SMALL, f"data.images={images}", "runtime.keep_runs=1", f"runtime.metadata={server}")
+        command = [*arguments, "--root", str(at), *(part for setting in settings for part in ("--set", setting))]
+        screen = tmp_path / "screen.txt"
+        code = forks.run("pipeline", command, ROOT, screen, screen, {**os.environ, "MLMD": password})
+        said = screen.read_text()
+        screen.unlink()
+        return code, said
 
     with mariadb() as port:
         code, said = pipeline("run", port=port)

@@ -7,15 +7,11 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tests.trainer import training_data
+from tests.trainer.training_data import decoded
 from trainer import preprocessing
 from trainer.images import decoding
 
 SIZE = training_data.SIZE
-
-
-def decoded(files: list[bytes], size: int = SIZE) -> np.ndarray:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        return session.run(decoding.decode(tf.constant(files), size))
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -75,9 +71,9 @@ def sides_decoded(data: bytes, size: int) -> tuple[int, int]:
         ):
             return resize(images=tf.identity(images), **options)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default(), tf.compat.v1.Session() as session:
         patch.setattr(tf.raw_ops, "ScaleAndTranslate", spy)
-        decoded([data], size)
+        session.run(decoding.decode(tf.constant([data]), size))
     return int(sides[0][2]), int(sides[0][1])
 
 

@@ -155,7 +155,7 @@ def test_killed_training_ends_as_one_that_was_not(
     In another folder, since TFX gives the next run's execution one of its own.
     """
     fine_tune = FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0)))
-    config = settings(fine_tune, steps=150, eval_every=30, early_stopping=None)
+    config = settings(fine_tune, steps=60, eval_every=15, early_stopping=None)
 
     def args_in(out: Path) -> SimpleNamespace:
         args = training_data.fn_args(config, features_at("mixed9"), transform_directory, backbone_directory, out)
@@ -167,16 +167,16 @@ def test_killed_training_ends_as_one_that_was_not(
     task.write_text(json.dumps(vars(killed)))
     process = subprocess.Popen([sys.executable, "-m", "trainer.task", str(task)], cwd=ROOT, stderr=subprocess.DEVNULL)
     train_loop.train(config, whole)  # meanwhile
-    while process.poll() is None and last_step(killed) < 60:
+    while process.poll() is None and last_step(killed) < 30:
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     stopped_at = last_step(killed)
-    assert 60 <= stopped_at < 150
+    assert 30 <= stopped_at < 60
     next_run = args_in(tmp_path / "model_run" / "2")
     assert resume.resume(next_run) == stopped_at
     again = train_loop.train(config, next_run)
-    assert [e.step for e in again.evaluations.history] == [30, 60, 90, 120, 150]
+    assert [e.step for e in again.evaluations.history] == [15, 30, 45, 60]
     found, wanted = (checkpoints.read(tf.train.latest_checkpoint(a.model_run_dir)) for a in (next_run, whole))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():

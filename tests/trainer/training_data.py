@@ -22,6 +22,7 @@ from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeat
 from core.settings import converter
 from core.settings.training import TrainerConfig
 from trainer import preprocessing
+from trainer.images import decoding
 from trainer.network import backbone
 
 SIZE = 75
@@ -41,6 +42,21 @@ def image(label: str, seed: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def decoded(files: Sequence[bytes], size: int = SIZE) -> np.ndarray:
+    """What training reads of image files, float32 [n, size, size, 3]."""
+    session, given, images = _decoder(size)
+    return session.run(images, {given: np.array(files, object)})
+
+
+@functools.cache
+def _decoder(size: int) -> tuple[tf.compat.v1.Session, tf.Tensor, tf.Tensor]:
+    """Made once: the graph takes longer than an image."""
+    with tf.Graph().as_default() as graph:
+        given = tf.compat.v1.placeholder(tf.string, [None])
+        images = decoding.decode(given, size)
+    return tf.compat.v1.Session(graph=graph), given, images
 
 
 def raw_example(encoded: bytes, label: str | None = None) -> bytes:

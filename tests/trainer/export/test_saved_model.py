@@ -231,8 +231,9 @@ def test_folding_changes_no_probability(served: Served, frozen_run: Path, transf
         logits, _ = head.build(backbone.pooled(maps), HeadConfig(hidden_units=(16,)), 3, None, None)
         session.run(tf.compat.v1.tables_initializer())
         values = backbone.unfolded(str(frozen_run / "Format-Serving"))
-        for variable in tf.compat.v1.global_variables():
-            variable.load(values[variable.op.name], session)
+        variables = tf.compat.v1.global_variables()  # all at once: one after the other, they take twenty seconds
+        given = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
+        session.run([variable.initializer for variable in variables], given)
         unfolded = session.run(tf.nn.softmax(logits))
     np.testing.assert_allclose(served.ask("serving_images", IMAGES)["probabilities"], unfolded, atol=1e-5)
     operations = {operation.type for operation in served.session.graph.get_operations()}

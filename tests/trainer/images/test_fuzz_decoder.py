@@ -13,7 +13,7 @@ from core.image_limits import ImageLimits
 from tests.conftest import ROOT
 from trainer.images import tolerant_decoding as decoding
 
-INPUTS = 1_500
+INPUTS = 600
 
 MESSAGES = {
     decoding.EMPTY,

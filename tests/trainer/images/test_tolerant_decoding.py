@@ -12,6 +12,7 @@ import tensorflow as tf
 from core.image_limits import MAX_GIF_BYTES, ImageLimits
 from tests.trainer.images import bad_images
 from tests.trainer.images.bad_images import encoded, png
+from tests.trainer.training_data import decoded
 from trainer.images import decoding, tolerant_decoding
 from trainer.images.tolerant_decoding import DAMAGED, EMPTY, PALETTE, TOO_LARGE, TOO_MANY_PARTS, UNKNOWN
 
@@ -42,17 +43,11 @@ def decode() -> Iterator[Decode]:
         yield run
 
 
-def plainly(files: list[bytes]) -> np.ndarray:
-    """What training's preprocessing makes of them."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        return session.run(decoding.decode(tf.constant(files), SIZE))
-
-
 def test_good_images_are_decoded_as_in_training_bit_for_bit(decode: Decode) -> None:
     pixels, errors = decode(GOOD)
 
     assert errors == [""] * len(GOOD)
-    np.testing.assert_array_equal(pixels, plainly(GOOD))
+    np.testing.assert_array_equal(pixels, decoded(GOOD, SIZE))
 
 
 def test_photos_of_all_kinds_are_decoded_as_in_training(decode: Decode, shared: Path) -> None:
@@ -62,7 +57,7 @@ def test_photos_of_all_kinds_are_decoded_as_in_training(decode: Decode, shared: 
     read = [file for file, error in zip(found, errors, strict=True) if not error]
 
     assert len(read) > 50
-    np.testing.assert_array_equal(pixels[[not error for error in errors]], plainly(read))
+    np.testing.assert_array_equal(pixels[[not error for error in errors]], decoded(read, SIZE))
 
 
 BAD = {
@@ -118,7 +113,7 @@ def test_a_bad_image_gets_its_reason_and_spoils_no_other(name: str, decode: Deco
     assert errors == ["", reason or errors[1], ""]
     assert errors[1]
     assert not pixels[1].any()
-    np.testing.assert_array_equal(pixels[[0, 2]], plainly([GOOD[0], GOOD[2]]))
+    np.testing.assert_array_equal(pixels[[0, 2]], decoded([GOOD[0], GOOD[2]], SIZE))
     assert seconds < 5
     assert grown < 300, f"{grown} MB"
 
@@ -158,7 +153,7 @@ def test_the_order_of_the_images_is_kept(decode: Decode) -> None:
     pixels, errors = decode(files)
 
     assert [bool(error) for error in errors] == [False, True] * 20
-    np.testing.assert_array_equal(pixels[::2], np.concatenate([plainly(GOOD[:5])] * 4))
+    np.testing.assert_array_equal(pixels[::2], np.concatenate([decoded(GOOD[:5], SIZE)] * 4))
 
 
 def test_of_an_animation_only_the_first_frame_is_decoded(decode: Decode) -> None:
@@ -183,4 +178,4 @@ def test_extensions_before_the_first_frame_are_passed_over(decode: Decode) -> No
     pixels, errors = decode([extended])
 
     assert errors == [""]
-    np.testing.assert_array_equal(pixels, plainly([GOOD[3]]))
+    np.testing.assert_array_equal(pixels, decoded([GOOD[3]], SIZE))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from core.artifacts.training_summary import TrainingSummary
+from core.artifacts.training_summary import SUMMARY, TrainingSummary
+from tests.trainer import training_data
 from tests.trainer.conftest import settings
 from trainer.network import backbone, head
-from trainer.training import calibration, checkpoints
+from trainer.training import calibration, certainty, checkpoints, train_loop
 
 
 def sampled(logits: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -52,25 +53,36 @@ def test_a_model_that_is_always_right_gets_a_finite_temperature() -> None:
 
 
 def test_the_exported_head_takes_the_temperature_in(
-    train: Callable[..., TrainingSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., TrainingSummary], frozen_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`frozen_run` was trained in the same way, and has too few images to be calibrated on."""
     monkeypatch.setattr(calibration, "_LEAST", 2)
 
-    summary = train(settings(), "pooled", tmp_path / "calibrated")
-    plain = train(dataclasses.replace(settings(), calibration="none"), "pooled", tmp_path / "plain")
+    summary = train(settings(), "pooled", tmp_path)
+    plain = SUMMARY.read(frozen_run / "run")
 
     assert plain.calibration is None and summary.calibration is not None
     assert summary.calibration.temperature != 1.0
     assert summary.evaluations == plain.evaluations  # of the network as it was trained
     assert summary.calibration.cross_entropy == pytest.approx(summary.best.loss, rel=1e-4)
-    exported, trained = (backbone.unfolded(str(tmp_path / name / "Format-Serving")) for name in ("calibrated", "plain"))
+    exported, trained = (backbone.unfolded(str(out / "Format-Serving")) for out in (tmp_path, frozen_run))
     scaled = head.scaled(trained, summary.calibration.temperature)
     assert exported.keys() == scaled.keys()
     assert all(np.allclose(exported[name], value, rtol=1e-6) for name, value in scaled.items())
     assert not np.array_equal(exported["head/logits/bias"], trained["head/logits/bias"])
-    kept = checkpoints.read(str(tmp_path / "calibrated" / "run" / "best.ckpt"))
+    kept = checkpoints.read(str(tmp_path / "run" / "best.ckpt"))
     assert np.array_equal(kept["head/logits/bias"], trained["head/logits/bias"])  # a resumed training is not touched
 
 
-def test_few_images_are_not_calibrated_on(train: Callable[..., TrainingSummary], tmp_path: Path) -> None:
-    assert train(settings(steps=2), "pooled", tmp_path).calibration is None
+def test_nothing_is_calibrated_where_the_settings_say_so(
+    features_at: Callable[[str], Path],
+    transform_directory: Path,
+    backbone_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibration, "_LEAST", 2)
+    config = dataclasses.replace(settings(steps=2), calibration="none")
+    args = training_data.fn_args(config, features_at("pooled"), transform_directory, backbone_directory, tmp_path)
+    trained = train_loop.train(config, args)
+    assert certainty.measure(trained, trained.evaluations.best_checkpoint).calibration is None
