@@ -27,6 +27,31 @@ def answers(count: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, n
     return probability, random.uniform(size=count) < probability, random.uniform(size=count)
 
 
+@pytest.mark.parametrize(("images", "mean", "low"), [(30, 0.947, 0.85), (60, 0.949, 0.89), (200, 0.950, 0.92)])
+def test_the_precision_that_is_wanted_is_the_mean_of_what_few_images_choose(
+    images: int, mean: float, low: float
+) -> None:
+    """The numbers of docs/unknown.md: calibrated probabilities that are right in 85%."""
+    random = np.random.default_rng(0)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        probability = 1 - 0.9 * random.beta(0.5, 2.5, count)
+        return probability, random.random(count) < probability
+
+    everything, right = draw(1_000_000)
+    order = np.argsort(-everything)
+    precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    found = []
+    for _ in range(1000):
+        try:
+            least = abstention.choose(AbstainConfig(precision=0.95, novelty=None), *draw(images), np.zeros(images))
+        except InputError:
+            continue
+        found.append(precisions[np.searchsorted(-everything[order], -least.probability, side="right") - 1])
+    assert np.mean(found) == pytest.approx(mean, abs=0.004)
+    assert np.quantile(found, 0.05) == pytest.approx(low, abs=0.011)
+
+
 @pytest.mark.parametrize("precision", [0.7, 0.8, 0.9, 0.95])
 def test_the_labels_that_are_given_have_the_precision_and_new_ones_too(precision: float) -> None:
     chosen = abstention.choose(AbstainConfig(precision=precision), *answers())
