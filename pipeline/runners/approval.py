@@ -100,13 +100,13 @@ def decide(
     if before and not (known or last or reader.problems):
         undo = "; `make rollback` takes what serves out of service" if said.decision == "approved" else ""
         raise InputError(f"version {version} was {said}. Nothing is left to decide{undo}")
+    if not (known or before or reader.problems):
+        holds = "the record of the run and the version hold it" if last else "only the version holds it"
+        reader.problems.append(
+            f"ML Metadata was not told of the decision, since none that these settings name knows the version; {holds}"
+        )
     if last:
         reader.problems += filter(None, [notify(settings, last)])
-    elif not (known or reader.problems):
-        reader.problems.append(
-            "no record and no ML Metadata that these settings name knows this version: the decision is in the version "
-            "alone"
-        )
     return [done, *reader.problems]
 
 
