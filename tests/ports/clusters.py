@@ -152,7 +152,8 @@ def flink_ready(task_managers: int) -> bool:
 def flink(work: Path, software: Path, task_managers: int = 2) -> Iterator[Cluster]:
     """A JobManager and TaskManagers, set as docs/beam-engines/flink-conf.yaml says, but for addresses and waits.
 
-    Flink's own scripts, which start `java` with these arguments, are not in PyPI's package.
+    Flink's own scripts, which start `java` with these arguments, are not in PyPI's package. The job server's jar is in
+    lib/, too.
     """
     conf = work / "conf"
     jars = ":".join(map(str, [*sorted((software / "lib").glob("*.jar")), ROOT / "build" / "flink-job-server.jar"]))
