@@ -5,12 +5,14 @@ Where folders may be classes or splits, or of a data set for another task, nothi
 
 from __future__ import annotations
 
+import collections
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 
 from components.ingestion import file_names
 from components.ingestion.file_names import as_pattern
-from components.ingestion.image_folder import METADATA_NAMES, DataFolder
+from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile
 from components.ingestion.layouts.given_splits import check_splits, with_splits
 from components.ingestion.layouts.image_metadata import join
 from components.ingestion.layouts.label_tables import LabelTables, is_table
@@ -33,6 +35,8 @@ _NO_CLASSES = {  # what data sets for other tasks call the folders that lie side
     **dict.fromkeys(("labels", "label", "annotations", "annotation", "xmls", "bboxes", "imagesets"), "boxes"),
     **dict.fromkeys(("masks", "mask", "segmentations", "segmentationclass", "segmentationobject"), "masks"),
 }
+_NUMBERED = re.compile(r"([^\W\d][\w -]*?)[. _-]*\d+\.\w+")  # of a class's images
+_SAMPLE = 1000  # files whose names are looked at
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -187,8 +191,9 @@ def _check_folders(source: Source, layout: str, depth: int, at_label: int, uncle
         if any(file.path.lower().endswith(_ARCHIVES) for file in tree.files):
             expected = f"Unpack the archives first. {expected}"
         raise InputError(
-            f"{folder} holds {len(tree.files)} files{found} and no folders of classes. {expected} If all of them "
-            "are of one class, give the folder above as the data folder."
+            f"{folder} holds {len(tree.files)} files{found} and no folders of classes. "
+            f"{_named_for(tree.files[:_SAMPLE])}{expected} If all of them are of one class, give the "
+            "folder above as the data folder."
         )
     filled = {"/".join(file.path.split("/")[:depth]) for file in tree.files if file.path.count("/") >= depth}
     names = [path.split("/")[at_label] for path in classes]
@@ -206,6 +211,15 @@ def _check_folders(source: Source, layout: str, depth: int, at_label: int, uncle
     if len(set(names)) < source.config.least_classes:
         raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")
     return empty
+
+
+def _named_for(files: Sequence[ListedFile]) -> str:
+    """A hint, where most files seem to be named for their classes, as `cat.12.jpg`."""
+    named = [found[1] for file in files if (found := _NUMBERED.fullmatch(file.path))]
+    classes = sorted({name for name, times in collections.Counter(named).items() if times > 1})
+    if len(classes) < 2 or len(named) <= len(files) / 2:
+        return ""
+    return f"The names of the files seem to say the class: {some(classes)}. Move those of each into a folder. "
 
 
 def _level_down(source: Source) -> str:

@@ -542,6 +542,15 @@ def test_the_advice_to_ignore_a_folder_helps(tmp_path: Path) -> None:
     assert read_layout(str(tmp_path), ignore=["/extra/"]).classes() == ["a", "b"]
 
 
+def test_flat_files_that_are_named_for_their_classes_are_told(tmp_path: Path) -> None:
+    make(tmp_path / "a", *(f"{name}{number}.jpg" for name in ("cat.", "big dog_") for number in (1, 22, 333)), "x.txt")
+    with pytest.raises(InputError, match=r"seem to say the class: big dog, cat\. Move those of each into a folder"):
+        read_layout(str(tmp_path / "a"))
+    make(tmp_path / "b", *(f"IMG_{number}.jpg" for number in range(9)), "owl.jpg")
+    with pytest.raises(InputError, match=r"no folders of classes\. Expected"):
+        read_layout(str(tmp_path / "b"))
+
+
 def test_splits_in_a_table_without_names_of_columns_are_not_lost(tmp_path: Path) -> None:
     make(tmp_path, "owl/1.png", "owl/2.png", "wren/3.png", "wren/4.png")
     rows = [f"{split},gs://bucket/{path},x" for split, path in (("training", "owl/1.png"), ("test", "owl/2.png"))]
