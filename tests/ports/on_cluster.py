@@ -97,6 +97,7 @@ class Faults:
                 time.sleep(0.1)
             struck = time.monotonic()
             if fault:
+                time.sleep(0.5)  # until the workers have found the cluster: the middle of a job, not of their start
                 fault()
             code = job.result()
         self.found[name] = {
