@@ -1,12 +1,15 @@
 """Who may send a request: so many at a time, and none of them for long without its message.
 
-A stream that opens and sends nothing costs its sender nothing, so it must not cost others their place: where all places
-are taken, a newcomer gets that of the one whose message has been missing longest.
+A stream that opens and sends nothing, or asks and takes no answer, costs its sender nothing, so it must not cost others
+their place. Where all places are taken, a newcomer gets that of the client that has been waited for longest; and where
+none has been for more than a second, that of the address which keeps the server waiting in the most places: one address
+that opens streams all the time keeps nobody else out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import time
 from collections.abc import Awaitable, Iterator
@@ -16,7 +19,7 @@ import tensorflow as tf
 
 T = TypeVar("T")
 
-_GRACE_SECONDS = 1.0  # in which a message is expected to have arrived, where others wait for the place
+_GRACE_SECONDS = 1.0  # that any client is waited for, where others want the place
 
 
 class Admission:
@@ -30,66 +33,76 @@ class Admission:
         return len(self._taken)
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place, until the block ends.
+    def place(self, address: str) -> Iterator[Place]:
+        """A place for a client, until the block ends.
 
         Raises:
             tf.errors.ResourceExhaustedError: there is none.
         """
         if len(self._taken) >= self._places:
-            self._make_room()
-        place = Place()
+            self._make_room(address)
+        place = Place(address)
         self._taken[place] = None
         try:
             yield place
         finally:
             self._taken.pop(place, None)
 
-    def _make_room(self) -> None:
-        oldest = next((place for place in self._taken if place.is_late()), None)
-        if oldest is None:
-            raise tf.errors.ResourceExhaustedError(None, None, f"the server is busy with {self._places} requests")
-        del self._taken[oldest]
-        oldest.give_up()
+    def _make_room(self, address: str) -> None:
+        waited_for = sorted((place for place in self._taken if place.is_waited_for), key=lambda place: place.since)
+        held = collections.Counter(place.address for place in waited_for)
+        greediest = max(held, key=held.__getitem__, default="")
+        for place in waited_for:
+            if place.is_late or (place.address == greediest and held[greediest] > held[address] + 1):
+                del self._taken[place]
+                place.give_up()
+                return
+        raise tf.errors.ResourceExhaustedError(None, None, f"the server is busy with {self._places} requests")
 
 
 class Place:
-    """One request's place."""
+    """One request's place; `address` is its client's, and `since` when that was last waited for."""
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._reading: asyncio.Future | None = None
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.since = time.monotonic()
+        self._waiting: asyncio.Future | None = None
         self._given_up = False
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it is the client's turn."""
+        return self._waiting is not None
+
+    @property
     def is_late(self) -> bool:
-        """Whether its message should have been here."""
-        return self._reading is not None and time.monotonic() - self._since > _GRACE_SECONDS
+        """Whether the client should have done its part."""
+        return self.is_waited_for and time.monotonic() - self.since > _GRACE_SECONDS
 
     def give_up(self) -> None:
-        """Ends the reading: another request has the place."""
+        """Waits for the client no longer: another request has the place."""
         self._given_up = True
-        if self._reading:
-            self._reading.cancel()
+        if self._waiting:
+            self._waiting.cancel()
 
-    async def read(self, message: Awaitable[T], seconds: float) -> T:
-        """The message, once it is here.
+    async def wait_for(self, client: Awaitable[T], seconds: float, what: str = "message did not come") -> T:
+        """What the client sends, or that it has taken an answer.
 
         Raises:
-            tf.errors.DeadlineExceededError: it did not come within `seconds`.
+            tf.errors.DeadlineExceededError: it did not within `seconds`.
             tf.errors.ResourceExhaustedError: the place was given to another.
         """
-        self._reading = asyncio.ensure_future(message)
+        self.since = time.monotonic()
+        self._waiting = asyncio.ensure_future(client)
         try:
-            return await asyncio.wait_for(self._reading, seconds)
+            return await asyncio.wait_for(self._waiting, seconds)
         except asyncio.TimeoutError:
-            raise tf.errors.DeadlineExceededError(
-                None, None, f"the request's message did not come within {seconds:.1f} s"
-            ) from None
+            raise tf.errors.DeadlineExceededError(None, None, f"the request's {what} within {seconds:.1f} s") from None
         except asyncio.CancelledError:
             if not self._given_up:
                 raise
             raise tf.errors.ResourceExhaustedError(
-                None, None, "the server is busy, and the request's message had not come"
+                None, None, f"the server is busy, and the request's {what}"
             ) from None
         finally:
-            self._reading = None
+            self._waiting = None

@@ -42,6 +42,8 @@ from core.settings.serving import AROUND_IMAGES
 _SMALL_SECONDS = 5.0  # for the message of a method that takes no images to arrive
 _SMALL_PLACES = 16  # for such methods: health and status are told however busy the server is
 _OPEN_STREAMS = 64  # of the health service's Watch and of reflection
+_CONNECTIONS = 512
+_HANDSHAKE_MS = 10_000
 _OURS = [
     file.services_by_name[name].full_name
     for file, name in (
@@ -156,34 +158,43 @@ class _Guard(grpc.aio.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(handler), response_serializer=handler.response_serializer
             )
-        respond = self._own(handler, method) if service in _OURS else self._unary(handler)
-        return grpc.stream_unary_rpc_method_handler(respond, response_serializer=handler.response_serializer)
+        if service in _OURS:
+            return grpc.stream_stream_rpc_method_handler(
+                self._own(handler, method), response_serializer=handler.response_serializer
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._unary(handler), response_serializer=handler.response_serializer
+        )
 
     def _own(self, handler: Any, method: str) -> Callable[..., Any]:
         """Of a method of TensorFlow Serving, which takes bytes and the call."""
 
-        async def respond(_: object, context: grpc.aio.ServicerContext) -> Any:
+        async def respond(_: object, context: grpc.aio.ServicerContext) -> None:
             if not inspect.iscoroutinefunction(handler.unary_unary):
-                return await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not supported")
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not supported")
             remaining = context.time_remaining()
             try:
                 async with self._api.call("grpc", method, math.inf if remaining is None else remaining) as call:
                     places = self._places if method in _WITH_IMAGES else self._small
-                    with places.place() as place:
+                    with places.place(_address(context)) as place:
                         most = None if method in _WITH_IMAGES else AROUND_IMAGES
+                        seconds = call.end - time.monotonic() if most is None else _SMALL_SECONDS
+                        message = await place.wait_for(_message(context, most), seconds)
+                        answer = await handler.unary_unary(message, call)
+                        del message
+                        # A stream of one, which on the wire is the same: an answer that nobody takes holds its place.
                         seconds = call.end - time.monotonic()
-                        message = await place.read(_message(context, most), seconds if most is None else _SMALL_SECONDS)
-                        return await handler.unary_unary(message, call)
+                        await place.wait_for(context.write(answer), seconds, "answer was not taken")
             except RefusedError as refusal:
-                return await context.abort(refusal.code, refusal.message)
+                await context.abort(refusal.code, refusal.message)
 
         return respond
 
     def _unary(self, handler: Any) -> Callable[..., Any]:
         async def respond(_: object, context: grpc.aio.ServicerContext) -> Any:
             try:
-                with self._small.place() as place:
-                    message = await place.read(_message(context, AROUND_IMAGES), _SMALL_SECONDS)
+                with self._small.place(_address(context)) as place:
+                    message = await place.wait_for(_message(context, AROUND_IMAGES), _SMALL_SECONDS)
                     request = handler.request_deserializer(message)
             except (tf.errors.OpError, TooLargeError) as error:
                 return await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
@@ -197,15 +208,15 @@ class _Guard(grpc.aio.ServerInterceptor):
         async def respond(_: object, context: grpc.aio.ServicerContext) -> None:
             end = time.monotonic() + self._api.limits.request_seconds
             try:
-                with self._streams.place() as place:
+                with self._streams.place(_address(context)) as place:
                     if handler.unary_stream:
-                        message = await place.read(_message(context, AROUND_IMAGES), _SMALL_SECONDS)
+                        message = await place.wait_for(_message(context, AROUND_IMAGES), _SMALL_SECONDS)
                         await handler.unary_stream(handler.request_deserializer(message), context)
                         return
 
                     async def requests() -> AsyncIterator[Any]:
                         while True:
-                            message = await place.read(context.read(), end - time.monotonic())
+                            message = await place.wait_for(context.read(), end - time.monotonic())
                             if message is grpc.aio.EOF:
                                 return
                             yield handler.request_deserializer(_small(message, AROUND_IMAGES))
@@ -216,6 +227,11 @@ class _Guard(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
         return respond
+
+
+def _address(context: grpc.aio.ServicerContext) -> str:
+    """The client's, without its port."""
+    return context.peer().rpartition(":")[0]
 
 
 async def _message(context: grpc.aio.ServicerContext, most: int | None) -> bytes:
@@ -235,6 +251,7 @@ class GrpcServer:
     """Listens for gRPC, in the event loop that is running."""
 
     def __init__(self, api: ModelApi, places: Admission, workers: Workers) -> None:
+        self._drain_seconds = api.limits.drain_seconds
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[_Guard(api, places)],
@@ -242,7 +259,9 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", api.limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", 128),  # of a connection
+                ("grpc.max_allowed_incoming_connections", _CONNECTIONS),
                 ("grpc.max_connection_idle_ms", 300_000),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                 ("grpc.so_reuseport", 0),  # or a second server on the port would take half of the requests
             ],
         )
@@ -266,7 +285,7 @@ class GrpcServer:
         await self._server.start()
         return found
 
-    async def stop(self, seconds: float) -> None:
-        """Takes no more requests, and returns when those begun have ended, or are canceled after `seconds`."""
+    async def stop(self) -> None:
+        """Takes no more requests, and returns when those begun have ended, or are canceled after `drain_seconds`."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(seconds)
+        await self._server.stop(self._drain_seconds)

@@ -25,6 +25,7 @@ from core.settings.serving import ServerLimits
 
 if TYPE_CHECKING:  # prometheus_client is imported by who serves others, and not by the serving check
     from components.serving.metrics import Metrics
+    from components.serving.rest_api import RestServer
 
 LOOPBACK = "127.0.0.1"
 
@@ -95,9 +96,15 @@ class ModelServer:
         async with contextlib.AsyncExitStack() as running:
             running.callback(workers.close)
             running.push_async_callback(batcher.close)
+            listening: list[GrpcServer | RestServer] = []
+
+            async def stop() -> None:
+                await asyncio.gather(*(server.stop() for server in listening))
+
+            running.push_async_callback(stop)
             try:
                 grpc = GrpcServer(api, places, workers)
-                running.push_async_callback(grpc.stop, limits.drain_seconds)
+                listening.append(grpc)
                 try:
                     found = await grpc.start(_in_address(host), port, tls.for_grpc() if tls else None)
                 except RuntimeError as error:
@@ -112,7 +119,7 @@ class ModelServer:
                         rest_port = await rest.start(host, rest_port)
                     except OSError as error:
                         raise _taken(host, rest_port) from error
-                    running.push_async_callback(rest.stop)
+                    listening.append(rest)
             except BaseException as error:
                 self._started.set_exception(error)
                 return

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import random
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ _MOST_BYTES = 64 * 2**20  # of pictures that are not written yet
 _FILES = 20  # that the log's size is divided among
 _FILE_SECONDS = 3600.0
 _CLEAN_SECONDS = 60.0
+_REPORT_SECONDS = 60.0  # between two reports of a disk that does not take the log
+_CLOSE_SECONDS = 5.0  # that a disk has at the end
 _DAY_SECONDS = 86_400.0
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
 
@@ -41,18 +44,21 @@ class RequestLogger:
         """Makes the folder, which only its owner may read.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made, or nothing can be written there.
         """
         self.folder = folder
         self._settings = settings
         self._images = folder / request_log.IMAGES
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
         self._random = random.Random()
         self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
         self._written = 0  # bytes since the log was cleaned
         self._bytes = 0  # of pictures that are not written yet
         self._counting = threading.Lock()
         self._left_out = 0
+        self._why = ""  # the last of them was
         self._path = Path()
         self._file_until, self._clean_at = 0.0, time.time() + _CLEAN_SECONDS
         self._clean(time.time())
@@ -66,29 +72,46 @@ class RequestLogger:
             if self._random.random() < self._settings.sample:
                 image = answer.image if self._settings.images else b""
                 if self._queue.full() or self._bytes + len(image) > _MOST_BYTES:
-                    self._left_out += 1
+                    self._leave_out()
                     continue
                 with self._counting:
                     self._bytes += len(image)
                 self._queue.put((_line(now, call, answer), image))
 
     def close(self) -> None:
-        """Writes what was taken."""
-        self._queue.put(None)
-        self._thread.join()
+        """Writes what was taken, unless the disk hangs."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=_CLOSE_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)
 
     def _write_all(self) -> None:
+        report_at = 0.0
         while (entry := self._queue.get()) is not None:
             try:
                 self._write(*entry)
             except OSError as error:
-                _LOG.warning("the request log cannot be written: %s", error)
+                self._why = str(error)
                 self._file_until = 0.0  # the last line may be written in part, and the next one must not follow it
+                self._leave_out()
             with self._counting:
                 self._bytes -= len(entry[1])
-            if self._left_out:
-                left_out, self._left_out = self._left_out, 0
-                _LOG.warning("%d images are not in the request log: it could not be written fast enough", left_out)
+            if time.monotonic() >= report_at and self._report():
+                report_at = time.monotonic() + _REPORT_SECONDS
+        self._report()
+
+    def _leave_out(self) -> None:
+        with self._counting:
+            self._left_out += 1
+
+    def _report(self) -> bool:
+        """Says how many images were left out, and why; whether any was."""
+        with self._counting:
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            why = self._why or "it could not be written fast enough"
+            _LOG.warning("%d images are not in the request log: %s", left_out, why)
+            self._why = ""
+        return left_out > 0
 
     def _write(self, line: LoggedImage, image: bytes) -> None:
         now = time.time()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import re
 import socket
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -40,7 +42,7 @@ _PREDICTION = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.I
 _STATUS = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
 _LARGEST_VERSION = 2**63 - 1
 _JSON = b"application/json"
-_IDLE_SECONDS = 10  # for a connection without a request, and for the rest of a request's head
+_IDLE_SECONDS = 10  # for a handshake, without a request, for the rest of its head, and without taking more of an answer
 _LINGER_SECONDS = 5
 _CONNECTIONS = 512
 _CLIENT_CLOSED_REQUEST = 499
@@ -57,6 +59,7 @@ _HTTP = {
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+T = TypeVar("T")
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -77,9 +80,7 @@ class RestApi:
         """Answers one request."""
         method, path = scope["method"], scope["raw_path"].decode("ascii", "replace")
         kind = _JSON
-        unread = not any(
-            name == b"expect" for name, _ in scope["headers"]
-        )  # who asks first whether to send a body waits
+        unread = b"expect" not in dict(scope["headers"])  # who asks first whether to send a body waits
 
         async def receive_some() -> Mapping[str, Any]:
             nonlocal unread
@@ -122,16 +123,16 @@ class RestApi:
             spec = _spec(path)
             if method == "Regress":
                 raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "Regress is not supported")
-            with self._places.place() as place, contextlib.ExitStack() as held:
-                most = request_size.json_bytes(self._api.limits)
-                body = await place.read(_body(scope, receive, most), call.end - time.monotonic())
+            address, _ = scope["client"] or ("", 0)
+            with self._places.place(address) as place, contextlib.ExitStack() as held:
+                body = await place.wait_for(self._body(scope, receive), call.end - time.monotonic())
                 if method == "Classify":
                     question = await self._workers.run(self._read_classify, spec, body, call, held)
-                    results = await self._api.classify(call, question)
+                    results = await _unless_gone(receive, self._api.classify(call, question))
                     return await self._workers.run(rest_json.classifications, results)
                 question, rows = await self._workers.run(self._read_predict, spec, body, call, held)
                 del body
-                outputs = await self._api.predict(call, question)
+                outputs = await _unless_gone(receive, self._api.predict(call, question))
                 return await self._workers.run(lambda: rest_json.predictions(outputs, rows=rows))
 
     async def _describe(self, path: re.Match[str]) -> bytes:
@@ -148,8 +149,36 @@ class RestApi:
             metadata = {"signature_def": _as_dict(definitions)}
             return _pretty({"model_spec": _as_dict(response.model_spec), "metadata": metadata})
 
+    async def _body(self, scope: Mapping[str, Any], receive: Receive) -> bytearray:
+        """The body of a request.
+
+        Raises:
+            TooLargeError: it has more bytes than a request may, by its header, or when so many have come or been
+                decompressed.
+            tf.errors.InvalidArgumentError: it is compressed otherwise than with gzip, or its gzip is damaged.
+        """
+        most = request_size.json_bytes(self._api.limits)
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
+        if encoding not in ("identity", "gzip"):
+            raise invalid(f"Content-Encoding {encoding[:40]} is not supported; send gzip, or the JSON as it is")
+        gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+        size = int(headers.get(b"content-length", b"0"))
+        body, received, more = bytearray(), 0, True
+        while more and max(size, received, len(body)) <= most:
+            message = await receive()
+            _check_here(message)
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            received += len(chunk)
+            body += await self._workers.run(_decompressed, gzip, chunk, most + 1 - len(body)) if gzip else chunk
+        if (found := max(size, received, len(body))) > most:
+            raise TooLargeError(f"the request is larger than max: {found:,} bytes vs. {most:,}")
+        if gzip and not gzip.eof:
+            raise invalid("the gzip of the body is cut short")
+        return body
+
     def _read_predict(
-        self, spec: ModelSpec, body: bytes, call: Call, held: contextlib.ExitStack
+        self, spec: ModelSpec, body: bytearray, call: Call, held: contextlib.ExitStack
     ) -> tuple[Question, bool]:
         request_size.check_json(body)
         document = rest_json.parse(body)
@@ -161,7 +190,7 @@ class RestApi:
         inputs, rows = rest_json.tensors(document, definition, self._api.limits)
         return self._api.question(call, model, inputs), rows
 
-    def _read_classify(self, spec: ModelSpec, body: bytes, call: Call, held: contextlib.ExitStack) -> Question:
+    def _read_classify(self, spec: ModelSpec, body: bytearray, call: Call, held: contextlib.ExitStack) -> Question:
         request_size.check_json(body)
         document = rest_json.parse(body)
         spec.signature_name = rest_json.signature_name(document)
@@ -182,35 +211,43 @@ def _spec(path: re.Match[str]) -> ModelSpec:
     return spec
 
 
-async def _body(scope: Mapping[str, Any], receive: Receive, most: int) -> bytes:
-    """The body of a request.
+def _decompressed(gzip: Any, chunk: bytes, most: int) -> bytes:
+    try:
+        found = gzip.decompress(chunk, most)
+    except zlib.error as error:
+        raise invalid(f"the body is no gzip: {error}") from error
+    if gzip.unused_data:
+        raise invalid("the body has more than its gzip")
+    return found
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[T]) -> T:
+    """What is awaited, for a client whose body is here; for one that goes away nothing more is computed.
 
     Raises:
-        TooLargeError: it has more than `most` bytes, by its header or when so many have come.
-        tf.errors.InvalidArgumentError: it is compressed.
+        tf.errors.CancelledError: it has gone.
     """
-    headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-encoding")}
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.lower() != "identity":
-        raise invalid(f"Content-Encoding {encoding[:40]} is not supported; send the JSON as it is")
-    size = int(headers.get(b"content-length", b"0"))
-    chunks, received, more = [], 0, True
-    while more and max(size, received) <= most:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise tf.errors.CancelledError(None, None, "the client has gone")
-        chunks.append(message.get("body", b""))
-        received += len(chunks[-1])
-        more = message.get("more_body", False)
-    if max(size, received) > most:
-        raise TooLargeError(f"the request is larger than max: {max(size, received):,} bytes vs. {most:,}")
-    return b"".join(chunks)
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            _check_here(gone.result())
+        return await working
+    finally:
+        gone.cancel()
+        working.cancel()
+
+
+def _check_here(message: Mapping[str, Any]) -> None:
+    if message["type"] == "http.disconnect":
+        raise tf.errors.CancelledError(None, None, "the client has gone")
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's, which waits forever for the first request of a connection and for the end of a request's head."""
+    """Uvicorn's, which waits forever for a connection's first request, a head's end, and answers to be taken."""
 
     _since = 0.0
+    _unsent = 0
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -219,7 +256,7 @@ class _Protocol(H11Protocol):
         self._expect_a_request()
         if len(self.connections) > _CONNECTIONS:
             idle = [c for c in self.connections if isinstance(c, _Protocol) and c._is_idle()]
-            min(idle, key=lambda connection: connection._since).transport.close()
+            min(idle, key=lambda connection: connection._since).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the waiting."""
@@ -234,16 +271,42 @@ class _Protocol(H11Protocol):
 
     def _expect_a_request(self) -> None:
         self._since = self.loop.time()
+        self._look_again()
+
+    def _look_again(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self.loop.call_later(_IDLE_SECONDS, self._close_if_idle)
+        self._timer = self.loop.call_later(_IDLE_SECONDS, self._end_if_stalled)
 
-    def _close_if_idle(self) -> None:
-        if self._is_idle():
+    def _end_if_stalled(self) -> None:
+        unsent, before = self.transport.get_write_buffer_size(), self._unsent
+        if unsent == before and (unsent or self.transport.is_closing()):
+            self.transport.abort()  # closing waits for what is unsent, and over TLS for the client to agree
+        elif not unsent and self._is_idle():
             self.transport.close()
+        self._unsent = unsent
+        self._look_again()
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, which waits a minute for a handshake of TLS."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens."""
+        await self.lifespan.startup()
+        make = functools.partial(_Protocol, self.config, self.server_state, self.lifespan.state)
+        tls = self.config.ssl
+        seconds = _IDLE_SECONDS if tls else None
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                make, sock=one, backlog=self.config.backlog, ssl=tls, ssl_handshake_timeout=seconds
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
 
 class RestServer:
@@ -266,12 +329,12 @@ class RestServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         config = uvicorn.Config(
-            self._app, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level="error",
+            self._app, ws="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=math.ceil(self._drain_seconds),
             **(self._tls.for_uvicorn() if self._tls else {}),
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._serving = asyncio.ensure_future(self._server.serve([listener]))
         while not self._server.started and not self._serving.done():
             await asyncio.sleep(0.01)

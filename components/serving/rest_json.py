@@ -30,7 +30,7 @@ class Tensors(NamedTuple):
     rows: bool
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object of a request; `request_size.check_json` comes before.
 
     Raises:

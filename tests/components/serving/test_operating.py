@@ -2,26 +2,35 @@
 
 import contextlib
 import datetime
+import errno
 import http.client
 import ipaddress
 import json
 import os
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+import tensorflow as tf
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
+from components.serving import grpc_api, request_logger, rest_api
 from components.serving.metrics import Metrics
+from components.serving.model_api import Call
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
@@ -297,3 +306,125 @@ def test_a_log_goes_on_in_a_new_file_when_its_own_is_gone(versions: ModelVersion
     with next(tmp_path.glob("*")).open("a") as file:
         file.write('{"time": "2026-')  # what a killed server leaves
     assert len(list(request_log.read(tmp_path, pytest.fail))) == 1
+
+
+def test_a_compressed_message_of_grpc_is_decompressed_as_far_as_one_may_be(server: ModelServer) -> None:
+    request = PredictRequest(model_spec=ModelSpec(name="colours", signature_name=signatures.IMAGES))
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(IMAGES))
+    before = memory_mb()
+    with grpc.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel:
+        send = channel.unary_unary(PREDICT, PredictRequest.SerializeToString, PredictResponse.FromString)
+        assert send(request, timeout=20).outputs["label"].string_val[0] == b"red"
+        bomb = channel.unary_unary(PREDICT)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as refused:
+                bomb(bytes(200 * 2**20), timeout=20)
+            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, refused.value.details()
+    assert memory_mb() - before < 100
+
+
+def test_tls_that_never_shakes_hands_is_ended_and_keeps_nobody_out(
+    versions: ModelVersions, tls: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_api, "_IDLE_SECONDS", 1)
+    monkeypatch.setattr(grpc_api, "_HANDSHAKE_MS", 1000)
+    server = ModelServer("colours", versions, LIMITS, rest_port=0, tls=tls)
+    try:
+        with contextlib.ExitStack() as open_ones:
+            stalled = []
+            for address in (server.address, server.rest_address):
+                host, port = address.split(":")
+                for number in range(20):
+                    connection = open_ones.enter_context(socket.create_connection((host, int(port)), timeout=10))
+                    connection.sendall(b"\x16\x03\x01"[: number % 4])
+                    stalled.append(connection)
+            context = ssl.create_default_context(cafile=tls.certificate)
+            context.load_cert_chain(tls.certificate, tls.key)
+            with contextlib.closing(http.client.HTTPSConnection(server.rest_address, context=context)) as connection:
+                connection.request("GET", "/v1/models/colours")
+                assert connection.getresponse().status == 200
+            for connection in stalled:
+                with contextlib.suppress(ConnectionResetError):
+                    while connection.recv(100):  # until the server closes it
+                        pass
+    finally:
+        server.stop()
+
+
+def test_an_answer_that_nobody_takes_is_not_kept(versions: ModelVersions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP its connection ends; that over gRPC its place goes to the next, test_admission.py says."""
+    monkeypatch.setattr(rest_api, "_IDLE_SECONDS", 0.5)
+    large = bytes(64 * 2**20)
+    server = ModelServer("colours", versions, LIMITS, rest_port=0, metrics=Metrics())
+    monkeypatch.setattr(Metrics, "text", lambda _: (large, "text/plain"))
+    try:
+        host, port = server.rest_address.split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(2)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while some := connection.recv(2**20):
+                    received += len(some)
+            assert received < len(large)
+    finally:
+        server.stop()
+
+
+def test_a_disk_that_takes_no_log_is_reported_once_a_minute_and_costs_no_answer(
+    versions: ModelVersions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), images=True))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", full)
+    server = ModelServer("colours", versions, LIMITS, answered=[logger.answered])
+    with RemoteModel(server.address, "colours") as model:
+        for _ in range(5):
+            assert model.request(signatures.IMAGES, IMAGES)["label"].tolist() == [b"red", b"green", b"blue"]
+    server.stop()
+    logger.close()
+    told = [record.message for record in caplog.records if "request log" in record.message]
+    assert len(told) == 2 and sum(int(text.split()[0]) for text in told) == 15, told
+    assert "No space left on device" in told[0]
+
+
+def full(path: Path, *_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_disk_that_hangs_keeps_no_server_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(request_logger, "_CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(Path, "touch", lambda *_, **__: hangs.wait())
+    logger = RequestLogger(tmp_path, RequestLogSettings(str(tmp_path)))
+    call = Call("grpc", "Predict", images=[b"x"] * 2000, outputs={"label": np.array([b"a"] * 2000)})
+    logger.answered(call)
+    began = time.monotonic()
+    logger.close()
+    assert time.monotonic() - began < 5
+    hangs.set()
+
+
+def test_two_servers_write_one_log(versions: ModelVersions, tmp_path: Path) -> None:
+    loggers = [RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), images=True)) for _ in range(2)]
+    servers = [ModelServer("colours", versions, LIMITS, answered=[logger.answered]) for logger in loggers]
+    for server in servers:
+        with RemoteModel(server.address, "colours") as model:
+            for _ in range(3):
+                model.request(signatures.IMAGES, IMAGES)
+        server.stop()
+    for logger in loggers:
+        logger.close()
+    entries = list(request_log.read(tmp_path, pytest.fail))
+    assert len(entries) == 18 and len(list((tmp_path / "images").iterdir())) == 3
+
+
+def test_an_address_of_ip_6_serves_both_doors(versions: ModelVersions) -> None:
+    server = ModelServer("colours", versions, LIMITS, host="::1", rest_port=0)
+    try:
+        assert server.address.startswith("[::1]:")
+        with RemoteModel(server.address, "colours") as model:
+            assert model.states() == {7: "AVAILABLE"}
+        assert json.loads(get(server.rest_address, "/v1/models/colours"))["model_version_status"]
+    finally:
+        server.stop()

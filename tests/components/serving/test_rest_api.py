@@ -2,10 +2,12 @@
 
 import base64
 import contextlib
+import gzip
 import http.client
 import json
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from components.serving.model_client import RemoteModel
 from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
+from components.serving.serving_checks import peak_rss_mb
 from core import signatures
 from core.settings.serving import ServerLimits
 from tests.components.conftest import encoded
@@ -247,9 +250,48 @@ def test_json_of_many_small_values_is_not_parsed(server: ModelServer) -> None:
     assert answer["error"].startswith("the request has more than 1,048,576 values")
 
 
-def test_a_compressed_body_is_refused(server: ModelServer) -> None:
-    status, answer = ask(server, "POST", PREDICT, b"x", {"Content-Encoding": "gzip"})
-    assert (status, answer["error"]) == (400, "Content-Encoding gzip is not supported; send the JSON as it is")
+GZIP = {"Content-Encoding": "gzip"}
+
+
+def test_a_body_in_gzip_is_answered_as_it_is_without(server: ModelServer) -> None:
+    noise = b64(np.random.default_rng(0).bytes(2**20))  # comes in many parts
+    body = json.dumps({"signature_name": signatures.IMAGES, "instances": [b64(IMAGES[0]), noise]}).encode()
+    for encoding in ("gzip", "GZIP"):
+        answered = ask(server, "POST", PREDICT, gzip.compress(body), {"Content-Encoding": encoding})
+        assert answered[0] == 200 and answered == ask(server, "POST", PREDICT, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "words"),
+    [
+        (b"x" * 100, "gzip", "the body is no gzip: "),
+        (gzip.compress(b"{}")[:-4], "gzip", "the gzip of the body is cut short"),
+        (gzip.compress(b"{}") * 2, "gzip", "the body has more than its gzip"),
+        (b"", "gzip", "the gzip of the body is cut short"),
+        (b"x", "br", "Content-Encoding br is not supported; send gzip, or the JSON as it is"),
+        (b"x", "gzip, gzip", "Content-Encoding gzip, gzip is not supported"),
+    ],
+    ids=range(6),
+)
+def test_what_is_no_gzip_is_refused(body: bytes, encoding: str, words: str, server: ModelServer) -> None:
+    status, answer = ask(server, "POST", PREDICT, body, {"Content-Encoding": encoding})
+    assert status == 400, answer
+    assert answer["error"].startswith(words)
+
+
+def test_a_bomb_is_decompressed_as_far_as_a_body_may_be(server: ModelServer) -> None:
+    packer, zeros = zlib.compressobj(wbits=31), bytes(2**20)
+    bomb = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
+    before = peak_rss_mb()
+    for headers in (GZIP, GZIP | {"Transfer-Encoding": "chunked"}):
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(bomb), bomb) if len(headers) > 1 else bomb
+        host, port = server.rest_address.split(":")
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head += f"Content-Length: {len(bomb)}\r\n" if len(headers) == 1 else ""
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + body)
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
+    assert peak_rss_mb() - before < 60
 
 
 def test_connections_that_send_nothing_keep_nobody_out(server: ModelServer) -> None:
@@ -263,3 +305,65 @@ def test_connections_that_send_nothing_keep_nobody_out(server: ModelServer) -> N
         time.sleep(1.2)
         status, answer = ask(server, "POST", PREDICT, images_request(IMAGES[0]))
         assert status == 200, answer
+
+
+def raw(server: ModelServer, request: bytes, seconds: float = 10) -> bytes:
+    """All that a server answers until it closes the connection."""
+    host, port = server.rest_address.split(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+BODY = json.dumps({"signature_name": signatures.IMAGES, "instances": [b64(IMAGES[0])]}).encode()
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
+def test_the_type_of_a_body_does_not_matter(kind: str | None, server: ModelServer) -> None:
+    assert ask(server, "POST", PREDICT, BODY, {"Content-Type": kind} if kind else {})[0] == 200
+
+
+def test_chunks_and_http_1_0_are_understood(server: ModelServer) -> None:
+    parts = [BODY[:10], BODY[10:11], BODY[11:]]
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert raw(server, head.encode() + chunked).startswith(b"HTTP/1.1 200 OK")
+    head = f"POST {PREDICT} HTTP/1.0\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    answer = raw(server, head.encode() + BODY)
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b'"label":"red"' in answer
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"])
+def test_other_methods_are_refused_in_words_and_the_answer_to_head_has_no_body(
+    method: str, server: ModelServer
+) -> None:
+    answer = raw(server, f"{method} /v1/models/colours HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    error = {"error": f"Malformed request: {method} /v1/models/colours"}
+    assert body == b"" if method == "HEAD" else json.loads(body) == error
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 66_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a client of TLS \r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+    ids=["large", "no host", "no ascii", "tls", "negative"],
+)
+def test_what_is_no_request_is_answered_at_once(request_: bytes, server: ModelServer) -> None:
+    assert raw(server, request_, 5).startswith(b"HTTP/1.1 400 ")
+
+
+def test_connections_are_kept_for_several_requests(server: ModelServer) -> None:
+    with contextlib.closing(http.client.HTTPConnection(server.rest_address, timeout=20)) as connection:
+        for _ in range(3):
+            connection.request("POST", PREDICT, BODY)
+            response = connection.getresponse()
+            assert response.status == 200 and json.loads(response.read())
+            kept = connection.sock
+            assert kept is not None
