@@ -23,7 +23,7 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import io_utils
 
 from components.serving import serving_probe
-from core import progress
+from core import progress, storage
 from core.artifacts import exported_model, serving_check
 from core.artifacts.serving_check import ServingReport
 from core.errors import MachineError, machine_words
@@ -81,9 +81,9 @@ def check(model_dir: str, examples_dir: str, settings: ServingSettings, command:
         MachineError: what happened to the process says nothing of the model.
     """
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, storage.local_copy(model_dir) as local:
         journal = Path(folder) / "journal.jsonl"
-        arguments = (model_dir, examples_dir, str(journal), converter.to_json(settings))
+        arguments = (local, examples_dir, str(journal), converter.to_json(settings))
         code, output = _run([*command, *arguments], settings.timeout_seconds)
         text = journal.read_text(encoding="utf-8") if journal.exists() else ""
     seconds = round(time.perf_counter() - start, 1)

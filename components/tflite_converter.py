@@ -60,8 +60,7 @@ def TFLiteConverter(  # noqa: N802 - a component is a class to its users
         made = converter.convert(one)
         content = tflite_archive.with_archive(made, classes, converter.image_size, limits)
         name, latency = tflite_files.file_name(one), latency_ms(made, converter.image_size)
-        with atomic_io.open_file(f"{target}/{name}", "wb") as file:
-            file.write(content)
+        atomic_io.write_bytes(f"{target}/{name}", content)
         calibrated_on = converter.calibrated_on if one == "tflite-int8" else 0
         files.append(TFLiteFile(one, name, len(content), round(latency, 2), calibrated_on))
     TFLITE_FILES.write(target, TFLiteFiles(tuple(files)))

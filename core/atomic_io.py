@@ -5,7 +5,7 @@ under a hidden name that nobody can guess and that was not there before, so thro
 renamed, and the folder is synced. At no moment neither the old nor the new is there. Whoever writes holds a lock on the
 hidden name, so what a killed process left is told from what is being written: the next one who writes there deletes it.
 
-Of remote file systems (`gs://`) this promises less: a file is replaced in one step there, too, a folder is not.
+Of stores (`gs://`, `s3://`) this promises less: a file is replaced in one step there, too, a folder is not.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import io
 import os
 import re
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO
 
+from core import storage
 from core.errors import InputError
 
 _HIDDEN = re.compile(r"\.unfinished-[0-9a-f]{32}")
@@ -42,11 +45,14 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
     Raises:
         InputError: `path` is something else than a regular file, such as a device or a folder, or its folder is not
             there.
-        OSError: it cannot be written; `filename` is `path` then.
+        OSError: it cannot be written; `filename` is `path` then. StoreError for a remote one.
     """
-    if "://" in str(path):
-        with _replacing_remote(str(path)) as remote:
-            yield remote
+    if storage.is_remote(path):
+        with tempfile.TemporaryFile() as content:
+            text = io.TextIOWrapper(content, encoding="utf-8", errors="backslashreplace", newline="")
+            yield text
+            text.detach().seek(0)
+            storage.store(content, str(path))
         return
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -71,38 +77,36 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
             Path(hidden).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _replacing_remote(path: str) -> Iterator[TextIO]:
-    import tensorflow as tf
-
-    hidden = _hidden_beside(path)
-    try:
-        with tf.io.gfile.GFile(hidden, "w") as file:
-            file.write("")  # TensorFlow makes no file where nothing is written
-            yield file
-        tf.io.gfile.rename(hidden, path, overwrite=True)
-    finally:
-        if tf.io.gfile.exists(hidden):
-            tf.io.gfile.remove(hidden)
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Replaces a file's content in one step; see `replacing`."""
     with replacing(path) as file:
         file.write(text)
 
 
-def open_file(path: str | Path, mode: Literal["r", "rb", "wb"] = "r") -> IO[Any]:
-    """Opens a file, local or remote. Text is UTF-8, and its line ends are read as they are.
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file that nobody reads yet, local or remote."""
+    if storage.is_remote(path):
+        storage.store(io.BytesIO(content), str(path))
+    else:
+        Path(path).write_bytes(content)
+
+
+def open_file(path: str | Path, mode: Literal["r", "rb"] = "r") -> IO[Any]:
+    """Opens a file, local or remote, for reading. Text is UTF-8, and its line ends are read as they are.
 
     Raises:
-        OSError: a local file cannot be opened; tf.errors.OpError for a remote one.
+        OSError: it cannot be opened; StoreError where a store does not give a remote one.
     """
-    if "://" not in str(path):
+    if not storage.is_remote(path):
         return Path(path).open(mode) if "b" in mode else Path(path).open(mode, encoding="utf-8", newline="\n")
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(str(path), mode)
+    content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        storage.fetch(str(path), content)
+    except BaseException:
+        content.close()
+        raise
+    content.seek(0)
+    return content if "b" in mode else io.TextIOWrapper(content, encoding="utf-8", newline="\n")
 
 
 def read_text(path: str | Path) -> str:
@@ -117,7 +121,7 @@ def staging_directory(target: str) -> Iterator[str]:
 
     Whatever is left of it at the end, as after an error, is deleted.
     """
-    if "://" in target:
+    if storage.is_remote(target):
         import tensorflow as tf
 
         directory = _hidden_beside(target)
@@ -148,7 +152,7 @@ def publish(finished: str, target: str, replace: bool = True) -> None:
         FileExistsError: something is there already, and `replace` is False.
     """
     target = target.rstrip("/")
-    if "://" in target:
+    if storage.is_remote(target):
         import tensorflow as tf
 
         if tf.io.gfile.exists(target):
@@ -200,7 +204,7 @@ def discard(path: str | Path) -> None:
 
 def sync(directory: str) -> None:
     """Has all files and folders in a local directory on the disk; does nothing for a remote one."""
-    if "://" in directory:
+    if storage.is_remote(directory):
         return
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:

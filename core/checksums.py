@@ -11,12 +11,14 @@ Local models are read without TensorFlow, which takes seconds to import.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from core import atomic_io
+from core import atomic_io, storage
 
 CHECKSUMS = "assets.extra/SHA256SUMS"
 
@@ -34,18 +36,21 @@ class DamagedModelError(OSError):
 def write_checksums(directory: str) -> None:
     """Lists all files of a finished model in its directory, local or remote."""
     found = [name for name in files(directory) if name != CHECKSUMS]
-    size = sum(_size(f"{directory}/{name}") for name in found)
+    size = sum(_sizes(directory, found).values())
     lines = [f"{sha256(f'{directory}/{name}')}  {name}\n" for name in found]
-    _make_folder(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
+    storage.make_folder(f"{directory}/{CHECKSUMS.rpartition('/')[0]}")
     atomic_io.write_text(f"{directory}/{CHECKSUMS}", f"# {len(found)} files, {size} bytes\n{''.join(lines)}")
 
 
 def listed(directory: str) -> str | None:
-    """The list as text, which says which model this is; None if there is none, as in others' exports."""
+    """The list as text, which says which model this is; None if there is none, as in others' exports.
+
+    Raises StoreError where a store does not say.
+    """
     try:
         with atomic_io.open_file(f"{directory}/{CHECKSUMS}", "rb") as file:
             return file.read().decode("utf-8", "replace")
-    except _errors(directory):
+    except OSError:
         return None
 
 
@@ -65,12 +70,11 @@ def check_complete(directory: str) -> None:
         DamagedModelError: there is no list, or the listed files are not all there in the size they had together.
     """
     found, size = _read_list(directory)
-    present = 0
+    sizes = _sizes(directory, found)
     for name in found:
-        try:
-            present += _size(f"{directory}/{name}")
-        except _errors(directory):
-            raise DamagedModelError(f"{name} is missing") from None
+        if name not in sizes:
+            raise DamagedModelError(f"{name} is missing")
+    present = sum(sizes[name] for name in found)
     if present != size:
         raise DamagedModelError(f"its files have {present} bytes, and {CHECKSUMS} says {size}: some were cut short")
 
@@ -91,7 +95,7 @@ def verify(directory: str) -> str:
 
     Raises:
         DamagedModelError: there is no list, a file is missing, not listed, or has changed.
-        OSError: a file cannot be read; tf.errors.OpError for a remote one.
+        OSError: a file cannot be read; StoreError where a store does not give it.
     """
     expected, size = _read_list(directory)
     present = files(directory)
@@ -107,10 +111,13 @@ def verify(directory: str) -> str:
 
 
 def problem(directory: str) -> str:
-    """Why a model's bytes are not good, or cannot be read; "" if they are good."""
+    """Why a model's bytes are not good, or cannot be read; "" if they are good.
+
+    Raises StoreError where a store does not give them: that says nothing of the model.
+    """
     try:
         verify(directory)
-    except _errors(directory) as error:
+    except OSError as error:
         return str(error)
     return ""
 
@@ -160,46 +167,23 @@ def _read_list(directory: str) -> tuple[dict[str, str], int]:
     return digests, int(found[2])
 
 
-def _is_remote(path: str) -> bool:
-    return "://" in path
-
-
-def _errors(directory: str) -> tuple[type[Exception], ...]:
-    """What is raised where there is no such file."""
-    if not _is_remote(directory):
-        return (OSError,)
-    import tensorflow as tf
-
-    return (OSError, tf.errors.OpError)
-
-
-def _make_folder(path: str) -> None:
-    if _is_remote(path):
-        import tensorflow as tf
-
-        tf.io.gfile.makedirs(path)
-    else:
-        Path(path).mkdir(parents=True, exist_ok=True)
-
-
-def _size(path: str) -> int:
-    if not _is_remote(path):
-        return Path(path).stat().st_size
-    import tensorflow as tf
-
-    return tf.io.gfile.stat(path).length
+def _sizes(directory: str, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of those of the files that are there, by name; of a remote folder of all."""
+    if storage.is_remote(directory):
+        return {one.path: one.size for one in storage.find(directory)}
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            found[name] = Path(directory, name).stat().st_size
+    return found
 
 
 def files(directory: str) -> list[str]:
     """Paths of all files under a folder, relative to it, sorted."""
-    if _is_remote(directory):
-        import tensorflow as tf
-
-        walked = tf.io.gfile.walk(directory)
-    else:
-        walked = os.walk(directory, followlinks=True)
+    if storage.is_remote(directory):
+        return sorted(one.path for one in storage.find(directory) if one.path and not one.path.endswith("/"))
     found = []
-    for folder, _, names in walked:
+    for folder, _, names in os.walk(directory, followlinks=True):
         inside = folder.removeprefix(directory).strip("/")
         found += [f"{inside}/{name}".lstrip("/") for name in names]
     return sorted(found)

@@ -109,7 +109,7 @@ def local_pipeline(
     deployment = Deployment(
         pipeline_root=str(folder / ARTIFACTS),
         images=images,
-        push_directory=str(push_folder(settings, root)),
+        push_directory=push_folder(settings, root),
         weights_fingerprint=weights_fingerprint,
         schema_inferred=schema_inferred,
     )

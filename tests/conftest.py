@@ -9,6 +9,7 @@ import pytest
 
 from core.loopback import bypass_proxy
 from tests.fork_server import ForkServer
+from tests.stores import google_credentials, gs, s3, s3_server, store  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -18,6 +18,7 @@ and TensorFlow's own (`tf.io.gfile`).
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -30,6 +31,8 @@ from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.localfilesystem import LocalFileSystem
 from tensorflow.python.lib.io import _pywrap_file_io
 
 from components.serving.push import push
@@ -227,10 +230,47 @@ class Push(Scenario):
         assert {path.name for path in (folder / "serving").iterdir()} == {".lock", "1", new.name}
 
 
+class _Disk(LocalFileSystem):
+    """The disk as a remote file system of Beam's."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "disk"
+
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
+        for path in _regular_files(Path(dir_or_prefix.removeprefix("disk://"))):
+            yield FileMetadata(f"disk://{path}", path.stat().st_size)
+
+    def create(self, path: str, *_: object, **__: object) -> Any:
+        file = Path(path.removeprefix("disk://"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return _Whole(file)
+
+    def open(self, path: str, *_: object, **__: object) -> Any:
+        return Path(path.removeprefix("disk://")).open("rb")
+
+    def delete(self, paths: list[str]) -> None:
+        for path in paths:
+            Path(path.removeprefix("disk://")).unlink()
+
+
+class _Whole(io.BytesIO):
+    """A file that is there once it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            self._path.write_bytes(self.getvalue())
+        super().close()
+
+
 class PushRemote(Push):
     """The same as on a remote file system: there what no server takes for a version may be left."""
 
-    scheme = "file://"
+    scheme = "disk://"
     modes = ("kill",)
 
     def _versions(self, folder: Path) -> list[Path]:
@@ -251,7 +291,7 @@ class Prune(Scenario):
         (folder / "serving" / "0").symlink_to("../elsewhere")
 
     def act(self, folder: Path) -> None:
-        push_directory.prune(folder / "serving", keep=2)
+        push_directory.prune(str(folder / "serving"), keep=2)
 
     def check(self, folder: Path) -> None:
         there = {version.number: _good(version.path) for version in numbered(str(folder / "serving"))}
@@ -271,7 +311,7 @@ class Rollback(Scenario):
 
     def act(self, folder: Path) -> None:
         if (folder / "serving" / "3").exists():
-            push_directory.rollback(folder / "serving")
+            push_directory.rollback(str(folder / "serving"))
 
     def check(self, folder: Path) -> None:
         serving = folder / "serving"
@@ -280,7 +320,7 @@ class Rollback(Scenario):
         assert (serving / "2").exists() != (serving / ROLLED_BACK / "2").exists()
 
     def check_end(self, folder: Path) -> None:
-        assert [version.name for version in push_directory.versions(folder / "serving")] == ["1"]
+        assert [Path(version).name for version in push_directory.versions(str(folder / "serving"))] == ["1"]
 
 
 class Export(Scenario):

@@ -1,7 +1,7 @@
 """The files below a data folder, local or remote: which there are, how to tell that one changed, and their bytes.
 
-Remote folders (`gs://`, `s3://`) are read through Beam's file systems: one listing call for the whole tree, where TFX's
-`fileio` would ask for every file, and TensorFlow's reads no `s3://` at all.
+Remote folders (`gs://`, `s3://`) are listed in one call for the whole tree (`core.storage`), where TFX's `fileio` would
+ask for every file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import stat
@@ -19,10 +18,12 @@ from typing import BinaryIO, NamedTuple
 
 from components.ingestion.file_names import IgnorePatterns, as_pattern, claims_picture, is_no_picture, passed_over
 from components.ingestion.image_reading import RejectedError
+from core import storage
 from core.artifacts.ingest_record import Reject
 from core.errors import InputError, some
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.settings.data import Links
+from core.storage import is_remote
 
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
@@ -31,10 +32,6 @@ OUTSIDE = "it is a link out of the data folder"
 _FOLLOWED = "; data.links: follow reads it"
 _ENCLOSING = "it is a link to a folder it is in"
 _MOST_WAYS = 100  # that lead to one folder: links within linked folders double them with every level
-_NEEDS = {
-    "gs": "gs:// needs Google's application default credentials.",
-    "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
-}
 _MOST_ROOTS = 5
 _MAX_TABLE = 2**30  # bytes: of a million images, a table has some 100 MB
 
@@ -235,16 +232,11 @@ def find_remote(folder: str, prefix: str = "") -> Iterator[tuple[str, str]]:
     Raises:
         InputError: the store does not list it.
     """
-    from apache_beam.io.filesystem import BeamIOError  # takes seconds, and local folders need none of it
-
-    root = folder.rstrip("/") + "/"
     try:
-        (found,) = _file_systems().match([f"{glob.escape(root + prefix)}**"])
-    except (BeamIOError, ValueError) as error:
-        needs = _NEEDS.get(folder.partition("://")[0], "")
-        raise InputError(f"The data folder {folder} cannot be listed: {_cause(error)}. {needs}".rstrip()) from error
-    for item in found.metadata_list:
-        yield item.path.removeprefix(root), f"{item.size_in_bytes} {item.last_updated_in_seconds}"
+        for found in storage.find(folder, prefix):
+            yield found.path, f"{found.size} {found.uploaded}"
+    except storage.StoreError as error:
+        raise InputError(f"The data folder {error}") from error
 
 
 def _walk_remote(folder: str, patterns: IgnorePatterns) -> Tree:
@@ -268,12 +260,6 @@ def _walk_remote(folder: str, patterns: IgnorePatterns) -> Tree:
         raise InputError(f"The data folder {folder} does not exist, or is empty.")
     passed = [Reject(path, "", "find", why) for path, why in ignored.items()]
     return Tree(DataFolder(folder), sorted(files), sorted(folders), passed)
-
-
-def _cause(error: BaseException) -> str:
-    """What a store said, out of the errors that Beam puts around it."""
-    within = getattr(error, "exception_details", None) or {}
-    return next((_cause(one) for one in within.values() if isinstance(one, BaseException)), str(error).rstrip("."))
 
 
 def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = ()) -> str:
@@ -321,9 +307,7 @@ def open_file(folder: str, path: str) -> BinaryIO:
             once Beam has retried.
     """
     if is_remote(folder):
-        from apache_beam.io.filesystem import CompressionTypes
-
-        return _file_systems().open(f"{folder}/{path}", compression_type=CompressionTypes.UNCOMPRESSED)
+        return storage.open_bytes(f"{folder}/{path}")
     with opening():
         real = os.path.realpath(f"{folder}/{path}", strict=True)
         if not any(is_within(real, root) for root in (os.path.realpath(folder), *getattr(folder, "roots", ()))):
@@ -378,22 +362,6 @@ def read_text(folder: str, name: str, most: int = _MAX_TABLE) -> str:
         raise InputError(f"{folder}/{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
 
 
-def _file_systems():
-    """Beam's file systems; outside of a Beam pipeline that for s3:// would lack the options it insists on."""
-    from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.options.value_provider import RuntimeValueProvider
-
-    if FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None:
-        FileSystems.set_options(PipelineOptions([]))
-    return FileSystems
-
-
 def printable(name: str) -> str:
     """The name itself, or with its bytes that are not UTF-8 spelt out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def is_remote(folder: str) -> bool:
-    """Whether it is a URL and not a path of this machine."""
-    return "://" in folder

@@ -22,6 +22,7 @@ from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core.artifacts.ingest_record import Span
 from core.errors import InputError, some
 from core.settings.data import IngestionConfig, Links
+from core.storage import is_remote
 from core.uris import DATE_SPECS, SPAN_SPEC
 
 _EPOCH = datetime.date(1970, 1, 1)
@@ -49,7 +50,7 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
         raise InputError(f"data.span: there is no span {number} in {base}; there are {present[0]} to {present[-1]}")
     last = present[-1] if number is None else number
     chosen = [latest[n] for n in present if n <= last][-window:]
-    lost = [span.folder for span in chosen if not image_folder.is_remote(base) and not Path(base, span.folder).exists()]
+    lost = [span.folder for span in chosen if not is_remote(base) and not Path(base, span.folder).exists()]
     if lost:
         raise InputError(f"data.images: spans in {base} are links that lead nowhere: {some(lost)}")
     return chosen
@@ -105,7 +106,7 @@ def _folders(base: str, pattern: str) -> Iterable[str]:
 
     Remote ones are known by the files in them.
     """
-    if not image_folder.is_remote(base):
+    if not is_remote(base):
         found = Path(base).glob(SPAN_SPEC.sub("*", pattern))
         return [path.relative_to(base).as_posix() for path in found if path.is_dir() or not path.exists()]
     depth = pattern.count("/") + 1
@@ -115,7 +116,7 @@ def _folders(base: str, pattern: str) -> Iterable[str]:
 
 def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
     """Where those spans lie that are links out of `base`. Raises InputError where `links` does not allow such."""
-    if image_folder.is_remote(base):
+    if is_remote(base):
         return []
     real = {folder: os.path.realpath(f"{base}/{folder}") for folder in folders}
     outside = {folder: to for folder, to in real.items() if not image_folder.is_within(to, os.path.realpath(base))}

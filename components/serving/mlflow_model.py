@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from components.serving import mlflow_loader
 from components.serving.push import copy_model
-from core import atomic_io, signatures
+from core import atomic_io, signatures, storage
 
 _SAVED_MODEL, _EXAMPLE, _SERVING_EXAMPLE = "tfmodel", "input_example.json", "serving_input_example.json"
 _CODE, _LOADER = "code", "image_classifier"
@@ -49,7 +49,7 @@ def write_model(saved_model: str, directory: str) -> None:
         f"{_CODE}/{_LOADER}.py": Path(mlflow_loader.__file__).read_text(encoding="utf-8"),
         "MLmodel": _yaml(_description(python)),
     }
-    tf.io.gfile.makedirs(f"{directory}/{_CODE}")
+    storage.make_folder(f"{directory}/{_CODE}")
     for name, content in files.items():
         atomic_io.write_text(f"{directory}/{name}", content)
 

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import requests
-import tensorflow as tf
 
-from core import checksums
+from core import atomic_io, checksums, storage
 from core.errors import MachineError
 
 _SECONDS = 60.0  # without an answer
@@ -104,12 +103,12 @@ class Registry:
             file = f"{folder}/{name}"
             if target.startswith(_ARTIFACTS):
                 path = f"{target.removeprefix(_ARTIFACTS).lstrip('/')}/{name}"
-                with tf.io.gfile.GFile(file, "rb") as content:
+                with atomic_io.open_file(file, "rb") as content:
                     self._send("PUT", f"mlflow-artifacts/artifacts/{path}", data=_blocks(content))
             else:  # the server's clients write to the storage themselves
                 place = f"{target.removeprefix('file://')}/{name}"
-                tf.io.gfile.makedirs(place.rpartition("/")[0])
-                tf.io.gfile.copy(file, place, overwrite=True)
+                storage.make_folder(place.rpartition("/")[0])
+                storage.copy(file, place)
 
     def _ask(self, method: str, path: str, already: bool = False, **content: Any) -> dict[str, Any]:
         """A JSON answer; `already`: that there is such a thing is none to mind."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import tensorflow as tf
 
 from components.serving.served_model import ServedModel, first_line
-from core import checksums
+from core import checksums, storage
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0  # as TensorFlow Serving's load_retry_interval
@@ -56,7 +56,7 @@ class ModelVersions:
         """Loads nothing yet.
 
         Args:
-            find: gives the folders of the versions.
+            find: gives the folders of the versions, local or remote.
             say: gets a sentence when something changes.
             labels: names of versions, which are loaded beside the highest.
             verify: raises OSError where a version must not be loaded.
@@ -83,9 +83,15 @@ class ModelVersions:
         """Polls in a thread of its own until `close`; may be called once."""
 
         def poll_until_stopped() -> None:
+            answers = True
             while not self._stopping.wait(seconds):
                 try:
                     self.poll()
+                    answers = True
+                except storage.StoreError as error:
+                    if answers:  # once, however long it lasts
+                        self._say(f"{error} What is loaded serves on")
+                    answers = False
                 except Exception:  # a server must outlive whatever happens to a folder
                     _LOG.exception("looking for versions failed")
 
@@ -150,14 +156,14 @@ class ModelVersions:
         with self._changed:
             self._versions[number] = version = Version(number)
         try:
-            self._verify(directory)
-            if checksums.listed(directory) is None:
-                self._say(f"version {number} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
-            with contextlib.ExitStack() as unless_it_fails:
-                model = unless_it_fails.enter_context(ServedModel(directory))
+            with storage.local_copy(directory) as local, contextlib.ExitStack() as unless_it_fails:
+                self._verify(local)
+                if checksums.listed(local) is None:
+                    self._say(f"version {number} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
+                model = unless_it_fails.enter_context(ServedModel(local))
                 model.warm_up()
                 unless_it_fails.pop_all()
-        except (OSError, tf.errors.OpError) as error:
+        except (OSError, tf.errors.OpError, storage.StoreError) as error:
             version.retry_at = time.monotonic() + _RETRY_SECONDS
             with self._changed:
                 version.state, version.error = "END", first_line(error)

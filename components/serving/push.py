@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import tensorflow as tf
-
-from core import atomic_io, checksums
+from core import atomic_io, checksums, storage
 from core.artifacts import provenance
 from core.artifacts.monitoring import REFERENCE, Reference
-from core.artifacts.provenance import PROVENANCE, SIGNED, Origin
+from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import (
     CARD_WORDS,
     DECISION,
-    MODEL_CARD,
     REJECTED,
     ROLLED_BACK,
     WAITING,
@@ -70,7 +66,7 @@ def push(
         reference: what monitoring compares production with; another version is pushed for other bounds, too.
 
     Raises:
-        MachineError: the model, or its copy, is damaged.
+        MachineError: the model, or its copy, is damaged; or another task pushed to the same remote folder just now.
     """
     directory = directory.rstrip("/")
     _verify(model, "it is not pushed; run again, and it is trained again")
@@ -80,13 +76,14 @@ def push(
     if found := _find(model, directory, card, approval, reference, signer):
         return found
     earlier = numbered(beside(directory, WAITING))
-    if "://" in directory:
+    if storage.is_remote(directory):
         version = f"{target}/{next_number(directory)}"
-        tf.io.gfile.makedirs(version)
         _write_words(version, card, reference)
         provenance.write(version, model, origin, key)
         copy_model(model, version)
         _verify(version, "it was taken away again, and what served before serves on; run again", version)
+        if checksums.listed(version) != checksums.listed(model):
+            raise MachineError(f"another task pushed {version} at the same moment; run again")
     else:
         with atomic_io.staging_directory(f"{target}/version") as copy:
             _write_words(copy, card, reference)
@@ -121,21 +118,17 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
         _verify(waiting, "it does not serve; run again, and its model is put aside anew")
         number = max(int(version), *(entry.number + 1 for entry in numbered(directory)), 1)
         target = f"{directory.rstrip('/')}/{number}"
-        rejected = f"{beside(directory, REJECTED)}/{version}"
-        if tf.io.gfile.exists(rejected):  # what was killed while it rejected this one
-            discard(rejected)
+        for entry in numbered(beside(directory, REJECTED)):
+            if _name(entry.path) == version:  # who rejected this one was killed
+                discard(entry.path)
         DECISION.write(waiting, decision)
         finish(waiting)
-        if "://" not in directory:
+        if storage.is_remote(directory):
+            _copy_all(waiting, target)
+            _verify(target, "it was taken away again, and what served before serves on; try again", target)
+            discard(waiting)
+        else:
             atomic_io.move(Path(waiting), Path(target))
-            return target
-        for name in (CARD_WORDS.name, REFERENCE.name, DECISION.name, MODEL_CARD, PROVENANCE, SIGNED):
-            if tf.io.gfile.exists(f"{waiting}/{name}"):
-                tf.io.gfile.makedirs(target)
-                tf.io.gfile.copy(f"{waiting}/{name}", f"{target}/{name}", overwrite=True)
-        copy_model(waiting, target)
-        _verify(target, "it was taken away again, and what served before serves on; try again", target)
-        discard(waiting)
     return target
 
 
@@ -147,10 +140,9 @@ def reject(directory: str, version: str, decision: Decision) -> str:
     """
     with locked(directory):
         waiting, kept = _waiting(directory, version), f"{beside(directory, REJECTED)}/{version}"
-        tf.io.gfile.makedirs(kept)
-        if tf.io.gfile.exists(f"{waiting}/{checksums.CHECKSUMS}"):  # else it is none that a run could push again
-            tf.io.gfile.makedirs(f"{kept}/{checksums.CHECKSUMS}".rpartition("/")[0])
-            tf.io.gfile.copy(f"{waiting}/{checksums.CHECKSUMS}", f"{kept}/{checksums.CHECKSUMS}", overwrite=True)
+        if storage.exists(f"{waiting}/{checksums.CHECKSUMS}"):  # else it is none that a run could push again
+            _copy(waiting, kept, [checksums.CHECKSUMS])
+        storage.make_folder(kept)
         DECISION.write(kept, decision)
         discard(waiting)
     return kept
@@ -160,7 +152,7 @@ def decided(directory: str, version: str) -> tuple[str, Decision] | None:
     """Where the version that waited under this number is, and what was decided about it; None if nothing was."""
     for kind in (directory.rstrip("/"), beside(directory, REJECTED), beside(directory, ROLLED_BACK)):
         for entry in numbered(kind):
-            if _name(entry.path) == version and tf.io.gfile.exists(DECISION.path(entry.path)):
+            if _name(entry.path) == version and storage.exists(DECISION.path(entry.path)):
                 return entry.path, DECISION.read(entry.path)
     return None
 
@@ -219,8 +211,8 @@ def _name(version: str) -> str:
 def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None] | None:
     """What was pushed with a model: what people said of it, and what production is held to; None if it is damaged."""
     try:
-        card = CARD_WORDS.read(version) if tf.io.gfile.exists(CARD_WORDS.path(version)) else None
-        reference = REFERENCE.read(version) if tf.io.gfile.exists(REFERENCE.path(version)) else None
+        card = CARD_WORDS.read(version) if storage.exists(CARD_WORDS.path(version)) else None
+        reference = REFERENCE.read(version) if storage.exists(REFERENCE.path(version)) else None
     except InputError:
         return None
     return card, reference.bounds if reference else None
@@ -235,7 +227,7 @@ def _write_words(version: str, card: CardSettings, reference: Reference | None) 
 def _verify(model: str, so: str, doomed: str | None = None) -> None:
     try:
         checksums.verify(model)
-    except (checksums.DamagedModelError, tf.errors.NotFoundError) as error:
+    except (checksums.DamagedModelError, FileNotFoundError) as error:
         if doomed:
             discard(doomed)
         raise MachineError(f"the model in {model} is damaged: {error}; {so}") from error
@@ -243,21 +235,40 @@ def _verify(model: str, so: str, doomed: str | None = None) -> None:
 
 def discard(version: str) -> None:
     """Takes a version away, the file that servers look for first."""
-    if "://" not in version:
+    if storage.is_remote(version):
+        storage.delete_folder(version, _SERVED)
+    else:
         atomic_io.discard(Path(version))
-        return
-    if tf.io.gfile.exists(f"{version}/{_SERVED}"):
-        tf.io.gfile.remove(f"{version}/{_SERVED}")
-    tf.io.gfile.rmtree(version)
+
+
+def take_out(version: str) -> str:
+    """Takes a version out of service; returns the folder that it is in then. Of a link only the link is moved."""
+    directory, _, name = version.rpartition("/")
+    out = f"{beside(directory, ROLLED_BACK)}/{name}"
+    if storage.is_remote(version):
+        _copy_all(version, out)
+        discard(version)
+        return out
+    path = Path(version)
+    storage.make_folder(beside(directory, ROLLED_BACK))
+    if path.is_symlink():  # a relative one would lead elsewhere from there
+        Path(out).symlink_to(path.resolve())
+        atomic_io.discard(path)
+    else:
+        atomic_io.move(path, Path(out))
+    return out
 
 
 def copy_model(model: str, target: str) -> None:
     """Copies the files that checksums list, and the list, between local or remote folders; `saved_model.pb` last."""
-    names = sorted([*checksums.digests(model), checksums.CHECKSUMS], key=lambda name: name == _SERVED)
-    tf.io.gfile.makedirs(target)
-    for name in names:
-        tf.io.gfile.makedirs(f"{target}/{name}".rpartition("/")[0])
-        if "://" in model or "://" in target:
-            tf.io.gfile.copy(f"{model}/{name}", f"{target}/{name}")
-        else:
-            shutil.copyfile(f"{model}/{name}", f"{target}/{name}")  # whose errors name the file
+    _copy(model, target, [*checksums.digests(model), checksums.CHECKSUMS])
+
+
+def _copy_all(version: str, target: str) -> None:
+    _copy(version, target, checksums.files(version))
+
+
+def _copy(source: str, target: str, names: Iterable[str]) -> None:
+    for name in sorted(names, key=lambda name: name == _SERVED):
+        storage.make_folder(f"{target}/{name}".rpartition("/")[0])
+        storage.copy(f"{source}/{name}", f"{target}/{name}")

@@ -61,7 +61,7 @@ class JsonFile(_File[T]):
 
         Raises:
             InputError: it is damaged, or another version of this project wrote it.
-            OSError: there is no such file; tf.errors.OpError for a remote one.
+            OSError: there is no such file; StoreError where a store does not give it.
         """
         path = self.path(folder)
         try:
@@ -100,7 +100,7 @@ class JsonLines(_File[T]):
 
         Raises:
             InputError: the file is damaged.
-            OSError: there is no such file; tf.errors.OpError for a remote one.
+            OSError: there is no such file; StoreError where a store does not give it.
         """
         path = self.path(folder)
         decoder = msgspec.json.Decoder(self.content)

@@ -10,6 +10,7 @@ MODEL_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
 
 def model_limits(directory: str) -> ImageLimits:
     """The limits in a SavedModel's directory; the defaults where there are none."""
-    import tensorflow as tf
-
-    return MODEL_LIMITS.read(directory) if tf.io.gfile.exists(MODEL_LIMITS.path(directory)) else DEFAULT_LIMITS
+    try:
+        return MODEL_LIMITS.read(directory)
+    except FileNotFoundError:
+        return DEFAULT_LIMITS

@@ -119,8 +119,7 @@ def write_scores(folder: str | Path, classes: Sequence[str], bins: Mapping[str, 
     """Writes what `read_scores` reads."""
     content = io.BytesIO()
     np.savez_compressed(content, **{_CLASSES: np.array(classes, str), **bins})
-    with atomic_io.open_file(f"{folder}/{_SCORES_FILE}", "wb") as file:
-        file.write(content.getvalue())
+    atomic_io.write_bytes(f"{folder}/{_SCORES_FILE}", content.getvalue())
 
 
 def read_scores(folder: str | Path) -> Scores:

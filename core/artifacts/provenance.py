@@ -77,7 +77,7 @@ def verify(version: str, key: PublicKey) -> None:
 
     Raises:
         SignatureError: it is not signed, or not by this key; or a file has changed, is gone or was added since.
-        OSError: a file cannot be read; tf.errors.OpError for a remote one.
+        OSError: a file cannot be read; StoreError where a store does not give it.
     """
     try:
         content = signing.verified(_read(version, SIGNED), _KIND, key)
@@ -98,7 +98,10 @@ def verify(version: str, key: PublicKey) -> None:
 
 
 def problem(version: str, key: PublicKey | None) -> str:
-    """Why a version is not good: by its signature, or where no key is given by its checksums; "" if it is."""
+    """Why a version is not good: by its signature, or where no key is given by its checksums; "" if it is.
+
+    Raises StoreError where a store does not give it.
+    """
     if key is None:
         return checksums.problem(version)
     try:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from core import storage
 from core.artifacts.base import Artifact, JsonFile
 from core.settings.push import CardSettings
 
@@ -98,9 +99,9 @@ def next_number(directory: str) -> int:
 def locked(directory: str) -> Iterator[None]:
     """Keeps others that push to, prune or roll back a local push directory waiting while the block lasts.
 
-    A remote one has no locks: there two pushes in the same second meet at the same number, and the later one fails.
+    A remote one has no locks: there two pushes in the same second meet at the same number, and one of them fails.
     """
-    if "://" in directory:
+    if storage.is_remote(directory):
         yield
         return
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -113,8 +114,6 @@ def locked(directory: str) -> Iterator[None]:
 
 
 def _names(directory: str) -> list[str]:
-    if "://" not in directory:
+    if not storage.is_remote(directory):
         return [path.name for path in Path(directory).iterdir()] if Path(directory).is_dir() else []
-    import tensorflow as tf
-
-    return [name.rstrip("/") for name in tf.io.gfile.listdir(directory)] if tf.io.gfile.isdir(directory) else []
+    return sorted({one.path.partition("/")[0] for one in storage.find(directory)})

@@ -48,11 +48,10 @@ def file_name(export_format: ExportFormat) -> str:
 
 def described(directory: str) -> tuple[TFLiteFile, ...]:
     """A SavedModel's TensorFlow Lite files, local or remote; none where it was not converted."""
-    import tensorflow as tf
-
-    if not tf.io.gfile.exists(TFLITE_FILES.path(directory)):
+    try:
+        return TFLITE_FILES.read(directory).files
+    except FileNotFoundError:
         return ()
-    return TFLITE_FILES.read(directory).files
 
 
 def find(directory: str) -> dict[ExportFormat, str]:

@@ -11,7 +11,8 @@ class PushSettings:
     """Where blessed models go, and how many versions stay there.
 
     Attributes:
-        directory: where a folder per version is written; a relative path lies in `<ROOT>/<name>/`.
+        directory: where a folder per version is written, `gs://` and `s3://` too; a relative path lies in
+            `<ROOT>/<name>/`.
         keep: versions that stay; the oldest beyond that are deleted.
         signing_key: a file with a private key in PEM, Ed25519 or ECDSA on P-256, without a password, where Pusher runs:
             it signs every version (docs/provenance.md).

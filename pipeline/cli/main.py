@@ -530,7 +530,7 @@ def _decide(
     from pipeline.runners.approval import decide
 
     folder = run_dir(settings, root)
-    directory = directory or str(push_folder(settings, root))
+    directory = directory or push_folder(settings, root)
     done, *problems = decide(settings, folder, directory, version, decision, by, why)
     click.echo(done)
     for problem in problems:
@@ -571,7 +571,7 @@ def serve(
     from pipeline.inference.server_log import json_lines
 
     tls = TlsFiles.given(certificate, key, client_authority)
-    directory = Path(model) if model else push_folder(settings, root)
+    directory = model or push_folder(settings, root)
     name = name or (model_name(directory) if model else settings.name)
     listening = Listening(host, port, rest_port, tls)
     named, signer = version_labels(labels), _public(verify_key)
@@ -615,7 +615,7 @@ def _pushed(settings: Settings, root: Path, key: PublicKey | None = None) -> str
     """The version that serves."""
     from pipeline.runs import push_directory
 
-    return str(push_directory.latest(push_folder(settings, root), _note, key))
+    return push_directory.latest(push_folder(settings, root), _note, key)
 
 
 def _public(path: Path | None) -> PublicKey | None:

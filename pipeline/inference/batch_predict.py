@@ -18,12 +18,12 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingestion.image_folder import is_remote
 from components.serving.served_model import ServedModel
 from components.serving.tflite_model import TFLiteModel
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
+from core.storage import is_remote
 from pipeline.inference import names, predict, records
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def batch_predict(
     """Classifies every file in and below a folder; the records are those of `predict`, in no fixed order.
 
     Args:
-        model_dir: a SavedModel's folder, a TensorFlow Lite file of ours, or a local push directory, whose latest good
-            version is taken.
+        model_dir: a SavedModel's folder, a TensorFlow Lite file of ours, or a push directory, whose latest good
+            version is taken; local or remote.
         images: the folder; local, or of any file system Beam reads, such as `gs://bucket/photos`.
         output: the file to write, which appears when the job has ended well.
         top_k: how many classes to list, at most as many as there are.

@@ -20,7 +20,7 @@ from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
 from components.serving.served_model import ServedModel, errors_of, first_line
 from components.serving.tflite_model import TFLiteModel
-from core import checksums, progress, signatures
+from core import checksums, progress, signatures, storage
 from core.artifacts import provenance, tflite_archive
 from core.artifacts.model_limits import model_limits
 from core.artifacts.tflite_files import SUFFIX
@@ -106,20 +106,22 @@ def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
 
 
 def find_model(directory: str, say: Callable[[str], None] = _LOG.info, key: PublicKey | None = None) -> str:
-    """A SavedModel's folder or a TensorFlow Lite file, local or remote: this one, or of a local push directory the
-    latest good version, which is one that the key signed if one is given.
+    """A SavedModel's folder or a TensorFlow Lite file, local or remote: this one, or a push directory's latest version
+    that is good, and signed by the key if one is given.
 
     Raises:
         InputError: there is none.
+        StoreError: a store does not say.
     """
     if directory.endswith(SUFFIX):
-        if not tf.io.gfile.exists(directory):
+        if not storage.exists(directory):
             raise InputError(f"there is no file {directory}")
         return directory
-    if tf.io.gfile.exists(f"{directory}/saved_model.pb"):
+    directory = directory.rstrip("/") or "/"
+    if storage.exists(f"{directory}/saved_model.pb"):
         return directory
-    if push_directory.versions(Path(directory)):
-        return str(push_directory.latest(Path(directory), say, key))
+    if push_directory.versions(directory):
+        return push_directory.latest(directory, say, key)
     raise InputError(f"there is no model in {directory}: no saved_model.pb; name a model's folder or run the pipeline")
 
 
@@ -129,7 +131,7 @@ def limits_of(directory: str) -> ImageLimits:
         return model_limits(directory)
     try:
         return tflite_archive.read(directory)[2].limits
-    except (OSError, tf.errors.OpError) as error:
+    except OSError as error:
         raise InputError(str(error)) from error
 
 
@@ -145,27 +147,25 @@ def load(
     Raises:
         InputError: the model's files are damaged, or not signed by the key, or it does not take images.
     """
-    if key:
-        try:
-            provenance.verify(_folder(directory), key)
-        except (OSError, tf.errors.OpError) as error:
-            where = "; a file is verified in its version's folder" if directory.endswith(SUFFIX) else ""
-            raise InputError(
-                f"the model in {directory} is not used, since --verify-key is given: {error}{where}"
-            ) from error
-    if not directory.endswith(SUFFIX):
-        return load_saved_model(directory, say)
-    with _damage_told(directory):
-        checksums.verify_if_listed_there(directory)
-        return TFLiteModel(directory)
+    if directory.endswith(SUFFIX):
+        if key:
+            _verify(directory.rpartition("/")[0] or ".", directory, key, "; a file is verified in its version's folder")
+        with _damage_told(directory):
+            checksums.verify_if_listed_there(directory)
+            return TFLiteModel(directory)
+    return load_saved_model(directory, say, key)
 
 
-def load_saved_model(directory: str, say: Callable[[str], None] = _LOG.info) -> ServedModel:
-    """As `load`, of what is no TensorFlow Lite file, and asking for no signature."""
-    with _damage_told(directory):
-        if not checksums.verify_if_listed(directory):
+def load_saved_model(
+    directory: str, say: Callable[[str], None] = _LOG.info, key: PublicKey | None = None
+) -> ServedModel:
+    """As `load`, of what is no TensorFlow Lite file."""
+    with _damage_told(directory), storage.local_copy(directory) as local:
+        if key:
+            _verify(local, directory, key)
+        if not checksums.verify_if_listed(local):
             say(f"{directory} has no {checksums.CHECKSUMS}, so that nothing can verify its files")
-        model = ServedModel(directory)
+        model = ServedModel(local)
     if signatures.IMAGES not in model.signatures:
         model.close()
         raise InputError(
@@ -174,9 +174,12 @@ def load_saved_model(directory: str, say: Callable[[str], None] = _LOG.info) -> 
     return model
 
 
-def _folder(model: str) -> str:
-    """The model's folder; that of the version beside which a TensorFlow Lite file lies."""
-    return (model.rpartition("/")[0] or ".") if model.endswith(SUFFIX) else model
+def _verify(version: str, model: str, key: PublicKey, where: str = "") -> None:
+    """Raises InputError, in which the model has its name, where the key did not sign the version."""
+    try:
+        provenance.verify(version, key)
+    except OSError as error:
+        raise InputError(f"the model in {model} is not used, since --verify-key is given: {error}{where}") from error
 
 
 @contextlib.contextmanager

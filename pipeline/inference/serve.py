@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from components.serving.model_server import LOOPBACK, ModelServer
 from components.serving.model_versions import ModelVersions
 from components.serving.request_logger import RequestLogger
 from components.serving.tls import TlsFiles
+from core import storage
 from core.artifacts import provenance
 from core.errors import InputError
 from core.loopback import is_loopback
@@ -58,7 +59,7 @@ class Listening:
 
 
 def serve(
-    directory: Path,
+    directory: str,
     name: str,
     listening: Listening,
     settings: ServingSettings,
@@ -70,7 +71,7 @@ def serve(
     """Serves until SIGINT or SIGTERM; must be called in the main thread.
 
     Args:
-        directory: a SavedModel's folder, or a push directory, whose highest version is served.
+        directory: a SavedModel's folder, or a push directory, whose highest version is served; local or remote.
         name: what clients call the model.
         settings: the server's limits, and its request log.
         say: gets a sentence whenever something happens.
@@ -79,16 +80,19 @@ def serve(
         key: that must have signed a version; None asks for no signature.
 
     Raises:
-        InputError: there is no model, none that can be loaded, no version that has a label, or a port is taken.
+        InputError: there is no model, none that can be loaded, no version that has a label, a port is taken, or the
+            request log cannot be written.
     """
     listening.check()
-    one_version = (directory / "saved_model.pb").is_file()
+    directory = directory.rstrip("/") or "/"
+    one_version = storage.exists(f"{directory}/saved_model.pb")
     if not one_version and not push_directory.versions(directory):
         push_directory.latest(directory, say)  # raises, and says what there is instead
 
     def find() -> dict[int, str]:
         found = [directory] if one_version else push_directory.versions(directory)
-        return {int(v.name) if v.name.isascii() and v.name.isdigit() else 1: str(v) for v in found}
+        numbers = map(push_directory.version_of, found)
+        return {int(n) if n.isascii() and n.isdigit() else 1: v for n, v in zip(numbers, found, strict=True)}
 
     for label, number in (labels or {}).items():
         if number not in find():
@@ -103,7 +107,13 @@ def serve(
             reasons = "; ".join(f"version {version.number}: {version.error}" for version in states)
             raise InputError(f"no model in {directory} can be loaded: {reasons}")
         if settings.request_log:
-            log = RequestLogger(Path(settings.request_log.folder), settings.request_log)
+            try:
+                log = RequestLogger(Path(settings.request_log.folder), settings.request_log)
+            except OSError as error:
+                raise InputError(
+                    f"the request log cannot be written to {settings.request_log.folder}: {error.strerror}; name "
+                    "another folder with serving.request_log.folder"
+                ) from error
             running.callback(log.close)
             answered = [*answered, log.answered]
             say(f"the request log is in {settings.request_log.folder}")
@@ -133,21 +143,23 @@ def version_labels(given: Iterable[str]) -> dict[str, int]:
     Raises:
         InputError: one is none.
     """
-    labels = {}
+    labels: dict[str, int] = {}
     for text in given:
         name, _, version = text.partition("=")
         if not name or not (version.isascii() and version.isdigit()):
             raise InputError(f"--label {text}: give a name and a version's number, such as stable=1796059303")
+        if name in labels:
+            raise InputError(f"--label {text}: {name} is version {labels[name]} already; give it once")
         labels[name] = int(version)
     return labels
 
 
-def model_name(directory: Path) -> str:
+def model_name(directory: str) -> str:
     """What users of TensorFlow Serving expect clients to call a model: the folder of its versions.
 
     In a run folder that is the push directory, `<name>/serving`: then the pipeline's name.
     """
-    folder = directory.resolve()
+    folder = PurePosixPath(directory.partition("://")[2]) if storage.is_remote(directory) else Path(directory).resolve()
     folder = folder.parent if folder.name.isdigit() else folder
     return (folder.parent if folder.name == "serving" else folder).name or "model"
 

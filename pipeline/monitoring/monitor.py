@@ -13,13 +13,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
 from components.evaluation.intervals import as_range, wilson
 from components.monitoring.comparison import Production, compare
 from components.monitoring.selection import Candidates, Chosen, margin
-from components.serving.served_model import first_line
-from core import atomic_io
+from core import atomic_io, storage
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
 from core.artifacts.monitoring import MONITORED, REFERENCE, Monitored, Observation
@@ -63,7 +60,7 @@ def monitor(
     """
     predict.check_positive(count=count)
     directory = predict.find_model(model_dir, say)
-    if not tf.io.gfile.exists(REFERENCE.path(directory)):
+    if not storage.exists(REFERENCE.path(directory)):
         raise InputError(
             f"the model in {directory} has no {REFERENCE.name} beside it, with which production is compared: monitor a "
             "version that a run has pushed, or run the pipeline again"
@@ -78,9 +75,9 @@ def monitor(
     output = output.rstrip("/")
     scratch = f"{output}/.{uuid.uuid4().hex}"
     try:
-        tf.io.gfile.makedirs(scratch)
-    except tf.errors.OpError as error:
-        raise InputError(f"{output} cannot be written: {first_line(error)}; give another OUTPUT") from error
+        storage.make_folder(scratch)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}; give another OUTPUT") from error
     production, candidates, times = Production(classes), Candidates(count), _Times(directory)
     notes: list[str] = []
     try:
@@ -92,7 +89,7 @@ def monitor(
             if known:
                 known.add(one)
     finally:
-        tf.io.gfile.rmtree(scratch)
+        storage.delete_folder(scratch)
     compared = compare(reference, production)
     measured, more = known.measure(reference) if known else (None, [])
     notes += compared.notes

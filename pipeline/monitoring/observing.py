@@ -13,15 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 import apache_beam as beam
 import msgspec
 import numpy as np
-import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingestion import slice_features
-from components.ingestion.image_folder import is_remote, printable, read_anywhere
+from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, read_image
 from components.serving.served_model import ServedModel, errors_of
-from core import signatures
+from core import atomic_io, checksums, signatures
 from core.artifacts import request_log
 from core.artifacts.exported_model import class_names
 from core.artifacts.model_limits import model_limits
@@ -29,6 +28,7 @@ from core.artifacts.monitoring import Observation
 from core.errors import InputError, some
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
+from core.storage import is_remote
 from pipeline.inference import predict
 from pipeline.inference.batch_predict import list_files
 
@@ -150,10 +150,10 @@ def from_log(
 
 
 def _lines(scratch: str, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
-    for path in sorted(tf.io.gfile.glob(f"{scratch}/{_LINES}*")):
-        with tf.io.gfile.GFile(path, "rb") as file:
-            for line in iter(file.readline, b""):
-                yield decoder.decode(line)
+    for name in checksums.files(scratch):
+        if name.startswith(_LINES):
+            with atomic_io.open_file(f"{scratch}/{name}", "rb") as file:
+                yield from map(decoder.decode, file)
 
 
 def _read(file: bytes, root: str, limits: ImageLimits, boundaries: Mapping[str, Sequence[float]]) -> _Picture:

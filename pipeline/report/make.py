@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import atomic_io
+from core import atomic_io, storage
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
 from core.artifacts.pushed_model import MODEL_CARD
 from core.errors import InputError
 from pipeline.report.collect import collect, page_path
 from pipeline.report.render import model_card, render
+from pipeline.runs.push_directory import is_there, version_of
 
 _KEPT_PAGES = 50
 
@@ -29,10 +30,10 @@ def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, 
     for old in sorted(path.parent.glob("*.html"), key=lambda p: p.stat().st_mtime)[:-_KEPT_PAGES]:
         old.unlink()
     version = data.pushed or outcome.waiting
-    if version and Path(version).is_dir():
-        card = Path(version) / MODEL_CARD
-        if not card.exists():  # a run that changed nothing has pushed nothing new
-            atomic_io.write_text(card, model_card(data, Path(version).name))
+    if version and is_there(version):
+        card = f"{version}/{MODEL_CARD}"
+        if not storage.exists(card):  # a run that changed nothing has pushed nothing new
+            atomic_io.write_text(card, model_card(data, version_of(version)))
     return path
 
 

@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from core import atomic_io, checksums
+from components.serving import push
+from core import atomic_io, checksums, storage
 from core.artifacts.blessing import REJECTED
 from core.artifacts.heartbeat import HEARTBEAT
 from core.artifacts.last_run import LAST_RUN, Outcome
@@ -74,8 +75,6 @@ def decide(
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     said = Decision(decision, _on_one_line(by or _user()), now, _on_one_line(why))
     waiting = f"{beside(directory, WAITING)}/{version}"
-    from components.serving import push  # brings TensorFlow
-
     with contextlib.ExitStack() as stack:
         if folder.is_dir():
             stack.enter_context(alone(folder, print if settings.runtime.if_running == "wait" else None))
@@ -123,10 +122,8 @@ def _on_one_line(text: str) -> str:
 
 def _onto_card(version: str, decision: Decision) -> None:
     """Says on the model card, if there is one, what was decided."""
-    import tensorflow as tf
-
     path = f"{version}/{MODEL_CARD}"
-    if not tf.io.gfile.exists(path):  # a cluster makes none
+    if not storage.exists(path):  # a cluster makes none
         return
     lines = atomic_io.read_text(path).splitlines(keepends=True)
     row = f"{_CARD_ROW}{plain(decision)} |\n"
@@ -177,11 +174,9 @@ def _record(settings: Settings, folder: Path, waiting: str, decision: Decision, 
 
 def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decision, place: str) -> Outcome | None:
     """Adds the decision to the record of the last run, on this machine or a cluster, if the version is its."""
-    import tensorflow as tf
-
     root = settings.kubeflow.pipeline_root
     for home in (str(folder), *([f"{root.rstrip('/')}/{settings.name}"] if root else [])):
-        last = read_last(home, print) if tf.io.gfile.exists(LAST_RUN.path(home)) else None
+        last = read_last(home, print) if storage.exists(LAST_RUN.path(home)) else None
         if not last or not _same(last.waiting, waiting):
             continue
         decided(last, decision, place)
@@ -190,7 +185,7 @@ def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decis
         LAST_RUN.write(home, last)
         if last.report:
             make.remake_report(folder, settings.name)
-        if tf.io.gfile.exists(HEARTBEAT.path(home)):
+        if storage.exists(HEARTBEAT.path(home)):
             beat = HEARTBEAT.read(home)
             if beat.status == "waiting":  # else that of a run that began since
                 text = settings.runtime.metrics_directory if home == str(folder) else None

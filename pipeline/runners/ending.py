@@ -220,17 +220,18 @@ def _clear_leftovers(store: MetadataStore, folder: Path) -> None:
     leftovers.clear(store, folder)
 
 
-def _find_pushed(ended: Outcome, pushed_to: Path) -> None:
+def _find_pushed(ended: Outcome, pushed_to: str) -> None:
     """Pusher may name a version that is no longer in service: then says what is, and the next run does not stand."""
-    version = Path(str(ended.pushed_model))
-    if checksums.is_complete(str(version)):
+    version = str(ended.pushed_model)
+    if checksums.is_complete(version):
         return
     ended.inputs = None
     out = push_directory.rolled_back_path(version)
-    rolled_back = out.exists()
+    rolled_back = push_directory.is_there(out)
     gone = "was rolled back since" if rolled_back else "was deleted since"
-    remedy = f"; {again(str(out))}" if rolled_back else ""
+    remedy = f"; {again(out)}" if rolled_back else ""
     serving = push_directory.versions(pushed_to)
-    ended.pushed_model = str(serving[-1]) if serving else None
+    ended.pushed_model = serving[-1] if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    ended.notes.append(f"this model was pushed before as version {version.name}, which {gone}; {now}{remedy}")
+    number = push_directory.version_of(version)
+    ended.notes.append(f"this model was pushed before as version {number}, which {gone}; {now}{remedy}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 
-from core import secrets
+from core import secrets, storage
 from core.artifacts.ingest_record import EXAMPLES
 from core.artifacts.last_run import INTERNAL_ERROR, LAST_RUN, Failure, Outcome
 from core.artifacts.validation import VERDICT
@@ -60,9 +60,9 @@ def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  
     """Runs the pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: TFX cannot use the folder, another run holds it, it cannot be written, the push directory is not
-            local, Beam's engine cannot see local files, or an environment variable is not set that the settings refer
-            to; then nothing is written.
+        InputError: TFX cannot use the folder, another run holds it, it or a local push directory cannot be written,
+            Beam's engine cannot see local files, or an environment variable is not set that the settings refer to;
+            then nothing is written.
         MachineError: the machine has no room for the first record.
         KeyboardInterrupt: somebody ended it.
     """
@@ -102,6 +102,10 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
             try:
                 if not settings.runtime.metadata:
                     execution.notes += preflight.check_metadata(folder)
+                if storage.is_remote(pushed_to := push_folder(settings, root)):
+                    reaching = lines.start("reach the bucket")
+                    preflight.check_store(pushed_to)
+                    reaching.finish("✓", "green", pushed_to)
                 inputs = _find_inputs(settings, folder, console)
                 execution.inputs = None if stages.partial else inputs.hash(settings)
                 if execution.inputs and settings.runtime.cache:

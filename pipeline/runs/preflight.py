@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from core import storage
 from core.artifacts.last_run import LAST_RUN, SETTINGS
 from core.errors import DISK_FULL, InputError, MachineError, cause_of
 from core.settings import Settings
@@ -22,7 +23,7 @@ _NEEDED_MB = 500  # of disk, for a run with small images
 
 
 def check_folders(settings: Settings, root: Path) -> None:
-    """Makes the folders that the run writes to, and looks at the key that it signs with.
+    """Makes the local folders that the run writes to, and looks at the key that it signs with.
 
     Raises:
         InputError: it cannot write to one, or there is no key to sign with.
@@ -37,11 +38,24 @@ def check_folders(settings: Settings, root: Path) -> None:
                 f"this user (sudo chown -R {os.geteuid()} {folder}; chmod -R u+rwX {folder}), or give another folder "
                 "with ROOT"
             )
-    _writable(push_folder(settings, root), "name another with push.directory")
+    if not storage.is_remote(pushed_to := push_folder(settings, root)):
+        _writable(Path(pushed_to), "name another with push.directory")
     if settings.push.signing_key:
         private_key(settings.push.signing_key)
     if not settings.schema_file.exists():
         _writable(settings.schema_file.parent, "the schema is to be written there; name another with data.schema")
+
+
+def check_store(push_folder: str) -> None:
+    """Whether models can be pushed to a bucket; within half a minute.
+
+    Raises:
+        InputError: they cannot.
+    """
+    try:
+        storage.check_writable(push_folder)
+    except InputError as error:
+        raise InputError(f"push.directory: {error} Or name another folder with push.directory") from error
 
 
 def notes_on_disk(settings: Settings, root: Path) -> Iterator[str]:
@@ -126,11 +140,10 @@ class _Disk(NamedTuple):
 def _disks(settings: Settings, root: Path) -> list[_Disk]:
     """Those that a run writes to."""
     found: dict[int, _Disk] = {}
-    for folder, setting in (
-        (run_dir(settings, root), "ROOT"),
-        (push_folder(settings, root), "push.directory"),
-        (Path(tempfile.gettempdir()), "TMPDIR"),
-    ):
+    folders = [(run_dir(settings, root), "ROOT"), (Path(tempfile.gettempdir()), "TMPDIR")]
+    if not storage.is_remote(push := push_folder(settings, root)):
+        folders.insert(1, (Path(push), "push.directory"))
+    for folder, setting in folders:
         with contextlib.suppress(OSError):
             usage = shutil.disk_usage(folder)
             disk = found.setdefault(folder.stat().st_dev, _Disk(usage.free, usage.total, []))

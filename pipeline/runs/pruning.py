@@ -19,7 +19,7 @@ from core.artifacts.blessing import BLESSED, MODEL_BLESSING, REJECTED
 from core.artifacts.pushed_model import WAITS, pushed_to
 from core.artifacts.training_summary import MODEL_RUN, SUMMARY
 from pipeline.runs import lineage
-from pipeline.runs.push_directory import rolled_back_path
+from pipeline.runs.push_directory import is_there, rolled_back_path
 from pipeline.runs.run_dir import ARTIFACTS
 
 _KEPT_LOGS = 50  # as many as pages of reports
@@ -77,9 +77,9 @@ def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], ke
     for artifact in sorted(every, key=lambda artifact: artifact.id):
         properties = lineage.output_of(artifact).properties
         pushed = pushed_to(properties)
-        if pushed and (Path(pushed).exists() or rolled_back_path(Path(pushed)).exists()):
+        if pushed and (is_there(pushed) or is_there(rolled_back_path(pushed))):
             needed[pushed] = artifact  # many runs may have found the same version: the last one will do
-        if (waiting := properties.get(WAITS)) and Path(str(waiting)).exists():
+        if (waiting := properties.get(WAITS)) and is_there(str(waiting)):
             needed[str(waiting)] = artifact
         blessed = artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and not properties.get(REJECTED)
         if blessed and artifact.state == pb.Artifact.LIVE:

@@ -11,21 +11,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import atomic_io, checksums
+from components.serving.push import discard, take_out
+from core import atomic_io, checksums, storage
 from core.artifacts import provenance
-from core.artifacts.pushed_model import ROLLED_BACK, locked, numbered
+from core.artifacts.pushed_model import ROLLED_BACK, beside, locked, numbered
 from core.errors import InputError
 
 if TYPE_CHECKING:
     from core.signing import PublicKey
 
 
-def versions(directory: Path) -> list[Path]:
+def versions(directory: str) -> list[str]:
     """Folders of the complete versions, newest last; none if there is no such directory."""
-    return [version for version in _folders(directory) if checksums.is_complete(str(version))]
+    return [version for version in _folders(directory) if checksums.is_complete(version)]
 
 
-def latest(directory: Path, say: Callable[[str], None], key: PublicKey | None = None) -> Path:
+def version_of(folder: str) -> str:
+    """A version's number, by its folder."""
+    return folder.rpartition("/")[2]
+
+
+def latest(directory: str, say: Callable[[str], None], key: PublicKey | None = None) -> str:
     """The folder of the version that a server serves: the newest good one.
 
     Args:
@@ -37,11 +43,11 @@ def latest(directory: Path, say: Callable[[str], None], key: PublicKey | None = 
     """
     bad = []
     for version in reversed(_folders(directory)):
-        if problem := provenance.problem(str(version), key):
-            bad.append(f"version {version.name} is not used: {problem}")
+        if problem := provenance.problem(version, key):
+            bad.append(f"version {version_of(version)} is not used: {problem}")
             continue
         for sentence in bad:
-            say(f"{sentence}; taken instead: version {version.name}")
+            say(f"{sentence}; taken instead: version {version_of(version)}")
         return version
     if bad:
         remedy = "give the public key of push.signing_key" if key else "the next run pushes its model anew"
@@ -49,7 +55,7 @@ def latest(directory: Path, say: Callable[[str], None], key: PublicKey | None = 
     raise InputError(f"no model has been pushed to {directory}: run the pipeline first, or name a model's folder")
 
 
-def prune(directory: Path, keep: int) -> list[Path]:
+def prune(directory: str, keep: int) -> list[str]:
     """Deletes all but the newest `keep` good versions, the damaged ones among them, and what killed pushes left.
 
     What is newer than the newest good version stays, and where none is good all do. Of a link only the link goes.
@@ -63,29 +69,30 @@ def prune(directory: Path, keep: int) -> list[Path]:
     """
     if keep < 1:
         raise InputError(f"push.keep is {keep}; at least the version in service must stay")
-    if not directory.is_dir():
+    if not storage.is_remote(directory) and not Path(directory).is_dir():
         return []
-    with locked(str(directory)):
-        atomic_io.clear_remains(directory)
-        ours = [version for version in _folders(directory) if checksums.listed(str(version)) is not None]
+    with locked(directory):
+        _clear_remains(directory)
+        ours = [version for version in _folders(directory) if checksums.listed(version) is not None]
         if len(ours) <= keep:
             return []
-        doomed: list[Path] = []
+        doomed: list[str] = []
         good = 0
         for version in reversed(ours):
-            if good < keep and not checksums.problem(str(version)):
+            if good < keep and not checksums.problem(version):
                 good += 1
             elif good:
                 doomed.insert(0, version)
         for version in doomed:
-            atomic_io.discard(version)
+            discard(version)
     return doomed
 
 
-def rollback(directory: Path) -> tuple[list[Path], Path]:
-    """Takes the newest version out of service in one step, so that a server falls back to the good one before it.
+def rollback(directory: str) -> tuple[list[str], str]:
+    """Takes the newest version out of service, so that a server falls back to the good one before it.
 
-    Damaged versions between the two, which a server might fall back to, are taken out of service first.
+    A local version goes in one step; of a remote one, once it is copied, the file that servers look for goes first.
+    Damaged versions between the two, which a server might fall back to, are taken out of service before.
 
     Returns:
         Where the versions are now that are out of service, the newest last, and the folder of the one that serves from
@@ -96,44 +103,45 @@ def rollback(directory: Path) -> tuple[list[Path], Path]:
     """
     if not _folders(directory):
         raise InputError(f"no model has been pushed to {directory}: run the pipeline first")
-    with locked(str(directory)):
-        atomic_io.clear_remains(directory)
+    with locked(directory):
+        _clear_remains(directory)
         *earlier, newest = _folders(directory)
-        damaged: list[Path] = []
-        while earlier and checksums.problem(str(earlier[-1])):
+        damaged: list[str] = []
+        while earlier and checksums.problem(earlier[-1]):
             damaged.insert(0, earlier.pop())
         if not earlier:
             others = f", and {len(damaged)} earlier that are damaged" if damaged else ""
             raise InputError(
-                f"{directory} holds only version {newest.name}{others}: there is no good earlier one to fall back to; "
-                "push another model first, or stop the server"
+                f"{directory} holds only version {version_of(newest)}{others}: there is no good earlier one to fall "
+                "back to; push another model first, or stop the server"
             )
         leaving = [*damaged, newest]
         for version in leaving:
-            if os.path.lexists(rolled_back_path(version)):
+            # In a store that is what an interrupted rollback leaves, and the next one makes it whole.
+            if not storage.is_remote(version) and os.path.lexists(rolled_back_path(version)):
                 raise InputError(
                     f"{rolled_back_path(version)} is already there: delete it or move it away, then roll back again"
                 )
-        (directory / ROLLED_BACK).mkdir(exist_ok=True)
-        for version in leaving:
-            _take_out(version)
-    return [rolled_back_path(version) for version in leaving], earlier[-1]
+        return [take_out(version) for version in leaving], earlier[-1]
 
 
-def rolled_back_path(version: Path) -> Path:
+def rolled_back_path(version: str) -> str:
     """Where `rollback` moves a version's folder."""
-    return version.parent / ROLLED_BACK / version.name
+    directory, _, name = version.rpartition("/")
+    return f"{beside(directory, ROLLED_BACK)}/{name}"
 
 
-def _take_out(version: Path) -> None:
-    out = rolled_back_path(version)
-    if version.is_symlink():  # a relative one would lead elsewhere from there
-        out.symlink_to(version.resolve())
-        atomic_io.discard(version)
-    else:
-        atomic_io.move(version, out)
+def is_there(version: str) -> bool:
+    """Whether a folder of a version is there, whole or not."""
+    return Path(version).exists() if not storage.is_remote(version) else any(True for _ in storage.find(version))
 
 
-def _folders(directory: Path) -> list[Path]:
+def _clear_remains(directory: str) -> None:
+    if not storage.is_remote(directory):
+        atomic_io.clear_remains(Path(directory))
+
+
+def _folders(directory: str) -> list[str]:
     """All version folders, complete or not, by number."""
-    return [path for entry in numbered(str(directory)) if (path := Path(entry.path)).is_dir()]
+    found = [entry.path for entry in numbered(directory)]
+    return [path for path in found if storage.is_remote(path) or Path(path).is_dir()]

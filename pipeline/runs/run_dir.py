@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from core import storage
 from core.artifacts.last_run import LAST_RUN, Outcome
 from core.errors import InputError
 from core.settings import Settings
@@ -28,15 +30,21 @@ def run_dir(settings: Settings, root: Path) -> Path:
     return root.resolve() / settings.name
 
 
-def push_folder(settings: Settings, root: Path) -> Path:
-    """Where its models are pushed; a relative `push.directory` lies in the pipeline's own folder.
+def push_folder(settings: Settings, root: Path) -> str:
+    """Where its models are pushed: a path or a URL; a relative `push.directory` lies in the pipeline's own folder.
 
     Raises:
-        InputError: it is no local folder; only clusters push to remote ones.
+        InputError: it is neither a path nor on a store that can be written to, or has characters with a meaning there.
     """
-    if "://" in settings.push.directory:
-        raise InputError(f"push.directory is {settings.push.directory}; a local run pushes to a local folder")
-    return run_dir(settings, root) / Path(settings.push.directory).expanduser()
+    directory = settings.push.directory
+    if not storage.is_remote(directory):
+        return str(run_dir(settings, root) / Path(directory).expanduser())
+    if not re.fullmatch(r"(gs|s3)://[^/*?\[\\]+(/[^/*?\[\\]+)*/*", directory):
+        raise InputError(
+            f"push.directory is {directory}: give a folder of this machine, gs://bucket/folder or s3://bucket/folder, "
+            "without any of * ? [ \\ in its name"
+        )
+    return directory.rstrip("/")
 
 
 def read_last(folder: Path | str, warn: Callable[[str], None]) -> Outcome | None:

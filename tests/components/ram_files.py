@@ -51,6 +51,7 @@ class RamFileSystem(FileSystem):
         compression_type: str = CompressionTypes.AUTO,
     ) -> Any:
         tf.io.gfile.makedirs(path.rpartition("/")[0])
+        self.delete([path])  # or TensorFlow's would append
         file = tf.io.gfile.GFile(path, "wb")
         file.write(b"")  # it exists, even if nothing else is written
         return _packed(file, path, compression_type)

@@ -1,7 +1,5 @@
-"""s3:// and gs:// through Beam's own file systems for them: against an S3 in this process, and a GCS on 127.0.0.1."""
+"""Data folders on s3:// and gs://."""
 
-import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,58 +17,10 @@ from core.settings.data import DataSettings
 from tests.components.conftest import encoded, picture
 from tests.components.ingestion.listings import read_layout, read_spans
 from tests.components.ingestion.test_image_records import example, write
-
-Put = Callable[[dict[str, bytes]], None]
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
-    boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
-    moto = pytest.importorskip("moto", reason="the dev group is not installed")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with moto.mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="photos")
-
-        def put(files: dict[str, bytes]) -> None:
-            for key, body in files.items():
-                client.put_object(Bucket="photos", Key=key, Body=body)
-
-        yield put
+from tests.stores import Store
 
 
-@pytest.fixture
-def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
-    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="the dev group is not installed")
-    from apache_beam.internal.gcp.auth import _Credentials
-    from google.cloud import storage
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    # Beam looks for credentials for a minute before it goes on without.
-    monkeypatch.setattr(_Credentials, "_credentials_init", True)
-    monkeypatch.setattr(_Credentials, "_credentials", None)
-    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="photos"):
-        bucket = storage.Client.create_anonymous_client().bucket("photos")
-
-        def put(files: dict[str, bytes]) -> None:
-            for key, body in files.items():
-                bucket.blob(key).upload_from_string(body)
-
-        yield put
-
-
-@pytest.fixture(params=["s3", "gs"])
-def store(request: pytest.FixtureRequest) -> tuple[str, Put]:
-    """The URL of a bucket, and what puts objects into it."""
-    return f"{request.param}://photos", request.getfixturevalue(request.param)
-
-
-def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
+def test_a_folder_is_listed_and_read(store: Store) -> None:
     url, put = store
     image = encoded(picture(1))
     put({"set/cat/1.png": image, "set/dog/größe 2.png": image, "set/.hidden/x.png": b"", "set/dog/": b""})
@@ -87,7 +37,7 @@ def test_a_folder_is_listed_and_read(store: tuple[str, Put]) -> None:
     assert read_layout(f"{url}/set/").fingerprint() != before
 
 
-def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put], tmp_path: Path) -> None:
+def test_images_are_ingested_and_what_is_none_is_a_reject(store: Store, tmp_path: Path) -> None:
     url, put = store
     put(
         {
@@ -113,7 +63,7 @@ def test_images_are_ingested_and_what_is_none_is_a_reject(store: tuple[str, Put]
     assert paths == [b"cat/1.png", b"dog/2.webp"]
 
 
-def test_no_more_is_read_of_a_file_than_the_limit_needs(store: tuple[str, Put]) -> None:
+def test_no_more_is_read_of_a_file_than_the_limit_needs(store: Store) -> None:
     url, put = store
     put({"set/cat/1.png": bytes(100_000)})
     limits = ImageLimits(max_file_mb=0.01)
@@ -121,15 +71,15 @@ def test_no_more_is_read_of_a_file_than_the_limit_needs(store: tuple[str, Put]) 
 
 
 def test_that_a_store_does_not_answer_is_no_reason_to_reject_a_picture(
-    gs: Put, monkeypatch: pytest.MonkeyPatch
+    gs: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gs({"set/cat/1.png": b"x"})
+    gs.put({"set/cat/1.png": b"x"})
     with pytest.raises(Exception) as error:
         read_file("gs://photos/set", "cat/absent.png")
     assert not isinstance(error.value, RejectedError)
 
 
-def test_metadata_and_records_are_read(store: tuple[str, Put], tmp_path: Path) -> None:
+def test_metadata_and_records_are_read(store: Store, tmp_path: Path) -> None:
     url, put = store
     put({"m/1.png": b"", "m/2.png": b"", "m/metadata.csv": b"file_name,label\n1.png,a\n2.png,b\n"})
     assert read_layout(f"{url}/m").classes() == ["a", "b"]
@@ -138,13 +88,13 @@ def test_metadata_and_records_are_read(store: tuple[str, Put], tmp_path: Path) -
     assert [record.label for record in read_records(f"{url}/r", "x.tfrecord", listing.names)] == ["cat"]
 
 
-def test_a_folder_that_is_not_there_is_told(store: tuple[str, Put]) -> None:
+def test_a_folder_that_is_not_there_is_told(store: Store) -> None:
     url, _ = store
     with pytest.raises(InputError, match=f"The data folder {url}/nothing does not exist, or is empty"):
         walk(f"{url}/nothing")
 
 
-def test_what_a_store_says_is_told_without_what_beam_puts_around_it(gs: Put) -> None:
+def test_what_a_store_says_is_told_without_what_beam_puts_around_it(gs: Store) -> None:
     with pytest.raises(InputError) as error:
         walk("gs://no-such-bucket/x")
     words = str(error.value)
@@ -159,7 +109,7 @@ def test_a_scheme_that_nobody_reads_is_told() -> None:
     assert "needs" not in str(error.value)
 
 
-def test_what_systems_leave_and_what_is_no_picture_is_ignored(store: tuple[str, Put]) -> None:
+def test_what_systems_leave_and_what_is_no_picture_is_ignored(store: Store) -> None:
     url, put = store
     image = encoded(picture(1))
     put({f"n/{split}/{label}/1.png": image for split in ("train", "val") for label in "ab"})
@@ -179,7 +129,7 @@ def test_what_systems_leave_and_what_is_no_picture_is_ignored(store: tuple[str, 
     }
 
 
-def test_spans_are_found_in_folders_that_look_like_patterns(store: tuple[str, Put]) -> None:
+def test_spans_are_found_in_folders_that_look_like_patterns(store: Store) -> None:
     url, put = store
     put({f"[v2]/day-{day}/{label}/1.png": b"x" for day in (1, 12) for label in "ab"} | {"[v2]/day-x/a/1.png": b"x"})
     spans = resolve(f"{url}/[v2]", "day-{SPAN}", None, 2)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from components.serving.push import approve, push, reject
-from core import checksums
+from core import checksums, storage
 from core.artifacts.provenance import Origin
 from core.artifacts.pushed_model import CARD_WORDS, DECISION, REJECTED, ROLLED_BACK, WAITING, Decision, beside, numbered
 from core.errors import InputError, MachineError
@@ -151,14 +151,14 @@ def test_a_remote_directory_gets_whole_versions_too(tmp_path: Path, ram: str) ->
     model = write_model(tmp_path / "model")
     ram_files.upload(model, f"{ram}/model")
     copied: list[str] = []
-    copy = tf.io.gfile.copy
+    copy = storage.copy
 
     def watched(source: str, target: str) -> None:
         copied.append(target)
         copy(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.io.gfile, "copy", watched)
+        patch.setattr(storage, "copy", watched)
         first = push(f"{ram}/model", f"{ram}/serving/", WORDS, ORIGIN).path
     assert copied[-1] == f"{first}/saved_model.pb" and checksums.verify(first)
     assert push(str(model), f"{ram}/serving", WORDS, ORIGIN).path == first
@@ -170,7 +170,7 @@ def test_a_remote_directory_gets_whole_versions_too(tmp_path: Path, ram: str) ->
 
 
 def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    copy = tf.io.gfile.copy
+    copy = storage.copy
 
     def copy_with_a_fault(source: str, target: str) -> None:
         copy(source, target)
@@ -178,7 +178,7 @@ def test_a_damaged_remote_version_is_taken_away(tmp_path: Path, ram: str, monkey
             with tf.io.gfile.GFile(target, "w") as file:
                 file.write("another")
 
-    monkeypatch.setattr(tf.io.gfile, "copy", copy_with_a_fault)
+    monkeypatch.setattr(storage, "copy", copy_with_a_fault)
     with pytest.raises(MachineError, match="it was taken away again"):
         push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS, ORIGIN)
     assert numbered(f"{ram}/serving") == []
@@ -190,6 +190,24 @@ def test_a_version_in_which_what_was_said_of_it_is_damaged_is_pushed_anew(tmp_pa
     Path(CARD_WORDS.path(version)).write_text("{")
     again = push(str(model), str(directory), WORDS, ORIGIN)
     assert again.path != version and not again.note and CARD_WORDS.read(again.path) == WORDS
+
+
+def test_of_two_pushes_to_a_store_at_the_same_moment_one_says_that_it_failed(
+    tmp_path: Path,
+    ram: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other, copy = write_model(tmp_path / "other", "other"), storage.copy
+
+    def copy_and_be_overwritten(source: str, target: str) -> None:
+        copy(source, target)
+        copy(source.replace("/model/", "/other/"), target)
+
+    monkeypatch.setattr(storage, "copy", copy_and_be_overwritten)
+    with pytest.raises(MachineError, match=r"another task pushed .* at the same moment; run again"):
+        push(str(write_model(tmp_path / "model")), f"{ram}/serving", WORDS, ORIGIN)
+    (version,) = numbered(f"{ram}/serving")
+    assert checksums.listed(version.path) == checksums.listed(str(other)) and checksums.verify(version.path)
 
 
 APPROVED = Decision("approved", "jo", "2026-01-02T03:04:05+00:00", "looks right")
@@ -270,7 +288,7 @@ def test_a_decision_about_a_remote_version(ram: str, tmp_path: Path) -> None:  #
     number = waiting.rpartition("/")[2]
     version = approve(f"{ram}/serving", number, APPROVED, lambda _: None)
     assert version == f"{ram}/serving/{number}" and checksums.verify(version)
-    assert DECISION.read(version) == APPROVED and not tf.io.gfile.exists(waiting)
+    assert DECISION.read(version) == APPROVED and not list(storage.find(waiting))
     other = waits(write_model(tmp_path / "other", "other"), f"{ram}/serving")
     kept = reject(f"{ram}/serving", other.rpartition("/")[2], NOT_APPROVED)
-    assert not tf.io.gfile.exists(other) and DECISION.read(kept) == NOT_APPROVED
+    assert not list(storage.find(other)) and DECISION.read(kept) == NOT_APPROVED

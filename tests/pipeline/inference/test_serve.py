@@ -20,11 +20,11 @@ from components.serving.model_server import ModelServer
 from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.errors import InputError
-from core.settings.serving import ServerLimits, ServingSettings
+from core.settings.serving import RequestLogSettings, ServerLimits, ServingSettings
 from core.signing import public_key
 from pipeline.cli import main as cli_main
 from pipeline.inference import client
-from pipeline.inference.serve import Listening, model_name, serve
+from pipeline.inference.serve import Listening, model_name, serve, version_labels
 from pipeline.runs import push_directory
 from tests.conftest import ROOT
 from tests.core.test_signing import write_keys
@@ -84,7 +84,7 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
             shutil.copy(newer / "saved_model.pb", pushed / "101")
             wait_for(lambda: model.states() == {100: "END", 101: "AVAILABLE"})
             assert label() == "new"
-            push_directory.rollback(pushed)
+            push_directory.rollback(str(pushed))
             wait_for(lambda: model.states() == {100: "AVAILABLE", 101: "END"})
             assert label() == "old"
         process.send_signal(signal.SIGTERM)
@@ -111,23 +111,26 @@ def test_serve_follows_the_push_directory_and_stops_at_a_signal(
         ("/models/robin/", "robin"),
         ("exported", "exported"),
         ("/serving/3", "model"),
+        ("gs://bucket/models/robin/7", "robin"),
+        ("s3://bucket/birds/serving/", "birds"),
+        ("gs://bucket", "bucket"),
     ],
 )
 def test_a_model_is_called_by_the_folder_of_its_versions(folder: str, name: str) -> None:
-    assert model_name(Path(folder)) == name
+    assert model_name(folder) == name
 
 
 def test_with_a_key_only_what_it_signed_is_served(tmp_path: Path) -> None:
     key = public_key(write_keys(tmp_path)[1])
     save_model(tmp_path / "serving" / "1")
     with pytest.raises(InputError, match=r"can be loaded: version 1: provenance.intoto.jsonl: it is not there"):
-        serve(tmp_path / "serving", "colours", Listening(port=0, rest_port=0), ServingSettings(), print, key=key)
+        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), ServingSettings(), print, key=key)
 
 
 def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
     with pytest.raises(InputError, match="no model has been pushed to"):
-        serve(tmp_path / "serving", "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
+        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
     model = save_model(tmp_path / "serving" / "1")
     (model / "variables" / "variables.index").unlink()
     for directory, said in (
@@ -135,7 +138,35 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
         (model, "can be loaded: version 1"),
     ):
         with pytest.raises(InputError, match=f"{said}: variables/variables.index is missing"):
-            serve(directory, "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
+            serve(str(directory), "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
+
+
+def test_a_log_that_cannot_be_written_is_told_before_anything_listens(tmp_path: Path) -> None:
+    save_model(tmp_path / "serving" / "1")
+    (tmp_path / "file").touch()
+    settings = ServingSettings(request_log=RequestLogSettings(str(tmp_path / "file" / "log")))
+    with pytest.raises(InputError, match=r"the request log cannot be written to .*/file/log: Not a directory; name"):
+        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), settings, print)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["a=1", "a=2"], "--label a=2: a is version 1 already; give it once"),
+        (["a"], "--label a: give a name and a version's number"),
+        (["=1"], "--label =1: give a name"),
+        (["a=x"], "--label a=x: give a name"),
+    ],
+)
+def test_labels_that_say_nothing_or_two_things_are_refused(labels: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        version_labels(labels)
+
+
+def test_a_label_of_no_version_is_told_with_those_there_are(tmp_path: Path) -> None:
+    save_model(tmp_path / "serving" / "1")
+    with pytest.raises(InputError, match=r"--label stable=2: there is no version 2 in .*/serving, only 1"):
+        serve(f"{tmp_path}/serving/", "x", Listening(port=0, rest_port=0), ServingSettings(), print, {"stable": 2})
 
 
 @pytest.fixture(scope="module")

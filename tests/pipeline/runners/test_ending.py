@@ -66,7 +66,7 @@ def test_a_run_that_pushed_is_recorded_and_its_oldest_versions_are_deleted(
     home = tmp_path / NAME
     assert (outcome.status, outcome.exit_code) == ("pushed", 0)
     assert outcome.pushed_model == str(home / "serving" / "17")
-    assert [v.name for v in push_directory.versions(home / "serving")] == ["17"]
+    assert [Path(v).name for v in push_directory.versions(str(home / "serving"))] == ["17"]
     jsonschema.validate(json.loads((home / "last_run.json").read_text()), LAST_RUN.schema())
     assert LAST_RUN.read(home) == outcome and SETTINGS.read(home).settings["push"]["keep"] == 1
     assert (outcome.seconds, outcome.peak_rss_mb, outcome.log) == (83.0, 1234, "run.log")
@@ -167,7 +167,7 @@ def test_a_cached_push_of_a_version_that_was_rolled_back_says_what_serves(
     tmp_path: Path, report: list[Outcome]
 ) -> None:
     run_id = pushed_run(tmp_path)
-    push_directory.rollback(tmp_path / NAME / "serving")
+    push_directory.rollback(str(tmp_path / NAME / "serving"))
 
     outcome = ended(tmp_path, run_id)
 
@@ -189,7 +189,7 @@ def test_a_refused_run_prunes_nothing(tmp_path: Path, report: list[Outcome]) -> 
     outcome = ended(tmp_path, write_run(tmp_path / NAME, "refused").run_id)
 
     assert (outcome.status, outcome.exit_code, outcome.pushed_model) == ("refused", 3, None)
-    assert len(push_directory.versions(tmp_path / NAME / "serving")) == 2
+    assert len(push_directory.versions(str(tmp_path / NAME / "serving"))) == 2
 
 
 def test_a_stage_that_failed_after_the_push_does_not_hide_it(tmp_path: Path, report: list[Outcome]) -> None:

@@ -45,7 +45,7 @@ def test_many_runs_take_the_room_of_the_kept_ones_and_each_finds_what_it_is_comp
     sizes, freed = [], 0
     for number in range(8):
         nodes = run(folder, number, day=f"day {number // 2}", steps=number, blessed=number % 3 != 2)
-        push_directory.prune(folder / "serving", 1)
+        push_directory.prune(str(folder / "serving"), 1)
         freed += prune(folder, 2).size
         sizes.append(size(folder))
         for stage in ("Data", "Gate", "Extractor"):  # a new day, or that of the run before
@@ -71,7 +71,7 @@ def test_many_runs_take_the_room_of_the_kept_ones_and_each_finds_what_it_is_comp
 def test_a_version_in_service_keeps_its_run_and_one_that_was_rolled_back_does(folder: Path) -> None:
     for number in range(4):
         run(folder, number, day=f"day {number}", steps=1, blessed=number < 2)
-    push_directory.rollback(folder / "serving")
+    push_directory.rollback(str(folder / "serving"))
     prune(folder, 1)
     kept = sorted(int(path.name) for path in (folder / ARTIFACTS / "Data" / "examples").iterdir())
     assert kept == [1, 10, 28]

@@ -4,14 +4,19 @@ import fcntl
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from core import checksums, storage
 from core.artifacts.pushed_model import locked
 from core.errors import InputError
+from core.storage import StoreError
 from pipeline.runs import push_directory
 from tests.small_model import cut, flip, write_model, write_versions
+from tests.stores import Store
 
 HOW = {"flipped": flip, "cut": cut, "without a list": lambda version: shutil.rmtree(version / "assets.extra")}
 
@@ -21,13 +26,13 @@ def names(directory: Path) -> list[str]:
 
 
 def latest(directory: Path) -> str:
-    return push_directory.latest(directory, pytest.fail).name
+    return Path(push_directory.latest(str(directory), pytest.fail)).name
 
 
 def test_versions_are_ordered_by_number_not_by_text(tmp_path: Path) -> None:
     write_versions(tmp_path, 1000, 999, 20)
 
-    assert [v.name for v in push_directory.versions(tmp_path)] == ["20", "999", "1000"]
+    assert [Path(v).name for v in push_directory.versions(str(tmp_path))] == ["20", "999", "1000"]
     assert latest(tmp_path) == "1000"
 
 
@@ -39,19 +44,19 @@ def test_only_complete_numbered_folders_are_versions(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "²").mkdir()
 
-    assert [v.name for v in push_directory.versions(tmp_path)] == ["1"]
+    assert [Path(v).name for v in push_directory.versions(str(tmp_path))] == ["1"]
 
 
 @pytest.mark.parametrize("directory", ["empty", "missing"])
 def test_nothing_pushed_is_said_in_words(directory: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
-    assert push_directory.versions(tmp_path / directory) == []
-    assert push_directory.prune(tmp_path / directory, 1) == []
+    assert push_directory.versions(str(tmp_path / directory)) == []
+    assert push_directory.prune(str(tmp_path / directory), 1) == []
     with pytest.raises(InputError, match="no model has been pushed to"):
         latest(tmp_path / directory)
     with pytest.raises(InputError, match="no model has been pushed to"):
-        push_directory.rollback(tmp_path / directory)
+        push_directory.rollback(str(tmp_path / directory))
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -60,7 +65,7 @@ def test_the_newest_good_version_is_the_latest_and_why_is_said(how: str, tmp_pat
     HOW[how](tmp_path / "2")
     said: list[str] = []
 
-    assert push_directory.latest(tmp_path, said.append).name == "1"
+    assert Path(push_directory.latest(str(tmp_path), said.append)).name == "1"
 
     (sentence,) = said
     assert sentence.startswith("version 2 is not used: ") and sentence.endswith("; taken instead: version 1")
@@ -72,9 +77,9 @@ def test_the_newest_good_version_is_the_latest_and_why_is_said(how: str, tmp_pat
 def test_prune_deletes_the_oldest_beyond_keep(tmp_path: Path) -> None:
     write_versions(tmp_path, 1, 2, 3, 4)
 
-    assert [v.name for v in push_directory.prune(tmp_path, keep=2)] == ["1", "2"]
+    assert [Path(v).name for v in push_directory.prune(str(tmp_path), keep=2)] == ["1", "2"]
     assert names(tmp_path) == ["3", "4"]
-    assert push_directory.prune(tmp_path, keep=2) == []
+    assert push_directory.prune(str(tmp_path), keep=2) == []
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut"])
@@ -84,7 +89,7 @@ def test_prune_keeps_good_versions_and_deletes_no_newer_one(damaged: str, how: s
     for number in damaged.split():
         HOW[how](tmp_path / number)
 
-    push_directory.prune(tmp_path, keep=1)
+    push_directory.prune(str(tmp_path), keep=1)
 
     assert names(tmp_path) == {"4": ["3", "4"], "3": ["4"], "4 3": ["2", "3", "4"]}[damaged]
 
@@ -92,7 +97,7 @@ def test_prune_keeps_good_versions_and_deletes_no_newer_one(damaged: str, how: s
 def test_where_no_version_is_good_prune_deletes_none(tmp_path: Path) -> None:
     for version in write_versions(tmp_path, 1, 2, 3):
         flip(version)
-    assert push_directory.prune(tmp_path, keep=1) == [] and names(tmp_path) == ["1", "2", "3"]
+    assert push_directory.prune(str(tmp_path), keep=1) == [] and names(tmp_path) == ["1", "2", "3"]
 
 
 def test_prune_clears_what_killed_pushes_left_but_no_push_under_way(tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_prune_clears_what_killed_pushes_left_but_no_push_under_way(tmp_path: Pa
     descriptor = os.open(under_way, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        assert push_directory.prune(tmp_path, keep=5) == []
+        assert push_directory.prune(str(tmp_path), keep=5) == []
     finally:
         os.close(descriptor)
     assert names(tmp_path) == [under_way.name, "3"]
@@ -115,7 +120,7 @@ def test_prune_leaves_what_is_not_this_pipelines(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").touch()
 
-    assert [v.name for v in push_directory.prune(tmp_path, keep=1)] == ["2"]
+    assert [Path(v).name for v in push_directory.prune(str(tmp_path), keep=1)] == ["2"]
     assert names(tmp_path) == ["1", "3"]
 
 
@@ -124,7 +129,7 @@ def test_prune_unlinks_a_linked_version_and_leaves_what_it_leads_to(tmp_path: Pa
     write_versions(tmp_path / "serving", 2)
     (tmp_path / "serving" / "1").symlink_to("../elsewhere")
 
-    assert [v.name for v in push_directory.prune(tmp_path / "serving", keep=1)] == ["1"]
+    assert [Path(v).name for v in push_directory.prune(str(tmp_path / "serving"), keep=1)] == ["1"]
     assert names(tmp_path / "serving") == ["2"]
     assert (tmp_path / "elsewhere" / "saved_model.pb").is_file()
 
@@ -132,9 +137,9 @@ def test_prune_unlinks_a_linked_version_and_leaves_what_it_leads_to(tmp_path: Pa
 def test_prune_never_deletes_the_version_in_service(tmp_path: Path) -> None:
     write_versions(tmp_path, 7)
 
-    assert push_directory.prune(tmp_path, keep=1) == []
+    assert push_directory.prune(str(tmp_path), keep=1) == []
     with pytest.raises(InputError, match="at least the version in service must stay"):
-        push_directory.prune(tmp_path, keep=0)
+        push_directory.prune(str(tmp_path), keep=0)
     assert latest(tmp_path) == "7"
 
 
@@ -142,24 +147,24 @@ def test_prune_never_deletes_the_version_in_service(tmp_path: Path) -> None:
 def test_pruning_and_rolling_back_wait_for_who_pushes(change, tmp_path: Path) -> None:
     write_versions(tmp_path, 1, 2)
     with locked(str(tmp_path)):
-        other = threading.Thread(target=change, args=(tmp_path,))
+        other = threading.Thread(target=change, args=(str(tmp_path),))
         other.start()
         other.join(0.2)
         assert other.is_alive() and names(tmp_path) == ["1", "2"]
     other.join()
-    assert len(push_directory.versions(tmp_path)) == 1
+    assert len(push_directory.versions(str(tmp_path))) == 1
 
 
 def test_rollback_moves_the_newest_out_of_service_in_one_piece(tmp_path: Path) -> None:
     write_versions(tmp_path, 1, 2, 3)
 
-    (moved,), serving = push_directory.rollback(tmp_path)
+    (moved,), serving = push_directory.rollback(str(tmp_path))
 
-    assert (moved, serving) == (tmp_path / ".rolled_back" / "3", tmp_path / "2")
-    assert (moved / "saved_model.pb").read_text() == "saved_model.pb: version 3"
+    assert (moved, serving) == (f"{tmp_path}/.rolled_back/3", f"{tmp_path}/2")
+    assert Path(moved, "saved_model.pb").read_text() == "saved_model.pb: version 3"
     assert latest(tmp_path) == "2"
     write_versions(tmp_path, 4)
-    assert push_directory.rollback(tmp_path) == ([tmp_path / ".rolled_back" / "4"], tmp_path / "2")
+    assert push_directory.rollback(str(tmp_path)) == ([f"{tmp_path}/.rolled_back/4"], f"{tmp_path}/2")
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -167,10 +172,10 @@ def test_rollback_goes_to_a_version_that_verifies(how: str, tmp_path: Path) -> N
     write_versions(tmp_path, 1, 2, 3)
     HOW[how](tmp_path / "2")
 
-    moved, serving = push_directory.rollback(tmp_path)
+    moved, serving = push_directory.rollback(str(tmp_path))
 
-    assert serving == tmp_path / "1" and latest(tmp_path) == "1"
-    assert [version.name for version in moved] == ["2", "3"]
+    assert serving == f"{tmp_path}/1" and latest(tmp_path) == "1"
+    assert [Path(version).name for version in moved] == ["2", "3"]
     assert names(tmp_path) == [".rolled_back", "1"]
 
 
@@ -179,7 +184,7 @@ def test_a_damaged_newest_version_can_be_rolled_back(how: str, tmp_path: Path) -
     write_versions(tmp_path, 1, 2)
     HOW[how](tmp_path / "2")
 
-    assert push_directory.rollback(tmp_path) == ([tmp_path / ".rolled_back" / "2"], tmp_path / "1")
+    assert push_directory.rollback(str(tmp_path)) == ([f"{tmp_path}/.rolled_back/2"], f"{tmp_path}/1")
 
 
 def test_a_linked_version_is_rolled_back_and_still_leads_to_its_model(tmp_path: Path) -> None:
@@ -187,19 +192,19 @@ def test_a_linked_version_is_rolled_back_and_still_leads_to_its_model(tmp_path: 
     write_versions(tmp_path / "serving", 1)
     (tmp_path / "serving" / "2").symlink_to("../elsewhere")
 
-    (moved,), _ = push_directory.rollback(tmp_path / "serving")
+    (moved,), _ = push_directory.rollback(str(tmp_path / "serving"))
 
-    assert moved.is_symlink() and (moved / "saved_model.pb").is_file()
+    assert Path(moved).is_symlink() and Path(moved, "saved_model.pb").is_file()
     assert latest(tmp_path / "serving") == "1"
 
 
 def test_the_only_good_version_stays_in_service(tmp_path: Path) -> None:
     write_versions(tmp_path, 5)
     with pytest.raises(InputError, match="only version 5: there is no good earlier one"):
-        push_directory.rollback(tmp_path)
+        push_directory.rollback(str(tmp_path))
     flip(*write_versions(tmp_path, 4))
     with pytest.raises(InputError, match="only version 5, and 1 earlier that are damaged: there is no good earlier"):
-        push_directory.rollback(tmp_path)
+        push_directory.rollback(str(tmp_path))
     assert latest(tmp_path) == "5" and names(tmp_path) == ["4", "5"]
 
 
@@ -208,5 +213,74 @@ def test_a_version_rolled_back_before_is_not_overwritten(tmp_path: Path) -> None
     write_versions(tmp_path / ".rolled_back", 2)
 
     with pytest.raises(InputError, match=r"\.rolled_back/2 is already there"):
-        push_directory.rollback(tmp_path)
+        push_directory.rollback(str(tmp_path))
     assert latest(tmp_path) == "2"
+
+
+@pytest.fixture
+def remote(gs: Store, tmp_path: Path) -> Callable[..., str]:
+    """Uploads versions; gives the URL of their folder."""
+
+    def upload(*numbers: int) -> str:
+        folder = tmp_path / "here"
+        for version in write_versions(folder, *numbers):
+            for name in checksums.files(str(version)):
+                storage.copy(f"{version}/{name}", f"{gs.url}/serving/{version.name}/{name}")
+        return f"{gs.url}/serving"
+
+    return upload
+
+
+def numbers(paths: list[str]) -> list[str]:
+    return [Path(path).name for path in paths]
+
+
+def test_in_a_store_versions_are_found_deleted_and_rolled_back_too(
+    remote: Callable[..., str], gs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = remote(1, 2, 3, 4, 5)
+    gs.put({"serving/3/assets/classes.txt": b"assets/classes.txt: version X"})
+    gs.put({"serving/6/assets/classes.txt": b"half a push"})
+    assert numbers(push_directory.versions(directory)) == ["1", "2", "3", "4", "5"]
+    said: list[str] = []
+    assert push_directory.latest(directory, said.append) == f"{directory}/5"
+    assert said == [
+        f"version 6 is not used: there is no assets.extra/SHA256SUMS in {directory}/6; taken instead: version 5"
+    ]
+    assert numbers(push_directory.prune(directory, keep=3)) == ["1", "3"]
+    assert numbers(push_directory.versions(directory)) == ["2", "4", "5"]
+    storage.delete_folder(f"{directory}/6")
+
+    delete = storage.delete_folder
+
+    def interrupted(folder: str, first: str = "") -> None:
+        storage.file_systems().delete([f"{folder}/{first}"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "delete_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        push_directory.rollback(directory)
+    assert numbers(push_directory.versions(directory)) == ["2", "4"]
+    monkeypatch.setattr(storage, "delete_folder", delete)
+    assert push_directory.rollback(directory) == ([f"{directory}/.rolled_back/5"], f"{directory}/4")
+    assert checksums.verify(f"{directory}/.rolled_back/5") and push_directory.is_there(f"{directory}/.rolled_back/5")
+    assert not push_directory.is_there(f"{directory}/5")
+    assert push_directory.rollback(directory)[1] == f"{directory}/2"
+    with pytest.raises(InputError, match="holds only version 2: there is no good earlier one"):
+        push_directory.rollback(directory)
+
+
+def test_a_store_that_fails_deletes_no_version(remote: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = remote(1, 2, 3)
+    fetch = storage.fetch
+
+    def failing(path: str, target: BinaryIO) -> None:
+        if path.startswith(f"{directory}/2/variables"):
+            raise StoreError(f"{path} cannot be read: 503")
+        fetch(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "fetch", failing)
+        with pytest.raises(StoreError):
+            push_directory.prune(directory, keep=2)
+    assert numbers(push_directory.versions(directory)) == ["1", "2", "3"]
