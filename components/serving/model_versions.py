@@ -95,8 +95,9 @@ class ModelVersions:
                 except Exception:  # a server must outlive whatever happens to a folder
                     _LOG.exception("looking for versions failed")
 
-        self._poller = threading.Thread(target=poll_until_stopped, name="model versions", daemon=True)
-        self._poller.start()
+        poller = threading.Thread(target=poll_until_stopped, name="model versions", daemon=True)
+        poller.start()
+        self._poller = poller
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:

@@ -8,7 +8,7 @@ import queue
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -117,23 +117,22 @@ def serve(
             running.callback(log.close)
             answered = [*answered, log.answered]
             say(f"the request log is in {settings.request_log.folder}")
-        server = ModelServer(
-            name, versions, settings.server, listening.port, host=listening.host, rest_port=listening.rest_port,
-            tls=listening.tls, answered=answered, metrics=Metrics(),
-        )  # fmt: skip
-        running.callback(server.stop)
-        encrypted = ", encrypted" if listening.tls else ""
-        say(
-            f"listening on {server.address}: gRPC{encrypted}, with TensorFlow Serving's API; the model's name is {name}"
-        )
-        url = f"{'https' if listening.tls else 'http'}://{server.rest_address}"
-        say(f"REST:     {url}/v1/models/{quote(name)}; for Prometheus: {url}/metrics")
-        here = f"{LOOPBACK}:{server.port}" if listening.host in _ALL_ADDRESSES else server.address
-        client = shlex.join([sys.executable, "-m", "pipeline.inference.client", here, name])
-        say(f"try it:   {client} one.jpg two.png{' --authority authority.pem' if listening.tls else ''}")
-        if not one_version:
-            versions.poll_every(settings.server.poll_seconds)
-        _wait_for_a_signal()
+        with _signals() as signals:  # before anybody can know that it listens
+            server = ModelServer(
+                name, versions, settings.server, listening.port, host=listening.host, rest_port=listening.rest_port,
+                tls=listening.tls, answered=answered, metrics=Metrics(),
+            )  # fmt: skip
+            running.callback(server.stop)
+            grpc = f"gRPC{', encrypted' if listening.tls else ''}, with TensorFlow Serving's API"
+            say(f"listening on {server.address}: {grpc}; the model's name is {name}")
+            url = f"{'https' if listening.tls else 'http'}://{server.rest_address}"
+            say(f"REST:     {url}/v1/models/{quote(name)}; for Prometheus: {url}/metrics")
+            here = f"{LOOPBACK}:{server.port}" if listening.host in _ALL_ADDRESSES else server.address
+            client = shlex.join([sys.executable, "-m", "pipeline.inference.client", here, name])
+            say(f"try it:   {client} one.jpg two.png{' --authority authority.pem' if listening.tls else ''}")
+            if not one_version:
+                versions.poll_every(settings.server.poll_seconds)
+            signals.get()
         say("stopping when running requests have finished")
 
 
@@ -164,14 +163,15 @@ def model_name(directory: str) -> str:
     return (folder.parent if folder.name == "serving" else folder).name or "model"
 
 
-def _wait_for_a_signal() -> None:
-    """Returns at SIGINT or SIGTERM."""
+@contextlib.contextmanager
+def _signals() -> Iterator[queue.SimpleQueue[int]]:
+    """Gets SIGINT and SIGTERM while the block lasts."""
     got: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be put to while it is waited on; an Event may not be set
     before = {
         number: signal.signal(number, lambda number, _: got.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        got.get()
+        yield got
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
