@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import dataclasses
 import functools
 import logging
@@ -190,6 +191,7 @@ def _run_stages(
 ) -> None:
     """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
     line = lines.start("load libraries")
+    gc.disable()  # none of what is imported is garbage
     from tfx.dsl.compiler.compiler import Compiler  # ten seconds or more, with the next
 
     from pipeline.pipeline import local_pipeline
@@ -199,6 +201,8 @@ def _run_stages(
     from pipeline.runs import leftovers
     from pipeline.schema import keep
 
+    gc.freeze()  # and the stages, which are forks, share it as long as nobody looks through it
+    gc.enable()
     line.finish("✓", "green", "TensorFlow, TFX")
     for note in forks.call(line.progressed, notes_on_gpu):
         print_prose(console, "  note: ", note, "yellow")
