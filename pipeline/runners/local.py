@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import dataclasses
 import functools
+import gc
 import logging
 import resource
 import signal

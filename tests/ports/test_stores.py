@@ -18,6 +18,7 @@ from core.artifacts.provenance import PROVENANCE, SIGNED
 from core.artifacts.pushed_model import MODEL_CARD
 from tests.conftest import ROOT
 from tests.core.test_signing import write_keys
+from tests.ports.few_digits import write_few_digits
 from tests.stores import Store
 
 pytestmark = [pytest.mark.ports, pytest.mark.timeout(1800)]
@@ -28,7 +29,10 @@ Verb = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def verb(store: Store, tmp_path: Path) -> Verb:
     """Runs a verb with a folder and settings of one's own."""
-    settings = f"backbone.weights=random push.directory={store.url}/models push.signing_key={write_keys(tmp_path)[0]}"
+    images = write_few_digits(tmp_path / "images", 30)
+    settings = f"backbone.weights=random training.steps=60 data.images={images} evaluation.per_slice={{}}"
+    settings += " evaluation.thresholds={accuracy: {min: 0.1}}"
+    settings += f" push.directory={store.url}/models push.signing_key={write_keys(tmp_path)[0]}"
 
     def run(name: str, *arguments: str, more: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
         common = ["--root", str(tmp_path / "root"), "--set", f"{settings} {more}"]
@@ -57,13 +61,13 @@ def test_what_a_run_pushes_to_a_store_is_used_from_there(store: Store, verb: Ver
     again = verb("run", more=exported)
     assert "nothing has changed since the run of" in again.stdout and "load libraries" not in again.stdout
 
-    image = sorted((root / "images" / "3").iterdir())[0]
+    image = sorted((tmp_path / "images" / "3").iterdir())[0]
     key = str(tmp_path / "ed25519.pub.pem")
     for model in ([], ["--model", first], ["--model", f"{store.url}/models/"], ["--model", f"{first}/float16.tflite"]):
         (answer,) = verb("predict", *model, "--verify-key", key, str(image)).stdout.splitlines()
         assert json.loads(answer)["class"] == "3"
-    verb("batch-predict", "--verify-key", key, "--output", str(tmp_path / "lines"), str(root / "images" / "3"))
-    assert len((tmp_path / "lines").read_text().splitlines()) == len(list((root / "images" / "3").iterdir()))
+    verb("batch-predict", "--verify-key", key, "--output", str(tmp_path / "lines"), str(tmp_path / "images" / "3"))
+    assert len((tmp_path / "lines").read_text().splitlines()) == len(list((tmp_path / "images" / "3").iterdir()))
 
     verb("run", more="training.seed=7")
     second = last_run()["pushed_model"]
