@@ -62,6 +62,8 @@ class RamFileSystem(FileSystem):
         mime_type: str = "application/octet-stream",
         compression_type: str = CompressionTypes.AUTO,
     ) -> Any:
+        if not tf.io.gfile.exists(path):
+            raise FileNotFoundError(path)  # as Beam's file systems do
         with tf.io.gfile.GFile(path, "rb") as file:
             return _packed(_Content(file.read()), path, compression_type)
 
