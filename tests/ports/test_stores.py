@@ -32,8 +32,8 @@ Verb = Callable[..., str]
 def verb(store: Store, forks: ForkServer, tmp_path: Path) -> Verb:
     """Runs a verb with a folder and settings of one's own; returns what it prints."""
     images = write_few_digits(tmp_path / "images", 30)
-    settings = f"backbone.weights=random training.steps=60 training.learning_rate=1e-3 data.images={images} evaluation.per_slice={{}}"
-    settings += " evaluation.thresholds={accuracy: {min: 0.1}}"
+    settings = f"backbone.weights=random training.steps=60 training.learning_rate=1e-3 data.images={images}"
+    settings += " evaluation.per_slice={} evaluation.thresholds={accuracy: {min: 0.1}}"
     settings += f" push.directory={store.url}/models push.signing_key={write_keys(tmp_path)[0]}"
 
     def run(name: str, *arguments: str, more: str = "", code: int = 0) -> str:
