@@ -181,7 +181,7 @@ def _sizes(directory: str, names: Iterable[str]) -> dict[str, int]:
 def files(directory: str) -> list[str]:
     """Paths of all files under a folder, relative to it, sorted."""
     if storage.is_remote(directory):
-        return sorted(one.path for one in storage.find(directory) if one.path and not one.path.endswith("/"))
+        return storage.files(directory)
     found = []
     for folder, _, names in os.walk(directory, followlinks=True):
         inside = folder.removeprefix(directory).strip("/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import io
 import os
 import shutil
 import tempfile
@@ -56,6 +57,15 @@ def find(folder: str, prefix: str = "") -> Iterator[Stored]:
         (found,) = file_systems().match([f"{glob.escape(root + prefix)}**"])
     for item in found.metadata_list:
         yield Stored(item.path.removeprefix(root), item.size_in_bytes, item.last_updated_in_seconds)
+
+
+def files(folder: str) -> list[str]:
+    """Paths of all files below a remote folder, relative to it, sorted; consoles mark a folder by an empty object.
+
+    Raises:
+        StoreError: the store does not list it.
+    """
+    return sorted(one.path for one in find(folder) if one.path and not one.path.endswith("/"))
 
 
 def exists(path: str) -> bool:
@@ -159,7 +169,7 @@ def local_copy(path: str) -> Iterator[str]:
     path = path.rstrip("/")
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         place = Path(folder, path.rpartition("/")[2])
-        names = [one.path for one in find(path) if one.path and not one.path.endswith("/")]
+        names = files(path)
         for name in names:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             copy(f"{path}/{name}", str(place / name))
@@ -179,10 +189,7 @@ def check_writable(folder: str) -> None:
     def attempt() -> None:
         path = f"{folder}/.unfinished-{uuid.uuid4().hex}"
         try:
-            with tempfile.TemporaryFile() as file:
-                file.write(b"written to see whether it can be; to be deleted\n")
-                file.seek(0)
-                store(file, path)
+            store(io.BytesIO(b"written to see whether it can be; to be deleted\n"), path)
             _delete([path])
             ended.append(None)
         except Exception as error:

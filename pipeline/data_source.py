@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import slices
+from core import slices, storage
 from core.errors import InputError, MachineError, some
 from core.processes import end_with
 from core.settings import Settings
@@ -41,7 +41,7 @@ def images_folder(settings: Settings, home: Path) -> str:
                 for child in multiprocessing.active_children():
                     child.kill()
                 raise
-    if "://" in images:
+    if storage.is_remote(images):
         return images
     directory = Path(images).expanduser().resolve()
     base, _ = split_pattern(str(directory))

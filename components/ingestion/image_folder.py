@@ -23,7 +23,6 @@ from core.artifacts.ingest_record import Reject
 from core.errors import InputError, some
 from core.image_limits import DEFAULT_LIMITS, ImageLimits
 from core.settings.data import Links
-from core.storage import is_remote
 
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Ignored in the data folder even where no setting names them: the image-folder convention's names."""
@@ -86,7 +85,7 @@ def walk(folder: str, ignore: Sequence[str] = (), links: Links = "inside") -> Tr
             out of the data folder where `links` does not allow it.
     """
     patterns = IgnorePatterns(ignore)
-    return _walk_remote(folder, patterns) if is_remote(folder) else _walk_local(folder, patterns, links)
+    return _walk_remote(folder, patterns) if storage.is_remote(folder) else _walk_local(folder, patterns, links)
 
 
 def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
@@ -279,7 +278,7 @@ def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = 
 def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """The bytes of one file, at most one more than allowed; a local file that is larger is a RejectedError."""
     with open_file(folder, path) as file:
-        if is_remote(folder):
+        if storage.is_remote(folder):
             return file.read(limits.file_bytes + 1)
         with opening():
             size = os.fstat(file.fileno()).st_size
@@ -306,7 +305,7 @@ def open_file(folder: str, path: str) -> BinaryIO:
             store does not answer says nothing about the file, so such errors are raised as they are, and stop the run
             once Beam has retried.
     """
-    if is_remote(folder):
+    if storage.is_remote(folder):
         return storage.open_bytes(f"{folder}/{path}")
     with opening():
         real = os.path.realpath(f"{folder}/{path}", strict=True)
@@ -321,7 +320,7 @@ def open_file(folder: str, path: str) -> BinaryIO:
 def read_anywhere(location: str, limits: ImageLimits) -> bytes:
     """As `read_file`, for a path or URL outside of any data folder, or a link; whatever fails is a RejectedError."""
     with opening():
-        real = location if is_remote(location) else os.path.realpath(location, strict=True)
+        real = location if storage.is_remote(location) else os.path.realpath(location, strict=True)
         return read_file(*os.path.split(real), limits)
 
 
@@ -341,7 +340,7 @@ def read_bytes_of(folder: str, name: str, most: int = _MAX_TABLE) -> bytes:
     Likewise if there are more than `most` of them.
     """
     where = f"{folder}/{name}"
-    if not is_remote(folder) and not os.path.lexists(where):
+    if not storage.is_remote(folder) and not os.path.lexists(where):
         raise InputError(f"There is no {where}.")
     try:
         with opening(), open_file(folder, name) as file:

@@ -59,8 +59,8 @@ class Production:
         if not one.probabilities:
             self.unreadable += 1
             return
-        best = max(one.probabilities)
-        self.predicted[self.classes[one.probabilities.index(best)]] += 1
+        name, best = one.predicted(self.classes)
+        self.predicted[name] += 1
         self._sum += best
         self._squares += best**2
         if one.novelty is not None:

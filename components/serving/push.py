@@ -22,6 +22,8 @@ from core.artifacts.pushed_model import (
     locked,
     next_number,
     numbered,
+    rolled_back_path,
+    version_of,
 )
 from core.errors import InputError, MachineError
 from core.settings.monitoring import MonitoringSettings
@@ -119,7 +121,7 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
         number = max(int(version), *(entry.number + 1 for entry in numbered(directory)), 1)
         target = f"{directory.rstrip('/')}/{number}"
         for entry in numbered(beside(directory, REJECTED)):
-            if _name(entry.path) == version:  # who rejected this one was killed
+            if version_of(entry.path) == version:  # who rejected this one was killed
                 discard(entry.path)
         DECISION.write(waiting, decision)
         finish(waiting)
@@ -152,14 +154,14 @@ def decided(directory: str, version: str) -> tuple[str, Decision] | None:
     """Where the version that waited under this number is, and what was decided about it; None if nothing was."""
     for kind in (directory.rstrip("/"), beside(directory, REJECTED), beside(directory, ROLLED_BACK)):
         for entry in numbered(kind):
-            if _name(entry.path) == version and storage.exists(DECISION.path(entry.path)):
-                return entry.path, DECISION.read(entry.path)
+            if version_of(entry.path) == version and (decision := DECISION.read_if_any(entry.path)):
+                return entry.path, decision
     return None
 
 
 def _waiting(directory: str, version: str) -> str:
     """The folder of the version of that number that waits. Raises InputError if there is none."""
-    there = {_name(entry.path): entry.path for entry in numbered(beside(directory, WAITING))}
+    there = {version_of(entry.path): entry.path for entry in numbered(beside(directory, WAITING))}
     if version in there:
         return there[version]
     now = f"version {', '.join(there)} does" if there else "none does"
@@ -186,17 +188,17 @@ def _find(
 
     serving = [entry.path for entry in numbered(directory) if checksums.is_complete(entry.path)][-1:]
     if any(map(same, serving)):
-        return Pushed(serving[0], f"this model serves already, as version {_name(serving[0])}")
+        return Pushed(serving[0], f"this model serves already, as version {version_of(serving[0])}")
     for out in numbered(beside(directory, ROLLED_BACK)):
         if checksums.listed(out.path) == this:
-            name = _name(out.path)
+            name = version_of(out.path)
             return Pushed(
                 f"{directory}/{name}", f"this model was version {name}, which was rolled back; {again(out.path)}"
             )
     if approval:
         for entry in numbered(beside(directory, WAITING)):
             if same(entry.path):
-                return Pushed(entry.path, f"this model waits already, as version {_name(entry.path)}", "waits")
+                return Pushed(entry.path, f"this model waits already, as version {version_of(entry.path)}", "waits")
     for entry in numbered(beside(directory, REJECTED)):  # also once nobody has to approve any more
         if checksums.listed(entry.path) == this:
             said = DECISION.read(entry.path)
@@ -204,15 +206,10 @@ def _find(
     return None
 
 
-def _name(version: str) -> str:
-    return version.rpartition("/")[2]
-
-
 def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None] | None:
     """What was pushed with a model: what people said of it, and what production is held to; None if it is damaged."""
     try:
-        card = CARD_WORDS.read(version) if storage.exists(CARD_WORDS.path(version)) else None
-        reference = REFERENCE.read(version) if storage.exists(REFERENCE.path(version)) else None
+        card, reference = CARD_WORDS.read_if_any(version), REFERENCE.read_if_any(version)
     except InputError:
         return None
     return card, reference.bounds if reference else None
@@ -243,14 +240,13 @@ def discard(version: str) -> None:
 
 def take_out(version: str) -> str:
     """Takes a version out of service; returns the folder that it is in then. Of a link only the link is moved."""
-    directory, _, name = version.rpartition("/")
-    out = f"{beside(directory, ROLLED_BACK)}/{name}"
+    out = rolled_back_path(version)
     if storage.is_remote(version):
         _copy_all(version, out)
         discard(version)
         return out
     path = Path(version)
-    storage.make_folder(beside(directory, ROLLED_BACK))
+    storage.make_folder(out.rpartition("/")[0])
     if path.is_symlink():  # a relative one would lead elsewhere from there
         Path(out).symlink_to(path.resolve())
         atomic_io.discard(path)

@@ -76,6 +76,13 @@ class JsonFile(_File[T]):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
             raise InputError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
+    def read_if_any(self, folder: str | Path) -> T | None:
+        """The same; None if there is no such file."""
+        try:
+            return self.read(folder)
+        except FileNotFoundError:
+            return None
+
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the file."""
         schema = msgspec.json.schema(self.content)

@@ -10,7 +10,4 @@ MODEL_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
 
 def model_limits(directory: str) -> ImageLimits:
     """The limits in a SavedModel's directory; the defaults where there are none."""
-    try:
-        return MODEL_LIMITS.read(directory)
-    except FileNotFoundError:
-        return DEFAULT_LIMITS
+    return MODEL_LIMITS.read_if_any(directory) or DEFAULT_LIMITS

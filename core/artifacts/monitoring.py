@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from core.artifacts.base import JsonFile
@@ -97,6 +98,11 @@ class Observation:
     error: str
     novelty: float | None
     slices: dict[str, str]
+
+    def predicted(self, classes: Sequence[str]) -> tuple[str, float]:
+        """The most probable of the model's classes, and its probability; of an image that could be read."""
+        best = max(self.probabilities)
+        return classes[self.probabilities.index(best)], best
 
 
 State = Literal["broken", "doubt", "kept", "unbounded", "too_few"]

@@ -83,6 +83,17 @@ def beside(directory: str, kind: str) -> str:
     return f"{directory.rstrip('/')}/{kind}"
 
 
+def version_of(folder: str) -> str:
+    """A version's number, by its folder."""
+    return folder.rpartition("/")[2]
+
+
+def rolled_back_path(version: str) -> str:
+    """Where a rollback moves a version's folder."""
+    directory, _, number = version.rpartition("/")
+    return f"{beside(directory, ROLLED_BACK)}/{number}"
+
+
 def again(version: str) -> str:
     """What to do about a version that was rolled back or rejected, so that its model is pushed after all."""
     return f"to push it again, delete {version} and run again"

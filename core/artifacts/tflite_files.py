@@ -48,10 +48,8 @@ def file_name(export_format: ExportFormat) -> str:
 
 def described(directory: str) -> tuple[TFLiteFile, ...]:
     """A SavedModel's TensorFlow Lite files, local or remote; none where it was not converted."""
-    try:
-        return TFLITE_FILES.read(directory).files
-    except FileNotFoundError:
-        return ()
+    found = TFLITE_FILES.read_if_any(directory)
+    return found.files if found else ()
 
 
 def find(directory: str) -> dict[ExportFormat, str]:

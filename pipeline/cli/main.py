@@ -21,7 +21,7 @@ import click
 import rich.console
 from click.shell_completion import CompletionItem
 
-from core import atomic_io
+from core import atomic_io, storage
 from core.artifacts.last_run import BAD_INPUT, EXIT_CODES, REFUSED
 from core.checkout import CHECKOUT
 from core.errors import InputError, cause_of
@@ -52,7 +52,7 @@ class _PathOrUrl(click.ParamType):
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return str(value) if "://" in str(value) else str(Path(value).expanduser())
+            return str(value) if storage.is_remote(value) else str(Path(value).expanduser())
         except RuntimeError as error:
             self.fail(str(error), param, ctx)
 

@@ -21,6 +21,7 @@ from components.serving.request_logger import RequestLogger
 from components.serving.tls import TlsFiles
 from core import storage
 from core.artifacts import provenance
+from core.artifacts.pushed_model import version_of
 from core.errors import InputError
 from core.loopback import is_loopback
 from core.settings.serving import ServingSettings
@@ -91,7 +92,7 @@ def serve(
 
     def find() -> dict[int, str]:
         found = [directory] if one_version else push_directory.versions(directory)
-        numbers = map(push_directory.version_of, found)
+        numbers = map(version_of, found)
         return {int(n) if n.isascii() and n.isdigit() else 1: v for n, v in zip(numbers, found, strict=True)}
 
     for label, number in (labels or {}).items():

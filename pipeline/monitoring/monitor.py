@@ -60,12 +60,13 @@ def monitor(
     """
     predict.check_positive(count=count)
     directory = predict.find_model(model_dir, say)
-    if not storage.exists(REFERENCE.path(directory)):
+    reference = REFERENCE.read_if_any(directory)
+    if reference is None:
         raise InputError(
             f"the model in {directory} has no {REFERENCE.name} beside it, with which production is compared: monitor a "
             "version that a run has pushed, or run the pipeline again"
         )
-    reference, classes = REFERENCE.read(directory), class_names(directory)
+    classes = class_names(directory)
     if reference.labels.keys() != {*classes} or not reference.overall.images:
         raise InputError(
             f"{REFERENCE.path(directory)} is of other classes than the model, or of no images: it was changed "
@@ -169,8 +170,7 @@ def _shown(chosen: Sequence[Chosen], classes: Sequence[str], directory: str, ima
         for one, _ in [entry for entry in chosen if entry.why == why][:_SHOWN]:
             file = predict.read(f"{images.rstrip('/')}/{one.path}", limits)
             if not file.error:
-                best = max(one.probabilities)
-                name = classes[one.probabilities.index(best)]
+                name, best = one.predicted(classes)
                 shown.append(Shown(thumbnails.thumbnail(file.encoded, limits), one.path, why, name, best))
     return shown
 
@@ -181,8 +181,7 @@ def _table(chosen: Sequence[Chosen], classes: Sequence[str]) -> str:
     write = csv.writer(target, lineterminator="\n").writerow
     write([FILE, LABEL, WHY, "predicted", "probability", "margin", "novelty"])
     for observation, why in chosen:
-        best = max(observation.probabilities)
-        predicted = classes[observation.probabilities.index(best)]
+        predicted, best = observation.predicted(classes)
         novelty = "" if observation.novelty is None else f"{observation.novelty:.3f}"
         write(
             [

@@ -7,11 +7,11 @@ from typing import Any
 
 from core import atomic_io, storage
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome
-from core.artifacts.pushed_model import MODEL_CARD
+from core.artifacts.pushed_model import MODEL_CARD, version_of
 from core.errors import InputError
 from pipeline.report.collect import collect, page_path
 from pipeline.report.render import model_card, render
-from pipeline.runs.push_directory import is_there, version_of
+from pipeline.runs.push_directory import is_there
 
 _KEPT_PAGES = 50
 

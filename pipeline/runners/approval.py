@@ -176,7 +176,7 @@ def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decis
     """Adds the decision to the record of the last run, on this machine or a cluster, if the version is its."""
     root = settings.kubeflow.pipeline_root
     for home in (str(folder), *([f"{root.rstrip('/')}/{settings.name}"] if root else [])):
-        last = read_last(home, print) if storage.exists(LAST_RUN.path(home)) else None
+        last = read_last(home, print)
         if not last or not _same(last.waiting, waiting):
             continue
         decided(last, decision, place)
@@ -185,15 +185,16 @@ def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decis
         LAST_RUN.write(home, last)
         if last.report:
             make.remake_report(folder, settings.name)
-        if storage.exists(HEARTBEAT.path(home)):
-            beat = HEARTBEAT.read(home)
-            if beat.status == "waiting":  # else that of a run that began since
-                text = settings.runtime.metrics_directory if home == str(folder) else None
-                Monitor(settings.name, home, beat.run, text).finish(last)
+        beat = HEARTBEAT.read_if_any(home)
+        if beat and beat.status == "waiting":  # else that of a run that began since
+            text = settings.runtime.metrics_directory if home == str(folder) else None
+            Monitor(settings.name, home, beat.run, text).finish(last)
         return last
     return None
 
 
 def _same(one: object, other: str) -> bool:
     """Whether two names, of which the first may be none, stand for the same folder."""
-    return one == other or ("://" not in other and bool(one) and os.path.realpath(str(one)) == os.path.realpath(other))
+    return one == other or (
+        not storage.is_remote(other) and bool(one) and os.path.realpath(str(one)) == os.path.realpath(other)
+    )

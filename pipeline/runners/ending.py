@@ -19,7 +19,7 @@ from ml_metadata.metadata_store import MetadataStore
 
 from core import checksums, secrets
 from core.artifacts.last_run import LAST_RUN, SETTINGS, Outcome, RunSettings, Stage
-from core.artifacts.pushed_model import again
+from core.artifacts.pushed_model import again, rolled_back_path, version_of
 from core.errors import Cause
 from core.settings import Settings, to_dict
 from core.settings.messages import shortened
@@ -226,12 +226,12 @@ def _find_pushed(ended: Outcome, pushed_to: str) -> None:
     if checksums.is_complete(version):
         return
     ended.inputs = None
-    out = push_directory.rolled_back_path(version)
+    out = rolled_back_path(version)
     rolled_back = push_directory.is_there(out)
     gone = "was rolled back since" if rolled_back else "was deleted since"
     remedy = f"; {again(out)}" if rolled_back else ""
     serving = push_directory.versions(pushed_to)
     ended.pushed_model = serving[-1] if serving else None
     now = f"what serves is {serving[-1]}" if serving else "nothing serves now"
-    number = push_directory.version_of(version)
+    number = version_of(version)
     ended.notes.append(f"this model was pushed before as version {number}, which {gone}; {now}{remedy}")

@@ -33,7 +33,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types.channel import OutputChannel
 
-from core import atomic_io, secrets
+from core import atomic_io, secrets, storage
 from core.artifacts import tflite_files
 from core.artifacts.exported_model import MODEL
 from core.artifacts.features import EXTRACTED
@@ -132,7 +132,7 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
         _require_visible(kubeflow, "evaluation.regressions", settings.evaluation.regressions)
     run_dir = root and f"{root.rstrip('/')}/{settings.name}"
     push = settings.push.directory.rstrip("/")
-    if run_dir and "://" not in push and not push.startswith("/"):
+    if run_dir and not storage.is_remote(push) and not push.startswith("/"):
         push = f"{run_dir}/{push}"
     destination = json_format.MessageToJson(push_to(push), indent=None) if _visible(kubeflow, push) else None
     if not _visible(kubeflow, images):
@@ -151,7 +151,7 @@ def _deployment(settings: Settings, target: Target) -> Deployment:
 def _visible(kubeflow: KubeflowSettings, path: str) -> bool:
     """Whether containers see a path: one in a bucket, or below the mounted volume."""
     volume = kubeflow.volume
-    return "://" in path or (volume is not None and f"{path}/".startswith(f"{volume.path.rstrip('/')}/"))
+    return storage.is_remote(path) or (volume is not None and f"{path}/".startswith(f"{volume.path.rstrip('/')}/"))
 
 
 def _require_visible(kubeflow: KubeflowSettings, setting: str, path: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
-from core import checksums
+from core import checksums, storage
 from pipeline.runs.lineage import node_runs
 
 FILES = "files"
@@ -28,7 +28,7 @@ _SMALL = 2**20  # bytes; these have no sums of their own, and take no time
 
 def describe(uri: str) -> str | None:
     """What `FILES` holds of an artifact that was just written; None of a remote one, whose store keeps sums itself."""
-    if "://" in uri:
+    if storage.is_remote(uri):
         return None
     return json.dumps({name: _describe(path) for name, path in _files(Path(uri))})
 

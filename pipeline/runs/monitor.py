@@ -19,7 +19,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from core import atomic_io, progress
+from core import atomic_io, checksums, progress, storage
 from core.artifacts.base import JsonFile
 from core.artifacts.heartbeat import HEARTBEAT, Heartbeat, StageBeat
 from core.artifacts.last_run import PUSHED, Outcome
@@ -141,7 +141,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if "://" in self._folder:  # where nothing can be locked
+        if storage.is_remote(self._folder):  # where nothing can be locked
             yield
             return
         with Path(self._folder, ".heartbeat.lock").open("w") as lock:
@@ -180,16 +180,12 @@ class Shared(Monitor):
 
     def forget(self) -> None:
         """Deletes the parts."""
-        import tensorflow as tf
-
-        tf.io.gfile.rmtree(self._place)
+        storage.delete_folder(self._place)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        import tensorflow as tf
-
         with self._lock:
-            tf.io.gfile.makedirs(self._place)
+            storage.make_folder(self._place)
             yield
 
     def _replace(self, beat: Heartbeat) -> None:
@@ -204,10 +200,8 @@ class Shared(Monitor):
         return _attempt(self._part, self._place) or Heartbeat(self._run, "running", now, now)
 
     def _joined(self, now: float) -> Heartbeat:
-        import tensorflow as tf
-
-        names = [name for name in tf.io.gfile.listdir(self._place) if name.endswith(_BEAT)]
-        parts = [part for name in sorted(names) if (part := _attempt(JsonFile(name, Heartbeat), self._place))]
+        names = [name for name in checksums.files(self._place) if name.endswith(_BEAT)]
+        parts = [part for name in names if (part := _attempt(JsonFile(name, Heartbeat), self._place))]
         stages = {stage: at for part in parts for stage, at in part.stages.items()}
         return dataclasses.replace(
             super()._read(now), started=min((part.started for part in parts), default=now), at=now, stages=stages

@@ -16,10 +16,10 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from core.artifacts.blessing import BLESSED, MODEL_BLESSING, REJECTED
-from core.artifacts.pushed_model import WAITS, pushed_to
+from core.artifacts.pushed_model import WAITS, pushed_to, rolled_back_path
 from core.artifacts.training_summary import MODEL_RUN, SUMMARY
 from pipeline.runs import lineage
-from pipeline.runs.push_directory import is_there, rolled_back_path
+from pipeline.runs.push_directory import is_there
 from pipeline.runs.run_dir import ARTIFACTS
 
 _KEPT_LOGS = 50  # as many as pages of reports

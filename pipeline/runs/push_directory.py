@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from components.serving.push import discard, take_out
 from core import atomic_io, checksums, storage
 from core.artifacts import provenance
-from core.artifacts.pushed_model import ROLLED_BACK, beside, locked, numbered
+from core.artifacts.pushed_model import locked, numbered, rolled_back_path, version_of
 from core.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 def versions(directory: str) -> list[str]:
     """Folders of the complete versions, newest last; none if there is no such directory."""
     return [version for version in _folders(directory) if checksums.is_complete(version)]
-
-
-def version_of(folder: str) -> str:
-    """A version's number, by its folder."""
-    return folder.rpartition("/")[2]
 
 
 def latest(directory: str, say: Callable[[str], None], key: PublicKey | None = None) -> str:
@@ -123,12 +118,6 @@ def rollback(directory: str) -> tuple[list[str], str]:
                     f"{rolled_back_path(version)} is already there: delete it or move it away, then roll back again"
                 )
         return [take_out(version) for version in leaving], earlier[-1]
-
-
-def rolled_back_path(version: str) -> str:
-    """Where `rollback` moves a version's folder."""
-    directory, _, name = version.rpartition("/")
-    return f"{beside(directory, ROLLED_BACK)}/{name}"
 
 
 def is_there(version: str) -> bool:

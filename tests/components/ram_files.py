@@ -50,8 +50,8 @@ class RamFileSystem(FileSystem):
         mime_type: str = "application/octet-stream",
         compression_type: str = CompressionTypes.AUTO,
     ) -> Any:
-        tf.io.gfile.makedirs(path.rpartition("/")[0])
         self.delete([path])  # or TensorFlow's would append
+        tf.io.gfile.makedirs(path.rpartition("/")[0])
         file = tf.io.gfile.GFile(path, "wb")
         file.write(b"")  # it exists, even if nothing else is written
         return _packed(file, path, compression_type)
@@ -95,6 +95,9 @@ class RamFileSystem(FileSystem):
         for path in paths:
             if tf.io.gfile.exists(path):
                 (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)
+            folder = path.rstrip("/").rpartition("/")[0]
+            if tf.io.gfile.isdir(folder) and not tf.io.gfile.listdir(folder):
+                tf.io.gfile.rmtree(folder)  # a store has none but those that something lies in
 
 
 class _Content(io.BytesIO):
