@@ -12,7 +12,10 @@ STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colorfulness
 
 _SIDE = 256  # pixels: sharpness of large and small images is compared at the size people look at them
 _ROWS = 64
-_LEFT = 2  # times `_SIDE`, of the longer side of a reduced image
+_LEFT = 2
+
+ENOUGH = _LEFT * _SIDE
+"""Pixels of the longer side of a reduced image."""
 
 
 class Reduced(NamedTuple):
@@ -31,7 +34,7 @@ class Reduced(NamedTuple):
 def reduced(pixels: np.ndarray) -> Reduced:
     """Reduces uint8 [h, w, 3]."""
     height, width, _ = pixels.shape
-    side = max(1, max(pixels.shape) // (_LEFT * _SIDE))
+    side = max(1, max(pixels.shape) // ENOUGH)
     rows = _ROWS * side  # at a time, for the memory's sake
     parts = [Image.fromarray(pixels[top : top + rows]).reduce(side) for top in range(0, len(pixels), rows)]
     image = Image.fromarray(np.concatenate([np.asarray(part) for part in parts]))

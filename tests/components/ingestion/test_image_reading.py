@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ import tensorflow as tf
 from PIL import Image, ImageCms, ImageOps
 
 from components.ingestion import image_statistics, near_duplicates
-from components.ingestion.image_reading import RejectedError, for_model, in_eight_bits, read_image, upright
+from components.ingestion.image_reading import (
+    RejectedError,
+    for_model,
+    in_eight_bits,
+    read_image,
+    statistics_of,
+    upright,
+)
 from core.image_limits import MAX_JPEG_SCANS, MAX_PNG_TEXTS, ImageLimits, Transparent
 from tests.components.conftest import detailed, encoded, picture
 from tests.components.ingestion.formats import test_hevc_size
@@ -390,6 +398,30 @@ BOMBS |= {
     "a PPM that claims 3,600 megapixels": b"P6 60000 60000 255\n" + bytes(1000),
     "a PGM of 20 MB of comments": b"P5" + b"#\n" * 10**7,
 }
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"exif": b"Exif\0\0MM\0*"}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(2600, 1950), (1301, 700), (300, 200)])
+def test_statistics_of_a_jpeg_at_a_fraction_of_its_size_are_those_of_the_whole(
+    size: tuple[int, int], mode: str, options: dict[str, Any]
+) -> None:
+    grain = Image.fromarray(np.random.RandomState(1).randint(0, 255, (120, 160, 3)).astype(np.uint8))
+    data = encoded(grain.resize(size, Image.Resampling.BICUBIC).convert(mode), "JPEG", **options)
+
+    found = statistics_of(data)
+
+    assert found == pytest.approx(read_image(data).statistics, rel=0.05, abs=0.01)
+    assert found["resolution"] == read_image(data).statistics["resolution"]
+
+
+def test_statistics_of_a_jpeg_without_an_end_are_measured_and_of_half_a_jpeg_are_not() -> None:
+    data = encoded(detailed(1, 1400, 1200), "JPEG")
+
+    assert statistics_of(data[:-2]) == pytest.approx(read_image(data).statistics, rel=0.03)
+    with pytest.raises(RejectedError, match="truncated"):
+        statistics_of(data[: len(data) // 2])
+
 
 _MEASURE = """
 import json, resource, sys, time
