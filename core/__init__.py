@@ -1,1 +1,1 @@
-"""The ground floor: what all packages share. It imports none of them, and most of it no TensorFlow."""
+"""What all other packages share. It imports none of them, and most of it works without TensorFlow."""

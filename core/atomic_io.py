@@ -1,11 +1,11 @@
-"""Publishing files and folders: they appear whole and on the disk, or not at all, on local and remote file systems.
+"""Publishes files and folders: they appear complete and synced to disk, or not at all, locally and in object stores.
 
-All that another process or a later run reads is published by this module. Something new is written beside its place,
-under a hidden name that nobody can guess and that was not there before, so through no link either; it is synced,
-renamed, and the folder is synced. At no moment neither the old nor the new is there. Whoever writes holds a lock on the
-hidden name, so what a killed process left is told from what is being written: the next one who writes there deletes it.
+Everything that another process or a later run reads is published by this module. New content is written beside its
+target, under a hidden name that is new and cannot be guessed, so that no link can redirect it; it is synced, renamed,
+and the folder is synced. At every moment either the old or the new content is there. The writer holds a lock on the
+hidden name, which distinguishes unfinished work from the remains of a killed process: the next writer deletes those.
 
-Of stores (`gs://`, `s3://`) this promises less: a file is replaced in one step there, too, a folder is not.
+Object stores (`gs://`, `s3://`) get a weaker promise: a file is replaced atomically, a folder is not.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ from core.errors import InputError
 _HIDDEN = re.compile(r"\.unfinished-[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-_NOREPLACE, _EXCHANGE = 1, 2  # flags of Linux' renameat2
+_NOREPLACE, _EXCHANGE = 1, 2  # flags of Linux's renameat2
 _HERE = -100  # AT_FDCWD
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[TextIO]:
-    """A UTF-8 file that takes `path`'s place when the block ends; if it raises, the old file stays.
+    """Opens a UTF-8 file that replaces `path` when the block ends; if the block raises, the old file stays.
 
     Lone surrogates, which local file names may hold, are written as escapes; line ends are written as they are. A link
-    is replaced, and what it leads to stays as it is.
+    is replaced, not followed.
 
     Raises:
-        InputError: `path` is something else than a regular file, such as a device or a folder, or its folder is not
-            there.
-        OSError: it cannot be written; `filename` is `path` then. StoreError for a remote one.
+        InputError: `path` exists and is not a regular file, or its folder does not exist.
+        OSError: it cannot be written; `filename` is then `path`. StoreError for a remote one.
     """
     if storage.is_remote(path):
         with tempfile.TemporaryFile() as content:
@@ -78,13 +77,13 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replaces a file's content in one step; see `replacing`."""
+    """Replaces a file's content atomically; see `replacing`."""
     with replacing(path) as file:
         file.write(text)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file that nobody reads yet, local or remote."""
+    """Writes a file that nobody reads yet, local or remote; not atomic."""
     if storage.is_remote(path):
         storage.store(io.BytesIO(content), str(path))
     else:
@@ -95,7 +94,7 @@ def open_file(path: str | Path, mode: Literal["r", "rb"] = "r") -> IO[Any]:
     """Opens a file, local or remote, for reading. Text is UTF-8, and its line ends are read as they are.
 
     Raises:
-        OSError: it cannot be opened; StoreError where a store does not give a remote one.
+        OSError: it cannot be opened; StoreError for a remote one.
     """
     if not storage.is_remote(path):
         return Path(path).open(mode) if "b" in mode else Path(path).open(mode, encoding="utf-8", newline="\n")
@@ -110,16 +109,16 @@ def open_file(path: str | Path, mode: Literal["r", "rb"] = "r") -> IO[Any]:
 
 
 def read_text(path: str | Path) -> str:
-    """All that `open_file` gives."""
+    """A file's text; see `open_file`."""
     with open_file(path) as file:
         return file.read()
 
 
 @contextlib.contextmanager
 def staging_directory(target: str) -> Iterator[str]:
-    """A new, empty directory beside `target`; `publish` what is finished before the block ends.
+    """Makes an empty directory beside `target`, to be filled and then published with `publish` within the block.
 
-    Whatever is left of it at the end, as after an error, is deleted.
+    If it is still there when the block ends, as after an error, it is deleted.
     """
     if storage.is_remote(target):
         import tensorflow as tf
@@ -143,13 +142,13 @@ def staging_directory(target: str) -> Iterator[str]:
 
 
 def publish(finished: str, target: str, replace: bool = True) -> None:
-    """Moves a directory to `target`, with all that is in it on the disk, and takes away what was there.
+    """Syncs a directory and moves it to `target`, replacing what is there.
 
-    On Linux the two are exchanged in one step. Where the file system cannot do that (some network file systems; macOS),
-    the old one is renamed aside first, and for a moment there is neither.
+    On Linux the two are exchanged atomically. If the file system cannot do that (some network file systems, macOS), the
+    old one is renamed first, and for a moment neither is there.
 
     Raises:
-        FileExistsError: something is there already, and `replace` is False.
+        FileExistsError: `target` exists, and `replace` is False.
     """
     target = target.rstrip("/")
     if storage.is_remote(target):
@@ -176,10 +175,10 @@ def publish(finished: str, target: str, replace: bool = True) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Renames a file or folder of the same file system in one step, and has that on the disk.
+    """Renames a file or folder within a file system atomically, and syncs both folders.
 
     Raises:
-        FileExistsError: something is there already.
+        FileExistsError: `target` exists.
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -190,7 +189,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def discard(path: str | Path) -> None:
-    """Takes a file or folder away in one step, then deletes it at leisure; of a link only the link."""
+    """Removes a file or folder: it disappears atomically, then its content is deleted. A link is not followed."""
     path = Path(path)
     if path.is_symlink() or not path.is_dir():
         path.unlink()
@@ -203,7 +202,7 @@ def discard(path: str | Path) -> None:
 
 
 def sync(directory: str) -> None:
-    """Has all files and folders in a local directory on the disk; does nothing for a remote one."""
+    """Syncs all files and folders in a local directory to disk; does nothing for a remote one."""
     if storage.is_remote(directory):
         return
     for folder, _, names in os.walk(directory, topdown=False):
@@ -264,7 +263,7 @@ def _new_folder(folder: Path) -> tuple[str, int]:
 
 def _hold(descriptor: int, path: str) -> bool:
     """Locks what was just made; False if `clear_remains` of another process was faster."""
-    with contextlib.suppress(OSError):  # a file system without locks: there remains stay
+    with contextlib.suppress(OSError):  # a file system without locks, where remains are never cleared
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         return Path(path).lstat().st_ino == os.fstat(descriptor).st_ino
@@ -273,7 +272,7 @@ def _hold(descriptor: int, path: str) -> bool:
 
 
 def _delete(path: str) -> None:
-    """Deletes a file or folder, or what another process has left of it."""
+    """Deletes a file or folder, even while another process deletes it."""
 
     def unless_gone(_function: object, _path: object, info: Any) -> None:
         if not isinstance(info[1], FileNotFoundError):
@@ -286,7 +285,7 @@ def _delete(path: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Has the names in a folder on the disk, as far as its file system knows that and lets this user."""
+    """Syncs the names in a folder to disk, as far as its file system supports and permits that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
@@ -301,10 +300,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _renameat2(source: str, target: str, flag: int) -> bool:
-    """Renames by Linux' own call; False where that, or the flag, is not known.
+    """Renames with Linux's renameat2; False if the call or the flag is not supported.
 
     Raises:
-        OSError: it failed.
+        OSError: renaming failed.
     """
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if call is None:

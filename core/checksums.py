@@ -1,10 +1,9 @@
-"""Checksums of an exported model's files: what a SavedModel lacks, which checks only its variables.
+"""Checksums of all files of an exported model; SavedModel itself checks only its variables.
 
-One flipped bit in `saved_model.pb` may be another constant in the graph, and one in an asset another class name: the
-model still loads, and is wrong. The list lies where SavedModel keeps what it does not read itself (`assets.extra`), in
-the format of `sha256sum`: `cd <model> && sha256sum --check assets.extra/SHA256SUMS`. Its first line, a comment to
-`sha256sum`, says how many files of how many bytes are listed: what a copy that was cut short lacks is noticed by that,
-without reading a model.
+A flipped bit in `saved_model.pb` may change a constant of the graph, and one in an asset a class name: the model still
+loads, and is wrong. The list is in `assets.extra`, which SavedModel does not read, in the format of `sha256sum`:
+`cd <model> && sha256sum --check assets.extra/SHA256SUMS`. Its first line, a comment to `sha256sum`, gives the number of
+files and bytes, so that an incomplete copy is noticed without reading all of it.
 
 Local models are read without TensorFlow, which takes seconds to import.
 """
@@ -23,7 +22,7 @@ from core import atomic_io, storage
 CHECKSUMS = "assets.extra/SHA256SUMS"
 
 MODEL_PARTS = ("saved_model.pb", "variables/", "assets/")
-"""What TensorFlow reads of a SavedModel's folder."""
+"""What TensorFlow reads in a SavedModel's folder."""
 
 _BLOCK = 2**20
 _HEAD = re.compile(r"# (\d+) files, (\d+) bytes")
@@ -43,9 +42,9 @@ def write_checksums(directory: str) -> None:
 
 
 def listed(directory: str) -> str | None:
-    """The list as text, which says which model this is; None if there is none, as in others' exports.
+    """The list as text, which identifies the model; None if there is none, as in other programs' exports.
 
-    Raises StoreError where a store does not say.
+    Raises StoreError if a store does not say.
     """
     try:
         with atomic_io.open_file(f"{directory}/{CHECKSUMS}", "rb") as file:
@@ -64,10 +63,10 @@ def digests(directory: str) -> dict[str, str]:
 
 
 def check_complete(directory: str) -> None:
-    """Looks at names and sizes only, as is cheap enough to do every second.
+    """Compares names and total size only, which is cheap enough to do every second.
 
     Raises:
-        DamagedModelError: there is no list, or the listed files are not all there in the size they had together.
+        DamagedModelError: there is no list, a listed file is missing, or the total size differs.
     """
     found, size = _read_list(directory)
     sizes = _sizes(directory, found)
@@ -89,13 +88,13 @@ def is_complete(directory: str) -> bool:
 
 
 def verify(directory: str) -> str:
-    """Reads every byte of every listed file; returns their number and size, in words.
+    """Checks every byte of every listed file; returns their number and size, in words.
 
-    Files that are not listed do not matter, such as a model card, except where TensorFlow would read them.
+    Unlisted files, such as a model card, do not matter unless TensorFlow would read them.
 
     Raises:
-        DamagedModelError: there is no list, a file is missing, not listed, or has changed.
-        OSError: a file cannot be read; StoreError where a store does not give it.
+        DamagedModelError: there is no list, or a file is missing, unlisted or changed.
+        OSError: a file cannot be read; StoreError for a remote one.
     """
     expected, size = _read_list(directory)
     present = files(directory)
@@ -111,9 +110,9 @@ def verify(directory: str) -> str:
 
 
 def problem(directory: str) -> str:
-    """Why a model's bytes are not good, or cannot be read; "" if they are good.
+    """Why a model is not intact or cannot be read; "" if it is intact.
 
-    Raises StoreError where a store does not give them: that says nothing of the model.
+    Raises StoreError if a store fails, which says nothing about the model.
     """
     try:
         verify(directory)
@@ -134,7 +133,7 @@ def verify_if_listed_there(path: str) -> None:
     """Verifies a single file of a model, if the list beside it names it.
 
     Raises:
-        DamagedModelError: it is not the file that is listed, or the list is damaged.
+        DamagedModelError: the file or the list is damaged.
     """
     directory, _, name = path.rpartition("/")
     directory = directory or "."
@@ -146,7 +145,7 @@ def verify_if_listed_there(path: str) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file's bytes, local or remote, as hexadecimal digits. Raises what `atomic_io.open_file` raises."""
+    """The hexadecimal digest of a local or remote file. Raises what `atomic_io.open_file` raises."""
     digest = hashlib.sha256()
     with atomic_io.open_file(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -155,7 +154,7 @@ def sha256(path: str | Path) -> str:
 
 
 def _read_list(directory: str) -> tuple[dict[str, str], int]:
-    """Digests by name, and the bytes of all files together."""
+    """Digests by name, and the total size of all files in bytes."""
     text = listed(directory)
     if text is None:
         raise DamagedModelError(f"there is no {CHECKSUMS} in {directory}")
@@ -168,7 +167,7 @@ def _read_list(directory: str) -> tuple[dict[str, str], int]:
 
 
 def _sizes(directory: str, names: Iterable[str]) -> dict[str, int]:
-    """Bytes of those of the files that are there, by name; of a remote folder of all."""
+    """Sizes in bytes, by name, of those files that exist; for a remote folder, of all its files."""
     if storage.is_remote(directory):
         return {one.path: one.size for one in storage.find(directory)}
     found = {}

@@ -1,8 +1,8 @@
-"""Cells of CSV files that spreadsheets read as text: names of files and classes may look like formulas.
+"""Escapes cells of CSV files, so that spreadsheets read them as text: file and class names may look like formulas.
 
-`=HYPERLINK(…)` as a class would be a link in the spreadsheet of whoever opens the file. Such a cell begins with a `'`
-(https://owasp.org/www-community/attacks/CSV_Injection); one stands also behind the separator of another dialect, where
-that would begin a cell.
+A class named `=HYPERLINK(…)` would become a link in the spreadsheet of whoever opens the file. Such a cell gets a
+leading `'` (https://owasp.org/www-community/attacks/CSV_Injection), also after the separators of other CSV dialects,
+where it would start a cell.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ UNDO = re.compile(f"({_BEGINNING})'(?={_FORMULA})")
 
 
 def as_text(value: str) -> str:
-    """The text as a cell that no spreadsheet calculates."""
+    """The text as a cell that no spreadsheet evaluates."""
     return _RISKY.sub(r"\1'", value)

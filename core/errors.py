@@ -1,4 +1,4 @@
-"""Whose fault an error is: the user's data or settings, the machine's, or our code's; and how messages list names."""
+"""What is to blame for an error: the user's data or settings, the machine, or our code; and how messages list names."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ from typing import Literal, NamedTuple
 class InputError(Exception):
     """Bad input or settings.
 
-    The message is shown to the user as it is: what was found, where, and what to do.
-    The command line turns it into exit code 2; on Airflow and Kubeflow the task fails with it.
+    The message is shown to the user as it is: what was found, where, and what to do. The command line turns it into
+    exit code 2; on Airflow and Kubeflow the task fails with it.
     """
 
 
 class MachineError(Exception):
-    """What ran it failed: no memory, no room on a disk, a process that was killed. It says nothing of data or model.
+    """The machine failed: out of memory or disk space, a killed process. Neither the data nor the model is to blame.
 
-    The message is shown to the user as it is. The command line turns it into exit code 4; an orchestrator tries again.
+    The message is shown to the user as it is. The command line turns it into exit code 4; an orchestrator retries.
     """
 
 
@@ -26,7 +26,7 @@ Blame = Literal["input", "machine", "code"]
 
 
 class Cause(NamedTuple):
-    """Why something failed, in words, and what is at fault."""
+    """Why something failed, in words, and what is to blame."""
 
     message: str
     blame: Blame = "code"
@@ -43,9 +43,9 @@ _MACHINE = {
     errno.EAGAIN: "no more processes or threads can be started (ulimit -u)",
 }
 DISK_FULL = (_MACHINE[errno.ENOSPC], _MACHINE[errno.EDQUOT])
-"""What messages say of a disk without room."""
+"""What messages say about a full disk."""
 
-# What libraries make of these: TensorFlow, gRPC, SQLite and Beam pass on the words, not the number.
+# TensorFlow, gRPC, SQLite and Beam pass on the text of such errors, not the number.
 _WORDS = {os.strerror(number): said for number, said in _MACHINE.items() if number != errno.EAGAIN}
 _WORDS |= {
     "database or disk is full": _MACHINE[errno.ENOSPC],
@@ -58,10 +58,7 @@ _FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def cause_of(error: BaseException) -> Cause:
-    """What is behind `error`: frameworks wrap what components raise.
-
-    Without the name of the step, which Beam appends.
-    """
+    """The cause behind `error`, since frameworks wrap what components raise; without the step that Beam appends."""
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, InputError):
@@ -77,7 +74,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def machine_words(text: str) -> str | None:
-    """What a process printed of a machine that failed it, in words; None if nothing."""
+    """The machine failure that a process's output names, in words; None if it names none."""
     return next((said for words, said in _WORDS.items() if words in text), None)
 
 
@@ -97,7 +94,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _machine(error: BaseException) -> str | None:
-    """In words, if the machine is at fault."""
+    """The machine failure behind an error, in words; None if there is none."""
     if isinstance(error, MemoryError):
         return _MACHINE[errno.ENOMEM]
     if isinstance(error, OSError) and error.errno in _MACHINE:

@@ -2,7 +2,7 @@
 
 IMAGE = "image/encoded"  # the image file's bytes
 FORMAT, WIDTH, HEIGHT = "image/format", "image/width", "image/height"
-SHA256 = "image/sha256"  # of the file as it was found, hexadecimal
+SHA256 = "image/sha256"  # of the original file, hexadecimal
 PATH = "image/path"  # of the file, relative to the data folder
 LABEL = "label"
 

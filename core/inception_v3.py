@@ -1,7 +1,7 @@
-"""InceptionV3 as data: its layers in Keras's order, how they are joined, and the shape of every weight.
+"""InceptionV3 as data: its layers in Keras's order, how they are connected, and the shape of every weight.
 
-`inception_v3.json` is `keras.applications.InceptionV3(include_top=False)` written down, so that rules can be checked
-without TensorFlow, and a graph built without making the entire Keras model first. A test compares it with Keras.
+`inception_v3.json` describes `keras.applications.InceptionV3(include_top=False)`, so that rules can be checked without
+TensorFlow, and a graph built without the entire Keras model. A test compares it with Keras.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 INPUT = "input_1"  # the name Keras gives the images
 
-POOLED = "pooled"  # the cut after the base: the global average of its last map
+POOLED = "pooled"  # the cut after the base: the global average of its output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Layer:
     Attributes:
         name: canonical, as in a fresh Keras process and in the published `.h5`.
         kind: name of its class in `keras.layers`.
-        inputs: names of the layers it reads; `INPUT` is the images.
-        arguments: of its class, beyond those that all layers of its kind share.
+        inputs: names of the layers it reads; `INPUT` stands for the images.
+        arguments: of its class, except those that all layers of its kind share.
         weights: (name, shape) of its variables, in Keras's order.
     """
 
@@ -39,7 +39,7 @@ class Layer:
 
 @functools.cache
 def layers() -> tuple[Layer, ...]:
-    """The 310 layers after the input, in the order of `keras.Model.layers`: each after all that it reads."""
+    """The 310 layers after the input, in the order of `keras.Model.layers`: each follows all of its inputs."""
     document = json.loads(pathlib.Path(__file__).with_suffix(".json").read_text())
     channels = {INPUT: 3}
     found = []
@@ -58,7 +58,7 @@ def layers() -> tuple[Layer, ...]:
 def between(start: str | None, stop: str) -> tuple[Layer, ...]:
     """The layers after block `start` (None: from the images) up to and including block `stop`.
 
-    They are one contiguous run of `layers()`: Keras orders layers by depth, and every path passes through every block.
+    They are contiguous in `layers()`: Keras orders layers by depth, and every path passes through every block.
     """
     names = [layer.name for layer in layers()]
     first = 0 if start is None else names.index(start) + 1

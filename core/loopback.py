@@ -1,4 +1,4 @@
-"""Connections of this machine with itself: a proxy that the shell names for the world cannot make them."""
+"""Connections within this machine, which a proxy configured for the internet cannot make."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `address`, host:port, is of this machine alone."""
+    """Whether `address`, host:port, is reachable from this machine only."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -18,10 +18,10 @@ def is_loopback(address: str) -> bool:
 
 
 def bypass_proxy() -> None:
-    """Has this process and those it starts connect with this machine directly, whatever `http_proxy` and the like say.
+    """Makes this process and its children connect to this machine directly, whatever `http_proxy` and the like say.
 
-    Beam's workers, its job servers and emulators of storage are reached so. gRPC looks at `no_grpc_proxy` first, and at
-    no other if it is there; Python at `no_proxy` before `NO_PROXY`.
+    Beam's workers and job servers and storage emulators need it. If `no_grpc_proxy` is set, gRPC ignores the other
+    variables; Python prefers `no_proxy` to `NO_PROXY`.
     """
     lists = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy")}
     lists["no_proxy"] = lists["NO_PROXY"] = lists["no_proxy"] or lists["NO_PROXY"]

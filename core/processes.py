@@ -1,6 +1,6 @@
-"""Processes that end when they should: with the one that started them, and in order when they are told to.
+"""Makes processes end when they should: with their parent, and cleanly when they are told to.
 
-`python -m core.processes PARENT COMMAND...` becomes the command, in a process that ends with its parent, by its id.
+`python -m core.processes PARENT COMMAND...` runs the command in a process that ends with its parent, given by id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def end_with(parent: int) -> None:
-    """Has the system kill this process when its parent, by its id, ends, however that does; on Linux alone."""
+    """Has the system kill this process when its parent, given by id, ends in whatever way; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it has ended already
@@ -23,12 +23,12 @@ def end_with(parent: int) -> None:
 
 
 def ending_with_this(command: Sequence[str]) -> list[str]:
-    """A command for `subprocess`, whose process ends with this one; it must be started by the main thread."""
+    """A command for `subprocess` whose process ends with this one; the main thread must start it."""
     return [sys.executable, "-m", "core.processes", str(os.getpid()), *command]
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The system, or who manages this process, asked it to end: what Ctrl-C ends ends, and in the same way."""
+    """The system, or whatever manages this process, told it to end; handled like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -36,7 +36,7 @@ class TerminatedError(KeyboardInterrupt):
 
 
 def raise_when_terminated() -> None:
-    """Has SIGTERM and SIGHUP raise `TerminatedError` in the main thread, once, so that temporary files are deleted."""
+    """Makes SIGTERM and SIGHUP raise `TerminatedError` once in the main thread, so that temporary files are deleted."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
             signal.signal(number, _terminate)

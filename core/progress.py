@@ -1,4 +1,4 @@
-"""How a long-running step says how far it is: a log record that a console may draw and a cluster may print."""
+"""How a long-running step reports its progress: as log records that a console draws and a cluster prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = 0.3
 
 
 def report(done: int, total: int | None, unit: str, note: str = "") -> None:
-    """Says how many units ("images", "steps") the running stage has finished, of how many, if that is known."""
+    """Reports how many units ("images", "steps") the running stage has finished, of how many, if that is known."""
     logging.getLogger(LOGGER_NAME).info(
         "%d%s %s %s",
         done,
@@ -23,7 +23,7 @@ def report(done: int, total: int | None, unit: str, note: str = "") -> None:
 
 
 class ProgressCounter:
-    """What one worker process has finished, said a few times a second at most.
+    """Counts what one worker process has finished, and reports it a few times a second at most.
 
     On a cluster each worker reports its own share of the total.
     """
@@ -37,7 +37,7 @@ class ProgressCounter:
         self._reported = float("-inf")
 
     def add(self, number: int) -> None:
-        """`number` more are finished. Reports the first, the last, and now and then one between."""
+        """Adds `number` to the count. Reports the first, the last, and some in between."""
         self._done += number
         now = time.monotonic()
         if now - self._reported >= _SECONDS or self._done == self._total:

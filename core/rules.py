@@ -1,6 +1,6 @@
 """Which layers of the base train and how fast: one ordered list of (pattern, multiplier), and the cut it implies.
 
-After google-research/big_vision: the first pattern that matches decides, a frozen layer is one more rule, and a layer
+As in google-research/big_vision, the first matching pattern decides, freezing is a rule like any other, and a layer
 that no pattern matches is an error. Needs no TensorFlow.
 """
 
@@ -20,7 +20,7 @@ from core.settings.training import FineTuneConfig, TrainerConfig
 _ENDS = ("max_pooling2d_1", *BLOCKS)  # the last layers of the stem and of every block
 
 Rule = tuple[str, float]
-"""A regular expression that must match a layer's whole name, and what multiplies the learning rate; 0 freezes."""
+"""A regular expression that must match a layer's whole name, and a multiplier of the learning rate; 0 freezes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +34,16 @@ class Match:
 
 
 def base_layers(output: str) -> tuple[str, ...]:
-    """The names `base.layers` has in Keras, the input's first, so that `[:-5]` means what `base.layers[:-5]` means."""
+    """The names in Keras's `base.layers`, the input first, so that `[:-5]` means what `base.layers[:-5]` means."""
     return (inception_v3.INPUT, *(layer.name for layer in inception_v3.between(None, output)))
 
 
 def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
-    """The rules that the setting stands for; the shorthands name their layers one by one.
+    """The rules that the setting stands for; shorthands are expanded to their layers.
 
-    `from` a block (`mixed9`) means all of it, from after the block before it to the concatenation of that name. With
-    `decay` there is a rule for every block, the stem counting as one. Raises InputError where `from` names no layer.
+    `from` a block (`mixed9`) means the entire block, from the first layer after the previous one to the concatenation
+    of that name. With `decay` there is a rule for every block, and for the stem. Raises InputError if `from` names no
+    layer.
     """
     if fine_tune.rules is not None:
         return fine_tune.rules
@@ -71,11 +72,11 @@ def expand(fine_tune: FineTuneConfig, output: str) -> tuple[Rule, ...]:
 
 
 def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
-    """What the rules decide, for every layer of the base up to block `output`, in order.
+    """What the rules decide for every layer of the base up to block `output`, in order.
 
     Raises:
-        InputError: a pattern is no regular expression or matches no layer, a multiplier is negative, or a layer is
-            matched by no pattern.
+        InputError: a pattern is not a regular expression or matches no layer, a multiplier is negative, or no pattern
+            matches a layer.
     """
     rules = expand(fine_tune, output)
     specs = inception_v3.between(None, output)
@@ -96,16 +97,16 @@ def matched(fine_tune: FineTuneConfig, output: str) -> tuple[Match, ...]:
 
 
 def trained_layers(fine_tune: FineTuneConfig, output: str) -> dict[str, float]:
-    """The layers that have weights and train, with their multipliers, in order. Raises what `matched` raises."""
+    """The trainable layers that have weights, with their multipliers, in order. Raises what `matched` raises."""
     return {m.layer: m.multiplier for m in matched(fine_tune, output) if m.multiplier > 0 and m.parameters > 0}
 
 
 def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
-    """Where the network can be cut so that all below never changes. Raises what `matched` raises.
+    """Where the network can be cut so that nothing below ever changes. Raises what `matched` raises.
 
     Returns:
-        `pooled` where nothing in the base trains (layers without weights have nothing to train); else the last block
-        before the first layer that does; None where there is none, so that images must be read live.
+        `pooled` if nothing in the base trains (layers without weights have nothing to train), else the last block
+        before the first layer that trains; None if there is no such block, so that training must read images.
     """
     trained = trained_layers(fine_tune, output)
     if not trained:
@@ -116,7 +117,7 @@ def cut_for(fine_tune: FineTuneConfig, output: str) -> str | None:
 
 
 def features_cut(config: TrainerConfig) -> str | None:
-    """The cut that training reads features at; None where it reads images: without a cut, or varied in every step."""
+    """The cut whose features training reads; None if it reads images: without a cut, or with live augmentation."""
     varied = config.training.augmentation
     if varied is not None and varied.views is None:
         return None
@@ -124,7 +125,7 @@ def features_cut(config: TrainerConfig) -> str | None:
 
 
 def _shorthand(fine_tune: FineTuneConfig) -> str | None:
-    """The setting as the user wrote it, where it has no pattern to show."""
+    """The setting as the user wrote it, if it is a shorthand without patterns."""
     decay = "" if fine_tune.decay is None else f", decay: {fine_tune.decay}"
     if fine_tune.last_layers is not None:
         return f"last_layers: {fine_tune.last_layers}{decay}"

@@ -1,6 +1,6 @@
-"""What is generated from our classes: the JSON Schemas of files that people and programs read, and docs/settings.md.
+"""Files generated from our classes: docs/settings.md, and JSON Schemas for files that people and programs read.
 
-`python -m core.schemas` writes them anew; a test compares them.
+`python -m core.schemas` regenerates them; a test checks that they are current.
 """
 
 from __future__ import annotations

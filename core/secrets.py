@@ -1,8 +1,8 @@
-"""Secrets: settings hold references to them, which are resolved where the secret is needed and nowhere else.
+"""Secrets: settings hold references to them, which are resolved only where the secret is needed.
 
-`${env:NAME}` stands for an environment variable of the process that needs the value; `${secret:NAME/KEY}` for a key of
-a Kubernetes secret, which the cluster hands to a container. So whatever is written of settings, a report, a record or a
-DAG, holds no secret, and the same settings with another password are the same to the cache.
+`${env:NAME}` stands for an environment variable of the process that needs the value, `${secret:NAME/KEY}` for a key of
+a Kubernetes secret, which the cluster passes to a container. So nothing written from settings (reports, records, DAGs)
+holds a secret, and changing a password does not invalidate the cache.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from core.errors import InputError
 
 VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 KUBERNETES = re.compile(r"\$\{secret:([a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?)/([-._A-Za-z0-9]{1,253})\}")
-"""The names that Kubernetes allows for a secret and for a key of its."""
+"""The names that Kubernetes allows for a secret and its keys."""
 
-_SHORTEST = 4  # of a value that is masked: a shorter one is part of too many words
+_SHORTEST = 4  # characters of a value that is masked: a shorter one is part of too many words
 
 # fmt: off
 _NAMING = frozenset((
@@ -31,22 +31,22 @@ _NAMING = frozenset((
 _WITHIN = re.compile(
     r"(password|passwd|passphrase|secret|token|(api|access|private|auth)_?key|connection_?string)$"
 )  # as PGPASSWORD
-# The last word of what says something about a secret: where it is kept, how long it lasts.
+# Last words of names that describe a secret: where it is kept, how long it lasts.
 _AROUND = frozenset((
     "file", "files", "path", "paths", "dir", "folder", "directory", "name", "names", "type", "types", "kind",
     "size", "length", "count", "ttl", "seconds", "version", "region", "format", "prefix", "mode", "enabled", "url",
     "uri", "host", "port", "endpoint",
 ))
 # fmt: on
-# Files; a key's name, not the key.
+# Files, and the names of keys rather than keys.
 _NO_SECRETS = ("google_application_credentials", "kms_key", "kms_key_name", "signing_key")
 _SWITCHES = ("true", "false", "yes", "no", "none", "null")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ASSIGNED = re.compile(r"""(?<![\w.-])-{0,2}([A-Za-z][\w.-]*)["']?\s*[=:]\s*["']?(?=([^\s"',;&]+))""")
-# Bounded, so that their time is in proportion to the text.
+# Bounded, so that matching takes linear time.
 _USER_INFO = re.compile(r"://[^\s/?#@:]{0,200}:(?!\d+(?:/|$))([^\s@]{1,500})@")
 _QUERY = re.compile(r"://[^\s?#]{0,500}\?(\S{1,2000})")
-# What the largest services write, as secret scanners know it (GitHub's documentation, gitleaks).
+# Tokens of the largest services, as secret scanners know them (GitHub's documentation, gitleaks).
 _ISSUED = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{50}|\bglpat-[\w-]{20}"
     r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{35}|\bya29\.[\w-]{20}|\bxox[abposr]-[\w-]{10}|\bhf_[A-Za-z0-9]{30}"
@@ -60,12 +60,12 @@ def variables(value: Any) -> list[str]:
 
 
 def refers(value: Any) -> bool:
-    """Whether plain values hold a reference."""
+    """Whether plain values contain a reference."""
     return any(VARIABLE.search(text) or KUBERNETES.search(text) for text in _texts(value))
 
 
 def require_set(names: Collection[str]) -> None:
-    """Raises InputError where an environment variable that settings refer to is not set."""
+    """Raises InputError if an environment variable that settings refer to is not set."""
     if missing := [name for name in names if name not in os.environ]:
         named = ", ".join(f"${{env:{name}}}" for name in missing)
         raise InputError(
@@ -75,13 +75,13 @@ def require_set(names: Collection[str]) -> None:
 
 
 def resolve(text: str) -> str:
-    """The text with the values of the environment variables it refers to. Raises InputError where one is not set."""
+    """The text with the values of the environment variables it refers to. Raises InputError if one is not set."""
     require_set(variables(text))
     return VARIABLE.sub(lambda match: os.environ[match[1]], text)
 
 
 def mask(text: str, names: Collection[str]) -> str:
-    """The text with the references instead of what these environment variables hold: libraries may quote a value."""
+    """The text with these environment variables' values replaced by references: libraries may quote a value."""
     values = {os.environ.get(name, ""): f"${{env:{name}}}" for name in names}
     forms = {
         form: reference
@@ -95,7 +95,7 @@ def mask(text: str, names: Collection[str]) -> str:
 
 
 class MaskingFormatter(logging.Formatter):
-    """A log's lines, with their tracebacks, in which the values of these environment variables are masked."""
+    """Masks the values of these environment variables in log lines and tracebacks."""
 
     def __init__(self, layout: str, names: Collection[str]) -> None:
         super().__init__(layout)
@@ -107,7 +107,7 @@ class MaskingFormatter(logging.Formatter):
 
 
 def names_secret(name: str) -> bool:
-    """Whether what is called so is a secret: `s3_secret_access_key`, `DB_PASSWORD`, `apiKey`; no `token_file`."""
+    """Whether a name is that of a secret: `s3_secret_access_key`, `DB_PASSWORD`, `apiKey`, but not `token_file`."""
     words = [word.lower() for word in _WORD.findall(name)]
     joined = "_".join(words)
     if not words or words[-1] in _AROUND or joined.endswith(_NO_SECRETS):
@@ -116,10 +116,10 @@ def names_secret(name: str) -> bool:
 
 
 def in_text(text: str, options: bool = False) -> str | None:
-    """What of a text is a secret, by its name or in words, never the secret itself; None if nothing is.
+    """Which part of a text is a secret, by name or description, never the secret itself; None if there is none.
 
     Args:
-        options: whether the text may be an option or a variable's value, where `name=value` names something.
+        options: whether the text may be an option or a variable's value, in which `name=value` has a meaning.
     """
     text = KUBERNETES.sub("", text)
     if any(not VARIABLE.search(match[1]) for match in _USER_INFO.finditer(text)):

@@ -1,6 +1,6 @@
-"""Signed documents: DSSE envelopes (https://github.com/secure-systems-lab/dsse), by a key in a PEM file.
+"""Signed documents: DSSE envelopes (https://github.com/secure-systems-lab/dsse), with a key in a PEM file.
 
-Keys are Ed25519 or ECDSA on P-256, as `openssl genpkey` and cosign make them. Nothing is asked of a network.
+Keys are Ed25519 or ECDSA on P-256, as `openssl genpkey` and cosign generate them. Needs no network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 _NEW, _NEW_PUBLIC = "new_key.pem", "new_public_key.pem"
-"""What advice calls new files: followed, it must overwrite no key that somebody has."""
+"""File names in advice to users, chosen so that following it overwrites no existing key."""
 _SIGNING = "signing_key.pem"  # as docs/provenance.md calls the signer's
 
 
@@ -31,7 +31,7 @@ class SignatureError(OSError):
 
 
 def private_key(path: str | Path) -> PrivateKey:
-    """Reads a key to sign with. Raises InputError where there is none that could."""
+    """Reads a key to sign with. Raises InputError if the file holds no usable key."""
     from cryptography.hazmat.primitives import serialization
 
     data = _read(path, f"make one with {_make(path)}")
@@ -42,7 +42,7 @@ def private_key(path: str | Path) -> PrivateKey:
             f"the key in {path} needs a password, which nobody could type; store it without: "
             f"openssl pkey -in {shlex.quote(str(path))} -out {_NEW}"
         ) from None
-    except Exception as error:  # whatever is wrong with it: the library has many words
+    except Exception as error:  # the library raises many types
         raise InputError(
             f"{path} holds no private key in PEM ({_first(error)}); make one with {_make(_NEW)}"
         ) from error
@@ -50,7 +50,7 @@ def private_key(path: str | Path) -> PrivateKey:
 
 
 def public_key(path: str | Path) -> PublicKey:
-    """Reads a key to verify with. Raises InputError where there is none that could."""
+    """Reads a key to verify with. Raises InputError if the file holds no usable key."""
     from cryptography.hazmat.primitives import serialization
 
     data = _read(path, f"write that of a private key with {_write_public(_SIGNING, path)}")
@@ -78,7 +78,7 @@ def key_id(key: PublicKey) -> str:
 
 
 def sign(content: bytes, kind: str, key: PrivateKey) -> str:
-    """An envelope around a document of a media type, as a line of JSON."""
+    """An envelope around a document of media type `kind`, as a line of JSON."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -124,7 +124,7 @@ def verified(envelope: str, kind: str, key: PublicKey) -> bytes:
 
 
 def _encoded(content: bytes, kind: str) -> bytes:
-    """DSSE's pre-authentication encoding: what is signed."""
+    """DSSE's pre-authentication encoding, which is what gets signed."""
     return b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(content), content)
 
 

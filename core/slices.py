@@ -1,4 +1,4 @@
-"""How slices are named: in the tf.Examples a feature each, in settings, verdicts and reports without its prefix."""
+"""How slices are named: by a feature each in the tf.Examples; without its prefix in settings, verdicts and reports."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from core.errors import InputError
 from core.examples import LABEL
 
-CROSS = "*"  # joins features to a crossed slice: `label*brightness`
+CROSS = "*"  # crosses features: `label*brightness`
 
 _PREFIX = "slice/"
 
 
 def feature_of(name: str) -> str:
-    """The feature of the tf.Examples behind a slice of the settings: `label` itself, else `slice/<name>`."""
+    """The tf.Example feature for a slice in the settings: `label` itself, else `slice/<name>`."""
     return name if name == LABEL else f"{_PREFIX}{name}"
 
 
 def is_slice(feature: str) -> bool:
-    """Whether a feature of the tf.Examples is one that slices may name."""
+    """Whether slices may use a feature of the tf.Examples."""
     return feature == LABEL or feature.startswith(_PREFIX)
 
 
@@ -28,7 +28,7 @@ def name_of(feature: str) -> str:
 
 
 def title(parts: Iterable[tuple[str, str]]) -> str:
-    """The name of a slice: `label=roses`, `label=roses, brightness=dark` where crossed, "" for all images."""
+    """The name of a slice: `label=roses`, `label=roses, brightness=dark` for a cross, "" for all images."""
     return ", ".join(f"{name}={value}" for name, value in parts)
 
 

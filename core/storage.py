@@ -1,7 +1,7 @@
-"""Files in object stores (`gs://`, `s3://`), by Beam's file systems: pictures are read, and models pushed, in one way.
+"""Files in object stores (`gs://`, `s3://`), through Beam's file systems: one way to read images and push models.
 
-TensorFlow's own read no `s3://`, and must not be used in a process that forks. In a store a folder is what names have
-in common, and nothing is renamed in one step; but an object is there as a whole once it is written, or not at all.
+TensorFlow's file systems cannot read `s3://`, and must not be used in a process that forks. In a store, a folder is a
+common prefix of names, and renaming is not atomic; but an object appears complete once it is written, or not at all.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _NEEDS = {
     "gs": "gs:// needs Google's application default credentials.",
     "s3": "s3:// needs the extra `aws` (uv sync --extra aws) and credentials where boto3 looks for them.",
 }
-_SECONDS = 30.0  # for a store to take a file; its clients try again for minutes
+_SECONDS = 30.0  # for a store to accept a file; its clients retry for minutes
 _NOT_FOUND = 404
 
 
 class StoreError(MachineError):
-    """A store does not do what it is asked for; its message says what, why, and what the store needs."""
+    """A store refuses a request or fails; the message says what, why, and what the store needs."""
 
 
 class Stored(NamedTuple):
-    """An object: its path relative to the folder asked for, its bytes, and when it was uploaded, in seconds."""
+    """An object: its path relative to the listed folder, its size in bytes, and when it was uploaded, in seconds."""
 
     path: str
     size: int
@@ -42,12 +42,12 @@ class Stored(NamedTuple):
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether it is a URL and not a path of this machine."""
+    """Whether it is a URL rather than a local path."""
     return "://" in str(path)
 
 
 def find(folder: str, prefix: str = "") -> Iterator[Stored]:
-    """All below a folder whose relative paths begin with the prefix, in one listing.
+    """All objects below a folder whose relative paths begin with the prefix, in one listing.
 
     Raises:
         StoreError: the store does not list it.
@@ -60,7 +60,7 @@ def find(folder: str, prefix: str = "") -> Iterator[Stored]:
 
 
 def files(folder: str) -> list[str]:
-    """Paths of all files below a remote folder, relative to it, sorted; consoles mark a folder by an empty object.
+    """Relative paths of all files below a remote folder, sorted; without the empty objects that mark folders.
 
     Raises:
         StoreError: the store does not list it.
@@ -69,7 +69,7 @@ def files(folder: str) -> list[str]:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file, local or remote. Raises StoreError where the store does not say."""
+    """Whether a file exists, local or remote. Raises StoreError if the store does not say."""
     if not is_remote(path):
         return Path(path).is_file()
     folder, _, name = path.rpartition("/")
@@ -77,7 +77,7 @@ def exists(path: str) -> bool:
 
 
 def open_bytes(path: str) -> BinaryIO:
-    """An object, open for reading its bytes as they are, whatever its name ends in."""
+    """Opens an object for reading its bytes as they are, whatever its extension."""
     from apache_beam.io.filesystem import CompressionTypes
 
     return file_systems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
@@ -87,8 +87,8 @@ def fetch(path: str, target: BinaryIO) -> None:
     """Writes an object's bytes into a file.
 
     Raises:
-        FileNotFoundError: there is none.
-        StoreError: the store does not give it.
+        FileNotFoundError: there is no such object.
+        StoreError: it cannot be read.
     """
     try:
         with _telling(f"{path} cannot be read"), open_bytes(path) as source:
@@ -100,10 +100,10 @@ def fetch(path: str, target: BinaryIO) -> None:
 
 
 def store(source: BinaryIO, path: str) -> None:
-    """Makes an object of what a file has from where it stands on, or replaces one.
+    """Creates or replaces an object with the rest of a file, from its current position.
 
     Raises:
-        StoreError: the store does not take it.
+        StoreError: the store does not accept it.
     """
     from apache_beam.io.filesystem import CompressionTypes
 
@@ -115,11 +115,11 @@ def store(source: BinaryIO, path: str) -> None:
 
 
 def copy(source: str, target: str) -> None:
-    """Copies a file to another place, either of which may be local, where its folder is there.
+    """Copies a file; source and target may each be local or remote. A local target's folder must exist.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: the local one cannot be read or written; StoreError for a remote one.
+        FileNotFoundError: there is no such source.
+        OSError: a local file cannot be read or written; StoreError for a remote one.
     """
     if not is_remote(source) and not is_remote(target):
         shutil.copyfile(source, target)  # whose errors name the file
@@ -137,16 +137,16 @@ def copy(source: str, target: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Makes a local folder and those it is in, if they are not there; a store has none."""
+    """Makes a local folder and its parents, if they do not exist; a store has no folders."""
     if not is_remote(path):
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def delete_folder(folder: str, first: str = "") -> None:
-    """Deletes all below a folder, local or remote, in a store the object of that name first.
+    """Deletes a folder, local or remote; in a store, the object named `first` goes first.
 
     Raises:
-        OSError: the local one cannot be deleted; StoreError for a remote one.
+        OSError: a local one cannot be deleted; StoreError for a remote one.
     """
     if is_remote(folder):
         names = sorted((one.path for one in find(folder)), key=lambda name: name != first)
@@ -157,11 +157,11 @@ def delete_folder(folder: str, first: str = "") -> None:
 
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """A folder or file on this machine: itself, or a copy of a remote one that is deleted when the block ends.
+    """A local folder or file: itself, or a copy of a remote one that is deleted when the block ends.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        StoreError: the store does not give it.
+        FileNotFoundError: there is no such folder or file.
+        StoreError: it cannot be read.
     """
     if not is_remote(path):
         yield path
@@ -179,10 +179,10 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def check_writable(folder: str) -> None:
-    """Writes an object into a remote folder, and deletes it.
+    """Checks that a remote folder can be written, by creating and deleting an object.
 
     Raises:
-        InputError: the store refuses that, or does not answer in half a minute.
+        InputError: the store refuses, or does not answer within half a minute.
     """
     ended: list[InputError | None] = []
 
@@ -195,8 +195,8 @@ def check_writable(folder: str) -> None:
         except Exception as error:
             ended.append(InputError(str(error).replace(path, folder)))
 
-    file_systems()  # whose import is no time of the store's
-    # Its clients try again for minutes, and no time is theirs to set that holds for all they do.
+    file_systems()  # importing must not count as the store's time
+    # The stores' clients retry for minutes, and have no timeout that covers a whole request.
     thread = threading.Thread(target=attempt, name="store", daemon=True)
     thread.start()
     thread.join(_SECONDS)
@@ -209,8 +209,8 @@ def check_writable(folder: str) -> None:
 
 
 def file_systems() -> Any:
-    """Beam's; outside of a Beam pipeline that for s3:// would lack the options it insists on."""
-    from apache_beam.io.filesystems import FileSystems  # takes seconds, and local files need none of it
+    """Beam's `FileSystems`, with the options that s3:// insists on even outside a Beam pipeline."""
+    from apache_beam.io.filesystems import FileSystems  # takes seconds, and local files do not need it
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.options.value_provider import RuntimeValueProvider
 
@@ -227,12 +227,12 @@ def _delete(paths: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def _telling(what: str) -> Iterator[None]:
-    """Whatever a store's client raises as StoreError; `what` begins with the URL."""
+    """Turns whatever a store's client raises into a StoreError; `what` begins with the URL."""
     try:
         yield
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # the disk's of this machine
+            raise  # this machine's disk, not the store
         raise StoreError(f"{what}: {_cause(error)}. {_needs(what)}".rstrip()) from error
 
 
@@ -241,7 +241,7 @@ def _needs(url: str) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """What a store said, out of the errors that Beam puts around it."""
+    """The store's own message, unwrapped from Beam's errors."""
     within = getattr(error, "exception_details", None) or {}
     return next((_cause(one) for one in within.values() if isinstance(one, BaseException)), str(error).rstrip("."))
 

@@ -1,8 +1,7 @@
 """The TFRecords of an Examples artifact: the files of a split, and their records, streamed.
 
-The records of a split are in one order, which no Beam engine changes: that of its files' names, and within a file that
-in which they were written. Imports nothing but TensorFlow: the serving probe, which stands for a model server, reads
-with it too.
+The records of a split have a fixed order on every Beam engine: that of the file names, and within a file that of
+writing. Imports nothing but TensorFlow, since the serving probe, which stands in for a model server, uses it too.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.lib.io import tf_record  # its random reader is public in all but its name
 
 random_reader = tf_record.tf_record_random_reader
-"""Of an uncompressed file; it raises tf.errors.OpError where that is damaged or gone."""
+"""Opens an uncompressed file; reading raises tf.errors.OpError if it is damaged or gone."""
 
 
 def find(*patterns: str) -> list[str]:
@@ -25,27 +24,27 @@ def find(*patterns: str) -> list[str]:
 
 
 def dataset(files: Sequence[str]) -> tf.data.Dataset:
-    """The serialized records, string scalars, of at least one file; all are compressed (`.gz`), or none."""
+    """The serialized records, string scalars, of one or more files; either all or none are compressed (`.gz`)."""
     compression = "GZIP" if files[0].endswith(".gz") else None
     return tf.data.TFRecordDataset(list(files), compression_type=compression)
 
 
 def read(*patterns: str, most: int | None = None) -> Iterator[bytes]:
-    """The serialized records of the files that match, one at a time; the first `most` of them if that is given."""
+    """The serialized records of the matching files, one at a time; at most `most` if given."""
     files = find(*patterns)
     if files:
         yield from dataset(files).take(-1 if most is None else most).as_numpy_iterator()
 
 
 def shard(prefix: str, number: int, of: int) -> str:
-    """The path of one of the files that hold a split's records, named as Beam names them."""
+    """The path of one shard of a split, named as Beam names shards."""
     return f"{prefix}-{number:05}-of-{of:05}"
 
 
 class Writer:
-    """Writes an uncompressed file of records, which appears when it is closed: whole, even if workers write it twice.
+    """Writes an uncompressed file of records that appears complete when it is closed, even if two workers write it.
 
-    Until then it lies in the folder `UNFINISHED` of the artifact, beside that of the split.
+    Until then it is in the folder `UNFINISHED` of the artifact, beside the split's folder.
     """
 
     UNFINISHED = ".unfinished"
@@ -65,7 +64,7 @@ class Writer:
         self.count += 1
 
     def close(self) -> None:
-        """Ends the file, and gives it its name."""
+        """Closes the file and gives it its name."""
         self._file.close()
         tf.io.gfile.rename(self._unfinished, self._path, overwrite=True)
 
@@ -81,14 +80,14 @@ class Writer:
 
 
 def clear_unfinished(artifact: str) -> None:
-    """Deletes what lost workers left of a `Writer`'s files under an artifact's URI; for when none writes any more."""
+    """Deletes unfinished files that lost workers left under an artifact's URI; call it when nothing writes any more."""
     folder = f"{artifact}/{Writer.UNFINISHED}"
     if tf.io.gfile.exists(folder):
         tf.io.gfile.rmtree(folder)
 
 
 def with_offsets(reader: Any) -> Iterator[tuple[int, bytes]]:
-    """All records of a `random_reader`'s file, each with the offset at which the reader finds it again."""
+    """All records of a `random_reader`'s file, each with the offset to read it again."""
     offset = 0
     while True:
         try:
@@ -106,12 +105,12 @@ def values(record: bytes) -> dict[str, bytes]:
 
 
 def lacks(record: bytes, feature: str) -> bool:
-    """Whether a serialized tf.Example has no value of a feature, of whatever type."""
+    """Whether a serialized tf.Example has no value for a feature, of any type."""
     found = tf.train.Example.FromString(record).features.feature
     kind = found[feature].WhichOneof("kind") if feature in found else None
     return kind is None or not getattr(found[feature], kind).value
 
 
 def text(value: bytes) -> str:
-    """A name or path as text; what is not UTF-8 is escaped."""
+    """A name or path as text; bytes that are not UTF-8 are escaped."""
     return value.decode("utf-8", "backslashreplace")

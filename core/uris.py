@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 
 SPAN_SPEC = re.compile(r"\{(SPAN|VERSION|YYYY|MM|DD)(?::([1-9]\d*))?\}")
-"""A spec of TFX's span patterns, with the number of its digits."""
+"""A spec in a TFX span pattern, with its number of digits."""
 
 DATE_SPECS = {"YYYY": 4, "MM": 2, "DD": 2}  # the specs that together name a day, with their digits
 
 
 def split_pattern(images: str) -> tuple[str, str]:
-    """A data folder as (folder, pattern): what comes before the first part with a spec, and the rest, or "".
+    """Splits a data folder into (folder, pattern): the part before the first spec, and the rest or "".
 
     Raises:
-        ValueError: the specs are none that TFX knows, or do not go together.
+        ValueError: TFX does not know the specs, or they cannot be combined.
     """
     parts = images.rstrip("/").split("/")
     first = next((i for i, part in enumerate(parts) if "{" in part), len(parts))

@@ -1,1 +1,1 @@
-"""The catalog of artifacts: for each, one module that owns node id, file names, content, reading and writing."""
+"""The catalog of artifacts: a module each, which owns its node id, its file names, and how to read and write them."""

@@ -1,4 +1,4 @@
-"""The pre-trained network: a checkpoint, `backbone.json`, and for a warm start what an earlier model had learned."""
+"""The pre-trained network: a checkpoint, `backbone.json` and, for a warm start, the variables of an earlier model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class BackboneRecord:
 
     Attributes:
         weights: the setting: `imagenet`, `random`, a path or a TF-Hub handle.
-        source: what was really used: `imagenet`, `random`, a handle, or the name of a file or folder.
-        sha256: hex; of the weights' file or files, or of the tensors where they are random.
+        source: what was actually used: `imagenet`, `random`, a handle, or the name of a file or folder.
+        sha256: hexadecimal digest of the weights' files, or of the tensors if they are random.
         image_size: side of the images, in pixels.
     """
 
@@ -33,13 +33,13 @@ RECORD = JsonFile("backbone.json", BackboneRecord)
 
 @dataclasses.dataclass(frozen=True)
 class PackedModel:
-    """Which model is packed for a warm start: its artifact's URI and id."""
+    """The model packed for a warm start: URI and id of its artifact."""
 
     uri: str
     id: int
 
 
-PACKED = JsonFile("warm_start/origin.json", PackedModel)  # lies there too, where a model is packed
+PACKED = JsonFile("warm_start/origin.json", PackedModel)  # in the same directory, if a model is packed
 
 
 def checkpoint(directory: str) -> str:
@@ -48,5 +48,5 @@ def checkpoint(directory: str) -> str:
 
 
 def packed_model(directory: str) -> str:
-    """The directory of the packed model's variables, BatchNorms and class names, laid out as in `exported_model`."""
+    """The directory with the packed model's variables, BatchNorms and class names, laid out as in `exported_model`."""
     return f"{directory.rstrip('/')}/warm_start"

@@ -1,4 +1,4 @@
-"""What the modules of the catalog share: where an artifact comes from, and JSON files with a version."""
+"""What the modules of the catalog share: where an artifact comes from, and versioned JSON files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def split_dir(uri: str, split: str) -> str:
 
 class _File(Generic[T]):
     def __init__(self, name: str, content: type[T]) -> None:
-        """`name` is relative to the folder that the file lies in; `content` a dataclass."""
+        """`name` is relative to the folder of the file; `content` is a dataclass."""
         self.name = name
         self.content = content
 
@@ -43,7 +43,7 @@ class _File(Generic[T]):
 class JsonFile(_File[T]):
     """A JSON file that stages, reports or people exchange; its content is a dataclass.
 
-    The file has `schema_version` before the fields of the dataclass. NaN and infinity are written as null.
+    `schema_version` precedes the fields of the dataclass. NaN and infinity are written as null.
     """
 
     def __init__(self, name: str, content: type[T], schema_version: int = 1) -> None:
@@ -51,7 +51,7 @@ class JsonFile(_File[T]):
         self.schema_version = schema_version
 
     def write(self, folder: str | Path, value: T) -> None:
-        """Replaces the file in one step."""
+        """Replaces the file atomically."""
         document = {"schema_version": self.schema_version, **to_dict(value)}
         text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
         atomic_io.write_text(self.path(folder), text + "\n")
@@ -60,8 +60,8 @@ class JsonFile(_File[T]):
         """The file's content.
 
         Raises:
-            InputError: it is damaged, or another version of this project wrote it.
-            OSError: there is no such file; StoreError where a store does not give it.
+            InputError: the file is damaged, or another version of this project wrote it.
+            OSError: there is no such file; StoreError if a remote one cannot be read.
         """
         path = self.path(folder)
         try:
@@ -77,7 +77,7 @@ class JsonFile(_File[T]):
             raise InputError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
     def read_if_any(self, folder: str | Path) -> T | None:
-        """The same; None if there is no such file."""
+        """The file's content; None if there is no such file."""
         try:
             return self.read(folder)
         except FileNotFoundError:
@@ -94,10 +94,10 @@ class JsonFile(_File[T]):
 
 
 class JsonLines(_File[T]):
-    """A file with a JSON object a line, all of one dataclass; written and read line by line, whatever its length."""
+    """A file with one JSON object per line, all of one dataclass; streamed, so it may be of any length."""
 
     def write(self, folder: str | Path, entries: Iterable[T]) -> None:
-        """Replaces the file in one step."""
+        """Replaces the file atomically."""
         with atomic_io.replacing(self.path(folder)) as file:
             for entry in entries:
                 file.write(msgspec.json.encode(to_dict(entry)).decode() + "\n")
@@ -107,7 +107,7 @@ class JsonLines(_File[T]):
 
         Raises:
             InputError: the file is damaged.
-            OSError: there is no such file; StoreError where a store does not give it.
+            OSError: there is no such file; StoreError if a remote one cannot be read.
         """
         path = self.path(folder)
         decoder = msgspec.json.Decoder(self.content)

@@ -1,4 +1,4 @@
-"""The exported model: where the Trainer's artifact holds it, and the files in it that others read."""
+"""The exported model: where it lies in the Trainer's artifact, and its files that other modules read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.artifacts.base import Artifact
 MODEL = Artifact("Trainer", "model")
 
 CLASSES_ASSET = "classes.txt"
-"""Asset: the class names, one a line, in the order of the columns of `probabilities`."""
+"""Asset: the class names, one per line, in the order of the columns of `probabilities`."""
 
 
 def serving_dir(uri: str) -> str:
@@ -17,12 +17,12 @@ def serving_dir(uri: str) -> str:
 
 
 def checkpoint(directory: str) -> str:
-    """The prefix of the checkpoint in a SavedModel's directory; BatchNorm is folded in it."""
+    """The prefix of the checkpoint in a SavedModel's directory, with every BatchNorm folded."""
     return f"{directory.rstrip('/')}/variables/variables"
 
 
 def batch_norms(directory: str) -> str:
-    """The prefix of a checkpoint in a SavedModel's directory: the BatchNorms that are folded in its variables."""
+    """The prefix of the checkpoint that keeps the BatchNorms which the SavedModel's variables have folded in."""
     return f"{directory.rstrip('/')}/assets.extra/batch_norms"
 
 

@@ -1,4 +1,4 @@
-"""The features of images at the cut: what FeatureExtractor writes, and the Trainer and later runs read."""
+"""The features of images at the cut, which FeatureExtractor writes and the Trainer and later runs read."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from core.settings.augmentation import AugmentationConfig
 EXTRACTED = Artifact("FeatureExtractor", "features")
 
 FEATURES, LABEL = "features", "label_xf"
-"""Features of a record: little-endian arrays, one or one for each view; and the class's number. The file's hash stands
-beside them as `core.examples.SHA256`."""
+"""Features of a record: a little-endian array for the image or for each of its views, and the number of the class. The
+hash of the image file is there too, as `core.examples.SHA256`."""
 
 COMPUTED, REUSED = "images_computed", "images_reused"
-"""Custom properties: how many images went through the network, and of how many an earlier run had the features."""
+"""Custom properties: how many images went through the network, and how many have features from an earlier run."""
 
 
 def features_name(cut: str, *outputs: str) -> str:
-    """What features at a cut are called: `mixed8`, a map; `pooled_mixed10`, the averages of one of `outputs`."""
+    """The name of features at a cut: `mixed8` is a map, `pooled_mixed10` the averages of the `outputs`."""
     return "_".join((cut, *outputs)) if cut == inception_v3.POOLED else cut
 
 
 @dataclasses.dataclass(frozen=True)
 class Variants:
-    """How training images are varied before the network sees them; without augmentation not at all."""
+    """How training images are augmented before the network sees them; by default not at all."""
 
     augmentation: AugmentationConfig | None = None
     seed: int = 0
 
     @property
     def views(self) -> int:
-        """How many variants of an image are computed; 0: the image itself."""
+        """How many variants of an image are computed; 0 means the image itself."""
         return self.augmentation.views or 0 if self.augmentation else 0
 
 
@@ -43,12 +43,12 @@ UNVARIED = Variants()
 
 @dataclasses.dataclass(frozen=True)
 class FeatureConfig:
-    """What FeatureExtractor is to compute.
+    """What FeatureExtractor computes.
 
     Attributes:
         cut: the place in the network, `pooled` or a block; see `core.rules.features_cut`.
-        outputs: the blocks that `pooled` holds the averages of, in the network's order.
-        batch_size: images that are computed at a time; bounds the memory, and changes no value but by rounding.
+        outputs: the blocks whose averages `pooled` holds, in the network's order.
+        batch_size: images computed at a time; bounds the memory and changes values only by rounding.
         bfloat16: `auto`, `on` or `off`.
     """
 
@@ -61,12 +61,12 @@ class FeatureConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFeatures:
-    """What differs between the splits.
+    """What may differ between splits.
 
     Attributes:
         dtype: `float32` or `float16`, little-endian.
-        bfloat16: whether convolutions computed in bfloat16.
-        probe: what `components.features.probe` makes of the built-in images.
+        bfloat16: whether convolutions were computed in bfloat16.
+        probe: the result of `components.features.probe` for the built-in images.
     """
 
     variants: Variants
@@ -80,8 +80,8 @@ class FeatureFormat:
     """How the records of a split store an image.
 
     Attributes:
-        views: how many variants of its image a record holds instead of the image's own features; 0: none.
-        columns: first and last+1 of those to use, where the record holds the averages of several blocks; None: all.
+        views: how many variants of the image a record holds instead of the image itself; 0 if none.
+        columns: start and stop of the columns to use if a record holds the averages of several blocks; None for all.
     """
 
     cut: str
@@ -91,19 +91,19 @@ class FeatureFormat:
     columns: tuple[int, int] | None = None
 
     def array(self, value: bytes) -> np.ndarray:
-        """The features in a record's value, float32."""
+        """The features in a value of a record, float32."""
         whole = np.frombuffer(value, np.dtype(self.dtype).newbyteorder("<")).reshape(self.shape).astype(np.float32)
         return whole[slice(*self.columns)] if self.columns else whole
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What an artifact holds; `cut` and `outputs` are `FeatureConfig`'s.
+    """What an artifact holds; `cut` and `outputs` are as in `FeatureConfig`.
 
     Attributes:
         shape: of one image's features.
         image_size: side of the images that the network sees, in pixels.
-        bfloat16_error: its relative L2 distance from float32, where it was measured.
+        bfloat16_error: relative L2 distance of bfloat16 from float32, if it was measured.
     """
 
     cut: str
@@ -117,11 +117,14 @@ class Features:
 
     @property
     def computation(self) -> tuple[object, ...]:
-        """What decides on an image's features, beside what differs between the splits."""
+        """What determines an image's features, apart from what may differ between splits."""
         return self.cut, self.outputs, self.image_size, self.weights_sha256
 
     def format(self, split: str, output: str | None = None) -> FeatureFormat:
-        """How a split is read; of averages of several blocks, `output`'s: raises ValueError if it is not among them."""
+        """How to read a split; of several blocks' averages only those of `output`.
+
+        Raises ValueError if `output` is not among the blocks.
+        """
         columns = None
         if output and self.cut == inception_v3.POOLED and len(self.outputs) > 1:
             if output not in self.outputs:

@@ -12,10 +12,10 @@ GALLERY = Artifact("WorstMistakes", "gallery")
 
 @dataclasses.dataclass(frozen=True)
 class GalleryNeighbor:
-    """A training image that looks like a mistake to the network, and the name of the file that shows it.
+    """A training image that looks similar to a misclassified one, and the name of its thumbnail file.
 
     Attributes:
-        similarity: cosine of the angle between both images' features.
+        similarity: cosine similarity of the two images' features.
     """
 
     path: str
@@ -26,11 +26,10 @@ class GalleryNeighbor:
 
 @dataclasses.dataclass(frozen=True)
 class GalleryImage:
-    """One mistake, and the names of the files that show the image, what the network saw of it, and what spoke for the
-    predicted class.
+    """One mistake, and the files that show the image, the network's input, and the attribution of the predicted class.
 
     Attributes:
-        neighbors: the training images most like it, the nearest first; none where no features are stored.
+        neighbors: the most similar training images, nearest first; empty if no features are stored.
     """
 
     prediction: Prediction
@@ -42,7 +41,7 @@ class GalleryImage:
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """The mistakes, the worst first."""
+    """The mistakes, worst first."""
 
     images: list[GalleryImage]
 

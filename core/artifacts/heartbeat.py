@@ -1,4 +1,4 @@
-"""`heartbeat.json`: how far the run is, replaced while it goes on; what monitoring is told of it is made of this."""
+"""`heartbeat.json`: the progress of a run, rewritten while it goes on; the Prometheus metrics are made from it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from core.artifacts.last_run import Status
 
 @dataclasses.dataclass(frozen=True)
 class StageBeat:
-    """A stage that runs, or has ended.
+    """A stage that is running or has ended.
 
     Attributes:
-        started: seconds since 1970, as all times here.
+        started: seconds since 1970, like all times here.
         seconds: how long it took, or has taken so far.
-        done: how many `unit`s ("images", "steps") are finished, of `total`; null where it does not say.
+        done: how many `unit`s ("images", "steps") of `total` are finished; null if the stage does not report it.
     """
 
     state: Literal["running", "ended", "failed"]
@@ -30,13 +30,13 @@ class StageBeat:
 
 @dataclasses.dataclass(frozen=True)
 class Heartbeat:
-    """A run, as it is at the time `at`.
+    """A run at the time `at`.
 
     Attributes:
-        run: stands for the run, while ML Metadata has no name for it yet.
-        status: how it ended; `running` also of one that was killed, whose `at` no longer moves.
+        run: identifies the run while ML Metadata has no name for it yet.
+        status: how it ended; a run that was killed stays `running`, and its `at` no longer changes.
         last_success: when a run last ended with exit code 0.
-        metrics: of the model, on the test split.
+        metrics: the model's, on the test split.
     """
 
     run: str

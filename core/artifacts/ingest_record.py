@@ -1,4 +1,4 @@
-"""What ImageExampleGen leaves: properties of its examples, and a record of what it read, rejected and found double."""
+"""What ImageExampleGen writes: properties of its examples, and a record of what it read, rejected and found twice."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from core.artifacts.base import Artifact, JsonFile, JsonLines
 EXAMPLES = Artifact("ImageExampleGen", "examples")
 
 RECORD = Artifact("ImageExampleGen", "rejects")
-"""A File: Vertex AI knows no types of ours. Holds `COUNTS`, `IGNORED`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
+"""A File, since Vertex AI knows no custom types. Holds `COUNTS`, `IGNORED`, `REJECTS`, `LEFT_OUT` and `DUPLICATES`."""
 
-REGRESSION_EXAMPLES = Artifact("RegressionExampleGen", "examples")  # of the images of `evaluation.regressions`
+REGRESSION_EXAMPLES = Artifact("RegressionExampleGen", "examples")  # the images of `evaluation.regressions`
 
 CONTENT_SHA256 = "content_sha256"
 """Property of the examples: SHA-256 of all images' paths, contents and classes; the same for any copy of the data."""
 
-SPANS = "spans"  # property of the examples: JSON, a `Span` for each that was read
+SPANS = "spans"  # property of the examples: the `Span`s that were read, as JSON
 
 
 def count_property(split: str) -> str:
-    """Property of the examples: how many a split has, for later stages to tell how far they are."""
+    """Property of the examples: how many a split has, so that later stages can report their progress."""
     return f"examples_{split}"
 
 
@@ -33,8 +33,8 @@ class Span:
     """A span of the data.
 
     Attributes:
-        span: its number, or that of its day since 1970.
-        version: None where the pattern of the folders has no `{VERSION}`.
+        span: its number, or the number of its day since 1970.
+        version: None if the folder pattern has no `{VERSION}`.
         folder: relative to the folder before the first spec.
     """
 
@@ -44,18 +44,18 @@ class Span:
 
 
 def spans_of(properties: Mapping[str, Any]) -> list[Span]:
-    """The spans that the examples with these properties were read from, oldest first."""
+    """The spans that examples with these properties were read from, oldest first."""
     return msgspec.json.decode(str(properties.get(SPANS, "[]")), type=list[Span])
 
 
 def spans_property(spans: Iterable[Span]) -> str:
-    """What `SPANS` holds."""
+    """The value of `SPANS`."""
     return msgspec.json.encode(list(spans)).decode()
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassCounts:
-    """Images of one class by split, how many files of it could not be used, and how many good images were left out."""
+    """Images of one class by split, how many of its files were rejected, and how many good images were left out."""
 
     splits: dict[str, int]
     rejected: int
@@ -63,17 +63,17 @@ class ClassCounts:
 
 
 NO_END, INVISIBLE, FEW_BITS, MORE_BITS = "no_end", "invisible", "few_bits", "more_bits"
-"""What is odd about images that are read: a JPEG without its end marker; all transparent; of 16 bits few are used,
-or more than `data.stretch`."""
+"""Kinds of oddities in images that can be read: a JPEG without its end marker; all pixels transparent; few of 16 bits
+used; more bits used than `data.stretch`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Oddity:
-    """What is odd about some images.
+    """Images that share an oddity.
 
     Attributes:
-        images: how many they are.
-        most: the largest value that was found.
+        images: how many there are.
+        most: the largest value found.
         paths: of the first few.
     """
 
@@ -84,18 +84,18 @@ class Oddity:
 
 @dataclasses.dataclass(frozen=True)
 class IngestCounts:
-    """What became of the files found. Files of many images count as these.
+    """What became of the files found. A file that holds many images counts as that many.
 
     Attributes:
         found: the sum of the next four.
-        ignored: what was passed over, a folder with all in it as one; files that describe the data or are no pictures.
+        ignored: files that describe the data or are not images, and what was skipped; a skipped folder counts as one.
         left_out: good images that are in no split, `LEFT_OUT`.
         read: images; the sum of the splits.
         duplicates: images that show the same as another, exactly or nearly.
         ignored_by: how many were ignored, by reason.
-        linked_to: folders outside of the data folder that links lead to.
-        remarks: what was guessed of the layout, or is odd in it.
-        oddities: of images that are read, by kind, such as `NO_END`.
+        linked_to: folders outside the data folder that links lead to.
+        remarks: what was guessed about the layout, or is odd about it.
+        oddities: of images that were read, by kind, such as `NO_END`.
     """
 
     found: int
@@ -116,14 +116,13 @@ class IngestCounts:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Reject:
-    """A file, or one image of a TFRecord file, that is not used; or a file or folder that is ignored.
+    """A file, or an image in a TFRecord file, that is not used; or a file or folder that is ignored.
 
     Attributes:
-        path: relative to the data folder; with `#` and the record's number for one of many images; with `/` at the end
+        path: relative to the data folder; ends in `#` and the record's number for an image in a file of many, in `/`
             for a folder.
-        label: its class; empty where that is not known.
-        stage: `find`, `open`, `identify`, `limits` or `decode`; of images that are left out `CONTRADICTING` or
-            `SMALL_CLASS`.
+        label: its class; empty if unknown.
+        stage: `find`, `open`, `identify`, `limits` or `decode`; `CONTRADICTING` or `SMALL_CLASS` for images left out.
     """
 
     path: str
@@ -135,18 +134,18 @@ class Reject:
 Kind = Literal["identical", "near", "group", "chain"]
 
 SAME = ("identical", "near")
-"""The kinds of groups of images that show the same."""
+"""The kinds of groups whose images show the same thing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DuplicateGroup:
-    """Images that show the same, or that are one group in several of the splits that the layout gives.
+    """Images that show the same thing, or a group that spans several of the splits given by the layout.
 
     Attributes:
-        kind: `identical` pixels, `near`-duplicates (of which some may be identical), `group`: the same value of
-            `data.group_by`, or `chain`: images that near-duplicates tie together by way of others, too many for one
-            split, of which each `near` group has a part.
-        paths: sorted; labels and splits are theirs.
+        kind: `identical` pixels; `near`-duplicates (some may be identical); `group`, the same value of
+            `data.group_by`; or `chain`, images that near-duplicates connect indirectly and that are too many for one
+            split, so that each `near` group is a part of the chain.
+        paths: sorted; `labels` and `splits` are in the same order.
     """
 
     kind: Kind
@@ -156,12 +155,12 @@ class DuplicateGroup:
 
     @property
     def contradicts(self) -> bool:
-        """Whether what seems the same image has several labels; a group and a chain may."""
+        """Whether what seems to be one image has several labels, which a group or a chain may have."""
         return self.kind in SAME and len(set(self.labels)) > 1
 
     @property
     def leaks(self) -> bool:
-        """Whether it is in several splits; a chain is divided among them."""
+        """Whether it is in several splits; a chain is meant to be divided among them."""
         return self.kind != "chain" and len(set(self.splits)) > 1
 
 
@@ -172,10 +171,11 @@ REJECTS = JsonLines("rejects.jsonl", Reject)  # sorted by path
 IGNORED = JsonLines("ignored.jsonl", Reject)  # sorted by path
 
 NO_PICTURE = "no picture: "
-"""What the reasons of ignored files begin with that are no pictures, and lie beside none of their name."""
+"""Prefix of the reasons for ignoring files that are not images and do not accompany an image of the same name."""
+
 LEFT_OUT = JsonLines("left_out.jsonl", Reject)  # sorted by path: good images that are in no split, and why
 
 CONTRADICTING, SMALL_CLASS = "contradicting", "small_class"
-"""Stages of images that are left out: identical ones have other labels; their class is small (`data.small_classes`)."""
+"""Stages of images left out: identical ones have other labels; their class is too small (`data.small_classes`)."""
 
 DUPLICATES = JsonLines("duplicates.jsonl", DuplicateGroup)  # in the order of their first paths

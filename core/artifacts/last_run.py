@@ -14,14 +14,14 @@ from core.errors import Blame
 from core.settings.export import ExportFormat
 
 PUSHED, INTERNAL_ERROR, BAD_INPUT, REFUSED, MACHINE_FAILED = 0, 1, 2, 3, 4
-"""Exit codes; a refused model was judged, and is not pushed. The first is also that of a run that was to end before
-Pusher, and of one whose model waits for approval."""
+"""Exit codes. A refused model was judged and not pushed. `PUSHED` is also the code of a run that was told to stop
+before Pusher, and of one whose model waits for approval."""
 
 EXIT_CODES: dict[Blame, int] = {"code": INTERNAL_ERROR, "input": BAD_INPUT, "machine": MACHINE_FAILED}
 
 Status = Literal["pushed", "waiting", "refused", "failed", "finished"]
-"""`waiting`: the model was blessed, and people have yet to approve it; `finished`: all the stages that were asked for
-ended well, and Pusher was not among them."""
+"""`waiting`: the model is blessed, but nobody has approved it yet; `finished`: all requested stages succeeded, and
+Pusher was not among them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Images:
     """How many images went where: found = ignored + rejected + left_out + read, and read = train + eval + test.
 
     Attributes:
-        duplicates: how many show the same as another.
+        duplicates: how many show the same thing as another image.
         ignored_by: how many were ignored, by reason.
-        linked_to: folders outside of the data folder that links lead to.
-        computed: of how many of train and eval this run computed the features; None if it has no features.
-        reused: of how many earlier runs had.
+        linked_to: folders outside the data folder that links lead to.
+        computed: how many images this run computed features for; None if the run has no features.
+        reused: how many images have features from earlier runs.
     """
 
     found: int
@@ -73,9 +73,9 @@ class Labels:
     """How many labels seem wrong; see `core.artifacts.suspects.LabelQuality`.
 
     Attributes:
-        images: that were judged.
-        errors: labels that seem wrong; `low` and `high` are limits of their fraction.
-        suspects: path of the list to work through.
+        images: how many were judged.
+        errors: labels that seem wrong; `low` and `high` bound their fraction.
+        suspects: path of the list to review.
     """
 
     images: int
@@ -87,7 +87,7 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Regressions:
-    """How many images of `evaluation.regressions` there are, are wrong, and may be."""
+    """How many images `evaluation.regressions` has, how many are wrong, and how many may be."""
 
     images: int
     wrong: int
@@ -113,12 +113,12 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """A file that the model was converted to, and how good it is: `core.artifacts.tflite_files.TFLiteFile` has more.
+    """A file that the model was converted to, and how good it is; see `core.artifacts.tflite_files.TFLiteFile`.
 
     Attributes:
-        file: in the model's folder.
+        file: relative to the model's folder.
         accuracy: on the test split.
-        change: that accuracy minus the SavedModel's.
+        change: `accuracy` minus the SavedModel's.
     """
 
     file: str
@@ -130,9 +130,9 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why a run failed or was refused: the message and, as far as it is known, the stage.
+    """Why a run failed or was refused: the message and, if known, the stage.
 
-    Of a bound that the candidate breaks the rest is as in `core.artifacts.verdict.Failure`.
+    The other fields describe a broken bound, as in `core.artifacts.verdict.Failure`.
     """
 
     message: str
@@ -153,7 +153,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A node of the pipeline that ran; `cpu_seconds` are of all cores, None where nobody measured them."""
+    """A node of the pipeline that ran; `cpu_seconds` is the sum over all cores, None if it was not measured."""
 
     id: str
     seconds: float
@@ -163,7 +163,7 @@ class Stage:
 
 @dataclasses.dataclass
 class Outcome:
-    """How a run ended; docs/operating.md describes every key, null and none stand for what the run did not get to."""
+    """How a run ended; docs/operating.md describes every key. What the run did not get to is null or empty."""
 
     status: Status
     exit_code: int
@@ -196,7 +196,7 @@ class Outcome:
     log: str | None = None
 
 
-LAST_RUN = JsonFile("last_run.json", Outcome)  # lies in the pipeline's folder
+LAST_RUN = JsonFile("last_run.json", Outcome)  # in the run folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,4 +206,4 @@ class RunSettings:
     settings: dict[str, Any]
 
 
-SETTINGS = JsonFile("last_run_settings.json", RunSettings)  # lies beside `LAST_RUN`
+SETTINGS = JsonFile("last_run_settings.json", RunSettings)  # beside `LAST_RUN`

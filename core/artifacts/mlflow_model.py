@@ -1,4 +1,4 @@
-"""What MlflowPublisher leaves: the folder of a model of MLflow's, and what it was registered as."""
+"""What MlflowPublisher writes: the folder of an MLflow model, and the name and version it was registered as."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from core.artifacts.base import Artifact
 MLFLOW_MODEL = Artifact("MlflowPublisher", "mlflow_model")
 
 REGISTERED = "registered"
-"""Custom property: `models:/<name>/<version>`; absent where no tracking server was named."""
+"""Custom property: `models:/<name>/<version>`; absent if the settings name no tracking server."""

@@ -9,5 +9,5 @@ MODEL_LIMITS = JsonFile("assets.extra/image_limits.json", ImageLimits)
 
 
 def model_limits(directory: str) -> ImageLimits:
-    """The limits in a SavedModel's directory; the defaults where there are none."""
+    """The limits in a SavedModel's directory; the defaults if it has none."""
     return MODEL_LIMITS.read_if_any(directory) or DEFAULT_LIMITS

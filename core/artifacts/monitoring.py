@@ -1,4 +1,4 @@
-"""What monitoring reads and writes: `monitoring.json` beside a pushed model, and what was found of production."""
+"""What monitoring reads and writes: `monitoring.json` beside a pushed model, and its findings about production."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from core.settings.monitoring import MonitoringSettings
 
 @dataclasses.dataclass(frozen=True)
 class MonitoringConfig:
-    """What is known of a model's monitoring before it is judged.
+    """How a model will be monitored, as known before it is judged.
 
     Attributes:
-        boundaries: of the buckets of the images' statistics, as in the schema.
-        features: the slice features that every image has, whatever it is labeled with.
+        boundaries: bucket boundaries of the images' statistics, as in the schema.
+        features: the slice features that every image has, with or without a label.
     """
 
     boundaries: dict[str, list[float]]
@@ -27,7 +27,7 @@ class MonitoringConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """How many test images there are of a kind, and how many of them the model has right."""
+    """How many test images there are of a kind, and how many of them the model gets right."""
 
     images: int
     right: int
@@ -43,14 +43,14 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """The model on its test split: what production is compared with.
+    """The model's predictions for its test split, which production is compared with.
 
     Attributes:
-        readable: how many of the images the model can read; the others are in no moment.
+        readable: how many of the images the model can read; `confidence` leaves out the others.
         predicted: how many images are predicted as each class, by its name, for all classes.
-        labels: likewise how many are of it.
+        labels: how many images are labeled as each class.
         slices: by feature and value.
-        confidence: of the probability of the predicted class.
+        confidence: the probability of the predicted class.
     """
 
     overall: Counted
@@ -76,20 +76,20 @@ class Reference:
 
 
 REFERENCE = JsonFile("monitoring.json", Reference)
-"""Beside gate.json, and in the pushed version's folder, where model servers do not look at it."""
+"""Beside gate.json, and in the pushed version's folder, where model servers ignore it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """One image of production, and what the model says of it.
+    """One image from production, and the model's outputs for it.
 
     Attributes:
-        path: relative to the folder, or the log's folder; empty if the image was not kept.
-        time: seconds since 1970 when it came; None if nobody knows.
-        probabilities: in the order of the model's classes; empty if it could not be read.
-        error: why it could not.
-        novelty: None of models that do not say.
-        slices: its values of the slice features, as far as they are known.
+        path: relative to the folder of the images or of the log; empty if the image was not kept.
+        time: when it arrived, in seconds since 1970; None if unknown.
+        probabilities: in the order of the model's classes; empty if the image could not be read.
+        error: why it could not be read.
+        novelty: None for models without this output.
+        slices: values of its slice features, as far as they are known.
     """
 
     path: str
@@ -100,7 +100,7 @@ class Observation:
     slices: dict[str, str]
 
     def predicted(self, classes: Sequence[str]) -> tuple[str, float]:
-        """The most probable of the model's classes, and its probability; of an image that could be read."""
+        """The most probable class and its probability, for an image that could be read."""
         best = max(self.probabilities)
         return classes[self.probabilities.index(best)], best
 
@@ -110,15 +110,15 @@ State = Literal["broken", "doubt", "kept", "unbounded", "too_few"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """How one thing differs between the test split and production.
+    """How one quantity differs between the test split and production.
 
     Attributes:
-        kind: the bound that it is held to, by the setting's name.
+        kind: name of the setting that bounds it.
         name: what is compared, such as `brightness=dark (<0.3)`.
-        before: on the test split; None where it is not measured there.
+        before: on the test split; None if it is not measured there.
         now: in production.
-        change: the difference.
-        state: as of the gate's bounds; `unbounded` without one, `too_few` where there are too few images to say.
+        change: `now` minus `before`.
+        state: as for the gate's bounds; `unbounded` without a bound, `too_few` if there are too few images to tell.
     """
 
     kind: str
@@ -132,9 +132,9 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class ClassShare:
-    """A class: its share of the test images, of the predictions, and of production by the estimate of label shift.
+    """A class: its share of the test images and of the predictions, and its estimated share of production.
 
-    That is None where the images are of other kinds than the test split's.
+    The estimate (label shift) is None if the images are of other kinds than the test split's.
     """
 
     class_name: str
@@ -145,14 +145,14 @@ class ClassShare:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What labels that arrived later say.
+    """Accuracy measured with labels that arrived later.
 
     Attributes:
         labels: how many images have one.
-        used: how many of these were chosen at random, so that they stand for production.
-        accuracy: on those.
-        slices: on those, by `feature=value`, where there are enough.
-        notes: sentences on labels that could not be used.
+        used: how many of these were sampled at random and so represent production.
+        accuracy: on the images used.
+        slices: accuracy on them by `feature=value`, if there are enough.
+        notes: sentences about labels that could not be used.
     """
 
     labels: int
@@ -164,16 +164,16 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Monitored:
-    """What production looks like beside the test split.
+    """How production compares with the test split.
 
     Attributes:
         model: folder of the version.
-        pushed: when it was, UTC, ISO 8601; None if its name does not say.
-        images: how many were looked at; `since_push` of these came after it was pushed, None if nobody knows.
-        first: and `last`: when the images came.
-        expected_accuracy: without labels: the test split's, and by how much the model is less sure now; None where the
-            images are of other kinds than the test split's.
-        findings: the broken ones first.
+        pushed: when it was pushed, UTC, ISO 8601; None if its name does not say.
+        images: how many were examined; `since_push` of them arrived after the push, None if unknown.
+        first: when the first image arrived; `last` is likewise.
+        expected_accuracy: estimated without labels, from the test split's accuracy and the loss of confidence since;
+            None if the images are of other kinds than the test split's.
+        findings: broken bounds first.
         notes: what was not compared, and why.
     """
 
@@ -196,7 +196,7 @@ class Monitored:
 
     @property
     def broken(self) -> list[Finding]:
-        """Those beyond their bounds."""
+        """The findings beyond their bounds."""
         return [one for one in self.findings if one.state == "broken"]
 
 

@@ -1,4 +1,4 @@
-"""Outputs of nodes that write no file of ours: of TFX's components, and of the resolvers."""
+"""Outputs of the nodes that write no files of this project: TFX's own components and the resolvers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TRANSFORM_GRAPH = Artifact("Transform", "transform_graph")
 DATA_BASELINE = Artifact("DataBaseline", "baseline")  # the statistics that the last blessed model was trained on
 EARLIER_FEATURES = Artifact("EarlierFeatures", "features")  # features of earlier runs
 LAST_BLESSED = Artifact("LastBlessed", "model")  # the model that a warm start begins with
-BASELINE = Artifact("Baseline", "model")  # the model that a candidate is judged against
+BASELINE = Artifact("Baseline", "model")  # the model that a candidate is compared with
 RESOLVERS = frozenset(output.node for output in (DATA_BASELINE, EARLIER_FEATURES, LAST_BLESSED, BASELINE))
-"""Nodes that only choose; ML Metadata calls them cached though they run every time."""
+"""Nodes that only select artifacts; ML Metadata calls them cached although they run every time."""
 
 NEVER_CACHED = frozenset({PUSHED_MODEL.node})
-"""Nodes that run every time: what they left in an earlier run may have been changed since by others."""
+"""Nodes that run every time, since others may have changed their earlier output."""

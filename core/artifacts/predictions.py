@@ -1,4 +1,4 @@
-"""What Predictor leaves: what the candidate and the last blessed model predict for every test image."""
+"""What Predictor writes: the predictions of the candidate and the last blessed model for every test image."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from core.settings.export import ExportFormat
 PREDICTIONS = Artifact("Predictor", "predictions")
 
 MATERIALIZED_PREDICTIONS = Artifact("Predictor", "materialized_predictions")
-"""tf.Examples without images, for TFMA: slices, `TARGET`, and of each model its probabilities as a feature of its
-name, in the order of the candidate's classes."""
+"""tf.Examples without images, for TFMA: slices, `TARGET`, and a feature per model, named after it, with its
+probabilities in the order of the candidate's classes."""
 
 REGRESSIONS = Artifact("RegressionPredictor", "predictions")
 """The same for every image of `evaluation.regressions`."""
 
-SPLIT = "test"  # the one that is classified
+SPLIT = "test"  # the split that is classified
 
-ALL = "*"  # instead of a split: every one
+ALL = "*"  # in place of a split: all of them
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-"""The models, by TFMA's names; what the candidate was converted to goes by its format."""
+"""Names of the models, as in TFMA; an export of the candidate is named by its format."""
 
 TARGET = "label_xf"
 """Feature of the materialized predictions: the number of the true class, -1 if the candidate does not know it."""
 
 NOT_COMPARED = "not_compared"
-"""Property of both artifacts: why they hold no predictions of the baseline, in a sentence; absent if they do."""
+"""Property of both artifacts: a sentence on why they hold no predictions of the baseline; absent if they do."""
 
 FEATURES_DISAGREED = "features_disagreed"
-"""Property of the predictions: why all images were asked about once more, from the pictures; absent if none were."""
+"""Property of the predictions: why they were made again from the images; absent if the features sufficed."""
 
 _SCORES_FILE = "scores.npz"
 _CLASSES = "classes"
@@ -44,14 +44,14 @@ _CLASSES = "classes"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Classification:
-    """What one model predicts for one image.
+    """One model's prediction for one image.
 
     Attributes:
         predicted: the most probable class; empty if the model could not read the image.
-        label_probability: of the true class; 0 if the model does not know that class.
-        rank: of the true class, 1 being the most probable; one more than there are classes if it is not known.
+        label_probability: probability of the true class; 0 if the model does not know that class.
+        rank: of the true class, 1 being the most probable; the number of classes plus one if the class is unknown.
         novelty: in [0, 1]; 0 if the model could not read the image.
-        reason: why the model withholds the label; empty where it gives one, or could not read the image.
+        reason: why the model withholds the label; empty if it gives one or could not read the image.
     """
 
     predicted: str
@@ -64,13 +64,13 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction(Classification):
-    """What the candidate predicts for one image, and the baseline for the same.
+    """The candidate's prediction for one image, with those of the baseline and of the exports.
 
     Attributes:
         path: relative to the data folder; `sha256` is of the same file.
         slices: the values of all slice features, by their names without `slice/`.
-        baseline: the last blessed model's, None where there is none to compare with.
-        exports: by format, those of what the candidate was converted to.
+        baseline: the last blessed model's prediction; None if there is no such model to compare with.
+        exports: predictions of what the candidate was converted to, by format.
     """
 
     path: str
@@ -86,7 +86,7 @@ class Prediction(Classification):
         return self.predicted == self.label
 
     def is_in(self, name: str) -> bool:
-        """Whether the image belongs to a slice of that name: `label=roses`, `label=roses, brightness=dark`."""
+        """Whether the image belongs to a slice by its name: `label=roses`, `label=roses, brightness=dark`."""
         for feature, value in {"label": self.label, **self.slices}.items():
             part = f"{feature}={value}"  # may contain commas, so the name cannot simply be split
             if name == part or (name.startswith(f"{part}, ") and self.is_in(name[len(part) + 2 :])):
@@ -96,22 +96,22 @@ class Prediction(Classification):
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What the models predict for all classes.
+    """The models' probabilities for all classes, binned.
 
     Attributes:
         classes: the candidate's, in the order of its outputs.
-        bins: by model `score_bins` of all probabilities, int16 [n, k], in the order of `read_predictions`.
+        bins: by model, `score_bins` of all probabilities, int16 [n, k], in the order of `read_predictions`.
     """
 
     classes: list[str]
     bins: Mapping[str, np.ndarray]
 
 
-PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)  # ordered as `read_predictions` gives them
+PREDICTIONS_FILE = JsonLines("predictions.jsonl", Prediction)
 
 
 def read_predictions(folder: str | Path) -> list[Prediction]:
-    """By path, and where that is the same by content; raises what `JsonLines.read` raises."""
+    """All predictions, sorted by path, then by content. Raises what `JsonLines.read` raises."""
     return sorted(PREDICTIONS_FILE.read(folder), key=lambda p: (p.path, p.sha256))
 
 

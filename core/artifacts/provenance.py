@@ -1,8 +1,8 @@
-"""Where a pushed version comes from: an in-toto statement with SLSA's provenance, signed where there is a key.
+"""Where a pushed version comes from: an in-toto statement with SLSA provenance, signed if there is a key.
 
-It names every file of the version with its SHA-256, and what these were made of: settings, code, packages, images and
-weights (https://in-toto.io/Statement/v1, https://slsa.dev/spec/v1.0/provenance). `provenance.json` is for reading;
-`provenance.intoto.jsonl` is the same, signed.
+It names every file of the version with its SHA-256, and what the version was made from: settings, code, packages,
+images and weights (https://in-toto.io/Statement/v1, https://slsa.dev/spec/v1.0/provenance). `provenance.json` is for
+reading; `provenance.intoto.jsonl` is the same, signed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _PACKAGES = ("tfx", "tensorflow", "tensorflow-estimator", "apache-beam")
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a model was made of.
+    """What a model was made from.
 
     Attributes:
         settings: as plain values, every default written out.
         code: a hash of this project's code.
-        commit: of the checkout, with `-dirty` if files were changed; None outside of one.
-        lock: SHA-256 of uv.lock; likewise.
+        commit: of the checkout, with `-dirty` if files were changed; None without a checkout.
+        lock: SHA-256 of uv.lock; None without a checkout.
         images: SHA-256 of the images' paths, contents and classes.
-        weights: where the base's came from, and their SHA-256.
-        run: the pipeline run's id.
+        weights: source of the base's weights, and their SHA-256.
+        run: id of the pipeline run.
     """
 
     settings: dict[str, Any]
@@ -53,11 +53,11 @@ class Origin:
 
 
 def write(version: str, model: str, origin: Origin, key: PrivateKey | None = None) -> None:
-    """Writes the provenance of a model into the folder of the version that it becomes.
+    """Writes the provenance of a model into the folder of its version.
 
     Args:
-        version: what is to be signed and is none of the model's, such as the card's words, lies there already; local or
-            remote.
+        version: the version's folder, local or remote, which already holds what is to be signed beside the model, such
+            as the text of the model card.
         model: the SavedModel's folder, with checksums.
         key: to sign with; None writes no envelope.
     """
@@ -71,13 +71,13 @@ def write(version: str, model: str, origin: Origin, key: PrivateKey | None = Non
 
 
 def verify(version: str, key: PublicKey) -> None:
-    """Reads every byte of a version that this key is to have signed; local or remote.
+    """Checks every byte of a version, local or remote, against the signature of this key.
 
-    What lies there and no program loads, such as a model card, may have been added since.
+    Files that no program loads, such as a model card, may have been added since.
 
     Raises:
-        SignatureError: it is not signed, or not by this key; or a file has changed, is gone or was added since.
-        OSError: a file cannot be read; StoreError where a store does not give it.
+        SignatureError: the version is not signed, or not by this key; or a file was changed, removed or added since.
+        OSError: a file cannot be read; StoreError for a remote one.
     """
     try:
         content = signing.verified(_read(version, SIGNED), _KIND, key)
@@ -98,9 +98,9 @@ def verify(version: str, key: PublicKey) -> None:
 
 
 def problem(version: str, key: PublicKey | None) -> str:
-    """Why a version is not good: by its signature, or where no key is given by its checksums; "" if it is.
+    """Why a version is not intact, by its signature or, without a key, by its checksums; "" if it is intact.
 
-    Raises StoreError where a store does not give it.
+    Raises StoreError if a remote one cannot be read.
     """
     if key is None:
         return checksums.problem(version)

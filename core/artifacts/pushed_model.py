@@ -1,9 +1,9 @@
-"""What Pusher leaves: whether it pushed the model, and the folder of the version, as model servers read it.
+"""What Pusher writes: whether it pushed the model, and the version's folder, as model servers read it.
 
-Where people approve a push, a version waits in a subfolder until they decide (`components.serving.push`).
+If a push needs approval, the version waits in a subfolder until someone decides (`components.serving.push`).
 
-The push directory holds a folder per version, named by a number; a model server serves the highest. What else lies
-there has no number for a name, so no server looks into it.
+The push directory holds a folder per version, named by a number; a model server serves the highest. Nothing else there
+is named by a number, so servers ignore it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from core.settings.push import CardSettings
 
 PUSHED_MODEL = Artifact("Pusher", "pushed_model")
 
-MODEL_CARD = "model_card.md"  # in the version's folder, where model servers do not look at it
-CARD_WORDS = JsonFile("card.json", CardSettings)  # beside it: what people said of the model when it was pushed
+MODEL_CARD = "model_card.md"  # in the version's folder, where model servers ignore it
+CARD_WORDS = JsonFile("card.json", CardSettings)  # beside it: the settings `card` when the model was pushed
 
 ROLLED_BACK, WAITING, REJECTED = ".rolled_back", ".waiting", ".rejected"
-"""Subfolders of versions taken out of service, of the one that waits for approval, and of the lists of checksums of
-those that were rejected."""
+"""Subfolders for versions taken out of service, for the one waiting for approval, and for the checksums of rejected
+ones."""
 
 WAITS = "waiting_for_approval"
-"""Property of the artifact: the folder of the version that waits; absent or empty if none does."""
+"""Property of the artifact: the folder of the waiting version; absent or empty if there is none."""
 
-DECIDED = "decision"  # property: a `Decision` as JSON; absent if none was needed, or none was made yet
+DECIDED = "decision"  # property: a `Decision` as JSON; absent if none was needed or made yet
 
-REJECTED_TO = "rejected_to"  # property: the folder in which the decision is kept, if the version was rejected
+REJECTED_TO = "rejected_to"  # property: the folder that keeps the decision, if the version was rejected
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What people decided about a version that waited, who did, when (UTC, ISO 8601), and why."""
+    """What was decided about a waiting version, by whom, when (UTC, ISO 8601), and why."""
 
     decision: Literal["approved", "rejected"]
     by: str
@@ -52,26 +52,26 @@ class Decision:
         return f"{self.decision} by {self.by} on {self.at[:16].replace('T', ' ')} UTC: {self.why}"
 
 
-DECISION = JsonFile("decision.json", Decision)  # in the version's folder, as the model card
+DECISION = JsonFile("decision.json", Decision)  # in the version's folder, beside the model card
 
 _LOCK = ".lock"
-_LARGEST = 2**63 - 1  # that TensorFlow Serving reads
+_LARGEST = 2**63 - 1  # the highest version that TensorFlow Serving reads
 
 
 class Numbered(NamedTuple):
-    """Whatever has a version's name in the push directory, or among the versions rolled back."""
+    """An entry of the push directory, or of one of its subfolders, that is named like a version."""
 
     number: int
     path: str
 
 
 def pushed_to(properties: Mapping[str, object]) -> str | None:
-    """The version's folder, by the artifact's properties; its name is the version. None if nothing was pushed."""
+    """The version's folder, from the artifact's properties; its name is the version. None if nothing was pushed."""
     return str(properties["pushed_destination"]) if properties.get("pushed") == 1 else None
 
 
 def numbered(directory: str) -> list[Numbered]:
-    """All that a number names in a folder, local or remote, by number; none where there is no such folder."""
+    """All entries of a local or remote folder that are named by a number, sorted; none if there is no such folder."""
     directory = directory.rstrip("/")
     names = _names(directory)
     found = [Numbered(int(name), f"{directory}/{name}") for name in names if name.isascii() and name.isdigit()]
@@ -84,23 +84,23 @@ def beside(directory: str, kind: str) -> str:
 
 
 def version_of(folder: str) -> str:
-    """A version's number, by its folder."""
+    """A version's number, from its folder."""
     return folder.rpartition("/")[2]
 
 
 def rolled_back_path(version: str) -> str:
-    """Where a rollback moves a version's folder."""
+    """Where a rollback moves a version's folder to."""
     directory, _, number = version.rpartition("/")
     return f"{beside(directory, ROLLED_BACK)}/{number}"
 
 
 def again(version: str) -> str:
-    """What to do about a version that was rolled back or rejected, so that its model is pushed after all."""
+    """How to have a model pushed after all whose version was rolled back or rejected."""
     return f"to push it again, delete {version} and run again"
 
 
 def next_number(directory: str) -> int:
-    """The number of a version pushed now: the time in seconds, but above all there were, whatever the clock says."""
+    """The number for a new version: the time in seconds, but above all numbers so far, whatever the clock says."""
     folders = [directory, *(beside(directory, kind) for kind in (ROLLED_BACK, WAITING, REJECTED))]
     there = [entry.number for folder in folders for entry in numbered(folder)]
     return max(int(time.time()), *(number + 1 for number in there), 1)
@@ -108,9 +108,9 @@ def next_number(directory: str) -> int:
 
 @contextlib.contextmanager
 def locked(directory: str) -> Iterator[None]:
-    """Keeps others that push to, prune or roll back a local push directory waiting while the block lasts.
+    """Holds a lock on a local push directory, for which others that push, prune or roll back must wait.
 
-    A remote one has no locks: there two pushes in the same second meet at the same number, and one of them fails.
+    A remote one has no locks: two pushes there in the same second choose the same number, and one of them fails.
     """
     if storage.is_remote(directory):
         yield

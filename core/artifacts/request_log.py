@@ -1,8 +1,8 @@
-"""The request log of a model server: what it was asked and what it answered, a line an image, in files by time.
+"""The request log of a model server: requests and answers, one line per image, in files by time.
 
-`serve` writes it where the setting `serving.request_log` says; `monitor` reads it. Its folder holds files
-`requests-<UTC>.jsonl`, whose names sort by time, and, where pictures are kept, `images/<SHA-256>`. The oldest files go
-when the log has reached its limits, so a picture that a line names may be gone.
+`serve` writes it to the folder in the setting `serving.request_log`; `monitor` reads it. The folder holds files
+`requests-<UTC>.jsonl`, whose names sort by time, and `images/<SHA-256>` if images are kept. The oldest files are
+deleted when the log reaches its limits, so an image that a line names may be gone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 from core.errors import InputError
 
 PATTERN = "requests-*.jsonl"
-"""Of the files with lines."""
+"""Of the log's files."""
 
 IMAGES = "images"
-"""The folder of the pictures, in that of the log."""
+"""The subfolder of the images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +28,21 @@ class LoggedImage:
     """An image that a model server was asked about.
 
     Attributes:
-        time: when the answer was there, UTC, as in 2026-11-30T17:54:02.123Z.
-        model: the name that clients call it by.
+        time: when the answer was ready, UTC, as in 2026-11-30T17:54:02.123Z.
+        model: the name that clients use for it.
         version: of the model.
-        label: the class; empty where it got none.
-        probability: of the label; 0 where it got none.
-        probabilities: of every class, by its name; all are 0 where the image got an error.
+        label: the class; empty if the image got none.
+        probability: of the label; 0 if the image got none.
+        probabilities: of every class, by its name; all 0 if the image got an error.
         error: why the model could not read it; empty if it could.
-        reason: why `label` was withheld; empty where it was not, and of models that withhold none.
-        novelty: the fraction of eval images that are more like the training images; None of models that do not say.
-        format: JPEG, PNG, GIF or BMP, by the first bytes; empty if it is none.
-        width: in pixels, by the header; 0 where it has none.
-        height: as `width`.
-        bytes: of the encoded image.
-        file: the kept picture, relative to the log's folder; None where it was not kept.
+        reason: why `label` was withheld; empty if it was not.
+        novelty: the fraction of eval images that are more like the training images; None for models without this
+            output.
+        format: JPEG, PNG, GIF or BMP, by the first bytes; empty if it is none of these.
+        width: in pixels, from the header; 0 if it has none.
+        height: like `width`.
+        bytes: size of the encoded image.
+        file: the kept image, relative to the log's folder; None if it was not kept.
     """
 
     time: str
@@ -63,15 +64,15 @@ class LoggedImage:
         self.seconds()
 
     def seconds(self) -> float:
-        """The time in seconds since 1970. Raises ValueError if it is none."""
+        """The time in seconds since 1970. Raises ValueError if it is not valid."""
         return datetime.datetime.fromisoformat(self.time.replace("Z", "+00:00")).timestamp()
 
 
 def read(folder: str | Path, damaged: Callable[[str], None]) -> Iterator[LoggedImage]:
     """All images of a log, in the order of its files, one at a time.
 
-    A last line that is only half there, as a server leaves it that is killed or still writes, is passed over. So is one
-    that is damaged, of which `damaged` is told: the others are worth no less.
+    An incomplete last line, as a server leaves it when it is killed or still writing, is skipped. So is a damaged line,
+    which is reported to `damaged`.
 
     Raises:
         InputError: there is no log in the folder.

@@ -1,4 +1,4 @@
-"""What the Tuner leaves: the best values that it found, as settings, and every trial. TFX writes the files."""
+"""What the Tuner writes, through TFX: the best values it found, as settings, and every trial."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SECTIONS = {"hidden_units": "head", "dropout": "head", "l2": "head", "learning_
 
 
 def read_best(uri: str) -> dict[str, Any]:
-    """The best values as settings; see `as_settings`."""
+    """The best values, as settings; see `as_settings`."""
     return as_settings(json.loads(atomic_io.read_text(f"{uri.rstrip('/')}/best_hyperparameters.txt"))["values"])
 
 
 def read_trials(uri: str) -> list[dict[str, Any]]:
-    """The trials, the best first: `score` and the values tried."""
+    """The trials, best first: `score` and the values tried."""
     return json.loads(atomic_io.read_text(f"{uri.rstrip('/')}/tuner_results.json"))
 
 
@@ -38,7 +38,7 @@ def as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(values: Mapping[str, Any], settings: TrainerConfig) -> TrainerConfig:
-    """The settings with what was chosen put in; a chosen rate is the first of the schedule, which keeps its shape."""
+    """The settings with the chosen values; a chosen rate becomes the first of the schedule, which keeps its shape."""
     for path, value in as_settings(values).items():
         section, name = path.split(".")
         if name == "learning_rate":

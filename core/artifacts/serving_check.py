@@ -1,4 +1,4 @@
-"""`serving_check.json`, in the blessing of ServingCheck: what a fresh server process made of the exported model."""
+"""`serving_check.json`, in ServingCheck's blessing: how the exported model did in a fresh server process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLESSING = Artifact("ServingCheck", "blessing")
 """An InfraBlessing with the custom properties `BLESSED` and, if that is 0, `REASON`."""
 
 INFRA_VALIDATOR_BLESSING = Artifact("InfraValidator", "blessing")
-"""That of TFX's own validator, where the settings choose it; it has `BLESSED` only."""
+"""The blessing of TFX's own validator, if the settings choose it; it has `BLESSED` only."""
 
 BLESSED, REASON = "blessed", "reason"
 
@@ -20,7 +20,7 @@ BLESSED_FILE, NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One check of the served model; `seconds` is None where nothing was run for it."""
+    """One check of the served model; `seconds` is None if it ran nothing of its own."""
 
     name: str
     passed: bool
@@ -30,7 +30,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Milliseconds from request to response: median, 95th and 99th percentile of so many requests."""
+    """Milliseconds from request to response: median, 95th and 99th percentile over `requests`."""
 
     median: float
     p95: float
@@ -40,15 +40,15 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class ServingReport:
-    """Whether the model serves, and what was measured; None where the process did not get that far.
+    """Whether the model serves, and what was measured; None for what the process did not get to.
 
     Attributes:
         reason: the first checks that failed, in words; None if all passed.
-        checks: in the order they ran; last, those of the limits in the settings.
+        checks: in the order they ran; those of the limits in the settings come last.
         process_seconds: from the start of the process to its end.
         latency_ms: of requests with one image.
-        peak_rss_mb: the most memory the process had after all good requests, TensorFlow included.
-        output: the end of what the process printed, if it died.
+        peak_rss_mb: peak memory of the process after all good requests, including TensorFlow.
+        output: the last lines that the process printed, if it died.
     """
 
     blessed: bool

@@ -1,4 +1,4 @@
-"""What SuspectLabels leaves: the images whose label another class fits better, and how many labels seem wrong."""
+"""What SuspectLabels writes: the images that another class fits better, and how many labels seem wrong."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Suspect:
         path: relative to the data folder; `sha256` is of the same file.
         label: as given; `likely` is the class that fits better.
         label_probability: of the given label, out of fold.
-        likely_probability: of the likely class.
-        confident: whether it counts as an error: its likely class is as probable as it is on average for that class.
+        likely_probability: of the likely class, out of fold.
+        confident: whether it counts as an error: the likely class is at least as probable as on average for images with
+            that label.
     """
 
     path: str
@@ -37,10 +38,10 @@ class LabelQuality:
     """How many labels seem wrong.
 
     Attributes:
-        images: that were judged.
-        suspects: how many `SUSPECTS_FILE` lists; `errors` are those of them that are `confident`.
-        error_rate: the errors' fraction of the images, with its interval.
-        accuracy: how often the classifier that judges agrees with the given labels, out of fold.
+        images: how many were judged.
+        suspects: how many `SUSPECTS_FILE` lists; `errors` of them are `confident`.
+        error_rate: `errors` as a fraction of `images`, with its interval.
+        accuracy: how often the judging classifier agrees with the given labels, out of fold.
         not_judged: images of classes that are too small.
         reason: why no image was judged; None if any was.
     """

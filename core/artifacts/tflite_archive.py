@@ -1,8 +1,7 @@
-"""What a TensorFlow Lite file says of itself: class names and how to preprocess.
+"""The class names and preprocessing that a TensorFlow Lite file carries.
 
-Both lie in a ZIP archive that is appended to the file, where TensorFlow Lite looks for a model's associated files
-(https://www.tensorflow.org/lite/models/convert/metadata): the interpreter does not read that far, and
-`unzip int8.tflite` does.
+Both are in a ZIP archive appended to the file, where TensorFlow Lite expects a model's associated files
+(https://www.tensorflow.org/lite/models/convert/metadata): the interpreter ignores it, and `unzip int8.tflite` reads it.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the archive: equal models give 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From an image to `pixels`, float32 [1, image_size, image_size, 3]: docs/edge.md says how, in code.
+    """From an image to `pixels`, float32 [1, image_size, image_size, 3]; docs/edge.md has the code.
 
     Attributes:
         channels: their order.
-        resize: to a square of `image_size`, of whatever shape the image is, once it is upright.
-        scale: what a value from 0 to 255 is multiplied by; then `offset` is added.
-        limits: of the images it was tried with, and what transparent pixels become.
-        model_bytes: of the file before the archive.
+        resize: how an upright image of any shape is resized to a square of `image_size`.
+        scale: factor for values from 0 to 255, to which `offset` is then added.
+        limits: of the images it was tested with, and what transparent pixels become.
+        model_bytes: size of the file without the archive.
         model_sha256: of these bytes.
     """
 
@@ -47,7 +46,7 @@ class Preprocessing:
 
 
 def with_archive(model: bytes, classes: list[str], image_size: int, limits: ImageLimits) -> bytes:
-    """A converted model with all that it takes to use it."""
+    """A converted model with everything needed to use it."""
     preprocessing = Preprocessing(image_size, limits, len(model), hashlib.sha256(model).hexdigest())
     files = {
         _LABELS: "".join(f"{name}\n" for name in classes).encode(),
@@ -62,10 +61,10 @@ def with_archive(model: bytes, classes: list[str], image_size: int, limits: Imag
 
 
 def read(path: str) -> tuple[bytes, list[str], Preprocessing]:
-    """A file's model without the archive, its class names, and how to preprocess.
+    """A file's model without the archive, its class names, and its preprocessing.
 
     Raises:
-        DamagedModelError: it is none of ours, or has changed.
+        DamagedModelError: this project did not write it, or it has changed.
         OSError: it cannot be read; tf.errors.OpError for a remote one.
     """
     with atomic_io.open_file(path, "rb") as file:

@@ -8,20 +8,20 @@ from core.artifacts.base import Artifact, JsonFile
 from core.settings.export import ExportFormat
 
 MODEL = Artifact("TFLiteConverter", "converted")
-"""The trained model with its TensorFlow Lite files; no run has it without the setting `export`."""
+"""The trained model with its TensorFlow Lite files; exists only with the setting `export`."""
 
 SUFFIX = ".tflite"
 
 
 @dataclasses.dataclass(frozen=True)
 class TFLiteFile:
-    """One file, by its path in the SavedModel's folder.
+    """One TensorFlow Lite file; `file` is relative to the SavedModel's folder.
 
     Attributes:
-        bytes: of the file.
-        latency_ms: median time of one image on one core of the machine that converted it, in milliseconds: CPU time, so
-            that what runs beside it does not count.
-        calibrated_on: training images that the ranges of the integers were taken from.
+        bytes: size of the file.
+        latency_ms: median time for one image on one core of the machine that converted it, in milliseconds of CPU time,
+            so that other work on the machine does not count.
+        calibrated_on: number of training images used to calibrate the integer ranges.
     """
 
     format: ExportFormat
@@ -33,7 +33,7 @@ class TFLiteFile:
 
 @dataclasses.dataclass(frozen=True)
 class TFLiteFiles:
-    """All of a model."""
+    """All TensorFlow Lite files of a model."""
 
     files: tuple[TFLiteFile, ...]
 
@@ -42,16 +42,16 @@ TFLITE_FILES = JsonFile("assets.extra/tflite.json", TFLiteFiles)
 
 
 def file_name(export_format: ExportFormat) -> str:
-    """`tflite-int8` is `int8.tflite` in the SavedModel's folder."""
+    """The file of a format in the SavedModel's folder: `int8.tflite` for `tflite-int8`."""
     return export_format.removeprefix("tflite-") + SUFFIX
 
 
 def described(directory: str) -> tuple[TFLiteFile, ...]:
-    """A SavedModel's TensorFlow Lite files, local or remote; none where it was not converted."""
+    """A SavedModel's TensorFlow Lite files, local or remote; none if it was not converted."""
     found = TFLITE_FILES.read_if_any(directory)
     return found.files if found else ()
 
 
 def find(directory: str) -> dict[ExportFormat, str]:
-    """Their paths, by format."""
+    """Paths of a SavedModel's TensorFlow Lite files, by format."""
     return {one.format: f"{directory}/{one.file}" for one in described(directory)}

@@ -1,4 +1,4 @@
-"""`training_summary.json`: what was trained, from what, how far, and how well; for the report and for people."""
+"""`training_summary.json`: what was trained, from which weights, for how long, and how well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL_RUN = Artifact("Trainer", "model_run")
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What the eval split said of the network after a step; `loss` is None where it is not finite."""
+    """Metrics on the eval split after a step; `loss` is None if it is not finite."""
 
     step: int
     loss: float | None
@@ -25,8 +25,8 @@ class Calibration:
     """How the probabilities were calibrated on the eval split.
 
     Attributes:
-        temperature: that all logits are divided by; 1 where no other was better.
-        cross_entropy: before; `calibrated` is that of images which the temperature was not fitted on.
+        temperature: divisor of all logits; 1 if no other value was better.
+        cross_entropy: before calibration; `calibrated` is after it, on images the temperature was not fitted on.
     """
 
     temperature: float
@@ -37,12 +37,12 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Abstention:
-    """When the model gives no label, and how often it did on the eval split, which this was chosen on.
+    """When the model withholds the label, and how often it did on the eval split, which the thresholds were chosen on.
 
     Attributes:
         probability: below it, the label is withheld.
-        novelty: above it likewise; 1: it never is for that.
-        images: of the eval split; `labeled` is how many of them get a label, `right` how many of these the right one.
+        novelty: above it, the label is withheld; 1 means never.
+        images: of the eval split; `labeled` of them get a label, `right` of these the right one.
     """
 
     probability: float
@@ -54,7 +54,7 @@ class Abstention:
 
 @dataclasses.dataclass(frozen=True)
 class NoveltyImages:
-    """How many images novelty is measured from: those of the train split that are compared with, and the eval split."""
+    """How many train images novelty compares with, and how many eval images calibrate it."""
 
     train: int
     eval: int
@@ -62,12 +62,12 @@ class NoveltyImages:
 
 @dataclasses.dataclass(frozen=True)
 class LayerRange:
-    """What a rule decided for neighboring layers, from the first to the last.
+    """What a rule decided for a run of layers, from the first to the last.
 
     Attributes:
-        multiplier: of the learning rate; 0: frozen.
+        multiplier: of the learning rate; 0 means frozen.
         rule: the pattern that decided, or the shorthand it was expanded from.
-        parameters: trainable numbers; BatchNorm statistics not counted.
+        parameters: number of trainable parameters, without BatchNorm statistics.
     """
 
     first: str
@@ -80,7 +80,7 @@ class LayerRange:
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """How many numbers the network has; `trained` includes the `head`."""
+    """How many parameters the network has; `trained` includes the `head`."""
 
     trained: int
     head: int
@@ -89,14 +89,14 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """What a training began with of an earlier model.
+    """What a training took over from an earlier model.
 
     Attributes:
         model: the earlier model's URI.
-        head: None if nothing of the model was taken.
+        head: None if nothing was taken over.
         base_layers: how many layers of the base began with the model's values instead of the pre-trained ones.
-        why_not: why nothing of the model was taken, or why the head was not.
-        checkpoint: prefix of a checkpoint of the variables to begin with; None if there are none.
+        why_not: why nothing was taken over, or why the head was not.
+        checkpoint: prefix of a checkpoint of the variables taken over; None if there are none.
     """
 
     model: str
@@ -111,18 +111,18 @@ class TrainingSummary:
     """What a training did.
 
     Attributes:
-        steps: done in all, with those before a restart; at most `max_steps`.
-        seconds: that the last process took.
+        steps: total number of steps, including those before a restart; at most `max_steps`.
+        seconds: how long the last process took.
         best: the evaluation whose weights are exported.
-        calibration: None where it was not asked for, or the eval split is too small.
-        novelty: what the model's novelty is measured from.
-        abstention: None where the model always gives a label.
+        calibration: None if it was not requested or the eval split is too small.
+        novelty: the images that the model's novelty is computed from.
+        abstention: None if the model always gives a label.
         classes: names, in the order of the model's outputs.
-        class_weights: a factor of the loss for each class; None: all 1.
-        cut: where features entered the network; None: it was fed images.
+        class_weights: a factor of the loss for each class; None if all are 1.
+        cut: where features entered the network; None if it was fed images.
         rules: what `fine_tune` decided, from the first layer to the last.
         trained_layers: the layers that trained, with the multipliers of their rates.
-        notes: what the user should know, in sentences.
+        notes: sentences that the user should know.
     """
 
     steps: int
@@ -146,4 +146,4 @@ class TrainingSummary:
 
 
 SUMMARY = JsonFile("training_summary.json", TrainingSummary)
-"""Lies in the artifact; only of a training that came to its end."""
+"""In the artifact; exists only if the training completed."""

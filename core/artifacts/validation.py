@@ -1,4 +1,4 @@
-"""`data_gate.json`: what ValidationGate says of data that it let pass."""
+"""`data_gate.json`: ValidationGate's notes on data that passed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ VERDICT = Artifact("ValidationGate", "verdict")
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What a column alone says of a class.
+    """How well a column alone predicts a class.
 
     Attributes:
-        label: the class that it tells best from all others.
-        balanced_accuracy: how well; chance is one half.
+        label: the class that it separates best from all others.
+        balanced_accuracy: of that separation; chance is one half.
     """
 
     column: str
@@ -26,7 +26,7 @@ class Shortcut:
 
 @dataclasses.dataclass(frozen=True)
 class DataVerdict:
-    """What is worth knowing of the data, in sentences, and how well each column predicts a class, the best first."""
+    """Sentences about the data, and how well each column alone predicts a class, best first."""
 
     notes: list[str]
     shortcuts: list[Shortcut]

@@ -1,4 +1,4 @@
-"""`gate.json`: ModelGate's verdict on a model, with all that it measured."""
+"""`gate.json`: ModelGate's verdict on a model, with everything it measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLESSING = Artifact("ModelGate", "blessing")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A value with its confidence limits; None where it is not known, or not finite."""
+    """A value with its confidence limits; None if unknown or not finite."""
 
     value: float | None
     low: float | None = None
@@ -23,7 +23,7 @@ class Range:
 
     @property
     def excludes_zero(self) -> bool:
-        """Of a change: whether zero lies outside the limits."""
+        """For a change: whether zero lies outside the limits."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -41,7 +41,7 @@ class ClassMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class Confusion:
-    """How many images of one class were predicted as another, or as itself; pairs without images are left out."""
+    """How many images of one class were predicted as another, or as itself; only for pairs with images."""
 
     actual: str
     predicted: str
@@ -55,9 +55,9 @@ class SliceMetrics:
     Attributes:
         metrics: of the candidate, by name.
         baseline: of the last blessed model, by name; None if there is none to compare with.
-        change: candidate minus baseline on the same images, by name; of a metric without an interval None.
-        classes: of the entire split all, of a slice on which a bound is judged those that it has; else none, likewise
-            `confusions`.
+        change: candidate minus baseline on the same images, by name; None for a metric without an interval.
+        classes: all for the entire split, those with images for a slice on which a bound is judged, else none; the same
+            goes for `confusions`.
     """
 
     slice: str
@@ -71,11 +71,11 @@ class SliceMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class ExportMetrics:
-    """What the candidate was converted to, and what was measured of it.
+    """What the candidate was converted to, and how good that is.
 
     Attributes:
         metrics: on the entire split, by name.
-        change: from the candidate on the same images, by name; None where the metric has no interval.
+        change: from the candidate on the same images, by name; None for a metric without an interval.
     """
 
     export: TFLiteFile
@@ -91,10 +91,10 @@ class JudgedBound:
     """A bound that the gate judged on one slice; `found` is the candidate's value.
 
     Attributes:
-        setting: what demands it, such as `per_slice.accuracy.min`.
-        slice: or the format of an export.
+        setting: where it is set, such as `per_slice.accuracy.min`.
+        slice: its name, or the format of an export.
         p: the chance that a model which keeps the bound looks this bad, corrected for the number of bounds.
-        state: whether the test images say that it is broken or kept, or leave it in doubt.
+        state: whether the test images show that it is broken or kept, or leave it in doubt.
     """
 
     setting: str
@@ -109,16 +109,16 @@ class JudgedBound:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """One bound that the candidate breaks, or of which it is in doubt where `on_doubt` is `refuse`.
+    """One bound that the candidate breaks, or that is in doubt if `on_doubt` is `refuse`.
 
     Attributes:
         setting: as in `JudgedBound`.
-        bound: that the value breaks; for a drop the value that was still allowed.
-        slice: or the format of an export, whose `kind` says so.
-        kind: `min`, `max`, `max_drop`, or `per_slice_` or `export_` and one of them.
+        bound: the limit; for a drop, the value that was still allowed.
+        slice: its name, or the format of an export, as `kind` says.
+        kind: `min`, `max` or `max_drop`, perhaps with the prefix `per_slice_` or `export_`.
         p: as in `JudgedBound`.
         mistakes: how many images of the slice are wrong.
-        images: paths of these, at most fifty: the worst first; for a drop, first those that were right before.
+        images: paths of these, at most fifty, worst first; for a drop, those that used to be right come first.
     """
 
     setting: str
@@ -138,13 +138,13 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """An image of `evaluation.regressions` that is not right.
+    """An image of `evaluation.regressions` that the candidate gets wrong.
 
     Attributes:
         predicted: the most probable class; empty if there is none.
-        probability: its own; None where the model was not asked.
+        probability: of that class; None if the model was not asked.
         before: what the last blessed model predicts; None if there is none to compare with.
-        reason: why it cannot be right, in words, such as a file that cannot be read; empty otherwise.
+        reason: why it cannot be right, such as a file that cannot be read; empty otherwise.
     """
 
     path: str
@@ -156,7 +156,7 @@ class Regression:
 
     @property
     def new(self) -> bool:
-        """Whether the last blessed model has it right."""
+        """Whether the last blessed model gets it right."""
         return self.before == self.label
 
 
@@ -165,11 +165,11 @@ class Regressions:
     """How the candidate does on the images that must stay right. They are a fixed set: nothing is estimated from them.
 
     Attributes:
-        folder: that they are in.
-        images: how many there are, with those that cannot be read.
+        folder: where they are.
+        images: how many there are, including unreadable ones.
         allowed: how many may be wrong.
-        wrong: those that are, the ones that the last blessed model has right first.
-        message: that too many are; None otherwise.
+        wrong: those the candidate gets wrong; the ones that the last blessed model gets right come first.
+        message: says that too many are wrong; None otherwise.
     """
 
     folder: str
@@ -181,14 +181,14 @@ class Regressions:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether the candidate is blessed, and all it was judged by.
+    """Whether the candidate is blessed, and everything it was judged by.
 
     Attributes:
-        confidence: of all intervals, and with which a bound must be broken.
-        not_compared: why there is no baseline, in a sentence; None if there is one.
+        confidence: of all intervals, and required to call a bound broken.
+        not_compared: a sentence on why there is no baseline; None if there is one.
         judged: every bound on every slice that it applies to.
-        notes: sentences on what could not be judged, or is in doubt.
-        regressions: None where no images are named that must stay right.
+        notes: sentences about what could not be judged or is in doubt.
+        regressions: None if the settings name no images that must stay right.
         exports: what the candidate was converted to, in the order of the formats.
     """
 
@@ -206,7 +206,7 @@ class Verdict:
 
     @property
     def reasons(self) -> list[str]:
-        """Why it is not blessed: a sentence each."""
+        """Why it is not blessed, one sentence each."""
         past = self.regressions.message if self.regressions else None
         return [*(failure.message for failure in self.failures), *([past] if past else [])]
 

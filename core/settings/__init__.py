@@ -1,7 +1,7 @@
-"""The settings: one YAML file per data set, every key a field of a class with its type, default and meaning.
+"""The settings: one YAML file per data set, in which every key is a field of a class with type, default and meaning.
 
-What stages run (`components/`, `trainer/`) imports the module of its section, so that no other section is part of its
-cache key.
+What stages run (`components/`, `trainer/`) imports only the module of its own section, so that no other section is part
+of its cache key.
 """
 
 from core.settings.converter import from_dict, from_json, to_dict, to_json

@@ -1,4 +1,4 @@
-"""The settings `abstain`: when the exported model gives a picture no label."""
+"""The settings `abstain`: when the exported model gives an image no label."""
 
 import dataclasses
 from typing import Annotated
@@ -12,14 +12,15 @@ _Inside = Annotated[float, Meta(gt=0, lt=1)]
 
 @dataclasses.dataclass(frozen=True)
 class AbstainConfig:
-    """When the model gives no label, and says why; its probabilities stay. docs/unknown.md says how this is chosen.
+    """When the model withholds the label and says why; it still gives probabilities. docs/unknown.md explains the
+    choice.
 
     Attributes:
-        precision: of the labels that it gives, this fraction is to be right: the threshold on the probability is the
-            lowest that the eval split shows to be enough.
-        probability: or that threshold itself: a label that is less probable is withheld.
-        novelty: what is less like the training pictures than this fraction of the eval pictures gets no label; so
-            0.99 costs a hundredth of such pictures theirs. null: novelty withholds none.
+        precision: the fraction of the given labels that should be right; the threshold on the probability is the lowest
+            that reaches it on the eval split.
+        probability: that threshold itself, instead of `precision`; a less probable label is withheld.
+        novelty: an image that is more novel than this fraction of the eval images gets no label, so 0.99 withholds one
+            label in a hundred for images like those. null: novelty withholds none.
     """
 
     precision: _Inside | None = None

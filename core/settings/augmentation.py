@@ -1,4 +1,4 @@
-"""The settings `training.augmentation`: how training images are varied."""
+"""The settings `training.augmentation`: random changes to training images."""
 
 import dataclasses
 from typing import Annotated
@@ -10,16 +10,16 @@ from core.settings.checks import FractionBelow1, require
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """How training images are varied; evaluation and serving see them as they are.
+    """Random changes to training images; evaluation and serving use images as they are.
 
     Attributes:
         flip: mirror left and right, half of the time.
-        crop: cut away up to this fraction of the sides' length, anywhere, and resize what is left.
-        color: multiply each of red, green and blue by up to this fraction more or less.
-        brightness: add up to this fraction of the range from black to white, or take it away.
+        crop: cut off up to this fraction of each side's length, anywhere, and resize the rest.
+        color: scale each of red, green and blue up or down by up to this fraction.
+        brightness: add or subtract up to this fraction of the range from black to white.
         cutout: gray out a square whose side is this fraction of the image's.
-        views: compute so many variants of each training image once, and cache their features; training then draws one
-            of them each time. null: images are read live and varied anew each time, through the whole network.
+        views: compute this many variants of each training image once and cache their features; training draws one of
+            them each time. null: augment images anew in each step, which runs the whole network.
     """
 
     flip: bool = False

@@ -24,10 +24,10 @@ class BackboneConfig:
     """The pre-trained network.
 
     Attributes:
-        weights: `imagenet`, `random`, or the path or TF-Hub handle of any of what docs/fine-tuning.md lists.
-        sha256: the SHA-256 that the weights must have, as `backbone.sha256` in `last_run.json` tells it: others end the
-            run. null takes whatever is there.
-        if_unreachable: what to do when `imagenet` or a TF-Hub handle can be neither downloaded nor found in its cache.
+        weights: `imagenet`, `random`, or the path or TF-Hub handle of any kind of weights in docs/fine-tuning.md.
+        sha256: the SHA-256 that the weights must have, as in `backbone.sha256` of `last_run.json`; other weights end
+            the run. null accepts any.
+        if_unreachable: what to do if `imagenet` or a TF-Hub handle can be neither downloaded nor found in its cache.
         image_size: side of the square the images are resized to, in pixels; InceptionV3 needs at least 75.
         output: the block whose pooled output the head sees.
     """

@@ -11,42 +11,42 @@ from core.settings.checks import AtLeast1, FilePath, Positive, require
 
 
 class _Engine(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
-    """What all engines have; the tag of each is its name, by which msgspec tells them from each other.
+    """What all engines have; the tag of each is its name, by which msgspec tells them apart.
 
     Attributes:
-        options: any of Beam's pipeline options, after ours; of two that contradict, Beam takes the later. A secret is
-            `${env:NAME}`, an environment variable of the process that runs the step.
+        options: any of Beam's pipeline options, appended to ours; the later of two contradicting options wins. Write a
+            secret as `${env:NAME}`, an environment variable of the process that runs the step.
     """
 
     options: tuple[str, ...] = ()
 
 
 class LocalEngine(_Engine, frozen=True, kw_only=True, tag="local"):
-    """In the stage's process, unless `options` name another runner. Memory does not grow with the data; time does."""
+    """In the stage's process, unless `options` name another runner. Memory use does not grow with the data."""
 
 
 class LocalParallelEngine(_Engine, frozen=True, kw_only=True, tag="local-parallel"):
-    """Steps that read and count in `workers` processes of this machine; TensorFlow's in the stage's, with all cores.
+    """Steps that read and count run in `workers` processes; TensorFlow's run in the stage's process, on all cores.
 
-    Beam's servers for these processes listen on all interfaces of the machine, without authentication.
+    Beam's servers for these processes listen on all network interfaces, without authentication.
     """
 
     workers: AtLeast1 = 2
 
 
 class PortableEngine(_Engine, frozen=True, kw_only=True):
-    """What Flink and Spark share: a job server takes the job, Python workers run our code for the cluster.
+    """What Flink and Spark share: a job server accepts the job, and Python workers run our code for the cluster.
 
     Attributes:
-        job_server_jar: Beam's job server, which `make beam-job-server` makes; a run starts it (which takes Java), and
-            ends it with its last stage. Not with `job_endpoint`.
-        job_endpoint: `host:port` of a job server that runs already.
+        job_server_jar: Beam's job server, built by `make beam-job-server`; a run starts it (this needs Java) and stops
+            it after its last stage. Excludes `job_endpoint`.
+        job_endpoint: `host:port` of a job server that is already running.
         image: the project's container image, which the cluster's nodes start with Docker (environment DOCKER).
         worker_pool: `host:port` of a Beam worker pool (`python -m pipeline beam-worker-pool`) as each node sees it,
-            usually `localhost:50000` of a side-car container (environment EXTERNAL). With neither, our code runs in the
-            submitting process (LOOPBACK): a cluster then does no more than move the data, which shows that things work.
-        timeout_hours: a step that takes longer fails. Beam's own limit is a minute: whatever its help says, it also
-            ends the streams over which a job tells its state (`job_server_timeout` in its portable_runner.py).
+            usually `localhost:50000` in a sidecar container (environment EXTERNAL). Without `image` and `worker_pool`,
+            our code runs in the submitting process (LOOPBACK), and the cluster only moves data: enough for a test.
+        timeout_hours: a step that takes longer fails. Beam's default of a minute also ends the streams that report a
+            job's state, whatever its help says (`job_server_timeout` in its portable_runner.py).
     """
 
     job_server_jar: FilePath | None = None
@@ -71,8 +71,8 @@ class FlinkEngine(PortableEngine, frozen=True, kw_only=True, tag="flink"):
 
     Attributes:
         flink_master: `host:port` of the JobManager's REST interface; `[local]` is a cluster inside the job server.
-        parallelism: slots that reading and counting are spread over; the cluster's default if null.
-        tensorflow_parallelism: the same of the steps that run TensorFlow: as many as there are machines.
+        parallelism: slots for reading and counting; the cluster's default if null.
+        tensorflow_parallelism: slots for the steps that run TensorFlow; the number of machines is best.
     """
 
     flink_master: str = "[local]"
@@ -99,9 +99,9 @@ class DataflowEngine(_Engine, frozen=True, kw_only=True, tag="dataflow"):
         temp_location: a `gs://` folder for what Dataflow stages.
         image: the project's container image in a registry that the workers can read.
         machine_type: of the workers that read and count.
-        tensorflow_machine_type: of those that run TensorFlow; one Python process on each.
-        tensorflow_threads: of that process; each computes a batch of its own, which bounds the memory.
-        max_workers: at most so many machines at a time in each step.
+        tensorflow_machine_type: of the workers that run TensorFlow, with one Python process each.
+        tensorflow_threads: threads of that process; each computes its own batch, so fewer threads need less memory.
+        max_workers: the maximum number of machines in each step.
     """
 
     project: str

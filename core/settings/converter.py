@@ -1,4 +1,4 @@
-"""Settings as plain values and back, by msgspec: for records, and for the JSON that components get."""
+"""Converts settings to plain values and back, with msgspec: for records, and for the JSON that components receive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def to_dict(value: Any) -> Any:
-    """Settings as plain values, every default written out: msgspec leaves out those of dataclasses that it decoded."""
+    """Settings as plain values with every default, which msgspec omits for dataclasses it has decoded."""
     if dataclasses.is_dataclass(value):
         return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
@@ -26,7 +26,7 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(values: Any, cls: type[T]) -> T:
-    """The inverse of `to_dict`. Raises ValueError or InputError where a class refuses the values."""
+    """The inverse of `to_dict`. Raises ValueError or InputError if a class refuses the values."""
     return msgspec.convert(values, cls)
 
 

@@ -1,4 +1,4 @@
-"""The settings `data`: where the images come from, how they are split, and what they must keep to."""
+"""The settings `data`: where the images come from, how they are split, and which bounds they must keep."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -10,15 +10,15 @@ from core.settings.checks import AtLeast0, AtLeast1, FilePath, Fraction, require
 from core.uris import split_pattern
 
 DIGITS = "sklearn-digits"
-"""The value of `data.images` that stands for scikit-learn's handwritten digits, which need no network."""
+"""The value of `data.images` for scikit-learn's handwritten digits, which need no network."""
 
 TFDS = "tfds:"
-"""What a data set of TensorFlow Datasets begins with in `data.images`: `tfds:tf_flowers`."""
+"""Prefix of `data.images` for a data set from TensorFlow Datasets, as in `tfds:tf_flowers`."""
 
 ImagesPath = Annotated[str, Meta(extra_json_schema={"format": "path", "examples": [DIGITS]})]
 
 MAX_HASH_DISTANCE = 12
-"""Bits in which the perceptual hashes of near-duplicates may differ."""
+"""The most bits in which the perceptual hashes of near-duplicates may differ."""
 
 SPLITS = ("train", "eval", "test")
 
@@ -28,7 +28,7 @@ class NearDuplicates:
     """Which images count as the same.
 
     Attributes:
-        distance: in how many of 64 bits their perceptual hashes may differ.
+        distance: how many of the 64 bits of their perceptual hashes may differ.
     """
 
     distance: Annotated[int, Meta(ge=0, le=MAX_HASH_DISTANCE)] = 6
@@ -36,16 +36,16 @@ class NearDuplicates:
 
 @dataclasses.dataclass(frozen=True)
 class DataBounds:
-    """What the data must keep to before anything is trained on them; null demands nothing. docs/data.md explains each.
+    """Bounds that the data must keep, or nothing is trained on them; null means no bound. docs/data.md explains each.
 
     Attributes:
-        min_class_share: which fraction of train every class must have.
-        label_drift: how far any class's share may have moved since the last blessed model's data.
-        image_drift: likewise the share of any kind of image: dark ones, small ones, those of a camera.
-        split_skew: likewise between train and another split.
-        class_changes: how many classes may have appeared or vanished since then.
-        leaked: the fraction of eval and test that may be in another split too, where the layout gives the splits.
-        shortcut: how well one column alone, such as the format, may tell a class from the others, as balanced accuracy.
+        min_class_share: the minimum share of each class in train.
+        label_drift: how much the share of any class may have changed since the last blessed model's data.
+        image_drift: how much the share of any kind of image (dark, small, from one camera) may have changed since then.
+        split_skew: how much such a share may differ between train and another split.
+        class_changes: how many classes may have appeared or disappeared since then.
+        leaked: the fraction of eval and test that may also be in another split, if the layout gives the splits.
+        shortcut: how well a single column, such as the format, may predict a class, as balanced accuracy.
         contradicting: the fraction of the images that may be left out because identical ones have different labels.
     """
 
@@ -67,11 +67,11 @@ Links = Literal["refuse", "inside", "follow"]
 
 @dataclasses.dataclass(frozen=True)
 class IngestionConfig:
-    """What decides which tf.Examples are made of a data folder; see `DataSettings`.
+    """What determines the tf.Examples made from a data folder; see `DataSettings`.
 
     Attributes:
-        bucket_boundaries: of each statistic of the images, ascending; kept in the schema.
-        least_classes: a folder with fewer is refused, as the wrong one.
+        bucket_boundaries: of each image statistic, ascending; kept in the schema.
+        least_classes: a folder with fewer classes is refused as the wrong one.
     """
 
     layout: Layout
@@ -95,39 +95,39 @@ class DataSettings:
     """Where the images come from and how they are split.
 
     Attributes:
-        images: a folder, `gs://` or `s3://` too, or a pattern of such folders, as `photos/day-{SPAN}`; `tfds:<name>`;
-            or `sklearn-digits`. docs/data.md shows how a folder may be laid out.
-        layout: how the folder is laid out; `auto` finds out, and takes folders within class folders for a mistake.
-        span: the last span to read, by its number; `latest` is the latest that exists.
-        window: how many spans to read: that one and those before it.
-        metadata: name of a CSV or `.jsonl` file in the folder, or of one in each folder of it: a column of file names,
-            and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are read in any case, and another table
-            that lies alone in the folder, if it says which image is of which class or split.
-        columns: what columns of the metadata are called: `file_name`, `label`, `split`; null: there is none. Those that
-            are not given are found by the usual names. In TFRecords, `label` and `file_name` are the keys of the label
-            and of the encoded image.
-        group_by: a column of the metadata whose equal values must share a split, such as a patient's number.
-        ignore: globs of files and folders to pass over, relative to the data folder, as in a .gitignore file: `*.bak`
-            and `old/` at any depth, `/train/old/` or `**/old/*.png` by their paths.
-        links: which symbolic links are followed: `refuse` stops at any; `inside` follows those that stay in the data
-            folder, stops at a folder that leads out of it, and takes a file that does for a reject; `follow` follows
-            all, and the run names the folders they lead to.
-        splits: hash buckets of train, eval and test; an image's bucket depends on its bytes alone. Splits that the
-            layout gives are kept instead.
-        near_duplicates: which images share a split because they show the same; null: only identical ones.
-        min_class_images: how many images every class must have in train; where the splits are made here, so many of
-            a class are put there first.
-        small_classes: what becomes of classes with fewer: `refuse` stops the run, `leave_out` trains without them.
-        max_file_mb: a larger file is a reject, unread; at most 512, and `serving.server.max_message_mb`.
-        max_megapixels: so is an image whose header claims more, undecoded; the exported model refuses it too. At most
-            178, and TensorFlow takes some 16 bytes of memory for each pixel.
-        transparent: what transparent pixels are laid on, in the exported model too; `drop` takes the colors that are
-            stored beneath them.
-        stretch: how many bits a sensor fills where its images have 16, such as 12: those whose values all fit are
-            scaled from these to the network's 8, in the exported model too; null: from all 16.
-        max_rejected: the run stops if a larger fraction of the files than this cannot be used.
-        bounds: what the data must keep to before anything is trained on them.
-        schema: the reviewed schema of the examples; the checkout's `schemas/<name>.pbtxt` where it is not given.
+        images: a folder, local, `gs://` or `s3://`; a pattern of such folders, as in `photos/day-{SPAN}`;
+            `tfds:<name>`; or `sklearn-digits`. docs/data.md shows the layouts a folder may have.
+        layout: how the folder is laid out; `auto` detects it, and refuses folders within class folders as a mistake.
+        span: the number of the last span to read; `latest` is the latest that exists.
+        window: how many spans to read, ending with that one.
+        metadata: name of a CSV or `.jsonl` file in the folder, or in each of its subfolders, with a column of file
+            names and more columns to slice by. `metadata.csv`, `.tsv` and `.jsonl` are always read, and so is the only
+            other table in the folder if it gives the classes or splits of images.
+        columns: names of the metadata columns `file_name`, `label` and `split`; null: there is none. Columns not given
+            here are found by their usual names. For TFRecords, `label` and `file_name` are the keys of the label and of
+            the encoded image.
+        group_by: a metadata column whose equal values must share a split, such as a patient's number.
+        ignore: globs of files and folders to ignore, relative to the data folder, as in a .gitignore file: `*.bak` and
+            `old/` at any depth, `/train/old/` or `**/old/*.png` by path.
+        links: which symbolic links are followed: `refuse` stops the run at any link; `inside` follows those that stay
+            in the data folder, stops the run if a folder leads out of it, and rejects a file that does; `follow`
+            follows all, and the run names the folders they lead to.
+        splits: hash buckets of train, eval and test; an image's bucket depends only on its bytes. Splits given by the
+            layout take precedence.
+        near_duplicates: which images share a split because they show the same thing; null: only identical ones.
+        min_class_images: how many images every class must have in train; if the splits are made here, this many of a
+            class go to train first.
+        small_classes: what to do with smaller classes: `refuse` stops the run, `leave_out` trains without them.
+        max_file_mb: a larger file is rejected unread; at most 512 and at most `serving.server.max_message_mb`.
+        max_megapixels: an image whose header claims more is rejected undecoded, also by the exported model. At most
+            178; TensorFlow needs some 16 bytes of memory per pixel.
+        transparent: the background for transparent pixels, also in the exported model; `drop` uses the colors stored
+            beneath them.
+        stretch: how many bits a sensor uses of 16-bit images, such as 12: images whose values all fit are scaled from
+            these to the network's 8 bits, also in the exported model; null: from all 16.
+        max_rejected: the run stops if a larger fraction of the files cannot be used.
+        bounds: what the data must satisfy before anything is trained on them.
+        schema: the reviewed schema of the examples; by default the checkout's `schemas/<name>.pbtxt`.
     """
 
     images: ImagesPath
@@ -157,7 +157,7 @@ class DataSettings:
         return ImageLimits(self.max_file_mb, self.max_megapixels, self.transparent, self.stretch)
 
     def ingestion(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
-        """What of these settings decides the examples: another bound on the data does not make them anew."""
+        """The settings that determine the examples; a changed bound on the data, say, must not recompute them."""
         own = {"bucket_boundaries", "splits", "least_classes"}
         names = {field.name for field in dataclasses.fields(IngestionConfig)} - own
         return IngestionConfig(
@@ -167,7 +167,7 @@ class DataSettings:
         )
 
     def regressions(self, bucket_boundaries: dict[str, list[float]]) -> IngestionConfig:
-        """How `evaluation.regressions` is read: as these data are, but that every image counts, whatever its class."""
+        """How `evaluation.regressions` is read: like the data, except that every image counts, whatever its class."""
         return dataclasses.replace(
             self.ingestion(bucket_boundaries),
             layout="auto",

@@ -1,4 +1,4 @@
-"""The settings `evaluation`: what is measured, and what a model must reach to be pushed."""
+"""The settings `evaluation`: what is measured, and what a model must achieve to be pushed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ class MetricBounds:
     """Bounds of one metric on the entire test split.
 
     Attributes:
-        min: the least it may be.
-        max: the most it may be.
-        max_drop: how much worse it may be than the last blessed model's on the same images; of a loss, how much higher.
+        min: the lowest value allowed.
+        max: the highest value allowed.
+        max_drop: how much worse it may be than the last blessed model's on the same images; for a loss, how much
+            higher.
     """
 
     min: float | None = None
@@ -34,7 +35,7 @@ class SliceBounds(MetricBounds):
     """Bounds of one metric on every slice that has enough test images.
 
     Attributes:
-        min_examples: so many test images are enough.
+        min_examples: how many test images are enough.
     """
 
     min_examples: AtLeast1 = 30
@@ -45,19 +46,21 @@ _EXPORT_BOUNDS: dict[Metric, MetricBounds] = {"accuracy": MetricBounds(max_drop=
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, on which slices, and what a model must reach to be pushed; docs/gate.md says how it is judged.
+    """What is measured, on which slices, and what a model must achieve to be pushed; docs/gate.md explains the
+    judgment.
 
     Attributes:
         thresholds: bounds on the entire test split, by metric.
         per_slice: bounds on every slice, by metric.
-        confidence: a bound is broken if the test images say so with this confidence, all bounds taken together.
-        on_doubt: what happens to a model of which they can neither say that it keeps a bound nor that it breaks it.
-        export: by format of the setting `export`, bounds of what the model is converted to, on the entire split;
-            `max_drop` is against the SavedModel on the same images. A format without any has `accuracy.max_drop: 0.02`.
-        slices: `label`, or another feature `slice/…` by its name; several joined by `*` are crossed. Of what makes more
-            than 1,000 slices, those with the most test images are measured, and all that a bound of `per_slice` is on.
-        regressions: a folder of images that earlier models got wrong and every later one must get right, laid out as a
-            data folder, of one class or more; `gs://` or `s3://` too. Nothing is trained on them.
+        confidence: a bound is broken if the test images show it with this confidence, corrected for the number of
+            bounds.
+        on_doubt: what happens to a model if the test images show neither that it keeps a bound nor that it breaks it.
+        export: bounds on what the model is converted to, on the entire split, by format of the setting `export`;
+            `max_drop` is against the SavedModel on the same images. The default is `accuracy.max_drop: 0.02`.
+        slices: `label`, or another feature `slice/…` by its name; `*` crosses several. Of more than 1,000 slices, those
+            with the most test images are measured, and all that a bound of `per_slice` applies to.
+        regressions: a folder, local, `gs://` or `s3://`, of images that earlier models got wrong and every later one
+            must get right; laid out like a data folder, with one class or more. They are never trained on.
         max_regressions: how many of these the model may get wrong.
     """
 
@@ -89,5 +92,5 @@ class EvaluationSettings:
                 )
 
     def export_bounds(self, export_format: ExportFormat) -> dict[Metric, MetricBounds]:
-        """Those of one format."""
+        """The bounds of one format."""
         return self.export.get(export_format, _EXPORT_BOUNDS)

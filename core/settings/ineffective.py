@@ -1,4 +1,4 @@
-"""Settings that a user gave and that have no effect beside the others; what cannot work is refused instead."""
+"""Finds settings that a user gave but that have no effect given the others; what cannot work is refused instead."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ _RULES: tuple[tuple[str, Callable[[Settings], object], str], ...] = (
         "no stage asks for gpus in kubeflow.resources",
     ),
 )
-"""Paths of settings, when they have no effect, or not all of it, and why."""
+"""Paths of settings, the condition under which they have no effect or only part of it, and why."""
 
 
 def ineffective(settings: Settings) -> list[str]:
-    """A sentence for every setting that the user gave and that has no effect beside the others."""
+    """A sentence for every setting that the user gave but that has no effect given the others."""
     return [
         f"{path} has no effect: {why}"
         for path in sorted(settings.given)

@@ -2,11 +2,11 @@
 
     settings = load("configs/flowers.yaml", ["training.batch_size=32"])
 
-A relative path in the file is meant from the file's folder, one in an override from the current directory: so a run is
-the same from wherever it is started.
+A relative path in the file is resolved against the file's folder, one in an override against the current directory, so
+that a run is the same wherever it is started.
 
-An unknown key is refused with the nearest known one, a wrong type or an impossible combination with the path of the
-setting and what would be right.
+An unknown key is refused with the closest known one, a wrong type or an impossible combination with the setting's path
+and what would be right.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
             directory.
 
     Raises:
-        InputError: every mistake in the file and the overrides, one a line.
+        InputError: every mistake in the file and the overrides, one per line.
     """
     path = Path(path)
     try:
@@ -83,10 +83,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Settings:
 
 
 def split_overrides(given: Iterable[str]) -> list[str]:
-    """`a=1 b=[2, 3] c="d e=f"` is three overrides.
+    """Splits `a=1 b=[2, 3] c="d e=f"` into three overrides.
 
-    One begins at every `path=` that follows a blank, but not between quotes or brackets, which stay part of the value.
-    Quotes around all of one, as a shell takes them off, are taken off: `"c=d e=f"`.
+    An override begins at every `path=` after a blank, except within quotes or brackets, which are part of the value.
+    Quotes around an entire override, as in `"c=d e=f"`, are removed, as a shell does.
     """
     found = []
     for text in given:
@@ -108,9 +108,9 @@ def _first(lines: list[str]) -> str:
 
 
 def _check(values: dict[str, Any]) -> list[str]:
-    """A line for every mistake: of form, and in what is of the right form, of what cannot work together.
+    """A line for every mistake: first of form; if the form is right, of combinations that cannot work.
 
-    Where a secret stands in the values, only of such: the other lines may quote it.
+    If the values contain secrets, only these are reported, since other lines may quote them.
     """
     if secret := [*itertools.islice(secret_values(values), _MAX_LINES + 1)]:
         return secret
@@ -137,7 +137,7 @@ def _in_full(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusals(kind: Any, value: Any, path: str = "") -> list[str]:
-    """A line, with its path, for what the classes of settings within a type, or else its own, say against a value."""
+    """A line, with the setting's path, for each objection of the nested settings classes, or else of the outer one."""
     problems = []
     for key, (_, inner) in fields(kind).items():
         if value is not None and key in value:
@@ -192,9 +192,9 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _measure(node: Node | None, known: dict[int, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
-    """Characters and values of a YAML document, and its depth, with every alias written out: that can be billions.
+    """Size (characters and values) and depth of a YAML document with every alias expanded, which can be billions.
 
-    Raises RecursionError where it is too deep, or a value is within itself.
+    Raises RecursionError if it is too deep, or a value contains itself.
     """
     if isinstance(node, CollectionNode):
         if id(node) not in known and depth <= _MAX_DEPTH:
@@ -230,7 +230,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
-    """A value of a JSON Schema, whatever of it is a relative path made one from `folder`."""
+    """The value with every relative path in it, according to its JSON Schema, resolved against `folder`."""
     if isinstance(value, dict):
         sections = _sections(kind)
         kinds: dict[Any, dict[str, Any]] = {
@@ -250,5 +250,5 @@ def _with_absolute_paths(value: Any, kind: dict[str, Any], folder: Path) -> Any:
 
 
 def _sections(kind: dict[str, Any]) -> list[dict[str, Any]]:
-    """By their names, the JSON Schemas of the settings within one that may be a section, or one of several."""
+    """The properties of a JSON Schema, or of each of its alternatives, that is a section."""
     return [one["properties"] for one in kind.get("anyOf", [kind]) if "properties" in one]

@@ -1,7 +1,7 @@
-"""What is wrong with settings, in the user's words: a line for every place where they do not fit their JSON Schema.
+"""What is wrong with settings, in the user's words: a line for every violation of their JSON Schema.
 
-Only for what `core.settings.schema` makes. Importing the library jsonschema takes three seconds beside TFX, and it
-names no nearest key.
+Handles only what `core.settings.schema` generates. The library jsonschema would take three seconds to import, and does
+not suggest the closest key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings `monitoring`: what `make monitor` holds production to."""
+"""The settings `monitoring`: the bounds that `make monitor` checks production against."""
 
 import dataclasses
 from typing import Annotated
@@ -10,20 +10,20 @@ from core.settings.checks import Fraction
 
 @dataclasses.dataclass(frozen=True)
 class MonitoringSettings:
-    """How far production may be from the test split of the model in service; null demands nothing.
+    """How far production may be from the test split of the model in service; null means no bound.
 
-    They are pushed with the model, so that it can be monitored where nothing but its folder is. A bound is broken only
-    if the images say so with confidence; docs/monitoring.md says how.
+    These settings are pushed with the model, so that monitoring needs only its folder. A bound is broken only if the
+    images show it with confidence; docs/monitoring.md explains how.
 
     Attributes:
-        image_drift: how far the share of any kind of image (dark ones, small ones, PNGs) may have moved.
-        class_drift: how far the share of the images that are predicted as any class may have moved.
-        novel: how many images may be more novel than 95 % of the eval images are, of models that say how novel one is;
-            without a shift it is 5 %.
-        accuracy_drop: how far accuracy may be below the test split's: the expected one, and the measured one where
-            there are labels.
-        unreadable: how many images may be such that the model cannot read them.
-        confidence: with which a bound must be broken, all bounds taken together.
+        image_drift: how much the share of any kind of image (dark, small, PNG) may have changed.
+        class_drift: how much the share of images predicted as any class may have changed.
+        novel: the fraction of images that may be more novel than 95 % of the eval images; 5 % without a shift. Only for
+            models that output novelty.
+        accuracy_drop: how far accuracy may be below the test split's; applies to the expected accuracy, and to the
+            measured one if there are labels.
+        unreadable: the fraction of images that the model may be unable to read.
+        confidence: required to call a bound broken, corrected for the number of bounds.
     """
 
     image_drift: Fraction | None = 0.2

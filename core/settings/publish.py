@@ -1,4 +1,4 @@
-"""The settings `mlflow`: where the models that are pushed are registered, too."""
+"""The settings `mlflow`: where pushed models are also registered."""
 
 import dataclasses
 import re
@@ -10,13 +10,13 @@ from core.settings.checks import require
 class MlflowSettings:
     """How `publish: mlflow` registers a pushed model; docs/serving.md shows it.
 
-    MLflow's own variables say who asks: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+    Credentials come from MLflow's own environment variables: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
     MLFLOW_TRACKING_TOKEN.
 
     Attributes:
-        tracking_uri: of the tracking server, such as `http://mlflow:5000`; null writes the model's folder only.
-        experiment: that the model's run belongs to, by name; null: the pipeline's name.
-        registered_model: that it is a version of; null: the pipeline's name.
+        tracking_uri: of the tracking server, such as `http://mlflow:5000`; null only writes the model's folder.
+        experiment: name of the experiment for the model's run; null: the pipeline's name.
+        registered_model: name of the registered model; null: the pipeline's name.
     """
 
     tracking_uri: str | None = None

@@ -8,15 +8,16 @@ from core.settings.checks import AtLeast1, FilePath
 
 @dataclasses.dataclass(frozen=True)
 class PushSettings:
-    """Where blessed models go, and how many versions stay there.
+    """Where blessed models go, and how many versions are kept.
 
     Attributes:
-        directory: where a folder per version is written, `gs://` and `s3://` too; a relative path lies in
+        directory: where a folder per version is written, local, `gs://` or `s3://`; a relative path is in
             `<ROOT>/<name>/`.
-        keep: versions that stay; the oldest beyond that are deleted.
-        signing_key: a file with a private key in PEM, Ed25519 or ECDSA on P-256, without a password, where Pusher runs:
-            it signs every version (docs/provenance.md).
-        approval: `required` keeps a blessed model aside, where no server looks, until `make approve` or `make reject`.
+        keep: how many versions to keep; older ones are deleted.
+        signing_key: a private key file in PEM without a password, Ed25519 or ECDSA on P-256, on the machine where
+            Pusher
+            runs: it signs every version (docs/provenance.md).
+        approval: `required` holds a blessed model back, where no server looks, until `make approve` or `make reject`.
     """
 
     directory: str = "serving/"
@@ -27,12 +28,12 @@ class PushSettings:
 
 @dataclasses.dataclass(frozen=True)
 class CardSettings:
-    """What only people can say of the model; it goes onto the model card of every version pushed from then on.
+    """What only people can say about the model; it goes on the model card of every version pushed from then on.
 
     Attributes:
-        intended_use: what the model is for, in a paragraph; a plain statement of what it does where not given.
-        limits: where it must not be relied on, a sentence each; measured ones are added.
-        owner: who answers for it, and how to reach them.
+        intended_use: what the model is for, in a paragraph; by default a plain statement of what it does.
+        limits: where it must not be relied on, one sentence each; measured limits are added.
+        owner: who is responsible for it, and how to reach them.
         license: of the model.
     """
 

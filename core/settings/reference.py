@@ -1,4 +1,4 @@
-"""docs/settings.md: every setting with its type, its default and what it means, from the settings' JSON Schema."""
+"""docs/settings.md: every setting with its type, default and meaning, generated from the settings' JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from core.settings.schema import schema
 _INTRODUCTION = """\
 # All settings
 
-A settings file is YAML: the keys below, nested as the dots say. What it leaves out has the default shown; `name` and
-`data.images` have none. `SET="path.of.setting=value …"` overrides any of them for one run. A key that does not exist, a
-value of the wrong type and a combination that cannot work are refused before anything runs, all at once; a setting that
-has no effect beside the others is noted when a run starts. A relative path is meant from the folder of the settings
-file, in `SET` and its shorthands from the current directory; `~` is the home.
+A settings file is YAML: the keys below, nested at the dots. Keys you leave out have the default shown; `name` and
+`data.images` have none. `SET="path.of.setting=value …"` overrides any of them for one run. Unknown keys, values of the
+wrong type and combinations that cannot work are refused before anything runs, all at once; settings that have no effect
+given the others are noted when a run starts. Relative paths are resolved against the folder of the settings file, in
+`SET` and its shorthands against the current directory; `~` is your home directory.
 
-This page and `schemas/settings.schema.json`, with which editors complete and check a settings file, are made from the
-classes that hold the settings: `make schemas`, or `python -m core.schemas`.
+This page and `schemas/settings.schema.json`, which editors use to complete and check a settings file, are generated
+from the settings classes by `make schemas` or `python -m core.schemas`.
 
 ## Secrets
 
-No password, key or token stands in settings, since these are written into reports, model cards, records, ML Metadata
-and DAGs. One that does is refused, by its name (`password`, `token`, `key`, `secret`, `credentials` and the like, in
-options, URLs and JSON too) or by its form (`ghp_…`, `AKIA…`, a private key). A reference says where it is kept instead:
+Settings must not contain passwords, keys or tokens, since they are written to reports, model cards, records, ML
+Metadata and DAGs. A secret is refused if its name (`password`, `token`, `key`, `secret`, `credentials` and the like,
+also in options, URLs and JSON) or its form (`ghp_…`, `AKIA…`, a private key) gives it away. Write a reference instead:
 
 - `${env:NAME}`, in `runtime.beam` and `runtime.metadata.password`, is the environment variable NAME of the process that
-  runs the step: of what starts a local run (the shell, cron, systemd), of Airflow's worker, of the container. It is
-  read when the step begins.
-- `${secret:NAME/KEY}`, as a whole value in `kubeflow.environment`, is KEY of the Kubernetes secret NAME in the
-  namespace of the runs; the cluster gives it to the container.
+  runs the step: whatever starts a local run (the shell, cron, systemd), Airflow's worker, or the container. It is read
+  when the step begins.
+- `${secret:NAME/KEY}`, as the whole value of a variable in `kubeflow.environment`, is KEY of the Kubernetes secret NAME
+  in the namespace of the runs; the cluster passes it to the container.
 
 ```yaml
 runtime:
@@ -41,10 +41,10 @@ kubeflow:
     StatisticsGen: {S3_SECRET: "${secret:storage/s3}"}  # and so for each stage that runs Beam
 ```
 
-What a run writes holds the reference; where a library quotes a value in a log or an error, the reference is put in its
-place; and another value makes no stage run again. Vertex AI hands containers no secrets: grant the pipeline's service
-account what its stages need. Storage (`gs://`, `s3://`) takes its credentials from the environment or the service
-account, and needs none in settings.
+Whatever a run writes contains the reference; if a library quotes the value in a log or an error, the reference replaces
+it; and a changed secret makes no stage run again. Vertex AI passes no secrets to containers: grant the pipeline's
+service account what its stages need. Storage (`gs://`, `s3://`) takes its credentials from the environment or the
+service account, not from settings.
 """
 
 
@@ -61,7 +61,7 @@ def reference() -> str:
 
 
 def rows(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Path and JSON Schema of the settings of a section and of those within it, in their order."""
+    """Path and JSON Schema of the settings of a section and its subsections, in order."""
     for name, one in section["properties"].items():
         yield prefix + name, one
         if inner := _keys(one):
@@ -71,7 +71,7 @@ def rows(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[
 
 
 def paths() -> list[str]:
-    """Of all settings."""
+    """The paths of all settings."""
     return [path for path, _ in rows(schema())]
 
 
@@ -84,6 +84,8 @@ def _table(found: Iterable[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _keys(one: Any) -> dict[str, Any] | None:
-    """The section that a setting is, or may be; None for a value, and for Beam's engines, which have their own page."""
+    """The section that a setting is, or may be; None for a value, and for Beam's engines, which have a page of their
+    own.
+    """
     found = [kind for kind in (one or {}).get("anyOf", [one]) if kind and "properties" in kind]
     return found[0] if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""The settings `runtime`, `kubeflow` and `airflow`: where the pipeline runs, which changes nothing of the model."""
+"""The settings `runtime`, `kubeflow` and `airflow`: where the pipeline runs, which does not affect the model."""
 
 import dataclasses
 import datetime
@@ -12,17 +12,17 @@ from core.settings.checks import AtLeast0, AtLeast1, FilePath, NotNegative, Posi
 
 @dataclasses.dataclass(frozen=True)
 class MetadataServer:
-    """A MySQL or MariaDB server that keeps ML Metadata: backed up, and read by others, while runs go on.
+    """A MySQL or MariaDB server for ML Metadata, which can be backed up and queried while runs go on.
 
-    It may hold several pipelines, of different names. (ml-metadata 1.15, which TFX 1.15 needs, can write to PostgreSQL
-    no text with a backslash, and every run has such.)
+    It may hold several pipelines with different names. (ml-metadata 1.15, which TFX 1.15 needs, cannot write text with
+    backslashes to PostgreSQL, and every run has some.)
 
     Attributes:
         host: name or address.
-        database: it must exist, and the user may do anything in it; the first run makes the tables.
-        user: that runs log in as.
-        password: from the environment, `${env:NAME}`; a record of the settings then holds no secret.
-        engine: the kind of server; MariaDB is one of `mysql`.
+        database: must exist, with all privileges for the user; the first run creates the tables.
+        user: the account that runs log in with.
+        password: from the environment, `${env:NAME}`, so that recorded settings hold no secret.
+        engine: the kind of server; `mysql` includes MariaDB.
         port: where it listens.
     """
 
@@ -43,21 +43,21 @@ class MetadataServer:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeSettings:
-    """How the pipeline is executed; none of it changes what the model is.
+    """How the pipeline is executed; none of it affects the model.
 
     Attributes:
-        beam: where Apache Beam's steps run: `local`, `local-parallel`, `flink`, `spark` or `dataflow`, or a mapping of
-            `engine` and its settings (core/settings/beam.py), or a list of Beam's pipeline options, taken as it is.
-        bfloat16: compute the frozen prefix in bfloat16: `auto` where the CPU has it and the result agrees.
-        feature_batch_size: images that go through the frozen prefix at a time; bounds the memory it needs.
+        beam: where Apache Beam's steps run: `local`, `local-parallel`, `flink`, `spark` or `dataflow`; or a mapping of
+            `engine` and its settings (core/settings/beam.py); or a list of Beam's pipeline options, used as given.
+        bfloat16: compute the frozen prefix in bfloat16; `auto` does if the CPU supports it and the result agrees.
+        feature_batch_size: images that go through the frozen prefix at a time; bounds its memory.
         cache: reuse the outputs of stages whose inputs, settings and code have not changed.
-        if_running: what a run, or `make prune`, does while another run uses the folder: `refuse` to
-            begin, or `wait` for its end.
-        keep_runs: runs whose artifacts stay, beside those of the last blessed model and of the pushed versions; the
-            others' are deleted when a run ends, and by `make prune`.
-        metrics_directory: the folder that node_exporter's textfile collector reads: every run replaces `<name>.prom` in
-            it. The run's own folder if null.
-        metadata: a MySQL or MariaDB server for ML Metadata; SQLite in the run's folder if null.
+        if_running: what a run or `make prune` does while another run uses the folder: `refuse` to start, or `wait`
+            until it ends.
+        keep_runs: how many runs keep their artifacts, besides those of the last blessed model and the pushed versions;
+            other artifacts are deleted when a run ends, and by `make prune`.
+        metrics_directory: the folder that node_exporter's textfile collector reads; every run replaces `<name>.prom` in
+            it. null: the run folder.
+        metadata: a MySQL or MariaDB server for ML Metadata; null: SQLite in the run folder.
     """
 
     beam: BeamEngine = LocalEngine()
@@ -72,10 +72,10 @@ class RuntimeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ResourceSettings:
-    """What one stage's container asks of a cluster; null takes the default of `pipeline.runners.kubeflow.RESOURCES`.
+    """What one stage's container requests; null takes the default of `pipeline.runners.kubeflow.RESOURCES`.
 
     Attributes:
-        cpu: cores, fractions too.
+        cpu: cores; may be fractional.
         memory_gb: memory in GiB.
         gpus: of the kind `kubeflow.accelerator`.
     """
@@ -87,7 +87,7 @@ class ResourceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class VolumeSettings:
-    """A persistent volume claim of the cluster, mounted in every container: storage without a cloud's buckets.
+    """A persistent volume claim, mounted in every container: storage without cloud buckets.
 
     Attributes:
         claim: its name.
@@ -104,17 +104,17 @@ class VolumeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class KubeflowSettings:
-    """What `make kubeflow` compiles into a spec, for containers that see nothing of this machine.
+    """What `make kubeflow` compiles into a spec, for containers that have no access to this machine.
 
     Attributes:
         image: the container image with this project (`Dockerfile`), as the cluster pulls it.
-        pipeline_root: folder of all artifacts, such as `gs://bucket/pipelines`; without it, a run asks for it.
-        volume: a volume to mount; only on a cluster of one's own.
-        retries: how often a stage that failed is started again.
-        accelerator: the kind of GPU, by Vertex's name; on a cluster of one's own any NVIDIA GPU will do.
-        resources: by stage, such as `{Trainer: {gpus: 1}}`; the exit handler is one, `ExitHandler`.
-        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`, or of the `ExitHandler`, which starts
-            `notify`; a secret's value is `${secret:NAME/KEY}`, a key of a Kubernetes secret.
+        pipeline_root: folder of all artifacts, such as `gs://bucket/pipelines`; if null, it is a parameter of the run.
+        volume: a volume to mount; only for `TARGET=cluster`.
+        retries: how often a failed stage is retried.
+        accelerator: the kind of GPU, by Vertex AI's name; your own cluster takes any NVIDIA GPU.
+        resources: by stage, such as `{Trainer: {gpus: 1}}`; the exit handler is the stage `ExitHandler`.
+        environment: variables by stage, such as `{Trainer: {TF_CONFIG: "…"}}`; `ExitHandler` runs `notify`. A secret is
+            written `${secret:NAME/KEY}`, a key of a Kubernetes secret.
     """
 
     image: str = "tfx-image-classifier:latest"
@@ -134,16 +134,17 @@ class AirflowSettings:
     """What `make airflow` writes into the DAG beside the pipeline.
 
     Attributes:
-        schedule: a cron expression or a preset such as `@daily`; null runs only what is triggered.
-        start_date: the first day of the schedule, ISO 8601; missed runs before today are not caught up, and a run
-            triggered before that day has no tasks: Airflow's rule.
-        retries: how often a task that failed is started again; bad input is not, since it would fail again.
-        retry_delay_minutes: before that.
-        max_active_tasks: components that run at a time. More than one needs a machine with that much memory: each is a
-            process with TensorFlow.
-        on_failure: dotted path of a function that is given Airflow's context when a run has failed, or was refused.
+        schedule: a cron expression or a preset such as `@daily`; null: only triggered runs.
+        start_date: the first day of the schedule, ISO 8601. Missed runs are not caught up; a run triggered before that
+            day has no tasks, as Airflow has it.
+        retries: how often a failed task is retried; bad input is not, since it would fail again.
+        retry_delay_minutes: the wait before a retry.
+        max_active_tasks: components that run at a time. Each is a process with TensorFlow, so more than one needs a
+            machine with enough memory.
+        on_failure: dotted path of a function that is called with Airflow's context when a run has failed or was
+            refused.
         owner: as Airflow shows it.
-        tags: by which Airflow finds the DAG.
+        tags: for finding the DAG in Airflow.
     """
 
     schedule: str | None = None

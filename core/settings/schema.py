@@ -1,7 +1,7 @@
-"""The JSON Schema of a settings file, from the classes that hold the settings; editors complete and check with it.
+"""The JSON Schema of a settings file, generated from the settings classes; editors use it to complete and check.
 
-Made here and not by `msgspec.json.schema`, which sorts the values of a Literal, gives whole docstrings as descriptions
-and none of the fields, leaves out defaults made by a factory, and knows no short forms.
+`msgspec.json.schema` will not do: it sorts the values of a Literal, uses entire docstrings as descriptions of classes
+and none for fields, omits defaults from factories, and does not know the short forms.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 ENGINE = "an engine's name, its keys and values, or a list of Beam's options"
-"""What may be given as `runtime.beam`, in words."""
+"""The forms of `runtime.beam`, in words."""
 
 
 def fields(kind: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
-    """By their names in YAML, the settings of a class, or of one that may be null, and their types; else none."""
+    """The settings of a class, or of an optional one, with their types, by their names in YAML; else none."""
     cls = next(filter(_is_section, typing.get_args(kind) if _is_union(kind) else (kind,)), None)
     return _fields(cls) if cls else {}
 
@@ -46,12 +46,12 @@ def _fields(cls: Any) -> dict[str, tuple[msgspec.inspect.Field, Any]]:
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """What a settings file may hold."""
+    """The JSON Schema of a settings file."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "settings", **_section(Settings)}
 
 
 def _section(cls: Any) -> dict[str, Any]:
-    """Of a class of settings; of an engine of Beam with its name, which tells it from the others."""
+    """The schema of a settings class; that of a Beam engine includes its name, which tells it from the others."""
     meanings, tag = _meanings(cls), cls.__struct_config__.tag if issubclass(cls, msgspec.Struct) else None
     properties: dict[str, Any] = {"engine": {"const": tag}} if tag else {}
     for key, (field, kind) in fields(cls).items():
@@ -68,7 +68,7 @@ def _section(cls: Any) -> dict[str, Any]:
 
 
 def _of(kind: Any) -> dict[str, Any]:
-    """Of any type that a setting may have, with its bounds."""
+    """The schema of any type that a setting may have, with its bounds."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         bounds = {word: getattr(args[1], key) for key, word in _BOUNDS.items() if getattr(args[1], key) is not None}
@@ -95,7 +95,7 @@ def _of(kind: Any) -> dict[str, Any]:
 
 
 def _default(field: msgspec.inspect.Field) -> dict[str, Any]:
-    """As YAML would have it; nothing where there is none, or where the keys within have theirs."""
+    """The default as YAML would write it; nothing if there is none, or if the nested keys have their own."""
     value = field.default if field.default_factory is NODEFAULT else field.default_factory()
     if value == LocalEngine():
         return {"default": "local"}
@@ -103,7 +103,7 @@ def _default(field: msgspec.inspect.Field) -> dict[str, Any]:
 
 
 def _meanings(cls: type) -> dict[str, str]:
-    """What a class and those it is derived from say of their attributes, by name."""
+    """Descriptions of the attributes of a class and its base classes, by name."""
     found: dict[str, str] = {}
     for one in reversed(cls.__mro__):
         _, _, attributes = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")

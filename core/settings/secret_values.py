@@ -1,4 +1,4 @@
-"""What settings may hold of secrets: references, where these are resolved, and no secret itself."""
+"""Checks that settings contain no secrets, and references to secrets only where these are resolved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ELSEWHERE = (
 
 
 def secret_values(value: Any, path: str = "") -> Iterator[str]:
-    """A line for every secret in plain values of settings, and for every reference that nothing would resolve."""
+    """A line for every secret in plain settings values, and for every reference that nothing would resolve."""
     if isinstance(value, dict):
         for key, inner in value.items():
             where = f"{path}.{key}".lstrip(".")
@@ -61,7 +61,7 @@ def _refusal(path: str, what: str) -> str:
 
 
 def _misplaced(path: str, text: str) -> str:
-    """Why a reference in a text would not be resolved; or ""."""
+    """Why a reference in a text would not be resolved; "" if it would, or there is none."""
     rest = text
     if path.startswith(_RESOLVED):
         rest = secrets.VARIABLE.sub("", text)

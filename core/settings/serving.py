@@ -1,4 +1,4 @@
-"""The settings `serving`: what the exported model must show before it is pushed, and what a model server takes."""
+"""The settings `serving`: what the exported model must show before it is pushed, and the limits of a model server."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from msgspec import Meta
 from core.settings.checks import AtLeast1, FilePath, Positive, require
 
 AROUND_IMAGES = 2**16
-"""Bytes of a request for names, shapes and lengths."""
+"""Bytes of a request for everything but images: names, shapes and lengths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,19 +16,19 @@ class ServerLimits:
     """Limits of one server; it refuses requests beyond them, and keeps serving.
 
     Attributes:
-        max_message_mb: of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a message of
-            protobuf ends at 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
-        max_megapixels: width times height of the images together, in millions, read in their headers, of a request and
-            of all that is computed at the same time; at least four times `data.max_megapixels`.
-        max_batch: images in a request; each is held as pixels, and in the network as some ten times that.
-        request_seconds: a request that has waited and computed for this long is canceled.
-        concurrent: batches that are computed at the same time; one of requests that are joined, the others large.
-        waiting: requests that may wait for that, or be on their way; the server refuses more at once, as busy.
-        joined: images of several requests that are computed as one batch; 1 computes each request alone. What waits
-            anyway is joined: nothing waits for a batch to fill for longer than 10 ms, and none is to take more than
-            0.2 s.
-        poll_seconds: how often it looks for versions that were pushed or rolled back.
-        drain_seconds: after a signal to stop, the time that running requests have to finish.
+        max_message_mb: size of a request's images, in MB of 2^20 bytes, from `data.max_file_mb` to 1024, since a
+            protobuf message cannot exceed 2 GB. (gRPC's own default is 4, TensorFlow Serving has none.)
+        max_megapixels: total pixels of the images in a request, and of all images computed at the same time, in
+            millions, according to their headers; at least four times `data.max_megapixels`.
+        max_batch: images in a request; each needs memory for its pixels, and some ten times as much in the network.
+        request_seconds: a request is canceled after this long, waiting included.
+        concurrent: batches computed at the same time; one of joined requests, the others large.
+        waiting: requests that may wait or be in transfer; the server refuses further ones immediately, as busy.
+        joined: images of several requests computed as one batch; 1 computes each request alone. Requests that wait
+            anyway are joined: none waits longer than 10 ms for a batch to fill, and no batch is meant to take longer
+            than 0.2 s.
+        poll_seconds: how often the server looks for pushed and rolled-back versions.
+        drain_seconds: how long running requests may take to finish after a signal to stop.
     """
 
     max_message_mb: Annotated[int, Meta(ge=1, le=1024)] = 64
@@ -43,30 +43,30 @@ class ServerLimits:
 
     @property
     def image_bytes(self) -> int:
-        """The most bytes that a request's images have together."""
+        """The maximum total size of a request's images, in bytes."""
         return self.max_message_mb * 2**20
 
     @property
     def pixels(self) -> int:
-        """The most pixels that a request's images have together."""
+        """The maximum total number of pixels of a request's images."""
         return self.max_megapixels * 1_000_000
 
     @property
     def message_bytes(self) -> int:
-        """The most bytes of a request."""
+        """The maximum size of a request, in bytes."""
         return self.image_bytes + AROUND_IMAGES
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestLogSettings:
-    """What `serve` writes down of the images it is asked about, for `monitor`.
+    """What `serve` logs about the images in requests, for `monitor`.
 
     Attributes:
-        folder: where; it is made, and only its owner may read it.
-        sample: the fraction of images that are written down, chosen at random.
-        images: whether the pictures are kept, too. They may show what must not be kept.
-        max_mb: of all files of the log, in MB of 2^20 bytes; the oldest go when there are more.
-        max_days: after which files go.
+        folder: where to write; it is created, and only its owner may read it.
+        sample: the fraction of images to log, chosen at random.
+        images: whether to keep the images too. They may show what must not be kept.
+        max_mb: total size of the log's files, in MB of 2^20 bytes; beyond it, the oldest are deleted.
+        max_days: how long files are kept.
     """
 
     folder: FilePath
@@ -77,7 +77,7 @@ class RequestLogSettings:
 
     @property
     def max_bytes(self) -> int:
-        """Of all files of the log."""
+        """The maximum total size of the log's files, in bytes."""
         return self.max_mb * 2**20
 
 
@@ -87,10 +87,10 @@ class InfraValidatorSettings:
 
     Attributes:
         image: of TensorFlow Serving.
-        tag: its version; that of TensorFlow which exported the model, or newer.
+        tag: its version; that of the TensorFlow that exported the model, or newer.
         platform: what starts the container.
         service_account: of the pod, on Kubernetes.
-        tries: how often a server that does not load the model is started again.
+        tries: how often a server that does not load the model is restarted.
         requests: images of the test split that it must classify.
     """
 
@@ -104,19 +104,19 @@ class InfraValidatorSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ServingSettings:
-    """What the serving check demands of the exported model, null demanding nothing; and the limits of `serve`.
+    """Bounds that the serving check puts on the exported model (null means no bound), and the limits of `serve`.
 
     Attributes:
-        max_median_latency_ms: of requests with one image, in milliseconds.
-        max_latency_ms: of 99 % of these requests.
-        max_load_seconds: from the start of loading to the first request, the requests to warm up with included.
-        max_memory_mb: of the serving process after good requests, TensorFlow included.
-        timeout_seconds: after this long the serving process is ended, and the stage fails; the model is not refused.
-        server: the limits of `serve`, and of the server that the serving check asks.
+        max_median_latency_ms: median latency of requests with one image, in milliseconds.
+        max_latency_ms: 99th percentile of the same.
+        max_load_seconds: from the start of loading to the first request, including warm-up requests.
+        max_memory_mb: memory of the serving process after good requests, including TensorFlow.
+        timeout_seconds: after this long, the serving process is stopped and the stage fails; the model is not refused.
+        server: the limits of `serve`, and of the server used by the serving check.
         validator: `serving_check`, which needs nothing else, or `infra_validator`, TensorFlow Serving in a container,
-            which knows neither latency nor memory.
-        infra_validator: how that one starts the container.
-        request_log: of `serve`; null keeps none.
+            which measures neither latency nor memory.
+        infra_validator: how the InfraValidator starts the container.
+        request_log: of `serve`; null: no log.
     """
 
     max_median_latency_ms: Positive | None = None
@@ -137,5 +137,5 @@ class ServingSettings:
 
     @property
     def limits_latency(self) -> bool:
-        """Whether a latency decides: then it is measured with nothing beside it."""
+        """Whether latency is bounded, so that it must be measured with nothing else running."""
         return not (self.max_median_latency_ms is self.max_latency_ms is None)

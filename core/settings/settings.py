@@ -31,14 +31,14 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     """All settings of one pipeline.
 
     Attributes:
-        name: names folders and cluster objects: lower-case letters, digits and dashes.
-        calibration: `temperature` makes the model's probabilities mean what they say, by one number that is fitted on
-            the eval split (Guo et al. 2017); the order of the classes never changes.
-        publish: `mlflow` makes every pushed model one of MLflow's, too, in the artifact of MlflowPublisher.
-        notify: a shell command that every run starts when it ends, with its outcome as JSON on standard input; what
-            comes of the command never changes the outcome. Secrets are the shell's variables: `$SLACK_WEBHOOK`.
-        abstain: when the model gives a picture no label; null: it always gives one.
-        export: formats for phones and boards, to which the model is converted too; all are judged and pushed with it
+        name: used in names of folders and cluster objects: lower-case letters, digits and dashes.
+        calibration: `temperature` calibrates the model's probabilities with one number fitted on the eval split (Guo et
+            al. 2017); the order of the classes never changes.
+        publish: `mlflow` also makes every pushed model an MLflow model, in the artifact of MlflowPublisher.
+        notify: a shell command that every run starts when it ends, with the outcome as JSON on standard input; the
+            command cannot change the outcome. Write secrets as shell variables: `$SLACK_WEBHOOK`.
+        abstain: when the model gives an image no label; null: it always gives one.
+        export: formats for phones and boards that the model is also converted to; all are judged and pushed with it
             (docs/edge.md).
     """
 
@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
     airflow: AirflowSettings = AirflowSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
     given: ClassVar[frozenset[str]] = frozenset()
-    """Paths of the settings that the user gave, where a file was loaded; no setting, and not compared."""
+    """Paths of the settings that the user gave in a loaded file; not itself a setting, and not compared."""
 
     def __post_init__(self) -> None:
         cut = rules.features_cut(self.trainer)
@@ -121,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def trainer(self) -> TrainerConfig:
-        """The part the Trainer needs; which weights the backbone must have is not its concern."""
+        """What the Trainer needs, which does not include the required checksum of the weights."""
         return TrainerConfig(
             dataclasses.replace(self.backbone, sha256=None),
             self.fine_tune,
@@ -134,5 +134,5 @@ class Settings(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def schema_file(self) -> Path:
-        """The reviewed schema's path."""
+        """Path of the reviewed schema."""
         return Path(self.data.schema or CHECKOUT / "schemas" / f"{self.name}.pbtxt")

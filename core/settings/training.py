@@ -1,4 +1,4 @@
-"""The settings `fine_tune`, `head` and `training`: what trains and how; and all that `run_fn` is given."""
+"""The settings `fine_tune`, `head` and `training`: what trains and how; and the config that `run_fn` receives."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from core.settings.checks import AtLeast0, AtLeast1, FractionBelow1, NotNegative
 
 
 class FineTuneConfig(msgspec.Struct, frozen=True, rename={"from_layer": "from"}):
-    """Which layers of the base train: at most one of the first three keys; without them, the base is frozen.
+    """Which layers of the base train: give at most one of the first three keys; without them, the base is frozen.
 
     Attributes:
-        from_layer: this layer, or all of this block, and all after it train.
+        from_layer: this layer, or this entire block, and everything after it trains.
         last_layers: the last N layers train, as in `for layer in base.layers[:-N]: layer.trainable = False`.
-        rules: ordered (regular expression, multiplier of the learning rate); the first that matches decides; 0 freezes.
-        decay: with `from` or `last_layers`: the multiplier is this to the power of how many blocks a layer's block is
-            below the last one, so that what lies deeper moves less.
-        l2_sp: times the sum of the squared distances of what trains in the base from its pre-trained values is added
-            to the training loss (L2-SP, Li, Grandvalet & Davoine 2018).
+        rules: ordered (regular expression, multiplier of the learning rate); the first match decides; 0 freezes.
+        decay: with `from` or `last_layers`: the multiplier is this to the power of the number of blocks above a layer's
+            own, so that deeper layers change less.
+        l2_sp: factor of a penalty in the training loss, the sum of squared distances of the base's trainable weights
+            from their pre-trained values (L2-SP, Li, Grandvalet & Davoine 2018).
     """
 
     from_layer: str | None = None
@@ -45,14 +45,14 @@ class FineTuneConfig(msgspec.Struct, frozen=True, rename={"from_layer": "from"})
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
-    """What sits on the pooled features: standardization, Dense(relu) layers with dropout, Dense(classes).
+    """The head on the pooled features: standardization, Dense(relu) layers with dropout, Dense(classes).
 
     Attributes:
         hidden_units: of each Dense(relu) layer; `[]`: a linear classifier.
-        dropout: the fraction of the units that is dropped after each of these layers in training.
-        label_smoothing: the fraction of the target probability that is spread over all classes (Szegedy et al. 2016).
+        dropout: the fraction of units dropped after each of these layers in training.
+        label_smoothing: the fraction of the target probability spread over all classes (Szegedy et al. 2016).
         class_weights: `balanced` weighs an example by the inverse of its class's share of the training images.
-        l2: times the sum of the squared kernels of the head is added to the training loss, as Keras's `L2` does.
+        l2: factor of a penalty in the training loss, the sum of the head's squared kernels, as Keras's `L2`.
     """
 
     hidden_units: tuple[AtLeast1, ...] = (1024,)
@@ -64,18 +64,18 @@ class HeadConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateConfig:
-    """The rate over the steps. In YAML, a number alone is a constant rate.
+    """The learning rate over the steps. In YAML, a single number is a constant rate.
 
     Attributes:
-        values: `piecewise`: `values[i]` up to step `boundaries[i]`, `values[-1]` after the last. Else the one rate to
-            start with.
-        boundaries: of `piecewise`, in steps.
-        schedule: `cosine` falls to `end` in half a wave (Loshchilov & Hutter 2017); `exponential` is multiplied by
-            `decay_rate` every `decay_steps`, smoothly.
-        decay_steps: how long the fall takes; null: from the end of the warm-up to `training.steps`.
-        decay_rate: of `exponential`.
-        end: of `cosine`.
-        warmup_steps: in the first so many steps the rate rises linearly to what it would be; `cosine` and `exponential`
+        values: for `piecewise`, `values[i]` applies up to step `boundaries[i]`, and `values[-1]` after the last; else
+            the one initial rate.
+        boundaries: for `piecewise`, in steps.
+        schedule: `cosine` falls to `end` along half a wave (Loshchilov & Hutter 2017); `exponential` is multiplied by
+            `decay_rate` every `decay_steps`, continuously.
+        decay_steps: how long the decay takes; null: from the end of the warm-up to `training.steps`.
+        decay_rate: for `exponential`.
+        end: for `cosine`.
+        warmup_steps: number of first steps over which the rate rises linearly to its value; `cosine` and `exponential`
             begin after them.
     """
 
@@ -120,18 +120,19 @@ class TrainingConfig:
     Attributes:
         optimizer: the update rule; Adam's and RMSprop's other parameters are TensorFlow's defaults.
         momentum: of `sgd` (null: 0.9) and `rmsprop` (null: 0).
-        batch_size: examples a step, on each replica or worker.
-        steps: the most steps.
-        head_steps: in the first so many steps the base is frozen, BatchNorm's statistics too; only the head trains.
-        eval_every: steps between two evaluations (and checkpoints).
+        batch_size: examples per step, on each replica or worker.
+        steps: the maximum number of steps.
+        head_steps: number of first steps in which only the head trains; the base is frozen, including BatchNorm
+            statistics.
+        eval_every: steps between evaluations (and checkpoints).
         learning_rate: a number is a constant rate; else the keys below.
-        early_stopping: evaluations in a row without a lower eval loss after which training stops, those of the first
-            `head_steps` not counted; null never stops.
-        augmentation: how training images are varied; null: not at all.
-        warm_start: start from the last blessed model where it fits, and not from the pre-trained weights.
-        distribution: `mirrored`: synchronous on all GPUs (or CPU devices) of this machine; `parameter_server`:
-            asynchronous, on the cluster that the environment variable TF_CONFIG describes.
-        seed: of whatever is drawn: the head's first values, the order of examples, dropout, augmentation.
+        early_stopping: training stops after this many evaluations in a row without a lower eval loss, not counting
+            those during `head_steps`; null: it never stops early.
+        augmentation: random changes to training images; null: none.
+        warm_start: start from the last blessed model, as far as it fits, instead of the pre-trained weights.
+        distribution: `mirrored` is synchronous on all GPUs (or CPU devices) of this machine; `parameter_server` is
+            asynchronous, on the cluster described by the environment variable TF_CONFIG.
+        seed: for the head's initial values, the order of examples, dropout and augmentation.
     """
 
     optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
@@ -160,7 +161,7 @@ Calibration = Literal["temperature", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainerConfig:
-    """All that `run_fn` needs to know; travels in TFX's `custom_config` as JSON. `limits` are the exported model's."""
+    """Everything `run_fn` needs to know, passed in TFX's `custom_config` as JSON. `limits` are the exported model's."""
 
     backbone: BackboneConfig = BackboneConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()

@@ -9,17 +9,17 @@ from core.settings.checks import AtLeast1, FractionBelow1, NotNegative, Positive
 
 @dataclasses.dataclass(frozen=True)
 class TunerConfig:
-    """What the search for better settings tries: every list holds the values that one setting may take.
+    """What the search for better settings tries: every list holds the candidate values of one setting.
 
     Attributes:
         trials: how many combinations are trained.
-        algorithm: `bayesian` proposes where earlier trials did well; `random` draws.
-        steps: the most steps of one trial; null: as many as `training.steps`.
-        hidden_units: of `head.hidden_units`.
-        dropout: of `head.dropout`.
-        l2: of `head.l2`.
-        learning_rate: the rate a schedule starts with; the rest of the schedule keeps its proportions.
-        output: of `backbone.output`, for a base that is entirely frozen; empty: not searched.
+        algorithm: `bayesian` searches where earlier trials did well; `random` draws at random.
+        steps: the maximum number of steps of a trial; null: `training.steps`.
+        hidden_units: for `head.hidden_units`.
+        dropout: for `head.dropout`.
+        l2: for `head.l2`.
+        learning_rate: the initial rate of the schedule; its other rates keep their proportions.
+        output: for `backbone.output`, if the base is entirely frozen; empty: not searched.
     """
 
     trials: AtLeast1 = 20
