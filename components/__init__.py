@@ -1,1 +1,1 @@
-"""The TFX components, a module each; the packages beside them hold what these call."""
+"""The TFX components, one module each; the packages beside them hold the libraries that these call."""

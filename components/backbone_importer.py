@@ -1,4 +1,4 @@
-"""BackboneImporter: puts the pre-trained network into the pipeline, as a Model artifact that is cached by content."""
+"""BackboneImporter: brings the pre-trained network into the pipeline, as a Model artifact cached by content."""
 
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -20,7 +20,7 @@ def BackboneImporter(  # noqa: N802 - a component is a class to its users
     """Writes InceptionV3's weights as a name-based checkpoint where TFX looks for a model.
 
     Args:
-        backbone: see `core.artifacts.backbone`; its properties say what was really imported.
+        backbone: see `core.artifacts.backbone`; its properties say what was actually imported.
         settings: a BackboneConfig as JSON; `output` is the last block that any stage of the run needs.
         fingerprint: `trainer.weights.sources.fingerprint`, for TFX's cache.
         code: hash of the source, for TFX's cache.

@@ -1,4 +1,4 @@
-"""Which model a candidate is judged against: the last blessed one."""
+"""Resolves the model that a candidate is compared with: the last blessed one."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from core.artifacts.blessing import BASELINE_MODEL_ID, BLESSED, CURRENT_MODEL_ID
 
 
 class BaselineStrategy(ResolverStrategy):
-    """Resolves `model` to the last blessed model, and never to the candidate itself; Predictor finds out if it loads.
+    """Resolves `model` to the last blessed model, never to the candidate itself; Predictor checks whether it loads.
 
-    TFX's LatestBlessedModelStrategy gives a run that is repeated unchanged its own model as the baseline: the Evaluator
-    then sees new inputs and runs again. Here such a candidate keeps the baseline that it was blessed against.
+    With TFX's LatestBlessedModelStrategy, a run repeated unchanged gets its own model as the baseline, so the Evaluator
+    sees new inputs and runs again. Here such a candidate keeps the baseline it was blessed against.
     Channels: `candidate` and `model` (Model), `model_blessing` (ModelBlessing).
     """
 
@@ -32,7 +32,7 @@ class BaselineStrategy(ResolverStrategy):
 
 
 def blessed_models(input_dict: dict[str, list[Artifact]]) -> dict[int, Artifact]:
-    """Of each model that was blessed, and that nobody rejected, by its id, the latest blessing in `model_blessing`."""
+    """The latest blessing in `model_blessing` for each model that was blessed and not rejected, by the model's id."""
     blessings: dict[int, Artifact] = {}
     for blessing in sorted(input_dict["model_blessing"], key=lambda a: a.id):
         if blessing.get_int_custom_property(BLESSED) == 1 and not blessing.get_int_custom_property(REJECTED):

@@ -1,4 +1,4 @@
-"""Which data a run's are compared with: those that the last blessed model was trained on."""
+"""Resolves the data that a run's data are compared with: those that the last blessed model was trained on."""
 
 from ml_metadata.metadata_store import MetadataStore
 from tfx.dsl.components.common.resolver import ResolverStrategy
@@ -10,9 +10,9 @@ _RUN = "pipeline_run"
 
 
 class DataBaselineStrategy(ResolverStrategy):
-    """Resolves `baseline` to the statistics in the run of the last blessed model, and never to this run's own.
+    """Resolves `baseline` to the statistics from the run of the last blessed model, never to this run's own.
 
-    So a run repeated with the same data is compared with what it was compared with before, and stays cached.
+    So a run repeated with the same data is compared with the same baseline, and stays cached.
     Channels: `statistics` (this run's) and `baseline` (ExampleStatistics), `model` and `model_blessing`.
     """
 
@@ -21,7 +21,7 @@ class DataBaselineStrategy(ResolverStrategy):
     ) -> dict[str, list[Artifact]]:
         """Returns the same channels: `baseline` with one artifact or none, `model_blessing` with that of its run.
 
-        So ML Metadata knows that this run needs that blessing to find its baseline again.
+        The blessing is returned so that ML Metadata records that this run needs it to find its baseline again.
         """
         own = {statistics.id for statistics in input_dict["statistics"]}
         earlier = {statistics.id: statistics for statistics in input_dict["baseline"] if statistics.id not in own}

@@ -1,4 +1,4 @@
-"""Which earlier features a run may look its images up in; a run repeated unchanged still finds its own in the cache."""
+"""Resolves the earlier features that a run may reuse, so that a run repeated unchanged is still cached."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tfx.types import Artifact
 
 from core.artifacts.executions import EXECUTION, execution_key, made_by
 
-_MOST = 4  # artifacts; FeatureExtractor reads what fits of each once
+_MOST = 4  # artifacts; FeatureExtractor reads those that fit once in full
 
 
 class EarlierFeaturesStrategy(ResolverStrategy):
-    """Resolves `features` to the latest few that were there before the same execution first ran; see `executions`.
+    """Resolves `features` to the latest few that existed before the same execution first ran; see `executions`.
 
-    Channels: `examples`, `transform_graph`, `backbone` (those of the execution) and `features` (all Examples).
+    Channels: `examples`, `transform_graph`, `backbone` (the execution's inputs) and `features` (all Examples).
     """
 
     def __init__(self, config: str, code: str) -> None:

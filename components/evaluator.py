@@ -1,8 +1,8 @@
-"""Evaluator: TFX's own, on predictions that were made before it.
+"""Evaluator: TFX's own, on predictions that Predictor has made.
 
-TFX passes a baseline on to TFMA whenever the pipeline has one; where Predictor could not run it (its files are
-damaged, it has other classes), TFMA would look in vain for its predictions (tensorflow/tfx#4390). And TFMA measures
-whatever slices there are: 5,000 patients would cost it minutes, so ModelGate measures such slices.
+TFX passes a baseline to TFMA whenever the pipeline has one; if Predictor could not run it (damaged files, other
+classes), TFMA would fail to find its predictions (tensorflow/tfx#4390). And TFMA measures all slices, which takes
+minutes for 5,000 patients, so ModelGate measures such slices.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from core.artifacts.predictions import NOT_COMPARED, SPLIT
 
 
 class Executor(executor.Executor):
-    """Leaves the baseline out if the examples hold no predictions of it, and slices by features of many values."""
+    """Leaves out the baseline if the examples have no predictions of it, and slices by features of many values."""
 
     def Do(  # noqa: N802, D102 (TFX's interface)
         self,

@@ -1,1 +1,1 @@
-"""Is a model good enough: metrics, intervals, tests of bounds, and the verdict in words."""
+"""Decides whether a model is good enough: metrics, intervals, tests of bounds, and the verdict in words."""

@@ -1,4 +1,4 @@
-"""What a model answers about test images: from the pictures, or from features that it would compute of them itself."""
+"""A model's answers for test images: computed from the images, or from stored features that equal its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from core.artifacts.features import FeatureFormat, Features, features_name
 
 
 class Answer(NamedTuple):
-    """What a model says of n images.
+    """A model's answers for n images.
 
     Attributes:
         probabilities: of its `classes`, float32 [n, k].
         novelty: float32 [n].
-        reasons: why it withholds labels; empty where it gives one, [n].
+        reasons: why it withholds each label, [n]; empty if it gives one.
     """
 
     classes: list[str]
@@ -29,23 +29,23 @@ class Answer(NamedTuple):
 
 
 class Answers(ServedModel):
-    """A model that is asked about n images at a time."""
+    """A model that answers for batches of images."""
 
     def from_images(self, records: Sequence[bytes]) -> Answer:
-        """Asks about raw tf.Examples; an image that the model cannot read has only zeros."""
+        """Answers for raw tf.Examples; all zeros for an image that the model cannot read."""
         outputs = self.request(signatures.EXAMPLES, records)
         outputs["probabilities"][[bool(error) for error in errors_of(outputs)]] = 0
         return _answer(outputs)
 
     def from_features(self, stored: FeatureFormat, values: Sequence[bytes]) -> Answer:
-        """Asks about features as their records hold them."""
+        """Answers for features as their records hold them."""
         (name,) = self.signatures[signatures.FEATURES].inputs
         return _answer(self.run(signatures.FEATURES, {name: np.stack([stored.array(value) for value in values])}))
 
     def takes(self, features: Features, split: str) -> FeatureFormat | None:
-        """How these features of a split are stored, if they are what the model computes of the images; else None.
+        """How these features of a split are stored, if the model would compute the same from the images; else None.
 
-        Whether they are, the built-in images show, which go through all of its preprocessing and its network.
+        That is tested on the built-in images, which go through the model's preprocessing and network.
         """
         signature = self.signatures.get(signatures.FEATURES)
         name = features_name(features.cut, *features.outputs)
@@ -55,7 +55,7 @@ class Answers(ServedModel):
         return features.format(split) if probe.agree(probed, features.splits[split].probe) else None
 
     def pixels(self, images: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """What the network reads of image files, float32 [n, S, S, 3]; and which of them can be read, bool [n]."""
+        """The network's input for image files, float32 [n, S, S, 3]; and which of them can be read, bool [n]."""
         (name,) = self.signatures[signatures.MAPS].inputs
         found = self.run(signatures.MAPS, {name: np.array(images, object)}, (signatures.PIXELS, signatures.ERROR))
         return found[signatures.PIXELS], found[signatures.ERROR] == b""
@@ -67,7 +67,7 @@ class Answers(ServedModel):
 
 
 def _answer(outputs: Mapping[str, np.ndarray]) -> Answer:
-    """NaN, which is for ServingCheck to refuse, is 0. Raises ValueError where an earlier version exported the model."""
+    """Replaces NaN, which ServingCheck refuses, by 0. Raises ValueError if an earlier version exported the model."""
     if signatures.NOVELTY not in outputs:
         raise ValueError(f"it has no output {signatures.NOVELTY}, an earlier version of this project exported it")
     return Answer(

@@ -1,13 +1,13 @@
-"""Gradients times activations at a map inside the network: where a classifier found what speaks for a class.
+"""Attribution by gradients times activations at a map inside the network: which regions speak for a class.
 
 HiResCAM (Draelos and Carin 2020) multiplies cell by cell, Grad-CAM (Selvaraju et al. 2017) by the gradient's average
-over all cells. Here the gradient is averaged over a cell and its neighbors, and a map counts by how much it deviates
-from the image's own average: what is the same everywhere says nothing of where.
+over all cells. Here the gradient is averaged over a cell and its neighbors, and activations count as deviations from
+the image's average, since what is the same everywhere has no location.
 
-Measured on photos with a colored patch that decides the class, as the share of peaks on the patch, and the correlation
-with occlusion (whose own peaks are there in parentheses): random weights, 299 pixels, mixed7: 92 % (96 %), r = 0.72,
-HiResCAM 67 %, Grad-CAM 92 %; all layers trained, 160 pixels, mixed2: 96 % (83 %), 0.83, mixed7: 92 %, 0.90, HiResCAM
-83 %, Grad-CAM 54 %; all layers trained, 75 pixels, mixed2: 75 % (71 %), 0.74, HiResCAM 67 %, Grad-CAM 71 %.
+Measured on photos with a colored patch that determines the class: the share of attribution peaks on the patch (for
+occlusion in parentheses), and the correlation with occlusion. Random weights, 299 pixels, mixed7: 92 % (96 %), r =
+0.72, HiResCAM 67 %, Grad-CAM 92 %; all layers trained, 160 pixels, mixed2: 96 % (83 %), 0.83, mixed7: 92 %, 0.90,
+HiResCAM 83 %, Grad-CAM 54 %; all layers trained, 75 pixels, mixed2: 75 % (71 %), 0.74, HiResCAM 67 %, Grad-CAM 71 %.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from PIL import Image
 from components.serving.served_model import ServedModel
 from core import signatures
 
-# Safe for color-blind people, and different in lightness too: orange for, blue against.
+# Distinguishable by color-blind people, and in lightness too: orange for, blue against.
 _FOR, _AGAINST = np.array([255.0, 140.0, 0.0]), np.array([40.0, 120.0, 255.0])
 _FAINTEST = 0.1  # of the log odds: at most 0.025 of the probability
 
 
 class ClassActivation:
-    """Adds to a loaded model's graph what it takes to say where it looked."""
+    """Extends a loaded model's graph by the attribution of a class."""
 
     def __init__(self, model: ServedModel) -> None:
         """`model` has the signature `serving_maps`."""
@@ -41,8 +41,8 @@ class ClassActivation:
             self._classes = tf.compat.v1.placeholder(tf.int64, [None])
             chosen = tf.one_hot(self._classes, logits.shape[-1], on_value=True, off_value=False)
             others = tf.where(chosen, -np.inf, logits)
-            # The gradients of the probability, its logarithm and its odds' differ by a factor, which for the first two
-            # is 0 where the model is certain. A logit alone may rise with those of all other classes.
+            # The gradients of the probability, of its logarithm and of the log odds differ by a factor, which for the
+            # first two is 0 if the model is certain. A logit alone may rise along with those of all other classes.
             log_odds = tf.boolean_mask(logits, chosen) - tf.reduce_logsumexp(others, axis=-1)
             (gradients,) = tf.gradients(log_odds, maps)
             deviations = maps - tf.reduce_mean(maps, axis=[1, 2], keepdims=True)
@@ -57,8 +57,8 @@ class ClassActivation:
             classes: for each image, the number of the class in question.
 
         Returns:
-            What the network saw, uint8 [n, S, S, 3]; and by how much the log odds of the class would rise, to first
-            order, if a ninth of the image looked like a cell instead of like the image's average, float32 [n, h, w].
+            The network's input, uint8 [n, S, S, 3]; and by how much, to first order, the log odds of the class would
+            rise if a ninth of the image looked like a cell instead of like the image's average, float32 [n, h, w].
         """
         feeds = {self._images: np.array(list(images), dtype=object), self._classes: list(classes)}
         pixels, cells = self._session.run(self._fetches, feeds)
@@ -66,9 +66,9 @@ class ClassActivation:
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> Image.Image:
-    """The image, uint8 [S, S, 3], in gray, tinted: orange where it speaks for the class, blue where against.
+    """The image, uint8 [S, S, 3], in gray and tinted orange where it speaks for the class, blue where against.
 
-    The largest of `cells`, float [h, w], gets the full tint, unless all are next to nothing.
+    The largest of `cells`, float [h, w], gets the full tint, unless all are negligible.
     """
     strength = np.clip(cells / max(float(np.abs(cells).max()), _FAINTEST), -1, 1).astype(np.float32)
     side = (image.shape[1], image.shape[0])

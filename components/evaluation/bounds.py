@@ -1,8 +1,7 @@
-"""Which bounds a candidate keeps, breaks, or may do either: every bound on every slice it applies to, tested together.
+"""Tests together all bounds on all slices they apply to: which a candidate keeps or breaks, and which are in doubt.
 
-The chance that a model which keeps all bounds is refused is at most 1 - confidence: it is spent in equal parts on the
-bounds of the entire split, on those of all slices and on those of what the model was converted to, as far as there are
-such, each part by Holm's method.
+A model that keeps all bounds is refused with a chance of at most 1 - confidence. That risk is divided equally among the
+bounds on the entire split, those on slices and those on exports, as far as there are any; each part uses Holm's method.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from core.settings.export import ExportFormat
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 where it is on the entire split.
+    """One setting, such as `thresholds.accuracy.min: 0.9`; `min_examples` is 0 for a bound on the entire split.
 
     `group` is `thresholds`, `per_slice`, or `export.` and a format.
     """
@@ -42,9 +41,9 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A bound on one slice; `tests` are made in its family. `core.artifacts.verdict.JudgedBound` says what the rest is.
+    """A bound on one slice, one of `tests` in its family; see `core.artifacts.verdict.JudgedBound` for the rest.
 
-    `detectable` is how far beyond the bound a value must truly lie to be found so four times out of five.
+    `detectable` is how far beyond the bound the true value must lie to be detected four times out of five.
     """
 
     bound: Bound
@@ -61,7 +60,7 @@ def read_bounds(
     """All bounds that are set, on the candidate and on what it was converted to.
 
     Raises:
-        InputError: one is on a metric that the predictions for the entire split do not allow.
+        InputError: the predictions for the entire split do not allow one of the metrics.
     """
     found: list[Bound] = []
     groups: dict[str, Mapping[Metric, MetricBounds]] = {
@@ -92,8 +91,8 @@ def judge_bounds(
 ) -> list[Judged]:
     """Tests all bounds that apply: with enough images, and for `max_drop` with a baseline.
 
-    `exports` are what the candidate was converted to, on the entire split. A `confidence` of 0.95 is a risk of 0.05 to
-    refuse a model that keeps all bounds.
+    `exports` are what the candidate was converted to, on the entire split. A `confidence` of 0.95 means a risk of 0.05
+    of refusing a model that keeps all bounds.
     """
     on_slices = [(bound, one) for bound in bounds if bound.group == "per_slice" for one in slices]
     on_split = [(bound, overall) for bound in bounds if bound.group == "thresholds"]
@@ -104,14 +103,14 @@ def judge_bounds(
 
 
 def applies(bound: Bound, result: SliceResult) -> bool:
-    """Whether a bound is to be judged on a slice."""
+    """Whether a bound applies to a slice."""
     if result.examples < bound.min_examples or not result.estimates.of(bound.metric):
         return False
     return bound.kind != "max_drop" or result.value(bound.metric, BASELINE) is not None
 
 
 def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doubt: float) -> Iterator[Judged]:
-    """`risk` is that of refusing wrongly, for all together; `doubt` that of being wrongly sure, for each alone."""
+    """`risk`: of wrongly refusing, for the whole family; `doubt`: of being wrongly sure, for each bound alone."""
     tested = [_test(bound, result) for bound, result in family]
     corrected = holm([found.broken for found in tested])
     for (bound, result), found, p in zip(family, tested, corrected, strict=True):
@@ -120,9 +119,9 @@ def _judge_family(family: Sequence[tuple[Bound, SliceResult]], risk: float, doub
 
 
 def _test(bound: Bound, result: SliceResult) -> PValues:
-    """One that applies."""
+    """Tests a bound that applies to the slice."""
     if result.value(bound.metric) is None:
-        return PValues(0.0, 1.0, math.inf)  # a metric that is no number keeps no bound
+        return PValues(0.0, 1.0, math.inf)  # a metric that is not finite keeps no bound
     if bound.kind == "max_drop" and (change := result.estimates.change(bound.metric)):
         return change.worse_by_at_most(bound.value)
     found = result.estimates.of(bound.metric)[0].at_least(bound.value)

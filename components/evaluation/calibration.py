@@ -1,11 +1,11 @@
-"""The expected calibration error: how sure it is, although it is never 0 by chance.
+"""The expected calibration error and its uncertainty, given that chance alone always makes it positive.
 
-The error is the mean distance of confidence and accuracy over bins, so a perfectly calibrated model shows an error too,
-the larger the fewer the images: 200 images of a model that is right about 65 % show 0.06. Whoever took that for the
-model's own would refuse good models. So a bound is called broken only where a model whose true error lies at the bound
-would hardly show as much on these images, chance included: in each bin the mean gap is about normal, its distance from
-0 a folded normal, and their mean over the bins about a gamma distribution. It is called kept only where such a model
-would hardly show as little even if chance added nothing.
+The error is the mean distance between confidence and accuracy over bins, so a perfectly calibrated model shows one too,
+which is larger for fewer images: 0.06 on 200 images for a model that is 65 % accurate. Taking it at face value would
+refuse good models. So a bound counts as broken only if a model whose true error equals the bound would rarely show as
+much on these images, chance included: in each bin the mean gap is roughly normal, its distance from 0 a folded normal,
+and their mean over the bins roughly gamma-distributed. It counts as kept only if such a model would rarely show as
+little even without the contribution of chance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from components.evaluation.significance import PValues
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationBins:
-    """The bins that have images, all [b]; `gap` is the mean of confidence minus right predictions."""
+    """The non-empty bins, all [b]; `gap` is mean confidence minus accuracy."""
 
     number: np.ndarray
     images: np.ndarray
@@ -36,7 +36,7 @@ class CalibrationBins:
 
     @classmethod
     def of(cls, confidence: np.ndarray, right: np.ndarray) -> CalibrationBins:
-        """Of images [n]: the probability of the predicted class, and whether that is the true one."""
+        """Bins images [n], given the probability of the predicted class and whether that class is right."""
         bins = calibration_bins(confidence)
         images = np.bincount(bins).astype(float)
         present = np.flatnonzero(images)
@@ -52,7 +52,7 @@ class CalibrationBins:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationError:
-    """Of one model, by its predictions."""
+    """The calibration error of one model's predictions."""
 
     predictions: Predictions
 
@@ -80,8 +80,8 @@ class CalibrationError:
         )
 
     def shown(self, true: float) -> tuple[float, float, float]:
-        """What such images show of an error that is truly `true`: mean, variance, and the standard error that it would
-        have if the sign of every gap were known."""
+        """The error that such images show if the true one is `true`: its mean and variance, and the standard error it
+        would have if the sign of every gap were known."""
         weight = self.bins.images / self.bins.images.sum()
         gap = self._gaps(true)
         noise = self._noise(gap)
@@ -91,11 +91,11 @@ class CalibrationError:
         return float(weight @ folded), variance, float(np.linalg.norm(weight * noise))
 
     def interval(self, confidence: float) -> Interval:
-        """Of the true error; stretched to hold the value that shows, which lies too high where images are few."""
+        """Of the true error; extended to include the observed value, which is biased upward if there are few images."""
         return _interval(self.value, self.predictions.count, self.at_most, confidence, least=0.0, xtol=1e-4)
 
     def _gaps(self, true: float) -> np.ndarray:
-        """Gaps like those that were seen, without what chance added to them, that come to an error of `true`."""
+        """Gaps like the observed ones without the part due to chance, scaled to an error of `true`."""
         likely, error = self._likely
         if error > 0:
             return likely * (true / error)
@@ -103,13 +103,13 @@ class CalibrationError:
 
     @functools.cached_property
     def _likely(self) -> tuple[np.ndarray, float]:
-        """The gaps without what chance added, and the error that they come to."""
+        """The observed gaps without the part due to chance, and the resulting error."""
         images, shown = self.bins.images, self.bins.gap
         likely = np.sign(shown) * np.sqrt(np.maximum(shown**2 - self._noise(shown) ** 2, 0.0))
         return likely, float(images / images.sum() @ np.abs(likely))
 
     def _noise(self, gap: np.ndarray) -> np.ndarray:
-        """Standard deviation of what is seen where `gap` is true; not 0 where all images are right or wrong."""
+        """Standard deviation of the observed gap if `gap` is true; not 0 even if all images are right or wrong."""
         images = self.bins.images
         right = np.minimum(np.maximum(self.bins.confidence - gap, 0.0), 1.0)
         return np.sqrt((right * (1 - right) + 1 / (4 * images)) / images)
@@ -119,9 +119,9 @@ class CalibrationError:
 class CalibrationRise:
     """The change of the error between two models.
 
-    A score test, as Tango's is of fractions: of all true errors that differ by the bound, those are taken that best
-    agree with what shows, and the least, whichever is less sure. So a model that only shows more, because chance adds
-    more to it, is not taken for a worse one. As if the images were different ones: cautious where the models predict
+    A score test, like Tango's for fractions: among all pairs of true errors that differ by the bound, it tests both the
+    most likely pair and the lowest, and is as sure as the less sure of these. So a model that shows a larger error only
+    by chance does not count as worse. It treats the images as independent, which is cautious if the models predict
     alike.
     """
 
@@ -134,10 +134,10 @@ class CalibrationRise:
         return self.now.value - self.before.value
 
     def worse_by_at_most(self, bound: float) -> PValues:
-        """By the score test, and by Student's t of resamples, with and without their correction for bias.
+        """Combines the score test with Student's t on resamples, with and without correction for bias.
 
-        The one forgets that both models saw the same images, the other that chance adds to what shows: all must be
-        sure.
+        The former ignores that both models saw the same images, the latter that chance inflates the error: all must
+        agree.
         """
         now, before = (_resampled(error.predictions) for error in (self.now, self.before))
         count = self.now.predictions.count
@@ -155,14 +155,14 @@ class CalibrationRise:
             return self.now.shown(before + most)[0] + self.before.shown(before)[0] - total
 
         least, greatest = max(0.0, -most), min(1.0, 1.0 - most)
-        found = self._p_values(least, most)  # where chance adds most
+        found = self._p_values(least, most)  # chance adds most here
         if excess(least) < 0 < excess(greatest):
             likely = float(optimize.brentq(excess, least, greatest, xtol=1e-3))
             return found.cautious(self._p_values(likely, most))
         return found
 
     def _p_values(self, before: float, most: float) -> PValues:
-        """If the old model's true error is `before`."""
+        """Tests a rise of `most`, assuming that the old model's true error is `before`."""
         mean, variance, error = self.now.shown(before + most)
         mean_before, variance_before, error_before = self.before.shown(before)
         score = (self.value - mean + mean_before) / math.sqrt(variance + variance_before)
@@ -171,14 +171,14 @@ class CalibrationRise:
         return PValues(float(special.ndtr(-score)), float(kept), known)
 
     def interval(self, confidence: float) -> Interval:
-        """Of the true rise; stretched to hold the value that shows."""
+        """Of the true rise; extended to include the observed value."""
         return _interval(self.value, self.now.predictions.count, self.rise_at_most, confidence, least=-1.0, xtol=1e-3)
 
 
 def _interval(
     value: float, count: int, test: Callable[[float], PValues], confidence: float, least: float, xtol: float
 ) -> Interval:
-    """From the bound that would just be called broken to the one that would just be called kept; `least` to 1."""
+    """From the bound that would just count as broken to the one that would just count as kept, within `least` to 1."""
 
     def limit(chance: str, end: float) -> float:
         def excess(bound: float) -> float:

@@ -1,9 +1,9 @@
-"""Means over classes (precision, recall, F1, area under the ROC curve): their values, and how sure they are.
+"""Means over classes (precision, recall, F1, area under the ROC curve): values and uncertainty.
 
-Every mistake lowers such a mean, and a mistake on a class of three images more than one on a class of three hundred. So
-it is judged as epidemiologists judge rates that are standardized by age, where one case among the few very old weighs
-as much: Fay and Feuer, Confidence intervals for directly standardized rates (Statistics in Medicine 16, 1997). With
-classes of one size this is the exact binomial test (Clopper and Pearson 1934), as for fractions.
+Every mistake lowers such a mean, and a mistake on a class of three images lowers it more than one on a class of three
+hundred. Age-standardized rates in epidemiology have the same structure, so their intervals are used: Fay and Feuer,
+Confidence intervals for directly standardized rates (Statistics in Medicine 16, 1997). If all classes have the same
+size, this is the exact binomial test (Clopper and Pearson 1934), as for fractions.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from components.evaluation.predictions import Predictions
 from components.evaluation.significance import PValues
 from core.metrics import AUC
 
-_UNSEEN = 4.0  # mistakes of one model that none was seen of, in a change: Wilson's and Tango's z squared, at 95 %
+_UNSEEN = 4.0  # differing images to allow for although none was seen: Wilson's and Tango's z squared, at 95 %
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassMean:
-    """One mean; `loss` [n] is what each image takes from it, and `most` what a single one could."""
+    """One mean; `loss` [n] is what each image subtracts from it, and `most` the most that a single one could."""
 
     value: float
     loss: np.ndarray
@@ -39,7 +39,7 @@ class ClassMean:
         return PValues(broken, kept, math.sqrt(max(square, self.most**2) * max(self.value, 0.0)))
 
     def interval(self, confidence: float) -> Interval:
-        """The bounds that `at_least` could only just call neither broken nor kept, each with half of the risk."""
+        """Between the bounds that `at_least` would just call broken or kept, each with half of the risk."""
         risk, lost = (1 - confidence) / 2, 1 - self.value
         square = float(np.square(self.loss).sum())
         least = float(special.betaincinv(*_beta(lost, square), risk)) if lost > 1e-9 else 0.0
@@ -52,15 +52,15 @@ class ClassMean:
 
 
 def _beta(lost: float, square: float) -> tuple[float, float]:
-    """Parameters of the distribution of the true loss: as if `cases` of `size` equal images were lost."""
+    """Parameters of the distribution of the true loss, as if `cases` of `size` equal images were lost."""
     cases, size = lost**2 / square, lost / square
     return cases, max(size - cases, 0.0) + 1
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanChange:
-    """The change of a mean between two models, on the same images: like McNemar's test of fractions, by the images
-    on which they differ, but each with its weight: `losses` [n] is what it takes more from the new model."""
+    """The change of a mean between two models on the same images, judged like a weighted McNemar's test by the images
+    on which they differ: `losses` [n] is what an image subtracts from the new model more than from the old one."""
 
     value: float
     losses: np.ndarray
@@ -68,7 +68,7 @@ class MeanChange:
     detail: str = ""
 
     def worse_by_at_most(self, bound: float) -> PValues:
-        """Student's t, with a degree of freedom for each image that differs."""
+        """Student's t, with one degree of freedom per differing image."""
         drop, squares = -self.value - bound, np.square(self.losses)
         broken = 1.0
         if squares.any():
@@ -77,7 +77,7 @@ class MeanChange:
         return PValues(broken, float(special.ndtr(drop / self._error)), self._error)
 
     def interval(self, confidence: float) -> Interval:
-        """Symmetric; never narrower than what images can hide that did not differ."""
+        """Symmetric; never narrower than what a sample without differing images can hide."""
         half = float(special.ndtri((1 + confidence) / 2)) * self._error
         return Interval(self.value, max(self.value - half, -1.0), min(self.value + half, 1.0), len(self.losses))
 
@@ -87,9 +87,9 @@ class MeanChange:
 
 
 def class_means(predictions: Predictions) -> dict[str, ClassMean]:
-    """All means, over the classes that have images; areas only if there are scores and images of two classes.
+    """All means, over the classes that have images; areas only with scores and images of at least two classes.
 
-    Images whose class the model does not know only count as others to its classes, in areas.
+    Images of a class that the model does not know count only as negatives in areas.
     """
     known = predictions.label >= 0
     present = np.unique(predictions.label[known])
@@ -109,15 +109,15 @@ def class_means(predictions: Predictions) -> dict[str, ClassMean]:
 
 
 def area(scores: np.ndarray, own: np.ndarray) -> float:
-    """The area under the ROC curve of one class, by its scores [n] and which images are its own, bool [n].
+    """The area under the ROC curve of one class, from its scores [n] and which images belong to it, bool [n].
 
-    Of equal scores half counts (Mann and Whitney 1947).
+    Ties count half (Mann and Whitney 1947).
     """
     return float(_beaten(scores[own], scores[~own]).mean())
 
 
 def _beaten(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What fraction of the `others` lies below each score; of equal ones half counts."""
+    """The fraction of `others` below each score; ties count half."""
     others = np.sort(others)
     return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
 
@@ -125,7 +125,7 @@ def _beaten(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _of_labels(
     predictions: Predictions, present: np.ndarray, label: np.ndarray, support: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[str, ClassMean]]:
-    """Precision, recall and F1; `label` [n] are places in `present` [k], or -1, as are `support` and `weights`."""
+    """Precision, recall and F1; `label` [n] indexes `present` [k] or is -1; `support` and `weights` are [k]."""
     known, wrong = label >= 0, (label >= 0) & ~predictions.right
     place = np.clip(np.searchsorted(present, predictions.predicted), 0, len(present) - 1)
     is_present = known & (present[place] == predictions.predicted)
@@ -148,8 +148,8 @@ def _areas(
 ) -> Iterator[tuple[str, ClassMean]]:
     """The mean area for each of the weights [k]: DeLong's structural components (Sun and Xu 2014) are its losses.
 
-    An image of the class takes from its area the fraction of the others that rank above it, one of another class the
-    fraction of the class's images that rank below. A class at a time, since one column of scores [n] is small.
+    An image of the class lowers its area by the fraction of the others that rank above it, one of another class by the
+    fraction of the class's images that rank below it. One class at a time, since a column of scores [n] is small.
     """
     others = len(label) - support
     losses = {kind: np.zeros(len(label)) for kind in all_weights}

@@ -1,8 +1,8 @@
-"""Which labels seem wrong: confident learning (Northcutt, Jiang and Chuang 2021) on stored features.
+"""Finds labels that seem wrong, by confident learning (Northcutt, Jiang and Chuang 2021) on stored features.
 
-A linear classifier says how probable each class is for each image, out of fold: fitted without the image, its
-duplicates and its group. Where the given label is less probable than usual for that class, and another class is as
-probable as usual for that one, the label counts as wrong.
+A linear classifier gives each image's class probabilities out of fold: fitted without the image, its duplicates and its
+group. If the given label is less probable than usual for its class, and another class is at least as probable as usual,
+the label counts as wrong.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import normalize
 
 FOLDS = 5
-"""A class needs as many groups of images to be in each."""
+"""A class needs this many groups of images, one for each fold."""
 
-_REPEATS = 2  # of the cross-validation, with other folds; their mean varies less
+_REPEATS = 2  # of the cross-validation, with different folds; the mean varies less
 _COMPONENTS = 128  # of the features
 _C = 10.0  # inverse of the L2 penalty
 
 
 class Reduction:
-    """Features to their principal components, so that what is held of an image is small, whatever the network."""
+    """Reduces features to principal components, so that they need little memory, whatever the network."""
 
     def __init__(self, sample: np.ndarray) -> None:
         """`sample`: float32 [n, d], of images in random order; some thousands are enough."""
@@ -34,7 +34,7 @@ class Reduction:
         self._components.fit(self._normalized(sample))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """float32 [n, d] to float32 [n, 128], or fewer where there are fewer images or features."""
+        """float32 [n, d] to float32 [n, 128], or less if there are fewer images or features."""
         return self._components.transform(self._normalized(features)).astype(np.float32)
 
     def _normalized(self, features: np.ndarray) -> np.ndarray:
@@ -47,13 +47,13 @@ def out_of_fold(
     groups: np.ndarray,
     progressed: Callable[[int, int], None] = lambda done, of: None,
 ) -> np.ndarray:
-    """Probabilities of the classes, float64 [n, k], by classifiers that were fitted to other groups only.
+    """Class probabilities, float64 [n, k], from classifiers fitted to other groups only.
 
     Args:
         features: float32 [n, d].
         labels: int64 [n], numbers of the k classes.
-        groups: int64 [n], numbers of the groups: images of one, such as duplicates, are in the same fold.
-        progressed: hears how many of the fits are done.
+        groups: int64 [n], numbers of the groups; images of a group, such as duplicates, are in the same fold.
+        progressed: called with the number of finished fits and their total.
     """
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
@@ -71,13 +71,13 @@ def out_of_fold(
 
 
 class LabelIssues(NamedTuple):
-    """The images whose label is in doubt, the most doubtful first.
+    """The images whose label is in doubt, most doubtful first.
 
     Attributes:
-        images: int64 [m], their numbers.
+        images: int64 [m], their indices.
         likely: int64 [m], the class that fits better.
-        confident: bool [m], whether the likely class is as probable as it is on average for images labeled so: an
-            off-diagonal entry of the confident joint.
+        confident: bool [m], whether the likely class is at least as probable as on average for images with that label:
+            an off-diagonal entry of the confident joint.
     """
 
     images: np.ndarray
@@ -86,7 +86,7 @@ class LabelIssues(NamedTuple):
 
 
 def find_label_issues(probabilities: np.ndarray, labels: np.ndarray) -> LabelIssues:
-    """Confident learning with thresholds of each class; ranked by the margin between the label and the likely class.
+    """Confident learning with per-class thresholds, ranked by the margin between the label and the likely class.
 
     Args:
         probabilities: float64 [n, k], out of fold.

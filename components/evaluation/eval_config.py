@@ -1,8 +1,8 @@
-"""What TFMA measures of a model and of its baseline, on which slices; the bounds are the gate's business.
+"""What TFMA measures for the candidate and the baseline, and on which slices; bounds are left to the gate.
 
-The config holds no thresholds: TFMA applies a metric's threshold to every slice, so that small slices fail by chance
-(components/model_gate.py judges instead). It names no model either: the predictions were made before
-(components/predictor.py), and TFMA reads them from the examples.
+The config has no thresholds: TFMA would apply them to every slice, so that small slices fail by chance
+(components/model_gate.py judges instead). It names no model either: TFMA reads predictions that components/predictor.py
+has already made from the examples.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _METRICS: dict[str, dict[str, str | int]] = {
 
 
 def eval_config(slices: Iterable[str]) -> tfma.EvalConfig:
-    """The Evaluator's config, for a candidate and a baseline that may be absent, on these slices and the entire split.
+    """The Evaluator's config for a candidate and an optional baseline, on these slices and the entire split.
 
     Raises:
         InputError: a slice has an empty name, or is given twice.

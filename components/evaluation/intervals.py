@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A value with its confidence limits; `count` images are behind it."""
+    """A value with its confidence limits, estimated from `count` images."""
 
     value: float
     low: float
@@ -23,7 +23,7 @@ class Interval:
 
 
 def as_range(interval: Interval | None) -> Range:
-    """An interval as artifacts hold it; of None, where nothing is known."""
+    """An interval as artifacts store it; a Range of None if it is unknown."""
     return Range(interval.value, interval.low, interval.high) if interval else Range(None)
 
 
@@ -53,7 +53,7 @@ def f1(hits: int, predicted: int, true: int, confidence: float = CONFIDENCE) -> 
 def auc(area: float, positives: int, negatives: int, confidence: float = CONFIDENCE) -> Interval:
     """Limits of an area under a ROC curve after Hanley and McNeil (1982), on the logit scale.
 
-    At an area of 0 or 1, where the formula sees no variance, the limits are those of an area half a pair away.
+    At an area of 0 or 1, where the formula gives no variance, the limits are those of an area half a pair away.
     """
     pairs = positives * negatives
     inner = min(max(area, 0.5 / pairs), 1 - 0.5 / pairs)
@@ -66,7 +66,7 @@ def auc(area: float, positives: int, negatives: int, confidence: float = CONFIDE
 
 
 def paired_change(gained: int, lost: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """Tango's score interval (1998) of a change: `gained` images only the new model has right, `lost` only the old."""
+    """Tango's score interval (1998) of a change; only the new model gets `gained` images right, only the old `lost`."""
     z, change = _z(confidence), (gained - lost) / count
 
     def limit(inside: float, outside: float, sign: int) -> float:
@@ -80,9 +80,9 @@ def paired_change(gained: int, lost: int, count: int, confidence: float = CONFID
 
 
 def unpaired_change(before: Interval, after: Interval) -> Interval:
-    """The difference of two metrics of different images, from their intervals.
+    """The difference between metrics measured on different images, from their intervals.
 
-    Of fractions with Wilson's it is Newcombe's method 10 (1998); Zou and Donner (2008) show that it holds for others.
+    For fractions with Wilson intervals this is Newcombe's method 10 (1998); Zou and Donner (2008) generalize it.
     """
     change = after.value - before.value
     low = change - math.hypot(after.value - after.low, before.high - before.value)
@@ -91,11 +91,11 @@ def unpaired_change(before: Interval, after: Interval) -> Interval:
 
 
 def tango_score(gained: int, lost: int, count: int, delta: float, correction: float = 0.0) -> float:
-    """How many standard errors the change lies above `delta`, by the score of the likelihood where it is `delta`.
+    """How many standard errors the change lies above `delta`, by the likelihood's score at `delta`.
 
     Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design
-    (Statistics in Medicine 17, 1998). At `delta` 0 it is McNemar's statistic. `correction` is added
-    to the number of images gained, as a correction for continuity.
+    (Statistics in Medicine 17, 1998). At `delta` 0 it is McNemar's statistic. `correction`, for continuity, is added to
+    the number of images gained.
     """
     a = 2 * count
     b = -gained - lost + (2 * count - gained + lost) * delta

@@ -1,4 +1,4 @@
-"""The mean loss: how sure it is, by resampling the images (Poisson bootstrap, Hanley and MacGibbon 2006)."""
+"""The mean loss and its uncertainty, by resampling the images (Poisson bootstrap, Hanley and MacGibbon 2006)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 4_000_000  # weights held at a time: 32 MB
 
 @dataclasses.dataclass(frozen=True)
 class MeanLoss:
-    """Of n images: their losses [n], and the mean in every resample [r]; or of their change from another model's."""
+    """The losses [n] of n images and the mean in every resample [r]; or their changes from another model's."""
 
     losses: np.ndarray
     samples: np.ndarray
@@ -31,12 +31,12 @@ class MeanLoss:
         return float(self.losses.mean())
 
     def interval(self, confidence: float) -> Interval:
-        """The percentile interval, which holds the value."""
+        """The percentile interval, extended to include the value."""
         low, high = np.quantile(self.samples, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Interval(self.value, min(float(low), self.value), max(float(high), self.value), len(self.losses))
 
     def at_least(self, bound: float) -> PValues:
-        """Student's t; without the bias that resampling shows."""
+        """Student's t, corrected for the bias that resampling shows."""
         corrected, error = 2 * self.value - float(self.samples.mean()), float(self.samples.std(ddof=1))
         return significance.at_least(corrected, error, len(self.losses), bound)
 
@@ -44,14 +44,14 @@ class MeanLoss:
         return MeanLoss(self.losses - before.losses, self.samples - before.samples)
 
     def worse_by_at_most(self, bound: float) -> PValues:
-        """Student's t of pairs."""
+        """Paired Student's t."""
         count = len(self.losses)
         error = float(self.losses.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
         return significance.at_least(-self.value, error, count, -bound)
 
 
 def mean_losses(models: Sequence[Predictions]) -> list[MeanLoss]:
-    """Of several models' predictions for the same images, resampled alike."""
+    """The mean losses of several models on the same images, with the same resamples."""
 
     def mean(losses: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return weights @ losses / weights.sum(axis=1)
@@ -61,7 +61,7 @@ def mean_losses(models: Sequence[Predictions]) -> list[MeanLoss]:
 
 
 def resample(count: int, *measures: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-    """The values [r] of each measure in all resamples of so many images; it is given the images' weights [r, n]."""
+    """The values [r] of each measure in all resamples of `count` images; a measure is given image weights [r, n]."""
     generator = np.random.default_rng(0)
     found: list[list[np.ndarray]] = [[] for _ in measures]
     size = max(1, min(_RESAMPLES, _CHUNK // max(count, 1)))

@@ -1,4 +1,4 @@
-"""What the gate says: a sentence for every failure, and for what it could not check or is not sure of."""
+"""The gate's messages: a sentence for every failure, and for what could not be checked or is in doubt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 def message(judged: Judged) -> str:
-    """Metric, slice, value with interval, bound, and why that is not chance; or that it may be."""
+    """A failure: metric, slice, value with interval, bound, and why it is not due to chance, or that it may be."""
     bound, result = judged.bound, judged.result
     found = result.range(bound.metric)
     if judged.state == "doubt":
@@ -31,7 +31,7 @@ def message(judged: Judged) -> str:
 
 
 def allowed(bound: Bound, result: SliceResult) -> float:
-    """The value that a bound still allows."""
+    """The limit that a bound sets for the candidate's value."""
     past = result.value(bound.metric, BASELINE)
     if bound.kind != "max_drop" or past is None:
         return bound.value
@@ -39,7 +39,7 @@ def allowed(bound: Bound, result: SliceResult) -> float:
 
 
 def cut(slices: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """By which features, or crosses, there are more slices than are measured: how many were, and how many there are."""
+    """Notes on features and crosses with too many slices; `slices` has the numbers measured and in total."""
     for name, (kept, of) in slices.items():
         yield (
             f"evaluation.slices: {name} makes {of:,} slices, of which the {kept:,} with the most test images were "
@@ -55,7 +55,7 @@ def notes(
     not_compared: str | None,
     strict: bool,
 ) -> Iterator[str]:
-    """What was not checked and why, and which bounds the predictions can neither call kept nor broken."""
+    """What was not checked and why, and which bounds the predictions leave in doubt."""
     bounds = [bound for bound in bounds if bound.group in ("thresholds", "per_slice")]
     if not bounds:
         yield "there are no bounds, so every model passes: set evaluation.thresholds"
@@ -81,7 +81,7 @@ def notes(
 
 
 def kept_regressions(found: Regressions | None) -> Iterator[str]:
-    """Which of the images that must stay right are wrong, where no more are than may be."""
+    """Which of the images that must stay right are wrong, if no more are than allowed."""
     if found and found.wrong and not found.message:
         paths = some([one.path for one in found.wrong], shown=_SHOWN)
         yield (
@@ -130,7 +130,7 @@ def _doubts(bound: Bound, unsure: Sequence[Judged], of: int, corrected: str) -> 
 
 
 def _value(bound: Bound, result: SliceResult) -> str:
-    """`accuracy is 0.6900 (95% CI 0.612 to 0.755) on 200 test images of label=roses`; of a drop, from what to what."""
+    """`accuracy is 0.6900 (95% CI 0.612 to 0.755) on 200 test images of label=roses`; both values for a drop."""
     of, before = (f"{result.export}: ", "SavedModel") if result.export else ("", "last blessed model")
     images = f"on {result.examples} test images" + ("" if result.is_overall else f" of {result.slice}")
     found = result.range(bound.metric)

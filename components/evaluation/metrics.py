@@ -1,6 +1,7 @@
-"""Metrics as the gate and `compare` see them: a value, how sure it is, and how it changes between two models.
+"""Metrics as the gate and `compare` use them: a value, its uncertainty, and its change between two models.
 
-All from the predictions for single images. A new metric needs its name in `core.metrics` and an `Estimate` in `KINDS`.
+All come from predictions for individual images. A new metric needs its name in `core.metrics` and an `Estimate` in
+`KINDS`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Change(Protocol):
-    """By how much a metric of one model differs from another's, on the same images.
+    """The difference between two models' values of a metric on the same images.
 
-    `worse_by_at_most` tests that it is lower by at most so much, or higher where lower is better. `detail` is what else
-    a sentence may say, such as `3 images lost and 2 gained`.
+    `worse_by_at_most` tests that it is lower by at most a bound, or higher if lower is better. `detail` is an addition
+    for messages, such as `3 images lost and 2 gained`.
     """
 
     @property
@@ -40,7 +41,9 @@ class Change(Protocol):
 
 
 class Estimate(Protocol):
-    """A metric of one model, by its predictions for single images; `at_least` tests that it is truly so much."""
+    """A metric of one model, from predictions for individual images; `at_least` tests that the true value reaches a
+    bound.
+    """
 
     @property
     def value(self) -> float: ...  # noqa: D102
@@ -51,7 +54,7 @@ class Estimate(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Fraction:
-    """The fraction of images that count, bool [n]."""
+    """The fraction of images that are True in `counts`, bool [n]."""
 
     counts: np.ndarray
 
@@ -72,7 +75,7 @@ class Fraction:
 
 @dataclasses.dataclass(frozen=True)
 class FractionChange:
-    """Of `count` images, how many count only for the new model, and only for the old one."""
+    """How many of `count` images count only for the new model, and how many only for the old one."""
 
     gained: int
     lost: int
@@ -94,9 +97,9 @@ class FractionChange:
 
 
 def covered(predictions: Predictions) -> dict[str, Estimate]:
-    """The fraction of images that get a label, and how many of these labels are right: all, where there are none.
+    """The fraction of images that get a label, and the accuracy of these labels, which is 1 if there are none.
 
-    The second is over images that are not the same for two models, so that each counts by its weight.
+    The latter is over different images for different models, so each image counts by its weight.
     """
     labeled = np.ones(predictions.count, bool) if predictions.labeled is None else predictions.labeled
     weight = 1 / max(int(labeled.sum()), 1)
@@ -113,18 +116,18 @@ KINDS: dict[tuple[str, ...], Callable[[Sequence[Predictions]], Sequence[Mapping[
     COVERED: lambda models: [covered(m) for m in models],
     MEANS: lambda models: [class_means(m) for m in models],
 }
-"""All of `core.metrics.METRICS`: for those that are estimated together, the estimates of each model that it allows."""
+"""All of `core.metrics.METRICS`, by groups that are estimated together: each model's estimates, as far as possible."""
 
 
 class Estimates:
-    """Every metric of a model and, if given, of the one before it, for the same images; computed where needed."""
+    """Every metric of a model and optionally of a baseline on the same images, computed when needed."""
 
     def __init__(self, *models: Predictions) -> None:
         self.models = models
         self._found: dict[tuple[str, ...], Sequence[Mapping[str, Estimate]]] = {}
 
     def of(self, metric: str) -> list[Estimate]:
-        """Those of all models; none where the predictions do not allow it."""
+        """The estimates of all models; none if the predictions do not allow the metric."""
         for names, estimate in KINDS.items():
             if metric in names and names not in self._found:
                 self._found[names] = estimate(self.models)
@@ -132,6 +135,6 @@ class Estimates:
         return found if len(found) == len(self.models) else []
 
     def change(self, metric: str) -> Change | None:
-        """The model minus the one before it; None where there is none, or the predictions do not allow it."""
+        """The model minus the baseline; None if there is none or the predictions do not allow the metric."""
         found = self.of(metric)
         return found[0].change_from(found[1]) if len(found) > 1 else None

@@ -1,4 +1,4 @@
-"""Runs the candidate and the last blessed model on batches of test images: a Beam step, and whether they compare."""
+"""A Beam step that runs the candidate and the last blessed model on batches of test images."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from core.progress import ProgressCounter
 from core.settings.export import FORMATS, ExportFormat
 
 CHECKED, DISAGREED = "checked", "disagreed"
-"""Counters: of how many images a model was asked both ways, and how often the answers were not the same."""
+"""Counters: for how many images a model answered both from features and from the image, and how often it disagreed."""
 
 
 def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndarray]:
-    """What `core.artifacts.predictions.Scores.bins` holds, from the files with the examples that `Predict` made."""
+    """The value of `core.artifacts.predictions.Scores.bins`, from the examples that `Predict` wrote."""
     found: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
     for record in tfrecords.read(pattern):
         identity = tfrecords.values(record)
@@ -42,9 +42,9 @@ def collect_score_bins(pattern: str, models: Iterable[str]) -> dict[str, np.ndar
 
 
 def open_baseline(directory: str, candidate: str, records: Sequence[bytes]) -> Answers | str:
-    """The last blessed model, or why it cannot be compared with the candidate; both are folders.
+    """The last blessed model, or why it cannot be compared with the candidate; both are given by folder.
 
-    `records` are a tf.Example to try it with, or none.
+    `records` holds a tf.Example to try it with, or nothing.
     """
     if not tf.io.gfile.exists(directory):
         return "the last blessed model's files are gone"
@@ -54,7 +54,7 @@ def open_baseline(directory: str, candidate: str, records: Sequence[bytes]) -> A
         if records:
             model.from_images(records)
     except (OSError, tf.errors.OpError, KeyError, ValueError) as error:
-        if cause_of(error).blame == "machine":  # which says nothing of the model
+        if cause_of(error).blame == "machine":  # which says nothing about the model
             raise
         return f"the last blessed model no longer loads: {first_line(error) or type(error).__name__}"
     known = class_names(candidate)
@@ -76,16 +76,16 @@ class _Worker:
 
 @dataclasses.dataclass(eq=False)
 class Predict(beam.DoFn):
-    """In: a batch of serialized raw tf.Examples. Out: for each a `Prediction`, and a serialized tf.Example for TFMA.
+    """In: a batch of serialized raw tf.Examples. Out: a `Prediction` and a serialized tf.Example for TFMA, for each.
 
-    A model in `features` is asked about the images' stored features. It is asked about the picture itself too for every
-    mistake of the candidate's, and one image of each batch: `DISAGREED` counts where that makes a difference.
+    A model in `features` answers from the images' stored features. For every mistake of the candidate and one image of
+    each batch it also answers from the image itself; `DISAGREED` counts the differences.
 
     Attributes:
         directories: of the models, by name.
-        exports: the files that the candidate was converted to, by format; each is asked about what the candidate's
-            preprocessing makes of the picture.
-        features: how the features that a model takes are stored; by name.
+        exports: the files that the candidate was converted to, by format; their input is the candidate's preprocessed
+            image.
+        features: how the stored features that a model takes are stored, by the model's name.
         index: of the stored features.
     """
 
@@ -105,7 +105,7 @@ class Predict(beam.DoFn):
         self._index = self.index.open()
 
     def acquire(self, opened: Mapping[str, Answers]) -> _Worker:
-        """This process's worker; the first caller's models, if any, are used."""
+        """This process's worker, which uses the first caller's models, if any."""
 
         def start() -> _Worker:
             models = {name: opened.get(name) or Answers(directory) for name, directory in self.directories.items()}
@@ -192,7 +192,7 @@ def _materialized(features: dict[str, bytes], target: int, rows: dict[str, np.nd
     }
     kept[TARGET] = tf.train.Feature(int64_list=tf.train.Int64List(value=[target]))
     for name, row in rows.items():
-        if not row.any():  # no prediction is a wrong one to TFMA too, which takes the first class of equals
+        if not row.any():  # make TFMA, which takes the first of equal classes, count it as wrong too
             row[(target + 1) % len(row)] = np.finfo(np.float32).tiny
         kept[name] = tf.train.Feature(float_list=tf.train.FloatList(value=row.tolist()))
     return tf.train.Example(features=tf.train.Features(feature=kept)).SerializeToString()

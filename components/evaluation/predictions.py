@@ -1,4 +1,4 @@
-"""One model's predictions for many images as columns, and the bins that metrics count them in."""
+"""One model's predictions for many images as columns, and their binning for metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.artifacts.predictions import Classification
 _LEAST_PROBABILITY = 1e-7  # as Keras clips
 
 CALIBRATION_BINS = 10
-"""Of equal width, from 0 to 1, for the calibration error (Guo et al. 2017 take 15, Naeini et al. 2015 ten)."""
+"""Of equal width, from 0 to 1, for the calibration error (Guo et al. 2017 use 15, Naeini et al. 2015 use 10)."""
 
 SCORE_BINS = 1024
 """Of the logit, from -16 to 16: 1/32 wide. Probabilities of a float32 softmax reach about 1e-7."""
@@ -26,11 +26,11 @@ class Predictions:
 
     Attributes:
         label: number of the true class; -1 if the model does not know it.
-        predicted: of the most probable class; of an image that it could not read the one after `label`, a wrong one.
+        predicted: number of the most probable class; for an unreadable image the one after `label`, which is wrong.
         rank: of the true class, 1 being the most probable.
         loss: minus the logarithm of the true class's probability.
-        labeled: which images get a label; None: all of them.
-        scores: `score_bins` of the probability of every class that the model knows, [n, k]; None where not kept.
+        labeled: which images get a label; None for all of them.
+        scores: `score_bins` of the probability of every class that the model knows, [n, k]; None if not kept.
     """
 
     label: np.ndarray
@@ -47,11 +47,11 @@ class Predictions:
 
     @property
     def right(self) -> np.ndarray:
-        """Which images are classified rightly, bool [n]."""
+        """Which images are classified correctly, bool [n]."""
         return self.predicted == self.label
 
     def of(self, images: np.ndarray) -> Predictions:
-        """Those for some of the images; bool or int [m]."""
+        """The predictions for some of the images, selected by a bool or int array."""
         return Predictions(**{name: column[images] for name, column in vars(self).items() if column is not None})
 
 
@@ -61,7 +61,7 @@ def columns(
     classes: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Predictions:
-    """One model's predictions for images of these classes; `classes` are the model's, in the order of `scores`."""
+    """One model's predictions for labeled images; `classes` are the model's, in the order of `scores`."""
     numbers = {name: number for number, name in enumerate(classes)}
     label = np.array([numbers.get(name, -1) for name in labels], int)
     predicted = np.array([numbers.get(p.predicted, -1) for p in predictions], int)
@@ -78,12 +78,12 @@ def columns(
 
 
 def calibration_bins(confidence: np.ndarray | float) -> np.ndarray:
-    """The bin of the calibration error that each probability is in, from 0; int of the same shape."""
+    """The calibration bin of each probability, from 0; int of the same shape."""
     return np.minimum((np.asarray(confidence) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
 def score_bins(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities by the bin of their logit, int16 of the same shape; areas under ROC curves are made from these."""
+    """The bin of each probability's logit, int16 of the same shape; used for areas under ROC curves."""
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1))
     return np.clip((logits / _MOST_LOGIT + 1) / 2 * SCORE_BINS, 0, SCORE_BINS - 1).astype(np.int16)
@@ -95,10 +95,10 @@ def logits_of(bins: np.ndarray) -> np.ndarray:
 
 
 def confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a true and a predicted class, int [p, 2], and the images of each, int [p].
+    """Pairs of true and predicted class, int [p, 2], and the number of images of each, int [p].
 
-    Only pairs that there are: a matrix of a thousand classes has a million cells. Images whose class the model does not
-    know are in none.
+    Only pairs that occur, since a matrix of a thousand classes has a million cells. Images of a class that the model
+    does not know are left out.
     """
     known = predictions.label >= 0
     pairs = np.column_stack([predictions.label[known], predictions.predicted[known]])

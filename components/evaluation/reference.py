@@ -1,4 +1,4 @@
-"""What monitoring compares production with: the model on its test split, in counts; no TFX."""
+"""Counts a model's predictions on its test split, which monitoring compares production with. Needs no TFX."""
 
 from __future__ import annotations
 

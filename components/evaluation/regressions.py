@@ -1,4 +1,4 @@
-"""Past failures that must stay right: every image of a fixed set, each judged by itself; no TFX."""
+"""Judges past failures that must stay right: a fixed set of images, each on its own. Needs no TFX."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from core.errors import some
 def judge_regressions(
     folder: str, predictions: Iterable[Prediction], unused: Sequence[Reject], classes: Collection[str], allowed: int
 ) -> Regressions:
-    """What is wrong among the images, and whether that is more than `allowed`.
+    """Which of the images are wrong, and whether there are more than `allowed`.
 
-    The set is all there is, no sample of more, so that no interval and no test stands between it and the bound.
+    The set is not a sample, so its number of mistakes is compared with the bound without interval or test.
 
     Args:
-        unused: files that are no examples, each with the reason: they count as wrong.
-        classes: those of the candidate.
+        unused: files that did not become examples, with the reasons; they count as wrong.
+        classes: the candidate's.
     """
     asked = list(predictions)
     wrong = [_wrong(one, classes) for one in asked if not one.right]

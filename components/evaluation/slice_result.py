@@ -1,4 +1,4 @@
-"""One slice of the test split: the metrics of both models there, and how sure the single predictions make them."""
+"""One slice of the test split: the metrics of both models on it, and their uncertainty from individual predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Measured:
 
     Attributes:
         parts: name and value of each feature that its images share; none for the entire split.
-        metrics: for each model values by name, NaN where TFMA could not tell.
+        metrics: for each model, values by name; NaN if TFMA could not compute one.
     """
 
     parts: tuple[tuple[str, str], ...]
@@ -41,12 +41,12 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class SliceResult(Measured):
-    """The same, and what the single predictions say of the candidate and, if there is one, of the baseline.
+    """`Measured`, with estimates from individual predictions of the candidate and of the baseline, if there is one.
 
     Attributes:
-        images: places of the slice's images among all predictions, int [n].
-        estimates: from the predictions for these; the values of all metrics that TFMA did not measure.
-        export: what the candidate was converted to, if these are its predictions; the candidate is its baseline.
+        images: indices of the slice's images among all predictions, int [n].
+        estimates: from the predictions for these images; also gives the metrics that TFMA did not measure.
+        export: the format, if these are the predictions of an export; the candidate is then the baseline.
     """
 
     images: np.ndarray
@@ -56,7 +56,7 @@ class SliceResult(Measured):
 
     @property
     def slice(self) -> str:
-        """The slice's name, or the format's, which is judged on the entire split."""
+        """The slice's name, or the format of an export, which is judged on the entire split."""
         return self.export or super().slice
 
     @property
@@ -70,18 +70,18 @@ class SliceResult(Measured):
         return BASELINE in self.metrics
 
     def value(self, metric: str, model: str = CANDIDATE) -> float | None:
-        """None where it is not a finite number, or there is no such model."""
+        """The metric's value; None if it is not finite or there is no such model."""
         estimate = self._estimate(metric, model)
         value = self.metrics.get(model, {}).get(metric, estimate.value if estimate else math.nan)
         return value if math.isfinite(value) else None
 
     def range(self, metric: str, model: str = CANDIDATE) -> Range:
-        """The value, and its limits where they are known."""
+        """The value, with its limits if they are known."""
         value, estimate = self.value(metric, model), self._estimate(metric, model)
         if value is None or not estimate:
             return Range(value)
         found = estimate.interval(self.confidence)
-        # TFMA counts in float32: the value may lie beyond its limits by a rounding.
+        # TFMA computes in float32, so rounding may put the value beyond its limits.
         return Range(value, min(found.low, value), max(found.high, value))
 
     def change(self, metric: str) -> Range | None:
@@ -90,7 +90,7 @@ class SliceResult(Measured):
         return as_range(change.interval(self.confidence)) if change else None
 
     def summary(self, classes: Sequence[str]) -> SliceMetrics:
-        """All of it; `classes` are those of the model, none where they are not to be listed."""
+        """The slice as artifacts store it; `classes` are the model's, or empty if they are not to be listed."""
         predictions = self.estimates.models[0]
         pairs, counts = confusion(predictions) if classes else (np.empty((0, 2), int), ())
         listed = range(len(classes)) if self.is_overall else np.unique(pairs).tolist()
@@ -114,9 +114,9 @@ class SliceResult(Measured):
 def class_metrics(
     predictions: Predictions, classes: Sequence[str], confidence: float, listed: Iterable[int]
 ) -> list[ClassMetrics]:
-    """Precision, recall, F1 and AUC of some classes, by their numbers, on a slice.
+    """Precision, recall, F1 and AUC on a slice for the classes with the numbers `listed`.
 
-    Images whose class the model does not know only count in the AUC.
+    Images of a class that the model does not know count only in the AUC.
     """
     known = predictions.label >= 0
     supports, totals, right = (

@@ -1,8 +1,8 @@
-"""Slices by features of many values, such as a thousand classes or patients: who measures them, and which.
+"""How to measure slices by features of many values, such as a thousand classes or patients.
 
-TFMA takes milliseconds for every metric of every slice, so it is given only features, and crosses of features, of few
-values. ModelGate measures the slices of the others by the predictions for single images, which takes less: those with
-the most images, and all that a bound may apply to.
+TFMA takes milliseconds per metric and slice, so it gets only features, and crosses of features, with few values. For
+the others, ModelGate measures the slices from individual predictions, which is faster: those with the most images, and
+all that a bound may apply to.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from core.examples import LABEL
 from core.slices import feature_keys, name_of
 
 TFMA_VALUES = 100
-"""So many values of a feature, or combinations of a cross, TFMA measures."""
+"""The most values of a feature, or combinations of a cross, that TFMA measures."""
 
 LARGEST = 1000
-"""So many slices of every other feature or cross the gate measures, whatever the bounds."""
+"""How many slices of every other feature or cross the gate measures, whatever the bounds."""
 
 
 def few_valued(crosses: Iterable[Sequence[str]], examples: Iterable[Mapping[str, bytes]]) -> list[bool]:
-    """Of each cross of features, whether the examples have at most `TFMA_VALUES` combinations of their values."""
+    """For each cross of features, whether the examples have at most `TFMA_VALUES` combinations of its values."""
     wanted = [tuple(cross) for cross in crosses]
     found: list[set[tuple[bytes | None, ...]]] = [set() for _ in wanted]
     for features in examples:
@@ -32,12 +32,12 @@ def few_valued(crosses: Iterable[Sequence[str]], examples: Iterable[Mapping[str,
 
 
 def crossed_names(slices: Iterable[str]) -> list[tuple[str, ...]]:
-    """The names of the features that each slice of the settings crosses, in the order in which TFMA names slices."""
+    """The names of the features crossed by each slice in the settings, in TFMA's order."""
     return [tuple(map(name_of, sorted(keys))) for keys in feature_keys(slices)]
 
 
 def images_by_value(predictions: Sequence[Prediction], names: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
-    """The places of the images that share the values of these features; without names, of all under ()."""
+    """Indices of the images by their values of these features; without names, all of them under ()."""
     found: dict[tuple[str, ...], list[int]] = {}
     for place, prediction in enumerate(predictions):
         values = [prediction.label if name == LABEL else prediction.slices.get(name) for name in names]
@@ -47,7 +47,7 @@ def images_by_value(predictions: Sequence[Prediction], names: Sequence[str]) -> 
 
 
 def largest(slices: Mapping[tuple[str, ...], Sequence[int]], bounded: int | None) -> list[tuple[str, ...]]:
-    """The values of those slices that are measured: the largest, and all of at least `bounded` images."""
+    """The values of the slices to measure: the largest, and all of at least `bounded` images."""
     by_size = sorted(slices, key=lambda values: (-len(slices[values]), values))
     return [
         values

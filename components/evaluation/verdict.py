@@ -1,4 +1,4 @@
-"""The gate's verdict: metrics, predictions and bounds in, a decision with a sentence for every failure out; no TFX."""
+"""The gate's verdict: from metrics, predictions and bounds to a decision with a message per failure. Needs no TFX."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def judge(
     regressions: Regressions | None = None,
     exports: Sequence[TFLiteFile] = (),
 ) -> Verdict:
-    """Judges a candidate by what TFMA measured on the entire split and on slices, and by all predictions.
+    """Judges a candidate by TFMA's measurements on the entire split and on slices, and by all predictions.
 
-    The slices that TFMA was spared (`components.evaluation.slicing`) are measured by the predictions alone.
-    `not_compared` is why there is no baseline, in a sentence; `exports` are what the candidate was converted to, and
-    predictions tell of them too. Without bins of scores there are no areas under curves. `regressions` refuse a model
-    by themselves.
+    Slices that TFMA was spared (`components.evaluation.slicing`) are measured from the predictions alone.
+    `not_compared` is a sentence on why there is no baseline; `exports` are what the candidate was converted to, whose
+    predictions are in `predictions` too. Without binned scores there are no areas under curves. Too many wrong
+    `regressions` refuse a model by themselves.
 
     Raises:
-        InputError: a bounded metric cannot be judged, or nothing was measured at all.
+        InputError: a bounded metric cannot be judged, or nothing was measured.
     """
     split = _TestSplit(measured, predictions, scores, settings.confidence)
     by_tfma: dict[tuple[str, ...], list[SliceResult]] = {}
@@ -96,7 +96,7 @@ def judge(
 
 
 class _TestSplit:
-    """The single predictions, of one model or of both."""
+    """The individual predictions of the candidate and perhaps the baseline."""
 
     def __init__(
         self, measured: Sequence[Measured], predictions: Sequence[Prediction], scores: Scores, confidence: float
@@ -113,7 +113,7 @@ class _TestSplit:
         self.images_by_value = functools.lru_cache(functools.partial(slicing.images_by_value, predictions))
 
     def result(self, measured: Measured) -> SliceResult:
-        """One slice, with the predictions for its images; what was measured of a model that is not compared goes."""
+        """One slice with the predictions for its images, without measurements of a baseline that is not compared."""
         names, values = zip(*measured.parts, strict=True) if measured.parts else ((), ())
         images = np.array(self.images_by_value(names).get(values, ()), int)
         metrics = {name: measured.metrics.get(name, {}) for name in self._models}
@@ -134,7 +134,7 @@ def _failure(judged: Judged, predictions: Sequence[Prediction]) -> Failure:
     found = result.range(bound.metric)
     inside = (predictions[number] for number in result.images)
     export = result.export
-    # Each image with what is judged, and what that is compared with.
+    # Each image with the judged prediction and the one it is compared with.
     pairs = [(p, p.exports[export], p) if export else (p, p, p.baseline) for p in inside]
     wrong = [(p, now, before) for p, now, before in pairs if now.predicted != p.label]
     wrong.sort(key=lambda one: (one[1].label_probability, one[0].path))
