@@ -181,7 +181,7 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
 
 def _work(request: dict[str, Any], connected: int) -> None:
-    """A worker, as Beam's container starts one, until the job ends; says in `connected` when it has found it."""
+    """A worker, as Beam's container starts one, until the job ends; `connected` is of `_ConnectedInterceptor`."""
     from apache_beam.runners.worker import sdk_worker_main
 
     environment = {"WORKER_ID": request["id"], "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(request["control"])}
@@ -190,8 +190,25 @@ def _work(request: dict[str, Any], connected: int) -> None:
     if request["provision"]:
         environment["PIPELINE_OPTIONS"] = json.dumps(_pipeline_options(request))
     _, harness, _ = sdk_worker_main.create_harness(environment)
-    os.write(connected, f"{request['number']}\n".encode())
+    told = _ConnectedInterceptor(request["number"], connected)
+    harness._control_channel = grpc.intercept_channel(harness._control_channel, told)
     harness.run()
+
+
+class _ConnectedInterceptor(grpc.StreamStreamClientInterceptor):  # type: ignore[misc]
+    """Says that the worker of a request has found its job, once the job's control stream is open and not before.
+
+    Flink waits without end for a worker that was said to have started and never opened it.
+    """
+
+    def __init__(self, number: int, connected: int) -> None:
+        self._said = f"{number}\n".encode()
+        self._connected = connected
+
+    def intercept_stream_stream(self, continuation: Callable[..., Any], details: Any, requests: Any) -> Any:
+        stream = continuation(details, requests)
+        os.write(self._connected, self._said)
+        return stream
 
 
 def _descriptor(url: str) -> str:
