@@ -1,1 +1,1 @@
-"""TensorFlow alone; TFX calls run_fn, preprocessing_fn and tuner_fn by dotted path."""
+"""Network, training and export in TensorFlow; TFX calls run_fn, preprocessing_fn and tuner_fn by dotted path."""

@@ -1,4 +1,4 @@
-"""TFX's FnArgs, as far as training reads them; importing TFX's own imports all of its components, 16 s."""
+"""The part of TFX's FnArgs that training reads; importing TFX's own would import all of its components, 16 s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass
 class Inputs:
-    """What a training follows from."""
+    """The arguments that determine the result of a training."""
 
     train_files: list[str]
     eval_files: list[str]
@@ -21,7 +21,7 @@ class Inputs:
 
 @dataclasses.dataclass
 class FnArgs(Inputs):
-    """Those, and where the Trainer or the Tuner writes."""
+    """`Inputs`, and where the Trainer or the Tuner writes."""
 
     model_run_dir: str = ""
     serving_model_dir: str = ""

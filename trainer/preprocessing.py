@@ -1,7 +1,7 @@
-"""From an encoded image and a class name to what the network reads: one TensorFlow graph for training and serving.
+"""From an encoded image and a class name to the network's input: one TensorFlow graph for training and serving.
 
-Transform runs `preprocessing_fn` once to find the classes, and saves its graph; FeatureExtractor, live training input
-and the exported model all apply that saved graph.
+Transform runs `preprocessing_fn` once to collect the classes, and saves its graph; FeatureExtractor, live training
+input and the exported model all apply that saved graph.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RAW_LABEL = examples.LABEL
 IMAGE = "image"
 LABEL = "label_xf"
 
-_NO_NAME = b"?"  # an empty file cannot be loaded; that there are no images is for ValidationGate to say
+_NO_NAME = b"?"  # an empty file cannot be loaded; ValidationGate reports that there are no images
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -55,23 +55,23 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
 @functools.cache
 def _decoder(image_size: int, transparent: Transparent, stretch: int | None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """`decoding.decode`, traced once in a process: TensorFlow Transform traces `preprocessing_fn` ten times."""
+    """`decoding.decode`, traced once per process, since TensorFlow Transform traces `preprocessing_fn` ten times."""
     decode = functools.partial(decoding.decode, image_size=image_size, transparent=transparent, stretch=stretch)
     return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def parse_examples(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """From tf.Examples, string [b]: `image/encoded` and `label`, string [b]; a missing label is the empty name."""
+    """`image/encoded` and `label`, string [b], from tf.Examples, string [b]; a missing label is ""."""
     spec = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (ENCODED, RAW_LABEL)}
     return {name: values[:, 0] for name, values in tf.io.parse_example(serialized, spec).items()}
 
 
 def load_transform(transform_directory: str, output: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Loads, into the current graph, what of Transform's graph makes `IMAGE` or `LABEL`.
+    """Loads the part of Transform's graph that computes `IMAGE` or `LABEL` into the current graph.
 
-    Loading and applying are two steps so that a `Dataset.map` can apply what was loaded outside of it: tables then
-    belong to the graph, which initializes them. (`TFTransformOutput.transform_raw_features` would run the entire graph,
-    on made-up values for what is not given.)
+    Loading and applying are separate so that a `Dataset.map` can apply what was loaded outside it: tables then belong
+    to the graph, which initializes them. (`TFTransformOutput.transform_raw_features` would run the entire graph, with
+    made-up values for missing inputs.)
 
     Returns:
         Maps image files, string [b], to float32 [b, S, S, 3]; or class names, string [b], to their index in
@@ -92,7 +92,7 @@ def load_transform(transform_directory: str, output: str) -> Callable[[tf.Tensor
 
 
 def transform_examples(transform_directory: str, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Applies both to raw tf.Examples, string [b]; fetching only the label decodes no image."""
+    """Computes `IMAGE` and `LABEL` from raw tf.Examples, string [b]; fetching only the label decodes no image."""
     raw = parse_examples(serialized)
     return {
         IMAGE: load_transform(transform_directory, IMAGE)(raw[ENCODED]),

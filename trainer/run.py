@@ -1,4 +1,4 @@
-"""The Trainer's run_fn: trains, exports the complete network, and writes down what was done."""
+"""The Trainer's run_fn: trains, exports the complete network, and writes the training summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.export import saved_model
 from trainer.training import certainty, resume, summary, train_loop
 
 
-@tf.autograph.experimental.do_not_convert  # nothing here needs its translation of source, which takes seconds
+@tf.autograph.experimental.do_not_convert  # nothing here needs AutoGraph, which takes seconds
 def run_fn(fn_args: FnArgs) -> None:
     """TFX Trainer's entry point; resumes a call with the same arguments that was killed (`trainer.training.resume`).
 
@@ -28,8 +28,8 @@ def run_fn(fn_args: FnArgs) -> None:
             replaces; `hyperparameters` are the Tuner's best, or None.
 
     Raises:
-        InputError: the rules of `fine_tune` do not fit the network, the eval split is of no use, or too small for the
-            precision that `abstain` wants, or training diverged.
+        InputError: the rules of `fine_tune` do not fit the network, the eval split is empty or too small for the
+            precision in `abstain`, or training diverged.
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()

@@ -1,6 +1,7 @@
 """A process of a training cluster other than the chief: `python -m trainer.task FILE`, with its task in TF_CONFIG.
 
-The chief (TFX's Trainer) writes the file when it begins to train; this waits for it, and calls the same `run_fn`.
+The chief (TFX's Trainer) writes the file when it begins to train; this process waits for it, and calls the same
+`run_fn`.
 """
 
 from __future__ import annotations

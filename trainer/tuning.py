@@ -1,4 +1,4 @@
-"""The Tuner's tuner_fn: trains the Estimator once for each of some combinations of settings, and names the best.
+"""The Tuner's tuner_fn: trains the Estimator with several combinations of settings, and selects the best.
 
 A trial is a complete training by the Trainer's code; on pooled features it takes seconds. keras-tuner proposes the
 combinations.
@@ -28,11 +28,11 @@ from trainer.training import train_loop
 if TYPE_CHECKING:  # imports all of TFX's components, 16 s
     from tfx.components.tuner.component import TunerFnResult
 
-OBJECTIVE = "eval_loss"  # what a trial is judged by: the lowest evaluation loss it reached
+OBJECTIVE = "eval_loss"  # the lowest evaluation loss that a trial reached
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """TFX Tuner's entry point: `run_fn`'s arguments, and in `custom_config["tuner"]` a TunerConfig as JSON."""
+    """TFX Tuner's entry point: takes `run_fn`'s arguments, and a TunerConfig as JSON in `custom_config["tuner"]`."""
     from tfx.components.tuner.component import TunerFnResult
 
     space = converter.from_json(fn_args.custom_config["tuner"], TunerConfig)
@@ -41,7 +41,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 def choices(space: TunerConfig) -> keras_tuner.HyperParameters:
-    """Each list of the settings as a choice; hidden units are text, `512-128`, since a choice is one scalar."""
+    """Each list in the settings as a choice; hidden units are text, `512-128`, since a choice must be a scalar."""
     found = keras_tuner.HyperParameters()
     found.Choice("hidden_units", ["-".join(map(str, units)) for units in space.hidden_units], ordered=False)
     for name in ("dropout", "l2", "learning_rate"):
@@ -55,7 +55,7 @@ class EstimatorTuner(base_tuner.BaseTuner):
     """keras-tuner's loop around the Estimator."""
 
     def __init__(self, space: TunerConfig, settings: TrainerConfig, fn_args: FnArgs) -> None:
-        """Prepares a search of `space`; trials work in folders of their own under `working_dir`."""
+        """Prepares a search of `space`; each trial has its own folder under `working_dir`."""
         oracles = {
             "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
             "random": keras_tuner.oracles.RandomSearchOracle,
@@ -114,5 +114,5 @@ class EstimatorTuner(base_tuner.BaseTuner):
         progress.report(len(self.oracle.trials), self._space.trials, "trials", note)
 
     def _best_loss(self) -> float | None:
-        """Of the trials that could be trained; `Oracle.get_best_trials` counts the others too."""
+        """The best loss of the completed trials; `Oracle.get_best_trials` includes the failed ones."""
         return min((trial.score for trial in self.oracle.trials.values() if trial.status == "COMPLETED"), default=None)

@@ -1,6 +1,6 @@
 """The trained network as one complete SavedModel: an encoded image or tf.Example in, class probabilities out.
 
-Its BatchNorms are folded into the convolutions, and kept in it to unfold them.
+The BatchNorms are folded into the convolutions, and also kept in the model so that it can be unfolded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIGNATURES = {
     f"images:{signatures.MAPS}": signatures.MAPS,
     f"images:{signatures.EMBED}": signatures.EMBED,
 }
-"""What Estimator calls the signatures it makes (input alternative:output), and what we call those we keep."""
+"""Estimator's names of the signatures it makes (input alternative:output), and our names of those we keep."""
 
 
 def export_model(
@@ -48,29 +48,27 @@ def export_model(
     temperature: float,
     measured: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes the SavedModel in one step.
+    """Writes the SavedModel atomically.
 
     Signatures: `serving_default` takes `examples` (tf.Examples; only `image/encoded` is needed), `serving_images` takes
     `images` (image files); both return `probabilities` float32 [n, k], `classes` string [n, k], `label` string [n],
     `probability` float32 [n], `novelty` float32 [n] in [0, 1] (`trainer.network.novelty`), `reason` string [n] and
-    `error` string [n]. Where a label is withheld it is "", and the reason is in `reason`. An image that cannot be read
-    has the reason in `error`, the label "" and only zeros as numbers; it changes nothing for the others. `classify`
-    takes `inputs` (tf.Examples) and returns `classes` and, as `scores`, the probabilities. `transform_features` takes
-    `examples` and returns `label_xf` int64 [n]. Where training read features, `serving_features` takes them (float32
-    [n, ...], under the name that `core.artifacts.features.features_name` gives them) and returns `probabilities`,
-    `classes`, `novelty` and `reason`. `pixels` takes `pixels` (float32 [n, S, S, 3], as
-    `trainer.images.decoding.decode` makes them) and returns the first two. `embed` takes `images` and returns
-    `embedding` float32 [n, d], the pooled features that the head sees, and `error`. `serving_maps` takes `images` and
-    returns what tells where the model looked: `pixels`, `map` float32 [n, h, w, c]
-    (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. Beside what SavedModel knows lie
-    checksums (`core.checksums`), the limits of an image, requests to warm up with, and the BatchNorms
-    (`exported_model.batch_norms`).
+    `error` string [n]. A label that is withheld is "", and `reason` says why. An image that cannot be read has the
+    reason in `error`, the label "" and zeros for all numbers; it does not affect the others. `classify` takes `inputs`
+    (tf.Examples) and returns `classes` and, as `scores`, the probabilities. `transform_features` takes `examples` and
+    returns `label_xf` int64 [n]. If training read features, `serving_features` takes them (float32 [n, ...], named by
+    `core.artifacts.features.features_name`) and returns `probabilities`, `classes`, `novelty` and `reason`. `pixels`
+    takes `pixels` (float32 [n, S, S, 3], from `trainer.images.decoding.decode`) and returns the first two. `embed`
+    takes `images` and returns `embedding` float32 [n, d], the pooled features that the head sees, and `error`.
+    `serving_maps` takes `images` and returns the input of attribution: `pixels`, `map` float32 [n, h, w, c]
+    (`trainer.network.backbone.localizing_map`), `logits` float32 [n, k] and `error`. The directory also holds checksums
+    (`core.checksums`), the image limits, warm-up requests, and the BatchNorms (`exported_model.batch_norms`).
 
     Args:
         estimator: of `trainer.network.model.make_model_fn`.
         trained_checkpoint: prefix; has at least the head and the layers that train.
-        destination: the directory that is to hold `saved_model.pb`.
-        temperature: that all logits are divided by; the last layer takes it in.
+        destination: the directory for `saved_model.pb`.
+        temperature: divisor of all logits, which is folded into the last layer.
         measured: the variables of `trainer.network.novelty` and `trainer.network.abstention`.
     """
     values = head.scaled(_read(trained_checkpoint, backbone_directory, config.backbone.output), temperature)
@@ -92,7 +90,7 @@ def export_model(
 
 
 def _read(trained_checkpoint: str, backbone_directory: str, output: str) -> dict[str, np.ndarray]:
-    """What training left, and of the pre-trained weights the layers below it, up to the block `output`."""
+    """The trained variables, and the pre-trained ones of all other layers up to the block `output`."""
     built = {f"{backbone.SCOPE}/{layer.name}" for layer in inception_v3.between(None, output)}
     pretrained = backbone_artifact.checkpoint(backbone_directory)
     return checkpoints.read(pretrained, lambda name: name.rpartition("/")[0] in built) | checkpoints.read(
@@ -101,7 +99,7 @@ def _read(trained_checkpoint: str, backbone_directory: str, output: str) -> dict
 
 
 def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.export.ServingInputReceiver:
-    """What receives requests: tf.Examples, or instead the encoded images parsed from them."""
+    """The receiver of requests: tf.Examples or, alternatively, encoded images."""
     examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
     raw = preprocessing.parse_examples(examples)
     images = tf.identity(raw[preprocessing.ENCODED], "images")
@@ -120,7 +118,7 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
 
 
 def _feed(signature: meta_graph_pb2.SignatureDef, answers: Iterable[str]) -> None:
-    """Makes an input of what is no answer: a session can be fed any tensor, and computes what follows it."""
+    """Turns outputs that are not answers into inputs: a session can be fed any tensor, and computes what depends on it."""
     signature.ClearField("inputs")
     for name in set(signature.outputs) - set(answers):
         signature.inputs[name].CopyFrom(signature.outputs[name])

@@ -1,8 +1,8 @@
 """The exported network as TensorFlow Lite models, by TensorFlow's own converter: pixels in, probabilities out.
 
-`tflite-float16` keeps the weights in half precision and computes in float32. `tflite-int8` computes the base in 8-bit
-integers (Jacob et al. 2018), whose ranges training images say, and the head in float32: there it costs next to nothing,
-and probabilities in steps of 1/256 would be worth less.
+`tflite-float16` stores the weights in half precision and computes in float32. `tflite-int8` computes the base in 8-bit
+integers (Jacob et al. 2018), with ranges calibrated on training images, and the head in float32, which costs little and
+avoids probabilities in steps of 1/256.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core.settings.export import ExportFormat
 
 _BATCH = 16  # images decoded at a time
 _HEAD = ("SUB", "MUL", "FULLY_CONNECTED", "ADD", "SOFTMAX")
-"""TensorFlow Lite's operators of which the head is made, and the base, its BatchNorms folded, has none."""
+"""TensorFlow Lite's operators in the head; the base, with its BatchNorms folded, has none of them."""
 
 
 class Converter:
@@ -47,7 +47,7 @@ class Converter:
 
     @property
     def calibrated_on(self) -> int:
-        """How many images could be read."""
+        """How many of the images could be read."""
         return len(self._calibration)
 
     def convert(self, export_format: ExportFormat) -> bytes:
@@ -58,7 +58,7 @@ class Converter:
             converter.target_spec.supported_types = [tf.float16]
             return converter.convert()
         converter.representative_dataset = lambda: ([image[None]] for image in self._calibration)
-        # What TensorFlow's guide to selective quantization takes to leave operators in float32; it debugs nothing here.
+        # TensorFlow's guide to selective quantization uses the debugger to keep operators in float32.
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_HEAD))
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
@@ -66,7 +66,7 @@ class Converter:
         return debugger.get_nondebug_quantized_model()
 
     def _converter(self) -> Any:
-        """TensorFlow 1's, which takes a graph: that of functions takes three times the memory, 5 GB."""
+        """TensorFlow 1's converter, which takes a graph; the one for functions needs three times the memory, 5 GB."""
         with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
             pixels = tf.compat.v1.placeholder(tf.float32, self._shape, signatures.PIXELS)
             (scores,) = tf.graph_util.import_graph_def(self._frozen, {self._pixels: pixels}, [self._scores])
@@ -75,12 +75,12 @@ class Converter:
 
 
 def _frozen(session: tf.compat.v1.Session, pixels: str, scores: str) -> Any:
-    """What of a loaded graph leads from the pixels to the scores, as a GraphDef, variables as constants."""
+    """The part of a loaded graph from the pixels to the scores, as a GraphDef with variables as constants."""
     graph = session.graph.as_graph_def()
-    graph.ClearField("library")  # of decoding alone
+    graph.ClearField("library")  # only decoding uses it
     entrance, end = (name.rpartition(":")[0] for name in (pixels, scores))
     for node in graph.node:
-        if node.name == entrance:  # so that what makes it is left behind
+        if node.name == entrance:  # drops everything that computes it
             node.Clear()
             node.name, node.op = entrance, "Placeholder"
             node.attr["dtype"].type = tf.float32.as_datatype_enum
@@ -89,7 +89,7 @@ def _frozen(session: tf.compat.v1.Session, pixels: str, scores: str) -> Any:
 
 
 def _pixels(session: tf.compat.v1.Session, signature: Any, images: Sequence[bytes]) -> Iterator[np.ndarray]:
-    """What the network reads of each image that can be read, float32 [S, S, 3]."""
+    """The network's input for each readable image, float32 [S, S, 3]."""
     fetches = [signature.outputs[name].name for name in (signatures.PIXELS, signatures.ERROR)]
     (receiver,) = signature.inputs.values()
     for start in range(0, len(images), _BATCH):

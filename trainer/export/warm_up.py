@@ -1,7 +1,7 @@
-"""Requests that a server sends itself when it has loaded the model, so that the first client does not wait.
+"""Warm-up requests that a server sends itself after loading the model, so that the first client does not wait.
 
-TensorFlow prepares a signature (the part of the graph to run, its optimization, the convolutions' kernels) at its first
-request. They lie where TensorFlow Serving looks for them, as TFRecords of its PredictionLog
+TensorFlow prepares a signature (the part of the graph to run, its optimization, the convolution kernels) at its first
+request. The requests are where TensorFlow Serving expects them, as TFRecords of its PredictionLog
 (https://www.tensorflow.org/tfx/serving/saved_model_warmup); `components.serving` sends them too.
 """
 
@@ -32,7 +32,7 @@ def write_warm_up(directory: str, image_size: int) -> None:
 
 
 def read_warm_up(directory: str) -> list[PredictionLog]:
-    """The requests that lie in a SavedModel; none where there are none, as in other exports."""
+    """The warm-up requests in a SavedModel; none for other programs' exports."""
     path = f"{directory}/{WARM_UP}"
     if not tf.io.gfile.exists(path):
         return []

@@ -1,1 +1,1 @@
-"""Images as tensors: decoding, also of untrusted bytes, and augmentation."""
+"""Images as tensors: decoding, including that of untrusted bytes, and augmentation."""

@@ -1,7 +1,7 @@
 """Random variants of training images, as tensors: flip, crop, color, brightness, cutout.
 
-Applied to what Transform's graph makes of an image, never in evaluation or serving. Every draw follows from an image's
-seed alone: the same seed gives the same variant, in whatever batch or process.
+Applied to the output of Transform's graph, never in evaluation or serving. All draws depend only on the image's seed:
+the same seed gives the same variant in any batch or process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from core.settings.augmentation import AugmentationConfig
 
-_DRAWS = 10  # random numbers an image; each transform has its own, so that turning one on leaves the others alone
+_DRAWS = 10  # random numbers per image; each transform has its own, so that enabling one does not change the others
 _VIEWS = 1000  # more than `AugmentationConfig.views` allows: keeps the seeds of views distinct
 
 
@@ -40,7 +40,7 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, config: AugmentationConfig) -> 
 
 
 def view_seeds(hashes: tf.Tensor, seed: int, view: tf.Tensor) -> tf.Tensor:
-    """The seeds, int64 [b, 2], of one cached view: they follow from the image, not from its place in the data.
+    """The seeds, int64 [b, 2], of one cached view; they depend on the image, not on its position in the data.
 
     Args:
         hashes: `image/sha256`, string [b].
@@ -55,7 +55,7 @@ def _symmetric(draws: tf.Tensor) -> tf.Tensor:
 
 
 def _crop(images: tf.Tensor, most: float, draws: tf.Tensor) -> tf.Tensor:
-    """A square of each image, its side shorter by up to the fraction `most`, resized bilinearly to the full size."""
+    """Crops a square from each image, with sides shorter by up to the fraction `most`, and resizes it bilinearly."""
     side = 1.0 - most * draws[:, 0]
     top, left = draws[:, 1] * (1.0 - side), draws[:, 2] * (1.0 - side)
     boxes = tf.stack([top, left, top + side, left + side], axis=-1)

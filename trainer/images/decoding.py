@@ -1,4 +1,4 @@
-"""From an encoded image to what the network reads, with TensorFlow's operations alone."""
+"""From an encoded image to the network's input, with TensorFlow operations only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from core.image_limits import Transparent
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _EXIF = b"Exif\0\0"
-_RATIOS = (2, 4, 8)  # at which libjpeg decodes for less: it transforms each block of 8 x 8 to fewer pixels
-_LEFT = 2  # times the network's side that a reduced JPEG keeps, for the resizing to average over
+_RATIOS = (2, 4, 8)  # at which libjpeg decodes cheaply: it transforms each block of 8 x 8 to fewer pixels
+_LEFT = 2  # times the network's side that a reduced JPEG keeps for resizing to average over
 _PARALLEL_IMAGES = 8
 _EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orientation entry near its start
 
@@ -21,16 +21,16 @@ _EXIF_WINDOW = 16384  # bytes; the EXIF segment comes first in a JPEG, its orien
 def decode(
     encoded: tf.Tensor, image_size: int, transparent: Transparent = "white", stretch: int | None = None
 ) -> tf.Tensor:
-    """Decodes, turns upright, resizes and scales images as InceptionV3 was trained on them.
+    """Decodes images, turns them upright, resizes them, and scales them as for InceptionV3's pre-training.
 
-    Any color mode becomes RGB; of an animation the first frame is taken. Resizing is bilinear with antialiasing:
-    without it, a large photo would be sampled at 299 of its thousands of pixels a side. A large JPEG is decoded at a
-    fraction of its size, with at least twice S left a side.
+    Any color mode becomes RGB; an animation is reduced to its first frame. Resizing is bilinear with antialiasing:
+    without it, a large photo would be sampled at only 299 of its thousands of pixels per side. A large JPEG is decoded
+    at a fraction of its size, with at least twice S per side.
 
     Args:
         encoded: string [b]; JPEG, PNG, GIF or BMP files.
         image_size: S, in pixels.
-        transparent: and `stretch`: those of `core.image_limits.ImageLimits`.
+        transparent: as in `core.image_limits.ImageLimits`, like `stretch`.
 
     Returns:
         float32 [b, S, S, 3] in [-1, 1].
@@ -39,8 +39,8 @@ def decode(
     def one(file: tf.Tensor) -> tf.Tensor:
         pixels = _as_stored(file, transparent, stretch, lambda: _reduced_jpeg(file, _LEFT * image_size))
         resized = upright(_resize(pixels, _covered(file, pixels), image_size), orientation(file))
-        # Resizing rounds past the ends. No division: where TensorFlow optimizes a graph it makes it a multiplication,
-        # which rounds differently, and in tf.data's functions, as in the exported model, it does not.
+        # Resizing rounds past the ends. No division: TensorFlow turns it into a multiplication, which rounds
+        # differently, where it optimizes graphs, but not in tf.data's functions, as in the exported model.
         return tf.clip_by_value(resized, 0.0, 255.0) * (1 / 127.5) - 1.0
 
     spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
@@ -55,7 +55,7 @@ def decode_upright(
 ) -> tf.Tensor:
     """One image file, string scalar, as people see it: uint8 [h, w, 3], RGB.
 
-    `decode_jpeg` stands in for the decoding of a JPEG, in its entire size and with TensorFlow's default options.
+    `decode_jpeg` replaces the default decoding of a JPEG, at full size and with TensorFlow's default options.
     """
     return upright(_as_stored(file, transparent, stretch, decode_jpeg), orientation(file))
 
@@ -63,7 +63,7 @@ def decode_upright(
 def _as_stored(
     file: tf.Tensor, transparent: Transparent, stretch: int | None, decode_jpeg: Callable[[], tf.Tensor] | None
 ) -> tf.Tensor:
-    """`decode_upright`, not turned yet."""
+    """Like `decode_upright`, but not turned yet."""
     pixels = tf.case(
         [
             (_begins(file, _JPEG), decode_jpeg or (lambda: tf.io.decode_jpeg(file, 3))),
@@ -80,16 +80,17 @@ def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
 
 
 def _reduced_jpeg(file: tf.Tensor, least: int) -> tf.Tensor:
-    """A JPEG, decoded at the smallest of its size, a half, a quarter and an eighth that has `least` pixels a side."""
+    """Decodes a JPEG at the smallest of full, half, quarter and eighth size that has `least` pixels per side."""
     shorter = tf.reduce_min(tf.io.extract_jpeg_shape(file)[:2])
     halvings = tf.add_n([tf.cast(shorter >= ratio * least, tf.int32) for ratio in _RATIOS])
     return tf.switch_case(halvings, [functools.partial(tf.io.decode_jpeg, file, 3, ratio) for ratio in (1, *_RATIOS)])
 
 
 def _covered(file: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """How many of the decoded pixels a side an image covers, float32 [2].
+    """How many of the decoded pixels per side the image covers, float32 [2].
 
-    All; but where a JPEG's fraction does not divide its size, the last ones in part: in whole they would move the rest.
+    If the fraction does not divide a JPEG's size, the last pixels are covered only in part; counting them in full would
+    shift the rest.
     """
     shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
     whole = tf.cond(
@@ -99,7 +100,7 @@ def _covered(file: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(pixels: tf.Tensor, covered: tf.Tensor, side: int) -> tf.Tensor:
-    """What `tf.image.resize` with antialiasing makes, bilinearly, of the part of uint8 [h, w, 3] that is covered."""
+    """Like bilinear `tf.image.resize` with antialiasing, for the covered part of uint8 [h, w, 3]."""
     return tf.raw_ops.ScaleAndTranslate(
         images=pixels[None],
         size=[side, side],
@@ -111,7 +112,7 @@ def _resize(pixels: tf.Tensor, covered: tf.Tensor, side: int) -> tf.Tensor:
 
 
 def _decode_png(file: tf.Tensor, transparent: Transparent, stretch: int | None) -> tf.Tensor:
-    """Uint8 [h, w, 3]. The graph of a format without transparency pays nothing, nor does a PNG that has none."""
+    """Uint8 [h, w, 3]. Formats and PNGs without transparency pay nothing for it."""
 
     def opaque() -> tf.Tensor:
         return _in_eight_bits(file, 3, stretch)
@@ -129,7 +130,7 @@ def _decode_png(file: tf.Tensor, transparent: Transparent, stretch: int | None) 
 
 
 def _in_eight_bits(file: tf.Tensor, channels: int, stretch: int | None) -> tf.Tensor:
-    """A PNG's pixels, uint8 [h, w, channels]: of 16 bits the upper 8, or the upper 8 of as many as `stretch` says."""
+    """A PNG's pixels, uint8 [h, w, channels]: the upper 8 of 16 bits, or of `stretch` bits."""
 
     def upper() -> tf.Tensor:
         return tf.io.decode_png(file, channels)
@@ -156,10 +157,10 @@ def on_background(pixels: tf.Tensor, background: int) -> tf.Tensor:
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of an image file: TensorFlow's decoders ignore it, and phones rely on it.
+    """The EXIF orientation of an image file, which TensorFlow's decoders ignore and phones rely on.
 
-    Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6), of a string scalar, as an int32 scalar from
-    1 to 8; whatever is absent, malformed or out of range counts as 1, upright.
+    Reads tag 0x0112 of the first image directory (EXIF 2.32, section 4.6) from a string scalar. Returns an int32 scalar
+    from 1 to 8; a tag that is absent, malformed or out of range counts as 1, upright.
     """
     parts = tf.strings.split(tf.strings.substr(encoded, 0, _EXIF_WINDOW)[None], _EXIF, maxsplit=1).values
     found = _begins(encoded, _JPEG[:2]) & (tf.size(parts) > 1)
@@ -167,9 +168,9 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _orientation_in(exif: tf.Tensor) -> tf.Tensor:
-    """From EXIF's TIFF header on, a string scalar."""
+    """The orientation in EXIF data, a string scalar that begins with the TIFF header."""
     octets = tf.cast(tf.io.decode_raw(exif, tf.uint8), tf.int32)
-    octets = tf.pad(octets, [[0, 16]])  # so that no gather below needs a case for an end
+    octets = tf.pad(octets, [[0, 16]])  # so that no gather below runs past the end
     last = tf.size(octets) - 1
     little = tf.equal(octets[0], ord("I"))
 
@@ -186,7 +187,7 @@ def _orientation_in(exif: tf.Tensor) -> tf.Tensor:
 
 
 def upright(pixels: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
-    """Undoes an EXIF orientation: [h, w, 3] and an int32 scalar in, [h, w, 3] or [w, h, 3] out, the same dtype."""
+    """Undoes an EXIF orientation, an int32 scalar: from [h, w, 3] to [h, w, 3] or [w, h, 3] of the same dtype."""
     turned = tf.cond(exif >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
     turned = tf.cond(tf.reduce_any(tf.equal(exif, [3, 4, 7, 8])), lambda: tf.reverse(turned, [0]), lambda: turned)
     turned = tf.cond(tf.reduce_any(tf.equal(exif, [2, 3, 6, 7])), lambda: tf.reverse(turned, [1]), lambda: turned)

@@ -1,8 +1,8 @@
-"""Decoding that a bad image cannot spoil, stop or exhaust: as a graph, for the exported model.
+"""Decoding in the exported model's graph, in which a bad image cannot break a request or exhaust the server.
 
-TensorFlow's decoders fail the entire request at the first image they cannot read, and take whatever memory and time a
-file makes them take. Here what a file claims is checked before it is decoded, and a failure becomes that image's error
-in the response. Training needs none of this: ingestion lets only sound images in.
+TensorFlow's decoders fail the entire request at the first image they cannot read, and take as much memory and time as a
+file makes them. Here, a file's claims are checked before it is decoded, and a failure becomes that image's error in the
+response. Training does not need this, since ingestion admits only sound images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_GIF_BLOCKS = 10_000  # of them, of at most 255 bytes each
 
 
 def too_many_pixels(limits: ImageLimits) -> str:
-    """The error of an image with more pixels than that."""
+    """The error for an image with more pixels than allowed."""
     return f"the image has more than {limits.max_megapixels:g} million pixels"
 
 
@@ -41,8 +41,8 @@ def decode(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Applies `transform` to every image it can read.
 
-    TensorFlow has no try and except, but a `tf.data.Dataset` can drop the elements that fail; their positions say which
-    are left. (`get_single_element` is tf.data's documented way into a serving graph.)
+    TensorFlow graphs have no try and except, but a `tf.data.Dataset` can drop elements that fail; positions tell which
+    ones are left. (`get_single_element` is tf.data's documented way into a serving graph.)
 
     Args:
         encoded: string [n], image files.
@@ -50,7 +50,7 @@ def decode(
         transform: string [1] to float32 [1, S, S, 3]; may raise whatever TensorFlow raises.
 
     Returns:
-        float32 [n, S, S, 3], zeros where there is no image; and why there is none, string [n], empty where there is.
+        float32 [n, S, S, 3], zeros for unreadable images; and errors, string [n], empty for readable images.
     """
     blank = tf.zeros([image_size, image_size, 3])
     count = tf.size(encoded, out_type=tf.int64)
@@ -61,7 +61,7 @@ def decode(
 
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
     decoded = files.map(attempt, num_parallel_calls=_PARALLEL, deterministic=False).ignore_errors()
-    last = tf.data.Dataset.from_tensors((count, blank, ""))  # so that there is an element where all others are dropped
+    last = tf.data.Dataset.from_tensors((count, blank, ""))  # so that an element is left if all others are dropped
     positions, images, errors = decoded.concatenate(last).batch(count + 1).get_single_element()
     shape = tf.stack([count + 1, image_size, image_size, 3])
     images = tf.scatter_nd(positions[:, None], images, shape)[:-1]
@@ -70,11 +70,10 @@ def decode(
 
 
 def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds in a file what must not reach a decoder, without decoding.
+    """Checks, without decoding, whether a file may be passed to a decoder.
 
     Returns:
-        The file, a string scalar, of an animated GIF the first frame only; and what is wrong with it, empty if nothing
-        was found.
+        The file, a string scalar, with only the first frame of an animated GIF; and what is wrong with it, or "".
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on a JPEG damaged in its header.
@@ -100,16 +99,16 @@ def inspect(file: tf.Tensor, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[tf.T
 
 
 def claimed_pixels(file: bytes) -> int:
-    """How many pixels decoding a file would make: see `claimed_size`."""
+    """How many pixels decoding a file would produce; see `claimed_size`."""
     width, height = claimed_size(file)
     return width * height
 
 
 def claimed_size(file: bytes) -> tuple[int, int]:
-    """Width and height by a file's header; 0 if it is none that is decoded, or damaged there.
+    """Width and height from a file's header; 0 if the format is not decoded or the header is damaged.
 
     Raises:
-        ValueError: it is a GIF whose first frame begins too late to look for it.
+        ValueError: it is a GIF whose first frame begins too far into the file.
     """
     try:
         if file.startswith(b"\xff\xd8\xff"):
@@ -128,7 +127,7 @@ def claimed_size(file: bytes) -> tuple[int, int]:
 
 
 def _gif_frame(file: bytes) -> int:
-    """Where the first frame of a GIF is described; raises IndexError if there is none."""
+    """The position of a GIF's first frame descriptor. Raises IndexError if there is none."""
     place, blocks = 13 + (3 * 2 << file[10] % 8 if file[10] >= 128 else 0), 0
     while file[place] == 0x21:
         place += 2
@@ -143,7 +142,7 @@ def _gif_frame(file: bytes) -> int:
 
 
 def _too_many(width: tf.Tensor, height: tf.Tensor, limits: ImageLimits) -> dict[str, tf.Tensor]:
-    """Of 32-bit numbers, whose product fits into 64 bits, or turns negative."""
+    """Whether there are too many pixels; the product of 32-bit numbers fits into 64 bits or turns negative."""
     pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
     return {too_many_pixels(limits): (pixels > limits.pixels) | (pixels < 0)}
 
@@ -155,7 +154,7 @@ def _jpeg_problem(file: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
 
 
 def _bmp_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
-    """TensorFlow takes the numbers of a palette's colors for gray, which they are only if the palette says so."""
+    """TensorFlow reads palette indices as gray values, which is right only for a gray palette."""
 
     def number(place: int) -> tf.Tensor:
         return tf.bitcast(tf.cast(head[place : place + 4], tf.uint8), tf.int32)
@@ -175,10 +174,11 @@ def _png_problem(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tf.Te
 
 
 def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a GIF off behind its first frame: giflib would decode, and hold, all of them (GIF89a specification, 15-27).
+    """Cuts a GIF off after its first frame, since giflib would decode and hold all of them (GIF89a specification,
+    15-27).
 
-    Data come in blocks that begin with their length, and end with one of length 0. Where the chain of blocks ends that
-    begins at a position is found for all positions at once, by following links, then links of links, and so on.
+    Data come in chains of blocks that begin with their length; a chain ends with a block of length 0. The end of the
+    chain starting at each position is found for all positions at once, by following links, then links of links, etc.
     """
     size = tf.strings.length(file)
     octets = _octets(file, padding=16)
@@ -209,7 +209,7 @@ def _first_frame(file: tf.Tensor, head: tf.Tensor, limits: ImageLimits) -> tuple
 
 
 def _octets(text: tf.Tensor, padding: int) -> tf.Tensor:
-    """The bytes of a string scalar, int32, with zeros behind them."""
+    """The bytes of a string scalar, int32, padded with zeros."""
     return tf.pad(tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int32), [[0, padding]])
 
 
@@ -218,7 +218,7 @@ def _occurrences(text: tf.Tensor, part: bytes) -> tf.Tensor:
 
 
 def _first_of(problems: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The first problem that is present, a string scalar; empty if none is."""
+    """The first problem that is present, a string scalar; "" if none is."""
     found = tf.constant("")
     for words, present in reversed(problems.items()):
         found = tf.where(present, words, found)

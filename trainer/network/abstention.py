@@ -1,4 +1,4 @@
-"""Which images get no label, and why, in the exported graph."""
+"""The part of the exported graph that decides which images get no label, and why."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ SCOPE = "abstention"
 
 
 def values(probability: float, novelty: float) -> dict[str, np.ndarray]:
-    """The variables of `reasons`: the least probability and the greatest novelty with which an image gets a label."""
+    """The variables of `reasons`: the lowest probability and the highest novelty for which an image gets a label."""
     thresholds = {"probability": probability, "novelty": novelty}
     return {f"{SCOPE}/{name}": np.array(value, np.float32) for name, value in thresholds.items()}
 
 
 def reasons(probability: tf.Tensor, novelty: tf.Tensor) -> tf.Tensor:
-    """Adds why images get no label to the current graph: string [b], empty where they get one; from float32 [b]."""
+    """Adds the reasons for withholding labels to the current graph: from float32 [b] to string [b], "" for a label."""
     with tf.compat.v1.variable_scope(SCOPE):
         least, most = (
             tf.compat.v1.get_variable(name, [], initializer=tf.zeros_initializer(), trainable=False)

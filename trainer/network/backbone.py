@@ -1,13 +1,13 @@
-"""InceptionV3 in a TF1 graph: complete or split at a cut, under names that a checkpoint can rely on.
+"""InceptionV3 in a TF1 graph: complete or split at a cut, with names that a checkpoint can rely on.
 
-Keras names variables after how many layers a process has made before. Here they are always called
+Keras numbers variables by how many layers the process has made before. Here they are always named
 `InceptionV3/<canonical layer>/<weight>`, so one checkpoint serves the frozen prefix (FeatureExtractor), the trained
 suffix (Estimator) and the exported model.
 
-What only predicts is built folded: every convolution has a bias instead of the BatchNorm behind it. That is the same
-function but for rounding, with one pass over memory less: 10 % to 30 % faster. (TensorFlow's own
-`optimize_for_inference_lib.fold_batch_norms` does it too, in 95 s. It wants constants; those were no faster than
-variables, and took 1.2 GB more and 10 s longer to start.)
+Networks that only predict are built folded: every convolution has a bias instead of a following BatchNorm. That
+computes the same up to rounding, with one pass over memory less: 10 % to 30 % faster. (TensorFlow's own
+`optimize_for_inference_lib.fold_batch_norms` does this too, in 95 s. It needs constants, which were no faster than
+variables, and took 1.2 GB more memory and 10 s longer to start.)
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Network:
     """A built run of layers.
 
     Attributes:
-        blocks: the map of every block that was built, float32 [b, h, w, c], by name.
-        variables: per layer that has any, its variables in Keras's order (BatchNorm: beta, mean, variance).
-        updates: what moves the BatchNorm statistics of trainable layers by one batch; empty but in training.
+        blocks: the output of every block that was built, float32 [b, h, w, c], by name.
+        variables: of each layer that has any, in Keras's order (BatchNorm: beta, mean, variance).
+        updates: operations that update the BatchNorm statistics of trainable layers; empty except in training.
     """
 
     blocks: dict[str, tf.Tensor]
@@ -65,15 +65,16 @@ def build(
 ) -> Network:
     """Adds the layers from `start` to `stop` to the current graph.
 
-    Layers outside `trainable` are frozen in the sense of Keras: their BatchNorm uses its stored statistics, also in
-    training, and never updates them.
+    Layers outside `trainable` are frozen in Keras's sense: their BatchNorm uses its stored statistics even in training,
+    and never updates them.
 
     Args:
-        inputs: the map of block `start`, float32 [b, h, w, c]; images float32 [b, S, S, 3] in [-1, 1] where it is None.
+        inputs: the output of block `start`, float32 [b, h, w, c]; if it is None, images float32 [b, S, S, 3] in [-1,
+            1].
         start: None, or a block; see `core.inception_v3.between`.
         trainable: names of layers that train.
-        training: whether trainable BatchNorm uses the batch's statistics, and `updates` are made.
-        folded: whether convolutions have a bias instead of the BatchNorm behind them; `fold` gives its values.
+        training: whether trainable BatchNorm uses the batch's statistics, with `updates`.
+        folded: whether convolutions have a bias instead of a following BatchNorm; `fold` gives its values.
     """
     tensors = {inception_v3.INPUT if start is None else start: inputs}
     variables: dict[str, list[tf.Variable]] = {}
@@ -103,7 +104,7 @@ def build(
 
 
 def make_layer(spec: inception_v3.Layer, trainable: bool, folded: bool = False) -> keras.layers.Layer:
-    """The Keras layer that `spec` describes, not built yet; a folded convolution has a bias, and begins as zeros."""
+    """The Keras layer that `spec` describes, not yet built; a folded convolution has a bias, and starts at zero."""
     arguments = {**spec.arguments, **_SHARED_ARGUMENTS.get(spec.kind, {})}
     if spec.kind == "Conv2D":
         arguments |= {"use_bias": True, "kernel_initializer": "zeros"} if folded else {"use_bias": False}
@@ -111,11 +112,11 @@ def make_layer(spec: inception_v3.Layer, trainable: bool, folded: bool = False) 
 
 
 def frozen_prefix(images: tf.Tensor, cut: str, *outputs: str) -> tf.Tensor:
-    """InceptionV3, folded, up to the cut, from images float32 [b, S, S, 3] in [-1, 1].
+    """Folded InceptionV3 up to the cut, from images float32 [b, S, S, 3] in [-1, 1].
 
     Returns:
-        The cut block's map, float32 [b, h, w, c]; where the cut is `pooled`, the averages of the blocks `outputs`, in
-        the network's order, one after another: [b, c].
+        The output of the cut's block, float32 [b, h, w, c]; for the cut `pooled`, the concatenated averages of the
+        blocks `outputs` in the network's order, [b, c].
     """
     if cut != POOLED:
         return build(images, None, cut, folded=True).blocks[cut]
@@ -129,17 +130,18 @@ def pooled(maps: tf.Tensor) -> tf.Tensor:
 
 
 def localizing_map(blocks: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The last block's map, float32 [b, h, w, c], of at least 12 cells a side, or of the most there are.
+    """The output of the last block with at least 12 cells per side, or with the most there are; float32 [b, h, w, c].
 
-    At 299 pixels that is mixed7, 17 cells a side; at 75 mixed2, 7. Later ones see nearly all of the image in every
-    cell: with random weights, the peak of mixed10 lies on a patch that decides the class in 4 of 10 images.
+    At 299 pixels that is mixed7, with 17 cells per side; at 75 it is mixed2, with 7. Every cell of later blocks sees
+    nearly the whole image: with random weights, the peak of mixed10 lies on a class-defining patch in only 4 of 10
+    images.
     """
     most = max(block.shape[1] for block in blocks.values())
     return [block for block in blocks.values() if block.shape[1] >= min(most, _MAP_SIDE)][-1]
 
 
 def fold(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The values of a folded network's variables, from those of a checkpoint; what is not the base's stays.
+    """The values of a folded network's variables, from a checkpoint's; variables outside the base are kept.
 
     With s = 1 / sqrt(variance + epsilon), the kernel is multiplied by s, and the bias is beta - mean * s.
     """
@@ -155,10 +157,10 @@ def fold(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def unfold(folded: Mapping[str, np.ndarray], norms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What `fold` made `folded` of: exactly but for the last bits of kernels, which fold to the same again.
+    """The inverse of `fold`: exact except for the last bits of kernels, which fold to the same values again.
 
     Args:
-        norms: the variables of the BatchNorms, which `folded` has not.
+        norms: the variables of the BatchNorms, which `folded` does not have.
     """
     values = {**folded, **norms}
     for norm in inception_v3.layers():
@@ -167,7 +169,7 @@ def unfold(folded: Mapping[str, np.ndarray], norms: Mapping[str, np.ndarray]) ->
             del values[f"{convolution}/bias"]
             scale, wanted = _scale(norms[f"{SCOPE}/{norm.name}/moving_variance"]), folded[f"{convolution}/kernel"]
             kernel = wanted / scale
-            # Both steps were rounded, so what was multiplied is this, or the number before or after it.
+            # Both steps were rounded, so the original is this number or one of its neighbors.
             for near in (np.nextafter(kernel, np.float32(-np.inf)), np.nextafter(kernel, np.float32(np.inf))):
                 kernel = np.where(kernel * scale == wanted, kernel, near)
             values[f"{convolution}/kernel"] = kernel
@@ -175,7 +177,7 @@ def unfold(folded: Mapping[str, np.ndarray], norms: Mapping[str, np.ndarray]) ->
 
 
 def unfolded(directory: str) -> dict[str, np.ndarray]:
-    """All variables of an exported model, `unfold`ed. Raises tf.errors.OpError where they are missing or damaged."""
+    """All variables of an exported model, unfolded. Raises tf.errors.OpError if they are missing or damaged."""
     variables, norms = exported_model.checkpoint(directory), exported_model.batch_norms(directory)
     return unfold(checkpoints.read(variables), checkpoints.read(norms))
 
@@ -187,7 +189,7 @@ def _scale(variance: np.ndarray) -> np.ndarray:
 def restore(session: tf.compat.v1.Session, directory: str, instead: str | None = None) -> None:
     """Loads every `InceptionV3/` variable of the session's graph, folded or not, from the backbone checkpoint.
 
-    What the checkpoint of the prefix `instead` has is loaded from there. No operation is added: the graph may be final.
+    Variables in the checkpoint `instead` are loaded from there. Adds no operation, so the graph may be finalized.
     Raises KeyError for a variable that is in neither.
     """
     with session.graph.as_default():

@@ -1,6 +1,6 @@
-"""The classifier on the pooled features: standardization, hidden layers with dropout, one logit a class.
+"""The classifier on the pooled features: standardization, hidden layers with dropout, one logit per class.
 
-Standardization lets one learning rate serve any base: the pooled features of an untrained InceptionV3 vary by 1e-4
+Standardization makes one learning rate fit any base: the pooled features of an untrained InceptionV3 vary by 1e-4
 around their mean, and a Dense layer on them would learn nothing.
 """
 
@@ -17,8 +17,8 @@ from trainer.training.checkpoints import name_of
 
 SCOPE = "head"
 
-_RELATIVE_EPSILON = 1e-3  # of the mean variance: a feature that hardly varies is not blown up
-_ABSOLUTE_EPSILON = 1e-20  # features that do not vary at all
+_RELATIVE_EPSILON = 1e-3  # of the mean variance, so that features that hardly vary are not amplified
+_ABSOLUTE_EPSILON = 1e-20  # for features that do not vary at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Moments:
 
 
 def moments(batches: Iterable[np.ndarray]) -> Moments:
-    """Of pooled features, float32 [b, c] a batch, in one streaming pass (Chan, Golub & LeVeque 1983) in float64."""
+    """The moments of batches of pooled features, float32 [b, c]; one pass in float64 (Chan, Golub & LeVeque 1983)."""
     count, mean, squares = 0, np.zeros(()), np.zeros(())
     for batch in batches:
         exact = batch.astype(np.float64)
@@ -49,8 +49,8 @@ def build(
 
     Args:
         pooled: float32 [b, c].
-        dropout_seed: int [2], decides what dropout drops; None, as outside of training: nothing is dropped.
-        initial: what the standardization starts (and stays) with; None where a checkpoint will say.
+        dropout_seed: int [2]; None outside training, when nothing is dropped.
+        initial: the values of the standardization, which never change; None if a checkpoint provides them.
 
     Returns:
         The logits, float32 [b, classes], and the variables that train.
@@ -82,7 +82,7 @@ def build(
 
 
 def scaled(values: Mapping[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
-    """The values of a checkpoint's variables with which the logits are divided by a temperature."""
+    """A checkpoint's variables, changed so that the logits are divided by a temperature."""
     last = [f"{SCOPE}/logits/{weight}" for weight in ("kernel", "bias")]
     return {**values, **{name: values[name] / np.float32(temperature) for name in last}}
 

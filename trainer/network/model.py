@@ -1,7 +1,8 @@
-"""The one model_fn: from bottleneck features at the cut, or from images, to classes.
+"""The model_fn: from bottleneck features at the cut, or from images, to classes.
 
-Fed features at the cut, as in most training, a graph has only the layers after it (none for pooled features: a step
-takes milliseconds); fed images, as in the exported model, the complete network. Variables have the same names.
+Fed features at the cut, as in most trainings, the graph has only the layers after it (none for pooled features, so a
+step takes milliseconds); fed images, as in the exported model, it has the complete network. Variable names are the
+same.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from trainer.training import checkpoints, optimizers
 from trainer.training.inputs import FEATURES
 
 LOSS = "average_loss"
-"""The evaluation's loss, over all examples (Estimator's own averages over batches); in the event files of training a
-batch's, without penalties, so that both compare: `loss` is what is minimized."""
+"""The evaluation loss over all examples (Estimator's own averages over batches). In training's event files, it is the
+batch's loss without penalties, for comparison; `loss` is what is minimized."""
 
 ACCURACY = "accuracy"
 
@@ -33,14 +34,14 @@ LOSS_TENSOR = "training_loss:0"  # the training graph's loss, for hooks
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What decides the network.
+    """What determines the network.
 
     Attributes:
         classes: names, in the order of the labels.
-        cut: where features enter the network; None: it is always fed images.
-        moments: of the pooled features before training; None where a checkpoint says how they are standardized.
-        warm_start: prefix of a checkpoint whose variables begin with its values; None: all begin pre-trained or random.
-        class_weights: a factor of the loss for each class; None: all 1.
+        cut: where features enter the network; None if it is always fed images.
+        moments: of the pooled features before training; None if a checkpoint provides the standardization.
+        warm_start: prefix of a checkpoint with initial values; None if all variables begin pre-trained or random.
+        class_weights: a factor of the loss for each class; None if all are 1.
     """
 
     config: TrainerConfig
@@ -53,7 +54,7 @@ class Model:
 
     @property
     def starts_trained(self) -> bool:
-        """Whether training begins with the head of an earlier model, and with the base which that head was made for."""
+        """Whether training begins with an earlier model's head and the base that the head was trained on."""
         return self.warm_start is not None and self.moments is None
 
 
@@ -125,7 +126,7 @@ def base(
 
 
 def is_head_phase(training: TrainingConfig, model_dir: str | None) -> bool:
-    """Whether the next step of the training in `model_dir` is one of those that train the head alone."""
+    """Whether the next step of the training in `model_dir` trains only the head."""
     if not training.head_steps:
         return False
     return checkpoints.step(tf.train.latest_checkpoint(model_dir) if model_dir else None) < training.head_steps
@@ -146,15 +147,15 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, class_weights: Sequence[float]
 
 
 def _step_seed(seed: int) -> tf.Tensor:
-    """A seed, int [2], for what is random in a step: a restarted training draws what it would have drawn."""
+    """A seed, int [2], for the randomness of a step, so that a resumed training draws the same numbers."""
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     step = tf.compat.v1.train.get_or_create_global_step()
     return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), step]), replica)
 
 
 def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) -> tf.Tensor:
-    """The sum of the squared differences of what trains in the base from its pre-trained values."""
-    starts = {}  # variables that never change: constants of their size would be written into every event file
+    """The sum of the squared differences of the base's trainable variables from their pre-trained values."""
+    starts = {}  # variables, although they never change: constants would be written into every event file
     for variable in trained:
         name = checkpoints.name_of(variable)
         pretrained = name.replace(backbone.SCOPE, _PRETRAINED, 1)
@@ -164,9 +165,9 @@ def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) 
 
 
 def _initialize(model: Model, network: backbone.Network) -> None:
-    """Makes pre-trained weights, or an earlier model's, the initial values; a checkpoint of the training goes first."""
-    # Loading them into a session of our own would be in vain: the Estimator makes another one and initializes it. Its
-    # `warm_start_from` would ask the earlier model for the optimizer's variables too.
+    """Sets pre-trained weights, or an earlier model's, as initial values; a checkpoint of this training overrides them."""
+    # Loading them into a session of our own would be useless: the Estimator makes another one and initializes it. Its
+    # `warm_start_from` would expect the optimizer's variables in the earlier model too.
     of_base = {checkpoints.name_of(v): v for layer in network.variables.values() for v in layer}
     if of_base:
         tf.compat.v1.train.init_from_checkpoint(artifact.checkpoint(model.backbone_directory), of_base)
@@ -185,10 +186,10 @@ def _prediction(
     at_cut: tf.Tensor | None,
     localizing: tf.Tensor,
 ) -> tf.estimator.EstimatorSpec:
-    """What the exported model predicts; `transform_features` gives TFMA the label and never an image.
+    """The exported model's signatures; `transform_features` gives TFMA the label without decoding an image.
 
-    `at_cut` and the pixels become outputs of the signatures `serving_features` and `pixels`; the export makes them the
-    inputs that they are to be.
+    `at_cut` and the pixels are outputs of the signatures `serving_features` and `pixels` here; the export turns them
+    into inputs.
     """
     errors = features[signatures.ERROR]
     good = tf.equal(errors, "")

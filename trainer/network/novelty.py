@@ -1,14 +1,14 @@
-"""How unlike the training pictures an image is: what a network that only knows its classes cannot say of itself.
+"""How unlike the training images an image is, which a network's class probabilities cannot tell.
 
-The distance of the pooled features, scaled to length 1, to the nearest class's mean, by a covariance that all classes
-share (Mahalanobis; Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, 2018; scaled as in
-Mueller and Hein, Mahalanobis++, 2025). The covariance is that of a probabilistic PCA (Tipping and Bishop 1999): some
-hundred images have none of full rank, and this one costs a megabyte. What is answered is not the distance but its place
-among those of the eval split, so that it means the same for every network.
+It is the distance from the pooled features, scaled to length 1, to the nearest class mean, with a covariance that all
+classes share (Mahalanobis; Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, 2018;
+scaled as in Mueller and Hein, Mahalanobis++, 2025). The covariance is that of a probabilistic PCA (Tipping and Bishop
+1999), since a few hundred images do not give one of full rank, and this one takes only a megabyte. The output is not
+the distance but its rank among those of the eval split, so that it means the same for every network.
 
-Measured on a linear head on 336 flower photos, as the area under the ROC curve for telling 110 others from digits,
-noise, textures, stripes, colors and another photo, ImageNet's mixed10 and mixed8: this 0.999 and 0.991; without the
-scaling 0.991 and 0.983; the nearest of the training images by cosine (Sun et al. 2022) 0.999 and 0.981.
+Measured with a linear head on 336 flower photos, as the area under the ROC curve for telling 110 others from digits,
+noise, textures, stripes, colors and another photo, for ImageNet's mixed10 and mixed8: this method 0.999 and 0.991;
+without the scaling 0.991 and 0.983; the nearest training image by cosine (Sun et al. 2022) 0.999 and 0.981.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SCOPE = "novelty"
 
 _COMPONENTS = 128  # of the covariance, at most
 _KNOTS = 256  # of the distances' distribution
-_TAIL = 0.9  # its quantile beyond which it is taken to fall exponentially
+_TAIL = 0.9  # its quantile beyond which it is assumed to fall exponentially
 _LEAST_VARIANCE = 1e-3  # of the mean
-_LEAST_MEAN = 1e-15  # of vectors of length 1: images that are all the same make no distance infinite
+_LEAST_MEAN = 1e-15  # for vectors of length 1, so that identical images do not make distances infinite
 
 
 def directions(pooled: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
@@ -83,16 +83,16 @@ def distance(pooled: tf.Tensor, classes: int) -> tf.Tensor:
         rest = _variable("variance_of_rest", [])
     x = tf.math.l2_normalize(pooled, axis=-1) - center
     place = tf.concat(_whitened(x, components, tf.transpose(components), variances, rest), axis=-1)
-    # Which mean is nearest, products tell; how far it is, only the difference: squares may differ in their last bits.
+    # Products suffice to find the nearest mean; its distance needs the difference, as squares lose their last bits.
     squares = tf.reduce_sum(tf.square(means), axis=-1) - 2 * tf.matmul(place, means, transpose_b=True)
     return tf.norm(place - tf.gather(means, tf.argmin(squares, axis=-1)), axis=-1)
 
 
 def rank(distances: tf.Tensor) -> tf.Tensor:
-    """Adds the fraction of the eval pictures that are nearer than these, in [0, 1]: float32 [b].
+    """Adds the fraction of the eval images at smaller distances, in [0, 1], to the current graph: float32 [b].
 
-    Linear between them; beyond the farthest of n it goes on from n / (n + 1), with an exponential tail, so that what is
-    farther still is told apart.
+    It is interpolated linearly; beyond the farthest of n images it continues from n / (n + 1) with an exponential tail,
+    so that even farther images can be distinguished.
     """
     with tf.compat.v1.variable_scope(SCOPE):
         knots = _variable("knots", [_KNOTS])
@@ -107,7 +107,9 @@ def rank(distances: tf.Tensor) -> tf.Tensor:
 
 
 def _whitened(x: Any, components: Any, transposed: Any, variances: Any, rest: Any) -> tuple[Any, Any]:
-    """Coordinates in which the shared covariance is the identity, of [n, d]: [n, 128] and [n, d]; arrays or tensors."""
+    """Coordinates in which the shared covariance is the identity, from [n, d] to [n, 128] and [n, d]; arrays or
+    tensors.
+    """
     along = x @ components
     return along * variances**-0.5, (x - along @ transposed) * rest**-0.5
 

@@ -1,1 +1,1 @@
-"""Training the Estimator: what it reads, its loop, its checkpoints, how it resumes and starts warm."""
+"""Training the Estimator: its input, loop and checkpoints, resuming and warm starts."""

@@ -1,4 +1,4 @@
-"""Below which probability, and above which novelty, the exported model gives no label."""
+"""Chooses the thresholds on probability and novelty beyond which the exported model gives no label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.settings.abstain import AbstainConfig
 
 
 def check(config: AbstainConfig | None, images: int) -> None:
-    """Raises InputError where so many images of the eval split could never show the precision that is wanted."""
+    """Raises InputError if the eval split has too few images to ever show the desired precision."""
     if config and config.precision is not None and _shown(images, images) < config.precision:
         least = math.ceil((config.precision - 0.5) / (1 - config.precision))
         raise InputError(
@@ -22,19 +22,19 @@ def check(config: AbstainConfig | None, images: int) -> None:
 
 
 def choose(config: AbstainConfig, probability: np.ndarray, right: np.ndarray, novelty: np.ndarray) -> Abstention:
-    """The thresholds, and what they do on the eval split.
+    """The thresholds, and their effect on the eval split.
 
-    For a precision the lowest probability is taken above which the expected fraction of right labels is as high, by
-    Jeffreys' prior (Brown, Cai and DasGupta 2001): with r of n right, (r + 1/2) / (n + 1), so that a few images that
-    happen to be right show little.
+    For a given precision, it is the lowest probability above which the expected fraction of right labels reaches it,
+    with Jeffreys' prior (Brown, Cai and DasGupta 2001): (r + 1/2) / (n + 1) if r of n are right, so that a few images
+    that happen to be right show little.
 
     Args:
-        probability: of the predicted class of each image of the eval split, as the exported model gives it, [n].
+        probability: of the predicted class of each eval image, as the exported model gives it, [n].
         right: whether that is the true class, bool [n].
         novelty: in [0, 1], [n].
 
     Raises:
-        InputError: no threshold gives the precision that is wanted.
+        InputError: no threshold reaches the desired precision.
     """
     most = 1.0 if config.novelty is None else config.novelty
     near = novelty <= most
@@ -50,7 +50,7 @@ def _threshold(precision: float, probability: np.ndarray, right: np.ndarray) -> 
     sure, hits = probability[order], np.cumsum(right[order])
     counts = np.arange(1, len(sure) + 1)
     shown = _shown(hits, counts)
-    last = np.append(sure[1:] < sure[:-1], True)  # of equal probabilities: a threshold keeps all or none
+    last = np.append(sure[1:] < sure[:-1], True)  # a threshold keeps all or none of equal probabilities
     enough = np.flatnonzero((shown >= precision) & last)
     if not len(enough):
         best = int(np.argmax(np.where(last, shown, 0))) if len(sure) else 0

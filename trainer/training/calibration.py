@@ -1,8 +1,7 @@
-"""Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017): one number that makes probabilities
-mean what they say.
+"""Temperature scaling: one number that calibrates probabilities (Guo et al., On Calibration of Modern Neural Networks).
 
 All logits are divided by it, so the order of the classes never changes. It is fitted on the eval split, and kept only
-where it lowers the cross-entropy of images that it was not fitted on.
+if it lowers the cross-entropy in cross-validation.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from scipy import optimize, special
 from core.artifacts.training_summary import Calibration
 
 _FOLDS = 5
-_LEAST = 30  # images of the eval split; one number needs no more, and fewer say nothing
+_LEAST = 30  # images of the eval split: enough to fit one number; fewer say nothing
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration | None:
-    """The temperature of logits, float32 [n, k], of images of the classes `labels`, int64 [n].
+    """Fits the temperature to logits, float32 [n, k], and labels, int64 [n].
 
-    It is 1 if none is better, and None where there are few images.
+    It is 1 if no other value is better. Returns None if there are too few images.
     """
     if len(labels) < _LEAST:
         return None
@@ -35,7 +34,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration | None:
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The one with the lowest cross-entropy; that has one minimum."""
+    """The temperature with the lowest cross-entropy, which has a single minimum."""
     found = optimize.minimize_scalar(
         lambda log: _losses(logits, labels, np.exp(log)).mean(),
         bounds=(np.log(_COLDEST), np.log(_HOTTEST)),

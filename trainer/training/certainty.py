@@ -1,5 +1,4 @@
-"""What the exported model knows of its own limits, measured once it is trained: its temperature, how novel a picture is
-to it, and when it gives no label."""
+"""What the exported model knows about its own limits, measured after training: calibration, novelty and abstention."""
 
 from __future__ import annotations
 
@@ -18,9 +17,9 @@ from trainer.training import abstention, inputs, outputs
 from trainer.training.calibration import calibrate
 from trainer.training.train_loop import Trained
 
-_IMAGES_OF_FEATURES = 4096  # training images that are compared with, where they cost no forward pass
+_IMAGES_OF_FEATURES = 4096  # training images to compare with if they need no forward pass
 _IMAGES = 512
-_IMAGES_A_CLASS, _MOST_IMAGES = 8, 16_384  # where there are many classes
+_IMAGES_A_CLASS, _MOST_IMAGES = 8, 16_384  # if there are many classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +33,22 @@ class Certainty:
 
     @property
     def temperature(self) -> float:
-        """That all logits are divided by."""
+        """The divisor of all logits."""
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
     def variables(self) -> dict[str, np.ndarray]:
-        """The values of those variables of the exported network that training does not have."""
+        """Values of the exported network's variables that training does not have."""
         chosen = self.abstention
         thresholds = (chosen.probability, chosen.novelty) if chosen else (0.0, 1.0)
         return {**self.measured, **withheld.values(*thresholds)}
 
 
 def measure(trained: Trained, checkpoint: str) -> Certainty:
-    """Of the network whose trained variables are in `checkpoint`.
+    """Measures the network whose trained variables are in `checkpoint`.
 
     Raises:
-        InputError: the precision that the settings want is not to be had.
+        InputError: the precision in the settings cannot be reached.
     """
     model, config = trained.model, trained.model.config
     classes = len(model.classes)

@@ -1,4 +1,4 @@
-"""Name-based TensorFlow checkpoints as plain arrays: read some, write some, without building a network."""
+"""Reads and writes name-based TensorFlow checkpoints as arrays, without building a network."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def tensor(reader: tf.train.CheckpointReader, name: str) -> np.ndarray:  # type:
 
 
 def name_of(variable: tf.Variable) -> str:
-    """A variable's name in checkpoints, also that of one which is mirrored over several devices."""
+    """A variable's name in checkpoints, even if it is mirrored on several devices."""
     return variable.name.split(":")[0]
 
 
 def step(prefix: str | None) -> int:
-    """The global step of a checkpoint; 0 where there is none."""
+    """The global step of a checkpoint; 0 if there is none."""
     return 0 if prefix is None else int(tf.train.load_variable(prefix, tf.compat.v1.GraphKeys.GLOBAL_STEP))
 
 

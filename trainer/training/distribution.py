@@ -1,4 +1,4 @@
-"""Training on several devices, or in the processes of a cluster: the RunConfig, and who does what.
+"""Training on several devices or in the processes of a cluster: the RunConfig, and the role of each process.
 
 `none` and `mirrored` are one process. With `parameter_server` every process of the cluster calls `run_fn`, and
 Estimator's TF_CONFIG says which it is: the chief, which also exports the model, a worker, a parameter server, or the
@@ -21,10 +21,10 @@ from core.settings.training import TrainingConfig
 from trainer.arguments import FnArgs
 
 TASK_FILE = "task.json"
-"""In `model_run_dir` while a cluster trains: what its other processes call `run_fn` with."""
+"""In `model_run_dir` while a cluster trains: the arguments of `run_fn` for its other processes."""
 
 _VARIABLE = "TF_CONFIG"
-_CHECKPOINTS_OF_CLUSTER = 5  # the evaluator is at work on one while the chief writes others
+_CHECKPOINTS_OF_CLUSTER = 5  # the evaluator reads one while the chief writes others
 
 
 def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConfig:
@@ -63,19 +63,19 @@ def run_config(training: TrainingConfig, model_dir: str) -> tf.estimator.RunConf
 
 
 def session_config() -> tf.compat.v1.ConfigProto:
-    """For sessions of one process: all cores, shared by few operations at a time."""
+    """For sessions of a single process: all cores, shared by few operations at a time."""
     cores = os.cpu_count() or 1
     return tf.compat.v1.ConfigProto(intra_op_parallelism_threads=cores, inter_op_parallelism_threads=min(cores, 4))
 
 
 def is_in_cluster(config: tf.estimator.RunConfig) -> bool:
-    """Whether this process is one of a cluster's; the evaluator stands outside of its `cluster_spec`."""
+    """Whether this process belongs to a cluster; the evaluator is not in its `cluster_spec`."""
     return bool(config.cluster_spec) or config.task_type == "evaluator"
 
 
 @contextlib.contextmanager
 def publish_task(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterator[None]:
-    """While the chief of a cluster trains, its other processes find their arguments in `TASK_FILE`."""
+    """Provides the arguments for a cluster's other processes in `TASK_FILE` while its chief trains."""
     if not (run_config.is_chief and is_in_cluster(run_config)):
         yield
         return
@@ -91,7 +91,7 @@ def publish_task(run_config: tf.estimator.RunConfig, fn_args: FnArgs) -> Iterato
 
 @contextlib.contextmanager
 def _one_process(distribution: str) -> Iterator[None]:
-    """Hides a TF_CONFIG that describes this process alone (Vertex sets one); RunConfig would take it for a cluster."""
+    """Hides a TF_CONFIG for only this process (Vertex AI sets one), which RunConfig would take for a cluster."""
     tasks = [address for addresses in _described().get("cluster", {}).values() for address in addresses]
     if len(tasks) > 1:
         raise InputError(

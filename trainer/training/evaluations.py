@@ -1,6 +1,6 @@
-"""What came of every evaluation: keeps the best checkpoint, says when to stop, and survives a restart.
+"""The history of evaluations: keeps the best checkpoint, says when to stop, and survives a restart.
 
-Estimator calls an Exporter after each evaluation: the one place where metrics, checkpoint and step are known together.
+Estimator calls an Exporter after each evaluation, the only place where metrics, checkpoint and step are known together.
 (`stop_if_no_decrease_hook` reads event files and counts steps; `BestExporter` writes a SavedModel at each improvement.)
 """
 
@@ -26,7 +26,7 @@ class Evaluations(tf.estimator.Exporter):
     name = "evaluations"  # required by Exporter
 
     def __init__(self, model_dir: str, patience: int | None, patient_until: int = 0) -> None:
-        """Continues what an earlier process left in the Estimator's `model_dir`.
+        """Continues the history of an earlier process in the Estimator's `model_dir`.
 
         Training should stop after `patience` evaluations in a row without a lower loss, of those after `patient_until`.
         """
@@ -38,7 +38,7 @@ class Evaluations(tf.estimator.Exporter):
 
     @property
     def best(self) -> Evaluation:
-        """The evaluation with the lowest loss; the earliest of equals."""
+        """The evaluation with the lowest loss; the earliest if several are equal."""
         return min(self.history, key=lambda evaluation: math.inf if evaluation.loss is None else evaluation.loss)
 
     @property
@@ -65,13 +65,13 @@ class Evaluations(tf.estimator.Exporter):
     def evaluate(
         self, estimator: tf.estimator.Estimator, evaluation_input: Callable[[], tf.data.Dataset], checkpoint: str
     ) -> None:
-        """Evaluates the network as the Estimator has it, the weights of which are in `checkpoint`."""
+        """Evaluates the Estimator's current network, whose weights are in `checkpoint`."""
         self.export(estimator, "", checkpoint, estimator.evaluate(evaluation_input), False)
 
     def evaluate_if_missed(
         self, estimator: tf.estimator.Estimator, evaluation_input: Callable[[], tf.data.Dataset]
     ) -> None:
-        """Makes up for the evaluation of the last checkpoint where a process ended between the two."""
+        """Evaluates the last checkpoint if a process ended after writing it and before evaluating it."""
         checkpoint = estimator.latest_checkpoint()
         step = checkpoints.step(checkpoint)
         if step and not self.covers(step):

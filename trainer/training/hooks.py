@@ -1,4 +1,4 @@
-"""What happens between two steps: reporting progress, and ending a training that no longer improves."""
+"""Hooks between steps: report progress, and end a training that no longer improves."""
 
 import time
 
@@ -15,12 +15,12 @@ _RELOAD_SECONDS = 5
 class StepHook(tf.estimator.SessionRunHook):
     """Reports the step, the loss and the latest accuracy, and ends training once the evaluations say so.
 
-    Estimator runs the checkpoint saver's hook, and with it the evaluation, before this one: so in the same step. Steps
-    that are not reported fetch nothing more.
+    Estimator runs the checkpoint saver's hook, and with it the evaluation, before this one in the same step. Steps that
+    are not reported fetch nothing extra.
     """
 
     def __init__(self, steps: int, evaluations: Evaluations, reload: bool) -> None:
-        """`steps` are those of the training; with `reload`, another process writes the evaluations."""
+        """`steps` is the training's total; with `reload`, another process writes the evaluations."""
         self._steps = steps
         self._evaluations = evaluations
         self._reload = reload
@@ -56,7 +56,7 @@ class StepHook(tf.estimator.SessionRunHook):
 
 
 class StopEvaluator(tf.estimator.SessionRunHook):
-    """Ends a cluster's evaluator once training stops early: it would wait for the last step forever."""
+    """Ends a cluster's evaluator when training stops early, as it would wait for the last step forever."""
 
     class Stopped(Exception):  # noqa: N818 - no error
         """Nothing is left to evaluate."""

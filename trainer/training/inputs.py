@@ -1,4 +1,4 @@
-"""What the Estimator reads: bottleneck features from TFRecords, or raw images live through Transform's graph.
+"""The Estimator's input: bottleneck features from TFRecords, or raw images live through Transform's graph.
 
 Either way records are streamed; only the shuffle buffer is held in memory, and its size is bounded in bytes.
 """
@@ -26,7 +26,7 @@ _ENCODED_IMAGE_BYTES = 256 * 2**10  # assumed; ImageNet's mean is 110 kB
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split's TFRecord files, in the order they are read; `features` is None where they hold raw examples."""
+    """One split's TFRecord files, in the order they are read; `features` is None if they hold raw examples."""
 
     files: tuple[str, ...]
     features: FeatureFormat | None
@@ -36,7 +36,7 @@ class Source:
 def find(patterns: Sequence[str], transform_directory: str, output: str | None = None) -> Source:
     """The records under TFX's file patterns, `<artifact>/Split-<name>/*`; `output` as in `Features.format`.
 
-    Raises ValueError where no file matches, or where the records do not hold that block's average.
+    Raises ValueError if no file matches, or if the records do not hold that block's average.
     """
     files = tfrecords.find(*patterns)
     if not files:
@@ -53,12 +53,13 @@ def training_input(
 ) -> Callable[[], tf.data.Dataset]:
     """An `input_fn` that shuffles and repeats forever; the same seed gives the same batches.
 
-    Every pass over the records is shuffled by the seed and the pass's number. The first `first_batch` batches are left
-    out, so that a training that was stopped resumes where it was; at most one pass is read for that. Images are varied
-    by `augmentation`; features are what they are.
+    Every pass over the records is shuffled by the seed and the pass's number. The first `first_batch` batches are
+    skipped, so that a stopped training resumes where it was; this reads at most one pass. `augmentation` applies to
+    images, not to features.
 
     Returns:
-        Makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]}, int64 [b]).
+        A function that makes a dataset of ({`features`: float32 [b, *shape]} or {`image`: float32 [b, S, S, 3]},
+        int64 [b]).
     """
 
     def input_fn() -> tf.data.Dataset:
@@ -79,8 +80,8 @@ def training_input(
 def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Dataset]:
     """An `input_fn` that reads every labeled record once, in order; see `training_input` for its elements.
 
-    Records of a class that the training split does not have cannot be scored, and are left out. Raises ValueError where
-    the records hold variants of their images: these are for training only.
+    Records of a class that the training split does not have cannot be scored, and are left out. Raises ValueError if
+    the records hold variants of their images, which are for training only.
     """
     if source.features is not None and source.features.views:
         raise ValueError(f"{source.files[0]} holds augmented views; only training reads these")
@@ -94,20 +95,20 @@ def evaluation_input(source: Source, batch_size: int) -> Callable[[], tf.data.Da
 
 
 def run_to_end(session: tf.compat.v1.Session, fetches: Any) -> Iterator[Any]:
-    """What `session.run` gives for each batch of a data set, to its last."""
+    """The results of `session.run` for all batches of a data set."""
     with contextlib.suppress(tf.errors.OutOfRangeError):
         while True:
             yield session.run(fetches)
 
 
 def sample(source: Source, images: int, batch_size: int, seed: int) -> tf.data.Dataset:
-    """At most so many records, once, shuffled as in training."""
+    """At most `images` records, once, shuffled as in training."""
     records = tfrecords.dataset(source.files).shuffle(_buffer(source), seed=seed).take(images)
     return _batches(source, records.enumerate().batch(batch_size), seed)
 
 
 def count_labels(source: Source, classes: int) -> list[int]:
-    """How many records each class has, in one pass that decodes no image; records without a known class not counted."""
+    """How many records each known class has, in one pass that decodes no image."""
     with tf.Graph().as_default():
         read = _label_reader(source)
         labels = tfrecords.dataset(source.files).map(read).filter(lambda label: label >= 0)
@@ -127,7 +128,7 @@ def _buffer(source: Source) -> int:
 
 
 def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Serialized record to its label, int64 scalar; -1 where it has none or one that is unknown."""
+    """A function from a serialized record to its label, int64 scalar; -1 if that is missing or unknown."""
     if source.features is not None:
         spec = {LABEL: tf.io.FixedLenFeature([], tf.int64)}
         return lambda record: tf.io.parse_single_example(record, spec)[LABEL]
@@ -138,7 +139,7 @@ def _label_reader(source: Source) -> Callable[[tf.Tensor], tf.Tensor]:
 def _batches(
     source: Source, numbered: tf.data.Dataset, seed: int = 0, augmentation: AugmentationConfig | None = None
 ) -> tf.data.Dataset:
-    """From batches of numbers, int64 [b], and serialized records; a record's number and the seed decide its variant."""
+    """Decodes batches of numbers, int64 [b], and records; a record's number and the seed determine its variant."""
     if source.features is not None:
         decoded = numbered.map(_feature_decoder(source.features, seed), num_parallel_calls=1)
     else:

@@ -1,4 +1,4 @@
-"""Finds a learning rate: trains some steps at rates that rise exponentially, and sees where the loss falls fastest.
+"""Finds a learning rate: trains some steps at exponentially rising rates, and finds where the loss falls fastest.
 
 After Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3.
 """
@@ -20,18 +20,18 @@ from trainer.training import inputs, train_loop
 from trainer.training.distribution import session_config
 
 _SMOOTHING = 0.9  # of the running mean of the losses
-_DIVERGED = 4.0  # times the lowest loss: no higher rate is worth a look
+_DIVERGED = 4.0  # times the lowest loss: higher rates are not worth trying
 _REPORT_EVERY = 10  # steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep measured, step by step; it ends early where the training diverged.
+    """What a sweep measured, step by step; it ends early if the training diverges.
 
     Attributes:
         losses: of the steps' batches, before the step.
-        smoothed: their exponential running mean, free of the bias of its start.
-        suggested: the rate at which `smoothed` fell fastest per factor of the rate.
+        smoothed: their exponential running mean, corrected for its initial bias.
+        suggested: the rate at which `smoothed` fell fastest relative to the logarithm of the rate.
     """
 
     rates: tuple[float, ...]
@@ -41,9 +41,9 @@ class Sweep:
 
 
 def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: float, steps: int) -> Sweep:
-    """Trains from the start, from the `lowest` rate at the first step to the `highest` at the last; writes nothing.
+    """Trains from scratch, at the `lowest` rate in the first step up to the `highest` in the last; writes nothing.
 
-    Raises what `run_fn` raises, and InputError where no rate made the loss fall.
+    Raises what `run_fn` raises, and InputError if no rate made the loss fall.
     """
     rate = LearningRateConfig((lowest,), schedule="exponential", decay_rate=highest / lowest, decay_steps=steps - 1)
     training = dataclasses.replace(settings.training, learning_rate=rate, head_steps=0, distribution="none")
@@ -71,7 +71,7 @@ def sweep(settings: TrainerConfig, fn_args: FnArgs, lowest: float, highest: floa
 
 
 def smooth(losses: list[float]) -> tuple[float, ...]:
-    """The exponential running mean, divided by the weight that it has seen so far."""
+    """The exponential running mean, divided by the sum of weights so far."""
     mean, found = 0.0, []
     for i, loss in enumerate(losses, start=1):
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
@@ -82,8 +82,8 @@ def smooth(losses: list[float]) -> tuple[float, ...]:
 def suggest(rates: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
     """Where the loss falls fastest, up to its lowest point. Raises InputError if it does not fall.
 
-    Slopes are those over a fifth of the sweep: from step to step, batches differ more than rates. Its first tenth does
-    not count: the running means there are of a few batches.
+    Slopes are taken over a fifth of the sweep, since from step to step, batches differ more than rates. The first tenth
+    does not count, since its running means are over few batches.
     """
     end = int(np.argmin(smoothed)) + 1 if smoothed else 0
     if end < 3:

@@ -1,4 +1,4 @@
-"""One step of training: the rate of the step, one backward pass, and an optimizer for every multiplier."""
+"""One training step: the learning rate, one backward pass, and an optimizer for every multiplier."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def step(
     updates: Sequence[tf.Operation],
     head_only: bool,
 ) -> tf.Operation:
-    """Makes the operation that trains by one batch and counts the global step on.
+    """Makes the operation that trains on one batch and increments the global step.
 
-    A multiplier scales the rate of its group's own optimizer; scaling the gradients would do nothing under Adam and
-    RMSprop, which divide by their size. With `head_only`, the base's optimizers are made, so that their state is in the
-    checkpoints as the next phase expects, but do not run; nor does the backward pass through the base.
+    A multiplier scales the rate of its group's own optimizer; scaling the gradients would have no effect with Adam and
+    RMSprop, which divide by their size. With `head_only`, the base's optimizers are created, so that their state is in
+    the checkpoints for the next phase, but do not run; nor does the backward pass through the base.
 
     Args:
-        of_base: the base's that train, each with the multiplier of its rate.
+        of_base: the base's trainable variables, each with the multiplier of its rate.
         updates: of BatchNorm's statistics.
     """
     counter = tf.compat.v1.train.get_or_create_global_step()
-    done = tf.identity(counter)  # read once: while one optimizer still uses the rate, another's end counts the step
+    done = tf.identity(counter)  # read once: an optimizer may count the step while another still uses the rate
     rate = learning_rate(config.learning_rate, done, config.steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     groups: dict[float, list[tf.Variable]] = collections.defaultdict(list)
     for variable, multiplier in of_base:
         groups[multiplier].append(variable)
     variables = [*of_head, *(v for _, group in sorted(groups.items()) for v in group)]
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # whose gradients the optimizers add up
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # the optimizers add up their gradients
     gradients = dict(zip([v.ref() for v in variables], tf.gradients(loss / replicas, variables), strict=True))
 
     def apply(multiplier: float, group: Sequence[tf.Variable], counter: tf.Variable | None = None) -> tf.Operation:

@@ -1,4 +1,4 @@
-"""What the trained network makes of a split: a session of its own beside the Estimator's, whose outputs are losses."""
+"""Computes outputs of the trained network for a split, in its own session, since the Estimator's gives only losses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def compute(
     """Runs a data set of `trainer.training.inputs` through the network whose trained variables are in `checkpoint`.
 
     Args:
-        outputs: what is wanted of the pooled features, float32 [b, c]: tensors [b, ...].
-        values: of the variables that `outputs` makes and the checkpoint has not.
+        outputs: computes the desired tensors [b, ...] from the pooled features, float32 [b, c].
+        values: of the variables that `outputs` creates and the checkpoint lacks.
 
     Returns:
         Each output for all examples, and their labels, int64 [n].

@@ -1,4 +1,4 @@
-"""A training that was killed resumes in the next run, though TFX gives every execution an empty folder of its own."""
+"""Lets a killed training resume in the next run, although TFX gives every execution a new empty folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from core.artifacts.training_summary import SUMMARY
 from trainer.arguments import FnArgs, Inputs
 from trainer.training import checkpoints, distribution
 
-_KEY_FILE = "training_key.txt"  # in the folder of a training: the hash of all that it follows from
+_KEY_FILE = "training_key.txt"  # in the folder of a training: a hash of everything that determines it
 _STATE_FILE = "checkpoint"  # TensorFlow's: names the last checkpoint
 
 
 def resume(fn_args: FnArgs) -> int:
-    """Copies what a training of the same inputs and settings, which did not end, has left beside `model_run_dir`.
+    """Copies an unfinished training with the same inputs and settings from a folder beside `model_run_dir`.
 
-    It is not moved: a process that was given up may live on.
+    It is not moved, since a process that was given up on may still be running.
 
     Returns:
-        The step at which training resumes, 0 if it begins.
+        The step at which training resumes; 0 if it starts from the beginning.
     """
     own = fn_args.model_run_dir.rstrip("/")
     if not tf.io.gfile.exists(f"{own}/{_KEY_FILE}"):  # of a cluster's processes, the chief comes first
@@ -34,15 +34,15 @@ def resume(fn_args: FnArgs) -> int:
         if found := _unfinished(own, key):
             _copy(found, own)
         tf.io.gfile.makedirs(own)
-        atomic_io.sync(own)  # or after a power loss the key would stand beside half a checkpoint
+        atomic_io.sync(own)  # or a power loss could leave the key beside half a checkpoint
         atomic_io.write_text(f"{own}/{_KEY_FILE}", key)
     return checkpoints.step(tf.train.latest_checkpoint(own))
 
 
 def superfluous(folder: str) -> list[str]:
-    """Of the trainings in a folder those without an end that none will resume.
+    """The unfinished trainings in a folder that none will resume.
 
-    Others of the same inputs and settings came further, or to their end.
+    Others with the same inputs and settings got further, or finished.
     """
     finished, unfinished = set[str](), dict[str, str]()
     for file in tf.io.gfile.glob(f"{folder}/*/{_KEY_FILE}"):
@@ -56,7 +56,7 @@ def superfluous(folder: str) -> list[str]:
 
 
 def _unfinished(own: str, key: str) -> str | None:
-    """The folder beside `own` of the training that came furthest."""
+    """The folder beside `own` of the unfinished training that got furthest."""
     steps = {}
     for file in tf.io.gfile.glob(f"{own.rpartition('/')[0]}/*/{_KEY_FILE}"):
         folder = file.rpartition("/")[0]
@@ -68,7 +68,7 @@ def _unfinished(own: str, key: str) -> str | None:
 
 
 def _readable_step(folder: str) -> int:
-    """The step of a training's last checkpoint; 0 where every byte of it cannot be read, as after a power loss."""
+    """The step of a training's last checkpoint; 0 if not every byte of it can be read, as after a power loss."""
     last = tf.train.latest_checkpoint(folder)
     try:
         if last:
@@ -79,7 +79,7 @@ def _readable_step(folder: str) -> int:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copies a training; the file that makes TensorFlow see its checkpoints comes last."""
+    """Copies a training; the file that makes its checkpoints visible to TensorFlow comes last."""
     for folder, _, files in tf.io.gfile.walk(source):
         folder = folder.rstrip("/")
         into = target + folder.removeprefix(source)

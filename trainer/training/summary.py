@@ -1,4 +1,4 @@
-"""Sums a training up: what the rules decided, what the user should know, and `training_summary.json`."""
+"""Summarizes a training: what the rules decided, what the user should know, and `training_summary.json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FEW_IMAGES = 20
 
 
 def layer_ranges(config: TrainerConfig) -> list[LayerRange]:
-    """What the rules decided; neighboring layers with the same fate are one range."""
+    """What the rules decided; consecutive layers with the same decision form one range."""
     matches = rules.matched(config.fine_tune, config.backbone.output)
     ranges = []
     for (multiplier, rule), group in itertools.groupby(matches, lambda match: (match.multiplier, match.rule)):
@@ -45,7 +45,7 @@ def notes_on_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str
 
 
 def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
-    """Warns where layers are to train and none of them has anything that could."""
+    """Warns if the rules select layers to train but none of them has weights."""
     asked = [match for match in rules.matched(config.fine_tune, config.backbone.output) if match.multiplier > 0]
     if not asked or any(match.parameters for match in asked):
         return ()
@@ -56,7 +56,7 @@ def notes_on_rules(config: TrainerConfig) -> tuple[str, ...]:
 
 
 def write(trained: Trained, certainty: Certainty, fn_args: FnArgs, resumed_at: int, seconds: float) -> TrainingSummary:
-    """Writes the summary into `model_run_dir`; `resumed_at` is the step at which training resumed, 0 if it began."""
+    """Writes the summary into `model_run_dir`; `resumed_at` is the step at which training resumed, or 0."""
     model, evaluations = trained.model, trained.evaluations
     config, best = model.config, evaluations.best
     steps, output = trained.steps, config.backbone.output

@@ -1,4 +1,4 @@
-"""Trains the Estimator and evaluates it, to the last step or until it no longer improves; keeps the best."""
+"""Trains and evaluates the Estimator until the last step or until it no longer improves, and keeps the best weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trainer.training.evaluations import Evaluations
 from trainer.training.hooks import StepHook, StopEvaluator
 
 _SEEDS_OF_A_WORKER = 1_000_003  # every worker of a cluster has its own order; see inputs.training_input
-_EVALUATOR_SECONDS = 600  # that the chief waits for the evaluator to finish
-_MOMENTS_OF_FEATURES = 4096  # images the standardization is computed from, where they cost no forward pass
+_EVALUATOR_SECONDS = 600  # how long the chief waits for the evaluator to finish
+_MOMENTS_OF_FEATURES = 4096  # images for computing the standardization if they need no forward pass
 _MOMENTS_OF_IMAGES = 512  # the standard error of a mean is then 4 % of the standard deviation
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network, not exported; `train` and `evaluated` are splits, `counts` the classes' training images."""
+    """A trained network before export; `train` and `evaluated` are splits, `counts` the training images per class."""
 
     model: Model
     estimator: tf.estimator.Estimator
@@ -39,12 +39,12 @@ class Trained:
 
     @property
     def steps(self) -> int:
-        """Done in all, with those before a restart."""
+        """The total number of steps, including those before a restart."""
         return checkpoints.step(self.estimator.latest_checkpoint())
 
 
 def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
-    """Trains and evaluates in `model_run_dir`; arguments and errors as `run_fn`, but for the settings' source."""
+    """Trains and evaluates in `model_run_dir`; like `run_fn`, but with the settings given."""
     training = settings.training
     run_config = distribution.run_config(training, fn_args.model_run_dir)
     model, source, evaluated, counts = prepare(settings, fn_args, run_config.is_chief)
@@ -52,8 +52,8 @@ def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
     evaluations = Evaluations(fn_args.model_run_dir, training.early_stopping, training.head_steps)
     evaluation_input = inputs.evaluation_input(evaluated, training.batch_size)
     if model.starts_trained and not evaluations.history:
-        # The earlier model, as step 0, is a candidate for the best: training may only make it worse. (A head that
-        # begins anew predicts by chance, and is not worth an evaluation.) The cluster's others begin after this.
+        # The earlier model, as step 0, is a candidate for the best, since training may only make it worse. (A new head
+        # predicts at random, and is not worth evaluating.) The cluster's other processes start after this.
         evaluations.evaluate(estimator, evaluation_input, str(model.warm_start))
     with distribution.publish_task(run_config, fn_args):
         _loop(estimator, evaluations, model, source, evaluation_input)
@@ -63,10 +63,10 @@ def train(settings: TrainerConfig, fn_args: FnArgs) -> Trained:
 def prepare(
     settings: TrainerConfig, fn_args: FnArgs, is_chief: bool = True
 ) -> tuple[Model, inputs.Source, inputs.Source, list[int]]:
-    """Measures what the network needs to know; initial values only where `is_chief`. Errors as `run_fn`.
+    """Prepares the network, with initial values only if `is_chief`. Raises what `run_fn` raises.
 
     Returns:
-        The network, the training and the evaluation split, and the training images of each class.
+        The network, the training and the evaluation split, and the number of training images of each class.
     """
     train, evaluate = (
         inputs.find(files, fn_args.transform_graph_path, settings.backbone.output)
@@ -101,7 +101,7 @@ def _loop(
     source: inputs.Source,
     evaluation_input: Callable[[], tf.data.Dataset],
 ) -> None:
-    """Trains until the last step or until it no longer improves; whatever was trained has been evaluated then."""
+    """Trains until the last step or until it no longer improves; in the end, the last step has been evaluated."""
     training = model.config.training
     run_config = estimator.config
     cluster = distribution.is_in_cluster(run_config)
@@ -114,8 +114,8 @@ def _loop(
         start_delay_secs=0,
         throttle_secs=1 if cluster else 0,
     )
-    # Each phase has a graph of its own. Variables are the same in both, those of the optimizers too: so the second
-    # resumes from the checkpoint of the first.
+    # Each phase has its own graph, with the same variables, including the optimizers', so the second phase resumes from
+    # the checkpoint of the first.
     phases = [min(training.head_steps, training.steps), training.steps] if training.head_steps else [training.steps]
     for end in phases:
         done = checkpoints.step(estimator.latest_checkpoint())
@@ -148,7 +148,7 @@ def _loop(
 
 
 def _await_evaluator(evaluations: Evaluations, step: int) -> None:
-    """Returns once the cluster's evaluator has evaluated the last step, or gives no sign for too long."""
+    """Waits until the cluster's evaluator has evaluated the last step, or for too long."""
     deadline = time.monotonic() + _EVALUATOR_SECONDS
     evaluations.reload()
     while not evaluations.covers(step) and not evaluations.should_stop() and time.monotonic() < deadline:
@@ -157,9 +157,9 @@ def _await_evaluator(evaluations: Evaluations, step: int) -> None:
 
 
 def _moments(model: Model, train: inputs.Source) -> head.Moments:
-    """Of the pooled features of some training images, through the network as it is at the first step."""
-    # With the statistics of each batch where BatchNorm trains: with the stored ones a random network's features are far
-    # smaller; standardized by their moments, those of training would give huge losses.
+    """The moments of pooled features of some training images, from the network as it is at the first step."""
+    # Trainable BatchNorm uses each batch's statistics, as in training: with the stored ones, a random network's
+    # features are far smaller, and standardizing by their moments would give huge losses.
     training = model.config.training
     ready = train.features is not None and train.features.cut == backbone.POOLED
     images = _MOMENTS_OF_FEATURES if ready else _MOMENTS_OF_IMAGES

@@ -1,8 +1,8 @@
-"""Warm start: what of an earlier model's variables a new training begins with, BatchNorm's statistics included.
+"""Warm start: which of an earlier model's variables, BatchNorm statistics included, a new training begins with.
 
-`components.warm_start` packs the earlier model beside the pre-trained weights. It is only taken where the frozen layers
-are the same in both, bit for bit: features at the cut mean the same then. The head is kept where it has the same
-classes (in another order, its last layer is reordered) and layers; else it and its standardization begin anew.
+`components.warm_start` packs the earlier model beside the pre-trained weights. It is used only if the frozen layers of
+both are equal bit for bit, so that features at the cut mean the same. The head is kept if it has the same layers and
+classes (its last layer is reordered if the classes are); otherwise it is rebuilt, with a new standardization.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RECORD = JsonFile("warm_start.json", WarmStart)
 
 
 def prepare(directory: str, config: TrainerConfig, classes: tuple[str, ...], model_run_dir: str) -> WarmStart | None:
-    """Decides what a training takes, and writes it into `model_run_dir`; None if `directory` has no packed model."""
+    """Decides what a training takes over, and writes it to `model_run_dir`; None if `directory` has no packed model."""
     if not tf.io.gfile.exists(artifact.PACKED.path(directory)):
         return None
     decided, taken = _decide(directory, config, classes)
@@ -45,12 +45,12 @@ def read_record(model_run_dir: str) -> WarmStart | None:
 
 
 def _decide(directory: str, config: TrainerConfig, classes: tuple[str, ...]) -> tuple[WarmStart, dict[str, np.ndarray]]:
-    """What is taken, by variable."""
+    """What is taken over, and the variables by name."""
     nothing = WarmStart(artifact.PACKED.read(directory).uri, None, 0, None, None)
     packed = artifact.packed_model(directory)
     try:
         values = backbone.unfolded(packed)
-    except tf.errors.OpError:  # cut short, or a checksum is not right: a new model must be able to take its place
+    except tf.errors.OpError:  # truncated, or a checksum does not match: a new model must be able to replace it
         return dataclasses.replace(nothing, why_not="its variables are damaged"), {}
     base, why_not = _base(values, checkpoints.read(artifact.checkpoint(directory)), config)
     if why_not:
@@ -67,7 +67,7 @@ def _base(
     """The values of the layers that train; or why none fit."""
     output = config.backbone.output
     trained = rules.trained_layers(config.fine_tune, output)
-    # What is folded is compared: an exported model has its kernels exactly only as such.
+    # Folded values are compared, since an exported model has its exact kernels only in that form.
     found, wanted = ({**variables, **backbone.fold(variables)} for variables in (values, pretrained))
     taken = {}
     for layer in inception_v3.between(None, output):

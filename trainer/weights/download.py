@@ -1,4 +1,4 @@
-"""Weights that are downloaded once and then read from a cache: Keras's file of ImageNet, and TF-Hub's modules."""
+"""Weights that are downloaded once and then read from a cache: Keras's ImageNet file and TF-Hub modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROBE = 3.0  # seconds
 
 
 class UnreachableError(Exception):
-    """The network does not give what no cache has; the message says what, why, and which file to put where."""
+    """Weights are not cached and cannot be downloaded; the message says which, why, and what file to put where."""
 
 
 def imagenet_file() -> pathlib.Path:
@@ -54,8 +54,8 @@ def is_handle(weights: str) -> bool:
 def hub_folder(handle: str) -> pathlib.Path:
     """A handle's SavedModel, from TF-Hub's cache or downloaded into it.
 
-    That cache is `TFHUB_CACHE_DIR`, or a folder in the user's home; TF-Hub's own default is a folder of the machine's
-    temporary files, where any user can put a network under a handle's name.
+    The cache is `TFHUB_CACHE_DIR` or a folder in the user's home; TF-Hub's own default is in the machine's temporary
+    folder, where any user could plant a network under a handle's name.
 
     Raises:
         UnreachableError: the cache lacks it, and it cannot be downloaded.
@@ -79,15 +79,15 @@ def hub_folder(handle: str) -> pathlib.Path:
 
 
 def cache_directories() -> list[pathlib.Path]:
-    """Where `keras.utils.get_file` looks: the second where the first cannot be written."""
+    """Where `keras.utils.get_file` looks: in the second if the first cannot be written."""
     return [pathlib.Path.home() / ".keras" / "models", pathlib.Path("/tmp/.keras/models")]
 
 
 @contextlib.contextmanager
 def _download(missing: str, instead: str, probe: str | None = None) -> Iterator[None]:
-    """Turns what the block raises into an UnreachableError: what is `missing`, why, and what to do `instead`.
+    """Turns whatever the block raises into an UnreachableError: what is `missing`, why, and what to do `instead`.
 
-    Stalled downloads fail; at once where the host of `probe`, or its proxy, accepts no TCP connection.
+    Stalled downloads fail; if the host of `probe`, or its proxy, accepts no TCP connection, they fail immediately.
     """
     before = socket.getdefaulttimeout()
     try:
@@ -107,7 +107,7 @@ def _download(missing: str, instead: str, probe: str | None = None) -> Iterator[
 
 
 class _StaysEncrypted(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection from https:// to http://."""
+    """Refuses redirections from https:// to http://."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """Called by urllib."""

@@ -15,9 +15,9 @@ Arrays = dict[str, np.ndarray]
 
 
 def read_h5(path: pathlib.Path) -> Arrays:
-    """Reads what `model.save_weights` or `model.save` wrote (`include_top=False`); half precision becomes float32.
+    """Reads a file from `model.save_weights` or `model.save` (`include_top=False`); half precision becomes float32.
 
-    Raises InputError for another file, with the name and shape of the first tensor that does not fit.
+    Raises InputError for any other file, with the name and shape of the first tensor that does not fit.
     """
     try:
         file = h5py.File(path, "r")
@@ -55,7 +55,7 @@ def read_h5(path: pathlib.Path) -> Arrays:
 
 
 def _texts(node: h5py.Group, attribute: str) -> list[str]:
-    """A list of names; Keras splits a long one over attributes numbered from 0."""
+    """A list of names; Keras splits a long list into attributes numbered from 0."""
     chunks = [attribute] if attribute in node.attrs else []
     while f"{attribute}{len(chunks)}" in node.attrs:
         chunks.append(f"{attribute}{len(chunks)}")

@@ -1,4 +1,4 @@
-"""The pre-trained weights as the backbone directory that every stage reads; those stages need not know their source."""
+"""Writes the pre-trained weights, from any source, as the backbone directory that every stage reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.weights import sources
 
 
 def import_weights(config: BackboneConfig, directory: str) -> artifact.BackboneRecord:
-    """Writes the backbone directory, local or remote, in one step. Raises what `sources.load` raises."""
+    """Writes the backbone directory, local or remote, atomically. Raises what `sources.load` raises."""
     arrays, source, sha256 = sources.load(config)
     record = artifact.BackboneRecord(config.weights, source, source == "random", sha256, config.image_size)
     with atomic_io.staging_directory(directory) as unfinished:

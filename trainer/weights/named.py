@@ -1,7 +1,7 @@
-"""Checkpoints and SavedModels of InceptionV3, whose tensors are found by name: TF-slim's, Keras's, and our own.
+"""Reads checkpoints and SavedModels of InceptionV3 by the names of their tensors: TF-slim's, Keras's, and our own.
 
-Slim and Keras make their convolutions in the same order, so the k-th of `SLIM_SCOPES` is Keras's `conv2d_k` with
-`batch_normalization_k`. Both have a BatchNorm without gamma and with epsilon 0.001, and scale images to [-1, 1].
+Slim and Keras create their convolutions in the same order, so the k-th of `SLIM_SCOPES` is Keras's `conv2d_k` with
+`batch_normalization_k`. Both have BatchNorm without gamma and with epsilon 0.001, and scale images to [-1, 1].
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NORM = ("beta", "moving_mean", "moving_variance")  # the weights of a BatchNorm
 
 SLIM_SCOPES = tuple(pathlib.Path(__file__).with_name("named.slim_scopes.txt").read_text().split())
-"""The scopes of slim's 94 convolutions below `InceptionV3/`, in the order in which they are made.
+"""The scopes of slim's 94 convolutions below `InceptionV3/`, in the order of their creation.
 
 Source: `tf_slim/nets/inception_v3.py`; `inception_v3_2016_08_28.tar.gz` has the same names.
 """
 
 
 def read(prefix: str, where: str, output: str) -> Arrays:
-    """Reads the network's tensors from a checkpoint, also one inside a SavedModel, in the network's order.
+    """Reads the network's tensors, in its order, from a checkpoint, which may be inside a SavedModel.
 
     Args:
-        prefix: of the checkpoint; a model of this pipeline is unfolded; of TensorFlow's first format (one file), its
-            path.
-        where: what the user calls it, for messages.
-        output: the last block that must be present; layers beyond it are read where the file has them.
+        prefix: of the checkpoint, or its path for TensorFlow's first format (one file); a model of this pipeline is
+            unfolded.
+        where: the user's name for it, for messages.
+        output: the last block that must be present; layers beyond it are read if the file has them.
 
-    Raises InputError for another file, with the name and shape of the first tensor that is missing or does not fit.
+    Raises InputError for any other file, with the name and shape of the first tensor that is missing or does not fit.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -99,7 +99,7 @@ def read(prefix: str, where: str, output: str) -> Arrays:
 
 
 def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str, str]:  # type: ignore[name-defined]
-    """A variable's name to its key in the checkpoint; TF2 keys by the path of Python attributes, and keeps the name."""
+    """Maps variable names to checkpoint keys; TF2 uses the path of Python attributes as key, and stores the name."""
     if _OBJECT_GRAPH not in shapes:
         return {name: name for name in shapes}
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
@@ -108,7 +108,7 @@ def _keys(reader: tf.train.CheckpointReader, shapes: Iterable[str]) -> dict[str,
 
 
 def tensor_names(found: Iterable[str], where: str) -> Mapping[str, str]:
-    """Maps our names, `<layer>/<weight>`, onto those `found` in `where`; raises InputError for unknown ones."""
+    """Maps our names, `<layer>/<weight>`, to those `found` in `where`. Raises InputError if they are unknown."""
     found = list(found)
     if f"{_SCOPE}/conv2d/kernel" in found:
         ours = [f"{layer.name}/{weight}" for layer in inception_v3.layers() for weight, _ in layer.weights]
@@ -137,7 +137,7 @@ def _slim(scope: str) -> dict[str, str]:
 
 
 def _keras(found: Iterable[str]) -> dict[str, str]:
-    """By order: Keras numbers layers on through a process, so a network's first convolution may be `conv2d_94`."""
+    """Maps by order: Keras numbers layers throughout a process, so a network's first convolution may be `conv2d_94`."""
     names: dict[str, str] = {}
     for kind, weights in (("conv2d", ("kernel",)), ("batch_normalization", _NORM)):
         matches = [m for m in (re.fullmatch(rf"({kind}(?:_(\d+))?)/{weights[0]}", name) for name in found) if m]

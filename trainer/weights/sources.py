@@ -1,4 +1,4 @@
-"""Where pre-trained weights come from: ImageNet through Keras's cache, a file or folder, TF-Hub, or a random draw."""
+"""Loads pre-trained weights: ImageNet's through Keras's cache, a file or folder, TF-Hub, or random ones."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
         The arrays, at least up to `config.output`; `source` and `sha256` of `core.artifacts.backbone.BackboneRecord`.
 
     Raises:
-        InputError: they are missing, do not fit or are others than `sha256` says, or cannot be downloaded and
-            `if_unreachable` is `error` or `sha256` given.
+        InputError: they are missing, do not fit or do not match `sha256`; or they cannot be downloaded, and
+            `if_unreachable` is `error` or `sha256` is given.
     """
     if config.weights == "random":
         drawn = _drawn()
@@ -62,11 +62,11 @@ def load(config: BackboneConfig) -> tuple[Arrays, str, str]:
 def fingerprint(config: BackboneConfig) -> str:
     """A text that changes when the same settings would give other weights; for cache keys.
 
-    Needs no TensorFlow but to download. `unreachable` where that fails: a run that fell back to a random network is
-    not served again from a cache once the weights can be downloaded.
+    Needs TensorFlow only to download. It is `unreachable` if that fails, so that a run that fell back to a random
+    network is not reused from the cache once the weights can be downloaded.
 
     Raises:
-        InputError: there is nothing to read at a path, or something else than `config.sha256` says.
+        InputError: there is nothing to read at a path, or the weights do not match `config.sha256`.
     """
     if config.weights == "random":
         return f"random-{_RANDOM_SEED}"
@@ -123,7 +123,9 @@ def _drawn() -> tuple[Arrays, str, str]:
 
 @contextlib.contextmanager
 def _local(weights: str) -> Iterator[pathlib.Path]:
-    """The local file, SavedModel folder or checkpoint prefix, or a temporary copy. Raises UnreachableError."""
+    """The local file, SavedModel folder or checkpoint prefix; a temporary copy of a remote one. Raises
+    UnreachableError.
+    """
     if weights == "imagenet":
         yield download.imagenet_file()
     elif download.is_handle(weights):
@@ -136,7 +138,7 @@ def _local(weights: str) -> Iterator[pathlib.Path]:
 
 
 def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
-    """Copies a file, a SavedModel or a checkpoint's parts; nothing where there is none."""
+    """Copies a file, a SavedModel or a checkpoint's parts, if they exist."""
     from tensorflow.io import gfile  # knows gs:// and the like; slow to import
 
     found = [remote] if gfile.exists(remote) else gfile.glob([f"{remote}.index", f"{remote}.data-*"])
@@ -152,7 +154,7 @@ def _copied(remote: str, directory: pathlib.Path) -> pathlib.Path:
 
 
 def _files(path: pathlib.Path, weights: str) -> list[pathlib.Path]:
-    """All that is read of a file, SavedModel folder or checkpoint prefix, in a fixed order."""
+    """All files that are read for a file, SavedModel folder or checkpoint prefix, in a fixed order."""
     if path.is_file():
         return [path]
     if (path / _SAVED_MODEL).is_file():
@@ -180,7 +182,7 @@ def _parts(prefix: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _sha256(files: list[pathlib.Path]) -> str:
-    """Of the one file's bytes; of several files, of their names and hashes."""
+    """The hash of a single file's bytes, or of several files' names and hashes."""
     if len(files) > 1:
         return hashlib.sha256("".join(f"{f.name} {_sha256([f])}\n" for f in files).encode()).hexdigest()
     return checksums.sha256(files[0])
