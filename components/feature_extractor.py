@@ -1,6 +1,6 @@
 """FeatureExtractor: runs the frozen part of the network once per image, so that training never runs it again.
 
-What an earlier run computed of an image is taken from there: the cost of a run follows the images that are new.
+Features that an earlier run computed are reused, so that the cost of a run depends only on its new images.
 """
 
 import dataclasses
@@ -50,17 +50,17 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
 ) -> None:
     """Bottleneck features of every image, at the place where the network's trainable part begins.
 
-    Those of the test split, which models are judged by, are float32, as the exported model computes them.
+    Those of the test split, which models are judged on, are float32, as the exported model computes them.
 
     Args:
-        features: gets Examples as `core.artifacts.features` describes them.
+        features: Examples as in `core.artifacts.features`.
         config: JSON of a `FeatureConfig`.
         earlier: features of earlier runs, which may hold some of the same images; see `EarlierFeaturesStrategy`.
-        code: hash of the source. With another one this runs again, but computes features again only where the built-in
-            images of `components.features.probe` come out differently.
+        code: hash of the source. If it changes, this runs again, but recomputes features only if the built-in images of
+            `components.features.probe` come out differently.
 
     Raises:
-        InputError: `bfloat16` is `on` and cannot be had (`choose_sessions`).
+        InputError: `bfloat16` is `on`, but cannot be used (`choose_sessions`).
         ValueError: there are not as many features as images, an internal error.
     """
     wanted = converter.from_json(config, FeatureConfig)
@@ -126,7 +126,7 @@ def FeatureExtractor(  # noqa: N802 - a component is a class to its users
 
 
 def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeatures, SharedFeatureIndex]:
-    """For each kind of split, the earlier features that would come out the same now; what cannot be read is skipped."""
+    """For each kind of split, the earlier features that would be the same today; unreadable ones are skipped."""
     files: dict[SplitFeatures, list[str]] = {split: [] for split in wanted.splits.values()}
     for artifact in artifacts:
         if not fileio.exists(FEATURES_FILE.path(artifact.uri)):
@@ -144,7 +144,7 @@ def _index(artifacts: Sequence[Artifact], wanted: Features) -> dict[SplitFeature
 
 
 def _check_total(written: int, total: int | None) -> None:
-    """Nothing may get lost between the stages unseen; Beam's own counters may count what was tried twice."""
+    """Checks that no image got lost between stages; Beam's own counters may count retries twice."""
     if total is not None and written != total:
         raise ValueError(f"{total} images were to be read; features of {written} were written")
 

@@ -1,4 +1,4 @@
-"""MlflowPublisher: what Pusher pushed as a model of MLflow's, registered where a tracking server is named."""
+"""MlflowPublisher: writes what Pusher pushed as an MLflow model, and registers it if there is a tracking server."""
 
 import hashlib
 
@@ -30,15 +30,15 @@ def MlflowPublisher(  # noqa: N802 - a component is a class to its users
     parameters: Parameter[str] = "{}",
     code: Parameter[str] = "",
 ) -> None:
-    """Writes the pushed version's model folder, and registers it unless that was done before.
+    """Writes the pushed version as an MLflow model, and registers it unless that was done before.
 
     Args:
-        pushed_model: Pusher's; where it pushed nothing, nothing is done.
-        blessing: ModelGate's, whose metrics of the test split the run in MLflow gets.
-        mlflow_model: gets the folder.
+        pushed_model: Pusher's; if it pushed nothing, nothing is done.
+        blessing: ModelGate's, with the metrics of the test split for the MLflow run.
+        mlflow_model: the folder.
         settings: JSON of `MlflowSettings`.
-        pipeline_name: of experiment and registered model, where the settings name none.
-        parameters: of the run in MLflow, a JSON object.
+        pipeline_name: default name of the experiment and the registered model.
+        parameters: of the MLflow run, a JSON object.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:

@@ -1,8 +1,8 @@
 """ModelGate: blesses a model that reaches the bounds, on the entire test split and on every slice.
 
-TFX's Evaluator can bless too, but applies a metric's bound to every slice however small, lets missing baselines pass
-unseen, blesses nothing where no bound is set (tensorflow/tfx#5148), and does not say why. The ModelBlessing that this
-component emits is the Evaluator's: Pusher and LatestBlessedModelStrategy read it.
+TFX's Evaluator can bless too, but applies a metric's bound to every slice however small, silently accepts missing
+baselines, blesses nothing if no bound is set (tensorflow/tfx#5148), and does not say why. This component emits the same
+ModelBlessing, which Pusher and LatestBlessedModelStrategy read.
 """
 
 import collections
@@ -42,16 +42,15 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     monitoring: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
-    """Judges a model by its predictions and what the Evaluator measured of them. To refuse it does not end the run.
+    """Judges a model by its predictions and the Evaluator's metrics. Refusing it does not end the run.
 
-    The blessing gets the properties and the marker file of TFX's Evaluator, `gate.json`: a `Verdict`, and what
-    monitoring compares with once the model serves, if `monitoring` is a `MonitoringConfig` as JSON. `settings` are
-    `EvaluationSettings` as JSON. `regressions` are the predictions for the images of `evaluation.regressions`,
-    `regressions_record` is what became of their files. `code` is a hash of this component's source, so that TFX's cache
-    notices when it changes.
+    The blessing has the properties and the marker file of TFX's Evaluator; `gate.json`, a `Verdict`; and the reference
+    for monitoring, if `monitoring` is a `MonitoringConfig` as JSON. `settings` are `EvaluationSettings` as JSON.
+    `regressions` are the predictions for the images of `evaluation.regressions`, `regressions_record` says what became
+    of their files. `code` is a hash of this component's source, for TFX's cache.
 
     Raises:
-        InputError: a bound is set on a metric that cannot be judged, or nothing was measured.
+        InputError: a bounded metric cannot be judged, or nothing was measured.
     """
     del code
     demands, scores = from_json(settings, EvaluationSettings), read_scores(predictions.uri)
@@ -94,7 +93,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
 
 
 def read_evaluation(directory: str) -> list[Measured]:
-    """What TFMA measured on the entire split and on every slice, from its output, local or remote."""
+    """TFMA's metrics for the entire split and every slice, from its output, local or remote."""
     import tensorflow_model_analysis as tfma  # 19 s, unless the Evaluator ran in this process
 
     found = []
@@ -113,7 +112,7 @@ def read_evaluation(directory: str) -> list[Measured]:
 
 
 def _parts(key: Any) -> tuple[tuple[str, str], ...]:
-    """A TFMA SliceKey in the words of the settings."""
+    """A TFMA SliceKey with the names used in settings."""
     parts = []
     for single in key.single_slice_keys:
         value = getattr(single, single.WhichOneof("kind"))

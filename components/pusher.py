@@ -30,7 +30,7 @@ _EXAMPLES, _BACKBONE = "examples", "backbone"
 
 
 class Executor(executor.Executor):
-    """Copies a blessed model to the push directory as `components.serving.push` does it."""
+    """Pushes a blessed model with `components.serving.push`."""
 
     def Do(  # noqa: N802 (TFX's interface)
         self,
@@ -38,11 +38,11 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model, if both blessings are there, or has it wait for approval; records where it is.
+        """Pushes the model if it has both blessings, or has it wait for approval; records where it is.
 
         Raises:
             MachineError: the model is damaged.
-            NotImplementedError: the destination is no folder.
+            NotImplementedError: the destination is not a folder.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
@@ -97,7 +97,7 @@ class _Spec(standard_component_specs.PusherSpec):
 
 
 class Pusher(BaseComponent):
-    """TFX's component, which also looks at what the model was made of."""
+    """TFX's component, with the inputs that the model was made from."""
 
     SPEC_CLASS = _Spec
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
@@ -112,11 +112,11 @@ class Pusher(BaseComponent):
         push_destination: pusher_pb2.PushDestination | RuntimeParameter,
         custom_config: dict[str, Any],
     ) -> None:
-        """Wires it.
+        """Wires the component.
 
         Args:
-            custom_config: the `card`'s settings, whether a push needs `approval`, the path of a `signing_key` or None,
-                and of the `Origin` what is known before a run: the `origin`.
+            custom_config: the settings of the `card`, whether a push needs `approval`, the path of a `signing_key` or
+                None, and the `origin`: what is known of the `Origin` before a run.
         """
         spec = _Spec(
             model=model,

@@ -1,4 +1,4 @@
-"""SchemaImporter: puts the reviewed schema into the pipeline by its text, not by its path.
+"""SchemaImporter: brings the reviewed schema into the pipeline by its text, not by its path.
 
 TFX's own ImportSchemaGen is keyed on the file's path: it neither notices an edit nor runs on another machine.
 """

@@ -1,6 +1,6 @@
-"""SuspectLabels: which images of all splits are probably labeled wrong, judged from their stored features.
+"""SuspectLabels: lists images of all splits that are probably mislabeled, judged by their stored features.
 
-It removes and changes nothing: people look at the list.
+It removes and changes nothing: the list is for people to review.
 """
 
 import csv
@@ -40,14 +40,14 @@ def SuspectLabels(  # noqa: N802 - a component is a class to its users
     group_by: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
-    """Lists the images that another class fits better than their label, the most doubtful first.
+    """Lists the images that another class fits better than their label, most doubtful first.
 
     Args:
         examples: raw, with the images' paths and labels.
         features: FeatureExtractor's.
-        record: ImageExampleGen's; an image's duplicates have no say about its label.
-        suspects: as in `core.artifacts.suspects`; its type is TFX's, since Vertex AI knows none of ours.
-        group_by: a column of the metadata; images that share its value are kept together as duplicates are.
+        record: ImageExampleGen's; an image's duplicates must not influence the judgment of its label.
+        suspects: as in `core.artifacts.suspects`; of a TFX type, since Vertex AI knows no custom types.
+        group_by: a column of the metadata; images that share its value are kept together, like duplicates.
         code: hash of this component's source, so that TFX's cache notices when it changes.
     """
     del code
@@ -80,7 +80,7 @@ def SuspectLabels(  # noqa: N802 - a component is a class to its users
 
 
 class _Image(NamedTuple):
-    """What is known of an image beside its features."""
+    """An image without its features."""
 
     path: str
     sha256: str
@@ -101,7 +101,7 @@ def _images(examples: Examples, group_by: str) -> Iterator[_Image]:
 
 
 def _groups(images: Sequence[_Image], record: str) -> np.ndarray:
-    """A number for each image, int64 [n], the same for duplicates of each other and for those of one group."""
+    """Group numbers of the images, int64 [n]: equal for duplicates and for images of one group."""
     places = {image.path: number for number, image in enumerate(images)}
     together = [[places[path] for path in group.paths if path in places] for group in DUPLICATES.read(record)]
     by_value: dict[str, list[int]] = {}
@@ -135,7 +135,7 @@ def _reduced(features: Examples) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _stored(features: Examples, rows: dict[str, int]) -> Iterator[np.ndarray]:
-    """Pooled features, float32 [d], of each image once. Fills `rows`."""
+    """The pooled features of each image once, float32 [d]. Fills `rows`."""
     described = FEATURES_FILE.read(features.uri)
     for split in artifact_utils.decode_split_names(features.split_names):
         stored = described.format(split)

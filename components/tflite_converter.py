@@ -1,7 +1,7 @@
-"""TFLiteConverter: the trained model with TensorFlow Lite files beside it, which go wherever it goes.
+"""TFLiteConverter: adds TensorFlow Lite files to a copy of the trained model.
 
-TFX would convert in the Trainer, so that another format trained the model again. Here the model is copied, and all
-that judges, serves and pushes takes the copy: its checksums are those of all files.
+TFX would convert in the Trainer, so that adding a format would train the model again. Here the model is copied, and
+later stages judge, serve and push the copy, whose checksums cover all files.
 """
 
 import heapq
@@ -35,9 +35,9 @@ def TFLiteConverter(  # noqa: N802 - a component is a class to its users
     """Copies the model, and converts it.
 
     Args:
-        examples: raw examples, of whose training images some calibrate the integers.
-        converted: the model, with the files that `core.artifacts.tflite_files` describes.
-        formats: of the setting `export`, as JSON.
+        examples: raw examples; some of the training images calibrate the integers.
+        converted: the model with the files described in `core.artifacts.tflite_files`.
+        formats: those in the setting `export`, as JSON.
         code: hash of this component's source, so that TFX's cache notices when it changes.
 
     Raises:
@@ -70,7 +70,7 @@ def TFLiteConverter(  # noqa: N802 - a component is a class to its users
 
 
 def _training_images(examples: Examples) -> list[bytes]:
-    """The same whatever the order of the records: those with the least SHA-256, which are of all classes by chance."""
+    """The images with the lowest SHA-256: a random sample of all classes that does not depend on the records' order."""
     records = tfrecords.read(f"{split_dir(examples.uri, 'train')}/*")
     found = (tfrecords.values(record) for record in records)
     least = heapq.nsmallest(_CALIBRATION, found, key=lambda values: values.get(features.SHA256, b""))

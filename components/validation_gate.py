@@ -1,4 +1,4 @@
-"""ValidationGate: stops the run where the data are not fit to train on; ExampleValidator only writes that down."""
+"""ValidationGate: stops the run if the data are not fit to train on, which ExampleValidator only records."""
 
 import functools
 import itertools
@@ -41,15 +41,15 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     group_by: Parameter[str] = "",
     baseline: InputArtifact[ExampleStatistics] = None,
 ) -> None:
-    """Passes data that can be trained on, with notes about them in `verdict`, a `core.artifacts.validation`.
+    """Passes data that can be trained on, with notes about them in `verdict`, as in `core.artifacts.validation`.
 
-    `rejects` is a `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
+    `rejects` is as in `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
     `schema_file` is the reviewed schema's path, for messages, or "" if it was inferred from these images; `bounds` is
-    the JSON of a `DataBounds`; values of the column `group_by` are in one split each, and so differ between splits; the
-    others are the settings of their names.
+    the JSON of a `DataBounds`; each value of the column `group_by` is in one split only, so splits naturally differ in
+    it; the other parameters are the settings of those names.
 
     Raises:
-        InputError: all problems, one a line.
+        InputError: all problems, one per line.
         ValueError: StatisticsGen did not see all images: an internal error.
     """
     del code
@@ -107,7 +107,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
 def _findings(
     statistics: Artifact, anomalies: Artifact | None = None, counts: ingest_record.IngestCounts | None = None
 ) -> list[data_problems.SplitFindings]:
-    """Of every split; an earlier run's statistics come without `counts`."""
+    """TFDV's findings for every split; an earlier run's statistics come without `counts`."""
     return [
         data_problems.SplitFindings(
             name,
@@ -120,13 +120,13 @@ def _findings(
 
 
 def _columns(examples: Artifact, excluded: Sequence[str]) -> shortcuts.Columns:
-    """Of the first images of train, which are in random order."""
+    """Columns of the first images of train, which are in random order."""
     train = _patterns(examples, [data_problems.TRAIN])
     return shortcuts.read_columns(tfrecords.read(*train, most=shortcuts.IMAGES), excluded)
 
 
 def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence[str]) -> list[str]:
-    """Some images that have a value, or none of the feature; reads the examples until there are enough."""
+    """Some images that have a given value of a feature, or none; reads examples until there are enough."""
     patterns = _patterns(examples, splits)
     if value is None:
         found = (record for record in tfrecords.read(*patterns) if tfrecords.lacks(record, feature))
@@ -137,7 +137,7 @@ def _paths(examples: Artifact, feature: str, value: str | None, splits: Sequence
 
 
 def _patterns(examples: Artifact, splits: Sequence[str]) -> list[str]:
-    """Of the files of those splits that are there."""
+    """File patterns of the splits that exist."""
     present = artifact_utils.decode_split_names(examples.split_names)
     return [f"{artifact_utils.get_split_uri([examples], split)}/*" for split in splits if split in present]
 

@@ -21,9 +21,9 @@ _MODEL_ID = "warm_start_model_id"
 
 
 class LastBlessedStrategy(ResolverStrategy):
-    """Resolves `model` to the last blessed model; for a training that was done before, to the one it began with.
+    """Resolves `model` to the last blessed model, or for a repeated training to the model it began with before.
 
-    A training is known by its inputs and settings, as `WarmStart` notes them on what it packs; see `executions`.
+    A training is identified by its inputs and settings, which `WarmStart` records on its output; see `executions`.
     Channels: `examples`, `transform_graph`, `backbone` (those of the training), `model` and `model_blessing` (all).
     """
 
@@ -57,14 +57,14 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
     training: Parameter[str] = "",
     code: Parameter[str] = "",
 ) -> None:
-    """Copies the pre-trained weights, and beside them what a warm start needs of a model.
+    """Copies the pre-trained weights, and beside them what a warm start needs from a model.
 
-    The other inputs are the Trainer's: with them and `training`, `LastBlessedStrategy` knows the training again.
+    The other inputs are the Trainer's: with them and `training`, `LastBlessedStrategy` recognizes the training.
 
     Args:
-        base: gets a backbone directory, with what `core.artifacts.backbone` packs for a warm start if there is a model.
-        model: to start from; none leaves the pre-trained weights alone.
-        training: stands for all settings of the training.
+        base: a backbone directory, with the packed model of `core.artifacts.backbone` if there is one.
+        model: to start from; without it, only the pre-trained weights are copied.
+        training: identifies all settings of the training.
         code: hash of the source, for TFX's cache.
     """
     del code
@@ -87,7 +87,7 @@ def WarmStart(  # noqa: N802 - a component is a class to its users
 
 
 def _needed(model: Artifact) -> tuple[str, ...]:
-    """What must exist for a model to be started from; whether it is intact is seen when it is read."""
+    """The files that a warm start needs; whether they are intact shows when they are read."""
     serving = exported_model.serving_dir(model.uri)
     checkpoints = exported_model.checkpoint(serving), exported_model.batch_norms(serving)
     return (*(f"{prefix}.index" for prefix in checkpoints), exported_model.classes_path(serving))

@@ -43,11 +43,11 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
     worst: Parameter[int] = 12,
     code: Parameter[str] = "",
 ) -> None:
-    """Shows the `worst` mistakes, which go through the network once more, all at a time.
+    """Shows the `worst` mistakes, which go through the network once more in one batch.
 
-    `core.artifacts.gallery` describes the output, whose type is TFX's, since Vertex AI knows none of ours. `features`
-    are FeatureExtractor's; without them nothing is compared with the training images. `code` is a hash of this
-    component's source, so that TFX's cache notices when it changes.
+    `core.artifacts.gallery` describes the output, which has a TFX type, since Vertex AI knows no custom types.
+    `features` are FeatureExtractor's; without them, no similar training images are shown. `code` is a hash of this
+    component's source, for TFX's cache.
     """
     del code
     fileio.makedirs(gallery.uri)
@@ -75,7 +75,7 @@ def WorstMistakes(  # noqa: N802 - a component is a class to its users
 
 
 def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[str, str], bytes]:
-    """The image files of these predictions; of the split only these are held."""
+    """The image files of these predictions; no other images are held in memory."""
     keys = {(p.path, p.sha256) for p in wanted}
     found = {}
     for record in tfrecords.read(pattern):
@@ -91,7 +91,7 @@ def _encoded_images(pattern: str, wanted: Sequence[Prediction]) -> dict[tuple[st
 def _neighbors(
     directory: str, examples: Examples, features: Examples, shown: Sequence[Prediction], limits: ImageLimits
 ) -> Iterator[list[GalleryNeighbor]]:
-    """Of each prediction, with a file in `directory` for each; none where the image's features are not stored."""
+    """The neighbors of each prediction, with thumbnails in `directory`; none if the image's features are not stored."""
     described = FEATURES_FILE.read(features.uri)
     test, train = (f"{artifact_utils.get_split_uri([features], split)}/*" for split in (SPLIT, _TRAIN))
     wanted = {prediction.sha256 for prediction in shown}
@@ -118,7 +118,7 @@ def _neighbors(
 
 
 def _images(examples: Examples, wanted: Collection[str]) -> dict[str, tuple[str, str, bytes]]:
-    """Path, label and file of the training images with these hashes; of copies the first."""
+    """Path, label and file of the training images with these hashes; the first of several copies."""
     found: dict[str, tuple[str, str, bytes]] = {}
     for record in tfrecords.read(f"{artifact_utils.get_split_uri([examples], _TRAIN)}/*") if wanted else ():
         values = tfrecords.values(record)
@@ -148,7 +148,7 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
 
 
 def _write(directory: str, name: str, thumbnail: Image.Image) -> str:
-    """The file's name."""
+    """Writes the file and returns its name."""
     with fileio.open(f"{directory}/{name}.jpg", "wb") as file:
         file.write(_encoded(thumbnail, "JPEG"))
     return f"{name}.jpg"

@@ -1,1 +1,1 @@
-"""The frozen network's features: computing them, and finding those that an earlier run computed."""
+"""Computes the frozen network's features, and finds those that an earlier run computed."""

@@ -1,6 +1,6 @@
 """A Beam step from raw images to their features: computed in full batches, or taken from earlier artifacts.
 
-It writes a file of features for each file of images, in the same order, which is then the same on every engine.
+It writes a file of features for each file of images, in the same order, which does not depend on the Beam engine.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from core.artifacts.features import COMPUTED, FEATURES, LABEL, REUSED, SplitFeat
 from core.examples import SHA256
 from core.progress import ProgressCounter
 
-_MOST_HELD = 2**26  # bytes of known features that wait for one before them; then a batch need not be full
+_MOST_HELD = 2**26  # bytes of known features waiting for earlier ones; beyond that, an incomplete batch is computed
 
 
 class Shard(NamedTuple):
-    """A TFRecord file of raw tf.Examples, and that which is to hold their features."""
+    """A TFRecord file of raw tf.Examples, and the file for their features."""
 
     source: str
     target: str
@@ -37,7 +37,7 @@ class Shard(NamedTuple):
 
 @dataclasses.dataclass
 class _Unwritten:
-    """An image that its file waits for, or the file's end; `features` are the tf.Example with them, once they exist."""
+    """An image to be written, or the end of a file; `features` is the tf.Example with its features, once computed."""
 
     writer: tfrecords.Writer
     record: bytes = b""
@@ -55,10 +55,10 @@ class _Worker:
 
 @dataclasses.dataclass(eq=False)
 class ExtractFeatures(beam.DoFn):
-    """In: `Shard`s. Out: of each, how many images have their features in its file of features now, in its order.
+    """In: `Shard`s. Out: for each, how many images' features were written to its file of features, in its order.
 
-    Images that are `known` take theirs from the index; the others are computed in full batches, across shards. `total`
-    are the images of all splits, for the progress; `bfloat16` is whether any split's features are computed in it.
+    `known` images take their features from the index; the others are computed in full batches, across shards. `total`
+    is the number of images in all splits, for progress; `bfloat16` says whether any split is computed in it.
     """
 
     prefix: Prefix
@@ -135,7 +135,7 @@ class ExtractFeatures(beam.DoFn):
         self._worker.progress.add(len(batch))
 
     def _write(self) -> Iterator[int]:
-        """Writes what nothing before it keeps waiting; gives the counts of the files that are complete then."""
+        """Writes all features up to the first missing ones; yields the counts of completed files."""
         while self._unwritten and (self._unwritten[0].last or self._unwritten[0].features):
             first = self._unwritten.popleft()
             if first.last:

@@ -1,6 +1,6 @@
-"""Where the features of an image lie in earlier artifacts: its SHA-256 to a TFRecord file and an offset in it.
+"""An index of stored features in earlier artifacts: from an image's SHA-256 to a TFRecord file and an offset in it.
 
-20 bytes an image are held in memory, whatever the size of the features; those are read from the file one at a time.
+It takes 20 bytes of memory per image, whatever the size of the features, which are read from the file one at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FeatureIndex:
     """An index of TFRecord files of features; safe to share between threads."""
 
     def __init__(self, files: Sequence[str]) -> None:
-        """Reads all uncompressed `files` once, damaged ones as far as can be; of an image, the first record counts."""
+        """Reads all uncompressed `files` once, damaged ones as far as possible; an image's first record counts."""
         self._readers = [tfrecords.random_reader(file) for file in files]
         self._lock = threading.Lock()
         keys, places, offsets = array.array("Q"), array.array("L"), array.array("Q")
@@ -45,7 +45,7 @@ class FeatureIndex:
         return len(self._keys)
 
     def read(self, sha256: bytes) -> list[bytes] | None:
-        """The stored features of an image, a value for each of its views; None if there are none."""
+        """The stored features of an image, one value per view; None if there are none."""
         at = int(np.searchsorted(self._keys, np.uint64(_key(sha256))))
         if at == len(self._keys) or self._keys[at] != _key(sha256):
             return None
@@ -58,17 +58,17 @@ class FeatureIndex:
 
 
 class SharedFeatureIndex:
-    """An index of files of features; each process makes one, when it needs it first."""
+    """An index of files of features that each process builds when it first needs it."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = tuple(files)
         self._shared = Shared()
 
     def open(self) -> FeatureIndex | None:
-        """The index, shared by all threads; None where there are no files."""
+        """The index, shared by all threads; None if there are no files."""
         return self._shared.acquire(lambda: FeatureIndex(self._files)) if self._files else None
 
 
 def _key(sha256: bytes) -> int:
-    """64 bits of the hash's own hash: whatever its form, hexadecimal or not, they are all used."""
+    """64 bits of a hash of the hash, which all carry information, whether it is hexadecimal or not."""
     return int.from_bytes(hashlib.blake2b(sha256, digest_size=8).digest(), "little")

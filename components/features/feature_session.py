@@ -1,6 +1,6 @@
-"""The frozen prefix of the network as one TensorFlow session: raw tf.Examples in, features out, as fast as the CPU can.
+"""The frozen prefix of the network as a TensorFlow session: raw tf.Examples in, features out, as fast as the CPU can.
 
-The network is folded, and where the CPU computes with bfloat16 that halves the rest.
+The network is folded, and uses bfloat16 if the CPU supports it, which halves the remaining time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from trainer.images import augmentation as augmentations
 from trainer.network import backbone
 
 MAX_BFLOAT16_ERROR = 0.05
-"""Relative L2 distance from float32's features up to which bfloat16's will do.
+"""Relative L2 distance from float32's features up to which bfloat16's are accepted.
 
-Measured on 500 flower photos, ImageNet's weights, pooled mixed10 at 299 pixels: bfloat16 is 2 % off, saving the photo
-again as JPEG of quality 95 is 17 %, cropping one row of its pixels 10 %. A linear classifier trained on bfloat16's
-features and tested on float32's is right 84.7 % of the time, one trained on float32's 84.5 %.
+Measured on 500 flower photos, ImageNet's weights, pooled mixed10 at 299 pixels: bfloat16 is 2 % off; saving the photo
+again as JPEG of quality 95 changes the features by 17 %, cropping one row of pixels by 10 %. A linear classifier
+trained on bfloat16's features and tested on float32's is right 84.7 % of the time, one trained on float32's 84.5 %.
 """
 
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -35,7 +35,7 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """Which features of an image; `cut`, `outputs` and `variants` are those of `core.artifacts.features`."""
+    """Which features to compute; `cut`, `outputs` and `variants` are as in `core.artifacts.features`."""
 
     transform_directory: str
     backbone_directory: str
@@ -45,15 +45,15 @@ class Prefix:
 
 
 class FeatureSession:
-    """A session that computes features, of each image `shape`; safe to share between threads."""
+    """A session that computes features of the given `shape` per image; safe to share between threads."""
 
     def __init__(self, prefix: Prefix, bfloat16: bool) -> None:
-        """Builds the graph and loads the weights; with `bfloat16`, convolutions compute in it and add in float32."""
+        """Builds the graph and loads the weights; with `bfloat16`, convolutions multiply in it and add in float32."""
         options = tf.compat.v1.ConfigProto()
         rewrites = options.graph_options.rewrite_options
         if bfloat16:  # For this session; `tf.config.optimizer` would set it for the whole process.
             rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
-        elif not tf.config.list_physical_devices("GPU"):  # a CPU gains nothing by it, and it takes a second
+        elif not tf.config.list_physical_devices("GPU"):  # takes a second, and gains nothing on a CPU
             rewrites.disable_meta_optimizer = True
         with tf.Graph().as_default() as graph:
             self._serialized = tf.compat.v1.placeholder(tf.string, [None])
@@ -74,7 +74,7 @@ class FeatureSession:
             backbone.restore(self._session, prefix.backbone_directory)
 
     def features(self, serialized: Sequence[bytes], view: int = -1) -> np.ndarray:
-        """Those of n raw tf.Examples, float32 [n, *shape]; from 0 on, every `view` is another variant."""
+        """The features of n raw tf.Examples, float32 [n, *shape]; each `view` from 0 on is a different variant."""
         return self._session.run(self._features, {self._serialized: serialized, self._view: view})
 
     def identify(self, serialized: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,14 +87,14 @@ class FeatureSession:
 
 
 class Sessions(NamedTuple):
-    """A session for training's features, and one that computes in float32, as the exported model does."""
+    """A session for training's features, and one that computes in float32, like the exported model."""
 
     fast: FeatureSession
     exact: FeatureSession
 
     @classmethod
     def open(cls, prefix: Prefix, bfloat16: bool) -> Sessions:
-        """Without `bfloat16` both are the same."""
+        """Opens the sessions; without `bfloat16` both are the same."""
         exact = FeatureSession(prefix, bfloat16=False)
         return cls(FeatureSession(prefix, bfloat16=True) if bfloat16 else exact, exact)
 
@@ -108,10 +108,10 @@ class Choice(NamedTuple):
     """How features are to be computed.
 
     Attributes:
-        sessions: what computes them, and what computes them in float32; the same one where the first does too.
-        error: bfloat16's relative L2 distance from float32, where it was measured.
-        probe: what float32 makes of the built-in images; see `components.features.probe`.
-        probe_of_views: likewise of a variant of each; empty where there are none.
+        sessions: one for training's features, one for float32; they may be the same.
+        error: bfloat16's relative L2 distance from float32, if it was measured.
+        probe: float32 features of the built-in images; see `components.features.probe`.
+        probe_of_views: the same for a variant of each; empty without variants.
     """
 
     sessions: Sessions
@@ -126,7 +126,7 @@ def choose_sessions(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Ch
     """Decides between float32 and bfloat16 by trying both on a few images.
 
     Args:
-        setting: `auto` takes bfloat16 where the CPU computes with it and the features agree; `on` insists; `off`.
+        setting: `auto` uses bfloat16 if the CPU supports it and the features agree; `on` insists on it; `off`.
 
     Raises:
         InputError: `on`, but the CPU lacks bfloat16 or the features are more than `MAX_BFLOAT16_ERROR` off.
@@ -159,13 +159,13 @@ def choose_sessions(prefix: Prefix, setting: str, sample: Sequence[bytes]) -> Ch
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; without that oneDNN emulates it, slower than float32. Linux only."""
+    """Whether the CPU multiplies bfloat16 in hardware; oneDNN's emulation is slower than float32. Linux only."""
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text().split() for flag in _CPU_FLAGS)
 
 
 def relative_error(values: np.ndarray, exact: np.ndarray) -> float:
-    """|values - exact| / |exact|, over the whole batch (Frobenius norm); infinite if that is no number."""
+    """|values - exact| / |exact|, over the whole batch (Frobenius norm); infinite if that is not finite."""
     wanted = exact.astype(np.float64)
     distance = float(np.linalg.norm(values.astype(np.float64) - wanted))
     size = float(np.linalg.norm(wanted))

@@ -1,6 +1,6 @@
-"""Which stored images look most like others to the network: by the angle between their features.
+"""Finds the stored images that look most similar to the network, by the angle between their features.
 
-Of flower photos and digits, the nearest training image by it has the test image's class as often as by centered or
+For flower photos and digits, the nearest training image has the test image's class as often as with centered or
 standardized features, to within two standard errors.
 """
 
@@ -17,18 +17,18 @@ from core import tfrecords
 from core.artifacts.features import FEATURES, FeatureFormat
 from core.examples import SHA256
 
-_BATCH = 4096  # stored images that are held at a time
+_BATCH = 4096  # stored images held in memory at a time
 
 
 class Neighbor(NamedTuple):
-    """A stored image by its SHA-256; `similarity` is the cosine of the angle between both images' features."""
+    """A stored image by its SHA-256; `similarity` is the cosine similarity of both images' features."""
 
     sha256: str
     similarity: float
 
 
 def read_pooled(files: Sequence[str], stored: FeatureFormat) -> Iterator[tuple[str, np.ndarray]]:
-    """The SHA-256 and the features, float32 [d], of each record; maps are averaged, of several views the first taken.
+    """The SHA-256 and the features, float32 [d], of each record; maps are averaged, and only the first view is used.
 
     `files` are patterns of TFRecords as FeatureExtractor writes them.
     """
@@ -44,9 +44,9 @@ def pooled(features: np.ndarray) -> np.ndarray:
 
 
 def nearest(files: Sequence[str], stored: FeatureFormat, queries: np.ndarray, most: int) -> list[list[Neighbor]]:
-    """For each query, pooled features float32 [n, d], at most so many stored images, the most similar first.
+    """For each query, pooled features float32 [n, d], up to `most` stored images, most similar first.
 
-    An image that is stored several times, as copies are, counts once.
+    An image stored several times, as copies are, counts once.
     """
     wanted = _directions(queries)
     found: list[dict[str, float]] = [{} for _ in wanted]

@@ -1,7 +1,7 @@
-"""What the preprocessing and the frozen network do, shown by their features of a few built-in images.
+"""Fingerprints what the preprocessing and the frozen network compute, by the features of a few built-in images.
 
-Source text and versions of libraries say whether something *may* have changed; these say whether it has. Stored
-features are reused as long as what computed them and what would now agree on images of every decoding path.
+Source text and library versions say whether something *may* have changed; these features say whether it has. Stored
+features are reused as long as they would be computed alike today for images of every decoding path.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from core import examples
 MAX_CHANGE = 1e-3
 """Relative L2 distance of the features of any built-in image up to which stored features are reused.
 
-Measured with ImageNet's and with random weights, at 75 and 299 pixels and three cuts: float32 with oneDNN and without
-is 2e-6 off, pixels divided by 128 instead of 127.5 are 3e-3 to 1e-2, JPEG's accurate DCT 1e-2 to 9e-2, another way to
-resize 5e-2 to 4e-1, an ignored EXIF orientation 1e-1 to 1. bfloat16 would hide the first of these behind its rounding,
-so the probe is computed in float32 always.
+Measured with ImageNet's and with random weights, at 75 and 299 pixels and three cuts: turning off oneDNN changes
+float32 by 2e-6, dividing pixels by 128 instead of 127.5 by 3e-3 to 1e-2, JPEG's accurate DCT by 1e-2 to 9e-2, another
+way to resize by 5e-2 to 4e-1, an ignored EXIF orientation by 1e-1 to 1. bfloat16's rounding would hide the smaller
+changes, so the probe is always computed in float32.
 """
 
 _SKETCH = 64
@@ -32,12 +32,12 @@ _LARGE = Path(__file__).with_suffix(".large.jpg")
 
 
 def images(image_size: int) -> dict[str, bytes]:
-    """Image files by what they are: one for each way through the decoder.
+    """Image files by description: one for each way through the decoder.
 
-    Every platform and version makes the same pixels. The JPEG files, whose pixels depend on the encoder, are kept
-    beside this module. They are enlarged to `image_size` on their way to the network, and the others shrunk to a half;
-    the large one, of 1,201 x 1,207, which no fraction divides, is decoded at a half, for networks of 150 pixels and
-    less at a quarter or eighth, and for those of more than 300 as it is.
+    Every platform and version makes the same pixels. The JPEG files, whose pixels depend on the encoder, are stored
+    beside this module. They are enlarged to `image_size` for the network, the others shrunk to half. The large one, of
+    1,201 x 1,207, which no fraction divides, is decoded at half size, at a quarter or an eighth for networks of up to
+    150 pixels, and at full size for those of more than 300.
     """
     width, height = 2 * image_size, 3 * image_size // 2
     pixels = np.stack([_texture(height, width, seed) for seed in range(3)], axis=-1)
@@ -66,8 +66,8 @@ def probe(image_size: int, compute: Callable[[Sequence[bytes]], np.ndarray]) -> 
     """The features of the built-in images; `compute` maps n raw tf.Examples to features [n, ...].
 
     Returns:
-        64 numbers an image, little-endian float32: each is the sum, with random signs, of a random share of the
-        features, so that distances stay what they are (feature hashing, Weinberger et al. 2009).
+        64 numbers per image, little-endian float32: each is the sum, with random signs, of a random part of the
+        features, which preserves distances (feature hashing, Weinberger et al. 2009).
     """
     records = [_example(name, encoded) for name, encoded in images(image_size).items()]
     features = compute(records).astype(np.float64).reshape(len(records), -1)
@@ -79,7 +79,7 @@ def probe(image_size: int, compute: Callable[[Sequence[bytes]], np.ndarray]) -> 
 
 
 def agree(probed: bytes, stored: bytes) -> bool:
-    """Whether two results of `probe` are the same but for rounding, for every image."""
+    """Whether two results of `probe` are equal up to rounding, for every image."""
     if len(probed) != len(stored):
         return False
     now, then = (np.frombuffer(values, "<f4").astype(np.float64).reshape(-1, _SKETCH) for values in (probed, stored))
@@ -87,7 +87,7 @@ def agree(probed: bytes, stored: bytes) -> bool:
 
 
 def _texture(height: int, width: int, seed: int) -> np.ndarray:
-    """Uint8 [height, width]: random squares of 2, 8 and 32 pixels, one over another: detail and shapes of a photo."""
+    """Uint8 [height, width]: a sum of random squares of 2, 8 and 32 pixels, with details and shapes like a photo's."""
     random = np.random.RandomState(seed)
     total = np.zeros((height, width), int)
     for side, amplitude in ((2, 64), (8, 64), (32, 128)):

@@ -1,1 +1,1 @@
-"""What production looks like beside the test split: statistics, and which images are worth labeling; no TFX."""
+"""Compares production with the test split, and selects images worth labeling. Needs no TFX."""

@@ -1,8 +1,8 @@
-"""Production beside the test split: what moved, by how much, and whether that is beyond a bound.
+"""Compares production with the test split: what changed, by how much, and whether a bound is broken.
 
-Shares are compared by Newcombe's interval for fractions of different images, means by the normal one, both from thirty
-images on. A bound is broken if the whole interval lies beyond it, and kept if it lies within, at a confidence that
-is shared between all bounds (Bonferroni); the intervals that are shown are each at the confidence of the settings.
+Shares are compared with Newcombe's interval for fractions of different images, means with the normal one, given at
+least thirty images. A bound is broken if the whole interval lies beyond it, and kept if it lies within, at a confidence
+corrected for the number of bounds (Bonferroni); the intervals shown each have the confidence in the settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.artifacts.verdict import Range
 from core.errors import some
 
 LEAST = 30
-"""So many images are needed before anything is said of them."""
+"""The fewest images about which anything is said."""
 
 NOVEL = 0.95  # an image that is more novel than so many of the eval images counts as novel
 _STATES: tuple[State, ...] = ("broken", "doubt", "kept", "unbounded", "too_few")
@@ -30,7 +30,7 @@ _STATES: tuple[State, ...] = ("broken", "doubt", "kept", "unbounded", "too_few")
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """What differs, with the broken bounds first."""
+    """What differs; broken bounds come first."""
 
     findings: list[Finding]
     classes: list[ClassShare]
@@ -39,7 +39,7 @@ class Compared:
 
 
 class Production:
-    """What is kept of the observations, however many there are: counts, and a random sample of the probabilities."""
+    """A summary of any number of observations: counts, and a random sample of the probabilities."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.images = self.unreadable = self.with_novelty = self.novel = 0
@@ -90,7 +90,7 @@ class Production:
 
 @dataclasses.dataclass(frozen=True)
 class _Change:
-    """One thing that is compared, at any confidence: its value before, now, and the change."""
+    """One compared quantity, with intervals at any confidence: its value before and now, and the change."""
 
     kind: str
     name: str
@@ -128,7 +128,7 @@ class _Means:
 
 
 def compare(reference: Reference, production: Production) -> Compared:
-    """Compares what was counted of production with the test split."""
+    """Compares the summary of production with the test split."""
     bounds, notes = reference.bounds, list[str]()
     n = reference.overall.images
     if production.images < LEAST or n < LEAST:
@@ -177,7 +177,7 @@ def compare(reference: Reference, production: Production) -> Compared:
 
 
 def measured_change(right: int, count: int, reference: Reference) -> Finding:
-    """Accuracy by labels that arrived later, beside the test split's."""
+    """Accuracy measured with labels that arrived later, compared with the test split's."""
     bounds, overall = reference.bounds, reference.overall
     change = _Change(
         "accuracy_drop", "measured accuracy", count, _Shares((overall.right, overall.images), (right, count)), False
@@ -239,7 +239,7 @@ def _state(change: _Change, bound: float, level: Interval, moved: Interval) -> S
 
 
 def _classes(reference: Reference, production: Production) -> list[ClassShare]:
-    """The classes' shares, those first that moved most; none is estimated."""
+    """The classes' shares, without estimates; those that changed most come first."""
     test, now = sum(reference.labels.values()), production.readable
     if not test or not now:
         return []
@@ -267,7 +267,7 @@ def _normal(value: float, variance: float, count: int, confidence: float) -> Int
 
 
 def _sum(one: Interval, other: Interval) -> Interval:
-    """Of independent values; the limits as of `unpaired_change`."""
+    """The sum of independent values, with limits like those of `unpaired_change`."""
     value = one.value + other.value
     low = value - math.hypot(one.value - one.low, other.value - other.low)
     high = value + math.hypot(one.high - one.value, other.high - other.value)

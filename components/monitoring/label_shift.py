@@ -1,8 +1,8 @@
-"""How often each class comes in production, estimated from the model's probabilities without labels.
+"""Estimates how often each class occurs in production from the model's probabilities, without labels.
 
 If only the classes' shares have changed, and not what images of a class look like, the maximum-likelihood estimate of
 the new shares follows from calibrated probabilities by expectation maximization (Saerens, Latinne, Decaestecker 2002;
-Alexandari, Kundaje and Shrikumar 2020 compare it with others, and calibrate first, as the exported model is).
+Alexandari, Kundaje and Shrikumar 2020 compare it with others, and calibrate first, as is done here).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def estimate(probabilities: np.ndarray, before: np.ndarray, confidence: float) -
     """The share of each class, with limits by a bootstrap of the images.
 
     Args:
-        probabilities: float [n, k], of a random sample of production; `CELLS` at most are worth their time.
+        probabilities: float [n, k], of a random sample of production; more than `CELLS` are not worth the time.
         before: float [k], the classes' shares among the test images; those of 0 stay 0.
     """
     generator, n = np.random.default_rng(_SEED), len(probabilities)

@@ -1,4 +1,4 @@
-"""Which images of production to label: some at random, the others uncertain or novel, and unlike each other."""
+"""Selects production images to label: some at random, the others uncertain or novel, and dissimilar."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _NOVEL = 0.5  # below this an image is not called novel
 
 
 class Chosen(NamedTuple):
-    """An image to be labeled, and why."""
+    """An image to label, and why."""
 
     observation: Observation
     why: Why
 
 
 class Candidates:
-    """What is kept of the observations to choose from, however many there are."""
+    """A bounded number of candidates from any number of observations."""
 
     def __init__(self, count: int) -> None:
-        """`count`: how many images are to be labeled."""
+        """`count`: how many images to label."""
         self._count = count
         self._uncertain: list[tuple[float, int, Observation]] = []
         self._novel: list[tuple[float, int, Observation]] = []
@@ -37,7 +37,7 @@ class Candidates:
         self._generator = np.random.default_rng(0)
 
     def add(self, one: Observation) -> None:
-        """Considers an image: one that can be looked at again, and that the model can read; each path once."""
+        """Considers an image if it was kept and the model can read it; each path counts once."""
         if not one.path or not one.probabilities or one.path in self._seen:
             return
         self._seen.add(one.path)
@@ -48,12 +48,12 @@ class Candidates:
             _keep(self._novel, (one.novelty, number, one), most)
 
     def choose(self, embed: Callable[[Sequence[Observation]], np.ndarray]) -> list[Chosen]:
-        """At most so many as were wanted: a quarter at random, the others half novel and half uncertain.
+        """Chooses at most `count` images: a quarter at random, the others half novel and half uncertain.
 
-        Of the candidates those are taken that are least like those taken before (k-center; Sener and Savarese 2018).
+        It prefers candidates that are least similar to those already chosen (k-center; Sener and Savarese 2018).
 
         Args:
-            embed: gives a vector an image, float [n, d].
+            embed: gives a vector per image, float [n, d].
         """
         drawn = [one for _, _, one in sorted(self._drawn, key=lambda entry: entry[:2], reverse=True)]
         chosen = [Chosen(one, "random") for one in drawn[: -(-self._count // _RANDOM)]]
@@ -71,7 +71,7 @@ class Candidates:
 
 
 def margin(one: Observation) -> float:
-    """By how much the most probable class leads."""
+    """By how much the most probable class leads the second."""
     first, *rest = heapq.nlargest(2, one.probabilities)
     return first - (rest[0] if rest else 0.0)
 
@@ -85,7 +85,7 @@ def _keep(heap: list[tuple[float, int, Observation]], entry: tuple[float, int, O
 
 
 def _spread(vectors: np.ndarray, count: int) -> list[int]:
-    """Places of `count` vectors, the first one first, then always the one farthest from those that are taken."""
+    """Indices of `count` vectors: the first one, then always the one farthest from those chosen so far."""
     taken = [0]
     distance = np.linalg.norm(vectors - vectors[0], axis=1)
     distance[0] = -1

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, in words for its owner; `components.validation_gate` stops the run by it."""
+"""Finds what is wrong with a data set, in words for its owner; `components.validation_gate` stops the run."""

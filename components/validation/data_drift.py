@@ -1,8 +1,8 @@
-"""How the data differ from those of the last blessed model, and the splits from each other: what moved, by how much.
+"""How the data differ from those of the last blessed model, and the splits from each other.
 
-The measure is TFDV's for its drift and skew comparators, the L-infinity distance of two distributions of values: the
-largest change of any value's share. A change counts only if the images also say that it is no chance: it must be more
-than `_SIGMAS` standard errors of a difference of two proportions. Small splits would fail any bound without that.
+The measure is that of TFDV's drift and skew comparators, the L-infinity distance between two distributions: the largest
+change of any value's share. A change counts only if it is not due to chance: it must exceed `_SIGMAS` standard errors
+of the difference between two proportions. Without that, small splits would fail any bound.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Shift(NamedTuple):
 
     @property
     def distance(self) -> float:
-        """L-infinity distance of the two distributions."""
+        """L-infinity distance between the two distributions."""
         return abs(self.now - self.before)
 
 
 def largest_shift(before: Counts, now: Counts, bound: float | None = 0.0) -> Shift | None:
-    """The largest change of a value's share that is no chance and above the bound, of equal ones that of the rarest."""
+    """The largest change of a value's share that is significant and beyond the bound; for ties, the rarest value's."""
     totals = sum(before.values()), sum(now.values())
     if bound is None or not all(totals):
         return None
@@ -62,9 +62,9 @@ def drift(
     excluded: Sequence[str],
     paths: Paths,
 ) -> Iterator[str]:
-    """Problems: features whose distribution over all splits moved further than their bound.
+    """Problems: features whose distribution over all splits changed by more than their bound.
 
-    Labels are compared only if the baseline lists them all; `class_changes` says so if it does not.
+    Labels are compared only if the baseline lists all of them; otherwise `class_changes` says so.
     """
     names = [split.name for split in splits]
     for feature in _features(splits, excluded):
@@ -83,7 +83,7 @@ def drift(
 
 
 def skew(splits: Sequence[SplitFindings], bound: float | None, excluded: Sequence[str], paths: Paths) -> Iterator[str]:
-    """Problems: features that are distributed otherwise in eval or test than in train; arguments as for `drift`."""
+    """Problems: features distributed differently in eval or test than in train; arguments as for `drift`."""
     train = [split for split in splits if split.name == TRAIN]
     for split in (split for split in splits if split.name != TRAIN):
         for feature in _features(splits, excluded):
@@ -100,7 +100,7 @@ def skew(splits: Sequence[SplitFindings], bound: float | None, excluded: Sequenc
 def class_changes(
     splits: Sequence[SplitFindings], baseline: Sequence[SplitFindings], most: int | None, paths: Paths
 ) -> tuple[list[str], list[str]]:
-    """Problems and notes: classes that appeared or vanished since the last blessed model's data; None allows any."""
+    """Problems and notes: classes that appeared or disappeared since the last blessed model's data; None allows any."""
     if not all(split.lists_all_classes for split in baseline):
         return [], [
             "the classes were not compared with those of the last blessed model's data, of which the statistics list "
@@ -124,7 +124,7 @@ def class_changes(
 
 
 def balance(classes: Mapping[str, ClassCounts], least_share: float | None) -> list[str]:
-    """A problem, if classes have a smaller share of train; None demands nothing."""
+    """A problem, if classes have a smaller share of train; None means no bound."""
     numbers = {name: counts.splits[TRAIN] for name, counts in classes.items()}
     total = sum(numbers.values())
     # Those without any are a matter of `data_problems.small_classes`.

@@ -1,4 +1,4 @@
-"""TFDV's findings about a data set, in words for its owner: what was found, in which split, what to do."""
+"""TFDV's findings about a data set, in words for its owner: what was found, in which split, and what to do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DEFAULT_ADVICE = "correct the data", "change {schema} if this is meant"
 
 @dataclasses.dataclass(frozen=True)
 class SplitFindings:
-    """What TFDV computed of one split, and how many images of each class ingestion counted in it, if that is known."""
+    """TFDV's statistics of one split, and ingestion's counts of its images by class, if known."""
 
     name: str
     anomalies: anomalies_pb2.Anomalies
@@ -64,10 +64,10 @@ class SplitFindings:
 
 
 def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths, if_empty: str) -> list[str]:
-    """All that must stop a run, a sentence or two each; none if the data are fit to train on.
+    """Everything that must stop a run, a sentence or two each; none if the data are fit to train on.
 
-    `schema_file` is "" if the schema was inferred from these images, so there is none to change; `if_empty` says why a
-    split may have no images.
+    `schema_file` is "" if the schema was inferred from these images, so that there is no file to change; `if_empty`
+    says why a split may have no images.
     """
     filled = [split for split in splits if split.examples]
     labels = misfit(filled, schema_file)
@@ -81,7 +81,7 @@ def problems(splits: Sequence[SplitFindings], schema_file: str, paths: Paths, if
 
 
 def misfit(splits: Sequence[SplitFindings], schema_file: str) -> str:
-    """A problem, if most classes of the images are not in the schema: it was made for others; "" if they are."""
+    """A problem, if most of the images' classes are not in the schema, which was then made for other data; else ""."""
     domain = _domains(splits).get(LABEL)
     found = sorted({label for split in splits for label in split.values(LABEL)})
     unknown = [label for label in found if domain is not None and label not in domain]
@@ -99,7 +99,7 @@ def small_classes(
 ) -> tuple[list[str], list[str]]:
     """Problems and notes about the classes that have fewer than `least` images in train; `answer` is the setting.
 
-    Whatever the schema says, no image may come to the Evaluator whose label the model does not know.
+    Whatever the schema says, no image may reach the Evaluator with a label that the model does not know.
     """
     if misfit(splits, schema_file):
         return [], []  # that says it all
@@ -124,7 +124,7 @@ def small_classes(
 
 
 def untested(splits: Sequence[SplitFindings]) -> Iterator[str]:
-    """Notes about classes of which nothing is measured."""
+    """Notes about classes without test images."""
     trained = {label for split in splits if split.name == TRAIN for label in split.values(LABEL)}
     for split in (split for split in splits if split.name != TRAIN and split.examples):
         missing = sorted(trained - set(split.values(LABEL)))
@@ -134,12 +134,12 @@ def untested(splits: Sequence[SplitFindings]) -> Iterator[str]:
 
 
 def warnings(splits: Sequence[SplitFindings], schema_file: str, paths: Paths) -> list[str]:
-    """What TFDV found that need not stop a run."""
+    """TFDV's findings that need not stop a run."""
     return list(_anomalies(splits, schema_file, anomalies_pb2.AnomalyInfo.WARNING, paths))
 
 
 def such_images(paths: Paths, feature: str, value: str | None, splits: Sequence[str]) -> str:
-    """Some of the files behind a finding, to be added to it; "" if there are none."""
+    """Some of the files behind a finding, to append to it; "" if there are none."""
     shown = paths(feature, value, splits)
     return f"; such images: {', '.join(shown)}" if shown else ""
 

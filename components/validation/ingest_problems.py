@@ -1,4 +1,4 @@
-"""What is wrong with what ingestion recorded: too many files that cannot be used, contradicting labels, leaks."""
+"""Problems in ingestion's record: too many files that cannot be used, contradicting labels, leaks."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:
 
 
 def notes(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> Iterator[str]:
-    """What is worth knowing that need not stop a run."""
+    """Notes that need not stop a run."""
     yield from map(_oddity, counts.oddities, counts.oddities.values())
     if counts.duplicates:
         yield (
@@ -190,7 +190,7 @@ def _oddity(name: str, oddity: Oddity) -> str:
 
 
 def _members(group: DuplicateGroup, values: Sequence[str]) -> str:
-    """Each path with its value; of many, the first of each value."""
+    """Each path with its value; if there are many, the first of each value."""
     members = list(zip(group.paths, values, strict=True))
     if len(members) > 4:
         members = [members[values.index(value)] for value in dict.fromkeys(values)]

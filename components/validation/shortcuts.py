@@ -1,9 +1,9 @@
-"""Shortcuts: what predicts a class without a look at the picture, such as a format, a brightness or a camera.
+"""Shortcuts: columns that predict a class without looking at the image, such as its format, brightness or camera.
 
-Where all scans are tulips, a network may learn the scanner (Geirhos et al., Shortcut Learning in Deep Neural Networks,
-2020). For each column alone a small decision tree predicts the class, out of fold; what counts is how well it tells one
-class from all others, as balanced accuracy: the mean of the fraction of the class that it finds and of the others that
-it leaves alone, of which chance finds one half, however many images and classes there are.
+If all scans are tulips, a network may learn the scanner (Geirhos et al., Shortcut Learning in Deep Neural Networks,
+2020). For each column alone, a small decision tree predicts the class out of fold; it is measured by how well it tells
+one class from all others, as balanced accuracy: the mean of sensitivity and specificity, which is one half by chance,
+however many images and classes there are.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from core.artifacts.validation import Shortcut
 from core.artifacts.verdict import Range
 
 IMAGES = 20_000
-"""So many images say enough."""
+"""The most images examined; more would add little."""
 
 STRONG = 0.85
-"""A balanced accuracy that is worth a note if it is certain."""
+"""A balanced accuracy that deserves a note if it is exceeded with certainty."""
 
 _FOLDS = 5  # a class needs as many images
 _MOST_LEAVES, _SMALLEST_LEAF = 64, 5
@@ -38,14 +38,14 @@ _BUCKETS = [slices.feature_of(name) for name in NAMES if name != "format"]  # wh
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """What is known of images beside their pixels: the class of each, and a value of every column."""
+    """What is known about images apart from their pixels: the class of each, and a value for every column."""
 
     labels: Sequence[str]
     values: Mapping[str, Sequence[str | float]]
 
 
 def read_columns(records: Iterable[bytes], excluded: Sequence[str]) -> Columns:
-    """From raw tf.Examples: measures of the picture, its format, and the metadata; without `excluded` features."""
+    """Reads columns from raw tf.Examples: image statistics, format and metadata, except `excluded` features."""
     labels: list[str] = []
     values: dict[str, list[str | float]] = collections.defaultdict(list)
     for record in records:
@@ -71,9 +71,9 @@ def _values(features: Mapping[str, tf.train.Feature], excluded: Sequence[str]) -
 
 
 def find_shortcuts(columns: Columns) -> list[Shortcut]:
-    """For each column the class that it alone tells best from the others, the strongest first.
+    """For each column, the class that it alone separates best from the others; the strongest column first.
 
-    Columns with one value, and classes of fewer images than there are folds, are left out.
+    Columns with a single value, and classes with fewer images than there are folds, are left out.
     """
     counts = collections.Counter(columns.labels)
     kept = np.array([counts[label] >= _FOLDS for label in columns.labels], bool)
@@ -97,7 +97,7 @@ def find_shortcuts(columns: Columns) -> list[Shortcut]:
 
 
 def _table(column: Sequence[str | float]) -> np.ndarray:
-    """Numbers as they are, float [n, 1]; of words a column of zeros and ones for each; none if all are the same."""
+    """Numbers as they are, float [n, 1]; a 0/1 column for each word; none if all values are equal."""
     if not any(isinstance(value, str) for value in column):
         numbers = np.array(column, np.float64).reshape(-1, 1)
         return numbers[:, np.ptp(numbers, axis=0) > 0]
@@ -107,7 +107,7 @@ def _table(column: Sequence[str | float]) -> np.ndarray:
 
 
 def _told(predicted: np.ndarray, actual: np.ndarray) -> Range:
-    """Balanced accuracy of telling a class from the others, with 95% limits by Newcombe's square-and-add (1998)."""
+    """Balanced accuracy for one class against the others, with 95% limits by Newcombe's square-and-add (1998)."""
     recall = wilson(int((predicted & actual).sum()), int(actual.sum()))
     specificity = wilson(int((~predicted & ~actual).sum()), int((~actual).sum()))
     value = (recall.value + specificity.value) / 2
@@ -117,7 +117,7 @@ def _told(predicted: np.ndarray, actual: np.ndarray) -> Range:
 
 
 def judge(found: Sequence[Shortcut], most: float | None) -> tuple[list[str], list[str]]:
-    """Problems and notes: columns that certainly tell a class better than `most`, the bound, or than is usual."""
+    """Problems and notes: columns that predict a class with certainty better than `most`, the bound, or than usual."""
     problems, notes = [], []
     for shortcut in found:
         accuracy = shortcut.balanced_accuracy

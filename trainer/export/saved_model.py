@@ -118,7 +118,7 @@ def _receive(transform_directory: str, limits: ImageLimits) -> tf.estimator.expo
 
 
 def _feed(signature: meta_graph_pb2.SignatureDef, answers: Iterable[str]) -> None:
-    """Turns outputs that are not answers into inputs: a session can be fed any tensor, and computes what depends on it."""
+    """Turns outputs that are not answers into inputs: a session can be fed any tensor."""
     signature.ClearField("inputs")
     for name in set(signature.outputs) - set(answers):
         signature.inputs[name].CopyFrom(signature.outputs[name])

@@ -165,7 +165,7 @@ def _squared_distance_to_backbone(model: Model, trained: Sequence[tf.Variable]) 
 
 
 def _initialize(model: Model, network: backbone.Network) -> None:
-    """Sets pre-trained weights, or an earlier model's, as initial values; a checkpoint of this training overrides them."""
+    """Sets pre-trained weights, or an earlier model's, as initial values; the training's checkpoint overrides them."""
     # Loading them into a session of our own would be useless: the Estimator makes another one and initializes it. Its
     # `warm_start_from` would expect the optimizer's variables in the earlier model too.
     of_base = {checkpoints.name_of(v): v for layer in network.variables.values() for v in layer}
