@@ -1,1 +1,1 @@
-"""A model behind TensorFlow Serving's API: the server, its client, and what a model that serves must do."""
+"""A model behind TensorFlow Serving's API: the server, its client, and the checks that a served model must pass."""

@@ -1,9 +1,9 @@
-"""Who may send a request: so many at a time, and none of them for long without its message.
+"""Admits a limited number of requests at a time, and none for long without its message.
 
-A stream that opens and sends nothing, or asks and takes no answer, costs its sender nothing, so it must not cost others
-their place. Where all places are taken, a newcomer gets that of the client that has been waited for longest; and where
-none has been for more than a second, that of the address which keeps the server waiting in the most places: one address
-that opens streams all the time keeps nobody else out.
+A stream that opens and sends nothing, or never reads its answer, costs its sender nothing, so it must not cost others
+their place. If all places are taken, a newcomer gets that of the client that the server has waited for longest; if it
+has waited for none longer than a second, that of the address that keeps it waiting in the most places, so that an
+address that keeps opening streams locks nobody else out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GRACE_SECONDS = 1.0  # that any client is waited for, where others want the pla
 
 
 class Admission:
-    """The places of a server; used in one event loop."""
+    """The places of a server; to be used in one event loop."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -34,10 +34,10 @@ class Admission:
 
     @contextlib.contextmanager
     def place(self, address: str) -> Iterator[Place]:
-        """A place for a client, until the block ends.
+        """A place for a client until the block ends.
 
         Raises:
-            tf.errors.ResourceExhaustedError: there is none.
+            tf.errors.ResourceExhaustedError: there is no place.
         """
         if len(self._taken) >= self._places:
             self._make_room(address)
@@ -61,7 +61,7 @@ class Admission:
 
 
 class Place:
-    """One request's place; `address` is its client's, and `since` when that was last waited for."""
+    """One request's place; `address` is the client's, and `since` is when the server began to wait for it."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -76,11 +76,11 @@ class Place:
 
     @property
     def is_late(self) -> bool:
-        """Whether the client should have done its part."""
+        """Whether the client is overdue."""
         return self.is_waited_for and time.monotonic() - self.since > _GRACE_SECONDS
 
     def give_up(self) -> None:
-        """Waits for the client no longer: another request has the place."""
+        """Stops waiting for the client, since another request has the place."""
         self._given_up = True
         if self._waiting:
             self._waiting.cancel()

@@ -1,4 +1,4 @@
-"""What each image of a request got, whichever method and signature gave it."""
+"""The answer for each image of a request, whatever the method and signature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNREAD = "the image could not be read"
 
 
 class Answer(NamedTuple):
-    """As `core.artifacts.request_log.LoggedImage`; `image` is as it was sent, b"" where something else was."""
+    """Like `core.artifacts.request_log.LoggedImage`; `image` is as it was sent, b"" if something else was sent."""
 
     row: int
     image: bytes
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def answers(call: Call) -> Iterator[Answer]:
-    """One for each image, if the signature says what is in it, and for as much of that as was asked for."""
+    """An answer for each image, if the signature classifies, with as much as the client requested."""
     outputs = dict(call.outputs)
     if "scores" in outputs:  # Classify has no room for more than scores; what could not be read has none above 0
         outputs |= _of_scores(outputs["classes"], outputs["scores"])

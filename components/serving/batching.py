@@ -1,8 +1,8 @@
-"""Requests that wait at the same time are computed as one batch, and each gets its part of the outputs.
+"""Computes requests that wait at the same time as one batch, and gives each its part of the outputs.
 
-TensorFlow uses the cores better on a batch than on image after image. While one is computed, the requests that arrive
-become the next. Nothing waits for a batch to fill, but for some milliseconds: clients that have just been answered ask
-again, and would else miss the batch of those that were not.
+TensorFlow uses the cores better on a batch than on single images. While one batch is computed, arriving requests form
+the next. Nothing waits for a batch to fill, except for a few milliseconds: clients that have just been answered send
+their next request, and would otherwise miss the batch of the others.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from core.settings.serving import ServerLimits
 Arrays = dict[str, np.ndarray]
 
 _GATHER_SECONDS = 0.01
-_BATCH_SECONDS = 0.2  # that a joined batch may take: a model of large images uses the cores on one as well as on many
+_BATCH_SECONDS = 0.2  # the most that a joined batch may take: for large images, batches use the cores no better
 _LATEST = 0.3  # weight of the latest batch in what an image is expected to take
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
-    """What a request asks of a model.
+    """What a request asks a model.
 
     Attributes:
-        version: that `model` is.
+        version: the version of `model`.
         inputs: arrays whose first axis is the images.
-        outputs: the names of those wanted; empty for all.
-        pixels: of all images together, by their headers.
-        end: when the request's time is over, on the monotonic clock.
+        outputs: names of the desired outputs; empty for all.
+        pixels: of all images together, according to their headers.
+        end: when the request times out, on the monotonic clock.
     """
 
     version: int
@@ -51,16 +51,16 @@ class Question:
 
     @property
     def images(self) -> int:
-        """The length of the first axis; 0 of what has none."""
+        """The length of the first axis; 0 if there is none."""
         return min((len(value) if value.ndim else 0 for value in self.inputs.values()), default=0)
 
     @property
     def seconds(self) -> float:
-        """That are left."""
+        """The time left, in seconds."""
         return self.end - time.monotonic()
 
     def joins(self, other: Question) -> bool:
-        """Whether the two can be one batch."""
+        """Whether two questions can be computed in one batch."""
         return self._kind == other._kind
 
     @property
@@ -70,16 +70,16 @@ class Question:
 
 
 class Batcher:
-    """Computes what waits; used in one event loop.
+    """Computes waiting requests; to be used in one event loop.
 
-    Of `concurrent` batches at a time one is of requests that can be joined, so that these meet; the others are of
-    requests that are large enough alone, so that none of these holds up the small ones.
+    One of the `concurrent` batches is for requests that can be joined, so that they meet; the others are for requests
+    that are large enough alone, so that these do not hold up the small ones.
     """
 
     def __init__(
         self, versions: ModelVersions, limits: ServerLimits, computed: Callable[[int, int], None] = lambda *_: None
     ) -> None:
-        """`computed` gets the number of requests and of images of each batch."""
+        """`computed` is called with the numbers of requests and images of each batch."""
         self._versions = versions
         self._limits = limits
         self._computed = computed
@@ -91,7 +91,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Requests that are not computed yet."""
+        """How many requests are waiting."""
         return len(self._waiting)
 
     async def run(self, question: Question) -> Arrays:
@@ -134,7 +134,7 @@ class Batcher:
         self._start()
 
     def _most(self, question: Question) -> int:
-        """Images of a batch that a question is joined in."""
+        """The most images in a batch that a question may join."""
         expected = self._image_seconds.get((question.version, question.signature), 0.0)
         return self._limits.joined if expected == 0 else min(self._limits.joined, int(_BATCH_SECONDS / expected))
 
@@ -142,7 +142,7 @@ class Batcher:
         return 0 < question.images < self._limits.joined
 
     def _next_batch(self) -> list[tuple[Question, asyncio.Future]]:
-        """The first that may be computed now, and those behind it that join it while there is room."""
+        """The first question that may be computed now, and later ones that join it while there is room."""
         running = [question for questions in self._running.values() for question in questions]
         pixels = self._limits.pixels - sum(question.pixels for question in running)
         small = any(map(self._is_small, running)) or len(self._waiting) < self._expected
@@ -167,7 +167,9 @@ class Batcher:
         return batch
 
     def _learn(self, question: Question, image_seconds: float) -> None:
-        """Believes at once that it can be faster; in the first batch, which does not count, a graph is prepared."""
+        """Updates the expected time per image: immediately if faster; the first batch, which prepares the graph, is
+        ignored.
+        """
         kind = (question.version, question.signature)
         before = self._image_seconds.get(kind)
         if before is None:
@@ -200,7 +202,7 @@ def _is_wanted(waiting: tuple[Question, asyncio.Future]) -> bool:
 
 
 def _run_together(questions: Sequence[Question]) -> list[Arrays | Exception]:
-    """One batch where that gives what each would get alone: a request that the model refuses must not cost others."""
+    """Runs one batch, or each request alone if that fails: one that the model refuses must not affect the others."""
     if len(questions) > 1:
         first, sizes = questions[0], [question.images for question in questions]
         inputs = {name: np.concatenate([question.inputs[name] for question in questions]) for name in first.inputs}

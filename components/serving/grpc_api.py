@@ -1,7 +1,7 @@
 """The API over gRPC: TensorFlow Serving's services, gRPC's health service and its reflection.
 
-Every method is registered as one that takes a stream of bytes, which on the wire is the same: so a message is waited
-for with a deadline, and looked at before it is parsed.
+Every method is registered as taking a stream of bytes, which is the same on the wire, so that the server can wait for a
+message with a deadline, and inspect it before parsing.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from components.serving.request_size import TooLargeError
 from components.serving.workers import Workers
 from core.settings.serving import AROUND_IMAGES
 
-_SMALL_SECONDS = 5.0  # for the message of a method that takes no images to arrive
-_SMALL_PLACES = 16  # for such methods: health and status are told however busy the server is
+_SMALL_SECONDS = 5.0  # to wait for the message of a method that takes no images
+_SMALL_PLACES = 16  # for such methods, so that a busy server still reports health and status
 _OPEN_STREAMS = 64  # of the health service's Watch and of reflection
 _CONNECTIONS = 512
 _HANDSHAKE_MS = 10_000
@@ -56,7 +56,7 @@ _WITH_IMAGES = ("Predict", "Classify")
 
 
 class GrpcApi(PredictionServiceServicer, ModelServiceServicer):
-    """The services of TensorFlow Serving; `_Guard` hands their methods the bytes of a message, and the call."""
+    """The services of TensorFlow Serving; `_Guard` passes the bytes of a message and the call to their methods."""
 
     def __init__(self, api: ModelApi, workers: Workers) -> None:
         self._api = api
@@ -99,7 +99,7 @@ class GrpcApi(PredictionServiceServicer, ModelServiceServicer):
         return spec, self._api.question(call, model, inputs, list(request.output_filter))
 
     def _array(self, name: str, proto: Any, definition: Any) -> np.ndarray:
-        """A tensor, after the checks of predict_util.cc and of its size."""
+        """A tensor as an array, after the checks of predict_util.cc and of its size."""
         shape = [dimension.size for dimension in proto.tensor_shape.dim]
         try:
             expected, given = (tf.as_dtype(one.dtype) for one in (definition.inputs[name], proto))
@@ -113,7 +113,7 @@ class GrpcApi(PredictionServiceServicer, ModelServiceServicer):
             raise invalid(f"tensor parsing error: {name}") from error
 
     def _read_classify(self, message: bytes, call: Call, held: contextlib.ExitStack) -> tuple[ModelSpec, Question]:
-        """Of the tf.Examples nothing is parsed: the model does that."""
+        """Reads a Classify request without parsing its tf.Examples, which the model does."""
         request, examples = request_size.split_classify(message)
         spec, model = held.enter_context(self._api.use(_with_spec(request).model_spec, call))
         definition = request_checks.definition_for_classify(model, spec.signature_name)
@@ -230,7 +230,7 @@ class _Guard(grpc.aio.ServerInterceptor):
 
 
 def _address(context: grpc.aio.ServicerContext) -> str:
-    """The client's, without its port."""
+    """The client's address, without its port."""
     return context.peer().rpartition(":")[0]
 
 
@@ -248,7 +248,7 @@ def _small(message: bytes, most: int | None) -> bytes:
 
 
 class GrpcServer:
-    """Listens for gRPC, in the event loop that is running."""
+    """Listens for gRPC in the running event loop."""
 
     def __init__(self, api: ModelApi, places: Admission, workers: Workers) -> None:
         self._drain_seconds = api.limits.drain_seconds

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a model server: https://prometheus.io/docs/concepts/metric_types."""
+"""A model server's metrics for Prometheus: https://prometheus.io/docs/concepts/metric_types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOVELTIES = (0.5, 0.75, 0.9, 0.95, 0.99)
 
 
 class Metrics:
-    """The metrics of one server; what has a version is 0 where a request had none."""
+    """The metrics of one server; the version is 0 for requests without one."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -50,7 +50,7 @@ class Metrics:
     def watch(
         self, versions: Callable[[], Iterable[Version]], open_requests: Callable[[], int], waiting: Callable[[], int]
     ) -> None:
-        """Names the functions that tell the versions, and the number of requests that are here and that wait."""
+        """Sets the functions that report the versions, and the numbers of open and waiting requests."""
         self._registry.register(_Versions(versions))
         for name, words, function in (
             ("model_server_open_requests", "Requests that have no answer yet.", open_requests),
@@ -71,7 +71,7 @@ class Metrics:
         self._batches.observe(images)
 
     def text(self) -> tuple[bytes, str]:
-        """All of it, and its content type."""
+        """The metrics as text, and their content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def _count(self, version: int, answer: Answer) -> None:
@@ -88,7 +88,7 @@ class _Versions(Collector):
         self._versions = versions
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """1 for the state that each version is in."""
+        """Yields 1 for each version's current state."""
         family = GaugeMetricFamily("model_server_version", "1 for each version's state.", labels=["version", "state"])
         for version in self._versions():
             family.add_metric([str(version.number), version.state], 1)

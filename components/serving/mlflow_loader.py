@@ -1,6 +1,6 @@
-"""Answers for MLflow from the SavedModel, with its texts as text: this file is copied into every MLflow model.
+"""Loads the SavedModel for MLflow, with strings instead of bytes; this file is copied into every MLflow model.
 
-It imports nothing of this project, and runs in the environment that the model's own `requirements.txt` makes.
+It imports nothing from this project, and runs in the environment of the model's own `requirements.txt`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Classifier:
         self._classify = self._model.signatures[_SIGNATURE]
 
     def predict(self, table: Any, params: dict[str, Any] | None = None) -> Any:
-        """Of each image file in the column `images` its label, what it was chosen from, or why it cannot be read."""
+        """For each image file in the column `images`, its label and probabilities, or why it cannot be read."""
         import pandas as pd  # MLflow brings it
 
         found = self._classify(images=tf.constant(list(table["images"]), tf.string))
@@ -32,5 +32,5 @@ def _plain(value: Any) -> Any:
 
 
 def _load_pyfunc(directory: str) -> _Classifier:
-    """What MLflow calls to load the model."""
+    """Called by MLflow to load the model."""
     return _Classifier(directory)

@@ -1,7 +1,8 @@
-"""A SavedModel as a model of MLflow's: plain files, since MLflow itself does not resolve beside TFX.
+"""Writes a SavedModel as an MLflow model: plain files, since MLflow itself cannot be installed beside TFX.
 
 `mlflow.pyfunc.load_model` and `mlflow models serve` answer through `components.serving.mlflow_loader`, which is copied
-into it; `mlflow.tensorflow.load_model` gives the SavedModel itself. Format: https://mlflow.org/docs/latest/ml/model/#storage-format
+into it; `mlflow.tensorflow.load_model` gives the SavedModel itself. Format:
+https://mlflow.org/docs/latest/ml/model/#storage-format
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _OUTPUTS = {"label": "string", "probability": "float", "error": "string"}
 
 
 def write_model(saved_model: str, directory: str) -> None:
-    """Writes the model's folder: a table in whose column `images` are image files in; of each its label out.
+    """Writes the model's folder: it takes a table with image files in the column `images`, and returns their labels.
 
     Args:
-        saved_model: with checksums; its listed files are copied.
-        directory: new; local or remote.
+        saved_model: with checksums; the listed files are copied.
+        directory: a new folder, local or remote.
     """
     copy_model(saved_model, f"{directory}/{_SAVED_MODEL}")
     python = platform.python_version()

@@ -1,4 +1,4 @@
-"""Registers a model with an MLflow tracking server, by its REST API: https://mlflow.org/docs/latest/api_reference/rest-api.html"""
+"""Registers a model with an MLflow tracking server: https://mlflow.org/docs/latest/api_reference/rest-api.html"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Registry:
     """A tracking server's experiments and registered models."""
 
     def __init__(self, tracking_uri: str) -> None:
-        """Asks nothing yet; who asks is said by MLflow's own environment variables."""
+        """Sends nothing yet; credentials come from MLflow's own environment variables."""
         self._uri = tracking_uri.rstrip("/")
         self._session = requests.Session()
         user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -32,7 +32,7 @@ class Registry:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
     def find(self, name: str, tags: Mapping[str, str]) -> str | None:
-        """The number of the newest version of a registered model that has these tags; None if there is none."""
+        """The newest version number of a registered model that has these tags; None if there is none."""
         page = ""
         found = []
         while True:
@@ -55,13 +55,13 @@ class Registry:
         parameters: Mapping[str, object],
         metrics: Mapping[str, float],
     ) -> str:
-        """Makes a run with the model's folder, parameters and metrics, and of it a version of the registered model.
+        """Creates a run with the model's folder, parameters and metrics, and from it a version of the registered model.
 
-        The run ends as `FAILED` where that does not succeed.
+        If that fails, the run ends as `FAILED`.
 
         Args:
-            folder: a model of MLflow's; local or remote.
-            tags: of the run, and of the version.
+            folder: an MLflow model, local or remote.
+            tags: of the run and of the version.
 
         Returns:
             The version's number.
@@ -111,7 +111,7 @@ class Registry:
                 storage.copy(file, place)
 
     def _ask(self, method: str, path: str, already: bool = False, **content: Any) -> dict[str, Any]:
-        """A JSON answer; `already`: that there is such a thing is none to mind."""
+        """Sends a request and returns its JSON answer; with `already`, it is no error if the object exists."""
         answer = self._send(method, f"mlflow/{path}", already, **content)
         try:
             return dict(answer.json())

@@ -1,6 +1,6 @@
-"""TensorFlow Serving's API without a protocol: what gRPC and REST have in common, so that both answer the same.
+"""TensorFlow Serving's API independent of the protocol, so that gRPC and REST give the same answers.
 
-With the status codes and messages of TensorFlow Serving 2.x (tensorflow_serving/servables/tensorflow/{predict_util,
+Status codes and messages are those of TensorFlow Serving 2.x (tensorflow_serving/servables/tensorflow/{predict_util,
 classifier,get_model_metadata_impl}.cc and model_servers/{server_core,get_model_status_impl}.cc), so that its clients
 cannot tell the difference; only the limits are ours.
 """
@@ -40,10 +40,10 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}  # TensorFlow's codes
 
 
 class RefusedError(Exception):
-    """A request that gets no answer: the code and the words that its client is told.
+    """A request is refused, with a code and a message for the client.
 
     Attributes:
-        too_large: whether it is refused for its size, which HTTP has a status of its own for.
+        too_large: whether it is refused for its size, for which HTTP has its own status.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, *, too_large: bool = False) -> None:
@@ -55,15 +55,15 @@ class RefusedError(Exception):
 
 @dataclasses.dataclass
 class Call:
-    """A request from its arrival to its answer; what is not known yet is empty.
+    """A request from its arrival to its answer; what is not yet known is empty.
 
     Attributes:
         protocol: `grpc` or `rest`.
         method: `Predict`, `Classify`, …
-        end: when its time is over, on the monotonic clock.
-        model: the name it asks for.
-        version: that it is for; 0 while unknown.
-        images: the encoded images, in the order of the outputs; empty where it has none, or takes something else.
+        end: when it times out, on the monotonic clock.
+        model: the requested name.
+        version: of the model; 0 while unknown.
+        images: the encoded images, in the order of the outputs; empty if it has none or sends something else.
         outputs: of the model.
         code: the outcome.
         message: why it was refused.
@@ -94,7 +94,7 @@ class ModelApi:
         batcher: Batcher,
         answered: Iterable[Callable[[Call], None]] = (),
     ) -> None:
-        """`answered` are told of every request when it has got its answer."""
+        """`answered` are called with every request once it is answered."""
         self.name = name
         self.limits = limits
         self._versions = versions
@@ -132,7 +132,7 @@ class ModelApi:
 
     @contextlib.contextmanager
     def use(self, spec: ModelSpec, call: Call) -> Iterator[tuple[ModelSpec, ServedModel]]:
-        """The version a request is for, and what the response says of it.
+        """The version that a request is for, and its `ModelSpec` for the response.
 
         Raises:
             tf.errors.OpError: there is no such model or version.
@@ -152,10 +152,10 @@ class ModelApi:
     def question(
         self, call: Call, model: ServedModel, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
     ) -> Question:
-        """What a call asks the model, once the checks of `request_checks` have let its names and shapes through.
+        """The question of a call whose names and shapes have passed `request_checks`.
 
         Raises:
-            tf.errors.InvalidArgumentError: its images have too many pixels together.
+            tf.errors.InvalidArgumentError: its images together have too many pixels.
             TooLargeError: a tf.Example has too many fields.
         """
         strings = {name: value for name, value in inputs.items() if value.dtype == object}
@@ -189,7 +189,7 @@ class ModelApi:
             return response
 
     def status(self, request: GetModelStatusRequest, call: Call) -> GetModelStatusResponse:
-        """The state of the version asked for, or of all."""
+        """The state of the requested version, or of all."""
         call.model = name = request.model_spec.name
         number = self._version_number(request.model_spec)
         versions = [v for v in self._versions.states() if name == self.name and number in (None, v.number)]
@@ -204,7 +204,7 @@ class ModelApi:
         return response
 
     def _version_number(self, spec: ModelSpec) -> int | None:
-        """The version asked for; None means the latest."""
+        """The requested version; None means the latest."""
         if spec.WhichOneof("version_choice") == "version_label":
             number = self._versions.labels.get(spec.version_label)
             if number is None:
@@ -214,7 +214,7 @@ class ModelApi:
 
 
 def _refusal(error: Exception, method: str) -> RefusedError:
-    """What the client is told of an error."""
+    """The refusal that reports an error to the client."""
     if isinstance(error, TooLargeError):
         return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), too_large=True)
     if isinstance(error, tf.errors.OpError):

@@ -1,4 +1,4 @@
-"""A model behind a server that speaks TensorFlow Serving's gRPC API, used as if it were in this process."""
+"""A client for a model behind TensorFlow Serving's gRPC API, used as if the model were in this process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RemoteModel:
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
     def classify(self, signature: str, examples: Sequence[bytes]) -> list[dict[str, float]]:
-        """Sends one Classify request: serialized tf.Examples in, for each the score of every class out."""
+        """Sends one Classify request: serialized tf.Examples in, the score of every class for each out."""
         request = ClassificationRequest(model_spec=self._spec(signature))
         request.input.example_list.examples.extend(map(tf.train.Example.FromString, examples))
         response = self._call(self._predictions.Classify, request)

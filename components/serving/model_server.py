@@ -1,7 +1,7 @@
 """A model server that speaks TensorFlow Serving's API, over gRPC and over HTTP (REST), in one process.
 
-One event loop, in a thread of its own, talks to clients; other threads read messages and compute. Only its limits are
-its own: clients of TensorFlow Serving cannot tell the difference (`model_api`).
+One event loop in its own thread talks to clients; other threads read messages and compute. Apart from its limits,
+clients of TensorFlow Serving cannot tell the difference (`model_api`).
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class ModelServer:
         """Starts listening; the caller closes `versions`.
 
         Args:
-            name: what clients call the model.
-            port: of gRPC; 0 takes a free one.
+            name: of the model, as clients call it.
+            port: for gRPC; 0 takes a free one.
             host: the address to listen on.
-            rest_port: of REST, which is not served if it is None.
-            tls: where connections are encrypted.
-            answered: each is told of every request when it has got its answer, in the event loop.
-            metrics: that count requests, and that REST's port tells under `/metrics`.
+            rest_port: for REST, which is not served if it is None.
+            tls: for encrypted connections.
+            answered: called in the event loop with every request once it is answered.
+            metrics: count requests, and are served on REST's port under `/metrics`.
 
         Raises:
             InputError: a port is taken.
@@ -78,7 +78,7 @@ class ModelServer:
         self.rest_address = f"{shown}:{self.rest_port}" if self.rest_port else None
 
     def stop(self) -> None:
-        """Takes no more requests, and returns when those begun have ended, `drain_seconds` later at most."""
+        """Accepts no more requests, and returns when running ones have ended, after at most `drain_seconds`."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()

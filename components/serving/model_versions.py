@@ -1,7 +1,7 @@
-"""Which versions of a model serve: loads versions that appear, unloads those that go, and always keeps one.
+"""Manages which versions of a model serve: loads new versions, unloads removed ones, and always keeps one.
 
-As TensorFlow Serving does it by default: the highest number serves, and a version is not unloaded before its successor
-has loaded and its last request has ended. Versions that have a label serve beside it.
+As in TensorFlow Serving's default, the highest number serves, and a version is not unloaded before its successor has
+loaded and its last request has ended. Versions with a label serve beside it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RETRY_SECONDS = 60.0  # as TensorFlow Serving's load_retry_interval
 
 
 class NoSuchVersionError(LookupError):
-    """The version asked for is not loaded."""
+    """The requested version is not loaded."""
 
 
 @dataclasses.dataclass
 class Version:
-    """One version and what became of it.
+    """One version and its state.
 
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving's ModelVersionStatus.
@@ -56,10 +56,10 @@ class ModelVersions:
         """Loads nothing yet.
 
         Args:
-            find: gives the folders of the versions, local or remote.
-            say: gets a sentence when something changes.
-            labels: names of versions, which are loaded beside the highest.
-            verify: raises OSError where a version must not be loaded.
+            find: returns the folders of the versions, local or remote.
+            say: called with a sentence when something changes.
+            labels: names of versions to load beside the highest.
+            verify: raises OSError if a version must not be loaded.
         """
         self._find = find
         self._say = say
@@ -71,7 +71,7 @@ class ModelVersions:
         self._poller: threading.Thread | None = None
 
     def poll(self) -> None:
-        """Makes the highest version that loads, and those with labels, serve; if none loads, keeps what it has."""
+        """Serves the highest version that loads, and those with labels; if none loads, keeps the current ones."""
         found = self._find()
         latest = next((n for n in sorted(found, reverse=True) if self._is_available(n, found[n])), None)
         if latest is None:
@@ -80,7 +80,7 @@ class ModelVersions:
         self._unload_all_but({latest, *named})
 
     def poll_every(self, seconds: float) -> None:
-        """Polls in a thread of its own until `close`; may be called once."""
+        """Polls in its own thread until `close`; may be called once."""
 
         def poll_until_stopped() -> None:
             answers = True
@@ -101,7 +101,7 @@ class ModelVersions:
 
     @contextlib.contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, ServedModel]]:
-        """Keeps a version, the highest if None, loaded for a request: gives its number and its model.
+        """Keeps a version, the highest if None, loaded for a request; yields its number and model.
 
         Raises:
             NoSuchVersionError: it is not loaded.
@@ -121,7 +121,7 @@ class ModelVersions:
 
     @contextlib.contextmanager
     def hold(self, number: int) -> Iterator[None]:
-        """Keeps a version that is in use loaded for longer than that use."""
+        """Keeps a version that is in use loaded beyond that use."""
         with self._changed:
             version = self._versions[number]
             version.users += 1
@@ -133,19 +133,19 @@ class ModelVersions:
                 self._changed.notify_all()
 
     def states(self) -> list[Version]:
-        """Every version there was, by number."""
+        """All versions so far, by number."""
         with self._changed:
             return [dataclasses.replace(v) for _, v in sorted(self._versions.items())]
 
     def close(self) -> None:
-        """Ends the polling, then unloads everything when the last request has ended; nothing is loaded any more."""
+        """Ends polling, then unloads everything when the last request has ended; loads nothing after that."""
         self._stopping.set()
         if self._poller:
             self._poller.join()
         self._unload_all_but(())
 
     def _is_available(self, number: int, directory: str) -> bool:
-        """Whether a version serves; loads it if it is new, or could not be loaded some time ago."""
+        """Whether a version serves; loads it if it is new, or if loading failed some time ago."""
         known = self._versions.get(number)
         if known and known.state == "AVAILABLE":
             return True

@@ -1,4 +1,4 @@
-"""Pushing a model: a copy of it becomes the version that serves, and no server ever sees a part or a damaged one."""
+"""Pushes a model: a copy becomes the version that serves, and no server ever sees a partial or damaged one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SERVED = "saved_model.pb"  # without it no server takes a folder for a version
 
 
 class Pushed(NamedTuple):
-    """Where the model is, what it does there, and what to say of it if it was not put there just now."""
+    """Where the model is, whether it serves there, and a note if it was not pushed just now."""
 
     path: str
     note: str = ""
@@ -52,23 +52,23 @@ def push(
     reference: Reference | None = None,
     key: PrivateKey | None = None,
 ) -> Pushed:
-    """Pushes a SavedModel, unless the version that serves is this very model, or somebody rolled it back.
+    """Pushes a SavedModel, unless it is already being served, or somebody rolled it back.
 
-    It is verified before, as a copy under a hidden name, and as the version. On a remote file system, where no folder
-    is renamed in one step, it is copied to its place, and the file that makes it a version comes last.
+    It is verified before copying, as a copy under a hidden name, and as the version. On a remote file system, where
+    renaming a folder is not atomic, it is copied in place, and the file that makes it a version comes last.
 
     Args:
         model: the SavedModel's folder, with checksums; local or remote.
         directory: the push directory; local or remote.
-        card: what people say of the model; another version is pushed for other words, too.
-        origin: what the model was made of, for its provenance.
-        key: that signs the version; one that it did not sign is pushed anew.
-        approval: whether it waits for `approve` or `reject` in a folder where no server looks, and takes the place of
-            the one that waited there before; one that was rejected does not wait again.
-        reference: what monitoring compares production with; another version is pushed for other bounds, too.
+        card: what people say about the model; changed text is pushed as a new version.
+        origin: what the model was made from, for its provenance.
+        key: signs the version; a version that it did not sign is pushed again.
+        approval: whether the version waits for `approve` or `reject` in a folder where no server looks, replacing one
+            that waited before; a rejected model does not wait again.
+        reference: what monitoring compares production with; changed bounds are pushed as a new version.
 
     Raises:
-        MachineError: the model, or its copy, is damaged; or another task pushed to the same remote folder just now.
+        MachineError: the model or its copy is damaged; or another task has just pushed to the same remote folder.
     """
     directory = directory.rstrip("/")
     _verify(model, "it is not pushed; run again, and it is trained again")
@@ -105,15 +105,15 @@ def push(
 
 
 def approve(directory: str, version: str, decision: Decision, finish: Callable[[str], None]) -> str:
-    """Puts the version that waits into service, with the decision in it; returns its folder.
+    """Puts the waiting version into service, with the decision in it; returns its folder.
 
     Args:
         version: its number.
-        finish: is given its folder before it serves.
+        finish: called with its folder before it serves.
 
     Raises:
         InputError: no such version waits.
-        MachineError: it is damaged, or its copy is.
+        MachineError: the version or its copy is damaged.
     """
     with locked(directory):
         waiting = _waiting(directory, version)
@@ -135,7 +135,7 @@ def approve(directory: str, version: str, decision: Decision, finish: Callable[[
 
 
 def reject(directory: str, version: str, decision: Decision) -> str:
-    """Takes the version that waits away, but for what it is known by, and the decision; returns where these are.
+    """Removes the waiting version, except for its checksums and the decision; returns the folder that keeps these.
 
     Raises:
         InputError: no such version waits.
@@ -151,7 +151,7 @@ def reject(directory: str, version: str, decision: Decision) -> str:
 
 
 def decided(directory: str, version: str) -> tuple[str, Decision] | None:
-    """Where the version that waited under this number is, and what was decided about it; None if nothing was."""
+    """Where the version with this number is now, and the decision about it; None if there is no decision."""
     for kind in (directory.rstrip("/"), beside(directory, REJECTED), beside(directory, ROLLED_BACK)):
         for entry in numbered(kind):
             if version_of(entry.path) == version and (decision := DECISION.read_if_any(entry.path)):
@@ -160,7 +160,7 @@ def decided(directory: str, version: str) -> tuple[str, Decision] | None:
 
 
 def _waiting(directory: str, version: str) -> str:
-    """The folder of the version of that number that waits. Raises InputError if there is none."""
+    """The folder of the waiting version with that number. Raises InputError if there is none."""
     there = {version_of(entry.path): entry.path for entry in numbered(beside(directory, WAITING))}
     if version in there:
         return there[version]
@@ -179,7 +179,7 @@ def _find(
     reference: Reference | None,
     signer: PublicKey | None,
 ) -> Pushed | None:
-    """The version that serves or waits, if it is this model and whole; or where it was, if it was taken out."""
+    """The version that serves or waits, if it is this model and intact; or where it was, if it was taken out."""
     this = checksums.listed(model)
 
     def same(version: str) -> bool:
@@ -207,7 +207,7 @@ def _find(
 
 
 def _words(version: str) -> tuple[CardSettings | None, MonitoringSettings | None] | None:
-    """What was pushed with a model: what people said of it, and what production is held to; None if it is damaged."""
+    """What was pushed with a model: the card's text and the bounds on production; None if they are damaged."""
     try:
         card, reference = CARD_WORDS.read_if_any(version), REFERENCE.read_if_any(version)
     except InputError:
@@ -231,7 +231,7 @@ def _verify(model: str, so: str, doomed: str | None = None) -> None:
 
 
 def discard(version: str) -> None:
-    """Takes a version away, the file that servers look for first."""
+    """Deletes a version; the file that servers look for goes first."""
     if storage.is_remote(version):
         storage.delete_folder(version, _SERVED)
     else:
@@ -239,7 +239,7 @@ def discard(version: str) -> None:
 
 
 def take_out(version: str) -> str:
-    """Takes a version out of service; returns the folder that it is in then. Of a link only the link is moved."""
+    """Takes a version out of service; returns its new folder. A link is moved, not followed."""
     out = rolled_back_path(version)
     if storage.is_remote(version):
         _copy_all(version, out)
@@ -256,7 +256,7 @@ def take_out(version: str) -> str:
 
 
 def copy_model(model: str, target: str) -> None:
-    """Copies the files that checksums list, and the list, between local or remote folders; `saved_model.pb` last."""
+    """Copies the files in the list of checksums, and the list, from folder to folder; `saved_model.pb` comes last."""
     _copy(model, target, [*checksums.digests(model), checksums.CHECKSUMS])
 
 

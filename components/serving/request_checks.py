@@ -1,4 +1,4 @@
-"""What a request must be before a model gets it: TensorFlow Serving's checks, and the limits that it does not have."""
+"""Checks requests before they reach a model: TensorFlow Serving's checks, and limits that it does not have."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def definition_for_classify(model: ServedModel, signature: str) -> Any:
 
 
 def check_names(sent: Collection[str], definition: Any) -> None:
-    """Raises InvalidArgumentError where the inputs are not the signature's, as predict_util.cc does."""
+    """Raises InvalidArgumentError if the inputs are not the signature's, as predict_util.cc does."""
     given, wanted = set(sent), set(definition.inputs)
     if len(given) != len(wanted):
         raise invalid(
@@ -67,7 +67,7 @@ def check_names(sent: Collection[str], definition: Any) -> None:
 
 
 def check_outputs(names: Sequence[str], definition: Any) -> None:
-    """Raises InvalidArgumentError where there are no such outputs, or one is named twice, as predict_util.cc does."""
+    """Raises InvalidArgumentError if there are no such outputs, or one is named twice, as predict_util.cc does."""
     for name in names:
         if name not in definition.outputs:
             raise invalid(
@@ -87,11 +87,11 @@ def check_batch(images: int, limits: ServerLimits) -> None:
 def check_shape(name: str, shape: Sequence[int], definition: Any, limits: ServerLimits) -> None:
     """Refuses too many images, and a shape that the signature does not take.
 
-    Before the values are looked at: in a message, one stands for as many as the shape has.
+    To be called before reading the values: in a message, a single value may stand for as many as the shape has.
 
     Raises:
-        tf.errors.InvalidArgumentError: it has too many images, or another shape.
-        TooLargeError: it has more values than fit in a message.
+        tf.errors.InvalidArgumentError: there are too many images, or the shape is wrong.
+        TooLargeError: there are more values than fit in a message.
     """
     if shape:
         check_batch(shape[0], limits)
@@ -109,7 +109,7 @@ def check_shape(name: str, shape: Sequence[int], definition: Any, limits: Server
 
 
 def images_of(strings: Mapping[str, np.ndarray]) -> list[list[bytes]]:
-    """The encoded images in a request's inputs of strings: for each of the strings those that it holds.
+    """The encoded images in a request's string inputs, for each string.
 
     Raises:
         TooLargeError: a tf.Example has too many fields.
@@ -123,10 +123,10 @@ def images_of(strings: Mapping[str, np.ndarray]) -> list[list[bytes]]:
 
 
 def check_pixels(images: Iterable[Iterable[bytes]], limits: ServerLimits) -> int:
-    """The pixels of all images together, by their headers; what no model decodes does not count.
+    """The pixels of all images together, according to their headers; images that no model decodes do not count.
 
     Raises:
-        tf.errors.InvalidArgumentError: they are too many.
+        tf.errors.InvalidArgumentError: there are too many.
     """
     claimed = (claimed_pixels(file) for group in images for file in group)
     pixels = sum(number for number in claimed if number <= MAX_MEGAPIXELS * 1_000_000)

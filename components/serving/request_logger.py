@@ -1,4 +1,4 @@
-"""Writes the request log (`core.artifacts.request_log`): a sample of what is asked, within limits, in a thread."""
+"""Writes the request log (`core.artifacts.request_log`): a sample of the requests, within limits, in a thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.images.tolerant_decoding import claimed_size
 
 _LOG = logging.getLogger(__name__)
 _MOST_WAITING = 1000  # images whose lines are not written yet; more are left out, so that a slow disk slows no answer
-_MOST_BYTES = 64 * 2**20  # of pictures that are not written yet
+_MOST_BYTES = 64 * 2**20  # of images that are not written yet
 _FILES = 20  # that the log's size is divided among
 _FILE_SECONDS = 3600.0
 _CLEAN_SECONDS = 60.0
@@ -38,13 +38,13 @@ _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", 
 
 
 class RequestLogger:
-    """Takes part of the images that are asked about into the log of a folder."""
+    """Logs a sample of the images in requests to a folder."""
 
     def __init__(self, folder: Path, settings: RequestLogSettings) -> None:
-        """Makes the folder, which only its owner may read.
+        """Creates the folder, which only its owner may read.
 
         Raises:
-            OSError: it cannot be made, or nothing can be written there.
+            OSError: it cannot be created or written.
         """
         self.folder = folder
         self._settings = settings
@@ -55,7 +55,7 @@ class RequestLogger:
         self._random = random.Random()
         self._queue: queue.Queue[tuple[LoggedImage, bytes] | None] = queue.Queue(_MOST_WAITING)
         self._written = 0  # bytes since the log was cleaned
-        self._bytes = 0  # of pictures that are not written yet
+        self._bytes = 0  # of images that are not written yet
         self._counting = threading.Lock()
         self._left_out = 0
         self._why = ""  # the last of them was
@@ -66,7 +66,7 @@ class RequestLogger:
         self._thread.start()
 
     def answered(self, call: Call) -> None:
-        """Takes a sample of a request's images; waits for nothing."""
+        """Queues a sample of a request's images; never blocks."""
         now = datetime.datetime.now(datetime.timezone.utc)
         for answer in answers(call):
             if self._random.random() < self._settings.sample:
@@ -79,7 +79,7 @@ class RequestLogger:
                 self._queue.put((_line(now, call, answer), image))
 
     def close(self) -> None:
-        """Writes what was taken, unless the disk hangs."""
+        """Writes what is queued, unless the disk hangs."""
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=_CLOSE_SECONDS)
         self._thread.join(_CLOSE_SECONDS)
@@ -104,7 +104,7 @@ class RequestLogger:
             self._left_out += 1
 
     def _report(self) -> bool:
-        """Says how many images were left out, and why; whether any was."""
+        """Reports how many images were left out, and why; returns whether any was."""
         with self._counting:
             left_out, self._left_out = self._left_out, 0
         if left_out:
@@ -131,7 +131,7 @@ class RequestLogger:
             self._written += file.write(msgspec.json.encode(line) + b"\n")
 
     def _size(self) -> int:
-        """Of the file that is written; -1 where it is gone, which another server with the same log may have deleted."""
+        """The size of the current file; -1 if it is gone, as another server with the same log may have deleted it."""
         try:
             return self._path.stat().st_size
         except FileNotFoundError:
@@ -146,7 +146,7 @@ class RequestLogger:
         unfinished.replace(path)
 
     def _clean(self, now: float) -> None:
-        """Deletes what is too old, then the oldest of what is too much."""
+        """Deletes files that are too old, then the oldest beyond the size limit."""
         files = []
         for path in itertools.chain(self.folder.glob(request_log.PATTERN), self._images.glob("*")):
             with contextlib.suppress(FileNotFoundError):  # another server with the same log may have deleted it

@@ -1,8 +1,8 @@
-"""What a request would take once it is parsed, seen in its bytes: nothing is parsed that would take much more.
+"""Bounds the memory that a request takes once parsed, by inspecting its bytes before parsing.
 
-A protobuf message of 64 MB of empty strings takes 1.3 GB as Python objects, and JSON of empty objects as much. So
-messages are walked field by field (https://protobuf.dev/programming-guides/encoding) without making anything of them;
-a walk ends at `_MOST_FIELDS`, whatever is behind.
+A protobuf message with 64 MB of empty strings takes 1.3 GB as Python objects, and JSON of empty objects as much. So
+messages are walked field by field (https://protobuf.dev/programming-guides/encoding) without creating objects; a walk
+stops at `_MOST_FIELDS`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _BYTES_LIST, _VALUE = 1, 1
 
 
 class TooLargeError(Exception):
-    """A request has more bytes or values than the server takes."""
+    """A request has more bytes or values than the server accepts."""
 
 
 class Budget:
-    """The fields of one request that may still be looked at."""
+    """The number of fields of one request that may still be read."""
 
     def __init__(self) -> None:
         self._left = _MOST_FIELDS
 
     def spend(self) -> None:
-        """Takes a field off.
+        """Counts a field.
 
         Raises:
-            TooLargeError: there is none left.
+            TooLargeError: none is left.
         """
         self._left -= 1
         if self._left < 0:
@@ -51,21 +51,21 @@ class Budget:
 
 
 def check_predict(message: bytes) -> None:
-    """Refuses a serialized PredictRequest with much beside its tensors' values.
+    """Refuses a serialized PredictRequest with much content besides its tensors' values.
 
     Raises:
-        TooLargeError: it has more than `AROUND_IMAGES` bytes beside them, or too many fields.
-        DecodeError: it is no message.
+        TooLargeError: it has more than `AROUND_IMAGES` bytes besides them, or too many fields.
+        DecodeError: it is not such a message.
     """
     _content(message, _PREDICT)
 
 
 def split_classify(message: bytes) -> tuple[ClassificationRequest, list[bytes]]:
-    """A serialized ClassificationRequest as one without its tf.Examples, and these, still serialized.
+    """Splits a serialized ClassificationRequest into one without tf.Examples, and these, still serialized.
 
     Raises:
-        TooLargeError: as `check_predict`.
-        DecodeError: it is none.
+        TooLargeError: as in `check_predict`.
+        DecodeError: it is not such a message.
     """
     examples = [bytes(example) for example in _content(message, _CLASSIFY)]
     request, budget = ClassificationRequest(), Budget()
@@ -98,10 +98,10 @@ def images_in(example: bytes, budget: Budget) -> list[bytes]:
 
 
 def check_json(body: bytes | bytearray) -> None:
-    """Refuses JSON with too many values, or nested too deep; base64 has none of what is counted here.
+    """Refuses JSON with too many values or too deep nesting; base64 contains none of the counted characters.
 
     Raises:
-        TooLargeError: it has.
+        TooLargeError: there are too many, or they are too deep.
     """
     values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
     if values > _MOST_JSON_VALUES:
@@ -111,7 +111,7 @@ def check_json(body: bytes | bytearray) -> None:
 
 
 def json_bytes(limits: ServerLimits) -> int:
-    """The most bytes of a JSON request: images are in base64."""
+    """The maximum size of a JSON request, in which images are in base64, in bytes."""
     return limits.image_bytes * 4 // 3 + AROUND_IMAGES
 
 
@@ -137,7 +137,7 @@ def _collect(message: memoryview, layout: _Layout, budget: Budget, found: list[m
 
 
 def _descend(message: memoryview, path: tuple[int, ...], budget: Budget) -> Iterator[memoryview]:
-    """The fields at the end of a path of numbers."""
+    """The fields at the end of a path of field numbers."""
     for number, value in _fields(message, budget):
         if number == path[0] and value is not None:
             if len(path) == 1:
@@ -147,7 +147,7 @@ def _descend(message: memoryview, path: tuple[int, ...], budget: Budget) -> Iter
 
 
 def _fields(message: memoryview, budget: Budget) -> Iterator[tuple[int, memoryview | None]]:
-    """The number of each field, and its bytes where it has a length; what is in a group comes as if it were outside."""
+    """The number of each field, with its bytes if it has a length; fields in a group appear as if they were outside."""
     place = 0
     while place < len(message):
         budget.spend()
@@ -169,7 +169,7 @@ def _fields(message: memoryview, budget: Budget) -> Iterator[tuple[int, memoryvi
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """A number with seven bits per byte, and the position after it."""
     number = 0
     for shift in range(0, 70, 7):
         if place >= len(message):

@@ -70,7 +70,7 @@ class RestApi:
     def __init__(
         self, api: ModelApi, places: Admission, workers: Workers, metrics: Callable[[], tuple[bytes, str]] | None = None
     ) -> None:
-        """`metrics` gives what Prometheus is told, and its content type."""
+        """`metrics` returns the text for Prometheus, and its content type."""
         self._api = api
         self._places = places
         self._workers = workers
@@ -244,7 +244,7 @@ def _check_here(message: Mapping[str, Any]) -> None:
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's, which waits forever for a connection's first request, a head's end, and answers to be taken."""
+    """Uvicorn's protocol with timeouts: it would wait forever for a request, a head's end, and unread answers."""
 
     _since = 0.0
     _unsent = 0
@@ -292,7 +292,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, which waits a minute for a handshake of TLS."""
+    """Uvicorn's server, with a shorter timeout than its minute for a TLS handshake."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens."""
@@ -310,7 +310,7 @@ class _Server(uvicorn.Server):
 
 
 class RestServer:
-    """Listens for HTTP, in the event loop that is running."""
+    """Listens for HTTP in the running event loop."""
 
     def __init__(self, app: RestApi, drain_seconds: float, tls: TlsFiles | None) -> None:
         self._tls = tls

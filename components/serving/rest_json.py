@@ -1,4 +1,4 @@
-"""JSON as TensorFlow Serving's REST API has it, to tensors and back.
+"""Converts the JSON of TensorFlow Serving's REST API to tensors and back.
 
 Its rules and messages are those of tensorflow_serving/util/json_tensor.cc: rows (`instances`) or columns (`inputs`),
 bytes as `{"b64": …}`.
@@ -24,17 +24,17 @@ _SHOWN, _SHOWN_VALUES = 100, 4  # characters of a value in a message; values of 
 
 
 class Tensors(NamedTuple):
-    """A request's inputs by name, and whether its answer is in rows or in columns."""
+    """A request's inputs by name, and whether the answer is in rows or in columns."""
 
     inputs: dict[str, np.ndarray]
     rows: bool
 
 
 def parse(body: bytes | bytearray) -> dict[str, Any]:
-    """The object of a request; `request_size.check_json` comes before.
+    """The JSON object of a request that has passed `request_size.check_json`.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is none.
+        tf.errors.InvalidArgumentError: it is not a JSON object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -48,10 +48,10 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """That a request asks for; empty for the default.
+    """The requested signature; empty for the default.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is no string.
+        tf.errors.InvalidArgumentError: it is not a string.
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -65,7 +65,7 @@ def tensors(document: Mapping[str, Any], definition: Any, limits: ServerLimits) 
     """The inputs in a request for a signature.
 
     Raises:
-        tf.errors.InvalidArgumentError: they are not what the signature takes, or too many.
+        tf.errors.InvalidArgumentError: the signature does not take them, or there are too many.
     """
 
     def array(name: str, value: Any) -> np.ndarray:
@@ -96,7 +96,7 @@ def examples(document: Mapping[str, Any], limits: ServerLimits) -> list[bytes]:
     """The serialized tf.Examples of a Classify request.
 
     Raises:
-        tf.errors.InvalidArgumentError: there are none or too many, or a feature is nothing that a tf.Example can have.
+        tf.errors.InvalidArgumentError: there are none or too many, or a tf.Example cannot have such a feature.
         tf.errors.UnimplementedError: they have a context.
     """
     if "context" in document:
@@ -115,10 +115,10 @@ def examples(document: Mapping[str, Any], limits: ServerLimits) -> list[bytes]:
 
 
 def predictions(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
-    """The answer to Predict; one output alone comes without its name.
+    """The answer to Predict; a single output comes without its name.
 
     Raises:
-        tf.errors.InvalidArgumentError: in rows, where the outputs have not one for each.
+        tf.errors.InvalidArgumentError: rows are requested, but the outputs do not have one for each input.
     """
     columns = {name: _json_values(name, value) for name, value in outputs.items()}
     alone = next(iter(columns.values())) if len(columns) == 1 else None
@@ -138,12 +138,12 @@ def predictions(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
 
 
 def classifications(results: Sequence[Sequence[tuple[str, float]]]) -> bytes:
-    """The answer to Classify: of each example, label and score of every class."""
+    """The answer to Classify: label and score of every class for each example."""
     return msgspec.json.encode({"results": results})
 
 
 def error(message: str) -> bytes:
-    """The answer to a request that is refused."""
+    """The answer to a refused request."""
     return msgspec.json.encode({"error": message})
 
 
@@ -200,7 +200,7 @@ def _array(value: Any, shape: Sequence[int], name: str, dtype: tf.DType) -> np.n
 
 
 def _shape(value: Any) -> list[int]:
-    """Of nested lists, by the first of each."""
+    """The shape of nested lists, by their first elements."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -273,7 +273,7 @@ def _fill(feature: tf.train.Feature, name: str, values: Sequence[Any]) -> None:
 
 
 def _json_values(name: str, value: np.ndarray) -> Any:
-    """Nested lists; strings as text, or in base64 where the output's name says that they are bytes."""
+    """Nested lists; strings as text, or in base64 if the output's name says that they are bytes."""
     if value.dtype != object:
         return value.tolist()
     if name.endswith("_bytes"):
@@ -286,7 +286,7 @@ def _mapped(value: Any, function: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message; long ones in part."""
+    """A value for a message, shortened if long."""
     text = msgspec.json.encode(_beginning(value)).decode()
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 

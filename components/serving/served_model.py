@@ -21,7 +21,7 @@ TOLERANCE = 1e-3
 
 
 class ServedModel:
-    """A loaded SavedModel, which several threads may use at the same time, until it is closed."""
+    """A loaded SavedModel, which several threads may use at the same time until it is closed."""
 
     def __init__(self, directory: str) -> None:
         """Loads the model in a directory, local or remote.
@@ -52,10 +52,11 @@ class ServedModel:
         self.session.close()
 
     def warm_up(self) -> None:
-        """Runs the requests that lie in the model for this (`trainer.export.warm_up`), of the kinds answered here.
+        """Runs the model's warm-up requests (`trainer.export.warm_up`) of the kinds that are served here.
 
         Raises:
-            OSError: the model does not answer one, or they cannot be read. In other exports they may be anything.
+            OSError: the model fails to answer one, or they cannot be read. Other programs' exports may contain
+                anything.
         """
         try:
             for log in read_warm_up(self.directory):
@@ -79,11 +80,11 @@ class ServedModel:
         outputs: Iterable[str] = (),
         timeout_seconds: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """Runs a signature on all its inputs, by name, for the outputs named, or all; canceled after the timeout.
+        """Runs a signature on its inputs, by name, for the named outputs, or all; canceled after the timeout.
 
         Raises:
             tf.errors.OpError: the model refused the request or failed; `DeadlineExceededError` if it took too long.
-            ValueError: an input has not the shape the signature takes.
+            ValueError: an input does not have the shape that the signature takes.
         """
         definition = self.signatures[signature]
         fetches = {name: definition.outputs[name].name for name in list(outputs) or definition.outputs}
@@ -92,18 +93,18 @@ class ServedModel:
         return self.session.run(fetches, feeds, options=options)
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """Runs a signature with a single input, of strings, on any number of them; as `run` otherwise."""
+        """Runs a signature with a single string input on any number of strings; see `run`."""
         (name,) = self.signatures[signature].inputs
         return self.run(signature, {name: np.array(list(values), dtype=object)})
 
 
 def signature_name(spec: Any) -> str:
-    """That the `ModelSpec` of a request asks for."""
+    """The signature that a request's `ModelSpec` asks for."""
     return spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 def errors_of(response: Mapping[str, np.ndarray]) -> list[str]:
-    """Why each image of a request got no prediction; empty where it got one."""
+    """Why each image of a request got no prediction; "" if it got one."""
     return [error.decode() for error in response[signatures.ERROR]]
 
 

@@ -1,4 +1,4 @@
-"""What a served model must do: a check is a method, which raises `UnfitError` in words where the model does not do it.
+"""What a served model must do: each check is a method that raises `UnfitError`, in words, if the model fails it.
 
 Requests go over gRPC, as from any client of TensorFlow Serving; `serving_probe` runs the checks.
 """
@@ -58,7 +58,7 @@ class UnfitError(Exception):
 
 
 def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[bytes]:
-    """The images in turn, over and over: `most` of them, or as many as one request may have, the first in any case."""
+    """Repeats the images in turn up to `most`, or up to the limits of a request; at least the first."""
     batch: list[bytes] = []
     room, pixels = limits.image_bytes, limits.pixels
     for image in itertools.islice(itertools.cycle(images), min(most, limits.max_batch)):
@@ -71,12 +71,12 @@ def fitting(images: Sequence[bytes], most: int, limits: ServerLimits) -> list[by
 
 
 def fit_three(images: Sequence[bytes], limits: ServerLimits) -> list[bytes]:
-    """The images of which three fit in one request; a small one made here, if there are none."""
+    """The images small enough that three fit in one request; if there are none, a small one made here."""
     return [image for image in images if len(fitting([image], 3, limits)) == 3] or [_black_png(64)]
 
 
 def files_are_sound(model_dir: str) -> str:
-    """All files are those of the export, by their checksums, and all variables are finite."""
+    """All files match the export's checksums, and all variables are finite."""
     verified = checksums.verify(model_dir)
     if tf.io.gfile.exists(f"{model_dir}/variables"):
         variables = tf.train.load_checkpoint(checkpoint(model_dir))
@@ -92,7 +92,7 @@ class ServingChecks:
 
     Attributes:
         images: real encoded images, at least one; each fits in one request.
-        alone: what images got that were sent alone: what they must get in every other way, too.
+        alone: the results of images that were sent alone, which they must also get in every other way.
     """
 
     model: RemoteModel
@@ -102,7 +102,7 @@ class ServingChecks:
     alone: dict[bytes, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def is_available(self) -> str:
-        """The server says of the model what TensorFlow Serving says of one that serves."""
+        """The server reports the model's status like TensorFlow Serving does for a model that serves."""
         states = self.model.states()
         _require(set(states.values()) == {"AVAILABLE"}, f"the versions' states are {states}")
         return f"version {', '.join(map(str, states))}"
@@ -132,7 +132,7 @@ class ServingChecks:
         return f"{len(served)} classes"
 
     def predicts_single_images(self) -> str:
-        """Each image, sent alone, gets finite probabilities that sum to 1, and the most probable class, or why not."""
+        """Each image sent alone gets finite probabilities that sum to 1 and the most probable class, or a reason."""
         for number, image in enumerate(self.images, 1):
             response = self._alone(image)
             probabilities, classes = response["probabilities"], response["classes"]
@@ -170,7 +170,7 @@ class ServingChecks:
         return _same(by_example, scored, f"{signatures.EXAMPLES} and Classify")
 
     def serves_concurrent_requests(self) -> str:
-        """Requests of several clients get the responses they get one after the other."""
+        """Concurrent requests of several clients get the same responses as sequential ones."""
         # half of what the server takes in: a request may count a moment longer than its response takes
         at_once = min(_AT_ONCE, (self.limits.concurrent + self.limits.waiting) // 2)
         many = (list(self.images) * _AT_ONCE)[: 2 * _AT_ONCE]
@@ -195,7 +195,7 @@ class ServingChecks:
 
     @functools.cached_property
     def bad_images(self) -> dict[str, bytes]:
-        """What a server is sent in place of an image, one over the model's limits too: a description and the bytes."""
+        """What is sent in place of an image, including one over the model's limits: descriptions and bytes."""
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
@@ -211,7 +211,7 @@ class ServingChecks:
         }
 
     def reports_bad_images(self, signature: str) -> str:
-        """Among good images, each bad one gets an error and no class, and the good ones what they get alone."""
+        """Among good images, each bad one gets an error and no class, and the good ones get the same as alone."""
         fits = fit_three(self.images, self.limits)
         beside = [fits[0], fits[-1]][: self.limits.max_batch - 1]
         errors: dict[str, str] = {}
@@ -222,7 +222,7 @@ class ServingChecks:
         return "; ".join(f"{name}: {error}" for name, error in errors.items())
 
     def predicts_full_batch(self) -> str:
-        """As many images as a request may have, by their number or by their bytes, get what they get alone."""
+        """As many images as a request may have, by number or by bytes, get the same as alone."""
         batch = fitting(self.images, self.limits.max_batch, self.limits)
         response = self._predict(batch)
         errors = errors_of(response)
@@ -237,7 +237,7 @@ class ServingChecks:
         return f"images: {len(batch)}{limit}; {agreement}"
 
     def bad_requests(self) -> Iterator[tuple[str, type[Exception], str, list[bytes]]]:
-        """Requests that are the client's error: a description, the error, the signature and what it is sent."""
+        """Requests that are the client's error: a description, the error, the signature and its input."""
         yield "no tf.Example", _INVALID, signatures.EXAMPLES, [b"no tf.Example"]
         yield "too many images", _INVALID, signatures.IMAGES, [_black_png(1)] * (self.limits.max_batch + 1)
         large = [bytes(self.limits.message_bytes)]
@@ -252,7 +252,7 @@ class ServingChecks:
         raise UnfitError("the server did not refuse it")
 
     def bounds_memory(self) -> str:
-        """A file of kilobytes that decodes to as many pixels as allowed takes at most `_PIXEL_BYTES` for each."""
+        """A file of kilobytes that decodes to as many pixels as allowed takes at most `_PIXEL_BYTES` per pixel."""
         side = math.isqrt(self.image_limits.pixels)
         image = _black_png(side)
         allowed = max(_ALLOWED_MB, _PIXEL_BYTES * self.image_limits.pixels / 2**20)
@@ -266,12 +266,12 @@ class ServingChecks:
         return f"{error or 'classified'}, {grown:.0f} MB more"
 
     def still_predicts(self) -> str:
-        """An image gets what it got at first."""
+        """An image gets the same as at first."""
         image = self.images[0]
         return _same(self._wanted([image]), self._predict([image])["probabilities"], "at first and now")
 
     def _bad_among_good(self, signature: str, names: Sequence[str], beside: Sequence[bytes]) -> dict[str, str]:
-        """Each bad image's error, from one request; one by one only where that fails, to find the culprits."""
+        """Each bad image's error, from one request; only if that fails, one by one to find the culprits."""
         try:
             return self._errors(signature, {name: self.bad_images[name] for name in names}, beside)
         except UnfitError as finding:
@@ -286,7 +286,7 @@ class ServingChecks:
             raise UnfitError("; ".join(culprits) or str(finding)) from finding
 
     def _errors(self, signature: str, bad: Mapping[str, bytes], beside: Sequence[bytes]) -> dict[str, str]:
-        """Sends bad images between two good ones, or behind one."""
+        """Sends bad images between two good ones, or after one."""
         wrap = _example if signature == signatures.EXAMPLES else bytes
         before, after = beside[:1], beside[1:]
         try:
@@ -314,13 +314,13 @@ class ServingChecks:
         return self.model.request(signatures.IMAGES, images)
 
     def _alone(self, image: bytes) -> dict[str, np.ndarray]:
-        """The response to a request with nothing but this image; it is sent once."""
+        """The response to a request with only this image, which is sent once."""
         if image not in self.alone:
             self.alone[image] = self._predict([image])
         return self.alone[image]
 
     def _wanted(self, images: Sequence[bytes]) -> np.ndarray:
-        """The probabilities that images get alone."""
+        """The probabilities that the images get alone."""
         return np.concatenate([self._alone(image)["probabilities"] for image in images])
 
     def _class_names(self) -> list[str]:
@@ -328,7 +328,7 @@ class ServingChecks:
 
 
 def peak_rss_mb() -> float:
-    """The most memory this process has had, in MB; getrusage would count its parent at the time of the fork too."""
+    """This process's peak memory in MB; getrusage would include its parent's at the time of the fork."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return round(int(line.split()[1]) / 1024, 1)
 

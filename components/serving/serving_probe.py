@@ -2,11 +2,11 @@
 
     python -m components.serving.serving_probe MODEL_DIR EXAMPLES_DIR JOURNAL SETTINGS
 
-SETTINGS is the JSON of `ServingSettings`. JOURNAL gets a JSON object a line, each written as soon as it is known, so
-that a crash or a hang shows in which check it happened: {"started": name}, then {"check": {...}}, a
+SETTINGS is the JSON of `ServingSettings`. JOURNAL gets one JSON object per line, written immediately, so that it shows
+in which check a crash or a hang happened: {"started": name}, then {"check": {...}}, a
 `core.artifacts.serving_check.Check`; between them {"measured": {...}}, fields of its `ServingReport`; and at the end
-{"finished": true}, or {"not_judged": why} where the machine or damaged files kept it from judging the model. The exit
-code is 0 whatever the model does.
+{"finished": true}, or {"not_judged": why} if the machine or damaged files prevented a judgment. The exit code is 0
+whatever the model does.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _NAME = "model"
 
 
 class NotJudgedError(Exception):
-    """What happened says nothing of the model: the machine failed, or files have changed since they were written."""
+    """The failure says nothing about the model: the machine failed, or files have changed since they were written."""
 
 
 class _HangsError(Exception):
-    """The model answered a request twice too late: no other check would find more."""
+    """The model answered a request too late twice, so other checks would find nothing more."""
 
 
 class Journal:
@@ -60,7 +60,7 @@ class Journal:
         self._file = file
 
     def write(self, **record: Any) -> None:
-        """Adds a record and hands it to the operating system at once."""
+        """Adds a record and passes it to the operating system immediately."""
         print(json.dumps(record), file=self._file, flush=True)
 
     def check(self, name: str, action: Callable[..., str | None], *arguments: Any) -> bool:
@@ -97,10 +97,10 @@ class Journal:
 
 
 def probe(model_dir: str, images: Sequence[bytes], journal: Journal, settings: ServingSettings) -> None:
-    """Runs all checks on the SavedModel in a folder, with real encoded images, of which each fits in one request.
+    """Runs all checks on the SavedModel in a folder, with real encoded images that each fit in one request.
 
     Raises:
-        NotJudgedError: as `Journal.check`.
+        NotJudgedError: as in `Journal.check`.
     """
     limits = settings.server
     with contextlib.ExitStack() as running:
@@ -146,10 +146,10 @@ def _check_served(checks: ServingChecks, names: Sequence[str], seconds: float, j
 
 
 def _latency(checks: ServingChecks, seconds: float) -> dict[str, float]:
-    """Milliseconds from request to response, of one image; warm, one request at a time, through gRPC.
+    """Milliseconds from request to response, for one image; warm, one request at a time, over gRPC.
 
-    `seconds` are spent, or as many as the fewest requests take. Percentiles are of the nearest rank: of fewer than 100
-    requests the 99th is the slowest. (How long a full batch takes, its check tells.)
+    It takes `seconds`, or as long as the fewest requests take. Percentiles use the nearest rank: of fewer than 100
+    requests, the 99th is the slowest. (The check of a full batch reports how long that takes.)
     """
     times: list[float] = []
     while len(times) < _FEWEST_REQUESTS or (len(times) < _MOST_REQUESTS and sum(times) < seconds * 1000):

@@ -1,4 +1,4 @@
-"""A TensorFlow Lite file of an exported model, asked on this machine as a served model is."""
+"""Runs a TensorFlow Lite file of an exported model on this machine, with the interface of a served model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Interpreter = Callable[[np.ndarray], np.ndarray]
 
 
 class TFLiteModel:
-    """A loaded file, which several threads may use at the same time, until it is closed."""
+    """A loaded file, which several threads may use at the same time until it is closed."""
 
     def __init__(self, path: str) -> None:
         """Verifies and loads a file, local or remote; raises what `core.artifacts.tflite_archive.read` raises."""
@@ -57,10 +57,10 @@ class TFLiteModel:
         self._threads.shutdown()
 
     def request(self, signature: str, values: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """What the SavedModel's `serving_images` gives for image files, as far as `predict` reads it.
+        """The outputs of the SavedModel's `serving_images` that `predict` reads.
 
         Raises:
-            KeyError: it is another signature.
+            KeyError: another signature is requested.
         """
         if signature != signatures.IMAGES:
             raise KeyError(signature)
@@ -87,7 +87,7 @@ class TFLiteModel:
 
 
 def latency_ms(model: bytes, image_size: int) -> float:
-    """The median CPU time of one image on one core, in milliseconds, of a model without the archive."""
+    """The median CPU time for one image on one core, in milliseconds, for a model without the archive."""
     answer = _interpreter(model)
     pixels = np.zeros([1, image_size, image_size, 3], np.float32)
     answer(pixels)

@@ -1,4 +1,4 @@
-"""TLS by files: a server's certificate and key, and a client's authority, in PEM."""
+"""TLS files in PEM: a server's certificate and key, and the authority for clients."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TlsFiles:
     """A server's files.
 
     Attributes:
-        certificate: its own and those between it and its authority, in this order.
+        certificate: its own, followed by intermediate certificates.
         key: of the certificate, not encrypted.
-        clients: certificates of authorities; clients need a certificate by one of these. None answers all.
+        clients: certificates of authorities, one of which must have issued a client's certificate. None admits all.
     """
 
     certificate: Path
@@ -28,7 +28,7 @@ class TlsFiles:
 
     @classmethod
     def given(cls, certificate: Path | None, key: Path | None, clients: Path | None) -> TlsFiles | None:
-        """Those that were named; None if none was.
+        """The files that were given; None if none were.
 
         Raises:
             InputError: the certificate or its key is missing.
@@ -40,7 +40,7 @@ class TlsFiles:
         return None
 
     def check(self) -> None:
-        """Reads the files, so that a mistake is told before a server starts.
+        """Reads the files, so that mistakes are reported before a server starts.
 
         Raises:
             InputError: a file cannot be read, or the key is not the certificate's.
@@ -59,7 +59,7 @@ class TlsFiles:
             ) from error
 
     def for_grpc(self) -> grpc.ServerCredentials:
-        """What gRPC takes."""
+        """Credentials for gRPC."""
         return grpc.ssl_server_credentials(
             [(self.key.read_bytes(), self.certificate.read_bytes())],
             self.clients.read_bytes() if self.clients else None,
@@ -67,7 +67,7 @@ class TlsFiles:
         )
 
     def for_uvicorn(self) -> dict[str, Any]:
-        """What uvicorn takes."""
+        """Options for uvicorn."""
         files = {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
         if self.clients is None:
             return files

@@ -1,4 +1,4 @@
-"""Threads for what would hold up the event loop: reading and writing messages."""
+"""Threads for work that would block the event loop: reading and writing messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """So many threads; used in one event loop."""
+    """A number of threads; to be used in one event loop."""
 
     def __init__(self, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="messages")
@@ -26,5 +26,5 @@ class Workers:
             raise
 
     def close(self) -> None:
-        """Waits for all that runs."""
+        """Waits for all running work."""
         self._threads.shutdown()
