@@ -1,1 +1,1 @@
-"""Wires, runs and reports: create_pipeline, its runners, what runs leave, and the command line."""
+"""Wires, runs and reports: create_pipeline, its runners, the output of runs, and the command line."""

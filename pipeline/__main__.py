@@ -1,7 +1,7 @@
 """`python -m pipeline <verb>`, with the packages of its own environment.
 
-Whatever `PYTHONPATH` and the current directory hold (ROS and many a cluster's shell set the one), a package there must
-not be imported in place of the locked one, by this process or one it starts.
+Packages in `PYTHONPATH` (which ROS and many clusters' shells set) or in the current directory must not be imported in
+place of the locked ones, neither by this process nor by its children.
 """
 
 import os

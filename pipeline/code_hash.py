@@ -1,4 +1,4 @@
-"""A hash of what our own code does in a stage, so that TFX's cache notices when that changes.
+"""Hashes what our own code does in a stage, so that TFX's cache notices changes.
 
 TFX keys its cache on inputs and parameters; editing the code behind a dotted path does not invalidate it.
 """
@@ -28,18 +28,18 @@ _STACK = {
     "tensorflow_transform": ("tensorflow-transform",),
     "tfx": ("tfx",),
 }
-"""Libraries that decide what a stage writes, by the names they are imported under."""
+"""Libraries that determine what a stage writes, by their import names."""
 
 _NO_OUTPUT = ("core.errors", "core.progress")
-"""Modules that decide nothing a stage writes: how far it is, and why it failed."""
+"""Modules that do not affect what a stage writes: progress and errors."""
 
 
 def code_hash(module: str) -> str:
-    """Hashes what a module does, with all modules of this project and the libraries of the stack that it imports.
+    """Hashes what a module does, including all project modules and stack libraries that it imports.
 
-    Comments, docstrings, layout, imports for type checkers alone and the modules of `_NO_OUTPUT` do not count; nor does
-    the package that a module is imported from, since none of ours does anything but pass names on. Data files beside a
-    module, of the same name, count as they are.
+    Comments, docstrings, formatting, imports only for type checkers and the modules in `_NO_OUTPUT` do not count; nor
+    do packages that a module is imported from, since ours only re-export names. Data files with a module's name beside
+    it count byte by byte.
 
     Args:
         module: dotted name, e.g. `"trainer.run"`; it is read, not imported.
@@ -59,7 +59,7 @@ def code_hash(module: str) -> str:
 
 @functools.cache
 def project_hash() -> str:
-    """Of all our code, byte by byte, and the versions of the stack: the same where the same is installed."""
+    """A hash of all our code, byte by byte, and the stack's versions; equal if the same is installed."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((_ROOT / package).rglob("*.py")):
@@ -70,7 +70,7 @@ def project_hash() -> str:
 
 
 def closure(module: str) -> list[str]:
-    """The module and every module of ours that it imports, directly or not, and that does anything; sorted."""
+    """The module and all project modules that it imports, directly or indirectly, and that do anything; sorted."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -93,7 +93,7 @@ def _data_files(module: str) -> list[Path]:
 
 
 class _Behavior(NamedTuple):
-    """A module's syntax tree without docstrings and without what only type checkers read, written down.
+    """A module's syntax tree, as text, without docstrings and code only for type checkers.
 
     Attributes:
         imports: pairs of a module, and what is imported from it, or "" for the module itself.

@@ -1,4 +1,4 @@
-"""What the settings' data are, before anything runs: the folder, how it is laid out, and the schema people reviewed."""
+"""The data named in the settings, before anything runs: the folder, its layout, and the reviewed schema."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def images_folder(settings: Settings, home: Path) -> str:
 
 
 def prepare_tfds(name: str, data_dir: str | None = None) -> str:
-    """Has TensorFlow Datasets download and prepare a data set, once, and returns the folder of TFRecords.
+    """Downloads and prepares a data set with TensorFlow Datasets, once, and returns the folder of TFRecords.
 
     Args:
-        name: as `tensorflow_datasets.builder` takes it: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
-        data_dir: where it is kept; None: where that package keeps all (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+        name: as for `tensorflow_datasets.builder`: `tf_flowers`, `tf_flowers:3.0.1`, `name/config`.
+        data_dir: where to keep it; None for the package's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
 
     Raises:
-        InputError: the package is not installed, it knows no such data set, or it cannot download it.
+        InputError: the package is not installed, does not know the data set, or cannot download it.
     """
     try:
         import tensorflow_datasets as tfds  # an extra; takes seconds
@@ -82,7 +82,7 @@ def prepare_tfds(name: str, data_dir: str | None = None) -> str:
 
 
 def list_images(settings: Settings, images: str) -> Listing:
-    """What the data folder, or the spans to read, hold. Raises InputError if they are not laid out as they must be."""
+    """Lists the data folder, or the spans to read. Raises InputError if their layout is not as required."""
     from components.ingestion import spans  # brings SciPy, which takes a second
 
     data = settings.data
@@ -93,10 +93,10 @@ def list_images(settings: Settings, images: str) -> Listing:
 
 
 def list_regressions(settings: Settings) -> Listing | None:
-    """What the folder `evaluation.regressions` holds; None where there is none.
+    """Lists the folder `evaluation.regressions`; None if it is not set.
 
     Raises:
-        InputError: it is not laid out as a data folder.
+        InputError: it is not laid out like a data folder.
     """
     from components.ingestion import spans  # likewise
 
@@ -111,7 +111,7 @@ def list_regressions(settings: Settings) -> Listing | None:
 
 
 def check_regressions(found: Listing, schema: str) -> None:
-    """Raises InputError if the images that must stay right are of a class that the data have not."""
+    """Raises InputError if the images that must stay right have a class that the data do not have."""
     from pipeline import schema as schemas
 
     known = schemas.class_names(schema)
@@ -123,10 +123,10 @@ def check_regressions(found: Listing, schema: str) -> None:
 
 
 def reviewed_schema(settings: Settings, listing: Listing | None) -> ReviewedSchema:
-    """The schema; where there is none it is inferred from the images, if they are given.
+    """The schema; if there is none, it is inferred from the images, if they are given.
 
     Raises:
-        InputError: the schema is missing or not as it must be, or a slice is of a feature that no image has.
+        InputError: the schema is missing or invalid, or no image has the feature of a slice.
     """
     from pipeline import schema as schemas  # likewise
 

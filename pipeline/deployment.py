@@ -1,4 +1,4 @@
-"""Where a pipeline is deployed: its folders, what changes from run to run, and what its orchestrator can run."""
+"""Where a pipeline is deployed: its folders, the parameters of its runs, and what its orchestrator supports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from core.settings import Settings, to_dict
 
 
 class Resolvers:
-    """The nodes that look for artifacts of earlier runs, on an orchestrator that runs strategies of ours."""
+    """The nodes that resolve artifacts of earlier runs, for orchestrators that run custom strategies."""
 
     def data_baseline(self, statistics: BaseChannel) -> Resolver | None:
         """The statistics that the last blessed model was trained on."""
@@ -33,7 +33,7 @@ class Resolvers:
         ).with_id(DATA_BASELINE.node)
 
     def earlier_features(self, config: str, code: str, **inputs: BaseChannel) -> Resolver | None:
-        """Features of earlier runs; parameters and inputs are FeatureExtractor's."""
+        """Resolves features of earlier runs; parameters and inputs are FeatureExtractor's."""
         return Resolver(
             strategy_class=EarlierFeaturesStrategy,
             config={"config": config, "code": code},
@@ -48,12 +48,12 @@ class Resolvers:
         ).with_id(LAST_BLESSED.node)
 
     def baseline(self, candidate: BaseChannel) -> Resolver:
-        """The model that a candidate is judged against."""
+        """The model that a candidate is compared with."""
         return Resolver(strategy_class=BaselineStrategy, candidate=candidate, **_models()).with_id(BASELINE.node)
 
 
 class TfxResolvers(Resolvers):
-    """The same on an orchestrator that runs only the strategies that come with TFX, and no warm starts: Vertex AI."""
+    """The same for Vertex AI, which runs only TFX's own strategies, and thus no warm starts."""
 
     def data_baseline(self, statistics: BaseChannel) -> None:  # noqa: D102
         return None
@@ -66,24 +66,23 @@ class TfxResolvers(Resolvers):
 
 
 def _models() -> dict[str, Channel]:
-    """All models that runs have left, and their blessings."""
+    """All models of earlier runs, and their blessings."""
     return {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Deployment:
-    """Where a run finds and leaves things; what differs between a laptop and a cluster.
+    """Where a run reads and writes, which is what differs between a laptop and a cluster.
 
-    Any folder may be remote (`gs://…`). Where runs are started with parameters, some of these are TFX's
-    RuntimeParameters.
+    Any folder may be remote (`gs://…`). If runs are started with parameters, some fields are TFX RuntimeParameters.
 
     Attributes:
         images: the data folder, or a pattern of spans; see `core.uris`.
-        push_directory: where blessed models are pushed, each in a folder named by its version; as a RuntimeParameter,
-            its value is `push_to` as JSON.
-        train_args: as a RuntimeParameter, its value is `train_args` as JSON; None takes the steps from the settings.
-        weights_fingerprint: says which content `backbone.weights` stands for.
-        schema_inferred: whether the schema was inferred from the images, so that no file holds it yet.
+        push_directory: where blessed models are pushed, each in a folder named by its version; a RuntimeParameter has
+            `push_to` as JSON for its value.
+        train_args: a RuntimeParameter has `train_args` as JSON for its value; None takes the steps from the settings.
+        weights_fingerprint: identifies the content of `backbone.weights`.
+        schema_inferred: whether the schema was inferred from the images, and is not yet in a file.
     """
 
     pipeline_root: str
@@ -96,17 +95,17 @@ class Deployment:
 
 
 def push_to(directory: str) -> pusher_pb2.PushDestination:
-    """A folder that gets a subfolder for each version, named by a number."""
+    """The push destination: a folder with a subfolder for each version, named by a number."""
     return pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=directory))
 
 
 def train_args(steps: int) -> trainer_pb2.TrainArgs:
-    """What the Trainer gets beside its settings."""
+    """The Trainer's arguments besides its settings."""
     return trainer_pb2.TrainArgs(splits=["train"], num_steps=steps)
 
 
 def portable(settings: Settings) -> dict[str, Any]:
-    """All settings but the folders that each run is told: a spec says nothing of the machine that wrote it."""
+    """The settings without the folders that each run is given, so that a spec is independent of the machine."""
     plain = to_dict(settings)
     del plain["data"]["images"], plain["push"]["directory"]
     return plain

@@ -1,4 +1,4 @@
-"""What a run was made with: versions of the software, and hashes of the code."""
+"""The software that a run was made with: versions, and hashes of the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOCK = Path(__file__).resolve().parents[1] / "uv.lock"
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the stack and the machine."""
+    """Versions of Python, the stack and the machine."""
     return {
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def hashes() -> dict[str, str]:
-    """`code`; and where the code runs from a checkout, `lock` and `commit`, with `-dirty` if files were changed."""
+    """`code`; and, if the code runs from a checkout, `lock` and `commit`, with `-dirty` if files were changed."""
     found = {"code": code_hash("pipeline.cli.main")}
     if _LOCK.is_file():
         found["lock"] = hashlib.sha256(_LOCK.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""A home and a user's name for a process that has none, as in many a container: libraries insist on both."""
+"""Provides a home and a user name for processes without them, as in many containers: libraries insist on both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Sets `HOME` and `USER` where they are not known; the home is then kept among the temporary files."""
+    """Sets `HOME` and `USER` if they are unknown; the home is then a folder among the temporary files."""
     try:
         has_home = Path.home().is_dir()
     except RuntimeError:  # an id that no list of users has

@@ -46,7 +46,7 @@ def _complete_path(_context: click.Context, _option: click.Parameter, incomplete
 
 
 class _PathOrUrl(click.ParamType):
-    """A path as text, or a URL; `~` is the user's home, which few shells write out after `ROOT=`."""
+    """A path as text, or a URL; `~` is the user's home, which few shells expand after `ROOT=`."""
 
     name = "path"
 
@@ -58,7 +58,7 @@ class _PathOrUrl(click.ParamType):
 
 
 class _LocalPath(_PathOrUrl):
-    """A path of this machine."""
+    """A local path."""
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # type: ignore[override]
         return Path(super().convert(value, param, ctx))
@@ -111,18 +111,18 @@ def main() -> None:
 
 
 Loader = Callable[..., Settings]
-"""Loads the settings; is given more overrides, if any."""
+"""Loads the settings, with additional overrides."""
 
 
 def _verb(
     *shorthands: str, root: str = "build", noisy: bool = False, lazy: bool = False
 ) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Makes a verb of a function that takes the settings and the root, and returns an exit code, or None for 0.
+    """Makes a verb from a function that takes the settings and the root, and returns an exit code, or None for 0.
 
     Args:
-        shorthands: options that are short for a setting, of `_SHORTHANDS`.
+        shorthands: options from `_SHORTHANDS`, which are short for a setting.
         root: the default of `--root`; "" for a verb without it.
-        noisy: whether the verb takes care itself of what TensorFlow and others print.
+        noisy: whether the verb itself handles the output of TensorFlow and other libraries.
         lazy: whether the function takes a `Loader` instead, since it may not need the settings.
     """
 
@@ -158,7 +158,7 @@ def _verb(
 
 @contextlib.contextmanager
 def _ending_in_words() -> Iterator[None]:
-    """Ends the process with a sentence and an exit code for what is not our code's fault."""
+    """Ends the process with a message and an exit code for errors that are not our code's fault."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -174,7 +174,7 @@ def _ending_in_words() -> Iterator[None]:
 
 
 def _quiet_stack() -> None:
-    """For verbs whose output is data: keeps the warnings of TensorFlow and what it brings off the screen."""
+    """For verbs whose output is data: keeps warnings of TensorFlow and its dependencies off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
     for name in ("tensorflow", "apache_beam"):
@@ -583,7 +583,7 @@ def serve(
 
 
 def _named(text: str | None, images: tuple[str, ...]) -> Callable[[], list[str]]:
-    """What lists the image files that the user named, when it is called: that may take its time."""
+    """A function that lists the image files that the user named, which may take a while."""
     from pipeline.inference import names
 
     given = [*names.words(text or ""), *images]
@@ -612,7 +612,7 @@ def _note(text: str) -> None:
 
 
 def _pushed(settings: Settings, root: Path, key: PublicKey | None = None) -> str:
-    """The version that serves."""
+    """The serving version."""
     from pipeline.runs import push_directory
 
     return push_directory.latest(push_folder(settings, root), _note, key)
@@ -623,12 +623,12 @@ def _public(path: Path | None) -> PublicKey | None:
 
 
 def _exit_code(counts: records.Counts) -> int:
-    """Says how many images could not be classified, and which exit code stands for that."""
+    """Reports how many images could not be classified, and returns the exit code."""
     if counts.errors:
         click.echo(f"{counts.errors} of {counts.records} images could not be classified; see their lines", err=True)
     return BAD_INPUT if counts.errors else 0
 
 
 def _terminal() -> rich.console.Console:
-    """Standard output; into a file or a pipe nothing is cut short."""
+    """Standard output; nothing is truncated in a file or a pipe."""
     return rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 200)

@@ -29,7 +29,7 @@ _COLORS = {
 
 
 def print_history(console: rich.console.Console, runs: Sequence[Run]) -> None:
-    """A line a run, oldest first; an id, which `compare` is to be given, is never cut short."""
+    """Prints one line per run, oldest first; ids, which `compare` takes, are never truncated."""
     without_bound = console.options.update(width=1000)
     tables = [_history(runs, SHOWN[:count]) for count in range(len(SHOWN), -1, -1)]
     fitting = (table for table in tables if console.measure(table, options=without_bound).maximum <= console.width)
@@ -53,7 +53,7 @@ def _history(runs: Sequence[Run], metrics: Sequence[str]) -> Table:
 
 
 def print_monitored(console: rich.console.Console, found: Monitored, page: str) -> None:
-    """What production looks like beside the test split: the verdict, what it rests on, and where to read more."""
+    """Prints how production compares with the test split: the verdict, its basis, and where to read more."""
     broken = len(found.broken)
     said = f"[red]beyond bounds: {broken} broken[/]" if broken else "[green]within bounds[/], as far as these can tell"
     age = "" if found.age_days is None else f"; the model is {found.age_days:g} days old"
@@ -80,7 +80,7 @@ def _percent(found: Range) -> str:
 
 
 def print_comparison(console: rich.console.Console, comparison: Comparison) -> None:
-    """Settings, metrics and slices that differ."""
+    """Prints the settings, metrics and slices that differ."""
     console.print(f"A  {escape(comparison.a)}\nB  {escape(comparison.b)}\n")
     if comparison.settings is None:
         console.print("one of them did not end, so its settings were not recorded\n", style="yellow")

@@ -1,1 +1,1 @@
-"""Classifying images with an exported model: `predict`, `batch-predict`, `serve` and a client of it."""
+"""Classifies images with an exported model: `predict`, `batch-predict`, `serve` and its client."""

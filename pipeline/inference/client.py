@@ -34,7 +34,7 @@ def main(
 ) -> None:
     """Sends IMAGES to the model NAME of the server at ADDRESS (host:port) and prints a JSON line for each.
 
-    A file is read as at ingestion, so that WebP and TIFF become what the model decodes.
+    Files are read as at ingestion, which converts WebP, TIFF and others to a format that the model decodes.
     """
     files = [read(path, DEFAULT_LIMITS) for path in images]
     tls = None

@@ -1,4 +1,4 @@
-"""What `serve` prints: sentences for people, or a JSON object a line, with every request, for what collects logs."""
+"""The output of `serve`: sentences for people, or one JSON object per line, with every request, for log collectors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Queue(logging.handlers.QueueHandler):
 
 @contextlib.contextmanager
 def json_lines() -> Iterator[tuple[Callable[[str], None], Callable[[Call], None]]]:
-    """Prints all logging as JSON lines within the block; gives what says a sentence, and what tells of a request."""
+    """Prints all logging as JSON lines within the block; yields functions to log a sentence and a request."""
     printed = logging.StreamHandler(sys.stdout)
     printed.setFormatter(_Json())
     lines: queue.Queue = queue.Queue(_MOST_WAITING)

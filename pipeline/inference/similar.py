@@ -1,4 +1,4 @@
-"""`similar`: the training pictures of the last run that look most like others to its network, from stored features."""
+"""`similar`: finds the last run's training images that look most similar to its network, from stored features."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _SPLIT = "train"
 def similar(
     nodes: Mapping[str, NodeRun], files: Sequence[str | Path], most: int, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    """Compares image files with all training pictures; holds the features of the files, whatever the data set's size.
+    """Compares image files with all training images; holds only the files' features, whatever the data set's size.
 
     Args:
         nodes: of a run.
-        files: image files; `names.expand` lists those of a folder.
-        most: how many pictures to list of each.
-        say: gets a sentence about the model if there is one.
+        files: image files; `names.expand` lists those in a folder.
+        most: how many training images to list for each.
+        say: called with a sentence about the model, if there is one.
 
     Yields:
         For each file, in order, `path` and `similar`: a list of `path` (in the data folder), `label` and `similarity`,
-        the cosine of the angle between both pictures' features, the most similar first. Or `path` and `error`, where
-        the file could not be read.
+        the cosine similarity of both images' features, most similar first. Or `path` and `error` if the file could not
+        be read.
 
     Raises:
         InputError: the run has no model, or stored no features.
@@ -78,7 +78,7 @@ def similar(
 def _asking(
     model: ServedModel, described: Features
 ) -> tuple[Callable[[Sequence[bytes]], tuple[list[str], np.ndarray]], FeatureFormat]:
-    """What gives the errors and the pooled features [n, d] of image files, and how those of training are stored."""
+    """A function from image files to errors and pooled features [n, d], and the format of the stored features."""
     signature = model.signatures[signatures.FEATURES]
     (name,) = signature.inputs
     block = next((one for one in described.outputs if features_name(described.cut, one) == name), None)

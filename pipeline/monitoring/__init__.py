@@ -1,1 +1,1 @@
-"""`make monitor`: production beside the test split of the model in service."""
+"""`make monitor`: compares production with the test split of the model in service."""

@@ -1,4 +1,4 @@
-"""Labels that arrive later, in a table of file names: how right the model is in production, measured."""
+"""Measures accuracy in production with labels that arrive later, in a table of file names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Labels:
     """Labels by file name, matched with the observations as they come."""
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
-        """Reads a table with the columns `file_name` and `label`; rows without a label are passed over.
+        """Reads a table with the columns `file_name` and `label`; rows without a label are skipped.
 
         Raises:
             InputError: it cannot be read, or lacks a column.
@@ -53,7 +53,7 @@ class Labels:
         self._slices: dict[str, list[bool]] = collections.defaultdict(list)
 
     def add(self, one: Observation) -> None:
-        """Compares an image's label, if it has one, with what the model says."""
+        """Compares an image's label, if it has one, with the model's prediction."""
         label = self._labels.get(one.path)
         if label is None or one.path in self._right:
             return
@@ -64,7 +64,7 @@ class Labels:
                 self._slices[f"{feature}={value}"].append(right)
 
     def measure(self, reference: Reference) -> tuple[Measured, list[Finding]]:
-        """What the labels say, and how that compares with the test split."""
+        """The measured accuracy, and how it compares with the test split's."""
         confidence = reference.bounds.confidence
         used = [right for path, right in self._right.items() if path not in self._chosen]
         notes = []

@@ -1,6 +1,6 @@
-"""Compares production with the test split of the model in service, and says which images are worth labeling.
+"""Compares production with the test split of the model in service, and selects images worth labeling.
 
-All that it needs to know of the model lies in its folder: it works where nothing but that is.
+Everything it needs to know about the model is in the model's folder, so it works where there is nothing else.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def monitor(
     Args:
         model_dir: folder of a pushed version, or a push directory, whose latest good version is taken.
         images: a folder of images, local or remote, or the local folder of a request log.
-        output: the folder to write; remote where the images are, and Beam's workers see no local one.
+        output: the folder to write; remote if the images are and Beam's workers cannot see a local one.
         labels: a table of file names and labels.
-        count: how many images are to be labeled next.
-        say: gets a sentence about the model if there is one.
+        count: how many images to label next.
+        say: called with a sentence about the model, if there is one.
 
     Raises:
-        InputError: there is no such model, no pictures, nothing to compare with, the labels cannot be read, or the
-            folder not be written.
+        InputError: there is no such model, there are no images, there is nothing to compare with, the labels cannot be
+            read, or the folder cannot be written.
     """
     predict.check_positive(count=count)
     directory = predict.find_model(model_dir, say)
@@ -124,7 +124,7 @@ def monitor(
 
 
 class _Times:
-    """When the model was pushed, and when the images came: seconds since 1970, None where nobody knows."""
+    """When the model was pushed, and when the images arrived: seconds since 1970, None if unknown."""
 
     def __init__(self, directory: str) -> None:
         name = directory.rstrip("/").rpartition("/")[2]
@@ -164,7 +164,7 @@ def _choose(candidates: Candidates, directory: str, images: str) -> list[Chosen]
 
 
 def _shown(chosen: Sequence[Chosen], classes: Sequence[str], directory: str, images: str) -> list[Shown]:
-    """Of the images to label, the first that were chosen for each reason, as far as they can still be read."""
+    """The first images to label for each reason, as far as they can still be read."""
     limits, shown = model_limits(directory), list[Shown]()
     for why in ("novel", "uncertain", "random"):
         for one, _ in [entry for entry in chosen if entry.why == why][:_SHOWN]:
@@ -176,7 +176,7 @@ def _shown(chosen: Sequence[Chosen], classes: Sequence[str], directory: str, ima
 
 
 def _table(chosen: Sequence[Chosen], classes: Sequence[str]) -> str:
-    """The images to label: the table that, with its labels filled in, is given back as `--labels`."""
+    """The table of images to label, which is passed back as `--labels` once its labels are filled in."""
     target = io.StringIO()
     write = csv.writer(target, lineterminator="\n").writerow
     write([FILE, LABEL, WHY, "predicted", "probability", "margin", "novelty"])

@@ -1,4 +1,4 @@
-"""Images of production and what the model says of them: a folder is asked about as a Beam job, a request log is read.
+"""Production images with the model's predictions: a Beam job classifies a folder, or a request log is read.
 
 In: a folder.  ListFiles -> Spread -> Read (as at ingestion) -> Observe (one model a worker process) -> Write.
 """
@@ -60,14 +60,14 @@ def from_folder(
     beam_arguments: Sequence[str],
     notes: list[str],
 ) -> Iterator[Observation]:
-    """Asks the model about every image in and below a folder, local or remote; in no fixed order.
+    """Classifies every image in and below a folder, local or remote; in no fixed order.
 
     Args:
-        scratch: a folder that all workers see; it must be there, and what is written to it is not deleted.
-        notes: gets sentences on what was not looked at.
+        scratch: an existing folder that all workers can see; what is written there is not deleted.
+        notes: receives sentences about what was not examined.
 
     Raises:
-        InputError: there is no such folder, or no picture in it.
+        InputError: there is no such folder, or no image in it.
     """
     if not is_remote(images) and not Path(images).is_dir():
         raise InputError(f"there is no folder {images}: give a folder of images, or that of a request log")
@@ -97,10 +97,10 @@ def from_log(
     beam_arguments: Sequence[str],
     notes: list[str],
 ) -> Iterator[Observation]:
-    """What a version of a model was asked about.
+    """The images in requests to a version of a model.
 
-    Of an image that was not kept only the header is known: its resolution, aspect and format. Those that were kept are
-    described by a Beam job; the arguments are as of `from_folder`.
+    If an image was not kept, only its resolution, aspect and format are known, from its header. A Beam job describes
+    those that were kept; the arguments are as for `from_folder`.
 
     Raises:
         InputError: the model's folder is not named by a version.
@@ -172,7 +172,7 @@ def _read(file: bytes, root: str, limits: ImageLimits, boundaries: Mapping[str, 
 
 
 class _Handler(ModelHandler[_Picture, Observation, ServedModel]):
-    """Has the model loaded once in each worker process, and its threads share it."""
+    """Loads the model once in each worker process, whose threads share it."""
 
     def __init__(self, model_dir: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a report shows of a run, gathered from ML Metadata and from the artifacts that its stages left."""
+"""Collects what a report shows about a run from ML Metadata and its artifacts."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class StepValue(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """How good the labels are; the suspects, the most doubtful first, and data URIs of the first by split and path."""
+    """How good the labels are; the suspects, most doubtful first, and data URIs of the first ones by split and path."""
 
     quality: LabelQuality
     suspects: list[Suspect]
@@ -106,7 +106,7 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The training, its curves, and the trials of the search before it, the best first."""
+    """The training, its curves, and the trials of the search before it, best first."""
 
     summary: TrainingSummary
     loss: list[StepValue]
@@ -134,7 +134,7 @@ class Mistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ReportData:
-    """All that a report shows of one run; much may be missing, since a run can fail early.
+    """Everything a report shows about one run; much may be missing, since a run can fail early.
 
     Attributes:
         settings: as plain values, every default written out.
@@ -188,7 +188,7 @@ class ReportData:
 
 
 def collect(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> ReportData:
-    """Reads all there is of a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
+    """Reads everything about a run of the pipeline `name`; what cannot be read is named in `ReportData.missing`."""
     reader = lineage.Reader({}, logging.ERROR)
     limits = ImageLimits(transparent=settings.get("data", {}).get("transparent", DEFAULT_LIMITS.transparent))
     read, attempt = reader.read, reader.attempt
@@ -260,7 +260,7 @@ def page_path(run_dir: Path, run: str) -> Path:
 
 
 def _history(store: MetadataStore, name: str, outcome: Outcome) -> list[Run]:
-    """The last runs up to this one, whose status is recorded only after its report is made."""
+    """The last runs up to this one, whose status is not recorded until after its report."""
     runs = history.all_runs(store, name, outcome.run_id, _SHOWN_RUNS)
     return [dataclasses.replace(run, status=outcome.status) if run.id == outcome.run_id else run for run in runs]
 

@@ -1,4 +1,4 @@
-"""Which classes the model mistakes for which: the confusion matrix, and the pairs by how often they are confused."""
+"""Which classes the model confuses: the confusion matrix, and the pairs by frequency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How right the model is on the test images that it is surest of, and which of them are novel to it."""
+"""Accuracy on the test images that the model is surest of, and which test images are novel to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANKS = (0.5, 0.9, 0.99)
 
 @dataclasses.dataclass(frozen=True)
 class CoveragePoint:
-    """The accuracy of the test images whose probability is at least so much; `coverage` is their fraction."""
+    """Accuracy on the test images with at least this probability; `coverage` is their fraction."""
 
     coverage: float
     probability: float
@@ -28,15 +28,15 @@ class CoveragePoint:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What a threshold on the probability would do, and what the model does.
+    """The effect of thresholds on the probability, and what the model does.
 
     Attributes:
         curve: from a few of the surest images to all.
         table: for a few fractions of the images.
-        chosen: the labels that the model gives; None where it gives all, or none.
+        chosen: the labels that the model gives; None if it gives all or none.
         reasons: how many labels are withheld for their probability, and for the image's novelty.
-        beyond: for a few values of novelty, the fraction of the test images above it.
-        novel: the most novel images, the most novel first.
+        beyond: for a few values of novelty, the fraction of test images above it.
+        novel: the most novel images, most novel first.
     """
 
     curve: list[CoveragePoint]
@@ -48,7 +48,7 @@ class Coverage:
 
 
 def coverage(predictions: Sequence[Prediction]) -> Coverage | None:
-    """Of the candidate on the test split; None if it has read no image."""
+    """The candidate's coverage on the test split; None if it could read no image."""
     read = [p for p in predictions if p.predicted]
     if not read:
         return None

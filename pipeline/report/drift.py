@@ -21,11 +21,11 @@ class FeatureDrift:
     """How much a feature of the train split changed since an earlier run.
 
     Attributes:
-        distance: the largest change of any value's fraction (the L-infinity distance that TFDV takes for drift); of a
-            numeric feature, the change of the median over the standard deviation before.
-        value: that changed most; None for a numeric feature.
-        before: its fraction then; of a numeric feature, the median.
-        now: likewise.
+        distance: the largest change of any value's fraction (the L-infinity distance that TFDV uses for drift); for a
+            numeric feature, the change of the median divided by the earlier standard deviation.
+        value: the value that changed most; None for a numeric feature.
+        before: its earlier fraction; for a numeric feature, the median.
+        now: its fraction or median now.
     """
 
     feature: str
@@ -37,12 +37,12 @@ class FeatureDrift:
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """The train split against that of the last run with other images.
+    """The train split compared with that of the last run with other images.
 
     Attributes:
         before: how many images that run trained on.
         now: how many this run has.
-        features: that changed: first those with values, then the numeric ones, each the largest change first.
+        features: the features that changed, categorical before numeric ones, each by the size of the change.
     """
 
     run: str
@@ -87,7 +87,7 @@ def _compare(
 
 
 def _fractions(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
-    """Of the values; TFDV lists the thousand most frequent."""
+    """The values' fractions; TFDV lists the thousand most frequent."""
     buckets = feature.string_stats.rank_histogram.buckets
     total = sum(bucket.sample_count for bucket in buckets) or 1
     return collections.defaultdict(float, {bucket.label: bucket.sample_count / total for bucket in buckets})

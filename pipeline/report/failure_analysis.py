@@ -1,4 +1,4 @@
-"""What is behind a failure: the mistakes on its slice, what they have in common, and which to look at."""
+"""Analyzes a failure: the mistakes on its slice, what they have in common, and which to look at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RISK = 0.01  # of taking chance for a trait, over all values of all features
 
 @dataclasses.dataclass(frozen=True)
 class Trait:
-    """A value (`brightness=dark`) that `count` images of a group and only `others` outside it have: beyond chance."""
+    """A value (`brightness=dark`) that is significantly more frequent in a group (`count`) than outside it (`others`)."""
 
     name: str
     count: int
@@ -37,9 +37,9 @@ class FailureAnalysis:
         lost: how many of the mistakes the last blessed model got right; None if there is none to compare with.
         confusions: the mistakes by class, most frequent first.
         confidence: median probability of the wrong classes; None if there is no mistake.
-        traits: what the mistakes have in common, unlike the slice's other images; the most significant first.
-        slice_traits: what the slice's images have in common, unlike the rest of the test split; likewise.
-        worst: the mistakes to show: as the gate ordered them, else the worst.
+        traits: what the mistakes have in common, unlike the slice's other images; most significant first.
+        slice_traits: what the slice's images have in common, unlike the rest of the test split; most significant first.
+        worst: the mistakes to show, in the gate's order if it has one, else the worst.
     """
 
     count: int
@@ -54,7 +54,7 @@ class FailureAnalysis:
 
 
 def analyze(failure: Failure, predictions: Sequence[Prediction]) -> FailureAnalysis | None:
-    """Finds what is behind one failure, by the predictions for the whole test split; None if it is of no slice."""
+    """Analyzes one failure by the predictions for the whole test split; None if it has no slice."""
     if not failure.slice or failure.slice in FORMATS:
         return None
     members: list[Prediction] = []
@@ -80,9 +80,9 @@ def analyze(failure: Failure, predictions: Sequence[Prediction]) -> FailureAnaly
 
 
 def traits(some: Sequence[Prediction], others: Sequence[Prediction]) -> list[Trait]:
-    """Classes and values of slice features that some images have more often than others, beyond chance.
+    """Classes and values of slice features that some images have significantly more often than others.
 
-    By Fisher's exact test, one-sided, with Bonferroni's correction for the number of values.
+    Uses Fisher's exact test, one-sided, with Bonferroni's correction for the number of values.
     """
     counts = collections.Counter(value for p in some for value in _values(p))
     counts_others = collections.Counter(value for p in others for value in _values(p))

@@ -1,4 +1,4 @@
-"""How the page and the model card write numbers, intervals and settings: their templates' filters."""
+"""Template filters that format numbers, intervals and settings for the page and the model card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPECIAL = "\\`*_{}[]<>#|~"  # in Markdown
 
 
 def predicted_class(name: str) -> str:
-    """The class, or in words that the model could not read the image."""
+    """The class, or words saying that the model could not read the image."""
     return name or "nothing (the model could not read the image)"
 
 
@@ -35,19 +35,19 @@ def signed(value: float) -> str:
 
 
 def number(value: Any) -> str:
-    """Four significant digits; a dash for what is not known."""
+    """Four significant digits; a dash if unknown."""
     if value is None:
         return _UNKNOWN
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def metric(value: float | None) -> str:
-    """Three decimals, so that a column can be read down."""
+    """Three decimals, so that columns align."""
     return _UNKNOWN if value is None else f"{value:.3f}"
 
 
 def limits(found: Range | Interval, scale: int = 100) -> str:
-    """The limits of a `Range` or an `Interval` without the value: `84.1 to 95.0`; nothing where none are known."""
+    """The limits of a `Range` or an `Interval` without the value: `84.1 to 95.0`; nothing if unknown."""
     if found.low is None or found.high is None:
         return ""
     digits = 1 if scale == 100 else 3
@@ -55,7 +55,7 @@ def limits(found: Range | Interval, scale: int = 100) -> str:
 
 
 def reasons(message: str) -> list[str]:
-    """Of a message of several lines those behind the first, or of a list the points without what is below them."""
+    """The lines of a message after the first, or the top-level points of a list."""
     lines = message.splitlines()[1:]
     return [line.removeprefix("- ") for line in lines if line.startswith("- ")] or lines
 
@@ -83,7 +83,7 @@ def flattened(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def plain(text: object) -> str:
-    """Text without any meaning to Markdown or HTML, on one line: class and file names may hold anything."""
+    """Text escaped for Markdown and HTML, on one line, since class and file names may contain anything."""
     line = " ".join(str(text).split())
     return "".join(f"\\{c}" if c in _SPECIAL else c for c in line).replace("&", "&amp;")
 

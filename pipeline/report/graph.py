@@ -1,6 +1,7 @@
-"""Where the boxes and lines of a drawing of the run go: each node below those whose artifacts it read.
+"""Lays out a drawing of the run: each node below those whose artifacts it read.
 
-Layers by longest path, and in each layer the order that shortens the lines, after Sugiyama, Tagawa and Toda (1981).
+Layers follow from the longest path, and the order in each layer shortens the lines, after Sugiyama, Tagawa and Toda
+(1981).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A drawing; `lines` leave the first box at its lower and reach the second at its upper edge."""
+    """A drawing; `lines` go from the lower edge of the first box to the upper edge of the second."""
 
     width: float
     height: float
@@ -39,7 +40,7 @@ class Graph:
 
 
 def layout(nodes: Sequence[NodeRun]) -> Graph:
-    """Places the nodes of a run, at least one, in the order in which they ran."""
+    """Places the nodes of a run, given in the order in which they ran; there must be at least one."""
     sources = _sources(nodes)
     layers = _layers(sources)
     width = max(len(layer) for layer in layers) * (_WIDTH + _GAP)
@@ -54,7 +55,7 @@ def layout(nodes: Sequence[NodeRun]) -> Graph:
 
 
 def _sources(nodes: Sequence[NodeRun]) -> dict[str, list[str]]:
-    """For each node, those whose artifacts it read; a cached one may leave what a resolver has found before it."""
+    """For each node, those whose artifacts it read; a cached one may output what a resolver found before it."""
     made_by: dict[int, str] = {}
     found = {}
     for node in nodes:
@@ -65,7 +66,7 @@ def _sources(nodes: Sequence[NodeRun]) -> dict[str, list[str]]:
 
 
 def _layers(sources: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Nodes by depth, in an order that puts each near the nodes it is connected to."""
+    """Nodes by depth, ordered so that each is near the nodes it is connected to."""
     sorter = graphlib.TopologicalSorter(sources)
     sorter.prepare()
     layers: list[list[str]] = []

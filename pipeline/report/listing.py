@@ -1,4 +1,4 @@
-"""Long lists: the page shows their first rows, and holds all of them as a CSV file."""
+"""Long lists: the page shows their first rows, and contains all of them as a CSV file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = TypeVar("Row")
 
 @dataclasses.dataclass(frozen=True)
 class Listing(Generic[Row]):
-    """The rows to show, of how many, and a data URI of a CSV file with all of them; None where all are shown."""
+    """The rows to show, their total, and a data URI of a CSV file with all of them; None if all are shown."""
 
     rows: list[Row]
     of: int
@@ -28,12 +28,12 @@ class Listing(Generic[Row]):
 
 
 def listing(rows: Sequence[Row], values: Callable[[Row], Mapping[str, Any]]) -> Listing[Row]:
-    """Of rows that begin with those to be looked at first; `values` of a row, nested or not, are the file's."""
+    """A listing of rows, most important first; `values` gives a row's values for the file, nested or not."""
     return Listing(list(rows[:ROWS]), len(rows), _csv(rows, values) if len(rows) > ROWS else None)
 
 
 def _csv(rows: Sequence[Row], values: Callable[[Row], Mapping[str, Any]]) -> str:
-    """Bounded: of a hundred thousand classes it holds the first."""
+    """Bounded in size: of a hundred thousand classes it contains the first."""
     text = io.StringIO()
     write = csv.writer(text).writerow
     write([name for name, _ in flattened(values(rows[0]))])

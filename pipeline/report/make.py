@@ -17,10 +17,10 @@ _KEPT_PAGES = 50
 
 
 def make_report(run_dir: Path, name: str, outcome: Outcome, settings: dict[str, Any]) -> Path:
-    """Writes the report, and the model card into the folder of the version with this run's model if it has none.
+    """Writes the report, and the model card into the folder of this run's version, if it has none.
 
-    That version serves or waits for approval. (After a rollback, `outcome.pushed_model` is of another run's model.)
-    The page's name is the run's, or its log's if the run failed before the first stage; the newest fifty pages in
+    That version serves or waits for approval. (After a rollback, `outcome.pushed_model` is another run's model.) The
+    page is named after the run, or after its log if the run failed before the first stage; the newest fifty pages in
     `run_dir` are kept.
     """
     data = collect(run_dir, name, outcome, settings)

@@ -1,4 +1,4 @@
-"""The page of `make monitor`: production beside the test split, without any outside file."""
+"""The page of `make monitor`, which compares production with the test split and needs no external files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.report.render import csp_hash, page_file, template
 
 
 class Shown(NamedTuple):
-    """An image to be labeled, with the data URI of its thumbnail, why it was chosen, and what it is predicted as."""
+    """An image to label, with the data URI of its thumbnail, why it was chosen, and its prediction."""
 
     thumbnail: str
     path: str
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
 
 
 def render(found: Monitored, images: str, to_label: list[Shown]) -> str:
-    """The page; Jinja escapes whatever the data say."""
+    """The page; Jinja escapes all data."""
     style, script = (page_file(name) for name in ("report.css", "report.js"))
     return template("monitoring.html.j2", autoescape=True).render(
         found=found,

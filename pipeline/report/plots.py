@@ -1,4 +1,4 @@
-"""The report's plots: drawn by matplotlib, then given the page's colors, so that they follow its theme."""
+"""The report's plots, drawn by matplotlib and recolored with CSS variables, so that they follow the page's theme."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def learning_rate(values: Sequence[StepValue]) -> Markup:
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Accuracy against confidence, with intervals; on the diagonal, a probability means what it says."""
+    """Accuracy against confidence, with intervals; calibrated probabilities lie on the diagonal."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], "--", color=MUTED, lw=1)
@@ -160,7 +160,7 @@ def coverage(found: Coverage) -> Markup:
 
 
 def past_accuracy(runs: Sequence[Run]) -> Markup:
-    """Accuracy on the test split run after run, with intervals; color and shape say how the run ended."""
+    """Accuracy on the test split by run, with intervals; color and shape show how the run ended."""
     measured = [
         (place, run.status, wilson(round(accuracy * run.examples), run.examples))
         for place, run in enumerate(runs, 1)

@@ -1,4 +1,4 @@
-"""Whether the model's probabilities can be trusted, bin by bin: the gate's calibration error, in detail."""
+"""Whether the model's probabilities can be trusted: the gate's calibration error, bin by bin."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Reliability:
 
 
 def error_before(predictions: Sequence[Prediction], scores: Scores, temperature: float) -> float | None:
-    """The calibration error without the temperature that the model's logits are divided by, of the same predictions.
+    """The calibration error of the same predictions without the model's temperature.
 
-    From the stored scores, whose bins are narrow enough; None where they are gone.
+    It is computed from the stored scores, whose bins are narrow enough; None if they are gone.
     """
     binned = scores.bins.get(CANDIDATE)
     if binned is None or len(binned) != len(predictions):
@@ -52,7 +52,7 @@ def error_before(predictions: Sequence[Prediction], scores: Scores, temperature:
 
 
 def reliability(predictions: Sequence[Prediction]) -> Reliability | None:
-    """Of the candidate on the test split; None if there are no predictions."""
+    """The candidate's reliability on the test split; None if there are no predictions."""
     if not predictions:
         return None
     found = CalibrationBins.of(

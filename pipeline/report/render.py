@@ -1,4 +1,4 @@
-"""Turns the data of a report into one HTML page without any outside file, and into the model card."""
+"""Renders the data of a report as a self-contained HTML page, and as the model card."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def render(report: ReportData) -> str:
 
 
 def model_card(report: ReportData, version: str) -> str:
-    """The card of the model that a run pushed as that version, in Markdown, after Mitchell et al., Model Cards (2019).
+    """The card of a run's model, pushed as that version, in Markdown, after Mitchell et al., Model Cards (2019).
 
-    It says what the model is for, how good it is and on what, where it fails, and how to make it again.
+    It says what the model is for, how good it is and on what, where it fails, and how to reproduce it.
     """
     card = template("model_card.md.j2", autoescape=False)  # in Markdown `plain` escapes
     return card.render(
@@ -110,7 +110,7 @@ def template(name: str, autoescape: bool) -> jinja2.Template:
 
 
 def _lists(verdict: Verdict) -> dict[str, Any]:
-    """What the tables of metrics list, each with what is to be looked at first."""
+    """The listings of the metrics tables, each with the most important rows first."""
     slices, failed = _sorted_slices(verdict), _failed_slices(verdict)
     return {
         "slices": listing(slices, lambda one: {"slice": one.slice, "images": one.examples, **to_dict(one.metrics)}),
@@ -123,7 +123,7 @@ def _lists(verdict: Verdict) -> dict[str, Any]:
 
 
 def _class_counts(counts: IngestCounts) -> list[tuple[str, ClassCounts]]:
-    """As they are named; where there are many, first those with the most rejects, then those with the fewest images."""
+    """Classes by name; if there are many, those with the most rejects first, then those with the fewest images."""
     if len(counts.classes) <= ROWS:
         return list(counts.classes.items())
     return sorted(
@@ -133,12 +133,12 @@ def _class_counts(counts: IngestCounts) -> list[tuple[str, ClassCounts]]:
 
 
 def _class_order(one: ClassMetrics) -> tuple[float, int, str]:
-    """The worst first; then the surest, with the most images; those of which nothing is known last."""
+    """Sort key: the worst first, then the surest, with the most images; unknown ones last."""
     return math.inf if one.f1.value is None else one.f1.value, -one.examples, one.class_name
 
 
 def _sorted_slices(verdict: Verdict) -> list[SliceMetrics]:
-    """The whole split, then the slices: those of failures first, then the least accurate, of these the largest."""
+    """The whole split, then the slices: those of failures first, then the least accurate, the largest first."""
     failed = _failed_slices(verdict)
 
     def place(measured: SliceMetrics) -> tuple[bool, float, int, str]:
@@ -163,7 +163,7 @@ def page_file(name: str) -> str:
 
 
 def csp_hash(text: str) -> str:
-    """What a page's Content-Security-Policy calls a style or script that stands in it."""
+    """The hash by which a page's Content-Security-Policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -25,7 +25,7 @@ _SCANNED = 20_000
 def samples(split: str, classes: list[str], limits: ImageLimits = DEFAULT_LIMITS) -> dict[str, list[tuple[str, str]]]:
     """Path and data URI of the first images in a split, by class.
 
-    `split` is a folder of TFRecords of raw tf.Examples, which are in random order; `limits` says how they are seen.
+    `split` is a folder of TFRecords of raw tf.Examples in random order; `limits` says how images are converted.
     """
     most = max(1, min(_SAMPLES_PER_CLASS, _SAMPLES // max(len(classes), 1)))
     found: dict[str, list[tuple[str, str]]] = {name: [] for name in classes}
@@ -64,7 +64,7 @@ def thumbnail(encoded: bytes, limits: ImageLimits, side: int = _SAMPLE_SIDE) -> 
 
 
 def data_uri(jpeg: bytes) -> str:
-    """What an `img` shows without a file."""
+    """A data URI, which an `img` element shows without a file."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 

@@ -1,7 +1,7 @@
-"""The pipeline as an Airflow DAG: a task for every component, and a last one that says how the run ended.
+"""The pipeline as an Airflow DAG: a task for every component, and a final one that says how the run ended.
 
-`write_dag_file` makes the file for Airflow's folder of DAGs, with the settings in it; wherever Airflow reads that file,
-it calls `create_dag`. This module runs in the environment `.venv-airflow` (`make airflow-env`).
+`write_dag_file` writes the file for Airflow's DAG folder, which contains the settings and calls `create_dag` wherever
+Airflow reads it. This module runs in the environment `.venv-airflow` (`make airflow-env`).
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ The task `Report` fails if nothing was pushed, unless a model waits for approval
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """What the DAG file says of the pipeline.
+    """The pipeline as described in the DAG file.
 
     Attributes:
-        schema: the reviewed one, in protobuf's text format.
-        root: the folder of the pipeline's folder.
+        schema: the reviewed schema, in protobuf's text format.
+        root: the parent of the run folder.
         images: the data folder, unless a run is given another.
         weights_fingerprint: as in `Deployment`.
     """
@@ -93,12 +93,12 @@ class Definition:
 
 
 def write_dag_file(settings: Settings, root: Path, path: Path) -> None:
-    """Writes the file for Airflow's folder of DAGs.
+    """Writes the file for Airflow's DAG folder.
 
-    All of Airflow's workers must see `root` under this path, and no other runner may use it.
+    All of Airflow's workers must see `root` at this path, and no other runner may use it.
 
     Raises:
-        InputError: the images cannot be found, or there is no schema yet, or none that it can use.
+        InputError: the images cannot be found, or there is no usable schema yet.
     """
     check_root(str(root.resolve()))
     push_folder(settings, root)
@@ -170,7 +170,7 @@ def create_dag(definition: Definition) -> DAG:
 
 
 def _run_node(definition: Definition, node_id: str, **context: Any) -> None:
-    """A node's task: bad input and damaged artifacts fail at once, whatever else fails is tried again."""
+    """A node's task: bad input and damaged artifacts fail immediately, other failures are retried."""
     from airflow.exceptions import AirflowFailException
     from airflow.utils.log.secrets_masker import mask_secret
 

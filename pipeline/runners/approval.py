@@ -1,7 +1,7 @@
-"""What people decide about a blessed model that waits to be pushed: carried out, and written down wherever it is known.
+"""Carries out people's decision about a blessed model that waits to be pushed, and records it everywhere.
 
-The push directory comes first: what serves follows from it alone, and a decision holds where nothing else is at hand.
-Then ML Metadata, the record of the run and its report say the same.
+The push directory comes first: it alone determines what serves, and a decision holds even if nothing else is at hand.
+Then ML Metadata, the record of the run and its report follow.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ def decide(
     by: str | None,
     why: str,
 ) -> list[str]:
-    """Puts the version of that number that waits into service, or takes it away.
+    """Puts the waiting version with that number into service, or removes it.
 
-    The outcome of the last run, if the version is its, becomes `pushed` or `refused`, and is notified of. What was
-    decided before, but not recorded wherever it is known, since the process was killed, is recorded.
+    If the version is the last run's, the outcome of that run becomes `pushed` or `refused`, with a notification. A
+    decision that was not recorded everywhere, since the process was killed, is recorded now.
 
     Args:
-        folder: of the pipeline; need not be there.
+        folder: of the pipeline; need not exist.
         directory: of its pushed versions, local or remote.
-        by: who decides; None: the user of this machine.
+        by: who decides; None for the user of this machine.
 
     Returns:
-        A sentence on what was done, and one on each thing that could not be.
+        A sentence about what was done, and one about each thing that could not be done.
 
     Raises:
-        InputError: no such version waits, there is no reason or name, or a run goes on in the folder.
+        InputError: no such version waits, there is no reason or name, or a run is going on in the folder.
         MachineError: the version is damaged.
     """
     if not why.strip():
@@ -121,7 +121,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _onto_card(version: str, decision: Decision) -> None:
-    """Says on the model card, if there is one, what was decided."""
+    """Adds the decision to the model card, if there is one."""
     path = f"{version}/{MODEL_CARD}"
     if not storage.exists(path):  # a cluster makes none
         return
@@ -131,9 +131,9 @@ def _onto_card(version: str, decision: Decision) -> None:
 
 
 def _record(settings: Settings, folder: Path, waiting: str, decision: Decision, place: str, serves: bool) -> bool:
-    """Adds the decision to ML Metadata; returns whether that knows of the version, and not yet of a decision.
+    """Adds the decision to ML Metadata; returns whether it has the version, and had no decision yet.
 
-    `serves`: whether the very model does, if only with other words on its card.
+    `serves`: whether this very model serves, perhaps with other text on its card.
     """
     server = settings.runtime.metadata
     if not metadata.exists(folder, server):
@@ -173,7 +173,7 @@ def _record(settings: Settings, folder: Path, waiting: str, decision: Decision, 
 
 
 def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decision, place: str) -> Outcome | None:
-    """Adds the decision to the record of the last run, on this machine or a cluster, if the version is its."""
+    """Adds the decision to the record of the last run, on this machine or a cluster, if the version is that run's."""
     root = settings.kubeflow.pipeline_root
     for home in (str(folder), *([f"{root.rstrip('/')}/{settings.name}"] if root else [])):
         last = read_last(home, print)
@@ -194,7 +194,7 @@ def _record_last(settings: Settings, folder: Path, waiting: str, decision: Decis
 
 
 def _same(one: object, other: str) -> bool:
-    """Whether two names, of which the first may be none, stand for the same folder."""
+    """Whether two paths, of which the first may be None, mean the same folder."""
     return one == other or (
         not storage.is_remote(other) and bool(one) and os.path.realpath(str(one)) == os.path.realpath(other)
     )

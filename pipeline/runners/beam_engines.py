@@ -1,8 +1,8 @@
-"""Beam's pipeline options for an engine of the settings (`runtime.beam`).
+"""Beam's pipeline options for the engine in the settings (`runtime.beam`).
 
-Two kinds of steps want different workers. Those that run TensorFlow graphs want few large ones, with one Python process
-each: a process holds the network once, shares it between its threads, and TensorFlow uses all cores from there. Those
-that read files or count want many small ones, with a Python process per core.
+Two kinds of steps need different workers. Those that run TensorFlow graphs need a few large ones, with one Python
+process each: a process loads the network once for all its threads, and TensorFlow uses all cores. Those that read files
+or count need many small ones, with a Python process per core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from core.artifacts.nodes import STATISTICS
 from core.settings import beam
 
 SMALL_STEPS = frozenset({EXAMPLES.node, REGRESSION_EXAMPLES.node, STATISTICS.node})
-"""Ids of the Beam components that run no TensorFlow graph. Any other is given the large workers."""
+"""Ids of the Beam components that run no TensorFlow graph. All others get the large workers."""
 
 SEND_NOTHING = "--sdk_container_image={}"
 """Beam's option that names the workers' image. Without it TFX packs its own source for them, as an sdist, in every step
@@ -27,7 +27,7 @@ _THIS_ENVIRONMENT = "workers-have-the-environment"
 
 
 def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
-    """All of Beam's pipeline options for one component; those of the settings come last, and so win."""
+    """All of Beam's pipeline options for one component; those in the settings come last, so they win."""
     small = component_id in SMALL_STEPS
     if isinstance(engine, beam.LocalParallelEngine):
         own = _local_parallel(engine, small)
@@ -41,7 +41,7 @@ def options_for(engine: beam.BeamEngine, component_id: str) -> list[str]:
 
 
 def notes_on_engine(engine: beam.BeamEngine) -> Iterator[str]:
-    """A sentence on what of an engine strangers could reach, which Beam cannot be told to keep to this machine."""
+    """A sentence about ports of an engine that others could reach, since Beam cannot restrict them to this machine."""
     if isinstance(engine, beam.LocalParallelEngine):
         servers = "the servers that Beam starts for its processes"
     elif isinstance(engine, beam.PortableEngine):

@@ -1,7 +1,7 @@
-"""A Beam runner for Flink and Spark that says what is wrong with a cluster, in words and within a minute.
+"""A Beam runner for Flink and Spark that explains what is wrong with a cluster within a minute.
 
-Beam's own runners wait for whatever does not answer as long as a job may take, pass a cluster's stack traces on, and
-have their servers listen on all interfaces. `runtime.beam` names this one (`beam_engines`), and Beam imports it.
+Beam's own runners wait for an unresponsive cluster as long as a job may take, pass on its stack traces, and have their
+servers listen on all interfaces. `beam_engines` names this runner in Beam's options, and Beam imports it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _START_SECONDS = 120.0
 
 
 class ClusterRunner(portable_runner.PortableRunner):
-    """As Beam's FlinkRunner and SparkRunner; with a job endpoint, as its PortableRunner."""
+    """Like Beam's FlinkRunner and SparkRunner or, with a job endpoint, its PortableRunner."""
 
     def run_portable_pipeline(
         self, pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions
@@ -108,9 +108,9 @@ class ClusterRunner(portable_runner.PortableRunner):
 
 
 def _until_lost(messages: Iterable[Any]) -> Iterator[Any]:
-    """The messages of a job until the connection is lost, which the stream of its states tells, too.
+    """The messages of a job until the connection is lost, which also ends the stream of its states.
 
-    Errors are `explain`'s to tell; Beam would print them with all that Java has to say.
+    `explain` reports errors; Beam would print them with Java's entire stack traces.
     """
     with contextlib.suppress(grpc.RpcError):
         for message in messages:
@@ -120,7 +120,7 @@ def _until_lost(messages: Iterable[Any]) -> Iterator[Any]:
 
 
 def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:
-    """Has worker pools compare their code with this process's: what is pickled here is looked up by name there."""
+    """Makes worker pools compare their code with this process's, since pickled objects are looked up by name there."""
     for environment in pipeline.components.environments.values():
         if environment.urn == common_urns.environments.EXTERNAL.urn:
             payload = beam_runner_api_pb2.ExternalPayload.FromString(environment.payload)
@@ -129,7 +129,7 @@ def _name_the_code(pipeline: beam_runner_api_pb2.Pipeline) -> None:
 
 
 class _Result(portable_runner.PipelineResult):
-    """Of a job that is watched while it runs."""
+    """The result of a job that is watched while it runs."""
 
     def __init__(self, cluster: Cluster, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -164,7 +164,7 @@ class _Result(portable_runner.PipelineResult):
 
 
 class _Fault(NamedTuple):
-    """What a cluster says of a fault, and what we say of it: the cause, and what to do."""
+    """A cluster's message for a fault, and ours: the cause, and what to do."""
 
     pattern: str
     message: str
@@ -242,7 +242,7 @@ _OURS = re.compile(r"core\.errors\.(InputError|MachineError): (.+?)(?= \[while r
 
 
 def _fault(said: str, where: str) -> Exception | None:
-    """The error for what a cluster said, if it is known."""
+    """The error for a cluster's message, if it is known."""
     for fault in _FAULTS:
         if found := re.search(f".*(?:{fault.pattern}).*", said):
             return fault.error(f"{fault.message}. It said: {found[0].strip()[:300]}. {where}")
@@ -250,7 +250,7 @@ def _fault(said: str, where: str) -> Exception | None:
 
 
 class Cluster:
-    """What the options say of a cluster, and the job server in front of it."""
+    """The cluster in the options, and its job server."""
 
     def __init__(self, options: PipelineOptions, job_name: str) -> None:
         self._endpoint = options.view_as(PortableOptions).job_endpoint
@@ -433,5 +433,5 @@ class Cluster:
 
 
 def _active(tasks: dict[str, int]) -> bool:
-    """Whether a Flink job has tasks that run or are about to."""
+    """Whether a Flink job has tasks that are running or about to."""
     return any(tasks.get(state) for state in ("deploying", "initializing", "running"))

@@ -1,6 +1,6 @@
-"""The terminal of a run: a line per stage on the screen, everything the libraries print in a log file.
+"""The terminal of a run: one line per stage on the screen, and all output of libraries in a log file.
 
-TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While `screen` is open
+TensorFlow, Beam and TFX write hundreds of lines to standard output and error, some from C++. While `screen` is open,
 both file descriptors lead to the log file, and only what is printed through its console reaches the screen.
 """
 
@@ -34,9 +34,9 @@ _FILE_WIDTH = 200  # columns; nothing is cut short in a CI log
 
 @contextlib.contextmanager
 def screen(log: Path, variables: Collection[str] = ()) -> Iterator[Console]:
-    """The screen, on which lines stay as they are: paths and commands can be copied. All else goes to the log file.
+    """The screen, which does not wrap lines, so that paths and commands can be copied. All else goes to the log file.
 
-    What is logged there has the names of these environment variables instead of their values.
+    In the log, these environment variables' values are replaced by their names.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, encoding="utf-8")
@@ -82,7 +82,7 @@ def print_prose(console: Console, head: str, text: str, style: str | None = None
 
 
 class StageLines:
-    """A line per stage: those that run are alive at the bottom of a terminal, those that ended stay, anywhere."""
+    """A line per stage: running stages are updated at the bottom of a terminal, and finished ones stay above."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -106,7 +106,7 @@ class StageLines:
         self._live.stop()
 
     def end(self, detail: str) -> None:
-        """Ends the lines of all stages that still run."""
+        """Ends the lines of all running stages."""
         for line in tuple(self._running):
             line.finish("✗", "red", detail)
 
@@ -118,7 +118,7 @@ class StageLines:
 
 
 class StageLine:
-    """One stage on a line of its own."""
+    """The line of one stage."""
 
     def __init__(self, console: Console, running: list[StageLine], name: str) -> None:
         self._console, self._running, self.name = console, running, name
@@ -131,7 +131,7 @@ class StageLine:
         return time.monotonic() - self._start
 
     def progressed(self, at: dict[str, Any]) -> None:
-        """Shows how far the stage is, as `core.progress` reports it; without a terminal, at most every half minute."""
+        """Shows the stage's progress, as reported by `core.progress`; without a terminal, at most every half minute."""
         self._detail = _describe(at)
         if not self._console.is_terminal and time.monotonic() - self._beat > _HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
@@ -144,7 +144,7 @@ class StageLine:
         self._console.print(self.row(mark, style))
 
     def row(self, mark: str, style: str) -> Table:
-        """The line as it is now."""
+        """The current line."""
         row = Table.grid(padding=(0, 1))
         row.add_column(width=1, style=style)
         row.add_column(width=5, justify="right", style="dim")
@@ -157,9 +157,9 @@ class StageLine:
 
 
 class NodeLines:
-    """Draws the nodes of a run, `total` of them, as `ParallelDagRunner` tells of them.
+    """Draws the `total` nodes of a run as `ParallelDagRunner` reports them.
 
-    A node that finished is asked after by `look`: whether it was cached, and why it finds the data or the model unfit.
+    For a finished node, `look` says whether it was cached, and why it finds the data or the model unfit.
     """
 
     def __init__(self, lines: StageLines, total: int, look: Callable[[str], tuple[bool, str | None]]) -> None:
@@ -196,7 +196,7 @@ class NodeLines:
 
 @contextlib.contextmanager
 def progress_line(first: str) -> Iterator[None]:
-    """Shows on standard error, where that is a terminal, how far a long loop is; `first` is done before it begins."""
+    """Shows the progress of a long loop on standard error, if that is a terminal; `first` runs before the loop."""
     logger = logging.getLogger(progress.LOGGER_NAME)
     level = logger.level
     with Console(stderr=True).status(first) as status:

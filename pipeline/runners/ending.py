@@ -1,4 +1,4 @@
-"""The end of a run, the same on every orchestrator: what came of it is found out, tidied up after, and recorded."""
+"""The end of a run, the same on every orchestrator: determines its outcome, cleans up, and records it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Execution:
     """A run as its orchestrator saw it.
 
     Attributes:
-        usage: asked for the seconds that the run has taken so far, and for the most memory of one process in MB.
-        monitor: is told how it ends.
+        usage: returns the seconds that the run has taken so far, and the peak memory of its largest process in MB.
+        monitor: is notified of the end.
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
-        inputs: a hash of all that decides the run; None if the orchestrator does not know it.
-        nodes: ids of all nodes of the pipeline; empty if it failed before these were known.
+        inputs: a hash of everything that determines the run; None if the orchestrator does not know it.
+        nodes: ids of all nodes of the pipeline; empty if it failed before they were known.
         stages: those that ran, in order; ML Metadata knows which were cached.
-        cause: why it failed; None if it did not, or the orchestrator does not know.
+        cause: why it failed; None if it did not fail, or the orchestrator does not know.
         failed_stage: the stage that failed; None if none did.
     """
 
@@ -71,9 +71,10 @@ def record(folder: Path | str, settings: dict[str, Any], ended: Outcome) -> None
 
 
 def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
-    """Finds out how a run ended, writes record and report, completes ML Metadata, and deletes what is no longer needed.
+    """Determines how a run ended, writes record and report, completes ML Metadata, and deletes what is no longer
+    needed.
 
-    Whatever fails in here becomes a note: it hides no push, and changes no exit code.
+    Failures in here become notes: they must neither hide a push nor change the exit code.
     """
     folder = run_dir(settings, root)
     plain = to_dict(settings)
@@ -115,11 +116,11 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
 def end_remote_run(
     settings: Settings, root: str, execution: Execution, nodes: Mapping[str, NodeRun], store: MetadataStore | None
 ) -> Outcome:
-    """The same where nobody but the run's pods sees its files: it makes no report, and deletes nothing.
+    """Like `end_run`, but for runs whose files only their pods can see: makes no report, and deletes nothing.
 
     Args:
-        root: folder of the pipeline, local or remote; its artifacts lie in it.
-        nodes: what is known of its stages.
+        root: folder of the pipeline, local or remote, which contains its artifacts.
+        nodes: what is known about its stages.
         store: ML Metadata, if it can be reached.
     """
     reader = Reader({}, logging.ERROR)
@@ -135,7 +136,7 @@ def end_remote_run(
 def _outcome(
     execution: Execution, nodes: Mapping[str, NodeRun], artifacts: str, plain: dict[str, Any], reader: Reader
 ) -> Outcome:
-    """How a run ended; the notes are the reader's problems, which there may be more of."""
+    """How a run ended; its notes are the reader's list of problems, which may still grow."""
     ended = from_nodes(nodes, execution.nodes, artifacts)
     reader.problems += [*execution.notes, *ended.notes]
     ended.notes, ended.run_id, ended.log = reader.problems, execution.run_id, execution.log
@@ -153,7 +154,7 @@ def _outcome(
 
 
 def _tell(settings: Settings, ended: Outcome, folder: Path | str, monitor: Monitor, reader: Reader) -> None:
-    """Tells whoever watches how the run ended, and records what came of that."""
+    """Notifies of the run's end, and records if that failed."""
     monitor.finish(ended)
     ended.notes += filter(None, [monitor.problem])
     reader.attempt("the record could not be written", lambda: LAST_RUN.write(folder, ended))
@@ -163,7 +164,7 @@ def _tell(settings: Settings, ended: Outcome, folder: Path | str, monitor: Monit
 
 
 def notify(settings: Settings, ended: Outcome) -> str | None:
-    """Gives an outcome to the command of the settings, if there is one; a sentence if that fails, of no consequence."""
+    """Passes the outcome to the command in the settings, if there is one; returns a sentence if that fails."""
     if settings.notify is None:
         return None
     document = json.dumps({"pipeline": settings.name, **to_dict(ended)}, ensure_ascii=False)
@@ -221,7 +222,7 @@ def _clear_leftovers(store: MetadataStore, folder: Path) -> None:
 
 
 def _find_pushed(ended: Outcome, pushed_to: str) -> None:
-    """Pusher may name a version that is no longer in service: then says what is, and the next run does not stand."""
+    """Finds the pushed version; if it is no longer in service, a note says what is, and the next run is not skipped."""
     version = str(ended.pushed_model)
     if checksums.is_complete(version):
         return
