@@ -1,4 +1,4 @@
-"""The reviewed schema of a data set: read from `schemas/`, or inferred once from the data, and kept if they are fit.
+"""The reviewed schema of a data set: read from `schemas/`, or inferred once, and kept if the data pass the checks.
 
 It says which features an example has and, as the domain of `label`, which classes there are. Later images that do not
 fit it stop the run, so a typo in a folder's name never becomes a class.
@@ -31,7 +31,7 @@ _INTS = (examples.HEIGHT, examples.WIDTH)
 _FLOATS = tuple(map(examples.statistic, STATISTICS))
 _BOUNDARIES = "bucket boundaries: "
 _CLASSES = "classes"
-_SAMPLE = 1000  # images whose statistics are measured: a third is then known to about three points
+_SAMPLE = 1000  # images whose statistics are measured: enough to place each third to about three percentage points
 _HEADER = """\
 # The schema of the data set "{name}": a tensorflow_metadata Schema. Review it, above all the domain of `label`, and
 # commit it: images that do not fit it stop the run. The comments say what it was inferred from, and the bucket
@@ -41,14 +41,14 @@ _HEADER = """\
 
 
 class ReviewedSchema(NamedTuple):
-    """A schema in protobuf's text format; `inferred`: from the images, and not written yet."""
+    """A schema in protobuf's text format; `inferred` from the images if it is not written yet."""
 
     text: str
     inferred: bool
 
 
 def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits = DEFAULT_LIMITS) -> ReviewedSchema:
-    """The reviewed schema, or where there is none, one for `keep` to write.
+    """The reviewed schema or, where there is none, one for `keep` to write.
 
     Raises:
         InputError: as `load`; or there is none, and none can be written.
@@ -71,21 +71,21 @@ def load_or_infer(path: Path, name: str, listing: Listing, limits: ImageLimits =
 
 
 def keep(path: Path, text: str) -> None:
-    """Writes an inferred schema for review. Raises FileExistsError if another has come to be there since."""
+    """Writes an inferred schema for review. Raises FileExistsError if another has been written since."""
     if path.exists():
         raise FileExistsError(f"{path} has come to be there since, and the next run takes it")
     write_text(path, text)
 
 
 def load(path: Path) -> str:
-    """The reviewed schema as text. Raises InputError if there is none, or it is no schema."""
+    """The reviewed schema as text. Raises InputError if there is none, or if it is invalid."""
     if not path.exists():
         raise InputError(
             f"there is no schema {path}: a local run (make run-local) on some of the images infers it, and writes it "
             "if they pass ValidationGate; review it, and commit it"
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark first, which is none of the format's
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the schema {path} cannot be read: {error}") from error
     bucket_boundaries(text, str(path))
@@ -93,7 +93,7 @@ def load(path: Path) -> str:
 
 
 def parse(text: str, where: str) -> schema_pb2.Schema:
-    """The schema in `text`; `where` it stands, for the message if it is none."""
+    """The schema in `text`; `where` says where the text is, for the message if it is invalid."""
     try:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
@@ -107,7 +107,7 @@ def parse(text: str, where: str) -> schema_pb2.Schema:
 
 
 def feature_names(text: str) -> list[str]:
-    """Names of all features but the image's bytes, which nobody wants statistics of."""
+    """Names of all features except the image's bytes, of which statistics would be useless."""
     return sorted(f.name for f in parse(text, "the schema").feature if f.name != examples.IMAGE)
 
 
@@ -119,7 +119,7 @@ def class_names(text: str) -> list[str]:
 
 
 def bucket_boundaries(text: str, where: str = "the schema") -> dict[str, list[float]]:
-    """Of the buckets into which images' statistics fall. Raises InputError if the schema lacks those of a statistic."""
+    """Boundaries of the buckets of image statistics. Raises InputError if the schema lacks those of any statistic."""
     comments_of = {feature.name: feature.annotation.comment for feature in parse(text, where).feature}
     found = {}
     for name in STATISTICS:
@@ -176,7 +176,7 @@ def _sampled_statistics(listing: Listing, limits: ImageLimits) -> list[dict[str,
 
 
 def _sample(listing: Listing, limits: ImageLimits) -> Iterator[bytes]:
-    """Images in the order of the hashes of their files' paths."""
+    """A sample of the images: the first in the order of their paths' hashes."""
     files = [file for file in listing.files if not file.problem]
     for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
         if listing.layout == TFRECORDS:

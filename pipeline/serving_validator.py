@@ -22,7 +22,7 @@ def serving_validator(serving: ServingSettings, model: BaseChannel, examples: Ba
         return ServingCheck(
             model=model,
             examples=examples,
-            # What the other validator and `serve` are given does not count: editing it must not run the check again.
+            # Settings of the other validator and of `serve` are left out: editing them must not run the check again.
             settings=to_json(dataclasses.replace(serving, infra_validator=InfraValidatorSettings(), request_log=None)),
             code=code_hash("components.serving_check"),
         )

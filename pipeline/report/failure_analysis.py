@@ -22,7 +22,7 @@ _RISK = 0.01  # of taking chance for a trait, over all values of all features
 
 @dataclasses.dataclass(frozen=True)
 class Trait:
-    """A value (`brightness=dark`) that is significantly more frequent in a group (`count`) than outside it (`others`)."""
+    """A value (`brightness=dark`) significantly more frequent in a group (`count`) than outside it (`others`)."""
 
     name: str
     count: int

@@ -33,8 +33,8 @@ from pipeline.runs.run_dir import ARTIFACTS, push_folder, run_dir
 
 _UNRECORDED = "the run could not be recorded in ML Metadata"
 _NOTIFY_SECONDS = 30
-_NOTIFY_BYTES = 4096  # of what it says, that the log keeps
-_HEARD_SECONDS = 1.0  # what it leaves running in the background may keep its output open
+_NOTIFY_BYTES = 4096  # of its output, kept in the log
+_HEARD_SECONDS = 1.0  # a background process that it started may keep its output open
 
 
 @dataclasses.dataclass
@@ -47,7 +47,7 @@ class Execution:
         run_id: ML Metadata's name of the run; None if it failed before its first stage.
         inputs: a hash of everything that determines the run; None if the orchestrator does not know it.
         nodes: ids of all nodes of the pipeline; empty if it failed before they were known.
-        stages: those that ran, in order; ML Metadata knows which were cached.
+        stages: those that ran, in order; ML Metadata knows which of them were cached.
         cause: why it failed; None if it did not fail, or the orchestrator does not know.
         failed_stage: the stage that failed; None if none did.
     """
@@ -98,7 +98,7 @@ def end_run(settings: Settings, root: Path, execution: Execution) -> Outcome:
         attempt("the pushed version could not be looked for", lambda: _find_pushed(ended, pushed_to))
     # Before the report, which must not cost a finished push its record.
     attempt("the record could not be written", lambda: record(folder, plain, ended))
-    if run_id:  # or there is nothing to report but the error, and who waits for it should have it at once
+    if run_id:  # otherwise there is nothing to report but the error, which should appear at once
         ended.report = attempt("the report could not be made", make_report)
     ended.seconds, ended.peak_rss_mb = execution.usage()
     if store and nodes:
@@ -147,7 +147,7 @@ def _outcome(
         said = secrets.mask(execution.cause.message, secrets.variables(plain))
         mark_failed(ended, execution.cause._replace(message=said), execution.failed_stage)
     rejected = ended.approval is not None and ended.approval.decision == "rejected"
-    if ended.status != "failed" and not rejected:  # whose decision may be taken back
+    if ended.status != "failed" and not rejected:  # a rejection may be taken back
         ended.inputs = execution.inputs
     ended.seconds, ended.peak_rss_mb = execution.usage()
     return ended
@@ -180,7 +180,7 @@ def notify(settings: Settings, ended: Outcome) -> str | None:
         return f"notify: the command could not be run: {error}"
     assert command.stdin and command.stdout
     said = bytearray()
-    # Whatever it reads and prints, no disk and no memory is filled, and it is waited for no longer than it may take.
+    # Whatever it reads and prints, it fills neither disk nor memory, and the wait is limited to its timeout.
     feeding = threading.Thread(
         target=_feed, args=(command.stdin, document.encode("utf-8", "backslashreplace")), daemon=True
     )
@@ -196,7 +196,7 @@ def notify(settings: Settings, ended: Outcome) -> str | None:
             os.killpg(command.pid, signal.SIGKILL)
             command.wait()
     hearing.join(_HEARD_SECONDS)
-    variables = re.findall(r"[A-Za-z_]\w*", settings.notify)  # such as that of a webhook, which curl may print
+    variables = re.findall(r"[A-Za-z_]\w*", settings.notify)  # such as a webhook's URL, which curl may print
     text = secrets.mask(said.decode("utf-8", "replace").strip(), [name for name in variables if name in os.environ])
     logging.getLogger(__name__).info("notify: exit code %d: %s", command.returncode, text)
     if command.returncode:

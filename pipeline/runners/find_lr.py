@@ -25,13 +25,13 @@ from trainer.training import lr_finder
 def find_rate(settings: Settings, run_dir: Path, lowest: float, highest: float, steps: int) -> dict[str, Any]:
     """Sweeps the rate from `lowest` to `highest` in `steps`, and writes `find_lr.csv` and `find_lr.png` into `run_dir`.
 
-    The data are the last run's; the settings of head and training may differ from it.
+    The data are the last run's; the settings of head and training may differ from that run's.
 
     Returns:
-        The `learning_rate` that the sweep suggests, and the paths of `table` and `plot`, which show why.
+        The suggested `learning_rate`, and the paths of the `table` and the `plot` that show why.
 
     Raises:
-        InputError: there is no run to take features from, or its features are of another cut.
+        InputError: there is no run to take features from, or its features come from another layer.
     """
     store = open_store(run_dir, settings.runtime.metadata)
     run_id = latest_run_id(store, settings.name)

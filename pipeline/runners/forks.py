@@ -1,7 +1,7 @@
-"""Runs a function in a fork of this process, which has imported the stack, and hears from it.
+"""Runs a function in a fork of this process, which has already imported TensorFlow and TFX, and listens to it.
 
-A fork starts at once, uses another core in spite of Python's lock, gives its memory back when it ends, and takes nobody
-along when it crashes.
+A fork starts at once, uses another core despite Python's lock, gives its memory back when it ends, and takes no other
+process down when it crashes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ending(NamedTuple):
     Attributes:
         result: what the function returned.
         cause: why it failed; None if it did not.
-        cpu_seconds: of all cores, of the fork and its children; None if it did not live to say.
+        cpu_seconds: of the fork and its children, on all cores; None if it died before it could say.
     """
 
     result: Any = None
@@ -47,7 +47,7 @@ class Ending(NamedTuple):
 
 
 class Lock:
-    """Held by one process at a time, as often as it likes; one that is killed lets go of it, unlike multiprocessing's.
+    """A reentrant lock between processes; unlike multiprocessing's, it is released when its holder is killed.
 
     It is made before the forks; each process counts for itself how often it holds it.
     """
@@ -68,7 +68,7 @@ class Lock:
 
 
 class Fork:
-    """A function that runs in a process of its own; `progressed` hears what it reports (`core.progress`)."""
+    """A function that runs in a process of its own; `progressed` is called with what it reports (`core.progress`)."""
 
     def __init__(self, progressed: Callable[[dict[str, Any]], None], function: Callable[..., Any], *args: Any) -> None:
         """Starts it.
@@ -86,10 +86,10 @@ class Fork:
         self._ending: Ending | None = None
 
     def hear(self) -> Ending | None:
-        """Waits for what the fork says next, and passes it on; how it ended, if it has."""
+        """Waits for the fork's next message, and passes it on; returns how the fork ended, if it has."""
         try:
             said = self._pipe.recv()
-        except (EOFError, OSError):  # it has ended, if in the middle of a word
+        except (EOFError, OSError):  # it has ended, perhaps in the middle of a message
             self._process.join()
             return self._ending or Ending(cause=_killed_by(self._process.exitcode or 0))
         if isinstance(said, Ending):
@@ -105,12 +105,12 @@ class Fork:
                 os.killpg(self._process.pid, signal_number)
 
     def join(self, seconds: float) -> None:
-        """Waits for its end, so long at most."""
+        """Waits for its end, at most that long."""
         self._process.join(seconds)
 
 
 def first_to_speak(forks: Sequence[Fork], seconds: float | None = None) -> list[Fork]:
-    """Waits until some have something to say, or have ended, but no longer than that; None: as long as it takes."""
+    """Waits until some have something to say or have ended, at most for the timeout; None: as long as it takes."""
     said = wait([fork._pipe for fork in forks], seconds)
     return [fork for fork in forks if fork._pipe in said]
 
@@ -126,11 +126,11 @@ def stop(forks: Sequence[Fork], signals: Sequence[int] = (signal.SIGINT, signal.
 
 
 def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., Any], *args: Any) -> Any:
-    """What a function returns, run in a fork.
+    """Runs a function in a fork, and returns what it returns.
 
     Raises:
-        InputError: the function does.
-        MachineError: so does it, or the system killed it.
+        InputError: the function raised it.
+        MachineError: the function raised it, or the system killed the fork.
         RuntimeError: it failed otherwise.
     """
     fork = Fork(progressed, function, *args)
@@ -145,7 +145,7 @@ def call(progressed: Callable[[dict[str, Any]], None], function: Callable[..., A
 
 
 def _run(pipe: Connection, parent: int, function: Callable[..., Any], args: Sequence[Any]) -> None:
-    """Of the fork: calls the function, and says how far it is, and how it ended."""
+    """The fork's side: calls the function, and reports its progress and how it ended."""
     os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which passes it on once
     end_with(parent)
     logging.getLogger(progress.LOGGER_NAME).addHandler(_Sender(pipe))

@@ -1,4 +1,4 @@
-"""Beam's job server for Flink or Spark, as a process of this machine that all jobs of a run share."""
+"""Beam's job server for Flink or Spark: a process on this machine that all jobs of a run share."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from pipeline.runners.forks import Lock
 CONNECT_SECONDS = 10.0
 """How long a cluster's master may take to accept a connection."""
 
-_LOGGER = "org.slf4j.simpleLogger"  # of Flink's job server; Spark's says the time anyway
+_LOGGER = "org.slf4j.simpleLogger"  # for Flink's job server; Spark's logs the time anyway
 _TAIL_BYTES = 200_000
 _LOCAL = re.compile(r"\[(local|auto)\]|local(\[.+\])?")
 
 
 class Spec(NamedTuple):
-    """What a job server is started from.
+    """What a job server is started with.
 
     Attributes:
-        jar: one that `make beam-job-server` makes, or Beam's.
-        master: of the cluster, or a name for one inside the job server.
-        spark: whether it is Spark's; else Flink's.
-        java: the program.
-        jvm_properties: options of Java.
+        jar: the one that `make beam-job-server` builds, or Beam's.
+        master: the cluster's, or a name for one inside the job server.
+        spark: whether it is for Spark; otherwise for Flink.
+        java: the Java program.
+        jvm_properties: Java's options.
     """
 
     jar: str
@@ -52,7 +52,7 @@ class Spec(NamedTuple):
 
     @classmethod
     def of(cls, options: PipelineOptions) -> Spec | None:
-        """As Beam's pipeline options say; None if they name a job server that runs, or none."""
+        """The spec in Beam's pipeline options; None if they name a running job server, or none at all."""
         flink, spark = options.view_as(FlinkRunnerOptions), options.view_as(SparkRunnerOptions)
         java = options.view_as(JobServerOptions)
         jar = flink.flink_job_server_jar or spark.spark_job_server_jar
@@ -69,14 +69,14 @@ class Spec(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """Which names the master."""
+        """The pipeline option that names the master."""
         return "runtime.beam.spark_master_url" if self.spark else "runtime.beam.flink_master"
 
     def reach(self) -> str:
-        """The address of this machine by which the cluster reaches it.
+        """The address at which the cluster reaches this machine.
 
         Raises:
-            InputError, MachineError: the master is none, or cannot be reached.
+            InputError, MachineError: the master's address is invalid, or it cannot be reached.
         """
         if self.address is None:
             return "127.0.0.1"
@@ -95,15 +95,15 @@ class Spec(NamedTuple):
 
 
 class JobServer:
-    """A job server that ends with this process.
+    """A job server that ends when this process does.
 
     Attributes:
-        endpoint: by which this machine reaches it; it listens on all interfaces, whatever Beam's `--job-host` says.
-        log: what it says.
+        endpoint: its address for this machine; it listens on all interfaces, whatever Beam's `--job-host` says.
+        log: its log file.
     """
 
     def __init__(self, spec: Spec, log: Path) -> None:
-        """Starts it, without waiting until it listens.
+        """Starts it, and does not wait until it listens.
 
         Raises:
             InputError, MachineError: there is no jar, no Java or no cluster.
@@ -125,7 +125,7 @@ class JobServer:
         self.endpoint = f"127.0.0.1:{port}"
         self.log = log
         self._artifacts = tempfile.mkdtemp(prefix="beam-job-server-")
-        command = [spec.java, "-XX:TieredStopAtLevel=1"]  # it lives for minutes: code that is compiled well pays later
+        command = [spec.java, "-XX:TieredStopAtLevel=1"]  # too short-lived for C2 to pay off
         command += [f"-D{_LOGGER}.showDateTime=true", f"-D{_LOGGER}.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS"]
         if spec.spark:
             master = ["--spark-master-url", spec.master]
@@ -138,12 +138,12 @@ class JobServer:
             self._process = subprocess.Popen(ending_with_this(command), stdout=output, stderr=output, env=environment)
 
     def runs(self) -> bool:
-        """Whether it does; a fork of the process that started it may ask, too."""
+        """Whether it is running; works in forks of the process that started it, too."""
         try:
             os.kill(self._process.pid, 0)
         except ProcessLookupError:
             return False
-        status = Path(f"/proc/{self._process.pid}/stat")  # it may have ended, and nobody asked yet how
+        status = Path(f"/proc/{self._process.pid}/stat")  # it may be a zombie: ended, but not waited for yet
         return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
     def said(self) -> str:
@@ -153,7 +153,7 @@ class JobServer:
             return log.read().decode(errors="replace")
 
     def last_words(self) -> str:
-        """A line of its log that says why it ended, if any does."""
+        """The line of its log that says why it ended, if there is one."""
         lines = [line for line in self.said().splitlines() if line.strip() and not line.startswith("\tat ")]
         return next(
             (line for line in reversed(lines) if "Exception" in line or "Error" in line), (lines or ["nothing"])[-1]
@@ -174,21 +174,21 @@ class Kept(NamedTuple):
     """What the jobs of a run share.
 
     Attributes:
-        server: the job server; None if one runs elsewhere, or could not be started: the first job says why.
-        turn: held while a job runs. Two at the same time would wait for each other's slots, and Spark's job server has
-            one job at a time.
+        server: the job server; None if one runs elsewhere, or if none could be started: the first job says why.
+        turn: held while a job runs. Two at the same time would wait for each other's slots, and Spark's job server
+            runs one job at a time.
     """
 
     server: JobServer | None
     turn: Lock
 
 
-_kept: dict[Spec | str, Kept] = {}  # forks of this process find it, too
+_kept: dict[Spec | str, Kept] = {}  # inherited by forks of this process
 
 
 @contextlib.contextmanager
 def kept(options: Sequence[str], log: Path) -> Iterator[None]:
-    """Has all jobs with these pipeline options, in this process and its forks, share a job server and take turns."""
+    """Makes all jobs with these pipeline options, in this process and its forks, share a job server and take turns."""
     target = _target(PipelineOptions(list(options)))
     if target is None:
         yield
@@ -207,7 +207,7 @@ def kept(options: Sequence[str], log: Path) -> Iterator[None]:
 
 
 def find(options: PipelineOptions) -> Kept | None:
-    """What is kept for jobs with these options."""
+    """What jobs with these options share."""
     target = _target(options)
     return _kept.get(target) if target else None
 

@@ -2,10 +2,10 @@
 
 Two targets, because neither serves for both. Kubeflow's own v2 backend has no resolvers and hands artifacts over
 without their types (tensorflow/tfx#7768), so your own cluster runs TFX's v1 launcher in an Argo workflow, where
-all of TFX works. Vertex AI takes v2 specs only; there the service itself does what TFX's own resolvers do.
+all of TFX works. Vertex AI takes v2 specs only; there, the service itself does the work of TFX's resolvers.
 
-Compiling needs no cluster and no network. Nothing of this machine gets into the spec: a folder that containers cannot
-see is no default of a parameter, and is asked for when a run is started.
+Compiling needs no cluster and no network. Nothing about this machine gets into the spec: a folder that containers
+cannot see does not become a parameter's default, so it must be given when a run is started.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def compile_pipeline(settings: Settings, target: Target, output: Path) -> list[s
 
     Raises:
         InputError: the schema is missing, or the settings name a folder that no container sees, an unknown stage, or
-            what the target cannot do.
+            something that the target cannot do.
     """
     kinds = {"cluster": (".yaml", ".yml"), "vertex": (".yaml", ".yml", ".json")}[target]
     if output.suffix not in kinds:
@@ -174,7 +174,7 @@ def _require_variables(settings: Settings, pipeline: Pipeline) -> None:
 
 
 def _resources(kubeflow: KubeflowSettings, ids: Sequence[str]) -> dict[str, ResourceSettings]:
-    """What each stage asks for, every field filled in."""
+    """The resources that each stage requests, with every field filled in."""
     for setting in ("resources", "environment"):
         for name in getattr(kubeflow, setting):
             if name not in ids:
@@ -232,7 +232,7 @@ def _compile_for_cluster(
 def _watch_workflow(
     workflow: dict[str, Any], settings: Settings, pipeline: Pipeline, resources: ResourceSettings
 ) -> None:
-    """Has every stage of an Argo workflow watched, and adds the exit handler."""
+    """Wraps every stage of an Argo workflow in `pipeline.runners.pods`, and adds the exit handler."""
     spec, name = workflow["spec"], settings.name
     steps = [template for template in spec["templates"] if "container" in template]
     handler = copy.deepcopy(steps[0])  # the image, the volume, and how ML Metadata is reached
@@ -261,7 +261,7 @@ def _watch_workflow(
 
 
 def _known(settings: Settings, pipeline: Pipeline) -> list[str]:
-    """What the exit handler is told of the pipeline."""
+    """What the exit handler is told about the pipeline."""
     wiring = {
         component.id: {key: [channel.producer_component_id, channel.output_key] for key, channel in read.items()}
         for component in pipeline.components
@@ -269,7 +269,7 @@ def _known(settings: Settings, pipeline: Pipeline) -> list[str]:
     }
     plain = portable(settings)
     plain["data"]["images"] = DATA_ROOT  # settings are none without
-    text = json.dumps(plain).replace("{{", r"{\u007b")  # what both would take for a variable
+    text = json.dumps(plain).replace("{{", r"{\u007b")  # which both Argo and KFP would take for a variable
     return ["--settings", text, "--stages", json.dumps(wiring)]
 
 
@@ -283,7 +283,7 @@ def _without_cache(arguments: list[Any]) -> list[Any]:
 
 
 def _variable(name: str, value: str) -> V1EnvVar:
-    """An environment variable of a container; of a reference to a secret, the cluster gives its value."""
+    """An environment variable of a container; the cluster fills in the value of one that refers to a secret."""
     if of_secret := secrets.KUBERNETES.fullmatch(value):
         key = V1SecretKeySelector(name=of_secret[1], key=of_secret[2])
         return V1EnvVar(name=name, value_from=V1EnvVarSource(secret_key_ref=key))
@@ -291,7 +291,7 @@ def _variable(name: str, value: str) -> V1EnvVar:
 
 
 def _open_workflow_parameters(workflow: dict[str, Any]) -> list[str]:
-    """Takes the defaults that are none out of an Argo workflow, so that Argo starts no run without these parameters."""
+    """Removes TFX's placeholder defaults from an Argo workflow, so that Argo starts no run without these parameters."""
     names = []
     for parameter in workflow["spec"]["arguments"]["parameters"]:
         if parameter.get("value") in (None, "", _NONE):
@@ -323,7 +323,7 @@ def _compile_for_vertex(
     for name, task in spec["root"]["dag"]["tasks"].items():
         container = executors[spec["components"][task["componentRef"]["name"]]["executorLabel"]].get("container")
         if container is None:
-            continue  # a resolver: the service's own work
+            continue  # a resolver: the service does its work
         # TFX takes resources for some components only, no retries, and drops the defaults of parameters.
         if name in NEVER_CACHED:
             task.pop("cachingOptions", None)

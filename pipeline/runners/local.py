@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine, shows it stage by stage, and says how it ended."""
+"""Runs the pipeline on this machine, shows its progress stage by stage, and says how it ended."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 
 class Stages(NamedTuple):
-    """Which stages a run is to have: from the first to the last of these two; None: the pipeline's ends."""
+    """Which stages to run: from the first to the last of these two; None means the pipeline's own first or last."""
 
     first: str | None = None
     last: str | None = None
 
     @property
     def partial(self) -> bool:
-        """Whether not all are meant."""
+        """Whether this leaves out any stage."""
         return self != (None, None)
 
 
@@ -61,11 +61,11 @@ def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  
     """Runs the pipeline, writes `last_run.json` in its folder, and returns its content.
 
     Raises:
-        InputError: TFX cannot use the folder, another run holds it, it or a local push directory cannot be written,
-            Beam's engine cannot see local files, or an environment variable is not set that the settings refer to;
+        InputError: TFX cannot use the folder, another run holds it, it or a local push directory is not writable,
+            Beam's engine cannot see local files, or an environment variable that the settings refer to is not set;
             then nothing is written.
         MachineError: the machine has no room for the first record.
-        KeyboardInterrupt: somebody ended it.
+        KeyboardInterrupt: the user ended it.
     """
     if isinstance(settings.runtime.beam, DataflowEngine):
         raise InputError(
@@ -82,7 +82,7 @@ def run(settings: Settings, root: Path, stages: Stages = Stages()) -> Outcome:  
 
 
 def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
-    """See `run`; nobody else uses the folder."""
+    """See `run`; this process holds the folder's lock."""
     folder = run_dir(settings, root)
     log = folder / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     began = time.monotonic()
@@ -97,7 +97,7 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
         last = read_last(folder, execution.notes.append)
         unfinished = Failure("the run was interrupted, or killed, as a system does when memory runs out")
         started = Outcome("failed", INTERNAL_ERROR, str(folder / ARTIFACTS), failures=[unfinished], log=str(log))
-        record(folder, to_dict(settings), started)  # so that no record of an earlier run is taken for this one's
+        record(folder, to_dict(settings), started)  # so that an earlier run's record is not mistaken for this one's
         stands = False
         with StageLines(console) as lines:
             try:
@@ -127,7 +127,7 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
                 if problem := notify(settings, ended):
                     console.print(problem, style="yellow")
                 raise
-            except Exception as error:  # whatever a library raised: its cause is looked for at the end
+            except Exception as error:  # whatever a library raised: the cause is determined at the end
                 logging.getLogger(__name__).exception("the run failed")
                 execution.cause = cause_of(error)
                 lines.end("failed")
@@ -156,7 +156,7 @@ def _run(settings: Settings, root: Path, stages: Stages) -> Outcome:
 
 
 class _Inputs(NamedTuple):
-    """What decides a run beside its settings: the data folder, its files, the weights' fingerprint, past failures."""
+    """What decides a run besides its settings: the data folder, its files, the weights' fingerprint, past failures."""
 
     images: str
     listing: Listing
@@ -169,7 +169,7 @@ class _Inputs(NamedTuple):
 
 
 def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
-    """Looks at the data, and says what they are taken for."""
+    """Looks at the data, and prints which layout they were recognized as."""
     images = images_folder(settings, folder)
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
@@ -189,10 +189,10 @@ def _run_stages(
     console: Console,
     lines: StageLines,
 ) -> None:
-    """Composes and runs the pipeline; `execution` gets what is known of it, whatever is raised."""
+    """Composes and runs the pipeline; `execution` is filled with what is known so far, even if this raises."""
     line = lines.start("load libraries")
     gc.disable()  # none of what is imported is garbage
-    from tfx.dsl.compiler.compiler import Compiler  # ten seconds or more, with the next
+    from tfx.dsl.compiler.compiler import Compiler  # together with the next import, ten seconds or more
 
     from pipeline.pipeline import local_pipeline
     from pipeline.runners import forks, partial_run
@@ -201,7 +201,7 @@ def _run_stages(
     from pipeline.runs import leftovers
     from pipeline.schema import keep
 
-    gc.freeze()  # and the stages, which are forks, share it as long as nobody looks through it
+    gc.freeze()  # the stages are forks, and share it as long as the collector does not touch it
     gc.enable()
     line.finish("✓", "green", "TensorFlow, TFX")
     for note in forks.call(line.progressed, notes_on_gpu):
@@ -276,7 +276,7 @@ def _run_stages(
         if schema.inferred and execution.run_id and _passed(store, execution.run_id):
             try:
                 keep(settings.schema_file, schema.text)
-            except OSError as error:  # costs no run its model
+            except OSError as error:  # must not cost the run its model
                 execution.notes.append(
                     f"the schema that was inferred was not written: {error}; data.schema can name another file"
                 )
@@ -293,6 +293,6 @@ def _passed(store: MetadataStore, run_id: str) -> bool:
 
 
 def _usage(began: float) -> tuple[float, int]:
-    """Seconds since `began`, and the MB that this process or its largest child took at most (Linux counts KiB)."""
+    """Seconds since `began`, and the peak memory in MB of this process or its largest child (Linux counts KiB)."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return round(time.monotonic() - began, 1), max(usage.ru_maxrss for usage in usages) // 1024

@@ -1,4 +1,4 @@
-"""What a run should know of its machine before it begins: whether the memory will do, and whether a GPU lies idle."""
+"""What a run should know about its machine before it begins: whether memory suffices, and whether a GPU lies idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GPUS = ("/dev/nvidia0", "/dev/dxg")  # of Linux, and of WSL
 
 
 def notes_on_memory() -> Iterator[str]:
-    """A sentence if there is less memory than a small run needs: without one, the system kills it without a word."""
+    """A warning if there is less memory than a small run needs; without it, the system would kill the run silently."""
     free = available_mb()
     if free is not None and free < NEEDED_MB:
         yield (
@@ -27,7 +27,7 @@ def notes_on_memory() -> Iterator[str]:
 
 
 def notes_on_gpu() -> list[str]:
-    """A sentence if TensorFlow, which this imports, cannot use the GPU that is there."""
+    """A warning if there is a GPU that TensorFlow, which this imports, cannot use."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not any(map(os.path.exists, _GPUS)):
         return []
     import tensorflow as tf
@@ -41,15 +41,15 @@ def notes_on_gpu() -> list[str]:
 
 
 def stages_at_once() -> int:
-    """How many stages may run side by side: two, where there is memory for both; no more ever wait for each other."""
+    """How many stages may run side by side: two, where memory suffices; the pipeline never has more that could."""
     free = available_mb()
     return 2 if free is None or free >= 2 * NEEDED_MB else 1
 
 
 def available_mb() -> int | None:
-    """The memory that this process and its children can still take, by the machine, its container and `ulimit -v`.
+    """The memory that this process and its children can still use, as limited by machine, container and `ulimit -v`.
 
-    None where the system is not Linux.
+    None on systems other than Linux.
     """
     try:
         lines = (_PROC / "meminfo").read_text().splitlines()
@@ -64,7 +64,7 @@ def available_mb() -> int | None:
 
 
 def _free_in_containers() -> Iterator[int]:
-    """Bytes that the control groups of this process, of version 1 or 2, leave; what the page cache holds is free."""
+    """Free bytes in this process's control groups (version 1 or 2); the page cache counts as free."""
     for line in (_PROC / "self" / "cgroup").read_text().splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers == "memory":

@@ -1,4 +1,4 @@
-"""Runs of some stages only, on what an earlier run left: TFX's partial runs, by its marks in the compiled pipeline."""
+"""Runs some stages only, on an earlier run's artifacts: TFX's partial runs, by its marks in the compiled pipeline."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _REQUIRED = pipeline_pb2.NodeExecutionOptions.Skip.REQUIRED
 
 
 def mark(pipeline: pipeline_pb2.Pipeline, first: str | None, last: str | None, store: MetadataStore) -> str | None:
-    """Marks the stages from `first` to `last` (None: the pipeline's ends) as those to run.
+    """Marks the stages from `first` to `last` (None: the pipeline's own) as those to run.
 
     Returns:
-        The id of the run whose results stand for those before them: the latest that has all; None if none are needed.
+        The id of the run whose results replace those of the stages before: the latest that has all of them; None if
+        none are needed.
 
     Raises:
         InputError: there is no such stage, `last` does not come after `first`, or no run has got that far.
@@ -56,15 +57,15 @@ def mark(pipeline: pipeline_pb2.Pipeline, first: str | None, last: str | None, s
 
 
 def to_run(pipeline: pipeline_pb2.Pipeline) -> list[str]:
-    """The stages that are not marked to be skipped."""
+    """The stages that are not marked as skipped."""
     return [node.node_info.id for node in _nodes(pipeline) if not node.execution_options.HasField("skip")]
 
 
 def take_over(pipeline: pipeline_pb2.Pipeline, run_id: str) -> None:
-    """Makes what the marked run left part of the new one, as if found in the cache; does nothing without marks."""
+    """Makes the earlier run's artifacts part of the new run, as if found in the cache; does nothing without marks."""
     if not pipeline.runtime_spec.snapshot_settings.HasField("base_pipeline_run_strategy"):
         return
-    pipeline = copy.deepcopy(pipeline)  # which may be run once more, by another id
+    pipeline = copy.deepcopy(pipeline)  # which may be run again, under another id
     run = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     runtime_parameter_utils.substitute_runtime_parameter(pipeline, run)
     config = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
@@ -81,7 +82,7 @@ def _skip(node: pipeline_pb2.PipelineNode) -> pipeline_pb2.NodeExecutionOptions.
 
 
 def _whole(store: MetadataStore, node: NodeRun) -> bool:
-    """Whether all that a stage left is still there."""
+    """Whether all artifacts of a stage still exist."""
     ids = [artifact.id for outputs in node.outputs.values() for artifact in outputs]
     found = store.get_artifacts_by_id(ids) if ids else []
     return all(artifact.state == pb.Artifact.LIVE and fileio.exists(artifact.uri) for artifact in found)

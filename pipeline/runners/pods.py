@@ -1,9 +1,9 @@
-"""What the containers of Kubeflow run: TFX's entry point for a stage, watched; and at the end what every run ends with.
+"""What Kubeflow's containers run: TFX's entry point for a stage, monitored; and the exit handler of the run.
 
-No two pods share a process or a lock, so each keeps what it knows of its stage in files of its own, in a folder of the
-run below the pipeline's root, and joins those of all into `heartbeat.json` and `<name>.prom` (`runs.monitor.Shared`).
-The exit handler, which Argo and Vertex AI start whatever became of the run, finds out from these, and from ML Metadata
-where there is its service, how the run ended, and deletes them.
+No two pods share a process or a lock, so each keeps what it knows about its stage in files of its own, in a folder of
+the run below the pipeline's root, and merges all pods' files into `heartbeat.json` and `<name>.prom`
+(`runs.monitor.Shared`). Argo and Vertex AI start the exit handler however the run ended. It determines the outcome from
+these files, and from the ML Metadata service where there is one, and then deletes them.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _EXECUTOR_INPUT = "--json_serialized_invocation_args"  # of TFX's entry point on
 
 @dataclasses.dataclass(frozen=True)
 class Left:
-    """What a stage's pod leaves for the exit handler: why it failed, else its artifacts.
+    """What a stage's pod leaves for the exit handler: why it failed, or its artifacts.
 
     Attributes:
         message: None if it did not fail.
-        inputs: and `outputs`: by their names. Empty where ML Metadata knows them.
+        inputs: by name; like `outputs`, empty where ML Metadata knows them.
     """
 
     message: str | None = None
@@ -86,16 +86,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run_stage(given: argparse.Namespace) -> None:
-    """Runs TFX's entry point in this process, as `python -m` would, and keeps what becomes of it."""
+    """Runs TFX's entry point in this process, as `python -m` would, and records how it ended."""
     place = parts_folder(given.root, given.run)
-    reader = Reader({}, logging.WARNING)  # what cannot be kept costs the stage nothing
+    reader = Reader({}, logging.WARNING)  # a record that cannot be kept must not fail the stage
     monitor = Shared(given.name, given.root, given.run, given.stage)
     sys.argv = [given.module, *given.arguments]
     try:
         with monitor.watching(given.stage):
             try:
                 runpy.run_module(given.module, run_name="__main__")
-            except SystemExit as error:  # absl ends every program so
+            except SystemExit as error:  # absl ends every program this way
                 if error.code:
                     raise
     except BaseException as error:
@@ -108,7 +108,7 @@ def _run_stage(given: argparse.Namespace) -> None:
 
 
 def _artifacts(arguments: Sequence[str]) -> Left:
-    """On Vertex AI what the service gave the stage, and what the stage reported."""
+    """On Vertex AI, the artifacts that the service passed to the stage, and those that the stage reported."""
     if _EXECUTOR_INPUT not in arguments:
         return Left()
     call = json.loads(arguments[arguments.index(_EXECUTOR_INPUT) + 1])
@@ -126,7 +126,7 @@ def _artifacts(arguments: Sequence[str]) -> Left:
 
 
 def _end(given: argparse.Namespace) -> None:
-    """Ends the run, which it never fails."""
+    """Ends the run; never fails it."""
     from pipeline.runners.ending import Execution, end_remote_run
 
     settings = from_dict(json.loads(given.settings), Settings)
@@ -138,7 +138,7 @@ def _end(given: argparse.Namespace) -> None:
     store = None
     if given.executor_input:
         failed = _failed_on_vertex(json.loads(given.executor_input))
-        wiring = {stage: read for stage, read in wiring.items() if stage not in RESOLVERS}  # they have no pods there
+        wiring = {stage: read for stage, read in wiring.items() if stage not in RESOLVERS}  # which have no pods there
         nodes = _nodes(lefts, wiring, succeeded=not failed)
     else:
         failed = _failed_on_argo(given.status, given.failures, list(wiring))
@@ -156,7 +156,7 @@ def _end(given: argparse.Namespace) -> None:
         stages=[Stage(stage, beats[stage].seconds, None, cached=False) for stage in order],
         notes=reader.problems,
     )
-    if failed:  # else a stage that failed was tried again, with success
+    if failed:  # otherwise the failed stage was retried and succeeded
         execution.failed_stage, execution.cause = next(iter((blamed or failed).items()))
     ended = end_remote_run(settings, given.root, execution, nodes, store)
     for words in (ended.status, *(one.message for one in ended.failures), *(f"note: {one}" for one in ended.notes)):
@@ -172,7 +172,7 @@ def _read_left(place: str, stage: str) -> Left | None:
 
 
 def _failed_on_argo(status: str, failures: str, stages: Sequence[str]) -> dict[str | None, Cause]:
-    """The stages that failed, and why, in Argo's words, which it gives as JSON in quotes; none if it says so."""
+    """The stages that failed, and why, in Argo's words, which it passes as quoted JSON; empty if none failed."""
     if status == "Succeeded":
         return {}
     found: dict[str | None, Cause] = {}
@@ -187,7 +187,7 @@ def _failed_on_argo(status: str, failures: str, stages: Sequence[str]) -> dict[s
 
 
 def _failed_on_vertex(call: Mapping[str, Any]) -> dict[str | None, Cause]:
-    """Likewise of Vertex AI, which does not say of which stage."""
+    """The same for Vertex AI, which does not say which stage failed."""
     status = json.loads(call["inputs"]["parameterValues"][STATUS])  # a PipelineTaskFinalStatus
     if status["state"] == "SUCCEEDED":
         return {}
@@ -196,7 +196,7 @@ def _failed_on_vertex(call: Mapping[str, Any]) -> dict[str | None, Cause]:
 
 
 def _connect() -> MetadataStore:
-    """The cluster's ML Metadata, where its config map says."""
+    """The cluster's ML Metadata, at the address in its config map."""
     host, port = os.environ["METADATA_GRPC_SERVICE_HOST"], int(os.environ["METADATA_GRPC_SERVICE_PORT"])
     return MetadataStore(metadata_store_pb2.MetadataStoreClientConfig(host=host, port=port))
 
@@ -204,7 +204,7 @@ def _connect() -> MetadataStore:
 def _nodes(
     lefts: Mapping[str, Left], wiring: Mapping[str, Mapping[str, Sequence[str]]], succeeded: bool
 ) -> dict[str, NodeRun]:
-    """The stages as the pods know them: of one that the service took from its cache, only what others read."""
+    """The stages as the pods know them; of one that the service took from its cache, only what other stages read."""
     nodes = {
         stage: NodeRun(stage, "failed" if left.message else "complete", left.outputs, left.inputs)
         for stage, left in lefts.items()

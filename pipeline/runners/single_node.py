@@ -1,4 +1,4 @@
-"""Runs one node of a pipeline in this process: where an orchestrator starts a task, or a process, for each node."""
+"""Runs one node of a pipeline in this process, for orchestrators that start a task or a process for each node."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pipeline.runs.lineage import node_runs
 
 
 class SingleNodeRunner(tfx_runner.IrBasedRunner):
-    """Runs a node of a run whose earlier nodes have finished; can be tried again, whatever became of the first try."""
+    """Runs a node of a run whose earlier nodes have finished; can be retried, however the first attempt ended."""
 
     def __init__(self, node_id: str, run_id: str, lock: contextlib.AbstractContextManager[Any] | None = None) -> None:
-        """`lock` is held while the node talks to ML Metadata, whose SQLite lets two processes wait for each other."""
+        """`lock` is held while the node talks to ML Metadata: in its SQLite, two processes can deadlock."""
         self._node_id = node_id
         self._run_id = run_id
         self._lock = lock or contextlib.nullcontext()
@@ -31,7 +31,7 @@ class SingleNodeRunner(tfx_runner.IrBasedRunner):
         """Called by `run`.
 
         Raises:
-            RuntimeError: the node's inputs are not there; else what its executor raises.
+            RuntimeError: the node's inputs are missing; otherwise whatever its executor raises.
         """
         run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, run_id)
@@ -39,7 +39,7 @@ class SingleNodeRunner(tfx_runner.IrBasedRunner):
         config = deployment.metadata_connection_config
         metadata = _Metadata(getattr(config, config.WhichOneof("connection_config")), self._lock)
         if self._finished(metadata):
-            return  # by a task that was lost before the orchestrator heard of it
+            return  # by a task that was lost before the orchestrator learned that it had finished
         nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in pipeline.nodes}
         if self._node_id in NEVER_CACHED:
             nodes[self._node_id].execution_options.caching_options.enable_cache = False
@@ -77,14 +77,14 @@ class _Metadata(Metadata):
 class _Launcher(launcher.Launcher):
     def _run_executor(self, execution_info: data_types.ExecutionInfo) -> execution_result_pb2.ExecutorOutput:
         for artifacts in execution_info.output_dict.values():
-            for artifact in artifacts:  # a try that was killed may have left files; they would be taken for this one's
+            for artifact in artifacts:  # a killed attempt may have left files, which would be mistaken for this one's
                 if fileio.exists(artifact.uri):
                     fileio.rmtree(artifact.uri)
         output = super()._run_executor(execution_info)
         for key, artifacts in execution_info.output_dict.items():
             of_executor = {one.uri: one for one in output.output_artifacts[key].artifacts}
             for artifact in artifacts:
-                atomic_io.sync(artifact.uri)  # before ML Metadata says that it is there
+                atomic_io.sync(artifact.uri)  # before ML Metadata says that it exists
                 if files := integrity.describe(artifact.uri):
                     for described in (artifact.mlmd_artifact, of_executor.get(artifact.uri, artifact.mlmd_artifact)):
                         described.custom_properties[integrity.FILES].string_value = files

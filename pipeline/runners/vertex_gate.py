@@ -1,8 +1,8 @@
 """ModelGate's executor for Vertex AI, where only an Evaluator's blessing is given the model's resource name.
 
-The service finds the last blessed model by the name that its blessing carries. TFX knows artifacts by numbers, and its
-entry point for Vertex AI (tfx/orchestration/kubeflow/v2/container/kubeflow_v2_run_executor.py) puts the name in the
-number's place where the executor is an Evaluator's.
+The service finds the last blessed model by the name that its blessing carries. TFX identifies artifacts by number, and
+its entry point for Vertex AI (tfx/orchestration/kubeflow/v2/container/kubeflow_v2_run_executor.py) replaces the number
+by the name only if the executor is an Evaluator's.
 """
 
 from tfx.components.evaluator import executor
@@ -11,4 +11,4 @@ from components.model_gate import ModelGate
 
 
 class Executor(ModelGate.EXECUTOR_SPEC.executor_class, executor.Executor):  # type: ignore[name-defined, misc]
-    """Does what ModelGate's executor does, and is an Evaluator's by type."""
+    """ModelGate's executor, and an Evaluator's by type."""

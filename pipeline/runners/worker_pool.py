@@ -2,11 +2,11 @@
 
     python -m pipeline beam-worker-pool --port 50000
 
-Flink and Spark ask the pool of their node for new workers in every job. Beam's own pool starts a Python for each, which
-imports TensorFlow and TFX for ten to thirty seconds of a core before it does anything; a fork starts at once, and
-shares what was imported with the others.
+For every job, Flink and Spark ask their node's pool for new workers. Beam's own pool starts a Python process for each,
+which first imports TensorFlow and TFX for ten to thirty seconds of a core; a fork starts at once, and shares what was
+imported with the others.
 
-Three kinds of processes: the one that is forked from, in which neither gRPC nor TensorFlow ever runs, since their
+There are three kinds of processes: the one that is forked, in which neither gRPC nor TensorFlow ever runs, since their
 threads do not survive a fork; the server that the cluster asks; and the workers. All end with the first.
 """
 
@@ -42,10 +42,10 @@ from core.processes import end_with
 from pipeline.code_hash import project_hash
 
 CODE = "code"
-"""The parameter of a request for a worker that names the code which the job was made by (`project_hash`)."""
+"""The parameter of a request for a worker that names the code that made the job (`project_hash`)."""
 
 OTHER_CODE = "the worker pool has another version of this project than the pipeline"
-"""What a pool answers whose code is not the job's."""
+"""The pool's answer if its code is not the job's."""
 
 NOT_STARTED = "a worker of the pool did not start; its log says why"
 """What a pool answers whose worker died, or found no job."""
@@ -74,18 +74,18 @@ def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serves until the process is ended.
 
     Args:
-        host: the address that is listened on; none is authenticated, so it should be the node's own alone.
-        ready: gets a sentence when workers can be asked for.
+        host: the address to listen on; nobody is authenticated, so it should be reachable from the node alone.
+        ready: called with a sentence when the pool accepts requests.
 
     Raises:
-        InputError: the address cannot be listened on.
+        InputError: it cannot listen on the address.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _LOG.setLevel(logging.INFO)
     for module in STACK:
         importlib.import_module(module)
     gc.collect()
-    gc.freeze()  # a collection in a worker would copy what it shares
+    gc.freeze()  # a garbage collection in a worker would copy the pages that it shares
     requests, servers = _CONTEXT.Pipe()
     heard, connected = os.pipe()
     _fork(_answer, host, port, servers, heard)
@@ -97,7 +97,7 @@ def serve(host: str, port: int, ready: Callable[[str], None]) -> None:
         while True:
             request = requests.recv()
             worker = _fork(_work, request, connected)
-            multiprocessing.active_children()  # waits for those that have ended
+            multiprocessing.active_children()  # reaps those that have ended
             _LOG.info("worker %s of %s is process %d", request["id"], request["control"], worker.pid)
     except EOFError:
         raise RuntimeError("the server of the worker pool has ended; what it said is above") from None
@@ -122,7 +122,7 @@ def _run(parent: int, function: Callable[..., None], *arguments: Any) -> None:
 
 
 def _answer(host: str, port: int, pipe: Connection, heard: int) -> None:
-    """The server: passes requests on, and reads from `heard` which workers have connected."""
+    """The server: forwards requests, and reads from `heard` which workers have connected."""
     server = grpc.server(ThreadPoolExecutor(_REQUESTS), options=[("grpc.so_reuseport", 0)])
     servicer = _Servicer(pipe)
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(servicer, server)
@@ -176,7 +176,7 @@ class _Servicer(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StartWorkerResponse(error="" if started else NOT_STARTED)
 
     def StopWorker(self, _request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
-        """Nothing: a worker ends when its job hangs up, and another job's may have the same name."""
+        """Does nothing: a worker ends when its job hangs up, and another job's worker may have the same name."""
         return beam_fn_api_pb2.StopWorkerResponse()
 
 

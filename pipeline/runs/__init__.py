@@ -1,1 +1,1 @@
-"""What runs leave: their record, their history, the push directory."""
+"""What runs leave behind: their records, their history, the push directory."""

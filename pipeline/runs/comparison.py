@@ -1,4 +1,4 @@
-"""What differs between two runs: settings, and metrics by more than chance."""
+"""What differs between two runs: settings, and metrics that differ by more than chance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RISK = 1 - CONFIDENCE
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One metric of both runs; `low` and `high` limit B minus A, and where 0 lies outside it is `more_than_chance`."""
+    """One metric of both runs; `low` and `high` bound B minus A, which is `more_than_chance` if 0 lies outside."""
 
     metric: str
     a: float
@@ -33,7 +33,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class SliceChange:
-    """Accuracy on one slice of both runs; `p` is corrected for all slices."""
+    """Both runs' accuracy on one slice; `p` is corrected for testing all slices."""
 
     slice: str
     examples: int
@@ -48,9 +48,9 @@ class Comparison:
 
     Attributes:
         settings: path -> its values in A and in B, where they differ; None where a run did not end.
-        same_images: whether both were measured on the same test images, so that image is compared with image.
+        same_images: whether both were measured on the same test images, which are then compared one by one.
         metrics: all that both have.
-        slices: where accuracy differs by more than chance, the surest first; only where the images are the same.
+        slices: where accuracy differs by more than chance, the surest first; empty if the images differ.
     """
 
     a: str
@@ -99,7 +99,7 @@ def _columns(run: Run, predictions: Sequence[Prediction]) -> Predictions:
 
 
 def _change_of(metric: str, a: Run, b: Run, estimates: Sequence[Estimates]) -> Change | None:
-    """`estimates` are of both runs together where the images are the same, else of A and of B."""
+    """`estimates` are of both runs together if the images are the same, otherwise of A and of B."""
     before, after = a.metrics[metric].overall, b.metrics[metric].overall
     if before is None or after is None:
         return None
@@ -115,7 +115,7 @@ def _change_of(metric: str, a: Run, b: Run, estimates: Sequence[Estimates]) -> C
 
 
 def _slices(predictions: Sequence[Prediction], then: Predictions, now: Predictions) -> list[SliceChange]:
-    """By every feature's every value; two-sided sign tests."""
+    """Two-sided sign tests on every value of every feature."""
     members: dict[str, list[int]] = {}
     for number, prediction in enumerate(predictions):
         for part in ((LABEL, prediction.label), *prediction.slices.items()):

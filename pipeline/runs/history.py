@@ -1,7 +1,7 @@
 """Every run of a pipeline, from ML Metadata: how it ended, what it measured, and the settings it had.
 
-ML Metadata knows stages and artifacts; what a run was started with and how it ended as a whole is added to its context
-when it ends (`record`). A run without that was interrupted: its stages say what they can.
+ML Metadata knows stages and artifacts; a run's settings and its outcome as a whole are added to the run's context when
+it ends (`record`). A run without them was interrupted; only what its stages left is known.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Run:
 
     Attributes:
         started: local time.
-        metrics: of the whole test split; empty if the gate was not reached.
-        examples: test images; None if there are none yet.
+        metrics: on the whole test split; empty if the run did not reach the gate.
+        examples: number of test images; None if there are none yet.
         predicted: folder of the predictions; None if there is none, or it was deleted.
     """
 
@@ -58,16 +58,16 @@ class Run:
     predicted: Path | None
 
     def predictions(self) -> list[Prediction]:
-        """Of all test images, by path; none where they are gone."""
+        """The predictions for all test images, by path; empty if they were deleted."""
         return read_predictions(self.predicted) if self.predicted else []
 
     def scores(self) -> Scores:
-        """Of the same images; likewise."""
+        """The scores of the same images; empty if they were deleted."""
         return read_scores(self.predicted) if self.predicted else Scores([], {})
 
 
 def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome: Outcome) -> None:
-    """Adds to the context of a run of the pipeline of that name what its stages do not know."""
+    """Adds what the stages do not know to the context of a run of the named pipeline."""
     context = next(c for c in lineage.run_contexts(store, name) if c.name == outcome.run_id)
     context.custom_properties[_SETTINGS].string_value = json.dumps(settings, ensure_ascii=False)
     context.custom_properties[_OUTCOME].string_value = to_json(outcome)
@@ -75,7 +75,7 @@ def record(store: MetadataStore, name: str, settings: Mapping[str, Any], outcome
 
 
 def amend(store: MetadataStore, name: str, run_id: str, change: Callable[[Outcome], None]) -> None:
-    """Changes what is recorded of a run of the pipeline of that name, if its end was."""
+    """Changes the record of a run of the named pipeline, if its end was recorded."""
     context = next(c for c in lineage.run_contexts(store, name) if c.name == run_id)
     if _OUTCOME in context.custom_properties:
         outcome = from_json(context.custom_properties[_OUTCOME].string_value, Outcome)
@@ -97,11 +97,11 @@ def contexts_up_to(store: MetadataStore, name: str, last: str | None) -> list[pb
 
 
 def find(reference: str, run_dir: Path, name: str, server: MetadataServer | None) -> Run:
-    """The run somebody means by an id or its beginning, of the pipeline `name` in `run_dir`, or by a path.
+    """The run that the user means by an id or its beginning, of the pipeline `name` in `run_dir`, or by a path.
 
     Its ML Metadata is on the `server`, if there is one.
 
-    A path of a pipeline's folder, or of its `last_run.json`, means that pipeline's last run.
+    The path of a pipeline's folder, or of its `last_run.json`, means that pipeline's last run.
 
     Raises:
         InputError: there is no such run, or there are several.

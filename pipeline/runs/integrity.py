@@ -1,9 +1,10 @@
 """Whether artifacts are still what their stages wrote; one that is not is made again instead of being used.
 
-A stage that finishes has the size, the time of change and the SHA-256 of each of its files written into ML Metadata,
-with the artifact itself. Before a run uses any of them, sizes and times are compared, and the contents of what is
-small or has another time: a run reads no gigabytes to find everything as it was. What is large has sums of its own for
-whoever reads it (TFRecords, checkpoints, SavedModels); a stage that fails has all that it read compared by content.
+When a stage finishes, the size, modification time and SHA-256 of each of its files go into ML Metadata together with
+the artifact. Before a run uses any of them, it compares sizes and times, and the contents of files that are small or
+have another time: no run reads gigabytes to find that nothing has changed. Large files have checksums of their own,
+which their readers check (TFRecords, checkpoints, SavedModels); after a stage fails, all its inputs are compared by
+content.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from pipeline.runs.lineage import node_runs
 FILES = "files"
 """Custom property of an artifact: JSON, for each file its path: [bytes, nanoseconds of its last change, SHA-256]."""
 
-_SMALL = 2**20  # bytes; these have no sums of their own, and take no time
+_SMALL = 2**20  # bytes; such files have no checksums of their own, and take no time to read
 
 
 def describe(uri: str) -> str | None:
-    """What `FILES` holds of an artifact that was just written; None of a remote one, whose store keeps sums itself."""
+    """The value of `FILES` for an artifact just written; None for a remote one, whose store keeps checksums itself."""
     if storage.is_remote(uri):
         return None
     return json.dumps({name: _describe(path) for name, path in _files(Path(uri))})
 
 
 def damage(uri: str, properties: Mapping[str, object], thorough: bool = False) -> str | None:
-    """What has happened to an artifact since it was written, in words; None if nothing, or nobody knows.
+    """What has happened to an artifact since it was written, in words; None if nothing has, or if it is unknown.
 
     Args:
         properties: its custom properties.
-        thorough: whether every byte is compared.
+        thorough: whether to compare every byte.
     """
     written = properties.get(FILES)
     if written is None:
@@ -65,9 +66,9 @@ def damage(uri: str, properties: Mapping[str, object], thorough: bool = False) -
 
 
 def discard_damaged(store: MetadataStore, folder: Path) -> list[str]:
-    """Of all artifacts in a folder, marks those as deleted that are damaged; a sentence on each.
+    """Marks the damaged ones among all artifacts in a folder as deleted; returns a sentence on each.
 
-    TFX's cache and resolvers pass over what is marked, so that the stages that wrote it run again.
+    TFX's cache and resolvers skip marked artifacts, so the stages that wrote them run again.
     """
     inside = f"{folder}{os.sep}"
     live = [a for a in store.get_artifacts() if a.state == pb.Artifact.LIVE and a.uri.startswith(inside)]
@@ -75,7 +76,7 @@ def discard_damaged(store: MetadataStore, folder: Path) -> list[str]:
 
 
 def discard_damaged_inputs(store: MetadataStore, run_id: str, node: str, folder: Path) -> list[str]:
-    """The same of what a node read that failed, by every byte."""
+    """The same for the inputs of a node that failed, by every byte."""
     found = node_runs(store, run_id).get(node)
     ids = sorted({made.id for inputs in found.inputs.values() for made in inputs}) if found else []
     return list(_discard(store, store.get_artifacts_by_id(ids), folder, thorough=True))
@@ -97,7 +98,7 @@ def _describe(path: Path) -> tuple[int, int, str]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """All files of an artifact but hidden ones, by their paths in it."""
+    """All files of an artifact except hidden ones, by their path in it."""
     if folder.is_file():
         yield folder.name, folder
     for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""What runs that were killed have left in a pipeline's folder: the next run, which has it for itself, deletes it."""
+"""What killed runs leave in a pipeline's folder: the next run, which holds the folder's lock, deletes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FINISHED = (pb.Execution.COMPLETE, pb.Execution.CACHED)
 
 
 def clear(store: MetadataStore, folder: Path) -> int:
-    """Deletes them, but for a training that can be resumed; returns how many bytes they had."""
+    """Deletes them, except for a training that can be resumed; returns how many bytes they had."""
     return sum(map(delete, _find(store, folder)))
 
 

@@ -43,8 +43,8 @@ class NodeRun:
 
     Attributes:
         state: complete, cached, failed or running.
-        outputs: what it left, by the output's name; of a cached node, what an earlier execution left.
-        inputs: what it read, by the input's name.
+        outputs: what it left, by output name; for a cached node, what an earlier execution left.
+        inputs: what it read, by input name.
     """
 
     id: str
@@ -55,7 +55,7 @@ class NodeRun:
 
     @property
     def finished(self) -> bool:
-        """Whether what it left is whole."""
+        """Whether it finished, so that its outputs are complete."""
         return self.state in ("complete", "cached")
 
     @property
@@ -65,7 +65,7 @@ class NodeRun:
 
 
 def output(nodes: Mapping[str, NodeRun], artifact: Artifact) -> Output | None:
-    """The first artifact of an output; None where the node did not finish, or has none."""
+    """The first artifact of an output; None if the node did not finish, or has none."""
     run = nodes.get(artifact.node)
     return next(iter(run.outputs.get(artifact.output, [])), None) if run and run.finished else None
 
@@ -81,16 +81,16 @@ def uri_of(nodes: Mapping[str, NodeRun], artifact: Artifact) -> str:
 
 
 class Reader:
-    """Reads what nodes left, and tries what else may fail; what does fail becomes one of `problems`, a sentence."""
+    """Reads what nodes left, and attempts what may fail; each failure becomes a sentence in `problems`."""
 
     def __init__(self, nodes: Mapping[str, NodeRun], level: int = logging.INFO) -> None:
-        """`level`: with which the log gets the traceback."""
+        """`level`: at which the traceback is logged."""
         self.nodes = nodes
         self.problems: list[str] = []
         self._level = level
 
     def read(self, artifact: Artifact, action: Callable[[str], T]) -> T | None:
-        """What `action` makes of an artifact's URI; None, which is no problem, if its node did not finish."""
+        """What `action` returns for an artifact's URI; None, without a problem, if its node did not finish."""
         found = output(self.nodes, artifact)
         return self.attempt(f"cannot read what {artifact.node} left", lambda: action(found.uri)) if found else None
 
@@ -98,7 +98,7 @@ class Reader:
         """What `action` returns; None if it fails."""
         try:
             return action()
-        except Exception as error:  # whatever a damaged file raises: the rest is still worth knowing
+        except Exception as error:  # whatever a damaged file raises: the rest is still worth reading
             logging.getLogger(__name__).log(self._level, failure, exc_info=True)
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             self.problems.append(f"{failure}: {kind}{error}; the log has the details")
@@ -141,7 +141,7 @@ def node_runs(store: MetadataStore, run_id: str) -> dict[str, NodeRun]:
 
 
 def makers(store: MetadataStore, nodes: Mapping[str, NodeRun]) -> dict[int, tuple[int, str]]:
-    """Which execution, of which run, made each artifact that nodes left: a cached node's are of an earlier run."""
+    """Which execution of which run made each artifact that nodes left; a cached node's are from an earlier run."""
     ids = {artifact.id for node in nodes.values() for made in node.outputs.values() for artifact in made}
     made: dict[int, int] = {}
     for event in store.get_events_by_artifact_ids(sorted(ids)) if ids else []:

@@ -19,7 +19,7 @@ from pipeline.runs.run_dir import METADATA
 
 
 def connection_config(run_dir: Path, server: MetadataServer | None) -> pb.ConnectionConfig:
-    """How the store of the pipeline in that folder is reached, passwords included: it is never logged nor stored.
+    """How to reach the store of the pipeline in that folder, including passwords: never log or store it.
 
     Raises:
         InputError: the password's environment variable is not set.
@@ -32,12 +32,12 @@ def connection_config(run_dir: Path, server: MetadataServer | None) -> pb.Connec
         config.mysql.host, config.mysql.port = server.host, server.port
         config.mysql.database, config.mysql.user = server.database, server.user
         config.mysql.password = resolve(server.password)
-        config.mysql.skip_db_creation = True  # which would take more rights than a run needs
+        config.mysql.skip_db_creation = True  # which would require more rights than a run needs
     return config
 
 
 def exists(run_dir: Path, server: MetadataServer | None) -> bool:
-    """Whether there can be runs in the store."""
+    """Whether the store may hold any runs."""
     return server is not None or (run_dir / METADATA).is_file()
 
 
@@ -54,7 +54,7 @@ def open_store(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
 
 
 def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
-    """The same; SQLite's file is made where there is none.
+    """Like `open_store`, but creates SQLite's file if there is none.
 
     Raises:
         MachineError: the file is damaged; the server is down, or does not let this user into the database.
@@ -65,7 +65,7 @@ def connect(run_dir: Path, server: MetadataServer | None) -> MetadataStore:
         return MetadataStore(config)
     try:
         return MetadataStore(config)
-    except RuntimeError as error:  # all that ml-metadata raises where a server cannot be used
+    except RuntimeError as error:  # the only error that ml-metadata raises for an unusable server
         raise MachineError(
             f"runtime.metadata: {server.user} cannot use the database {server.database} of the server at "
             f"{server.host}:{server.port}: {str(error).strip()}. Is the server up, does the database exist, may this "

@@ -1,7 +1,7 @@
-"""Tells monitoring how a run goes, on every orchestrator: `heartbeat.json`, and a text file for node_exporter.
+"""Tells monitoring how a run is going, on every orchestrator: `heartbeat.json`, and a text file for node_exporter.
 
-Both are replaced in one step. All of a run is in the first, so that each task of a run may be another process, and on a
-cluster another pod.
+Both are replaced atomically. The first holds everything about a run, so that each of its tasks may be another process
+or, on a cluster, another pod.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from core.artifacts.last_run import PUSHED, Outcome
 from core.errors import Cause
 
 _SECONDS = 5.0  # between two beats, unless a stage begins or ends
-_SILENCE_SECONDS = 10.0  # of a stage; then the run is said to be alive
+_SILENCE_SECONDS = 10.0  # of a stage, after which the run is reported as alive
 _PREFIX = "image_classifier_"
 _STATUSES = ("running", "pushed", "waiting", "finished", "refused", "failed")
 
 
 class Monitor:
-    """Writes down what becomes of a run; an `Observer` of its stages. What cannot be written never ends a run."""
+    """Writes down how a run is going; an `Observer` of its stages. A failure to write never ends a run."""
 
     def __init__(self, name: str, folder: str | Path, run: str, metrics_directory: str | None = None) -> None:
         """Begins to tell.
 
         Args:
             name: of the pipeline.
-            folder: its own; gets both files, unless the text has its `metrics_directory`.
-            run: stands for the run; where the files are of another, it begins now.
+            folder: the pipeline's own; gets both files, unless the text file goes to `metrics_directory`.
+            run: identifies the run; if the files are about another, this one begins now.
         """
         self._name, self._folder, self._run = name, str(folder), run
         self._text = f"{metrics_directory or folder}/{name}.prom"
@@ -53,13 +53,13 @@ class Monitor:
         self._stage(node, lambda _, now: StageBeat("running", now))
 
     def progressed(self, node: str, at: dict[str, Any]) -> None:
-        """It says how far it is; see `core.progress.report`."""
+        """It reports its progress; see `core.progress.report`."""
         if time.monotonic() - self._written > _SECONDS:
             known = {key: at[key] for key in ("done", "total", "unit")}
             self._stage(node, lambda stage, now: dataclasses.replace(stage, **known))
 
     def waited(self) -> None:
-        """The run is alive, though no stage has said anything for a while."""
+        """The run is alive, although no stage has reported anything for a while."""
         self._write(lambda beat: beat)
 
     def ended(self, node: str, cpu_seconds: float | None, cause: Cause | None) -> None:
@@ -76,7 +76,7 @@ class Monitor:
                 known = stages.get(one.id, StageBeat("ended", beat.started))
                 stages[one.id] = dataclasses.replace(known, seconds=one.seconds, cached=one.cached)
             for name, stage in stages.items():
-                if stage.state == "running":  # it was interrupted, or killed, and could not say so
+                if stage.state == "running":  # it was interrupted or killed, and could not report that
                     stages[name] = dataclasses.replace(stage, state="failed")
             return dataclasses.replace(
                 beat,
@@ -153,7 +153,7 @@ class Monitor:
         atomic_io.write_text(self._text, exposition(self._name, beat))
 
     def _read(self, now: float) -> Heartbeat:
-        """What was written of this run; of a new one nothing has happened yet, but when the last good one ended."""
+        """What was written about this run; for a new one, only when the last good one ended."""
         beat = _attempt(HEARTBEAT, self._folder)
         if beat and beat.run == self._run:
             return beat
@@ -161,13 +161,13 @@ class Monitor:
 
 
 class Shared(Monitor):
-    """The same where each stage is a pod, and nobody can lock the pipeline's folder, which may be remote.
+    """The same where each stage is a pod, and nothing can lock the pipeline's folder, which may be remote.
 
-    Each writes a part of its own, and joins all parts: what one of them overwrites of another's, the next puts back.
+    Each pod writes a part of its own and merges all parts: if one overwrites another's news, the next restores it.
     """
 
     def __init__(self, name: str, root: str, run: str, stage: str | None = None) -> None:
-        """`stage`: whose part it writes; None once all stages have ended, when it writes the whole."""
+        """`stage`: whose part it writes; None after all stages have ended, when it writes the whole."""
         self._place = parts_folder(root, run)
         self._part = JsonFile(f"{stage}{_BEAT}", Heartbeat) if stage else None
         self._lock = threading.Lock()  # of this pod's threads
@@ -212,12 +212,12 @@ _BEAT = ".beat.json"  # the end of a part's name
 
 
 def parts_folder(root: str, run: str) -> str:
-    """Where the pods of a run keep what they know of it, until it has ended."""
+    """Where the pods of a run keep what they know about it until it has ended."""
     return f"{root.rstrip('/')}/.running/{run}"
 
 
 def _attempt(file: JsonFile[Heartbeat], folder: str) -> Heartbeat | None:
-    """A file's content; None of the first run, or where it cannot be read: it is written anew."""
+    """A file's content; None before the first run, or if it cannot be read: then it is rewritten."""
     try:
         return file.read(folder)
     except Exception:  # whatever a file system raises
@@ -234,7 +234,7 @@ class _Heard(logging.Handler):
 
 
 def exposition(name: str, beat: Heartbeat) -> str:
-    """The run as OpenMetrics, with nothing in it that node_exporter's textfile collector could not read."""
+    """The run as OpenMetrics, restricted to what node_exporter's textfile collector can read."""
     registry = CollectorRegistry()
 
     def gauge(metric: str, meaning: str, values: Mapping[Any, float | None], *labels: str) -> None:

@@ -1,4 +1,4 @@
-"""How a run ended, read from what its nodes left: the content of `last_run.json`."""
+"""How a run ended, derived from what its nodes left: the content of `last_run.json`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _IMAGES = 50  # that a failure names, as in the verdict
 
 
 def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root: str) -> Outcome:
-    """Reads the outcome of a run from those nodes that were started; what cannot be read becomes a note.
+    """Derives the outcome of a run from the nodes that were started; what cannot be read becomes a note.
 
     Returns:
         status `failed` if any `expected` node did not complete, `refused` if the gate or the serving check
@@ -78,20 +78,20 @@ def from_nodes(nodes: Mapping[str, NodeRun], expected: list[str], pipeline_root:
 
 
 def decided(outcome: Outcome, decision: Decision, place: str) -> None:
-    """Puts into an outcome what people decided of its model, which is the version `place`, or was rejected to there."""
-    if outcome.approval == decision:  # by a process that was killed before it had recorded it everywhere
+    """Records in an outcome what people decided about its model, which was pushed or moved to `place`."""
+    if outcome.approval == decision:  # by a process that was killed before it had recorded the decision everywhere
         return
     outcome.waiting, outcome.approval = None, decision
     if decision.decision == "approved":
         outcome.status, outcome.exit_code, outcome.pushed_model = "pushed", last_run.PUSHED, place
     else:
         outcome.status, outcome.exit_code = "refused", last_run.REFUSED
-        outcome.inputs = None  # the next run looks whether the decision still stands
+        outcome.inputs = None  # the next run checks whether the decision still stands
         outcome.failures.append(Failure(f"the model was {decision}; {again(place)}", stage=PUSHED_MODEL.node))
 
 
 def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
-    """Why a node that finished finds the data or the model unfit, in words; None if it does not, or judges nothing."""
+    """Why a finished node finds the data or the model unfit, in words; None if it does not, or judges nothing."""
     reader = Reader(nodes)
     if node == verdict.BLESSING.node:
         judged = reader.read(verdict.BLESSING, verdict.VERDICT.read)
@@ -107,7 +107,7 @@ def objection(nodes: Mapping[str, NodeRun], node: str) -> str | None:
 
 
 def _anomalies(found: Output) -> str | None:
-    """The splits, and their features that do not fit the schema."""
+    """The splits that do not fit the schema, with the features at fault."""
     splits = []
     for split in json.loads(found.properties["split_names"]):
         with atomic_io.open_file(f"{split_dir(found.uri, split)}/{ANOMALIES_FILE}", "rb") as file:
@@ -120,7 +120,7 @@ def _anomalies(found: Output) -> str | None:
 
 
 def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]]:
-    """The validator that found the model unfit to serve, and why, if it says so: TFX's own does not."""
+    """The validator that found the model unfit to serve, and its reason, which TFX's own does not give."""
     for blessing in (serving_check.BLESSING, serving_check.INFRA_VALIDATOR_BLESSING):
         found = output(nodes, blessing)
         if found and found.properties.get(serving_check.BLESSED) != 1:
@@ -128,14 +128,14 @@ def _not_served(nodes: Mapping[str, NodeRun]) -> Iterator[tuple[str, str | None]
 
 
 def mark_failed(outcome: Outcome, cause: Cause, stage: str | None) -> None:
-    """Puts the cause of a failed run first among its failures, and the exit code right."""
-    others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # says less
+    """Puts the cause of a failed run first among its failures, and corrects the exit code."""
+    others = [entry for entry in outcome.failures if stage is None or entry.stage != stage]  # which say less
     outcome.status, outcome.exit_code = "failed", last_run.EXIT_CODES[cause.blame]
     outcome.failures = [Failure(cause.message, stage=stage), *others]
 
 
 def _read_data(outcome: Outcome, reader: Reader) -> None:
-    """Images, spans, the network and its features."""
+    """Reads the images, the spans, the network and its features."""
     counts = reader.read(ingest_record.RECORD, ingest_record.COUNTS.read)
     computed = reused = None
     if extracted := output(reader.nodes, features.EXTRACTED):
@@ -202,7 +202,7 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
 
 
 def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
-    """What the gate and the serving check say of the model."""
+    """Reads what the gate and the serving check say about the model."""
     predicted = output(reader.nodes, predictions.PREDICTIONS)
     if predicted and (said := predicted.properties.get(predictions.FEATURES_DISAGREED)):
         outcome.notes.append(f"{said}: the predictions are those from the pictures")

@@ -23,10 +23,10 @@ _NEEDED_MB = 500  # of disk, for a run with small images
 
 
 def check_folders(settings: Settings, root: Path) -> None:
-    """Makes the local folders that the run writes to, and looks at the key that it signs with.
+    """Makes the local folders that the run writes to, and checks the key that it signs with.
 
     Raises:
-        InputError: it cannot write to one, or there is no key to sign with.
+        InputError: one of them is not writable, or there is no key to sign with.
         OSError: the machine is at fault, such as a full disk.
     """
     folder = run_dir(settings, root)
@@ -47,7 +47,7 @@ def check_folders(settings: Settings, root: Path) -> None:
 
 
 def check_store(push_folder: str) -> None:
-    """Whether models can be pushed to a bucket; within half a minute.
+    """Checks, within half a minute, that models can be pushed to a bucket.
 
     Raises:
         InputError: they cannot.
@@ -59,7 +59,7 @@ def check_store(push_folder: str) -> None:
 
 
 def notes_on_disk(settings: Settings, root: Path) -> Iterator[str]:
-    """A sentence on each file system that the run writes to with less room than a small run needs."""
+    """A sentence on each file system that the run writes to and that has less room than a small run needs."""
     for disk in _disks(settings, root):
         if disk.free < _NEEDED_MB * 2**20:
             yield (
@@ -69,7 +69,7 @@ def notes_on_disk(settings: Settings, root: Path) -> Iterator[str]:
 
 
 def rooms(settings: Settings, root: Path) -> str:
-    """Of a disk that is full: which of those that the run writes to that is, and what helps."""
+    """Which of the disks that the run writes to is full, and what helps."""
     said = [
         f"{disk.free // 2**20:,} of {disk.total // 2**20:,} MB are free for {' and '.join(disk.uses)}"
         for disk in sorted(_disks(settings, root), key=lambda disk: disk.free)
@@ -79,7 +79,7 @@ def rooms(settings: Settings, root: Path) -> str:
 
 @contextlib.contextmanager
 def naming_full_disks(settings: Settings, root: Path) -> Iterator[None]:
-    """Adds to what fails in the block by a full disk which one that is. Raises MachineError then."""
+    """Raises MachineError, which names the full disk, for whatever fails in the block because a disk is full."""
     try:
         yield
     except Exception as error:
@@ -90,7 +90,7 @@ def naming_full_disks(settings: Settings, root: Path) -> Iterator[None]:
 
 
 def check_metadata(folder: Path) -> Iterator[str]:
-    """Whether ML Metadata can be read; a sentence if it is gone.
+    """Checks that ML Metadata can be read; returns a sentence if it is gone.
 
     Raises:
         MachineError: it is damaged.
@@ -109,7 +109,7 @@ def check_metadata(folder: Path) -> Iterator[str]:
 
 
 def set_aside_records(folder: Path) -> Iterator[str]:
-    """Moves away what stands in the place of the run's records and is no file; a sentence on each."""
+    """Moves aside whatever is in the place of the run's records but is not a file; returns a sentence on each."""
     for name in (LAST_RUN.name, SETTINGS.name):
         path = folder / name
         if path.exists() and not path.is_file():
@@ -130,7 +130,7 @@ def _writable(folder: Path, otherwise: str) -> None:
 
 
 class _Disk(NamedTuple):
-    """A file system: bytes, and what it is used for."""
+    """A file system: its bytes, and what the run uses it for."""
 
     free: int
     total: int
@@ -138,7 +138,7 @@ class _Disk(NamedTuple):
 
 
 def _disks(settings: Settings, root: Path) -> list[_Disk]:
-    """Those that a run writes to."""
+    """The file systems that a run writes to."""
     found: dict[int, _Disk] = {}
     folders = [(run_dir(settings, root), "ROOT"), (Path(tempfile.gettempdir()), "TMPDIR")]
     if not storage.is_remote(push := push_folder(settings, root)):

@@ -1,8 +1,8 @@
 """Deletes what no blessed, pushed or recent run needs: artifacts, trainings that nobody will resume, and old logs.
 
-What a run needs is all that its stages read and left, by ML Metadata. Kept are the last runs, the run of the last
-blessed model (which is the next one's baseline and warm start) and those of the versions in the push directory,
-in service or waiting for approval.
+A run needs everything that its stages read and wrote, according to ML Metadata. Kept are the last runs, the run of the
+last blessed model (the next one's baseline and warm start), and the runs of all versions in the push directory, in
+service or waiting for approval.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Pruned(NamedTuple):
 def prune_runs(store: MetadataStore, name: str, run_dir: Path, keep_runs: int) -> Pruned:
     """Deletes the artifacts of the pipeline `name` that no kept run needs, and old logs.
 
-    To be called while nobody else may run there. All are marked in ML Metadata before the first folder is touched, so
-    that TFX's cache and resolvers no longer see them; what a kill leaves of these, the next call deletes. Links are not
-    followed, and only what lies in the pipeline's own folder of artifacts is deleted.
+    The caller must hold the folder's lock. All artifacts are marked in ML Metadata before the first folder is touched,
+    so that TFX's cache and resolvers no longer see them; if this is killed, the next call deletes the rest. Links are
+    not followed, and only what lies in the pipeline's own folder of artifacts is deleted.
 
     Args:
-        keep_runs: how many of the last runs are kept, whatever came of them.
+        keep_runs: how many of the last runs are kept, however they ended.
     """
     root = run_dir / ARTIFACTS
     pipeline = store.get_context_by_type_and_name("pipeline", name)
@@ -78,7 +78,7 @@ def _kept_runs(store: MetadataStore, name: str, every: Iterable[pb.Artifact], ke
         properties = lineage.output_of(artifact).properties
         pushed = pushed_to(properties)
         if pushed and (is_there(pushed) or is_there(rolled_back_path(pushed))):
-            needed[pushed] = artifact  # many runs may have found the same version: the last one will do
+            needed[pushed] = artifact  # several runs may have found the same version; any of them will do
         if (waiting := properties.get(WAITS)) and is_there(str(waiting)):
             needed[str(waiting)] = artifact
         blessed = artifact.type == MODEL_BLESSING and properties.get(BLESSED) == 1 and not properties.get(REJECTED)
@@ -93,19 +93,19 @@ def _run_that_made(store: MetadataStore, artifact: pb.Artifact) -> int:
 
 
 def _unfinished_trainings(root: Path) -> Iterator[Path]:
-    """Folders of trainings that were killed, named by their executions: ML Metadata knows no artifact of these."""
+    """Folders of killed trainings, named after their executions; ML Metadata knows no artifact for them."""
     for path in (root / MODEL_RUN.node / MODEL_RUN.output).glob("*"):
         if path.name.isdigit() and not Path(SUMMARY.path(path)).exists():
             yield path
 
 
 def _lies_in(path: Path, root: Path) -> bool:
-    """Whether a path is below `root`, and no link on the way leads out of it."""
+    """Whether a path is below `root`, with no link on the way that leads out of it."""
     return path.is_relative_to(root) and path != root and path.parent.resolve().is_relative_to(root.resolve())
 
 
 def delete(path: Path) -> int:
-    """Deletes a folder, a file or a link, never what a link names; returns how many bytes it held."""
+    """Deletes a folder, a file or a link, never a link's target; returns how many bytes it held."""
     if path.is_symlink() or path.is_file():
         size = path.lstat().st_size
         path.unlink()

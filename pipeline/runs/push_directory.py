@@ -1,7 +1,7 @@
 """The push directory: a folder per version, named by a number; a model server serves the highest.
 
-A version counts where its files are all there in the size that its checksums' list says. Whoever deletes versions or
-goes back to one reads every byte first: a version is good if its checksums are right.
+A version is complete if all its files have the sizes in its list of checksums, and good if their checksums are right,
+too. Whatever deletes versions or rolls back to one reads every byte first.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def latest(directory: str, say: Callable[[str], None], key: PublicKey | None = N
     """The folder of the version that a server serves: the newest good one.
 
     Args:
-        key: that must have signed it; None asks for no signature.
-        say: gets a sentence for each newer version that is not good.
+        key: the one that must have signed it; None requires no signature.
+        say: called with a sentence for each newer version that is not good.
 
     Raises:
         InputError: no version has been pushed, or none is good.
@@ -51,10 +51,10 @@ def latest(directory: str, say: Callable[[str], None], key: PublicKey | None = N
 
 
 def prune(directory: str, keep: int) -> list[str]:
-    """Deletes all but the newest `keep` good versions, the damaged ones among them, and what killed pushes left.
+    """Deletes all but the newest `keep` good versions, any damaged ones among them, and what killed pushes left.
 
-    What is newer than the newest good version stays, and where none is good all do. Of a link only the link goes.
-    Folders without a list of checksums are not this pipeline's.
+    Everything newer than the newest good version stays; if none is good, everything does. Of a link, only the link
+    itself is deleted. Folders without a list of checksums are not this pipeline's.
 
     Returns:
         The folders that were deleted, oldest first.
@@ -86,12 +86,12 @@ def prune(directory: str, keep: int) -> list[str]:
 def rollback(directory: str) -> tuple[list[str], str]:
     """Takes the newest version out of service, so that a server falls back to the good one before it.
 
-    A local version goes in one step; of a remote one, once it is copied, the file that servers look for goes first.
-    Damaged versions between the two, which a server might fall back to, are taken out of service before.
+    A local version is moved atomically; a remote one is copied, and then the file that servers look for is deleted
+    first. Damaged versions between the two, which a server might fall back to, are taken out of service before.
 
     Returns:
-        Where the versions are now that are out of service, the newest last, and the folder of the one that serves from
-        now on.
+        Where the versions taken out of service are now, the newest last, and the folder of the version that serves
+        from now on.
 
     Raises:
         InputError: there is no version, or no good one to fall back to.
@@ -112,7 +112,7 @@ def rollback(directory: str) -> tuple[list[str], str]:
             )
         leaving = [*damaged, newest]
         for version in leaving:
-            # In a store that is what an interrupted rollback leaves, and the next one makes it whole.
+            # In a bucket, this is what an interrupted rollback leaves; the next rollback completes it.
             if not storage.is_remote(version) and os.path.lexists(rolled_back_path(version)):
                 raise InputError(
                     f"{rolled_back_path(version)} is already there: delete it or move it away, then roll back again"
@@ -121,7 +121,7 @@ def rollback(directory: str) -> tuple[list[str], str]:
 
 
 def is_there(version: str) -> bool:
-    """Whether a folder of a version is there, whole or not."""
+    """Whether a version's folder exists, complete or not."""
     return Path(version).exists() if not storage.is_remote(version) else any(True for _ in storage.find(version))
 
 

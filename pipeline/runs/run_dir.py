@@ -26,7 +26,7 @@ def check_root(root: str) -> None:
 
 
 def run_dir(settings: Settings, root: Path) -> Path:
-    """Where everything of this pipeline is kept."""
+    """The folder in which everything of this pipeline is kept."""
     return root.resolve() / settings.name
 
 
@@ -50,7 +50,7 @@ def push_folder(settings: Settings, root: Path) -> str:
 def read_last(folder: Path | str, warn: Callable[[str], None]) -> Outcome | None:
     """The record of the last run in a pipeline's folder; None before the first.
 
-    `warn` gets a sentence if there is one that cannot be read, which counts as none.
+    `warn` is called with a sentence if the record cannot be read, which counts as none.
     """
     try:
         return LAST_RUN.read(folder)

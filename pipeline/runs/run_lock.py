@@ -1,4 +1,4 @@
-"""One run at a time in a pipeline's folder, each with a folder of its own for temporary files."""
+"""Allows one run at a time in a pipeline's folder, each with its own folder for temporary files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PREFIX = "image-classifier-"
 def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Keeps other runs out of the pipeline's folder while the block lasts, and all its temporary files in one place.
 
-    What a run that was killed left there is deleted; its name stands in the lock's file.
+    What a killed run left there is deleted; the lock file holds the name of its temporary folder.
 
     Args:
         folder: of the pipeline.
-        say: waits for another run to end, of which this is told; None: does not wait.
+        say: called if another run is in the way, whose end this then waits for; None: does not wait.
 
     Raises:
         InputError: another run is in it.
@@ -58,7 +58,7 @@ def only_run(folder: Path, say: Callable[[str], None] | None = None) -> Iterator
 
 @contextlib.contextmanager
 def alone(folder: Path, say: Callable[[str], None] | None = None) -> Iterator[TextIO]:
-    """The lock alone, which takes no room on a disk: keeps runs out while the block lasts; `say` as of `only_run`."""
+    """The lock alone, which takes no disk space: keeps runs out while the block lasts; `say` as in `only_run`."""
     with (folder / ".lock").open("a+") as lock:
         _take(lock, folder, say)
         yield lock
@@ -66,14 +66,14 @@ def alone(folder: Path, say: Callable[[str], None] | None = None) -> Iterator[Te
 
 @contextlib.contextmanager
 def part_of_run(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Of an orchestrator's task: keeps `only_run` out of the folder while the block lasts, and waits for it before."""
+    """For an orchestrator's task: waits for `only_run` to leave the folder, and keeps it out while the block lasts."""
     with (folder / ".lock").open("a") as lock:
         _take(lock, folder, say, fcntl.LOCK_SH)
         yield
 
 
 def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None, how: int = fcntl.LOCK_EX) -> None:
-    """The stages of a run that was killed hold the lock, too, until the system has ended them."""
+    """Takes the lock; the stages of a killed run hold it, too, until the system has ended them."""
     deadline = time.monotonic() + _ENDING_SECONDS
     said = False
     while True:
@@ -95,7 +95,7 @@ def _take(lock: TextIO, folder: Path, say: Callable[[str], None] | None, how: in
 
 
 def _delete(temporary: Path) -> None:
-    """Of a run that was killed; only what is this user's own, whatever stands in the lock's file."""
+    """Deletes what a killed run left, but only this user's own files, whatever the lock file says."""
     with contextlib.suppress(OSError):
         if temporary.name.startswith(_PREFIX) and temporary.lstat().st_uid == os.geteuid():
             shutil.rmtree(temporary, ignore_errors=True)

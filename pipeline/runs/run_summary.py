@@ -17,7 +17,7 @@ _SHOWN = ("accuracy", "top_3_accuracy", "cross_entropy")  # of the metrics; last
 
 
 class Line(NamedTuple):
-    """A line of the summary; with a `head`, `text` is prose that may be wrapped, as far in as it began."""
+    """A line of the summary; with a `head`, `text` is prose, whose wrapped lines are indented to where it began."""
 
     text: str
     head: str = ""
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
-    """The verdict, the reasons, what was measured, and the paths of report, record and log."""
+    """The verdict, the reasons, the metrics, and the paths of report, record and log."""
     if outcome.status == "pushed":
         yield Line(f"pushed: {outcome.pushed_model or 'no longer there, see below'}", style="bold green")
     elif outcome.status == "waiting":

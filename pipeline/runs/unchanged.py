@@ -1,4 +1,4 @@
-"""Whether a run would find every stage cached: then the last one stands, and the stack need not be loaded to say so."""
+"""Whether a run would find every stage cached: then the last run stands, and nothing heavy needs to be imported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hash_inputs(settings: Settings, listings: Iterable[Listing], weights: str) -
     """A hash of all that decides a run: images, weights, schema, settings, code and libraries.
 
     Args:
-        listings: of all images that it reads.
+        listings: of all images that the run reads.
         weights: fingerprint of the base's weights.
     """
     digest = hashlib.sha256()
@@ -45,7 +45,7 @@ def hash_inputs(settings: Settings, listings: Iterable[Listing], weights: str) -
 
 @functools.cache
 def _hash_code() -> str:
-    """Of the code and the libraries, as they were when first asked for: a run does not know of what is edited since."""
+    """A hash of code and libraries, computed once: later edits do not affect a running process."""
     installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])  # setuptools adds its own later
     libraries = sorted(f"{one.name}=={one.version}" for one in installed)
     digest = hashlib.sha256("\0".join([sys.version, *libraries]).encode())
@@ -72,10 +72,10 @@ def is_unchanged(
     server: MetadataServer | None = None,
     signer: PublicKey | None = None,
 ) -> bool:
-    """Whether the last run had these inputs and judged its model, and all that it left is still there.
+    """Whether the last run had these inputs and judged its model, and all that it left still exists.
 
-    Of the version that it pushed every byte is read, so that one that is damaged, or that `signer` did not sign, is
-    pushed anew.
+    Every byte of the version that it pushed is read, so that a version that is damaged, or that `signer` did not sign,
+    is pushed again.
     """
     if not last or last.inputs != inputs or not last.report or not Path(last.report).exists():
         return False
