@@ -1,4 +1,4 @@
-"""ImageExampleGen: a folder of labeled images in, tf.Examples in splits and a record of what was not used out."""
+"""ImageExampleGen: turns a folder of labeled images into tf.Examples in splits, and a record of what was not used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _UNRESOLVED = "images"  # the input split's name until its pattern is resolved t
 
 
 class ImageExampleGenSpec(ComponentSpec):
-    """What TFX's drivers of FileBasedExampleGens need, and what is ours."""
+    """What TFX's drivers for FileBasedExampleGens need, plus our own parameters."""
 
     PARAMETERS = {  # noqa: RUF012 (TFX's interface, as below)
         standard_component_specs.INPUT_BASE_KEY: ExecutionParameter(type=str),
@@ -58,7 +58,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
     """Finds the spans, and fingerprints the files, before TFX decides whether an earlier result can be reused."""
 
     def resolve_exec_properties(self, exec_properties: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-        """As in TFX, but that the input has a split for every span of the window; raises InputError as `Do`."""
+        """As in TFX, except that the input has a split for every span of the window; raises InputError as `Do` does."""
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         sources = _input_config(exec_properties)
         pattern = _folder_of(sources.splits[0])
@@ -78,7 +78,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
     def _prepare_output_artifacts(
         self, exec_properties: dict[str, Any], **call: Any
     ) -> dict[str, list[types.Artifact]]:
-        """What Airflow's launcher asks for; TFX's driver would make the examples and forget the rejects."""
+        """Called by Airflow's launcher; TFX's driver would prepare the examples and forget the rejects."""
         outputs = base_driver.BaseDriver._prepare_output_artifacts(self, exec_properties=exec_properties, **call)
         (examples,) = outputs[ingest_record.EXAMPLES.output]
         driver.update_output_artifact(exec_properties, examples.mlmd_artifact)
@@ -86,7 +86,7 @@ class ImageFolderDriver(driver.FileBasedDriver):
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Lists the files, has them read in a Beam pass, decides their splits, has them sorted into these in another."""
+    """Lists the files, reads them in one Beam pass, decides their splits, and writes these in a second pass."""
 
     def Do(  # noqa: N802 (TFX's interface)
         self,
@@ -94,7 +94,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes both artifacts. Bad files stop nothing here: ValidationGate judges what is recorded of them.
+        """Writes both artifacts. Bad files do not stop it: ValidationGate judges what is recorded about them.
 
         Raises:
             InputError: there is no such span, a folder has no known layout, or its metadata does not fit it.
@@ -115,7 +115,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         examples.split_names = artifact_utils.encode_split_names(list(config.splits))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        # The only name TFX has for TFRecords; its readers unpack just those files that end in `.gz`, and ours do not.
+        # TFX's only name for TFRecords; its readers decompress only files that end in `.gz`, and ours do not.
         examples_utils.set_file_format(examples, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
         split_uris = {split: artifact_utils.get_split_uri([examples], split) for split in config.splits}
         name = earlier_reads.file_name(listing, exec_properties["config"], exec_properties["code"])
@@ -155,7 +155,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         progress.report(done, done, "images", note)
 
     def _may_reuse(self) -> bool:
-        """Whether `runtime.cache` lets results of earlier runs stand, as far as the orchestrator says so."""
+        """Whether `runtime.cache` allows reusing results of earlier runs, as far as the orchestrator tells."""
         node = self._context.pipeline_node if self._context else None
         return node is not None and node.execution_options.caching_options.enable_cache
 
@@ -184,12 +184,12 @@ def _chosen(exec_properties: dict[str, Any]) -> int | None:
 
 
 def _folder_of(split: example_gen_pb2.Input.Split) -> str:
-    """Of a span, or "" for the data folder itself."""
+    """The folder of a span, or "" for the data folder itself."""
     return split.pattern.removesuffix(_CLASS_FOLDERS).rstrip("/")
 
 
 def _spans(sources: example_gen_pb2.Input) -> list[Span]:
-    """Those that were resolved."""
+    """The spans that were resolved."""
     return [msgspec.json.decode(split.name, type=Span) for split in sources.splits if split.name != _UNRESOLVED]
 
 
@@ -214,9 +214,9 @@ class ImageExampleGen(example_gen.FileBasedExampleGen):
         """Wires the component.
 
         Args:
-            input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; those of
-                a runtime parameter are fixed by its default, the folder before them by the run.
-            code: a hash of the source that decides what is written.
+            input_base: the data folder. It may end in folders with TFX's `{SPAN}`, `{VERSION}` or date specs; in a
+                runtime parameter, its default fixes these, and the run fixes the folder before them.
+            code: a hash of the source code that decides what is written.
             span: the last span to read; None: the latest.
         """
         base, spans = split_pattern(input_base if isinstance(input_base, str) else input_base.default or "")

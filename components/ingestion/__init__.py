@@ -1,1 +1,1 @@
-"""From a data folder to tf.Examples: what is found, read, rejected, compared and split. No TFX component is here."""
+"""From a data folder to tf.Examples: finds, reads, rejects, compares and splits images. Contains no TFX component."""

@@ -1,9 +1,9 @@
-"""What an earlier run read of files that have not changed since: their records are copied, not decoded again.
+"""What an earlier run read from files that have not changed since: their records are copied, not decoded again.
 
-A file has not changed where all is as it was by which a run tells that nothing changed: its path, size, times of change
-(of its content and of its inode) and where a link leads, and the class, split and metadata that the data folder gives
-it. An execution leaves what it read beside its examples, in a file that is named by its settings, code and data folder;
-a later one finds it there, where TFX puts executions side by side.
+A file counts as unchanged if its path, size, times of change (of its content and of its inode) and link target are what
+they were, as well as the class, split and metadata that the data folder gives it. An execution leaves what it read
+beside its examples, in a file named after its settings, code and data folder; a later execution finds it there, since
+TFX puts executions side by side.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from components.ingestion.image_splits import ImageFacts
 from components.ingestion.layouts.listing import TFRECORDS, Listing
 from core import examples, tfrecords
 
-_reader = functools.cache(tfrecords.random_reader)  # of a file: one for all threads of a process
+_reader = functools.cache(tfrecords.random_reader)  # one per file, for all threads of a process
 _reading = threading.Lock()
 
 
 class Place(NamedTuple):
-    """Where a picture's facts and record lie: their offsets, and which of the files holds the record."""
+    """Where an image's facts and record are: their offsets, and which of the files holds the record."""
 
     facts: int
     file: int
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A picture that was read; `source` stands for all that decides what it is read as, beside the settings."""
+    """An image that was read; `source` identifies everything besides the settings that decides the result."""
 
     source: str
     facts: ImageFacts
@@ -46,13 +46,13 @@ class _Read(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EarlierReads:
-    """The TFRecords of an earlier execution: first that of what it read, then those of its examples; or none."""
+    """The TFRecords of an earlier execution: first the one of what it read, then those of its examples; or none."""
 
     files: tuple[str, ...] = ()
 
     @classmethod
     def beside(cls, uri: str, name: str) -> EarlierReads:
-        """Those of the latest execution that left a file of this name, of those with examples beside these."""
+        """The reads of the latest execution beside this one that left a file of this name."""
         folder, _, own = uri.rstrip("/").rpartition("/")
         found = {file: file.split("/")[-2] for file in tfrecords.find(f"{folder}/*/{name}")}
         numbers = {file: int(number) for file, number in found.items() if number.isdecimal() and number != own}
@@ -62,7 +62,7 @@ class EarlierReads:
         return cls((latest, *tfrecords.find(f"{latest.rpartition('/')[0]}/Split-*/*")))
 
     def places(self, listing: Listing) -> dict[str, Place]:
-        """Where the records of unchanged files lie, by path."""
+        """Where the records of unchanged files are, by path."""
         if not self.files:
             return {}
         sources, known = _sources(listing), {}
@@ -79,14 +79,14 @@ class EarlierReads:
         return places
 
     def _scan(self, number: int) -> Iterable[tuple[int, bytes]]:
-        """A file's records with their offsets; of one that is damaged or gone, those that can be read."""
+        """A file's records with their offsets; if it is damaged or gone, those that can be read."""
         try:
             yield from tfrecords.with_offsets(tfrecords.random_reader(self.files[number]))
         except tf.errors.OpError as error:
             logging.getLogger(__name__).warning("%s is not reused: %s", self.files[number], error)
 
     def read(self, place: Place) -> tuple[ImageFacts, bytes] | None:
-        """The facts and the record, by their checksums as they were written; None if they cannot be read any more."""
+        """The facts and the record, verified by their checksums; None if they can no longer be read."""
         try:
             with _reading:
                 facts, _ = _reader(self.files[0]).read(place.facts)
@@ -97,13 +97,13 @@ class EarlierReads:
 
 
 def file_name(listing: Listing, *settings: str) -> str:
-    """Of the file that an execution with these settings leaves."""
+    """The name of the file that an execution with these settings leaves."""
     same = json.dumps([listing.folder, *settings]).encode()
     return f"read-{hashlib.sha256(same).hexdigest()[:16]}"
 
 
 def write(uri: str, name: str, listing: Listing, facts: Iterable[ImageFacts], kept: Collection[str]) -> None:
-    """Leaves what was read of the pictures whose paths are `kept`, beside their examples."""
+    """Writes what was read from the images whose paths are `kept`, beside their examples."""
     sources = _sources(listing)
     with tf.io.TFRecordWriter(f"{uri}/{name}") as file:
         for image in facts:
@@ -112,7 +112,7 @@ def write(uri: str, name: str, listing: Listing, facts: Iterable[ImageFacts], ke
 
 
 def _sources(listing: Listing) -> dict[str, str]:
-    """By path, what decides how a file is read; none of files that hold many pictures, which are read as a whole."""
+    """By path, what decides how a file is read; leaves out files that hold many images, which are read as a whole."""
     files: list[ListedFile] = [] if listing.layout == TFRECORDS else listing.files
     return {file.path: _hash(file, listing.metadata.values(file.path)) for file in files if not file.problem}
 

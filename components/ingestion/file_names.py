@@ -1,7 +1,7 @@
-"""What names say of files and folders: left behind by a system, surely no picture, or claiming to be one.
+"""What names say about files and folders: left behind by a system, surely no image, or claiming to be one.
 
-Whether a file is a picture is decided by its content. Names spare opening what is known, such as a video of some GB,
-and tell a broken picture from a file that never was to be one.
+Whether a file is an image is decided by its content. Names save opening what is known not to be one, such as a video of
+some GB, and tell a broken image from a file that was never meant to be one.
 """
 
 from __future__ import annotations
@@ -56,29 +56,29 @@ _ENDING = re.compile(r"\.[a-z0-9]{1,10}", re.I)
 
 
 def passed_over(name: str) -> str:
-    """Why a file or folder of this name is ignored with all that is in it; "" where it is not."""
+    """Why a file or folder of this name is ignored with everything in it; "" if it is not."""
     if name.lower() in _SYSTEM_NAMES:
         return SYSTEM
     return HIDDEN if name.startswith(".") else ""
 
 
 def claims_picture(path: str) -> bool:
-    """Whether its ending is that of a picture, of whatever format."""
+    """Whether its extension is that of an image, of whatever format."""
     return _ending(path) in _PICTURES
 
 
 def is_no_picture(path: str) -> bool:
-    """Whether a file is known by its name to be none: it describes pictures, or is a text, a video or the like."""
+    """Whether a file's name says that it is no image: it describes images, or is a text, a video or the like."""
     return not claims_picture(path) and (_ending(path) in _NO_PICTURES or is_read_me(path))
 
 
 def no_picture(path: str, content: str = "") -> str:
-    """The reason why such a file is ignored; `content` is what it is by its content, where that is known."""
+    """The reason why such a file is ignored; `content` says what it is by its content, where that is known."""
     return NO_PICTURE + ("a read-me or license file" if is_read_me(path) else content or kind(path))
 
 
 def reasons(others: Sequence[str], pictures: Iterable[str]) -> list[str]:
-    """Why each of `others`, files that are no pictures, is ignored: most lie beside a picture, as `1.jpg.json`."""
+    """Why each of `others`, files that are not images, is ignored: most lie beside an image, such as `1.jpg.json`."""
     if not others:
         return []
     names = {name for path in pictures for name in (path, path.rpartition(".")[0])}
@@ -92,7 +92,7 @@ def _stems(path: str) -> set[str]:
 
 
 def kind(path: str) -> str:
-    """A file's ending, in lower case, or that it has none."""
+    """A file's extension in lower case, or that it has none."""
     ending = _ending(path)
     return f".{ending}" if ending else "without an ending"
 
@@ -103,14 +103,14 @@ def kinds(paths: Iterable[str]) -> str:
 
 
 def tally(counts: collections.Counter[str]) -> str:
-    """The most frequent few, with their numbers."""
+    """The most frequent few, with their counts."""
     shown = [f"{number:,} {name}" for name, number in counts.most_common(_SHOWN)]
     more = counts.total() - sum(number for _, number in counts.most_common(_SHOWN))
     return ", ".join(shown) + (f" and {more:,} others" if more else "")
 
 
 def ignored_in_words(ignored: Iterable[Reject]) -> str:
-    """What was ignored but hidden files and descriptions, by reason, the most frequent first, each with an example."""
+    """What was ignored except hidden files and descriptions: reasons, most frequent first, each with an example."""
     examples: dict[str, str] = {}
     counts: collections.Counter[str] = collections.Counter()
     for one in ignored:
@@ -126,19 +126,20 @@ def _ending(path: str) -> str:
 
 
 def is_read_me(path: str) -> bool:
-    """Whether it is one of the files that tell people about a data set."""
+    """Whether it is a file that describes a data set to people."""
     return _READ_ME.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def as_pattern(path: str) -> str:
-    """A pattern of `data.ignore` that fits a path, for messages: `?` for what globs or YAML read otherwise."""
+    """A pattern of `data.ignore` that matches a path, for messages: `?` replaces what globs or YAML read otherwise."""
     return re.sub(r'[*?\[\\"]', "?", path)
 
 
 class IgnorePatterns:
     """`data.ignore`: globs of paths relative to the data folder, as in a .gitignore file.
 
-    One without a slash within it is of names at any depth; one that ends in a slash is of folders; `**` is any folders.
+    A glob without an inner slash matches names at any depth; one that ends in a slash matches folders; `**` matches any
+    number of folders.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -148,14 +149,14 @@ class IgnorePatterns:
         return bool(self._patterns)
 
     def reason(self, path: str) -> str:
-        """Why a file, or a folder (with `/` at its end), is ignored; "" where it is not."""
+        """Why a file, or a folder (with `/` at its end), is ignored; "" if it is not."""
         if not self._patterns:
             return ""
         found = self._spec.check_file(path)
         return _IGNORED_BY + self._patterns[found.index] if found.include and found.index is not None else ""
 
     def unmatched(self, ignored: Iterable[str]) -> list[str]:
-        """The patterns that fit none of the paths that are ignored."""
+        """The patterns that match none of the ignored paths."""
         paths = list(ignored)
         alone = {pattern: _compiled((pattern,)) for pattern in self._patterns if not pattern.startswith("!")}
         return [pattern for pattern, spec in alone.items() if not any(map(spec.match_file, paths))]
@@ -167,7 +168,7 @@ class IgnorePatterns:
 
 @functools.lru_cache
 def _compiled(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
-    """`#` begins a comment in a .gitignore file, and many a folder's name."""
+    """`#` begins a comment in a .gitignore file, but also the names of many folders."""
     lines = [
         "\\" + pattern if pattern.startswith("#") else pattern.replace("./", "/", pattern.startswith("./"))
         for pattern in patterns

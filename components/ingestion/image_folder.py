@@ -1,4 +1,4 @@
-"""The files below a data folder, local or remote: which there are, how to tell that one changed, and their bytes.
+"""The files below a data folder, local or remote: lists them, tells whether any has changed, and reads them.
 
 Remote folders (`gs://`, `s3://`) are listed in one call for the whole tree (`core.storage`), where TFX's `fileio` would
 ask for every file.
@@ -36,12 +36,12 @@ _MAX_TABLE = 2**30  # bytes: of a million images, a table has some 100 MB
 
 
 class ListedFile(NamedTuple):
-    """One file below the data folder, as far as it is known without opening it.
+    """One file below the data folder: what is known without opening it.
 
     Attributes:
         path: relative to the data folder, with `/`.
-        state: size, times of change and where a link leads, for the fingerprint.
-        label: the class that the layout gives it, as the split.
+        state: size, times of change and link target, for the fingerprint.
+        label: the class that the layout gives it; likewise the split.
     """
 
     path: str
@@ -52,20 +52,20 @@ class ListedFile(NamedTuple):
 
 
 class DataFolder(str):
-    """The path or URL of a data folder, and the folders outside of it in which its files may lie by a link."""
+    """The path or URL of a data folder, and the folders outside of it into which its links may lead."""
 
     roots: tuple[str, ...] = ()
 
     @classmethod
     def linked_to(cls, path: str, roots: Iterable[str]) -> DataFolder:
-        """The folder, whose links may lead into these."""
+        """The same folder, whose links may lead into these folders."""
         folder = cls(path)
         folder.roots = tuple(roots)
         return folder
 
 
 class Tree(NamedTuple):
-    """All that is below a data folder, sorted by path; a folder that is `ignored`, with all in it, is one of these."""
+    """Everything below a data folder, sorted by path; a folder `ignored` with all its content is a single entry."""
 
     folder: DataFolder
     files: list[ListedFile]
@@ -76,9 +76,9 @@ class Tree(NamedTuple):
 def walk(folder: str, ignore: Sequence[str] = (), links: Links = "inside") -> Tree:
     """Lists everything below a folder; nothing is opened.
 
-    What is hidden, left behind by a system or named in `ignore` (globs: `file_names.IgnorePatterns`) is passed over.
-    `links` is `data.links`. Links within the folder are followed, unless that is `refuse`; those of files that lead out
-    of it, and those that lead back to a folder they are in, have a problem.
+    Skips what is hidden, left behind by a system or named in `ignore` (globs: `file_names.IgnorePatterns`). `links` is
+    `data.links`. Links within the folder are followed, unless that is `refuse`; links to files outside of it, and links
+    back to a folder that contains them, have a problem.
 
     Raises:
         InputError: there is no such folder, or one in it cannot be listed, has a name that is not UTF-8, or is a link
@@ -170,7 +170,7 @@ def _walk_local(folder: str, patterns: IgnorePatterns, links: Links) -> Tree:
 
 
 def _check_broken(folder: str, broken: dict[str, str], files: Sequence[ListedFile], folders: Iterable[str]) -> None:
-    """Raises InputError where links that lead nowhere are most files, or seem to be folders, as of a class."""
+    """Raises InputError if most files are broken links, or if broken links seem to be folders, such as a class."""
     parents = {path.rpartition("/")[0] for path in folders}
     lost = {
         path: real
@@ -205,12 +205,12 @@ def _not_allowed(folder: str, linked: dict[str, str], links: Links) -> InputErro
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Whether a real path is that of a folder, or of something in it."""
+    """Whether a real path is a folder's, or that of something in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _together(roots: Iterable[str]) -> list[str]:
-    """The outermost of some folders; if they are many, as in a store by content, the folders they are in."""
+    """The outermost of some folders; if they are many, as in a content-addressed store, their parent folders."""
     found = sorted(roots)
     while True:
         outermost: list[str] = []
@@ -224,9 +224,9 @@ def _together(roots: Iterable[str]) -> list[str]:
 
 
 def find_remote(folder: str, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Paths, relative to a remote folder, of all below it that begin with the prefix; with sizes and times of change.
+    """Paths, relative to a remote folder, of everything below it that begins with the prefix; with sizes and times.
 
-    A store's time of change is that of the object's last upload, which moving or copying one is, too.
+    A bucket's time of change is that of the object's last upload; moving or copying counts as one, too.
 
     Raises:
         InputError: the store does not list it.
@@ -264,8 +264,8 @@ def _walk_remote(folder: str, patterns: IgnorePatterns) -> Tree:
 def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = ()) -> str:
     """A text that changes when any file is added, removed, renamed, moved to another class or rewritten.
 
-    TFX's own adds up sizes and full seconds: it does not see an image that moved to another class. The files `read`,
-    which describe the data, count by their content.
+    TFX's own adds up sizes and full seconds, so it misses an image that moved to another class. The files `read`, which
+    describe the data, count by their content.
     """
     digest = hashlib.sha256()
     for file in files:
@@ -276,7 +276,7 @@ def fingerprint(folder: str, files: Sequence[ListedFile], read: Iterable[str] = 
 
 
 def read_file(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The bytes of one file, at most one more than allowed; a local file that is larger is a RejectedError."""
+    """The bytes of one file, at most one more than allowed; raises RejectedError for a larger local file."""
     with open_file(folder, path) as file:
         if storage.is_remote(folder):
             return file.read(limits.file_bytes + 1)
@@ -301,9 +301,8 @@ def open_file(folder: str, path: str) -> BinaryIO:
 
     Raises:
         RejectedError: a local file is a link out of the folder (and of a DataFolder's roots), not a regular file, or
-            cannot be opened. That a remote
-            store does not answer says nothing about the file, so such errors are raised as they are, and stop the run
-            once Beam has retried.
+            cannot be opened. If a remote store does not answer, that says nothing about the file: such errors are
+            raised unchanged, and stop the run once Beam has retried.
     """
     if storage.is_remote(folder):
         return storage.open_bytes(f"{folder}/{path}")
@@ -312,13 +311,13 @@ def open_file(folder: str, path: str) -> BinaryIO:
         if not any(is_within(real, root) for root in (os.path.realpath(folder), *getattr(folder, "roots", ()))):
             raise RejectedError("open", f"{OUTSIDE}, to {real}")
         mode = Path(real).stat().st_mode
-        if not stat.S_ISREG(mode):  # Reading a pipe would wait for ever.
+        if not stat.S_ISREG(mode):  # Reading a pipe would wait forever.
             raise RejectedError("open", "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
         return Path(real).open("rb")
 
 
 def read_anywhere(location: str, limits: ImageLimits) -> bytes:
-    """As `read_file`, for a path or URL outside of any data folder, or a link; whatever fails is a RejectedError."""
+    """Like `read_file`, for a path or URL outside of any data folder, or a link; any failure is a RejectedError."""
     with opening():
         real = location if storage.is_remote(location) else os.path.realpath(location, strict=True)
         return read_file(*os.path.split(real), limits)
@@ -326,7 +325,7 @@ def read_anywhere(location: str, limits: ImageLimits) -> bytes:
 
 @contextlib.contextmanager
 def opening() -> Iterator[None]:
-    """Errors of a file as reasons to reject it."""
+    """Turns errors of a file into reasons to reject it."""
     try:
         yield
     except OSError as error:  # Beam's BeamIOError is one, without strerror
@@ -337,7 +336,7 @@ def opening() -> Iterator[None]:
 def read_bytes_of(folder: str, name: str, most: int = _MAX_TABLE) -> bytes:
     """The bytes of a file that describes the data, such as metadata.csv. Raises InputError if it cannot be read.
 
-    Likewise if there are more than `most` of them.
+    Likewise if there are more than `most` bytes.
     """
     where = f"{folder}/{name}"
     if not storage.is_remote(folder) and not os.path.lexists(where):
@@ -362,5 +361,5 @@ def read_text(folder: str, name: str, most: int = _MAX_TABLE) -> str:
 
 
 def printable(name: str) -> str:
-    """The name itself, or with its bytes that are not UTF-8 spelt out."""
+    """The name, with any bytes that are not UTF-8 spelled out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

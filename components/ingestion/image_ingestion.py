@@ -1,10 +1,10 @@
 """The two Beam passes from listed files to TFRecords of tf.Examples in their splits, a list of rejects, and facts.
 
-The first reads and decodes each file, once, on all cores; the second copies its Example to the split that was decided
-between them, when all images were known. TFX's ExampleGens shuffle the examples themselves, which on the DirectRunner
-holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here only paths are shuffled, by
-their hash, and dealt into chunks; a worker reads a chunk in its order into a file of its own. So memory does not grow
-with the images, and their order is the same on every engine, with however many workers.
+The first pass reads and decodes each file once, on all cores; the second copies its Example to its split, which is
+decided in between, when all images are known. TFX's ExampleGens shuffle the examples themselves, which on the
+DirectRunner holds the data set in memory (`tfx.components.example_gen.write_split.WriteSplit`). Here, only paths are
+shuffled, by their hash, and dealt into chunks; a worker reads a chunk in order into a file of its own. So memory does
+not grow with the number of images, and their order is the same on every engine and with any number of workers.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def ingest(
     earlier: EarlierReads,
     places: Mapping[str, Place],
 ) -> None:
-    """The first pass: reads every file once; writes its tf.Example, or why it is a reject, or ignored.
+    """The first pass: reads every file once; writes its tf.Example, or why it is rejected or ignored.
 
-    What became of those that have a place is copied from there.
+    The results of files that have a `Place` in an earlier run are copied from there.
 
     The scratch folder gets TFRecords (uncompressed: images are compressed already, and gzip would take as long as
     decoding), and JSON lines of `ImageFacts` and of `Reject`s.
@@ -137,7 +137,7 @@ class ReadImages(beam.DoFn):
     def _find(
         self, file: ListedFile, data: bytes | None, extra: dict[str, str], place: Place | None
     ) -> _Found | _Outputs:
-        """An image's bytes; or what becomes of it without them."""
+        """An image's bytes, or what becomes of it if it has none."""
         if place is not None and (known := self._earlier.read(place)):
             return [TaggedOutput(_FACTS, known[0]), known[1]]
         try:
@@ -164,7 +164,7 @@ class ReadImages(beam.DoFn):
         return [TaggedOutput(_REJECTED, Reject(file.path, file.label, error.stage, error.reason))]
 
     def _no_picture(self, path: str) -> str:
-        """Why a file that cannot be used is none to miss: neither its name nor its content is a picture's; or ""."""
+        """Why an unusable file is not a reject: neither its name nor its content is an image's; "" if it is one."""
         if file_names.claims_picture(path) or image_records.is_record_file(path):
             return ""
         head = read_head(self._folder, path, HEAD)
@@ -198,7 +198,7 @@ def distribute(pipeline: beam.Pipeline, scratch: str, splits: dict[str, str], sp
 
 
 class _Route(beam.DoFn):
-    """Copies each tf.Example of a file into the file of its split, in their order."""
+    """Copies each tf.Example of a file into the file of its split, in order."""
 
     def __init__(self, splits_file: str, total: int, split_uris: dict[str, str]) -> None:
         self._splits_file = splits_file
@@ -232,7 +232,7 @@ class _Route(beam.DoFn):
 def make_example(
     file: ListedFile, image: ReadImage, extra: dict[str, str], boundaries: BucketBoundaries
 ) -> tf.train.Example:
-    """The raw tf.Example of one image, whose metadata's columns are `extra`; every feature has one value."""
+    """The raw tf.Example of one image, with the metadata columns `extra`; every feature has one value."""
     slices = {**slice_features.describe(image, boundaries), **extra}
     values: dict[str, bytes | str | int | float] = {
         examples.IMAGE: image.encoded,
@@ -258,7 +258,7 @@ def _feature(value: bytes | str | int | float) -> tf.train.Feature:
 
 
 def read_results(scratch: str) -> tuple[list[ImageFacts], list[Reject], list[Reject]]:
-    """What `ingest` wrote of the images, of the files that cannot be used, and of those that are no pictures."""
+    """What `ingest` wrote about the images, the files that cannot be used, and those that are not images."""
     facts = sorted(msgspec.json.decode(line, type=ImageFacts) for line in _lines(f"{scratch}/{_FACTS}"))
     rejects, ignored = (
         sorted(msgspec.json.decode(line, type=Reject) for line in _lines(f"{scratch}/{name}"))
@@ -280,9 +280,9 @@ def count(
     assignment: Assignment,
     ignored: Sequence[Reject] = (),
 ) -> IngestCounts:
-    """Counts what became of the files; `ignored` are those of the listed files that are no pictures.
+    """Counts what became of the files; `ignored` are the listed files that are not images.
 
-    Raises ValueError if one was neither decoded nor rejected nor ignored, or several of these.
+    Raises ValueError unless each was exactly one of decoded, rejected and ignored.
     """
     ended = len(rejects) + len(facts) + len(ignored)
     listed = ended if listing.layout == TFRECORDS else len(listing.files)
@@ -329,7 +329,7 @@ def _oddities(facts: Iterable[ImageFacts]) -> dict[str, Oddity]:
 
 
 def content_hash(facts: Iterable[ImageFacts]) -> str:
-    """SHA-256, as hexadecimal digits, of every image's path, content and class: the same for any copy of the data."""
+    """SHA-256 (hexadecimal) of every image's path, content and class: the same for any copy of the data."""
     content = hashlib.sha256()
     for image in sorted((image.path, image.sha256, image.label) for image in facts):
         content.update(f"{json.dumps(image)}\n".encode())
@@ -337,7 +337,7 @@ def content_hash(facts: Iterable[ImageFacts]) -> str:
 
 
 def _chunks(listing: Listing, places: Mapping[str, Place]) -> list[tuple[str, _Chunk]]:
-    """The files in the order of their paths' hashes, which mixes the classes, and is the same in every run."""
+    """The files in the order of their paths' hashes, which mixes the classes and is the same in every run."""
     files = sorted(listing.files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
     size = 1 if listing.layout == TFRECORDS else max(_CHUNK, math.ceil(len(files) / _MOST_CHUNKS))
     chunks = [files[start : start + size] for start in range(0, len(files), size)]

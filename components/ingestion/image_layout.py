@@ -1,6 +1,6 @@
 """How a data folder says which class and split each image belongs to: the layout, detected or given, and its files.
 
-Where a folder may be laid out in more than one way, nothing is guessed: the run stops, and says how to tell it.
+If a folder could be read in more than one way, nothing is guessed: the run stops, and says which setting decides.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from core.settings.data import IngestionConfig
 
 
 def read_layout(folder: str, config: IngestionConfig) -> Listing:
-    """Lists a data folder. Nothing is opened but the files that describe the data, and a record of TFRecords.
+    """Lists a data folder. Opens only the files that describe the data, and a record of TFRecords.
 
-    Folders within a class folder are read only if the layout is given: where it is guessed, they may as well mean that
-    the data folder was given one level too high. For `least_classes` TFRecords are not read.
+    Folders within a class folder are read only if the layout is given; if it is detected, they could also mean that the
+    data folder was given one level too high. TFRecords are not read to check `least_classes`.
 
     Raises:
-        InputError: there is no such folder, or it is not laid out like that; or like any, if `layout` is `auto`; or
-            most of its files are no pictures, or all of a class.
+        InputError: there is no such folder, or it does not have that layout (or any, if `layout` is `auto`), or most of
+            its files, or all those of a class, are not images.
     """
     tree = image_folder.walk(folder, config.ignore, config.links)
     source = Source(tree.folder, tree, config, _read, IgnorePatterns(config.ignore))
@@ -42,9 +42,9 @@ def read_layout(folder: str, config: IngestionConfig) -> Listing:
 
 
 def _without_other_files(listing: Listing, tree: Tree) -> Listing:
-    """The listing, with what describes the data and what is by its name no picture among the ignored files.
+    """The listing, with what describes the data, and what is no image by its name, among the ignored files.
 
-    Raises InputError where most files are no pictures, or all of a class: then it is the wrong folder, or no class.
+    Raises InputError if most files, or all those of a class, are not images: the folder is wrong, or is not a class.
     """
     folder = listing.folder
     listed = {file.path for file in listing.files}
@@ -83,7 +83,7 @@ def _read(source: Source) -> Listing:
 
 
 def _check_no_lists_of_splits(listing: Listing) -> None:
-    """That no splits are given as lists of names, which are not read: test images would come into train."""
+    """Raises InputError if lists of names give splits: they are not read, so test images would end up in train."""
     lists = {}
     for one in listing.ignored:
         name = one.path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""One image file's bytes in, an image that TensorFlow is known to read right (or the reason it cannot be used) out."""
+"""Turns an image file's bytes into an image that TensorFlow reads correctly, or a reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 _MOST_16 = 65_535
 _FEW = 14  # bits of 16: images that use no more are at most a quarter as bright as they could be
 _PNG_DEPTH = 24  # where in a PNG the bits of a sample are
-_ROWS = 512  # that are laid on a background at a time, for the memory's sake
+_ROWS = 512  # laid on a background at a time, to save memory
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,7 +84,7 @@ _OTHER_PICTURES = ("a raw photo", "a JPEG", "a Photoshop", "a DICOM", "a Git LFS
 
 
 class RejectedError(Exception):
-    """A file that cannot be used as an image; stage and reason are those of `core.artifacts.ingest_record.Reject`."""
+    """A file cannot be used as an image; stage and reason are those of `core.artifacts.ingest_record.Reject`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(f"{stage}: {reason}")
@@ -101,14 +101,14 @@ class ReadImage:
     """An image that the exported model's graph reads as Pillow shows it, upright.
 
     Attributes:
-        encoded: the file's own bytes, or a PNG of the same pixels where those would be read wrong or not at all.
+        encoded: the file's own bytes, or a PNG of the same pixels if those would be read incorrectly or not at all.
         format: of `encoded`: `jpeg`, `png`, `gif` or `bmp`.
         file_format: of the file, e.g. `webp`.
         sha256: of the file's bytes, hexadecimal.
         statistics: `image_statistics.measure`.
         pixels: SHA-256 of size and RGB pixels: the same whatever format holds them.
         likeness: `near_duplicates.describe`.
-        oddities: what is odd about it, though it is read: `core.artifacts.ingest_record.IngestCounts.oddities`.
+        oddities: what is odd about it although it is readable: `core.artifacts.ingest_record.IngestCounts.oddities`.
     """
 
     encoded: bytes
@@ -149,19 +149,20 @@ class _Decoded(NamedTuple):
 
 
 def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = contextlib.nullcontext) -> ReadImage:
-    """Checks, decodes and describes one image file; converts it if TensorFlow would not read it right.
+    """Checks, decodes and describes one image file; converts it if TensorFlow would not read it correctly.
 
     The file is decoded fully, so truncation is found. Its bytes are kept if our graph, which turns JPEGs upright by
-    their EXIF and lays transparent PNGs on a background, makes the same image of them; all else becomes a PNG of the
-    first frame. A JPEG that lacks nothing but its end marker gets one.
+    their EXIF and lays transparent PNGs on a background, makes the same image of them; everything else becomes a PNG of
+    the first frame. A JPEG that only lacks its end marker gets one.
 
     Args:
         data: the file.
-        limits: what is refused.
+        limits: what to refuse.
         room: see `Room`.
 
     Raises:
-        RejectedError: it is not an image, of a format not in `FORMATS`, over the limits, truncated or corrupt.
+        RejectedError: it is not an image, has a format not in `FORMATS`, exceeds the limits, or is truncated or
+            corrupt.
     """
     opened = _open(data, limits)
     with room(opened.size[0] * opened.size[1]):
@@ -186,7 +187,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = c
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether the first bytes are those of a picture, which may be damaged, or of a format that is not read."""
+    """Whether the first bytes are an image's, even one that is damaged or of a format that is not read."""
     Image.init()
     accepts = [Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN]
     known = hevc_size.is_heif(head) or any(accept is not None and accept(head.ljust(16, b"\0")) for accept in accepts)
@@ -194,14 +195,14 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """`read_image(data, limits).encoded`, for less work: what to send to the exported model for a file."""
+    """`read_image(data, limits).encoded` with less work: what to send to the exported model for a file."""
     return _as_read_right(_decode(_open(data, limits), limits))[0]
 
 
 def statistics_of(
     data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = contextlib.nullcontext
 ) -> dict[str, float]:
-    """`read_image(data, limits, room).statistics`, but for rounding, for less work: large JPEGs are decoded smaller."""
+    """`read_image(data, limits, room).statistics`, up to rounding, with less work: large JPEGs are decoded smaller."""
     opened = _open(data, limits)
     width, height = opened.size
     with room(width * height):
@@ -211,7 +212,7 @@ def statistics_of(
 
 
 def _at_a_fraction(opened: _Opened) -> np.ndarray | None:
-    """A plain JPEG, uint8 [h, w, 3], at the least fraction of its size that statistics need; None for anything else.
+    """A plain JPEG, uint8 [h, w, 3], at the smallest fraction of its size that statistics need; otherwise None.
 
     libjpeg computes that fraction from the coefficients, about as the means of the full image's squares. Measured on 60
     photos of 12 megapixels: brightness and contrast change by at most 0.5 %, colorfulness by 2 %, sharpness by 3 %, and
@@ -223,21 +224,21 @@ def _at_a_fraction(opened: _Opened) -> np.ndarray | None:
     image.draft(image.mode, (image_statistics.ENOUGH, image_statistics.ENOUGH))
     try:
         return np.asarray(image.convert("RGB"))
-    except _MALFORMED:  # which `_decode` knows more of
+    except _MALFORMED:  # which `_decode` explains better
         return None
 
 
 def upright(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
-    """The image in 8 bits, on its background, turned as its EXIF says: as people see it, and the exported model."""
+    """The image in 8 bits, on its background, turned as its EXIF says: as people and the exported model see it."""
     turn, shown = _UPRIGHT.get(_orientation(image)), on_background(in_eight_bits(image, limits), limits.transparent)
     return shown if turn is None else shown.transpose(turn)
 
 
 def in_eight_bits(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
-    """The image in 8 bits a sample; of more bits the upper 8, where Pillow's own conversion clips.
+    """The image in 8 bits per sample: the upper 8 of more bits, where Pillow's own conversion clips.
 
-    A TIFF's BitsPerSample (12 or 16) and PhotometricInterpretation (0: the lowest value is white) are heeded, as Pillow
-    heeds them in 8 bits only (TIFF 6.0, section 8).
+    Respects a TIFF's BitsPerSample (12 or 16) and PhotometricInterpretation (0: the lowest value is white), which
+    Pillow respects in 8 bits only (TIFF 6.0, section 8).
     """
     if not image.mode.startswith("I;16"):
         return image
@@ -269,7 +270,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _scaled(values: np.ndarray, most: int, stretch: int | None) -> np.ndarray:
-    """From values up to `most` to uint8: the upper 8 bits where all are used, in proportion where they are not."""
+    """Maps values up to `most` to uint8: the upper 8 bits if all bits are used, otherwise in proportion."""
     if most == _MOST_16 and stretch is not None and _bits(values) <= stretch:
         most = 2**stretch - 1
     if most >= 255 and most & (most + 1) == 0:
@@ -297,9 +298,9 @@ def _decode(opened: _Opened, limits: ImageLimits) -> _Decoded:
 
 
 def _read_by_tensorflow(opened: _Opened, limits: ImageLimits, oddities: dict[str, int]) -> _Decoded | None:
-    """A plain JPEG, as Pillow would decode it, by the decoder that has to read it later: so it is decoded once.
+    """A plain JPEG, as Pillow would decode it, from the decoder that must be able to read it later: saves a decoding.
 
-    None for anything else, and where the exported model would refuse it, or turn it otherwise than its EXIF says.
+    None for anything else, or if the exported model would refuse it, or turn it differently from its EXIF.
     """
     if opened.plain_jpeg is None:
         return None
@@ -363,7 +364,7 @@ def _open(data: bytes, limits: ImageLimits) -> _Opened:
 
 
 def _unidentified(data: bytes) -> str:
-    """Why Pillow does not open it: of a TIFF whose directory could be read, it is its pixels."""
+    """Why Pillow does not open it: if a TIFF's directory could be read, the cause is its pixels."""
     if not data.startswith(tiff_directory.MAGIC):
         return f"not an image, damaged in its header, or none of {', '.join(FORMATS)}"
     channels = tiff_directory.read(data).get(_SAMPLES_PER_PIXEL)
@@ -429,7 +430,7 @@ def _words(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, which is upright, where there is none that can be read, and where libheif turned it."""
+    """The EXIF orientation; 1 (upright) if there is none that can be read, or if libheif has turned the image."""
     if image.format == _HEIF:
         return 1
     try:
@@ -440,7 +441,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _as_read_right(decoded: _Decoded) -> tuple[bytes, str]:
-    """The file's bytes and format, or a PNG's where TensorFlow would not read those right."""
+    """The file's bytes and format, or a PNG's if TensorFlow would not read those correctly."""
     if decoded.kept:
         return decoded.data, _KEPT_FORMATS[decoded.format]
     pixels = decoded.pixels[..., 0] if decoded.gray else decoded.pixels
@@ -451,10 +452,10 @@ def _as_read_right(decoded: _Decoded) -> tuple[bytes, str]:
 
 
 def _tensorflow_agrees(opened: _Opened, pixels: np.ndarray, orientation: int, limits: ImageLimits) -> bool:
-    """Whether TensorFlow sees the same image: exactly, or for lossy formats but for the decoder's rounding.
+    """Whether TensorFlow sees the same image: exactly, or for lossy formats up to the decoder's rounding.
 
-    What the exported model would refuse to decode, such as a JPEG of a hundred scans, does not count. Nor does one it
-    turns otherwise, such as a JPEG with its EXIF behind much else: of a plain image the pixels might not tell.
+    False for what the exported model would refuse to decode, such as a JPEG of a hundred scans, and for what it turns
+    differently, such as a JPEG with much data before its EXIF: a plain image's pixels might not show that.
     """
     try:
         found, seen = _seen(opened.data, limits)
@@ -472,9 +473,9 @@ def _seen(data: bytes, limits: ImageLimits) -> tuple[int, np.ndarray]:
     """The orientation that the exported model finds in a file, and the pixels it sees, uint8 [h, w, 3], turned by it.
 
     Raises:
-        ValueError: what it says against the file.
+        ValueError: the model's objection to the file.
     """
-    import tensorflow as tf  # ten seconds; whoever only lists files or reads settings needs none of it
+    import tensorflow as tf  # ten seconds; listing files or reading settings does not need it
 
     with _tracing:
         graph = _graph(limits)
@@ -489,7 +490,7 @@ def _seen(data: bytes, limits: ImageLimits) -> tuple[int, np.ndarray]:
 
 @functools.cache
 def _graph(limits: ImageLimits) -> Callable[[tf.Tensor], Any]:
-    """An image file, string scalar, to what the exported model would say against it, its orientation and its pixels."""
+    """From an image file, string scalar, to the exported model's objection, the orientation and the pixels."""
     import tensorflow as tf
 
     from trainer.images import decoding, tolerant_decoding

@@ -1,1 +1,1 @@
-"""Image files: what they are, what decoding them costs, and what neither Pillow nor TensorFlow reads as needed."""
+"""Image file formats: what a file is, what decoding it costs, and readers where Pillow and TensorFlow fall short."""

@@ -1,4 +1,4 @@
-"""How large the images are that an AVIF's AV1 data hold, whatever its boxes say: read without decoding.
+"""How large the images in an AVIF's AV1 data really are, whatever its boxes say: read without decoding.
 
 Units and sequence headers: AV1 Bitstream & Decoding Process Specification, 5.3 and 5.5.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from components.ingestion.formats.iso_media import TOO_MUCH, Bits, boxes, items
 
-_MAX_UNITS = 10_000  # of all AV1 data together; an image has some three, and one for every group of its tiles
+_MAX_UNITS = 10_000  # of all AV1 data together; an image has about three, plus one for every group of its tiles
 _MAX_CONTAINERS = 50  # in a file
 _MAX_IMAGES = 4  # times the most pixels, for all items together: color, alpha, a gain map; or a grid's cells
 _OVERRIDE = 4  # times the most pixels, for what a frame may say instead of its sequence: bits are rounded up
@@ -22,7 +22,7 @@ def largest(data: bytes, pixels: int) -> tuple[int, int]:
     """Width and height of the largest image in a file, or of the first found that has more than `pixels`.
 
     Raises:
-        ValueError: what leads to the sizes is damaged, or there is more of it than in any good file.
+        ValueError: the data that lead to the sizes are damaged, or more than in any good file.
     """
     found, units, together, read = (0, 0), 0, 0, 0
     for stream in _streams(memoryview(data)):
@@ -94,7 +94,7 @@ def _units(stream: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _size(header: Bits, pixels: int) -> tuple[int, int]:
-    """The most width and height of a sequence's frames."""
+    """The maximum width and height of a sequence's frames."""
     take = header.take
     take(4)  # seq_profile, still_picture
     reduced = take(1)

@@ -1,4 +1,4 @@
-"""What makes a small file expensive to decode though its header claims little: found in its bytes, undecoded."""
+"""What makes a small file expensive to decode although its header claims little: found in its bytes, undecoded."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MAX_GIF_COMMENTS = 2**20  # bytes
 
 
 def excess(data: bytes, limits: ImageLimits) -> str:
-    """What is over the limits; empty if nothing is.
+    """What exceeds the limits; empty if nothing does.
 
-    A JPEG's scans are each a pass over all its pixels, a PNG's compressed texts each take up to 1 MB of Pillow and 8 MB
-    of libpng, Pillow joins a GIF's comments and a JPEG's EXIF segments in time that grows with the square of their
-    bytes, libtiff makes room for an entire tile, and a decoder of AV1 or HEVC for the sizes in its own headers.
+    Each of a JPEG's scans is a pass over all its pixels. Each of a PNG's compressed texts takes up to 1 MB in Pillow
+    and 8 MB in libpng. Pillow joins a GIF's comments and a JPEG's EXIF segments in time quadratic in their bytes.
+    libtiff allocates an entire tile, and a decoder of AV1 or HEVC the sizes in that stream's own headers.
 
     Raises:
         ValueError or IndexError: the file is damaged where it says so.
@@ -59,7 +59,7 @@ def _jpeg_problem(data: bytes) -> str:
         if marker == _START_OF_SCAN:
             return ""
         segments += 1
-        if marker >> 8 < 0xFF or marker == 0xFFFF:  # Pillow passes over bytes that are no marker, one by one
+        if marker >> 8 < 0xFF or marker == 0xFFFF:  # Pillow skips bytes that are no marker, one by one
             place += 1
         elif JpegImagePlugin.MARKER.get(marker, (None,))[-1] is None:
             place += 2
@@ -82,7 +82,7 @@ def _png_problem(data: bytes) -> str:
 
 
 def _gif_problem(data: bytes) -> str:
-    """Goes over all up to the second frame, for which Pillow looks (GIF89a specification, 15-27)."""
+    """Checks everything up to the second frame, which Pillow looks for (GIF89a specification, 15-27)."""
     place, frames, extensions, blocks, comments = 13 + _color_table(data[10]), 0, 0, 0, 0
     while place < len(data) and frames < 2 and data[place] != _GIF_END:
         begin, kind = place, data[place]
@@ -91,7 +91,7 @@ def _gif_problem(data: bytes) -> str:
             place += 11 + (_color_table(data[place + 9]) if place + 9 < len(data) else 0)
         else:
             extensions += 1
-            place += 2 if kind == _GIF_EXTENSION else 1  # Pillow passes over what is neither
+            place += 2 if kind == _GIF_EXTENSION else 1  # Pillow skips what is neither
         if kind in (_GIF_FRAME, _GIF_EXTENSION):
             while place < len(data) and data[place] and blocks <= _MAX_GIF_BLOCKS:
                 place += 1 + data[place]

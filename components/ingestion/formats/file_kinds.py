@@ -1,4 +1,4 @@
-"""What a file is that is no image of a kind that is read: told by its content, with what to do about it."""
+"""What a file is if it is not a readable image: recognized by its content, with advice on what to do about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from components.ingestion.formats import tiff_directory
 
-_HEAD = 4096  # bytes: as far as text is looked at
+_HEAD = 4096  # bytes of text that are examined
 _RAW = "export it as JPEG or TIFF with the camera's software or a raw converter"
 _EXPORT = "save it as PNG or JPEG"
 _UNPACK = "unpack it"
@@ -32,7 +32,7 @@ _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 
 
 class Kind(NamedTuple):
-    """What a file is, with its article; and how to get an image out of it, if there is a way."""
+    """What a file is, with its article, and how to get an image out of it, if that is possible."""
 
     name: str
     way_on: str = ""
@@ -147,16 +147,16 @@ _SVG = Kind("an SVG drawing", "render it as PNG")
 
 
 def kind_of(data: bytes) -> str:
-    """What a file is, such as "a Git LFS pointer"; its first kilobytes tell, but for some raw photos.
+    """What a file is, such as "a Git LFS pointer", by its first kilobytes, which suffice except for some raw photos.
 
-    Empty if it begins like an image that is read, or like nothing that is known here.
+    Empty if it begins like a readable image, or like nothing known here.
     """
     kind = recognize(data)
     return kind.name if kind else ""
 
 
 def recognize(data: bytes) -> Kind | None:
-    """As `kind_of`, with what to do about it."""
+    """Like `kind_of`, with advice on what to do about it."""
     if _TARGA.match(data):  # some begin like a cursor
         return Kind("a Targa (TGA)", _EXPORT)
     for place, magic, kind in _MAGIC:

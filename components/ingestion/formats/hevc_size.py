@@ -1,7 +1,7 @@
-"""How much an HEIF's HEVC data would have to be decoded, whatever its boxes say: read without decoding.
+"""How many pixels of an HEIF's HEVC data would have to be decoded, whatever its boxes say: read without decoding.
 
 Items and what they are made of: ISO/IEC 23008-12, 6. NAL units and sequence parameter sets: ITU-T H.265, 7.3. (HEIC is
-an HEIF of HEVC.)
+HEIF with HEVC.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OTHERS = (b"avif", b"avis")
 _ANY_CODEC = (b"mif1", b"mif2", b"msf1")
 
 _CODED, _DERIVED = (b"hvc1", b"hev1"), (b"grid", b"iden")
-_MAX_DEPTH = 4  # of what is made of what
+_MAX_DEPTH = 4  # of derived images
 _MAX_SLICES = 64  # of an item; each may be a pass over all its pixels
 _MAX_IMAGES = 4  # times the most pixels, for all that has to be decoded: color, alpha, and what tiles have too much
 _ROUNDING = 64  # pixels: sides are coded as multiples of up to so many
@@ -45,7 +45,7 @@ class _Samples(NamedTuple):
 
 
 def is_heif(data: bytes) -> bool:
-    """Whether a file says that it is an HEIF, and not an AVIF."""
+    """Whether a file claims to be an HEIF and not an AVIF."""
     if data[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(data[:4], "big"), 400)
@@ -56,10 +56,10 @@ def is_heif(data: bytes) -> bool:
 
 
 def exceeds(data: bytes, pixels: int) -> bool:
-    """Whether more has to be decoded to show a file's primary image than one of so many pixels needs.
+    """Whether showing a file's primary image takes more decoding than an image of that many pixels needs.
 
     Raises:
-        ValueError: what leads to the sizes is damaged, or there is more of it than in any good file.
+        ValueError: the data that lead to the sizes are damaged, or more than in any good file.
     """
     found, primary = _read(memoryview(data))
     if primary not in found:
@@ -111,7 +111,7 @@ def _check_text(texts: bytes) -> None:
 
 
 def _assign_properties(containers: dict[bytes, memoryview], found: dict[int, _Item]) -> None:
-    """Which of the properties (`ipco`) are whose (`ipma`)."""
+    """Assigns the properties (`ipco`) to their items (`ipma`)."""
     if b"ipco" not in containers or b"ipma" not in containers:
         raise ValueError("its images have no properties")
     properties = list(boxes(containers[b"ipco"], _MAX_ENTRIES))
@@ -131,7 +131,7 @@ def _assign_properties(containers: dict[bytes, memoryview], found: dict[int, _It
 
 
 def _add_references(iref: memoryview, found: dict[int, _Item]) -> None:
-    """What is made of what (`dimg`), and what belongs to what (`auxl`)."""
+    """Which item is derived from which (`dimg`), and which is auxiliary to which (`auxl`)."""
     size, left = 32 if iref[0] else 16, _MAX_ENTRIES
     for kind, content in boxes(iref[4:], _MAX_ENTRIES):
         reference = Bits(content)
@@ -149,7 +149,7 @@ def _add_references(iref: memoryview, found: dict[int, _Item]) -> None:
 
 
 def _cost(found: dict[int, _Item], number: int, pixels: int, depth: int = 0) -> int:
-    """How many pixels are decoded to show an item; counting ends where they are too many."""
+    """How many pixels must be decoded to show an item; counting ends once they are too many."""
     item = found.get(number)
     if item is None or depth > _MAX_DEPTH:
         raise ValueError("an image is made of what is not there, or of too much")
@@ -215,7 +215,7 @@ def _coded(item: _Item, pixels: int) -> int:
 
 
 def _units(item: _Item) -> Iterator[memoryview]:
-    """NAL units of an item's configuration (`hvcC`) and of its data, all of which a decoder gets."""
+    """NAL units of an item's configuration (`hvcC`) and of its data, all of which go to the decoder."""
     length = 4
     for kind, content in item.properties:
         if kind == b"hvcC":

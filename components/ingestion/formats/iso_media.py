@@ -1,6 +1,6 @@
 """ISO's base media files, the containers of AVIF, HEIF and video, read without decoding (ISO/IEC 14496-12).
 
-Every length that a file gives is bounded: ValueError is raised for what is damaged, or more than any good file has.
+Every length in a file is checked: ValueError is raised for what is damaged, or more than any good file has.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 TOO_MUCH = "more boxes or coded data than any good file has"
-_MAX_PARTS = 10_000  # items and what they are put together from
+_MAX_PARTS = 10_000  # items and their extents
 _IN_FILE, _IN_IDAT = 0, 1
 
 
 class Bits:
-    """Numbers out of bytes, highest bit first."""
+    """Reads numbers from bytes, highest bit first."""
 
     def __init__(self, data: memoryview, byte: int = 0) -> None:
         self._data, self._place = data, 8 * byte

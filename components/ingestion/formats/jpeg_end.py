@@ -1,7 +1,7 @@
 """JPEGs that lack their end marker and nothing else, as some cameras and interrupted programs write them.
 
 libjpeg fills whatever is missing with gray, and says so only in a warning that neither Pillow nor TensorFlow shows. So
-whether pixels are missing is found out here: bytes behind complete data change nothing, and others do.
+this module finds out whether pixels are missing: bytes appended to complete data change nothing; otherwise they do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COEFFICIENTS = 64
 
 
 def with_end(data: bytes) -> bytes | None:
-    """The file with an end marker; None if it is no JPEG, has one behind its last scan, or lacks more than that."""
+    """The file with an end marker; None if it is no JPEG, already has one after its last scan, or lacks more."""
     if not data.startswith(_START) or data.endswith(_END) or _END in data[data.rfind(_LAST_SCAN) :]:
         return None
     body = data[:-1] if data.endswith(b"\xff") else data

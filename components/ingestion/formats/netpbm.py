@@ -1,6 +1,6 @@
 """Netpbm's formats, PBM, PGM, PPM and PAM, as arrays (netpbm.sourceforge.net/doc, pbm.html to pam.html).
 
-Pillow reads most of them too, but a sample at a time in Python where the largest value is not 255.
+Pillow reads most of them, too, but sample by sample in Python where the maximum value is not 255.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _TRUNCATED = "image file is truncated"
 
 
 class Header(NamedTuple):
-    """What a file says before its samples.
+    """A file's header.
 
     Attributes:
         kind: from 1, ASCII bits, to 7, PAM.
         depth: samples a pixel: gray, gray and alpha, RGB, RGBA.
-        most: the value that is white.
-        begin: where the samples are, in bytes.
+        most: the value of white.
+        begin: offset of the samples, in bytes.
     """
 
     kind: int
@@ -88,7 +88,7 @@ def read_samples(data: bytes, header: Header) -> np.ndarray:
         packed = np.frombuffer(data, np.uint8, row * header.height, header.begin).reshape(header.height, row)
         samples = 1 - np.unpackbits(packed, axis=1)[:, : header.width]
     elif header.kind in (1, 2, 3):
-        if 2 * room + 2 < (2 * count if header.kind == 1 else 4 * count):  # a digit each, and a blank between
+        if 2 * room + 2 < (2 * count if header.kind == 1 else 4 * count):  # a digit each, with blanks between
             raise ValueError(_TRUNCATED)
         samples = _from_text(_COMMENT.sub(b"", data[header.begin :]), header.kind, count)
     else:

@@ -12,8 +12,7 @@ def read(data: bytes) -> dict[int, int | None]:
     """The first number of each tag, or None where that is no unsigned integer or is not stored beside the tag.
 
     Raises:
-        ValueError: the directory is not in the file, or has a tag twice, of which libtiff takes the first and Pillow
-            the last.
+        ValueError: the directory is not in the file, or has a tag twice: libtiff takes the first, Pillow the last.
     """
     order, big = "<" if data.startswith(b"II") else ">", data[2] == 43
     if data[3] == 43:
