@@ -42,8 +42,8 @@ _AROUND = frozenset((
 _NO_SECRETS = ("google_application_credentials", "kms_key", "kms_key_name", "signing_key")
 _SWITCHES = ("true", "false", "yes", "no", "none", "null")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_ASSIGNED = re.compile(r"""(?<![\w.-])-{0,2}([A-Za-z][\w.-]*)["']?\s*[=:]\s*["']?(?=([^\s"',;&]+))""")
 # Bounded, so that matching takes linear time.
+_ASSIGNED = re.compile(r"""(?<![\w.-])-{0,2}([A-Za-z][\w.-]*)["']?\s*[=:]\s*["']?(?=([^\s"',;&]{1,500}))""")
 _USER_INFO = re.compile(r"://[^\s/?#@:]{0,200}:(?!\d+(?:/|$))([^\s@]{1,500})@")
 _QUERY = re.compile(r"://[^\s?#]{0,500}\?(\S{1,2000})")
 # Tokens of the largest services, as secret scanners know them (GitHub's documentation, gitleaks).
