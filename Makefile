@@ -70,7 +70,7 @@ predict: setup ## classify IMAGES="a.jpg 'b c.jpg' folder/" with the pushed mode
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} --images "$$IMAGES"
 
 batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
-	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} --output "$$OUTPUT" -- "$$IMAGES"
+	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} $${OUTPUT:+--output "$$OUTPUT"} -- "$$IMAGES"
 
 monitor: setup ## production beside the test split: IMAGES=folder of images, or of a request log; MODEL=folder LABELS=table COUNT=200 OUTPUT=folder
 	@$(PYTHON) -m pipeline monitor $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${LABELS:+--labels "$$LABELS"} \

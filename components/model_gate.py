@@ -12,7 +12,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.experimental.simple_artifacts import File
-from tfx.types.standard_artifacts import InferenceResult, Model, ModelBlessing, ModelEvaluation
+from tfx.types.standard_artifacts import InferenceResult, Model, ModelBlessing, ModelEvaluation, ModelRun
 
 from components.evaluation import verdict
 from components.evaluation.reference import reference
@@ -23,6 +23,7 @@ from core.artifacts import blessing as blessings
 from core.artifacts import exported_model, ingest_record, tflite_files
 from core.artifacts.monitoring import REFERENCE, MonitoringConfig
 from core.artifacts.predictions import CANDIDATE, NOT_COMPARED, read_predictions, read_scores
+from core.artifacts.training_summary import SUMMARY
 from core.artifacts.verdict import VERDICT
 from core.errors import some
 from core.settings.converter import from_json
@@ -34,6 +35,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     evaluation: InputArtifact[ModelEvaluation],
     predictions: InputArtifact[InferenceResult],
     model: InputArtifact[Model],
+    model_run: InputArtifact[ModelRun],
     blessing: OutputArtifact[ModelBlessing],
     baseline_model: InputArtifact[Model] = None,
     regressions: InputArtifact[InferenceResult] = None,
@@ -45,9 +47,10 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
     """Judges a model by its predictions and the Evaluator's metrics. Refusing it does not end the run.
 
     The blessing has the properties and the marker file of TFX's Evaluator; `gate.json`, a `Verdict`; and the reference
-    for monitoring, if `monitoring` is a `MonitoringConfig` as JSON. `settings` are `EvaluationSettings` as JSON.
-    `regressions` are the predictions for the images of `evaluation.regressions`, `regressions_record` says what became
-    of their files. `code` is a hash of this component's source, for TFX's cache.
+    for monitoring, if `monitoring` is a `MonitoringConfig` as JSON. `model_run` is the record of the training.
+    `settings` are `EvaluationSettings` as JSON. `regressions` are the predictions for the images of
+    `evaluation.regressions`, `regressions_record` says what became of their files. `code` is a hash of this component's
+    source, for TFX's cache.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured.
@@ -64,6 +67,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
             scores.classes,
             demands.max_regressions,
         )
+    abstention = SUMMARY.read(model_run.uri).abstention
     asked = read_predictions(predictions.uri)
     judged = verdict.judge(
         read_evaluation(evaluation.uri),
@@ -73,6 +77,7 @@ def ModelGate(  # noqa: N802 - a component is a class to its users
         predictions.get_string_custom_property(NOT_COMPARED) or None,
         past,
         tflite_files.described(exported_model.serving_dir(model.uri)),
+        abstention.not_shown if abstention else None,
     )
     fileio.makedirs(blessing.uri)
     VERDICT.write(blessing.uri, judged)

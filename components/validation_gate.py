@@ -19,6 +19,7 @@ from core.artifacts import ingest_record, validation
 from core.artifacts.nodes import ANOMALIES_FILE, STATISTICS_FILE
 from core.errors import InputError
 from core.settings import converter
+from core.settings.abstain import AbstainConfig
 from core.settings.data import DataBounds
 from core.slices import feature_of
 
@@ -39,6 +40,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     bounds: Parameter[str],
     code: Parameter[str],
     group_by: Parameter[str] = "",
+    abstain: Parameter[str] = "",
     baseline: InputArtifact[ExampleStatistics] = None,
 ) -> None:
     """Passes data that can be trained on, with notes about them in `verdict`, as in `core.artifacts.validation`.
@@ -46,7 +48,7 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
     `rejects` is as in `core.artifacts.ingest_record`; `baseline` has the statistics of the last blessed model's data;
     `schema_file` is the reviewed schema's path, for messages, or "" if it was inferred from these images; `bounds` is
     the JSON of a `DataBounds`; each value of the column `group_by` is in one split only, so splits naturally differ in
-    it; the other parameters are the settings of those names.
+    it; `abstain` is the JSON of an `AbstainConfig`, if any; the other parameters are the settings of those names.
 
     Raises:
         InputError: all problems, one per line.
@@ -79,6 +81,8 @@ def ValidationGate(  # noqa: N802 - a component is a class to its users
         paths = functools.partial(_paths, examples)
         if_empty = ingest_problems.why_empty(duplicates, counts, group_by)
         problems += data_problems.problems(splits, schema_file, paths, if_empty)
+        if abstain:
+            problems += ingest_problems.too_few_to_show(counts, converter.from_json(abstain, AbstainConfig))
         few, noted = data_problems.small_classes(splits, counts, schema_file, min_class_images, small_classes)
         problems += few
         notes += [*noted, *data_problems.untested(splits), *data_problems.warnings(splits, schema_file, paths)]

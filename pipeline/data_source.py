@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import slices, storage
+from core.checkout import from_checkout
 from core.errors import InputError, MachineError, some
 from core.processes import end_with
 from core.settings import Settings
@@ -108,6 +109,22 @@ def list_regressions(settings: Settings) -> Listing | None:
     except InputError as error:
         raise InputError(f"evaluation.regressions (where one class is enough): {error}") from error
     return found
+
+
+def check_classes(settings: Settings, listing: Listing, schema: str) -> None:
+    """Raises InputError if most classes of the images are not in the schema, as ValidationGate does much later.
+
+    What reads the images to know their classes, as of TFRecords, is left to it.
+    """
+    from components.ingestion.layouts.listing import TFRECORDS
+    from components.validation.data_problems import classes_misfit
+    from pipeline import schema as schemas
+
+    if listing.layout == TFRECORDS:
+        return
+    path = from_checkout(settings.schema_file)
+    if problem := classes_misfit(listing.classes(), schemas.class_names(schema), path, path):
+        raise InputError(problem)
 
 
 def check_regressions(found: Listing, schema: str) -> None:

@@ -69,8 +69,10 @@ def create_pipeline(
     """
     data = _data(settings, deployment, schema)
     extraction, backbone, features = _features(settings, deployment, data)
-    training, model = _training(settings, deployment, data, backbone, features or data.examples)
-    judging, predictions, gate = _judging(settings, deployment, data, model, features, bucket_boundaries(schema))
+    training, model, model_run = _training(settings, deployment, data, backbone, features or data.examples)
+    judging, predictions, gate = _judging(
+        settings, deployment, data, model, model_run, features, bucket_boundaries(schema)
+    )
     release = _release(settings, deployment, data, backbone, model, features, predictions, gate)
     components = [*data.nodes, *extraction, *training, *judging, *release]
     for component in components:
@@ -160,6 +162,7 @@ def _data(settings: Settings, deployment: Deployment, schema: str) -> _Data:
         small_classes=data.small_classes,
         bounds=converter.to_json(data.bounds),
         group_by=data.group_by or "",
+        abstain=converter.to_json(settings.abstain) if settings.abstain else "",
         code=code_hash("components.validation_gate"),
     )
     transform = Transform(
@@ -222,8 +225,8 @@ def _features(
 
 def _training(
     settings: Settings, deployment: Deployment, data: _Data, backbone: BaseChannel, examples: BaseChannel
-) -> tuple[list[BaseNode], BaseChannel]:
-    """The nodes, and the trained model, with what it is converted to."""
+) -> tuple[list[BaseNode], BaseChannel, BaseChannel]:
+    """The nodes, the trained model, with what it is converted to, and the record of its training."""
     trainer_settings, search = converter.to_json(settings.trainer), converter.to_json(settings.tuner)
     inputs = {"examples": examples, "transform_graph": data.transform_graph}
     base_model = backbone
@@ -261,15 +264,16 @@ def _training(
     for node in (trainer, tuner) if tuner else (trainer,):
         node.add_upstream_node(data.gate)
     nodes, model = _present(last_blessed, warm_start, tuner, trainer), trainer.outputs["model"]
+    record = trainer.outputs["model_run"]
     if not settings.export:
-        return nodes, model
+        return nodes, model, record
     tflite = TFLiteConverter(
         model=model,
         examples=data.examples,
         formats=converter.to_json(settings.export),
         code=code_hash("components.tflite_converter"),
     )
-    return [*nodes, tflite], tflite.outputs["converted"]
+    return [*nodes, tflite], tflite.outputs["converted"], record
 
 
 def _judging(
@@ -277,6 +281,7 @@ def _judging(
     deployment: Deployment,
     data: _Data,
     model: BaseChannel,
+    model_run: BaseChannel,
     features: BaseChannel | None,
     boundaries: dict[str, list[float]],
 ) -> tuple[list[BaseNode], BaseChannel, BaseNode]:
@@ -306,6 +311,7 @@ def _judging(
     gate = ModelGate(
         **models,
         **regressions,
+        model_run=model_run,
         evaluation=evaluator.outputs["evaluation"],
         predictions=predictor.outputs["predictions"],
         settings=converter.to_json(settings.evaluation),

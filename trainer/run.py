@@ -28,8 +28,7 @@ def run_fn(fn_args: FnArgs) -> None:
             replaces; `hyperparameters` are the Tuner's best, or None.
 
     Raises:
-        InputError: the rules of `fine_tune` do not fit the network, the eval split is empty or too small for the
-            precision in `abstain`, or training diverged.
+        InputError: the rules of `fine_tune` do not fit the network, the eval split is empty, or training diverged.
         ValueError: the features were taken at another cut than the rules imply.
     """
     started = time.monotonic()

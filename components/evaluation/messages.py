@@ -12,6 +12,7 @@ from core.errors import some
 from core.metrics import LOWER_IS_BETTER
 
 _SHOWN = 5
+_ACCURACY = "accuracy"
 
 
 def message(judged: Judged) -> str:
@@ -58,7 +59,11 @@ def notes(
     """What was not checked and why, and which bounds the predictions leave in doubt."""
     bounds = [bound for bound in bounds if bound.group in ("thresholds", "per_slice")]
     if not bounds:
-        yield "there are no bounds, so every model passes: set evaluation.thresholds"
+        found = _shown(overall.range(_ACCURACY), overall.confidence)
+        yield (
+            f"there are no bounds, so every model passes, as this one with an accuracy of {found} on "
+            f"{_images(overall.examples)}: set evaluation.thresholds, such as accuracy: {{min: 0.8}}"
+        )
     drops = list(dict.fromkeys(bound.metric for bound in bounds if bound.kind == "max_drop"))
     if drops and not_compared:
         yield f"max_drop of {', '.join(drops)} was not checked: {not_compared}"
@@ -132,7 +137,7 @@ def _doubts(bound: Bound, unsure: Sequence[Judged], of: int, corrected: str) -> 
 def _value(bound: Bound, result: SliceResult) -> str:
     """`accuracy is 0.6900 (95% CI 0.612 to 0.755) on 200 test images of label=roses`; both values for a drop."""
     of, before = (f"{result.export}: ", "SavedModel") if result.export else ("", "last blessed model")
-    images = f"on {result.examples} test images" + ("" if result.is_overall else f" of {result.slice}")
+    images = f"on {_images(result.examples)}" + ("" if result.is_overall else f" of {result.slice}")
     found = result.range(bound.metric)
     if bound.kind != "max_drop":
         return f"{of}{bound.metric} is {_shown(found, result.confidence)} {images}"
@@ -146,6 +151,10 @@ def _value(bound: Bound, result: SliceResult) -> str:
         f"{of}{bound.metric} {verb} from {then:.4f} ({before}) to {now} "
         f"(change {_limits(change, '+.3f', result.confidence)}{counted}) {images}"
     )
+
+
+def _images(number: int) -> str:
+    return f"{number} test image{'' if number == 1 else 's'}"
 
 
 def _allows(bound: Bound) -> str:

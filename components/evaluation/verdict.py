@@ -32,13 +32,14 @@ def judge(
     not_compared: str | None = None,
     regressions: Regressions | None = None,
     exports: Sequence[TFLiteFile] = (),
+    abstention: str | None = None,
 ) -> Verdict:
     """Judges a candidate by TFMA's measurements on the entire split and on slices, and by all predictions.
 
     Slices that TFMA was spared (`components.evaluation.slicing`) are measured from the predictions alone.
     `not_compared` is a sentence on why there is no baseline; `exports` are what the candidate was converted to, whose
     predictions are in `predictions` too. Without binned scores there are no areas under curves. Too many wrong
-    `regressions` refuse a model by themselves.
+    `regressions`, and an `abstention` as in a `Verdict`, refuse a model by themselves.
 
     Raises:
         InputError: a bounded metric cannot be judged, or nothing was measured.
@@ -72,7 +73,7 @@ def judge(
     failures = [_failure(j, predictions) for j in judged if j.state == "broken" or (strict and j.state == "doubt")]
     judged_on = {j.result.slice for j in judged}
     return Verdict(
-        blessed=not failures and not (regressions and regressions.message),
+        blessed=not (failures or abstention or (regressions and regressions.message)),
         confidence=settings.confidence,
         on_doubt=settings.on_doubt,
         not_compared=not_compared,
@@ -86,6 +87,7 @@ def judge(
             *messages.kept_regressions(regressions),
         ],
         regressions=regressions,
+        abstention=abstention,
         exports=[
             ExportMetrics(
                 file, {name: one.range(name) for name in METRICS}, {name: one.change(name) for name in METRICS}

@@ -213,6 +213,9 @@ class ModelApi:
         return spec.version.value if spec.HasField("version") else None
 
 
+_NO_EXAMPLE = "what was sent is no tf.Example, which this signature takes; serving_images takes image files"
+
+
 def _refusal(error: Exception, method: str) -> RefusedError:
     """The refusal that reports an error to the client."""
     if isinstance(error, TooLargeError):
@@ -220,7 +223,7 @@ def _refusal(error: Exception, method: str) -> RefusedError:
     if isinstance(error, tf.errors.OpError):
         return RefusedError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), first_line(error))
     if isinstance(error, UnicodeDecodeError):  # TensorFlow cannot raise its error when that quotes such bytes
-        return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the model refused what it was sent")
+        return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, _NO_EXAMPLE)
     if isinstance(error, DecodeError):
         return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the request is no message of this method")
     if isinstance(error, ValueError):

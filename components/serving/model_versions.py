@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -33,9 +34,11 @@ class Version:
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving's ModelVersionStatus.
         error: why it could not be loaded; empty if it could.
+        files: what tells them from those that somebody puts in their place; None of a remote version.
     """
 
     number: int
+    files: tuple[int, ...] | None = None
     state: str = "LOADING"
     error: str = ""
     model: ServedModel | None = None
@@ -148,14 +151,25 @@ class ModelVersions:
         """Whether a version serves; loads it if it is new, or if loading failed some time ago."""
         known = self._versions.get(number)
         if known and known.state == "AVAILABLE":
+            self._tell_if_replaced(known, directory)
             return True
         if known and known.error and time.monotonic() < known.retry_at:
             return False
         return self._load(number, directory)
 
+    def _tell_if_replaced(self, version: Version, directory: str) -> None:
+        """A version never changes; TensorFlow Serving does not notice one that did either."""
+        now = _identity(directory)
+        if now not in (None, version.files):
+            version.files = now
+            self._say(
+                f"version {version.number} was replaced while it serves: what was loaded serves on. Push the new model "
+                "under a number of its own, or start the server anew"
+            )
+
     def _load(self, number: int, directory: str) -> bool:
         with self._changed:
-            self._versions[number] = version = Version(number)
+            self._versions[number] = version = Version(number, _identity(directory))
         try:
             with storage.local_copy(directory) as local, contextlib.ExitStack() as unless_it_fails:
                 self._verify(local)
@@ -189,3 +203,12 @@ class ModelVersions:
             if model:
                 model.close()
             self._say(f"version {version.number} is unloaded")
+
+
+def _identity(directory: str) -> tuple[int, ...] | None:
+    """What changes when a local version is replaced; None if it is remote or gone."""
+    try:
+        found = Path(directory, "saved_model.pb").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

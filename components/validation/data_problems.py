@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
@@ -84,13 +84,20 @@ def misfit(splits: Sequence[SplitFindings], schema_file: str) -> str:
     """A problem, if most of the images' classes are not in the schema, which was then made for other data; else ""."""
     domain = _domains(splits).get(LABEL)
     found = sorted({label for split in splits for label in split.values(LABEL)})
-    unknown = [label for label in found if domain is not None and label not in domain]
+    return classes_misfit(found, domain, f"{schema_file}{_origin(splits)}", schema_file) if domain is not None else ""
+
+
+def classes_misfit(found: Sequence[str], known: Iterable[str], schema: str, schema_file: str) -> str:
+    """The same by names of classes; `schema` is what the message calls it."""
+    listed = dict.fromkeys(known)
+    unknown = [label for label in found if label not in listed]
     if len(unknown) <= len(found) / 2:
         return ""
     return (
-        f"the images do not fit the schema {schema_file}{_origin(splits)}: {len(unknown)} of their {len(found)} "
-        f"classes are not in it: {some(unknown)}. It has {some(list(domain or ()))}. If the images are right, delete "
-        f"{schema_file} to have it inferred anew, or name another file in data.schema; otherwise correct data.images"
+        f"the images do not fit the schema {schema}: {len(unknown)} of their {len(found)} classes are not in it: "
+        f"{some(unknown)}. It has {some(list(listed))}. If these are other images than those that it is of, give them "
+        "settings of their own, with another name (CONFIG=birds.yaml, as in docs/tutorial.md); if they take their "
+        f"place, delete {schema_file} to have it inferred anew, or name another file in data.schema"
     )
 
 

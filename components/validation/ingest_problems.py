@@ -20,6 +20,7 @@ from core.artifacts.ingest_record import (
     Oddity,
     Reject,
 )
+from core.settings.abstain import AbstainConfig
 
 _TITLES = {"identical": "the same image", "near": "near-duplicates", "group": "one group of data.group_by"}
 _SHOWN = 10
@@ -38,14 +39,17 @@ def rejected(counts: IngestCounts, rejects: Iterable[Reject], most: float, where
     files = counts.rejected + images
     if images and counts.rejected <= most * files:
         return []
-    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in itertools.islice(rejects, _SHOWN))
+    first = list(itertools.islice(rejects, _SHOWN))
+    shown = "".join(f"\n    {reject.path}: {reject.reason}" for reject in first)
     more = f"\n    and {counts.rejected - _SHOWN} more" if counts.rejected > _SHOWN else ""
     found = f"{counts.rejected} of {files} files ({counts.rejected / max(files, 1):.1%}) cannot be used as images"
     if not images:
         return [f"{found}, and there are no others:{shown}{more}\n  All are listed in {where}"]
+    large = any(reject.stage == "limits" for reject in first)
+    limits = " (or, of what is too large, data.max_megapixels and data.max_file_mb)" if large else ""
     return [
         f"{found}; data.max_rejected allows {most:.1%}:{shown}{more}\n  Repair or remove them, name them in "
-        f"data.ignore, or raise data.max_rejected. All are listed in {where}"
+        f"data.ignore, or raise data.max_rejected{limits}. All are listed in {where}"
     ]
 
 
@@ -130,6 +134,18 @@ def why_empty(duplicates: Sequence[DuplicateGroup], counts: IngestCounts, group_
     return (
         f"add images, or give it a larger share in data.splits{groups if group_by else ''}{f'; {held}' if held else ''}"
     )
+
+
+def too_few_to_show(counts: IngestCounts, abstain: AbstainConfig) -> list[str]:
+    """A problem, if the eval split has fewer images than it takes to show the precision that is wanted."""
+    images = counts.splits["eval"]
+    if not 0 < images < abstain.least_images:
+        return []
+    more = "add some" if "eval" in counts.given else "add images, or give it a larger share in data.splits"
+    return [
+        f"the eval split has {images} of the {abstain.least_images} images that it takes to show abstain.precision "
+        f"{abstain.precision:g}, even if all their labels are right: {more}; or lower it, or set abstain.probability"
+    ]
 
 
 def _alike(duplicates: Sequence[DuplicateGroup], counts: IngestCounts) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from core import atomic_io
 from core.artifacts.base import Artifact
-from core.settings.training import TrainerConfig
+from core.settings.converter import to_dict
+from core.settings.training import LearningRateConfig, TrainerConfig
 
 BEST = Artifact("Tuner", "best_hyperparameters")
 TRIALS = Artifact("Tuner", "tuner_results")
@@ -48,3 +49,16 @@ def apply(values: Mapping[str, Any], settings: TrainerConfig) -> TrainerConfig:
         changed = dataclasses.replace(getattr(settings, section), **{name: value})
         settings = dataclasses.replace(settings, **{section: changed})
     return settings
+
+
+def chosen(values: Mapping[str, Any], settings: TrainerConfig) -> dict[str, Any]:
+    """The values as settings that give the same training without a search; `settings` are those of `apply`.
+
+    The rate is written as the schedule that starts with it, unless it is constant.
+    """
+    found, rate = as_settings(values), settings.training.learning_rate
+    if "training.learning_rate" in found and rate != LearningRateConfig(rate.values[:1]):
+        given = ((field.name, getattr(rate, field.name)) for field in dataclasses.fields(rate))
+        defaults = LearningRateConfig()
+        found["training.learning_rate"] = {name: to_dict(v) for name, v in given if v != getattr(defaults, name)}
+    return found

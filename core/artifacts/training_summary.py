@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from core.artifacts.backbone import BackboneRecord
 from core.artifacts.base import Artifact, JsonFile
@@ -43,6 +43,7 @@ class Abstention:
         probability: below it, the label is withheld.
         novelty: above it, the label is withheld; 1 means never.
         images: of the eval split; `labeled` of them get a label, `right` of these the right one.
+        not_shown: that these do not show the precision that is wanted, and what to do; None if they do.
     """
 
     probability: float
@@ -50,6 +51,7 @@ class Abstention:
     images: int
     labeled: int
     right: int
+    not_shown: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +125,7 @@ class TrainingSummary:
         rules: what `fine_tune` decided, from the first layer to the last.
         trained_layers: the layers that trained, with the multipliers of their rates.
         notes: sentences that the user should know.
+        chosen: what the Tuner chose, by the paths of the settings; None without a search.
     """
 
     steps: int
@@ -143,6 +146,7 @@ class TrainingSummary:
     backbone: BackboneRecord
     warm_start: WarmStart | None
     notes: list[str]
+    chosen: dict[str, Any] | None = None
 
 
 SUMMARY = JsonFile("training_summary.json", TrainingSummary)

@@ -189,6 +189,7 @@ class Verdict:
         judged: every bound on every slice that it applies to.
         notes: sentences about what could not be judged or is in doubt.
         regressions: None if the settings name no images that must stay right.
+        abstention: that the model does not show the precision that `abstain` wants; None if it does or need not.
         exports: what the candidate was converted to, in the order of the formats.
     """
 
@@ -202,13 +203,14 @@ class Verdict:
     failures: list[Failure]
     notes: list[str]
     regressions: Regressions | None = None
+    abstention: str | None = None
     exports: list[ExportMetrics] = dataclasses.field(default_factory=list)
 
     @property
     def reasons(self) -> list[str]:
         """Why it is not blessed, one sentence each."""
         past = self.regressions.message if self.regressions else None
-        return [*(failure.message for failure in self.failures), *([past] if past else [])]
+        return [*(failure.message for failure in self.failures), *filter(None, (past, self.abstention))]
 
 
 VERDICT = JsonFile("gate.json", Verdict)

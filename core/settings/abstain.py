@@ -1,6 +1,7 @@
 """The settings `abstain`: when the exported model gives an image no label."""
 
 import dataclasses
+import math
 from typing import Annotated
 
 from msgspec import Meta
@@ -33,3 +34,13 @@ class AbstainConfig:
             not (self.precision is self.probability is self.novelty is None),
             "nothing would ever be withheld: give precision, probability or novelty, or leave abstain out",
         )
+
+    @property
+    def least_images(self) -> int:
+        """How many images the eval split must have to show the precision, even if all their labels are right.
+
+        Of n labels of which r are right, (r + 1/2) / (n + 1) must reach it: docs/unknown.md.
+        """
+        if self.precision is None:
+            return 0
+        return math.ceil(round((self.precision - 0.5) / (1 - self.precision), 6))

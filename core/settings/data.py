@@ -183,7 +183,9 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(bool(self.images.strip()), "images is empty; it must name the folder of the images")
-        require(set(self.splits) == set(SPLITS), f"splits must give a positive number for each of {', '.join(SPLITS)}")
+        given = ", ".join(self.splits) or "none"
+        wanted = f"splits must give a positive number for each of {', '.join(SPLITS)}; it has {given}"
+        require(set(self.splits) == set(SPLITS), wanted)
         known = ("file_name", "label", "split")
         require(set(self.columns) <= set(known), f"columns: known are {', '.join(known)}")
         require(

@@ -178,6 +178,8 @@ def _parse_yaml(text: str, where: str) -> Any:
         hint = ""
         if "undefined alias" in problem:
             hint = "; text that begins with * or & needs quotes"
+        elif "character '\\t'" in problem:
+            hint = "; indent with blanks, not with tabs"
         elif "${" in text:
             hint = '; text with ${…} needs quotes within brackets, as ["--option=${env:NAME}"]'
         raise InputError(f"{where}{at}: not valid YAML: {shortened(problem)}{hint}") from error

@@ -119,6 +119,8 @@ def words(schema: dict[str, Any], many: bool = False) -> str:
 
 def shown(value: Any) -> str:
     """A value in a message, as Python writes it; of a long one the beginning."""
+    if value is None:
+        return "nothing"
     try:
         return shortened(repr(value))
     except ValueError:  # Python writes no whole number of more than 4,300 digits

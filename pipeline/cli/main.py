@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import functools
 import io
 import json
-import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +23,7 @@ from core.checkout import CHECKOUT
 from core.errors import InputError, cause_of
 from core.loopback import bypass_proxy
 from core.processes import TerminatedError, raise_when_terminated
+from core.quiet import quiet_stack
 from core.secrets import resolve
 from core.settings import Settings, ineffective, load, split_overrides
 from core.settings.reference import paths
@@ -46,11 +43,16 @@ def _complete_path(_context: click.Context, _option: click.Parameter, incomplete
 
 
 class _PathOrUrl(click.ParamType):
-    """A path as text, or a URL; `~` is the user's home, which few shells expand after `ROOT=`."""
+    """A path as text, or a URL; `~` is the user's home, which few shells expand after `ROOT=`.
+
+    An empty text is refused: as a path it would be the current folder.
+    """
 
     name = "path"
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it is empty; give a path", param, ctx)
         try:
             return str(value) if storage.is_remote(value) else str(Path(value).expanduser())
         except RuntimeError as error:
@@ -137,7 +139,7 @@ def _verb(
 
             with _ending_in_words():
                 if not noisy:
-                    _quiet_stack()
+                    quiet_stack()
                 sys.exit(function(loader if lazy else loader(), **params) or 0)
 
         for option in reversed(shorthands):
@@ -171,16 +173,6 @@ def _ending_in_words() -> Iterator[None]:
             raise
         click.secho(f"error: {cause.message}", fg="red", err=True)
         sys.exit(EXIT_CODES[cause.blame])
-
-
-def _quiet_stack() -> None:
-    """For verbs whose output is data: keeps warnings of TensorFlow and its dependencies off the screen."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore")
-    for name in ("tensorflow", "apache_beam"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Of a model that Beam or TensorFlow still holds when Python ends, some functions cannot be deleted in order.
-    atexit.register(setattr, sys, "unraisablehook", lambda _: None)
 
 
 @_verb("data", "weights", noisy=True)
@@ -321,7 +313,7 @@ def batch_predict(
 )
 def beam_worker_pool(port: int, host: str) -> None:
     """Starts Python workers for Beam when Flink or Spark on this node ask for them (runtime.beam.worker_pool)."""
-    _quiet_stack()
+    quiet_stack()
     from pipeline.runners.worker_pool import serve
 
     with _ending_in_words():
@@ -453,6 +445,8 @@ def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> No
 
     A and B are ids of runs (`history` lists them), beginnings of such, or pipelines' folders: their last runs.
     """
+    if not (a and b):  # as make leaves them
+        raise InputError("name two runs, as `make history` lists them: make compare A=… B=…")
     from pipeline.cli import tables
     from pipeline.runs import history as runs
     from pipeline.runs.comparison import compare as compare_runs

@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.serving.served_model import ServedModel
 from components.serving.tflite_model import TFLiteModel
+from core import storage
 from core.errors import InputError
 from core.image_limits import ImageLimits
 from core.progress import ProgressCounter
@@ -67,6 +68,7 @@ def batch_predict(
         raise InputError("give IMAGES, a folder of images, and OUTPUT, the file to write")
     if set("*?[") & set(output):
         raise InputError(f"OUTPUT is {output}; Beam takes *, ? and [ for patterns: give a name without")
+    _check_no_folder(output)
     images = images.rstrip("/") or "/"
     if not is_remote(images) and not Path(images).is_dir():
         raise InputError(f"there is no folder {images}: give a folder of images")
@@ -94,6 +96,15 @@ def batch_predict(
     counters = result.metrics().query(MetricsFilter().with_namespace(__name__))["counters"]
     found = {counter.key.metric.name: counter.result for counter in counters}
     return records.Counts(found.get(_RECORDS, 0), found.get(_ERRORS, 0))
+
+
+def _check_no_folder(output: str) -> None:
+    """Raises InputError for a folder, which Beam would delete with all that is in it to put the file in its place."""
+    remote = is_remote(output)
+    there = next(storage.find(output), None) is not None if remote else Path(output).is_dir()
+    if there or output.endswith("/"):
+        within = f"{output.rstrip('/')}/predictions.jsonl"
+        raise InputError(f"OUTPUT is {output}, a folder: give the name of a file to write, such as {within}")
 
 
 @beam.ptransform_fn

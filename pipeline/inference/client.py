@@ -6,13 +6,8 @@ import json
 from pathlib import Path
 
 import click
-import grpc
-import tensorflow as tf
 
-from components.serving.model_client import RemoteModel
-from components.serving.served_model import first_line
-from core.image_limits import DEFAULT_LIMITS
-from pipeline.inference.predict import classify, read
+from core.quiet import quiet_stack
 
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -36,6 +31,15 @@ def main(
 
     Files are read as at ingestion, which converts WebP, TIFF and others to a format that the model decodes.
     """
+    quiet_stack()
+    import grpc
+    import tensorflow as tf
+
+    from components.serving.model_client import RemoteModel
+    from components.serving.served_model import first_line
+    from core.image_limits import DEFAULT_LIMITS
+    from pipeline.inference.predict import classify, read
+
     files = [read(path, DEFAULT_LIMITS) for path in images]
     tls = None
     if authority:

@@ -38,12 +38,12 @@ def header(file_format: Format, top_k: int) -> str | None:
 
     No name is a formula to a spreadsheet: `core.csv_cells`.
 
-    CSV has the columns `path`, `class`, `probability`, for each further class of `top_k` `class_2`, `probability_2` and
-    so on, `novelty`, `reason` and `error`.
+    CSV has the columns `path`, `class`, `probability`, for each class of `top_k` `class_1`, `probability_1` and so on,
+    `novelty`, `reason` and `error`. A class that is withheld is in `class_1` only.
     """
     if file_format == "jsonl":
         return None
-    more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability")]
+    more = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
     return _csv(["path", "class", "probability", *more, "novelty", "reason", "error"])
 
 
@@ -51,8 +51,8 @@ def line(record: dict[str, Any], file_format: Format, top_k: int) -> str:
     """A record without the line's end; CSV leaves empty what a record lacks."""
     if file_format == "jsonl":
         return json.dumps(record, ensure_ascii=False)
-    more = [cell for one in record.get("top_k", [])[1:] for cell in (one["class"], one["probability"])]
-    blanks = [""] * (2 * (top_k - 1) - len(more))
+    more = [cell for one in record.get("top_k", []) for cell in (one["class"], one["probability"])]
+    blanks = [""] * (2 * top_k - len(more))
     first, last = (
         [record.get(name, "") for name in names]
         for names in (("path", "class", "probability"), ("novelty", "reason", "error"))

@@ -199,8 +199,12 @@ def _headline(report: ReportData) -> tuple[str, str]:
         return "Rejected", f"The model passed the gate, and was {outcome.approval}. Nothing was pushed."
     if outcome.status == "refused":
         broken = sum(failure.metric is not None for failure in outcome.failures)
-        past = report.verdict.regressions if report.verdict else None
-        otherwise = "Past failures are wrong again" if past and past.message else "The model failed the serving check"
+        verdict = report.verdict
+        otherwise = "The model failed the serving check"
+        if verdict and verdict.regressions and verdict.regressions.message:
+            otherwise = "Past failures are wrong again"
+        elif verdict and verdict.abstention:
+            otherwise = "Its labels do not show the precision that is wanted"
         reasons = {0: otherwise, 1: "One bound is broken"}
         reason = reasons.get(broken, f"{broken} bounds are broken")
         pushed = any(run.status == "pushed" for run in report.history)

@@ -25,7 +25,14 @@ from core.errors import DISK_FULL, Cause, InputError, cause_of
 from core.settings import Settings, to_dict
 from core.settings.beam import DataflowEngine
 from core.signing import private_key
-from pipeline.data_source import check_regressions, images_folder, list_images, list_regressions, reviewed_schema
+from pipeline.data_source import (
+    check_classes,
+    check_regressions,
+    images_folder,
+    list_images,
+    list_regressions,
+    reviewed_schema,
+)
 from pipeline.runners.beam_engines import notes_on_engine, options_for
 from pipeline.runners.console import NodeLines, StageLines, print_prose, screen
 from pipeline.runners.ending import Execution, end_run, notify, record
@@ -214,6 +221,8 @@ def _run_stages(
     schema = forks.call(line.progressed, reviewed_schema, settings, inputs.listing)
     if schema.inferred:
         line.finish("✓", "green")
+    if not stages.first:
+        check_classes(settings, inputs.listing, schema.text)
     if inputs.regressions:
         check_regressions(inputs.regressions, schema.text)
     composed = local_pipeline(settings, root, schema.text, inputs.images, inputs.weights, schema.inferred)

@@ -196,6 +196,8 @@ def _read_training(outcome: Outcome, reader: Reader) -> None:
         outcome.calibration = training.calibration
         outcome.abstention = training.abstention
         outcome.notes += training.notes
+        if outcome.tuning and training.chosen:
+            outcome.tuning = dataclasses.replace(outcome.tuning, best=training.chosen)
         if began and began.why_not:
             what = "its head" if began.head else "it"
             outcome.notes.append(f"warm start from {began.model}: {what} was not taken, {began.why_not}")
@@ -222,5 +224,7 @@ def _read_verdicts(outcome: Outcome, reader: Reader) -> None:
             if past.message:
                 paths = [one.path for one in past.wrong]
                 outcome.failures.append(Failure(past.message, stage=verdict.BLESSING.node, images=paths[:_IMAGES]))
+        if judged.abstention:
+            outcome.failures.append(Failure(judged.abstention, stage=verdict.BLESSING.node))
     for stage, reason in _not_served(reader.nodes):
         outcome.failures.append(Failure(f"serving check: {reason}" if reason else _NOT_SERVED, stage=stage))

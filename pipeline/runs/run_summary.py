@@ -47,7 +47,7 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
         yield Line(f"  in MLflow: {outcome.registered_model}")
     metrics = {name: m for name, m in outcome.metrics.items() if name in _SHOWN and m.overall is not None}
     if metrics:
-        yield Line("  " + " · ".join(_metric(name, m) for name, m in metrics.items()))
+        yield Line(" · ".join(_metric(name, m) for name, m in metrics.items()), head="  ")
     if counts := outcome.images:
         left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
         yield Line(
@@ -56,8 +56,8 @@ def run_summary(outcome: Outcome, run_dir: Path) -> Iterator[Line]:
         )
     if outcome.tuning:
         best = " ".join(f"{path}={json.dumps(value)}" for path, value in outcome.tuning.best.items())
-        yield Line(f"  best of {outcome.tuning.trials} trials: {best}")
-        yield Line("  to keep these without a search, write them into the settings")
+        yield Line(f"  best of {outcome.tuning.trials} trials: {best}")  # whole, to be pasted
+        yield Line("  to keep these without a search, write them into the settings, or give them as SET")
     for note in outcome.notes:
         yield Line(note, head="  note: ", style="yellow")
     if outcome.status == "pushed" and outcome.pushed_model:

@@ -17,6 +17,7 @@ from tfx.types.standard_artifacts import (
     Model,
     ModelBlessing,
     ModelEvaluation,
+    ModelRun,
     PushedModel,
     TransformGraph,
 )
@@ -164,6 +165,7 @@ class TestModelGate(ComponentContract):
             "evaluation": artifact(ModelEvaluation, tmp_path, 5),
             "predictions": artifact(InferenceResult, tmp_path, 6),
             "model": model,
+            "model_run": artifact(ModelRun, tmp_path, 7),
         }
         reason = "TFMA, which reads the evaluation, takes 20 s to import; test_model_gate runs it"
         return Case(ModelGate, inputs, any_parameters(ModelGate), not_run=reason)

@@ -1,5 +1,6 @@
 """ModelGate on what Predictor and TFX's Evaluator really write, for tiny models that are right, or wrong."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from google.protobuf import json_format
 from sklearn import metrics as sklearn_metrics
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing, ModelEvaluation
+from tfx.types.standard_artifacts import Examples, InferenceResult, Model, ModelBlessing, ModelEvaluation, ModelRun
 
 from components import predictor
 from components.evaluation import slicing
@@ -20,14 +21,17 @@ from components.evaluation.predictions import Predictions, columns, confusion
 from components.evaluator import Executor
 from components.model_gate import ModelGate, read_evaluation
 from core import progress
+from core.artifacts import training_summary
 from core.artifacts.monitoring import REFERENCE, MonitoringConfig
 from core.artifacts.predictions import BASELINE, CANDIDATE, read_predictions, read_scores
+from core.artifacts.training_summary import Abstention
 from core.artifacts.verdict import VERDICT, Verdict
 from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
 from core.settings.evaluation import EvaluationSettings
 from core.settings.monitoring import MonitoringSettings
 from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.training_records import SUMMARY
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
 
@@ -96,12 +100,21 @@ def matrix(predictions: Predictions) -> np.ndarray:
 
 
 def gate(
-    folder: Path, inputs: dict, settings: dict, monitoring: str = "", **models: Model
+    folder: Path,
+    inputs: dict,
+    settings: dict,
+    monitoring: str = "",
+    abstention: Abstention | None = None,
+    **models: Model,
 ) -> tuple[ModelBlessing, Verdict]:
     blessing = artifact(ModelBlessing, folder / "blessing", 30)
+    model_run = artifact(ModelRun, folder / "model_run", 31)
+    (folder / "model_run").mkdir(parents=True, exist_ok=True)
+    training_summary.SUMMARY.write(model_run.uri, dataclasses.replace(SUMMARY, abstention=abstention))
     ModelGate.test_call(
         evaluation=inputs["evaluation"],
         predictions=inputs["predictions"],
+        model_run=model_run,
         blessing=blessing,
         settings=to_json(from_json(json.dumps({"slices": []} | settings), EvaluationSettings)),
         monitoring=monitoring,
@@ -214,6 +227,20 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
     assert blessing.get_string_custom_property("baseline_model") == inputs["right"].uri
     assert blessing.get_int_custom_property("baseline_model_id") == 11
     assert sorted(e.name for e in (tmp_path / "blessing").iterdir()) == ["NOT_BLESSED", "gate.json"]
+
+
+@pytest.mark.slow
+def test_a_model_that_meets_its_bounds_and_does_not_show_the_precision_wanted_is_refused(
+    inputs: dict, tmp_path: Path
+) -> None:
+    chosen = Abstention(0.9, 0.99, 20, 3, 2, not_shown="abstain.precision is 0.95, and …")
+
+    blessing, verdict = gate(
+        tmp_path, inputs, {"thresholds": {"cross_entropy": {"max": 99}}}, abstention=chosen, model=inputs["right"]
+    )
+
+    assert not verdict.failures and verdict.reasons == [chosen.not_shown] and not verdict.blessed
+    assert blessing.get_int_custom_property("blessed") == 0
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from components.validation_gate import ValidationGate
 from core.artifacts import ingest_record
 from core.artifacts.ingest_record import NO_PICTURE, DuplicateGroup, Reject
 from core.errors import InputError
+from core.settings.abstain import AbstainConfig
 from core.settings.converter import to_json
 from core.settings.data import DataBounds
 
@@ -65,6 +66,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
         least: int = 1,
         small: str = "refuse",
         group_by: str = "",
+        abstain: str = "",
         **splits: list[Row],
     ) -> list[str]:
         names = artifact_utils.encode_split_names(list(splits))
@@ -100,6 +102,7 @@ def gate(tmp_path: Path) -> Callable[..., list[str]]:
             small_classes=small,
             bounds=to_json(dataclasses.replace(NO_BOUNDS, **(bounds or {}))),
             group_by=group_by,
+            abstain=abstain,
             code="",
         )
         return json.loads((tmp_path / "verdict/data_gate.json").read_text())["notes"]
@@ -252,9 +255,10 @@ def test_data_that_do_not_fit_the_schema_at_all_say_where_it_is_from(gate: Calla
         gate(schema, **birds)
     assert str(caught.value).splitlines()[1:] == [
         "- the images do not fit the schema schemas/flowers.pbtxt (inferred on 2026-01-02 from the 3 classes in "
-        "/data): 3 of their 4 classes are not in it: owl, robin, wren. It has daisy, roses, tulips. If the images are "
-        "right, delete schemas/flowers.pbtxt to have it inferred anew, or name another file in data.schema; otherwise "
-        "correct data.images"
+        "/data): 3 of their 4 classes are not in it: owl, robin, wren. It has daisy, roses, tulips. If these are "
+        "other images than those that it is of, give them settings of their own, with another name (CONFIG=birds.yaml, "
+        "as in docs/tutorial.md); if they take their place, delete schemas/flowers.pbtxt to have it inferred anew, or "
+        "name another file in data.schema"
     ]
 
 
@@ -521,3 +525,17 @@ def test_rare_classes_that_take_all_groups_to_train_are_told(gate: Callable[...,
     ) as told:
         gate(group_by="patient", train=rows("daisy", *["tulip"] * 20, "rose"), eval=[], test=[])
     assert "data.min_class_images: 10 and data.small_classes: leave_out train without them" in str(told.value)
+
+
+@pytest.mark.parametrize(("precision", "stops"), [(0.8, False), (0.9, True)])
+def test_a_precision_that_so_few_eval_images_cannot_show_stops_before_anything_is_computed(
+    gate: Callable[..., list[str]], precision: float, stops: bool
+) -> None:
+    splits = {"train": rows(*ALL * 3), "eval": rows(*ALL), "test": rows(*ALL)}
+    wanted = to_json(AbstainConfig(precision=precision))
+    if not stops:
+        gate(abstain=wanted, **splits)
+        return
+    with pytest.raises(InputError, match=r"eval split has 3 of the 4 images that it takes .*: add images") as stopped:
+        gate(abstain=wanted, **splits)
+    assert "abstain.probability" in str(stopped.value)

@@ -9,7 +9,7 @@ from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import read_records
 from core.errors import InputError
 from core.settings import load
-from pipeline.data_source import check_regressions, images_folder, list_regressions, prepare_tfds
+from pipeline.data_source import check_classes, check_regressions, images_folder, list_regressions, prepare_tfds
 from tests.components.ingestion.listings import read_layout
 from tests.conftest import ROOT
 
@@ -64,6 +64,25 @@ def test_past_failures_may_be_of_one_class_and_must_be_of_one_that_the_data_have
     with pytest.raises(InputError, match=r"has images of three, and the data have no such class: they have 0, 1"):
         check_regressions(found, schema)
     assert list_regressions(load(ROOT / "configs" / "digits.yaml")) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "fit"), [(("owl", "wren"), False), (("0", "owl", "wren"), False), (("0", "1", "owl"), True)]
+)
+def test_images_of_other_classes_than_the_schema_stop_before_any_stage(
+    classes: tuple[str, ...], fit: bool, tmp_path: Path
+) -> None:
+    """Above all those that are given to the settings of the digits, the default."""
+    for name in classes:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    settings = load(ROOT / "configs" / "digits.yaml", [f"data.images={tmp_path}"])
+    listing, schema = read_layout(str(tmp_path)), (ROOT / "schemas" / "digits.pbtxt").read_text()
+    if fit:
+        check_classes(settings, listing, schema)
+        return
+    with pytest.raises(InputError, match=r"do not fit the schema schemas/digits\.pbtxt: 2 of .*CONFIG=birds\.yaml"):
+        check_classes(settings, listing, schema)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
 import numpy as np
 
 from core.artifacts.training_summary import Abstention
-from core.errors import InputError
 from core.settings.abstain import AbstainConfig
-
-
-def check(config: AbstainConfig | None, images: int) -> None:
-    """Raises InputError if the eval split has too few images to ever show the desired precision."""
-    if config and config.precision is not None and _shown(images, images) < config.precision:
-        least = math.ceil((config.precision - 0.5) / (1 - config.precision))
-        raise InputError(
-            f"abstain.precision is {config.precision:g}, which the {images} images of the eval split cannot show, even "
-            f"if all labels are right: it takes {least}. Lower it, or give the eval split more of data.splits."
-        )
 
 
 def choose(config: AbstainConfig, probability: np.ndarray, right: np.ndarray, novelty: np.ndarray) -> Abstention:
@@ -26,43 +15,43 @@ def choose(config: AbstainConfig, probability: np.ndarray, right: np.ndarray, no
 
     For a given precision, it is the lowest probability above which the expected fraction of right labels reaches it,
     with Jeffreys' prior (Brown, Cai and DasGupta 2001): (r + 1/2) / (n + 1) if r of n are right, so that a few images
-    that happen to be right show little.
+    that happen to be right show little. If no threshold suffices, it is the one that shows the most, and the
+    result says so: ModelGate refuses such a model.
 
     Args:
         probability: of the predicted class of each eval image, as the exported model gives it, [n].
         right: whether that is the true class, bool [n].
         novelty: in [0, 1], [n].
-
-    Raises:
-        InputError: no threshold reaches the desired precision.
     """
     most = 1.0 if config.novelty is None else config.novelty
     near = novelty <= most
-    least = config.probability or 0.0
+    least, enough = config.probability or 0.0, True
     if config.precision is not None:
-        least = _threshold(config.precision, probability[near], right[near])
+        least, enough = _threshold(config.precision, probability[near], right[near])
     labeled = near & (probability >= least)
-    return Abstention(least, most, len(right), int(labeled.sum()), int(right[labeled].sum()))
+    chosen = Abstention(least, most, len(right), int(labeled.sum()), int(right[labeled].sum()))
+    if enough:
+        return chosen
+    return dataclasses.replace(
+        chosen,
+        not_shown=(
+            f"no threshold on the probability shows abstain.precision {config.precision:g} on the "
+            f"{chosen.images} images of the eval split: the best gives {chosen.labeled} of them a label, "
+            f"{chosen.right} the right one. Add images of what is confused, lower it, or set abstain.probability"
+        ),
+    )
 
 
-def _threshold(precision: float, probability: np.ndarray, right: np.ndarray) -> float:
+def _threshold(precision: float, probability: np.ndarray, right: np.ndarray) -> tuple[float, bool]:
+    """The lowest that is enough, and True; or else the best, and False."""
+    if not len(right):
+        return 1.0, False
     order = np.argsort(-probability, kind="stable")
     sure, hits = probability[order], np.cumsum(right[order])
     counts = np.arange(1, len(sure) + 1)
-    shown = _shown(hits, counts)
+    shown = (hits + 0.5) / (counts + 1)
     last = np.append(sure[1:] < sure[:-1], True)  # a threshold keeps all or none of equal probabilities
     enough = np.flatnonzero((shown >= precision) & last)
-    if not len(enough):
-        best = int(np.argmax(np.where(last, shown, 0))) if len(sure) else 0
-        found = f"; the most are {hits[best]} of {counts[best]}" if len(sure) else ""
-        raise InputError(
-            f"abstain.precision is {precision:g}, and no threshold on the probability shows that so many labels are "
-            f"right on the {len(right)} images of the eval split that are not too novel{found}. Lower it, set "
-            "abstain.probability instead, or give the eval split more of data.splits."
-        )
-    kept = int(enough[-1])
-    return float((sure[kept] + sure[kept + 1]) / 2) if kept + 1 < len(sure) else 0.0
-
-
-def _shown(right: np.ndarray | int, of: np.ndarray | int) -> np.ndarray | float:
-    return (right + 0.5) / (of + 1)
+    kept = int(enough[-1] if len(enough) else np.argmax(np.where(last, shown, 0)))
+    threshold = float((sure[kept] + sure[kept + 1]) / 2) if kept + 1 < len(sure) else 0.0
+    return threshold, len(enough) > 0

@@ -45,11 +45,7 @@ class Certainty:
 
 
 def measure(trained: Trained, checkpoint: str) -> Certainty:
-    """Measures the network whose trained variables are in `checkpoint`.
-
-    Raises:
-        InputError: the precision in the settings cannot be reached.
-    """
+    """Measures the network whose trained variables are in `checkpoint`."""
     model, config = trained.model, trained.model.config
     classes = len(model.classes)
     batch_size = config.training.batch_size

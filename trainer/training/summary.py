@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from core import inception_v3, rules
+from core.artifacts import search
 from core.artifacts.backbone import RECORD
 from core.artifacts.training_summary import SUMMARY, LayerRange, Parameters, TrainingSummary
 from core.errors import some
@@ -94,6 +95,7 @@ def write(trained: Trained, certainty: Certainty, fn_args: FnArgs, resumed_at: i
         backbone=RECORD.read(fn_args.base_model),
         warm_start=warm_start.read_record(fn_args.model_run_dir),
         notes=notes,
+        chosen=search.chosen(fn_args.hyperparameters["values"], config) if fn_args.hyperparameters else None,
     )
     SUMMARY.write(fn_args.model_run_dir, summary)
     return summary

@@ -16,7 +16,7 @@ from trainer import preprocessing
 from trainer.arguments import FnArgs
 from trainer.network import backbone, head
 from trainer.network.model import Model, base, is_head_phase, make_model_fn
-from trainer.training import abstention, checkpoints, distribution, inputs, warm_start
+from trainer.training import checkpoints, distribution, inputs, warm_start
 from trainer.training.evaluations import Evaluations
 from trainer.training.hooks import StepHook, StopEvaluator
 
@@ -79,7 +79,6 @@ def prepare(
     evaluated = sum(inputs.count_labels(evaluate, len(classes)))
     if evaluated == 0:
         raise InputError("The eval split has no image of any class of the train split. Give it more of data.splits.")
-    abstention.check(settings.abstain, evaluated)
     counts = inputs.count_labels(train, len(classes))
     class_weights = None
     if settings.head.class_weights == "balanced":

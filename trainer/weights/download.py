@@ -39,7 +39,7 @@ def imagenet_file() -> pathlib.Path:
             )
         return cached
     missing = "The ImageNet weights of InceptionV3 are not in Keras's cache"
-    with _download(missing, f"Put {FILE_NAME} into {cache_directories()[0]}", probe=URL):
+    with _download(missing, f"Put {URL} into {cache_directories()[0]}", probe=URL):
         from keras.utils import get_file  # TensorFlow takes seconds to import, and only a download needs it
 
         cache_directories()[0].parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from components.ingestion import file_names
 from components.ingestion.file_names import as_pattern
 from components.ingestion.image_folder import METADATA_NAMES, DataFolder, ListedFile
 from components.ingestion.layouts.given_splits import check_splits, with_splits
-from components.ingestion.layouts.image_metadata import join
+from components.ingestion.layouts.image_metadata import join, why_not
 from components.ingestion.layouts.label_tables import LabelTables, is_table
 from components.ingestion.layouts.listing import AUTO, CLASS_FOLDERS, SPLIT_FOLDERS, Listing
 from components.ingestion.layouts.named_files import FileNames
@@ -42,13 +42,13 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 def read_class_folders(source: Source, tables: LabelTables, names: FileNames) -> Listing:
     """`<class>/<file>`, or with splits `<split>/<class>/<file>` or `<class>/<split>/<file>`; or deeper, if allowed."""
-    unclear = [*(table.why_not() for table in tables.labeled + tables.others if table.label is None), *tables.notes]
+    unclear = [*why_not(table for table in tables.others if table.label is None), *tables.notes]
     layout, at_split, at_label, notes = _folder_layout(source, unclear)
     depth = 1 if at_split is None else 2
     empty = _check_folders(source, layout, depth, at_label, unclear)
     found = [*tables.labeled, *tables.others]
     used = [table for table in found if source.config.metadata or table.names_images()]
-    tables.notes.extend(f"not used: {table.why_not()}" for table in found if table not in used)
+    tables.notes.extend(f"not used: {reason}" for reason in why_not(table for table in found if table not in used))
     rows = join(used, names, with_labels=False)
     described = {table.name for table in used}
     described |= {file.path for file in source.tree.files if file.path.rsplit("/", 1)[-1].lower() in METADATA_NAMES}
@@ -172,7 +172,7 @@ def _check_task(source: Source) -> None:
 def _check_folders(source: Source, layout: str, depth: int, at_label: int, unclear: Sequence[str]) -> list[str]:
     """That there are class folders with files, and none deeper; returns the empty ones in eval or test."""
     folder, tree = source.path, source.tree
-    expected = f"{sentences(unclear)}{EXPECTED[layout]}"
+    expected = f"{sentences([*unclear, *_lists(tree.files)])}{EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
     if too_deep and source.config.layout == AUTO:
         above = too_deep[0].rsplit("/", 1)[0]
@@ -211,6 +211,17 @@ def _check_folders(source: Source, layout: str, depth: int, at_label: int, uncle
     if len(set(names)) < source.config.least_classes:
         raise InputError(f"{folder} holds only one class folder, {names[0]}. {_level_down(source)}{expected}")
     return empty
+
+
+def _lists(files: Sequence[ListedFile]) -> list[str]:
+    """A hint at texts beside the folders, which may say the labels."""
+    texts = [file.path for file in files if "/" not in file.path and file.path.lower().endswith(".txt")]
+    texts = [path for path in texts if not file_names.is_read_me(path)]
+    return (
+        [f"not read: {some(texts)}; save what says the labels as CSV, with a first line file_name,label"]
+        if texts
+        else []
+    )
 
 
 def _named_for(files: Sequence[ListedFile]) -> str:

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from components.ingestion import slice_features
 from components.ingestion.file_names import claims_picture
@@ -27,7 +27,7 @@ COLUMNS = (FILE_NAME, LABEL, SPLIT)
 
 _USUAL = {
     FILE_NAME: "filename filenames file files filepath filepaths image images imagename imagefile imagefilename "
-    "imagepath img imgname imgfile imgpath path paths picture photo imageid imgid idcode id",
+    "imagepath img imgname imgfile imgpath path paths picture photo imageid imgid idcode id url imageurl imgurl",
     LABEL: "label labels labelname labelid class classes classname classid category categoryname categoryid target "
     "species breed choice",
     SPLIT: "split splits set subset partition dataset datasplit usage phase",
@@ -39,6 +39,7 @@ _MISSING = frozenset(("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A", "NULL"))
 
 _INDEX = "Unnamed: 0"  # the numbers of the rows, as pandas writes them
 _FLAGS = frozenset(("0", "1", "0.0", "1.0", "true", "false", "yes", "no"))
+_ONES = frozenset(("1", "1.0", "true", "yes"))
 _SAMPLE = 1000  # rows by which columns that may hold file names are told apart
 _SHOWN = 3
 
@@ -109,6 +110,8 @@ class LabelTable:
             self._check_no_row()
         self.split = self._find_split() if self.file_name is not None else None
         self.label = self._find_label() if self.file_name is not None else None
+        if self.label is None and LABEL not in told and not files.in_class_folders and self.names_images():
+            self._read_one_hot()
 
     @property
     def own_split(self) -> str:
@@ -143,21 +146,24 @@ class LabelTable:
         return next(iter(self.table.rows()), None) is None
 
     def why_not(self) -> str:
-        """Why it is not used for labels."""
+        """Why it is not used for labels, to go behind its name."""
         columns = some(self.named_columns) or "none"
+        if self.file_name is None and any(self.find(name).path for name in self.named_columns):
+            return f"has no first line that names its columns ({columns}): put one before it, such as file_name,label"
         what = "no column of file names" if self.file_name is None else "no column of labels"
-        if self.file_name is not None and len(ones := self._one_hot()) > 1:
-            what += f", but a 1 in one of {some(ones)} in each row: write the name of that column into a column label"
+        if self.file_name is not None and (ones := self._one_hot()):
+            hot = some([self.columns[at] for at in ones])
+            what += f", but a 1 in one of {hot} in each row: write the name of that column into a column label"
         if self.file_name is not None and not self.names_images():
             row = next(iter(self.table.rows()), None)
             if row is None:
-                return f"{self.name} has no rows"
+                return "has no rows"
             example = row[1][self.file_name] if self.file_name < len(row[1]) else ""
             like = self._files.like(example)
             hint = f"; did you mean {like}?" if like else ""
-            return f"{self.name} names other files (line {row[0]}: {example}: {self.find(example).problem}{hint})"
+            return f"names other files (line {row[0]}: {example}: {self.find(example).problem}{hint})"
         return (
-            f"{self.name} has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
+            f"has {what}; its columns are {columns} (read as {self.table.written}). A first line must name "
             "the columns, and data.columns may say which is which, e.g. {file_name: id, label: kind}"
         )
 
@@ -269,15 +275,27 @@ class LabelTable:
         """In lower case, without the empty one."""
         return {row[column].casefold() for _, row in self.table.rows() if column < len(row)} - {""}
 
-    def _one_hot(self) -> list[str]:
-        """The columns of zeros and ones, if just one of them is 1 in each row."""
-        columns = [at for at in range(len(self.columns)) if at != self.file_name and self.values(at) <= _FLAGS]
+    def _one_hot(self) -> list[int]:
+        """The columns of zeros and ones, two or more, if just one of them is 1 in each row."""
+        taken = (self.file_name, self.split)
+        columns = [at for at, name in enumerate(self.columns) if name and at not in taken and self.values(at) <= _FLAGS]
         rows = (row for _, row in self.table.rows() if len(row) == len(self.columns))
-        return (
-            [self.columns[at] for at in columns]
-            if all(sum(row[at] in ("1", "1.0") for at in columns) == 1 for row in rows)
-            else []
-        )
+        return columns if len(columns) > 1 and all(len(_ones(row, columns)) == 1 for row in rows) else []
+
+    def _read_one_hot(self) -> None:
+        """Has the first of such columns hold the name of the one that is 1, and be the labels."""
+        hot, names, table = self._one_hot(), self.columns, self.table
+        if not hot:
+            return
+
+        def labeled() -> Iterator[tuple[int, list[str]]]:
+            for line, row in table.rows():
+                full = len(row) == len(names)
+                yield line, [*row[: hot[0]], names[_ones(row, hot)[0]], *row[hot[0] + 1 :]] if full else row
+
+        called = dict.fromkeys(hot, "") | {hot[0]: f"{some([names[at] for at in hot], shown=3)} (a 1 in one of them)"}
+        columns = tuple(called.get(at, name) for at, name in enumerate(names))
+        self.table, self.label = dataclasses.replace(table, columns=columns, rows=labeled), hot[0]
 
     def _several(self, role: str, candidates: Sequence[int]) -> InputError:
         names = [self.columns[at] for at in candidates]
@@ -305,6 +323,18 @@ class LabelTable:
 
     def _first_values(self, column: int) -> list[str]:
         return [row[column] for _, row in itertools.islice(self.table.rows(), _SAMPLE) if column < len(row)]
+
+
+def why_not(tables: Iterable[LabelTable]) -> list[str]:
+    """Why tables are not used for labels: a sentence for those that share the reason."""
+    names = collections.defaultdict(list)
+    for table in tables:
+        names[table.why_not()].append(table.name)
+    return [f"{of[0]}{f' (as {some(of[1:])})' if of[1:] else ''} {reason}" for reason, of in names.items()]
+
+
+def _ones(row: Sequence[str], columns: Iterable[int]) -> list[int]:
+    return [at for at in columns if row[at].casefold() in _ONES]
 
 
 def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> Rows:

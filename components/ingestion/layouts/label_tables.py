@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from components.ingestion.image_folder import METADATA_NAMES
-from components.ingestion.layouts.image_metadata import LabelTable, UnclearSplitsError
+from components.ingestion.layouts.image_metadata import LabelTable, UnclearSplitsError, why_not
 from components.ingestion.layouts.listing import AUTO, METADATA
 from components.ingestion.layouts.named_files import FileNames
 from components.ingestion.layouts.source import Source
@@ -57,8 +57,8 @@ def read_tables(source: Source, files: FileNames) -> LabelTables:
     if found:
         unclear = [table for table in found if table.file_name is None or (not told and table.is_empty())]
         if told and unclear:
-            raise InputError(f"{source.path}: {unclear[0].why_not()}.")
-        notes += [f"not used: {table.why_not()}" for table in unclear]
+            raise InputError(f"{source.path}: {why_not(unclear[:1])[0]}.")
+        notes += [f"not used: {reason}" for reason in why_not(unclear)]
         found = [table for table in found if table not in unclear]
         labeled = [table for table in found if table.label is not None]
         others = [table for table in found if table.label is None]
@@ -78,7 +78,7 @@ def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> La
     ]
     if source.config.layout == AUTO and not names:
         _check_tables_within(source, files, paths)
-    labeled, others, errors = [], [], []
+    labeled, others, strange, unlabeled, errors = [], [], [], [], []
     for name in names:
         try:
             table = LabelTable(source.path, name, source.config.columns, files)
@@ -89,14 +89,17 @@ def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> La
             errors.append(error)
             continue
         if not table.names_images():
-            notes.append(f"not used: {table.why_not()}")
+            strange.append(table)
         elif table.label is not None:
             labeled.append(table)
         elif table.split is not None:
             others.append(table)
         else:
             _check_not_numbered(source, table)
-            notes.append(f"not used: {table.why_not()}; data.metadata: {name} makes slices of the columns")
+            unlabeled.append(table)
+    notes += [f"not used: {reason}" for reason in why_not(strange)]
+    slices = f"; data.metadata: {unlabeled[0].name} makes slices of the columns" if unlabeled else ""
+    notes += [f"not used: {reason}{slices}" for reason in why_not(unlabeled)]
     if source.config.columns and errors and not labeled + others:  # what the settings say is not passed over
         raise errors[0]
     _check_one_each(source, labeled)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from components.ingestion.file_names import as_pattern, is_no_picture
 from components.ingestion.image_folder import ListedFile
 from components.ingestion.layouts.given_splits import splits_of_folders, with_splits
-from components.ingestion.layouts.image_metadata import LABEL, LabelTable, join
+from components.ingestion.layouts.image_metadata import LABEL, LabelTable, join, why_not
 from components.ingestion.layouts.label_tables import LabelTables
 from components.ingestion.layouts.listing import AUTO, METADATA, Listing
 from components.ingestion.layouts.named_files import FileNames
@@ -17,6 +17,7 @@ from components.ingestion.layouts.source import EXPECTED, Source, check_name, di
 from components.ingestion.layouts.split_names import split_called
 from core.errors import InputError, some
 
+_FEW = 20  # images: fewer say nothing of how many share a label
 _SEPARATORS = re.compile(r"\s*[,;|]\s*")  # of several labels in one
 
 
@@ -24,7 +25,7 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
     """Files anywhere below the folder; tables say which class each is of."""
     folder, expected = source.path, EXPECTED[METADATA]
     if not tables.labeled:
-        others = [table.why_not() for table in tables.others] + tables.notes
+        others = why_not(tables.others) + tables.notes
         raise InputError(f"{folder} holds no table of labels. {sentences(others)}{expected}")
     rows = join(tables.labeled, names, with_labels=True)
     if source.config.layout == AUTO and not source.config.metadata:
@@ -40,6 +41,7 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
         )
     if not source.config.columns.get(LABEL):
         _check_no_lists(source, tables.labeled[0], distinct)
+        _check_shared(source, tables.labeled[0], rows.labels.values())
     files = []
     no_row = f"{some(sorted(described))} has no row for it"
     for file in source.tree.files:
@@ -56,7 +58,7 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
     unlabeled = _unlabeled_folders(files)
     by_folder = splits_of_folders(source, usable, bool(rows.splits), sentences(unlabeled))
     files = with_splits(source, files, by_folder, rows)
-    unused = [f"not used: {table.why_not()}" for table in tables.others]
+    unused = [f"not used: {reason}" for reason in why_not(tables.others)]
     notes = [*rows.notes, *unused, *tables.notes, *unlabeled, *differing_in_case(files)]
     if all(label.replace(".", "", 1).isdecimal() for label in distinct):
         notes.append(f"the classes are called by the numbers that label them: {some(sorted(distinct))}")
@@ -103,6 +105,21 @@ def _check_no_lists(source: Source, table: LabelTable, labels: Iterable[str]) ->
             f"{source.path}/{table.name}: {some(alike)} seem to be lists of labels, and each image needs one "
             "label here. Write one, or take such rows and their images away; if these are classes, set "
             f"data.columns.label to {table.columns[table.label]}."
+        )
+
+
+def _check_shared(source: Source, table: LabelTable, labels: Iterable[str]) -> None:
+    """That labels are those of several images, which measurements, names and numbers of things are not."""
+    times = collections.Counter(filter(None, labels))
+    alone = [label for label, images in times.items() if images == 1]
+    if times.total() >= _FEW and len(alone) > times.total() / 2:
+        assert table.label is not None
+        column = table.columns[table.label]
+        raise InputError(
+            f"{source.path}/{table.name}: {len(alone):,} of {times.total():,} images have a label that no other has "
+            f"({some(alone, shown=3)}): {column} holds no classes. Name the column that does in data.columns.label; "
+            "amounts, as an age, need ranges of them instead, such as young and old. If these are classes, set "
+            f"data.columns.label to {column}."
         )
 
 

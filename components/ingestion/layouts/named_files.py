@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Sequence
@@ -46,6 +47,12 @@ class FileNames:
                 self._folders.add(folder)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
+
+    @functools.cached_property
+    def in_class_folders(self) -> bool:
+        """Whether the files lie in several folders, not called like splits: these may be their classes."""
+        holding = {path.rpartition("/")[0] for path in self._paths} - {""}
+        return sum(not split_called(folder.rpartition("/")[2]) for folder in holding) > 1
 
     def nearest(self, folder: str, split: str) -> str:
         """The folder of which a table in `folder` tells: the nearest that holds files, or in it that of a split."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from components.ingestion.file_names import IgnorePatterns
 from components.ingestion.image_folder import DataFolder, ListedFile, Tree
 from components.ingestion.layouts.listing import CLASS_FOLDERS, METADATA, SPLIT_FOLDERS, Listing
-from core.errors import InputError
+from core.errors import InputError, some
 from core.settings.data import IngestionConfig
 
 OTHERWISE = "docs/data.md shows every layout; data.layout names one."
@@ -62,17 +62,15 @@ def check_name(name: str, what: str) -> None:
 
 
 def differing_in_case(files: Iterable[ListedFile]) -> list[str]:
-    """Classes that differ in the case of letters only, or in how Unicode composes these, which nobody sees."""
+    """Classes that differ in the case of letters only, or in how Unicode composes these, which nobody sees: a note."""
     alike = collections.defaultdict(list)
     for name in sorted({file.label for file in files if not file.problem}):
         alike[unicodedata.normalize("NFC", name).casefold()].append(name)
-    return [
-        f"{' and '.join(names)} are different classes"
-        + (
-            f": they are composed otherwise in Unicode ({', '.join(map(ascii, names))})"
-            if len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
-            else ""
-        )
-        for names in alike.values()
-        if len(names) > 1
-    ]
+    found = [" and ".join(map(_visibly, names)) for names in alike.values() if len(names) > 1]
+    way = "if these are the same, write them alike"
+    return [f"classes of their own, though they differ in case or Unicode only: {some(found)}; {way}"] if found else []
+
+
+def _visibly(name: str) -> str:
+    """A name, and its characters where Unicode composes them from several."""
+    return name if unicodedata.is_normalized("NFC", name) else f"{name} ({name!a})"

@@ -441,8 +441,17 @@ def test_a_table_that_is_not_understood_is_named(tmp_path: Path) -> None:
     ]
     flat = make(tmp_path / "flat", "1.png", "2.png")
     write_rows(flat / "classes.csv", "1.png,owl", "2.png,wren")
-    with pytest.raises(InputError, match=r"classes\.csv has no column of file names; its columns are 1\.png, owl"):
+    said = r"classes\.csv has no first line that names its columns \(1\.png, owl\): put one before it"
+    with pytest.raises(InputError, match=said):
         read_layout(str(flat))
+    (flat / "classes.csv").write_text("file_name,label\n" + (flat / "classes.csv").read_text())
+    assert read_layout(str(flat)).classes() == ["owl", "wren"]
+
+
+def test_a_text_beside_the_images_that_may_say_the_labels_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path, "img/1.png", "img/2.png", "labels.txt", "README.txt")
+    with pytest.raises(InputError, match=r"not read: labels\.txt; save what says the labels as CSV"):
+        read_layout(str(folder))
 
 
 def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path) -> None:
@@ -453,10 +462,13 @@ def test_a_metadata_file_may_be_told_by_its_name_in_every_folder(tmp_path: Path)
 
 
 def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path) -> None:
-    assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == ("Owl and owl are different classes",)
+    assert read_layout(str(make(tmp_path, "Owl/1.png", "owl/2.png"))).remarks == (
+        "classes of their own, though they differ in case or Unicode only: Owl and owl; if these are the same, write "
+        "them alike",
+    )
     decomposed = unicodedata.normalize("NFD", "Käfer")
     (remark,) = read_layout(str(make(tmp_path / "b", "Käfer/1.png", f"{decomposed}/2.png"))).remarks
-    assert remark.endswith(r"different classes: they are composed otherwise in Unicode ('Ka\u0308fer', 'K\xe4fer')")
+    assert rf"{decomposed} ('Ka\u0308fer') and Käfer;" in remark
 
 
 def test_labels_that_contradict_class_folders_stop_until_one_is_told(tmp_path: Path) -> None:

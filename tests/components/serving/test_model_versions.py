@@ -1,5 +1,6 @@
 """The highest version that loads serves; one that goes is unloaded when the last request it answers has ended."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_a_folder_that_has_lost_its_versions_leaves_the_last_one_serving(shelf: 
     shelf.versions.poll()
 
     assert shelf.answer() == (1, "only")
+
+
+def test_other_files_under_a_number_that_serves_are_told_once_and_what_was_loaded_serves_on(shelf: Shelf) -> None:
+    shelf.add(1, "old")
+    shelf.versions.poll()
+    shutil.rmtree(shelf.folder / "1")
+    shelf.add(1, "new")
+    for _ in range(2):
+        shelf.versions.poll()
+
+    assert shelf.answer() == (1, "old")
+    assert len(shelf.said) == 2 and shelf.said[1].startswith("version 1 was replaced while it serves")
 
 
 def test_a_version_in_use_is_not_unloaded(shelf: Shelf) -> None:

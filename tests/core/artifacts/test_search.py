@@ -1,8 +1,12 @@
 """From TunerConfig to keras-tuner's values, and back into the settings."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from core.artifacts import search
+from core.settings import load, split_overrides
 from core.settings.training import LearningRateConfig
 from core.settings.tuner import TunerConfig
 from tests.trainer.conftest import settings
@@ -38,3 +42,26 @@ def test_choices_go_back_into_the_settings_they_came_from() -> None:
 def test_no_hidden_layer_is_a_choice_too() -> None:
     assert search.apply({"hidden_units": ""}, settings()).head.hidden_units == ()
     assert search.as_settings({"hidden_units": "", "l2": 0.1}) == {"head.hidden_units": [], "head.l2": 0.1}
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        LearningRateConfig((1e-2,)),
+        LearningRateConfig((1e-2, 1e-3), (10,)),
+        LearningRateConfig((1e-2,), schedule="cosine", end=1e-4, warmup_steps=5),
+        LearningRateConfig((1e-2,), schedule="exponential", decay_rate=0.5),
+    ],
+)
+def test_what_was_chosen_gives_the_same_training_when_it_is_given_as_settings(
+    rate: LearningRateConfig, tmp_path: Path
+) -> None:
+    values = {"hidden_units": "64", "dropout": 0.5, "l2": 0.1, "learning_rate": 3e-3}
+    trained = search.apply(values, settings(learning_rate=rate))
+    given = [f"{path}={json.dumps(value)}" for path, value in search.chosen(values, trained).items()]
+
+    (tmp_path / "birds.yaml").write_text("name: birds\ndata: {images: photos}\n")
+    loaded = load(tmp_path / "birds.yaml", split_overrides([" ".join(given)]))
+
+    assert loaded.training.learning_rate == trained.training.learning_rate
+    assert loaded.head.hidden_units == (64,) and (loaded.head.dropout, loaded.head.l2) == (0.5, 0.1)

@@ -181,6 +181,23 @@ def test_what_cannot_work_is_said_before_a_job_starts(model: str, tmp_path: Path
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("output", ["", " ", ".", "kept", "kept/", "./kept/.."])
+def test_no_folder_is_taken_for_the_file_to_write(
+    output: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beam deletes what is in the place of its output: a forgotten OUTPUT was once the current folder."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "one.png").write_bytes(image_bytes(0))
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match="OUTPUT"):
+        batch_predict(model, "kept", output)
+    said = CliRunner().invoke(main, ["batch-predict", "--model", model, "--output", output, "kept"])
+
+    assert said.exit_code == 2 and ("OUTPUT is" in said.output or "'--output': it is empty" in said.output)
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "one.png"]
+
+
 def test_the_command_says_what_could_not_be_classified(model: str, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "predictions.csv"
     options = ["--model", model, "--format", "csv", "--top", "1", "--output", str(output)]
@@ -188,4 +205,4 @@ def test_the_command_says_what_could_not_be_classified(model: str, photos: Path,
     done = CliRunner().invoke(main, ["batch-predict", *options, str(photos)])
 
     assert done.exit_code == 2 and "3 of 44 images could not be classified" in done.output
-    assert output.read_text().startswith("path,class,probability,novelty,reason,error\n")
+    assert output.read_text().startswith("path,class,probability,class_1,probability_1,novelty,reason,error\n")

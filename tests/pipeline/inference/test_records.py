@@ -40,6 +40,8 @@ def test_csv_has_a_column_for_each_class_and_for_what_else_is_known() -> None:
         "path": GOOD["path"],
         "class": "réd",
         "probability": "0.75",
+        "class_1": "réd",
+        "probability_1": "0.75",
         "class_2": "blue",
         "probability_2": "0.25",
         "class_3": "",
@@ -53,11 +55,11 @@ def test_csv_has_a_column_for_each_class_and_for_what_else_is_known() -> None:
     assert set(rows[0]) == set(rows[2])
 
 
-def test_csv_of_one_class_has_no_numbered_columns() -> None:
-    assert records.header("csv", 1) == "path,class,probability,novelty,reason,error"
+def test_csv_of_one_class_says_which_is_withheld_too() -> None:
+    assert records.header("csv", 1) == "path,class,probability,class_1,probability_1,novelty,reason,error"
     assert records.header("jsonl", 3) is None
 
 
 def test_csv_holds_no_formulas() -> None:
     line = records.line({"path": "=1+1.jpg", "class": "@x", "probability": 1e-5}, "csv", 1)
-    assert line == "'=1+1.jpg,'@x,1e-05,,,"
+    assert line == "'=1+1.jpg,'@x,1e-05,,,,,"

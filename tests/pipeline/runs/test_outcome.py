@@ -11,12 +11,12 @@ from core.errors import InputError, cause_of
 from core.examples import IMAGE
 from pipeline.runs import outcome
 from pipeline.runs.lineage import NodeRun, Output
+from tests.training_records import BACKBONE, SUMMARY
 
 EXPECTED = ["ImageExampleGen", "BackboneImporter", "ModelGate", "ServingCheck", "Pusher"]
 COUNTS = ingest_record.IngestCounts(
     13, 1, 1, 1, 10, {"train": 8, "eval": 1, "test": 1}, duplicates=2, layout="class_folders", given=[], classes={}
 )
-BACKBONE = backbone.BackboneRecord("imagenet", "random", True, "ab", 75)
 OVERALL = verdict.SliceMetrics("overall", 10, {"accuracy": Range(0.9, 0.8, 0.95)}, None, None, [], [])
 VERDICT = verdict.Verdict(True, 0.95, "pass", "no baseline", OVERALL, [], [], [], ["no baseline"])
 FAILURE = verdict.Failure(
@@ -25,26 +25,6 @@ FAILURE = verdict.Failure(
 )  # fmt: skip
 DATA_VERDICT = validation.DataVerdict(["2 images are the same"], [])
 FEATURES = features.Features("pooled", (), (8,), 75, "ab", "", None, {})
-SUMMARY = training_summary.TrainingSummary(
-    steps=2,
-    max_steps=2,
-    stopped_early=False,
-    seconds=1.0,
-    best=training_summary.Evaluation(2, 0.1, 0.9),
-    evaluations=[],
-    calibration=training_summary.Calibration(1.5, 40, 0.6, 0.5),
-    novelty=training_summary.NoveltyImages(300, 40),
-    abstention=training_summary.Abstention(0.6, 0.99, 40, 36, 35),
-    classes=["a", "b"],
-    class_weights=None,
-    cut=None,
-    rules=[],
-    trained_layers={},
-    parameters=training_summary.Parameters(1, 1, 1),
-    backbone=BACKBONE,
-    warm_start=None,
-    notes=[],
-)
 
 
 @pytest.fixture
@@ -141,6 +121,9 @@ def test_what_a_search_found_is_given_by_the_settings_it_belongs_in(nodes, tmp_p
     nodes["Tuner"] = NodeRun("Tuner", "complete", {search.BEST.output: left, search.TRIALS.output: left})
     found = outcome.from_nodes(nodes, EXPECTED, "/root").tuning
     assert found == last_run.Tuning(2, {"head.hidden_units": [64, 32], "head.l2": 0.1})
+    trained(nodes, tmp_path, chosen={"training.learning_rate": {"values": [0.1, 0.01], "boundaries": [5]}})
+    found = outcome.from_nodes(nodes, EXPECTED, "/root").tuning
+    assert found.best == {"training.learning_rate": {"values": [0.1, 0.01], "boundaries": [5]}}
 
 
 def test_a_model_that_the_gate_refused(nodes, tmp_path):
@@ -149,6 +132,16 @@ def test_a_model_that_the_gate_refused(nodes, tmp_path):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("refused", 3, None)
     assert found.failures == [last_run.Failure(**dataclasses.asdict(FAILURE))]
+
+
+def test_a_model_that_does_not_show_the_precision_wanted_is_refused_by_the_gate(nodes, tmp_path):
+    judged = dataclasses.replace(VERDICT, blessed=False, abstention="abstain.precision is 0.95, and …")
+    verdict.VERDICT.write(tmp_path / "ModelGate", judged)
+    nodes["Pusher"].outputs["pushed_model"][0].properties.update(pushed=0)
+    found = outcome.from_nodes(nodes, EXPECTED, "/root")
+    assert (found.status, found.exit_code) == ("refused", 3)
+    assert found.failures == [last_run.Failure(judged.abstention, stage="ModelGate")]
+    assert outcome.objection(nodes, "ModelGate") == judged.abstention
 
 
 def test_a_model_that_the_serving_check_refused(nodes):

@@ -37,7 +37,7 @@ def test_a_pushed_run_says_what_was_measured_and_where_to_look() -> None:
         "  accuracy 0.9000 (last blessed 0.8500)",
         "  1,010 images read, 1 rejected, 3 left out; 1,000 train, 5 eval, 5 test",
         "  best of 3 trials: head.l2=0.1",
-        "  to keep these without a search, write them into the settings",
+        "  to keep these without a search, write them into the settings, or give them as SET",
         "  note: the base is random",
         '  try it: make predict MODEL=/serving/7 IMAGES="one.jpg two.png"',
         "  83 s · peak memory 1,234 MB",

@@ -13,7 +13,6 @@ import pytest
 from components.serving.served_model import ServedModel
 from core import signatures
 from core.artifacts.training_summary import TrainingSummary
-from core.errors import InputError
 from core.settings.abstain import AbstainConfig
 from tests.trainer import training_data
 from tests.trainer.conftest import settings
@@ -43,9 +42,8 @@ def test_the_precision_that_is_wanted_is_the_mean_of_what_few_images_choose(
     precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     found = []
     for _ in range(1000):
-        try:
-            least = abstention.choose(AbstainConfig(precision=0.95, novelty=None), *draw(images), np.zeros(images))
-        except InputError:
+        least = abstention.choose(AbstainConfig(precision=0.95, novelty=None), *draw(images), np.zeros(images))
+        if least.not_shown:
             continue
         found.append(precisions[np.searchsorted(-everything[order], -least.probability, side="right") - 1])
     assert np.mean(found) == pytest.approx(mean, abs=0.004)
@@ -96,24 +94,39 @@ def test_equal_probabilities_are_kept_or_withheld_together() -> None:
     assert chosen.labeled == 50 and chosen.probability == pytest.approx(0.75)
 
 
-def test_a_precision_that_so_few_images_cannot_show_is_refused_before_training_and_the_advice_helps() -> None:
-    config = AbstainConfig(precision=0.99)
-    with pytest.raises(InputError, match=r"the 40 images of the eval split cannot show.*it takes 49") as refused:
-        abstention.check(config, 40)
-    assert "data.splits" in str(refused.value)
+@pytest.mark.parametrize(("precision", "least"), [(0.5, 0), (0.8, 2), (0.9, 4), (0.95, 9), (0.99, 49)])
+def test_so_many_images_that_are_all_right_show_the_precision_and_one_fewer_does_not(
+    precision: float, least: int
+) -> None:
+    config = AbstainConfig(precision=precision, novelty=None)
 
-    abstention.check(config, 49)
-    abstention.check(dataclasses.replace(config, precision=0.97), 40)
-    abstention.check(AbstainConfig(), 1)
-    abstention.check(None, 1)
+    assert config.least_images == least
+    for images in range(max(least - 1, 1), least + 2):
+        all_right = np.ones(images, bool)
+        chosen = abstention.choose(config, np.linspace(0.5, 1, images), all_right, np.zeros(images))
+        assert (chosen.not_shown is None) == (images >= least)
 
 
-def test_a_precision_that_no_threshold_reaches_is_refused_with_the_best_there_is() -> None:
+def test_a_precision_that_no_threshold_shows_is_said_with_the_best_there_is() -> None:
     probability, _, novelty = answers(200)
-    with pytest.raises(InputError, match=r"abstain.precision is 0.9, .*; the most are \d+ of \d+. Lower it"):
-        abstention.choose(AbstainConfig(precision=0.9), probability, np.arange(200) % 2 == 0, novelty)
-    with pytest.raises(InputError, match="0 images of the eval split that are not too novel"):
-        abstention.choose(AbstainConfig(precision=0.9, novelty=0.5), probability, probability > 0, novelty + 1)
+    right = np.arange(200) % 2 == 0
+    right[np.argmax(probability)] = True
+
+    chosen = abstention.choose(AbstainConfig(precision=0.9, novelty=None), probability, right, novelty)
+
+    given = probability >= chosen.probability
+    assert (chosen.labeled, chosen.right) == (given.sum(), right[given].sum()) and chosen.labeled > 0
+    best = f"the best gives {chosen.labeled} of them a label, {chosen.right} the right one"
+    assert chosen.not_shown is not None and best in chosen.not_shown and "abstain.probability" in chosen.not_shown
+
+
+def test_where_every_image_is_too_novel_none_gets_a_label() -> None:
+    probability, right, novelty = answers(200)
+
+    chosen = abstention.choose(AbstainConfig(precision=0.9, novelty=0.5), probability, right, novelty + 1)
+
+    assert chosen.labeled == 0 and chosen.probability == 1.0
+    assert chosen.not_shown is not None and "gives 0 of them a label" in chosen.not_shown
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_hdf5_file_of_something_else_is_said(tmp_path: Path) -> None:
 def test_unreachable_imagenet_says_which_file_to_put_where(no_network: Path) -> None:
     with pytest.raises(InputError) as error:
         sources.load(BackboneConfig(weights="imagenet"))
-    for words in (download.FILE_NAME, str(no_network), "backbone.weights", "backbone.if_unreachable"):
+    for words in (download.URL, str(no_network), "backbone.weights", "backbone.if_unreachable"):
         assert words in str(error.value)
     assert sources.fingerprint(BackboneConfig("imagenet")) == "unreachable"
 

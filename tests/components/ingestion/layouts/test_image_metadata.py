@@ -225,11 +225,81 @@ def test_rows_of_ignored_files_are_no_rejects(read: Read) -> None:
     assert rejects(read(table + "owl/7.png,A\n", ignore=["/swan/", "/kite/"])).keys() == {"owl/7.png"}
 
 
-def test_columns_of_ones_for_each_class_are_named(read: Read) -> None:
-    with pytest.raises(InputError, match="but a 1 in one of owl, wren in each row: write the name of that column into"):
-        read("image_id,owl,wren\n1,1,0\n2,0,1\n3,1,0\n")
-    with pytest.raises(InputError, match=r"has no column of labels; its columns are"):
-        read("image_id,owl,wren\n1,1,0\n2,1,1\n3,1,0\n")
+@pytest.mark.parametrize(("one", "zero"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
+def test_columns_with_a_one_in_each_row_are_the_labels(read: Read, one: str, zero: str) -> None:
+    rows = [("1", one, zero, "A"), ("2", zero, one, "B"), ("3", one, zero, "A")]
+    listing = read("image_id, owl, wren,camera\n" + "".join(f"{','.join(row)}\n" for row in rows))
+
+    assert labels(listing) == ALL and listing.metadata.columns == ("camera",)
+    assert listing.remarks[0].endswith("labels in owl, wren (a 1 in one of them); slices: camera")
+
+
+def _splits(folder: Path, table: str) -> None:
+    """A folder for each split, with two images and this table."""
+    for split in ("train", "valid", "test"):
+        (folder / split).mkdir()
+        for number in (1, 2):
+            (folder / split / f"{number}.png").touch()
+        (folder / split / "_classes.csv").write_text(table)
+
+
+def test_columns_of_ones_in_the_tables_of_splits_are_the_labels(tmp_path: Path) -> None:
+    """As Roboflow exports them."""
+    _splits(tmp_path, "filename, owl, wren\n1.png, 1, 0\n2.png, 0, 1\n")
+    listing = read_layout(str(tmp_path))
+
+    assert {file.path: (file.label, file.split) for file in listing.files} == {
+        f"{folder}/{number}.png": (label, split)
+        for folder, split in (("train", "train"), ("valid", "eval"), ("test", "test"))
+        for number, label in ((1, "owl"), (2, "wren"))
+    }
+
+
+def test_tables_that_are_not_used_for_one_reason_are_told_in_one_sentence(tmp_path: Path) -> None:
+    _splits(tmp_path, "filename, owl, wren\n1.png, 1, 1\n2.png, 0, 1\n")
+    with pytest.raises(InputError) as stopped:
+        read_layout(str(tmp_path))
+
+    said = "test/_classes.csv (as train/_classes.csv, valid/_classes.csv) has no column of labels; its columns are"
+    assert said in str(stopped.value) and str(stopped.value).count("no column of labels") == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "files"),
+    [
+        ("image_id,owl,wren\n1,1,0\n2,1,1\n3,1,0\n", ()),  # two in a row
+        ("image_id,owl,wren\n1,1,0\n2,0,0\n3,1,0\n", ()),  # none
+        ("image_id,owl\n1,1\n2,1\n3,1\n", ()),  # of one class
+    ],
+)
+def test_columns_of_ones_that_are_no_labels_are_not_taken_for_some(
+    read: Read, table: str, files: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"has no column of labels; its columns are image_id, owl"):
+        read(table, *files)
+
+
+def test_columns_of_ones_beside_class_folders_are_slices(read: Read) -> None:
+    files = [f"{label}/{number}.png" for label in ("owl", "wren") for number in (1, 2)]
+    table = "file_name,indoor,outdoor\n" + "".join(f"{file},{int('1' in file)},{int('2' in file)}\n" for file in files)
+    listing = read(table, *files)
+
+    assert listing.classes() == ["owl", "wren"] and listing.metadata.columns == ("indoor", "outdoor")
+
+
+def test_labels_that_hardly_two_images_share_are_no_classes_unless_told(read: Read) -> None:
+    files = [f"img/{number}.png" for number in range(20)]
+    table = "file,age,target\n" + "".join(f"{file},{n % 2},{1 + n * 0.37:.2f}\n" for n, file in enumerate(files))
+    with pytest.raises(InputError, match=r"20 of 20 images have a label that no other has.*target holds no classes"):
+        read(table, *files)
+
+    assert read(table, *files, columns={"label": "age"}).classes() == ["0", "1"]
+    assert len(read(table, *files, columns={"label": "target"}).classes()) == 20
+
+
+def test_addresses_that_end_in_the_files_name_them(read: Read) -> None:
+    listing = read("url,label\n" + "".join(f"https://example.com/{p},{label}\n" for p, label in ALL.items()))
+    assert labels(listing) == ALL
 
 
 def test_numbers_of_rows_that_pandas_writes_are_no_slices(read: Read) -> None:
