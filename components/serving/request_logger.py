@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import random
+import re
 import tempfile
 import threading
 import time
@@ -34,6 +35,7 @@ _CLEAN_SECONDS = 60.0
 _REPORT_SECONDS = 60.0  # between two reports of a disk that does not take the log
 _CLOSE_SECONDS = 5.0  # that a disk has at the end
 _DAY_SECONDS = 86_400.0
+_PICTURE = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.\d+")  # names of pictures of the log, and of those not yet written
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
 
 
@@ -146,9 +148,10 @@ class RequestLogger:
         unfinished.replace(path)
 
     def _clean(self, now: float) -> None:
-        """Deletes files that are too old, then the oldest beyond the size limit."""
+        """Deletes files of the log that are too old, then the oldest beyond the size limit."""
         files = []
-        for path in itertools.chain(self.folder.glob(request_log.PATTERN), self._images.glob("*")):
+        pictures = (path for path in self._images.glob("*") if _PICTURE.fullmatch(path.name))  # others are not ours
+        for path in itertools.chain(self.folder.glob(request_log.PATTERN), pictures):
             with contextlib.suppress(FileNotFoundError):  # another server with the same log may have deleted it
                 found = path.stat()
                 files.append((found.st_mtime, found.st_size, path))

@@ -225,6 +225,19 @@ def test_the_oldest_of_a_log_goes_when_it_is_too_much_or_too_old(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.glob("requests-*")) == names[-2:]
 
 
+def test_pictures_of_others_in_the_folder_of_a_log_stay(tmp_path: Path) -> None:
+    """Many a data set has its pictures in `images/`, as a log has."""
+    (tmp_path / "images").mkdir()
+    ours = ("0" * 64, f".{'a' * 64}.77")
+    for name in ("one.jpg", "requests.png", "0123abcd", *ours):
+        (tmp_path / "images" / name).touch()
+        os.utime(tmp_path / "images" / name, (0, 0))
+
+    RequestLogger(tmp_path, RequestLogSettings(str(tmp_path))).close()
+
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["0123abcd", "one.jpg", "requests.png"]
+
+
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A certificate for 127.0.0.1 that is its own authority, and that clients need, too."""
