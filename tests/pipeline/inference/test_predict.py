@@ -317,8 +317,8 @@ def test_the_command_writes_a_file_at_once_and_says_by_its_exit_code_what_it_lac
     assert done.exit_code == 2
     assert "1 of 2 images could not be classified" in done.output
     rows = output.read_text().splitlines()
-    assert rows[0] == "path,class,probability,novelty,reason,error"
-    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,,,the file is empty"
+    assert rows[0] == "path,class,probability,class_1,probability_1,novelty,reason,error"
+    assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,,,,,the file is empty"
     assert rows[2].startswith(f"{tmp_path}/photos/good.jpg,red,0.9")
     assert list(tmp_path.glob("*.partial")) == []
 
