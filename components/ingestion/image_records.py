@@ -1,7 +1,8 @@
-"""TFRecords of tf.Examples as a source of images: those of others, and the folders that TensorFlow Datasets prepares.
+"""TFRecords of tf.Examples as a source of images: other tools' files, and folders that TensorFlow Datasets prepares.
 
-A folder of TensorFlow Datasets holds TFRecords and says beside them where in an Example image and label are, and how
-integer labels are called (https://www.tensorflow.org/datasets/external_tfrecord): so reading one needs no such package.
+A folder of TensorFlow Datasets holds TFRecords and describes which features of an Example are image and label, and the
+names of integer labels (https://www.tensorflow.org/datasets/external_tfrecord): so reading it does not need that
+package.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LABELS_FILE = "labels.txt"
-"""What integer labels are called: a name a line, the first is that of 0; or lines as `7:owl`."""
+"""Names of integer labels: one per line, starting with that of 0; or lines such as `7:owl`."""
 
 _TFDS_INFO, _TFDS_LABELS = "dataset_info.json", ".labels.txt"
 _TFDS_FILES = (_TFDS_INFO, "features.json")
@@ -59,12 +60,12 @@ _LABEL_KEYS = ("label", *_INCEPTION_KEYS, "class", "target", "label_name", "clas
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """Where in an Example image and label are, and how integer labels are called.
+    """Which features of an Example are image and label, and the names of integer labels.
 
     Attributes:
         image: keys of the encoded image; the first that an Example has counts.
-        label: likewise of the label, as text or as a number.
-        labels: numbers and their names; none if labels are text.
+        label: likewise for the label, as text or as a number.
+        labels: numbers and their names; empty if labels are text.
     """
 
     image: tuple[str, ...] = _IMAGE_KEYS
@@ -72,7 +73,7 @@ class Names:
     labels: tuple[tuple[int, str], ...] = ()
 
     def classes(self) -> list[str]:
-        """The names of all numbers."""
+        """The names of all classes."""
         return [name for _, name in self.labels]
 
 
@@ -86,20 +87,20 @@ class Record(NamedTuple):
 
 
 def is_record_file(path: str) -> bool:
-    """Whether a name is that of a TFRecord file: `x.tfrecord`, `x.tfrecord-00000-of-00004`, `train-00000-of-00002`."""
+    """Whether a name is a TFRecord file's: `x.tfrecord`, `x.tfrecord-00000-of-00004`, `train-00000-of-00002`."""
     name = path.rsplit("/", 1)[-1].lower()
     return any(ending in name for ending in _RECORDS) or _SHARD.fullmatch(name) is not None
 
 
 def are_records(paths: Sequence[str]) -> bool:
-    """Whether a folder holds TFRecords, and not just one beside images."""
+    """Whether a folder holds TFRecords, not just one next to images."""
     records = sum(map(is_record_file, paths))
     images = sum(path.lower().endswith((".jpg", ".jpeg", ".png")) for path in paths)
     return records > images
 
 
 def split_of(path: str) -> str:
-    """The split that names the first folder or the file, as `flowers-train.tfrecord-00000-of-00004`; else ""."""
+    """The split in the name of the first folder or the file, as in `flowers-train.tfrecord-00000-of-00004`; else ""."""
     folder, slash, _ = path.partition("/")
     name = path.rsplit("/", 1)[-1].lower()
     for ending in _RECORDS:
@@ -108,7 +109,7 @@ def split_of(path: str) -> str:
 
 
 def describing_files(paths: Iterable[str]) -> list[str]:
-    """Those files at the top of a folder that describe its TFRecords."""
+    """The files at the top of a folder that describe its TFRecords."""
     known = {*_LABEL_MAPS, *_PROTO_MAPS, *_TFDS_FILES}
     return [path for path in paths if "/" not in path and (path in known or path.endswith(_TFDS_LABELS))]
 
@@ -116,16 +117,16 @@ def describing_files(paths: Iterable[str]) -> list[str]:
 def read_names(
     folder: str, described: Sequence[str], records: Sequence[str], told: Mapping[str, str | None]
 ) -> tuple[Names, list[str]]:
-    """Where image and label are, and a line that says so: by what describes the records, and by the first of them.
+    """Which features are image and label, and a line that says so: from the describing files and the first record.
 
     Args:
         folder: the data folder.
         described: what `describing_files` found.
         records: the TFRecord files.
-        told: `data.columns`: `label` names its key, and `file_name` that of the image.
+        told: `data.columns`: `label` names the label's key, and `file_name` the image's.
 
     Raises:
-        InputError: those files do not say what they should, or the first record has no image or label.
+        InputError: the describing files are invalid, or the first record has no image or label.
     """
     names = Names()
     if _TFDS_INFO in described:
@@ -152,7 +153,7 @@ def read_names(
 
 
 def _read_labels(folder: str, file: str) -> tuple[tuple[int, str], ...]:
-    """A name a line, from 0 on; or a number and a name a line; or a protocol buffer's items, with `id` and `name`."""
+    """One name per line, from 0 on; or a number and a name; or a protocol buffer's items with `id` and `name`."""
     text = read_text(folder, file, _MAX_DESCRIPTION)
     if file in _PROTO_MAPS:
         items = re.findall(r"item\s*\{([^{}]*)", text)  # what an item has in braces of its own comes last
@@ -221,7 +222,7 @@ def _by_first_record(folder: str, records: Sequence[str], names: Names, file: st
 
 
 def _features(serialized: bytes) -> Mapping[str, tf.train.Feature]:
-    import tensorflow as tf  # ten seconds, and whoever lists other folders needs none of it
+    import tensorflow as tf  # ten seconds; listing other folders does not need it
 
     _check_size(serialized, 0, len(serialized))
     try:
@@ -239,9 +240,9 @@ def _keys(features: Mapping[str, tf.train.Feature]) -> str:
 def read_records(folder: str, path: str, names: Names, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[Record]:
     """The images of one TFRecord file, one at a time.
 
-    What cannot be used is yielded with its problem: a record without image or label, or larger than an image may be,
-    a file that cannot be opened or has no record, and, as one, whatever follows where a file is damaged, which hides
-    how much that is.
+    What cannot be used is yielded with its problem: a record without image or label, or larger than an image may be; a
+    file that cannot be opened or has no record; and, as a single problem, everything after the place where a file is
+    damaged, since it is unknown how much that is.
     """
     number, unusable = -1, 0
     try:
@@ -282,7 +283,7 @@ def _read(path: str, serialized: bytes | int, names: Names) -> Record:
 def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str]:
     """The label, and what is wrong with it; neither if there is none.
 
-    Raises InputError where names are numbered from 0 and a number is beyond them: all may then be one off.
+    Raises InputError if names are numbered from 0 and a number is beyond them: all may then be off by one.
     """
     if len(feature.bytes_list.value) == 1:
         label = feature.bytes_list.value[0].decode("utf-8", "backslashreplace")
@@ -304,9 +305,9 @@ def _label(path: str, feature: tf.train.Feature, names: Names) -> tuple[str, str
 def _records(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[bytes | int]:
     """The records of a local or remote file. Each is a length, its checksum, data, and their checksum, all masked.
 
-    Of a record that is larger than an image may be, the length: it is passed over, and never in memory as a whole.
-    TensorFlow's reader knows no `s3://`, makes room for as many bytes as a record claims to have, and ends the process
-    if there are not so many (core/lib/io/record_reader.cc).
+    For a record that is larger than an image may be, yields its length: it is skipped, and never in memory as a whole.
+    TensorFlow's reader cannot read `s3://`, allocates as many bytes as a record claims to have, and ends the process if
+    it cannot (core/lib/io/record_reader.cc).
     """
     with open_file(folder, path) as file:
         source = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
@@ -330,13 +331,13 @@ def _records(folder: str, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> It
 
 
 def _check_size(data: bytes, start: int, end: int, level: int = 0, count: int = 0) -> int:
-    """Counts the fields of a serialized tf.Example, at all levels, before protobuf makes room for them.
+    """Counts the fields of a serialized tf.Example, at all levels, before protobuf allocates memory for them.
 
     Features (field 1 of level 0) hold entries (1) of a key and a feature (2); that holds a list (1: bytes, 2: float,
     3: int64) of values (1), packed or one by one (https://protobuf.dev/programming-guides/encoding).
 
     Raises:
-        ValueError: they are more than any image needs, or it is not such a message.
+        ValueError: they are more than any image needs, or this is not such a message.
     """
     while start < end:
         tag, start = _varint(data, start)
@@ -361,7 +362,7 @@ def _check_size(data: bytes, start: int, end: int, level: int = 0, count: int = 
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A whole number as protobuf writes it, and the place behind it."""
+    """An integer as protobuf writes it, and the offset after it."""
     value = shift = 0
     while place < len(data) and shift < 70:
         byte = data[place]

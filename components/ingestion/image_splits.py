@@ -1,9 +1,9 @@
-"""Which split each image goes to, so that no image is in two: the identical, the near-identical, a group.
+"""Which split each image goes to, so that identical or nearly identical images, and groups, are in one split only.
 
-Everything that belongs together is a connected component of images: of the same pixels, of the same group
-(`data.group_by`), or near-duplicates. A component has one split, which the hash of one of its members decides: so an
-image stays in its split as the data grow, unless something arrives that ties it to another, or its class has so few
-images that it is needed in train. Images that cannot be learned from are in no split.
+Everything that belongs together is a connected component of images: with the same pixels, in the same group
+(`data.group_by`), or near-duplicates. A component has one split, decided by the hash of one of its members: so an image
+stays in its split as the data grow, unless a new one ties it to another, or its class has so few images that it is
+needed in train. Images that cannot be learned from are in no split.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from core.settings.data import IngestionConfig
 
 
 class ImageFacts(NamedTuple):
-    """What is kept of an image to find those it belongs with; some 500 bytes.
+    """What is kept about an image to find those it belongs with; some 500 bytes.
 
     Attributes:
-        split: that the layout gives, or "".
+        split: given by the layout, or "".
         group: its value of `data.group_by`, or "".
         sha256: of the file.
         pixels: SHA-256 of the pixels.
-        hash: and thumbnail: `near_duplicates.describe`.
+        hash: from `near_duplicates.describe`, like `thumbnail`.
         oddities: what is odd about it; see `core.artifacts.ingest_record.IngestCounts`.
     """
 
@@ -49,10 +49,10 @@ class ImageFacts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """What became of the images.
+    """Which split each image is in, or why it is in none.
 
     Attributes:
-        splits: path -> split, of all but those that are left out.
+        splits: path -> split, for all images that are not left out.
         left_out: those, with the reason, in the order of their paths.
         duplicates: among the images in the splits, in the order of their first paths.
     """
@@ -65,11 +65,11 @@ class Assignment:
 def assign(facts: Iterable[ImageFacts], config: IngestionConfig, given: Iterable[str] = ()) -> Assignment:
     """Decides the splits.
 
-    Identical images of different classes are left out first, as if they were not there. Splits that the layout gives
-    are kept as they are: those that images are in, and `given`, whose files may all be unusable. The others are made
-    from its training images, in proportion to `config.splits`; what belongs together with an image of another given
-    split stays in training. Last, if `config.small_classes` says so, the classes that have too few images in train are
-    left out of all splits.
+    First, identical images of different classes are left out, as if they did not exist. Splits that the layout gives
+    stay as they are: those that images are in, and `given`, whose files may all be unusable. The others are made from
+    the training images, in proportion to `config.splits`; what belongs together with an image in another given split
+    stays in train. Finally, if `config.small_classes` says so, classes with too few images in train are left out of all
+    splits.
     """
     images, left_out = _without_contradictions(sorted(facts))
     identical = _equal(image.pixels for image in images)
@@ -92,7 +92,7 @@ def assign(facts: Iterable[ImageFacts], config: IngestionConfig, given: Iterable
 
 
 def _without_contradictions(images: Sequence[ImageFacts]) -> tuple[list[ImageFacts], list[Reject]]:
-    """Without the images whose pixels have several labels, of which no model could learn any; and those."""
+    """Places of the images except those whose pixels have several labels, which no model could learn; and those."""
     labels = collections.defaultdict[str, set[str]](set)
     for image in images:
         labels[image.pixels].add(image.label)
@@ -112,7 +112,7 @@ def _without_contradictions(images: Sequence[ImageFacts]) -> tuple[list[ImageFac
 def _without_small_classes(
     images: Sequence[ImageFacts], splits: Sequence[str], least: int
 ) -> tuple[np.ndarray, list[Reject]]:
-    """The places of the images whose class has at least so many in train; and all others."""
+    """The places of the images whose class has at least that many in train; and all others."""
     in_train = collections.Counter(image.label for image, split in zip(images, splits, strict=True) if split == "train")
     reasons = {
         label: f"its class has {in_train[label]} images in train; data.min_class_images demands {least}"
@@ -125,13 +125,13 @@ def _without_small_classes(
 
 
 def _equal(values: Iterable[str]) -> np.ndarray:
-    """A number for each value, the same for equal ones, -1 for none: int64 [n]."""
+    """A number for each value, the same for equal values, -1 for empty ones: int64 [n]."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) if value else -1 for value in values], np.int64)
 
 
 def _connected(*numbers: np.ndarray) -> np.ndarray:
-    """A number for each place, the same for those that the same number, but -1, ties together: int64 [n]."""
+    """A number for each place, the same for places that share any number other than -1: int64 [n]."""
     edges = []
     for values in numbers:
         order = np.argsort(values, kind="stable")
@@ -141,7 +141,7 @@ def _connected(*numbers: np.ndarray) -> np.ndarray:
 
 
 def _near(images: Sequence[ImageFacts], identical: np.ndarray, distance: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """`near_duplicates.groups` of the images, -1 for none; of identical ones only the first is looked at."""
+    """`near_duplicates.groups` of the images, -1 for none; only the first of identical images is compared."""
     found, divided = np.full((2, len(images)), -1, np.int64)
     if distance is None:
         return found, divided
@@ -168,7 +168,7 @@ def _splits(
         keys[component] = min(key, keys.get(component, key))
         if image.split not in ("", "train"):
             bound.add(component)
-    # Train's buckets come first: of a class, what is in train anyway counts before anything else is put there.
+    # Train's buckets come first: a class's images that are in train anyway count before others are put there.
     buckets = {c: 0 if c in bound else int(key, 16) % ends[-1] for c, key in keys.items()}
     sizes = collections.defaultdict[str, collections.Counter[int]](collections.Counter)
     for image, component in zip(images, together.tolist(), strict=True):
@@ -195,7 +195,7 @@ def _splits(
 def _duplicates(
     images: Sequence[ImageFacts], splits: Sequence[str], identical: np.ndarray, kinds: dict[Kind, np.ndarray]
 ) -> list[DuplicateGroup]:
-    """The groups of each kind, numbered, in which there is something to tell."""
+    """The numbered groups of each kind that are worth reporting."""
     found = []
     for kind, numbers in kinds.items():
         order = np.argsort(numbers, kind="stable")

@@ -1,4 +1,4 @@
-"""What an image is like, in numbers: computed from the decoded image, for slices that need no metadata."""
+"""Statistics of a decoded image, for slices that need no metadata."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from PIL import Image
 
 STATISTICS = ("resolution", "brightness", "contrast", "sharpness", "colorfulness")
-"""Names of what `measure` gives."""
+"""Names of the statistics that `measure` returns."""
 
-_SIDE = 256  # pixels: sharpness of large and small images is compared at the size people look at them
+_SIDE = 256  # pixels: the sharpness of large and small images is compared at the size at which people view them
 _ROWS = 64
 _LEFT = 2
 
 ENOUGH = _LEFT * _SIDE
-"""Pixels of the longer side of a reduced image."""
+"""Length of the longer side of a reduced image, in pixels."""
 
 
 class Reduced(NamedTuple):
-    """A large image as means of squares of its pixels, so few that describing it costs nothing.
+    """A large image reduced to the means of square blocks of pixels, so small that describing it costs nothing.
 
     Attributes:
-        box: how much of `image` the original covers: what is left at its right and lower edge is less than a square.
+        box: how much of `image` the original covers: blocks at its right and lower edge may be incomplete.
         pixels: how many the original has.
     """
 
@@ -35,14 +35,14 @@ def reduced(pixels: np.ndarray) -> Reduced:
     """Reduces uint8 [h, w, 3]."""
     height, width, _ = pixels.shape
     side = max(1, max(pixels.shape) // ENOUGH)
-    rows = _ROWS * side  # at a time, for the memory's sake
+    rows = _ROWS * side  # at a time, to save memory
     parts = [Image.fromarray(pixels[top : top + rows]).reduce(side) for top in range(0, len(pixels), rows)]
     image = Image.fromarray(np.concatenate([np.asarray(part) for part in parts]))
     return Reduced(image, (width / side, height / side), width * height)
 
 
 def measure(picture: Reduced) -> dict[str, float]:
-    """The statistics of an image, all but `resolution` at a longer side of at most 256 pixels.
+    """The statistics of an image, all except `resolution` at a longer side of at most 256 pixels.
 
     Returns:
         `resolution` in millions of pixels; `brightness` and `contrast`, mean and standard deviation of luma (ITU-R
@@ -63,7 +63,7 @@ def measure(picture: Reduced) -> dict[str, float]:
 
 
 def _sharpness(luma: np.ndarray) -> float:
-    """Of the inner pixels; 0 where there are none."""
+    """The sharpness of the inner pixels; 0 if there are none."""
     if min(luma.shape) < 3:
         return 0.0
     around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]

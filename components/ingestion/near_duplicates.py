@@ -1,9 +1,9 @@
 """Which images show the same: a perceptual hash finds the candidates, a thumbnail confirms them.
 
 The hash is pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"): the signs of the
-lowest 8 x 8 DCT coefficients of the gray image at 32 x 32, about their median. Images that differ in a few bits are
-candidates; they count as near-duplicates if also their 16 x 16 thumbnails correlate, which is blind to brightness and
-contrast, but tells two drawings of the same digit apart, where the hash alone does not.
+lowest 8 x 8 DCT coefficients of the gray image at 32 x 32, relative to their median. Images that differ in a few bits
+are candidates; they count as near-duplicates if their 16 x 16 thumbnails also correlate, which is blind to brightness
+and contrast, but distinguishes two drawings of the same digit, which the hash alone does not.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ def describe(image: Image.Image) -> tuple[int, bytes] | None:
 
 
 def groups(hashes: np.ndarray, thumbnails: np.ndarray, distance: int, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is to share a split: images that near-duplicates tie together, if need be by way of others.
+    """Groups that must share a split: images tied together by chains of near-duplicates.
 
-    Such a chain is a group if it has at most a twentieth of all images, or ten. A longer one, as of a camera that does
-    not move, is divided: the first image that is in no group takes all its own near-duplicates that are in none yet. So
-    no two of a group differ in more than twice the distance, however many images there are.
+    A chain is a group if it has at most a twentieth of all images, or ten. A longer one, such as that of a camera that
+    does not move, is divided: the first image in no group takes all its own near-duplicates that are in none yet. So no
+    two in a group differ in more than twice the distance, however many images there are.
 
     Args:
-        hashes: uint64 [n], as thumbnails in the order in which images may found a group.
+        hashes: uint64 [n]; like `thumbnails`, in the order in which images may found a group.
         thumbnails: uint8 [n, `THUMBNAIL`²].
         distance: the bits in which the hashes of near-duplicates may differ.
-        images: how many there are, with those that have no hash.
+        images: how many there are, including those without a hash.
 
     Returns:
-        int64 [n] twice: a number for each group, and for each chain that was divided, -1 for all other images.
+        Two int64 [n]: the number of each image's group, and of its chain if that was divided; -1 for none.
     """
     chains = components(len(hashes), pairs(hashes, thumbnails, distance))
     long = np.flatnonzero(np.bincount(chains) > max(_LONGEST, _LONGEST_SHARE * images))
@@ -74,12 +74,12 @@ def groups(hashes: np.ndarray, thumbnails: np.ndarray, distance: int, images: in
 
 
 def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarray:
-    """Pairs of near-duplicates: not all, but enough that whatever is tied by any chain of them is tied by these.
+    """Pairs of near-duplicates: not all, but enough to tie together whatever any chain of them ties.
 
     Hashes that differ in at most d bits agree on at least two of d + 2 bands, so only images that share two bands are
-    compared (multi-index hashing, Norouzi et al. 2012): with d = 6 and hashes as if random, one pair in 2340. Where
-    more than `_NEIGHBORS` share them, as the frames of a film do, each is compared with that many next to it in the
-    order of the hashes, so the work stays in proportion to the images.
+    compared (multi-index hashing, Norouzi et al. 2012): with d = 6 and random hashes, one pair in 2340. If more than
+    `_NEIGHBORS` share them, like the frames of a film, each is compared with that many next to it in the order of the
+    hashes, so the work stays proportional to the number of images.
 
     Args:
         hashes: uint64 [n].
@@ -113,13 +113,13 @@ def pairs(hashes: np.ndarray, thumbnails: np.ndarray, distance: int) -> np.ndarr
 
 
 def components(number: int, edges: np.ndarray) -> np.ndarray:
-    """A number for each of `number` places, the same for those that edges, int64 [m, 2], connect: int64 [number]."""
+    """A number for each of `number` places, the same for places that edges, int64 [m, 2], connect: int64 [number]."""
     graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (number, number))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def _within_runs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of places that hold the same key, of sorted keys; `_CHUNK` pairs at a time."""
+    """All pairs of places with the same key, among sorted keys; `_CHUNK` pairs at a time."""
     ends = np.searchsorted(keys, keys, side="right")
     partners = np.minimum(ends - np.arange(len(keys)) - 1, _NEIGHBORS)  # those after each place, in its run
     done = np.concatenate([[0], np.cumsum(partners)])
@@ -134,7 +134,7 @@ def _bit_count(values: np.ndarray) -> np.ndarray:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of each row with the same row of the other: float32 [m]."""
+    """The correlation of each row with the same row of the other: float32 [m]."""
     normalized = []
     for rows in (first, second):
         centered = rows.astype(np.float32)

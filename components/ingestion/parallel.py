@@ -1,7 +1,7 @@
-"""Reading images on all cores of a worker process, within the memory that one of the largest takes.
+"""Reads images on all cores of a worker process, within the memory that one of the largest takes.
 
-Decoding, resizing and hashing release Python's interpreter lock, so threads suffice. What runs at the same time is
-bounded by its pixels: all threads of a process share one account of them, in whatever engine they run.
+Decoding, resizing and hashing release Python's interpreter lock, so threads suffice. Concurrent work is limited by its
+pixels, which all threads of a process count together, on any engine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _taken: list[int] = []
 
 @contextlib.contextmanager
 def room(pixels: int) -> Iterator[None]:
-    """Waits until so many pixels may be in memory besides those of the other threads; an image alone always may."""
+    """Waits until that many pixels may be in memory besides those of other threads; a single image always may."""
     with _changed:
         _changed.wait_for(lambda: not _taken or sum(_taken) + pixels <= _PIXELS)
         _taken.append(pixels)
@@ -43,7 +43,7 @@ def room(pixels: int) -> Iterator[None]:
 
 
 def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """The function of each item, in their order: as `map`, but on all cores, and few items ahead of what is taken."""
+    """Like `map`, in order, but on all cores, and only a few items ahead of the consumer."""
     pool, threads = _pool()
     waiting: collections.deque[Future[_Result]] = collections.deque()
     try:

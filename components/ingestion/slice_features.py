@@ -1,7 +1,7 @@
-"""What an image is like, in a few words each: slices that need no metadata.
+"""What an image is like, in a few words: slices that need no metadata.
 
-Statistics fall into three buckets of as many images each, whose boundaries are measured when a data set is first seen
-and then kept in its schema: `brightness=dark (<0.31)` means the same in every run.
+Statistics fall into three buckets with equally many images each, whose boundaries are measured when a data set is first
+seen and then kept in its schema: `brightness=dark (<0.31)` means the same in every run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _SQUARE_WITHIN = 1.1  # the longer side over the shorter
 _DIGITS = 3  # of the boundaries
 
 NAMES = (*STATISTICS, "aspect", "format")
-"""The features every image has; columns of metadata.csv must be called something else."""
+"""The features that every image has; columns of metadata.csv must have other names."""
 
 BucketBoundaries = Mapping[str, Sequence[float]]
-"""Statistic -> where its buckets end, ascending; at most two numbers, none where all images are in one bucket."""
+"""Statistic -> boundaries of its buckets, ascending; at most two, none if all images are in one bucket."""
 
 _WORDS = {
     "resolution": ("small", "medium", "large"),
@@ -32,7 +32,7 @@ _WORDS = {
 
 
 def between_thirds(values: Sequence[float]) -> list[float]:
-    """Where thirds of the values end, to three digits; fewer boundaries where many values are equal."""
+    """Boundaries between thirds of the values, to three digits; fewer if many values are equal."""
     if len(values) == 0:
         return []
     thirds = np.quantile(values, [1 / 3, 2 / 3], method="higher")
@@ -41,7 +41,7 @@ def between_thirds(values: Sequence[float]) -> list[float]:
 
 
 def describe(image: ReadImage, boundaries: BucketBoundaries) -> dict[str, str]:
-    """The image's value for each of `NAMES`: all from what was read anyway, nothing is decoded again."""
+    """The image's value for each of `NAMES`, from what was read anyway: nothing is decoded again."""
     buckets = {name: bucket(name, image.statistics[name], boundaries.get(name, ())) for name in STATISTICS}
     return {**buckets, "aspect": aspect(image.width, image.height), "format": image.file_format}
 
@@ -54,7 +54,7 @@ def aspect(width: int, height: int) -> str:
 
 
 def bucket(name: str, value: float, boundaries: Sequence[float]) -> str:
-    """The bucket of a value: `dark (<0.31)`, `medium (0.31 to 0.52)`, `bright (>=0.52)`; `all` where there is one."""
+    """The bucket of a value: `dark (<0.31)`, `medium (0.31 to 0.52)`, `bright (>=0.52)`; `all` if there is only one."""
     low, middle, high = _WORDS[name]
     if not boundaries:
         return "all"

@@ -1,4 +1,4 @@
-"""Spans: data that arrive in folders numbered by day or delivery, such as `photos/day-{SPAN}`, and a window of them.
+"""Spans: data that arrive in folders numbered by day or delivery, such as `photos/day-{SPAN}`, read as a window.
 
 The specs are TFX's: `{SPAN}`, `{SPAN:2}` for two digits, `{VERSION}`, or `{YYYY}` `{MM}` `{DD}`, a date, whose span is
 the number of days since 1970. A run reads the last few spans, each in its latest version, as one data set whose paths
@@ -29,12 +29,12 @@ _EPOCH = datetime.date(1970, 1, 1)
 
 
 def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Span]:
-    """The spans to read, oldest first: the last `window` in `base` up to `number`, or to the latest where it is None.
+    """The spans to read, oldest first: the last `window` in `base` up to `number`, or up to the latest if it is None.
 
-    A folder whose name does not fit the pattern, such as one that is still being copied, is no span.
+    A folder whose name does not match the pattern, such as one that is still being copied, is not a span.
 
     Raises:
-        InputError: there is no span, or not the chosen one; or one of them is a link that leads nowhere.
+        InputError: there is no span, or not the chosen one; or one of them is a broken link.
     """
     regex = re.compile(_regex(pattern))
     latest: dict[int, Span] = {}
@@ -57,12 +57,12 @@ def resolve(base: str, pattern: str, number: int | None, window: int) -> list[Sp
 
 
 def read_spans(base: str, folders: Sequence[str], config: IngestionConfig) -> Listing:
-    """Lists some folders below `base` as one data set, or `base` itself where `folders` is just "".
+    """Lists some folders below `base` as one data set, or `base` itself if `folders` is just "".
 
-    A single folder may lack classes that the others have; all have two or more together.
+    A single folder may lack classes that the others have; together they have two or more.
 
     Raises:
-        InputError: see `image_layout.read_layout`; or the folders are not laid out alike.
+        InputError: see `image_layout.read_layout`; or the folders have different layouts.
     """
     if list(folders) == [""]:
         return read_layout(base, config)
@@ -102,9 +102,9 @@ def read_spans(base: str, folders: Sequence[str], config: IngestionConfig) -> Li
 
 
 def _folders(base: str, pattern: str) -> Iterable[str]:
-    """Those below `base`, relative to it, that may fit the pattern, and links that lead nowhere.
+    """The folders below `base`, relative to it, that may match the pattern, and broken links.
 
-    Remote ones are known by the files in them.
+    Remote folders are known by the files in them.
     """
     if not is_remote(base):
         found = Path(base).glob(SPAN_SPEC.sub("*", pattern))
@@ -115,7 +115,7 @@ def _folders(base: str, pattern: str) -> Iterable[str]:
 
 
 def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
-    """Where those spans lie that are links out of `base`. Raises InputError where `links` does not allow such."""
+    """The targets of spans that are links out of `base`. Raises InputError if `links` does not allow them."""
     if is_remote(base):
         return []
     real = {folder: os.path.realpath(f"{base}/{folder}") for folder in folders}
@@ -127,7 +127,7 @@ def _linked_to(base: str, folders: Iterable[str], links: Links) -> list[str]:
 
 
 def _together(remarks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """What is to be said of the spans, with those it is said of, unless of all."""
+    """What to say about the spans, each remark with the spans it is about, unless it is about all."""
     spans: dict[str, list[str]] = {}
     for folder, said in remarks.items():
         for remark in said:
@@ -138,7 +138,7 @@ def _together(remarks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _regex(pattern: str) -> str:
-    """Of the folders that fit: specs are digits, of any number unless that is given."""
+    """The regular expression of matching folders: specs are digits, any number of them unless a width is given."""
     first, *specs = SPAN_SPEC.split(pattern)  # text, and of each spec its name, its width and the text behind it
     regex = re.escape(first)
     for name, width, text in zip(specs[::3], specs[1::3], specs[2::3], strict=True):
@@ -148,7 +148,7 @@ def _regex(pattern: str) -> str:
 
 
 def _span(found: dict[str, str], folder: str) -> Span | None:
-    """What a folder's name says; None where it has the form of a date and is none."""
+    """The span in a folder's name; None if it looks like a date but is not one."""
     version = int(found["VERSION"]) if "VERSION" in found else None
     if "SPAN" in found:
         return Span(int(found["SPAN"]), version, folder)

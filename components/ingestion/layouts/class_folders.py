@@ -1,6 +1,6 @@
 """The layouts `class_folders` and `split_folders`: the name of a folder is the class of its files.
 
-Where folders may be classes or splits, or of a data set for another task, nothing is guessed: the run stops.
+If folders could be classes or splits, or a data set for another task, nothing is guessed: the run stops.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from components.ingestion.layouts.source import (
 from components.ingestion.layouts.split_names import split_called, split_within
 from core.errors import InputError, some
 
-_NO_CLASSES = {  # what data sets for other tasks call the folders that lie side by side
+_NO_CLASSES = {  # what data sets for other tasks call their sibling folders
     **dict.fromkeys(("images", "image", "imgs", "img", "jpegimages"), "images"),
     **dict.fromkeys(("labels", "label", "annotations", "annotation", "xmls", "bboxes", "imagesets"), "boxes"),
     **dict.fromkeys(("masks", "mask", "segmentations", "segmentationclass", "segmentationobject"), "masks"),
 }
 _NUMBERED = re.compile(r"([^\W\d][\w -]*?)[. _-]*\d+\.\w+")  # of a class's images
-_SAMPLE = 1000  # files whose names are looked at
+_SAMPLE = 1000  # files whose names are examined
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def read_class_folders(source: Source, tables: LabelTables, names: FileNames) -> Listing:
-    """`<class>/<file>`, or with splits `<split>/<class>/<file>` or `<class>/<split>/<file>`; or deeper, if allowed."""
+    """Reads `<class>/<file>`, or with splits `<split>/<class>/<file>` or `<class>/<split>/<file>`; deeper if set."""
     unclear = [*why_not(table for table in tables.others if table.label is None), *tables.notes]
     layout, at_split, at_label, notes = _folder_layout(source, unclear)
     depth = 1 if at_split is None else 2
@@ -86,7 +86,7 @@ def read_class_folders(source: Source, tables: LabelTables, names: FileNames) ->
 
 
 def _folder_layout(source: Source, unclear: Sequence[str]) -> tuple[str, int | None, int, list[str]]:
-    """The layout, which folder of a path is the split and which the class, and what to say of it."""
+    """The layout, which folder in a path is the split and which is the class, and remarks about it."""
     tops, told = source.tops, source.config.layout
     called = {name: split_called(name) for name in tops}
     inner = source.inner()
@@ -152,7 +152,7 @@ def _check_split_folders(
 
 
 def _check_task(source: Source) -> None:
-    """That the folders are not those of data sets for finding or outlining objects."""
+    """Raises InputError for folders of data sets for object detection or segmentation."""
     for above, names in {"": source.tops, **source.inner()}.items():
         kinds = {_NO_CLASSES.get(name.lower(), "") for name in names}
         kinds -= {""} if any(map(split_called, names)) else set()  # COCO: annotations/ beside train2017/
@@ -170,7 +170,7 @@ def _check_task(source: Source) -> None:
 
 
 def _check_folders(source: Source, layout: str, depth: int, at_label: int, unclear: Sequence[str]) -> list[str]:
-    """That there are class folders with files, and none deeper; returns the empty ones in eval or test."""
+    """Raises InputError if class folders are empty or have folders; returns the empty ones in eval or test."""
     folder, tree = source.path, source.tree
     expected = f"{sentences([*unclear, *_lists(tree.files)])}{EXPECTED[layout]}"
     too_deep = sorted(path for path in tree.folders if path.count("/") == depth)
@@ -225,7 +225,7 @@ def _lists(files: Sequence[ListedFile]) -> list[str]:
 
 
 def _named_for(files: Sequence[ListedFile]) -> str:
-    """A hint, where most files seem to be named for their classes, as `cat.12.jpg`."""
+    """A hint if most files seem to be named after their classes, such as `cat.12.jpg`."""
     named = [found[1] for file in files if (found := _NUMBERED.fullmatch(file.path))]
     classes = sorted({name for name, times in collections.Counter(named).items() if times > 1})
     if len(classes) < 2 or len(named) <= len(files) / 2:
@@ -234,7 +234,7 @@ def _named_for(files: Sequence[ListedFile]) -> str:
 
 
 def _level_down(source: Source) -> str:
-    """Whether a folder within would do as the data folder, or these folders seem to be splits."""
+    """A hint if a folder within could be the data folder, or if these folders seem to be splits."""
     inner = [set(names) for names in source.inner().values()]
     if len(inner) > 1 and len(shared := set.intersection(*inner)) > 1:
         return (
@@ -246,9 +246,9 @@ def _level_down(source: Source) -> str:
 
 
 def _fitting_below(source: Source, levels: int = 3) -> list[Listing]:
-    """The data folders that lie in this one; not looked for where there are many folders or levels."""
+    """The data folders inside this one; not searched for if there are many folders or levels."""
     fit: list[Listing] = []
-    if any(map(split_called, source.tops)):  # a part of the images would be taken for all of them
+    if any(map(split_called, source.tops)):  # one split would be mistaken for all of the data
         return fit
     for top in source.tops if len(source.tops) <= 10 and levels else ():
         above = f"{top}/"

@@ -1,4 +1,4 @@
-"""The splits that folders and tables give, which must agree and include train."""
+"""Splits given by folders and tables, which must agree and include train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.settings.data import SPLITS
 
 
 def splits_of_folders(source: Source, paths: Sequence[str], column: bool, hint: str) -> dict[str, str]:
-    """Folder -> split, where the folders of labeled files are called like splits, at whatever depth."""
+    """Folder -> split, if folders of labeled files are named like splits, at any depth."""
     folders = {path.rpartition("/")[0] for path in paths}
     parts = {folder: folder.split("/") if folder else [] for folder in folders}
     for depth in range(max(map(len, parts.values()), default=0)):
@@ -61,7 +61,7 @@ def with_splits(
 
 
 def check_splits(source: Source, called: Mapping[str, str], hint: str = "") -> None:
-    """That there is a train among the splits, unless this is one span of several, and no split twice."""
+    """Raises InputError if train is missing, unless this is one span of several, or if a split occurs twice."""
     where = source.path
     names = sorted(called)
     for split in SPLITS:

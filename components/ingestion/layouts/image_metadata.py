@@ -1,8 +1,8 @@
-"""What tables say of the images: their labels and splits, and further columns as slices of the evaluation.
+"""What tables say about the images: labels and splits, and further columns as slices of the evaluation.
 
 The convention is that of Hugging Face's ImageFolder (https://huggingface.co/docs/datasets/image_dataset): in any folder
-`metadata.csv` or `metadata.jsonl`, with a column `file_name` relative to that folder. Other names of columns, other
-dialects and other ways to write a path are understood where only one reading is possible, and said.
+`metadata.csv` or `metadata.jsonl`, with a column `file_name` relative to that folder. Other column names, other
+dialects and other ways to write a path are accepted, with a note, if only one reading is possible.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _USUAL = {
     "species breed choice",
     SPLIT: "split splits set subset partition dataset datasplit usage phase",
 }
-"""What people call these columns, in lower case and without what joins words."""
+"""What people call these columns, in lower case and without separators between words."""
 
 _MISSING = frozenset(("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A", "NULL"))
-"""What pandas, Excel and databases write where there is no value; None and NA may be classes."""
+"""What pandas, Excel and databases write for a missing value; None and NA may be classes."""
 
 _INDEX = "Unnamed: 0"  # the numbers of the rows, as pandas writes them
 _FLAGS = frozenset(("0", "1", "0.0", "1.0", "true", "false", "yes", "no"))
 _ONES = frozenset(("1", "1.0", "true", "yes"))
-_SAMPLE = 1000  # rows by which columns that may hold file names are told apart
+_SAMPLE = 1000  # rows that decide which column holds file names
 _SHOWN = 3
 
 
@@ -56,19 +56,19 @@ class Metadata:
     rows: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def values(self, path: str) -> dict[str, str]:
-        """Column -> value for one file; empty where the file has no row, or its row not that column."""
+        """Column -> value for one file; empty if the file has no row, or its row lacks that column."""
         row = self.rows.get(path, {})
         return {column: row.get(column, "") for column in self.columns}
 
 
 @dataclasses.dataclass
 class Rows:
-    """What the tables of a data folder say of its files.
+    """What the tables of a data folder say about its files.
 
     Attributes:
-        labels: path -> label; empty where the row has none.
-        splits: path -> split, of the tables that have such a column, or are named for one.
-        lines: path -> table and line, as `metadata.csv, line 3`.
+        labels: path -> label; empty if the row has none.
+        splits: path -> split, from tables that have such a column, or are named after a split.
+        lines: path -> table and line, such as `metadata.csv, line 3`.
         problems: path -> why its rows cannot be used.
         missing: a reject for each row without a file.
         metadata: the other columns.
@@ -85,7 +85,7 @@ class Rows:
 
 
 class LabelTable:
-    """A table of a data folder, and which of its columns hold file names, labels and splits."""
+    """A table in a data folder, and which of its columns hold file names, labels and splits."""
 
     def __init__(self, folder: str, name: str, told: Mapping[str, str | None], files: FileNames) -> None:
         """Reads it.
@@ -93,11 +93,11 @@ class LabelTable:
         Args:
             folder: the data folder.
             name: the table, relative to it.
-            told: `data.columns`; None for a column that there is none of.
-            files: those of the data folder.
+            told: `data.columns`; None for a column that does not exist.
+            files: those in the data folder.
 
         Raises:
-            InputError: it cannot be read; `told` names a column that it has not, or one of several could be meant.
+            InputError: it cannot be read; `told` names a column that it lacks; or several columns could be meant.
         """
         self.name = name
         self.folder = files.nearest(name.rpartition("/")[0], self.own_split)
@@ -115,7 +115,7 @@ class LabelTable:
 
     @property
     def own_split(self) -> str:
-        """The split that it is named for, as `train.csv`; else ""."""
+        """The split that it is named after, as in `train.csv`; else ""."""
         return split_called(self.name.rpartition("/")[2].partition(".")[0])
 
     @property
@@ -134,11 +134,11 @@ class LabelTable:
         return list(filter(None, self.columns))
 
     def names_images(self) -> bool:
-        """Whether at least half of its first rows have a file."""
+        """Whether at least half of its first rows name a file."""
         return self.file_name is not None and self._hits(self.file_name) >= 0.5
 
     def guesses_label(self) -> bool:
-        """Whether neither the settings nor the convention's name say which column holds labels."""
+        """Whether neither the settings nor the usual name say which column holds labels."""
         return not self._told.get(LABEL) and self.label is not None and self.columns[self.label].casefold() != LABEL
 
     def is_empty(self) -> bool:
@@ -227,12 +227,12 @@ class LabelTable:
         return (texts or candidates)[0]
 
     def _say_the_same(self, columns: Sequence[int]) -> bool:
-        """Whether each value of one goes with just one of the other, as a class's number and its name."""
+        """Whether each value of one goes with just one value of the other, like a class's number and its name."""
         pairs = {tuple(row[at] for at in columns) for _, row in self.table.rows() if len(row) == len(self.columns)}
         return all(len({pair[at] for pair in pairs}) == len(pairs) for at in range(len(columns)))
 
     def _find_split(self) -> int | None:
-        """A column of splits by its name and its values: one named `set` may well be something else."""
+        """Finds a column of splits by its name and its values, since one named `set` may be something else."""
         candidates = []
         for at in self._candidates(SPLIT):
             values = {row[at] for _, row in self.table.rows() if at < len(row)} - {""}
@@ -253,7 +253,7 @@ class LabelTable:
         return candidates[0] if candidates else None
 
     def _check_no_row(self) -> None:
-        """That the first line is none of images and their splits, as in what Vertex AI imports."""
+        """Raises InputError if the first line already is an image and its split, as in Vertex AI's import files."""
         if any(map(split_called, self.named_columns)) and any(self.find(name).path for name in self.named_columns):
             raise UnclearSplitsError(
                 f"{self.where}: its first line ({some(self.named_columns)}) names an image and a split where it must "
@@ -262,7 +262,7 @@ class LabelTable:
             )
 
     def _check_no_flag(self) -> None:
-        """That no column says yes or no of a split, as `is_test`: its images would come into train."""
+        """Raises InputError if a column is a flag for a split, such as `is_test`: its images would end up in train."""
         flags = [at for at, name in enumerate(self.columns) if split_called(re.sub(r"^is[\W_]*", "", name.casefold()))]
         for at in flags:
             if self.values(at) <= _FLAGS:
@@ -272,7 +272,7 @@ class LabelTable:
                 )
 
     def values(self, column: int) -> set[str]:
-        """In lower case, without the empty one."""
+        """The values in lower case, without the empty one."""
         return {row[column].casefold() for _, row in self.table.rows() if column < len(row)} - {""}
 
     def _one_hot(self) -> list[int]:
@@ -309,16 +309,16 @@ class LabelTable:
         return self._files.find(name, self.folder)
 
     def ignored_by(self, name: str) -> str:
-        """The pattern of `data.ignore` that passes over the file that a row means."""
+        """The pattern of `data.ignore` that ignores the file that a row means."""
         return self._files.ignored_by(name, self.folder)
 
     def _hits(self, column: int) -> float:
-        """The fraction of the first rows that have a file by this column."""
+        """The fraction of the first rows whose value in this column names a file."""
         names = self._first_values(column)
         return sum(bool(self.find(name).path or self.ignored_by(name)) for name in names) / max(len(names), 1)
 
     def _claims(self, column: int) -> int:
-        """How many of the first rows have in this column what ends as a picture's name does."""
+        """How many of the first rows have a name with an image's extension in this column."""
         return sum(map(claims_picture, self._first_values(column)))
 
     def _first_values(self, column: int) -> list[str]:
@@ -341,7 +341,7 @@ def join(tables: Iterable[LabelTable], files: FileNames, with_labels: bool) -> R
     """Finds the file of every row.
 
     Raises:
-        InputError: most of a table's rows have no file, or those have that are in several places; without labels, two
+        InputError: most of a table's rows have no file, or they match files in several places; or, without labels, two
             rows of a file differ.
     """
     joined = Rows()

@@ -1,4 +1,4 @@
-"""Which tables of a data folder say something of its images, and what is said of the others."""
+"""Which tables in a data folder describe its images, and what a run says about the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHER_TABLES = (".xlsx", ".xls", ".ods", ".parquet", ".json")
 
 
 class LabelTables(NamedTuple):
-    """The tables of a data folder: those with labels, those with other columns, and what is said of the others."""
+    """The tables in a data folder: those with labels, those with other columns, and remarks about the rest."""
 
     labeled: list[LabelTable]
     others: list[LabelTable]
@@ -28,12 +28,12 @@ class LabelTables(NamedTuple):
 
 
 def is_table(path: str) -> bool:
-    """Whether a file is a table by its name's ending."""
+    """Whether a file is a table, by its extension."""
     return path.lower().endswith(ENDINGS)
 
 
 def read_tables(source: Source, files: FileNames) -> LabelTables:
-    """The metadata file that is named, or those with the usual name; else what tables lie on top."""
+    """Reads the metadata file that is named, or those with the usual name; otherwise any top-level tables."""
     told = source.config.metadata
     paths = [file.path for file in source.tree.files]
     if told:
@@ -70,7 +70,7 @@ def read_tables(source: Source, files: FileNames) -> LabelTables:
 
 
 def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> LabelTables:
-    """Tables by any other name: on top, or else in folders called like splits, where they name images."""
+    """Reads tables with other names: at the top level, or in folders named like splits, if they name images."""
     paths = [file.path for file in source.tree.files if is_table(file.path)]
     paths = [path for path in paths if path.rsplit("/", 1)[-1].lower() not in METADATA_NAMES]
     names = [path for path in paths if "/" not in path] or [
@@ -100,14 +100,14 @@ def _read_other_tables(source: Source, files: FileNames, notes: list[str]) -> La
     notes += [f"not used: {reason}" for reason in why_not(strange)]
     slices = f"; data.metadata: {unlabeled[0].name} makes slices of the columns" if unlabeled else ""
     notes += [f"not used: {reason}{slices}" for reason in why_not(unlabeled)]
-    if source.config.columns and errors and not labeled + others:  # what the settings say is not passed over
+    if source.config.columns and errors and not labeled + others:  # what the settings name must not be skipped
         raise errors[0]
     _check_one_each(source, labeled)
     return LabelTables(labeled, others, notes)
 
 
 def _check_tables_within(source: Source, files: FileNames, paths: Sequence[str]) -> None:
-    """That the folders are not batches of images with a table of labels in each."""
+    """Raises InputError if the folders are batches of images with a table of labels in each."""
     within = [path for path in paths if path.count("/") == 1]
     if len(within) > len(source.tops):  # one for each picture
         return
@@ -127,7 +127,7 @@ def _check_tables_within(source: Source, files: FileNames, paths: Sequence[str])
 
 
 def _check_not_numbered(source: Source, table: LabelTable) -> None:
-    """That folders of images in a table without labels are not parts of an archive: `images_part_1` is no class."""
+    """Raises InputError if a table without labels names parts of an archive, such as `images_part_1`."""
     alike = {re.sub(r"\d+", "", name) for name in source.tops}
     if source.config.layout == AUTO and len(source.tops) > 1 and len(alike) == 1 and any(map(str.isalpha, alike.pop())):
         raise InputError(
@@ -138,7 +138,7 @@ def _check_not_numbered(source: Source, table: LabelTable) -> None:
 
 
 def _check_one_each(source: Source, tables: Sequence[LabelTable]) -> None:
-    """That no two tables say the same of a folder, unless they are named for different splits."""
+    """Raises InputError if two tables describe the same folder, unless they are named after different splits."""
     places = {table: (table.name.rpartition("/")[0], table.own_split) for table in tables}
     for where, times in collections.Counter(places.values()).items():
         names = [table.name for table in tables if places[table] == where]

@@ -1,4 +1,4 @@
-"""The layout `metadata`: files anywhere, whose classes tables say."""
+"""The layout `metadata`: files anywhere, with their classes in tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEPARATORS = re.compile(r"\s*[,;|]\s*")  # of several labels in one
 
 
 def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) -> Listing:
-    """Files anywhere below the folder; tables say which class each is of."""
+    """Reads files anywhere below the folder; tables give the class of each."""
     folder, expected = source.path, EXPECTED[METADATA]
     if not tables.labeled:
         others = why_not(tables.others) + tables.notes
@@ -73,13 +73,13 @@ def read_labeled_files(source: Source, tables: LabelTables, names: FileNames) ->
 
 
 def _check_against_folders(source: Source, files: Iterable[ListedFile], tables: Sequence[LabelTable]) -> None:
-    """That labels are those of the folders, where these are called like labels, or the column's name is a guess."""
+    """Raises InputError if labels contradict folders that are named like labels, or if a guessed column's labels do."""
     usable = [(file.path, file.path.rpartition("/")[0].rpartition("/")[2], file.label) for file in files if file.label]
     pairs = {(name, label) for _, name, label in usable}
     above, labels = {name for name, _ in pairs}, {label for _, label in pairs}
     if sum(not split_called(name) for name in above) < 2:
         return
-    same = len(pairs) == len(above) == len(labels)  # the same classes, if by other names
+    same = len(pairs) == len(above) == len(labels)  # the same classes under other names
     if above <= labels or (not same and any(table.guesses_label() for table in tables)):
         against = [f"{path}: {label}" for path, name, label in usable if name != label]
         if against:
@@ -91,12 +91,12 @@ def _check_against_folders(source: Source, files: Iterable[ListedFile], tables: 
 
 
 def _check_no_lists(source: Source, table: LabelTable, labels: Iterable[str]) -> None:
-    """That the labels are not lists of labels, as of images that show several things."""
+    """Raises InputError if the labels are lists of labels, as for images that show several things."""
     parts = {label: set(filter(None, _SEPARATORS.split(label))) for label in labels}
     times = collections.Counter(part for of in parts.values() for part in of)
     lists = sorted(label for label, of in parts.items() if len(of) > 1 or label[0] in "[{")
     alike = [label for label in lists if label[0] in "[{" or any(times[part] > 1 for part in parts[label])]
-    if len(alike) < len(lists) / 2:  # names have commas, too, and few of them a part in common
+    if len(alike) < len(lists) / 2:  # names may contain commas, too, but few of them share a part
         alike = []
     alike += [label for label in parts if len(words := label.split()) > 1 and all(word in parts for word in words)]
     if alike:
@@ -124,7 +124,7 @@ def _check_shared(source: Source, table: LabelTable, labels: Iterable[str]) -> N
 
 
 def _check_labels_most(source: Source, tables: Sequence[LabelTable], labeled: set[str]) -> None:
-    """That tables are not of a few images in class folders, as a list of corrections is."""
+    """Raises InputError if tables name only a few of the images in class folders, like a list of corrections."""
     pictures = [file.path for file in source.tree.files if not is_no_picture(file.path)]
     folders = {path.rpartition("/")[0] for path in pictures}
     classes = [folder for folder in folders if folder and not split_called(folder.rpartition("/")[2])]
@@ -137,7 +137,7 @@ def _check_labels_most(source: Source, tables: Sequence[LabelTable], labeled: se
 
 
 def _unlabeled_folders(files: Iterable[ListedFile]) -> list[str]:
-    """Folders of which no file has a label, as the test images of a competition."""
+    """Folders in which no file has a label, like a competition's test images."""
     totals: collections.Counter[str] = collections.Counter()
     labeled = set()
     for file in files:

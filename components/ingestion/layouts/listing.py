@@ -1,4 +1,4 @@
-"""What a data folder holds, once its layout is known: the files, with the class and split of each."""
+"""The content of a data folder whose layout is known: the files, with the class and split of each."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What a data folder holds.
+    """The content of a data folder.
 
     Attributes:
         layout: `data.layout`, never `auto`.
-        files: to be read or rejected, sorted by path; in the layout `tfrecords` each holds many images.
+        files: to be read or rejected, sorted by path; in the layout `tfrecords`, each holds many images.
         metadata: further columns, which become slices.
-        ignored: what was passed over, described the data or is no picture, by path, with the reason.
+        ignored: what was skipped, describes the data or is not an image, by path, with the reason.
         nested: how many files lie in folders within a class folder.
         described_by: the files that describe the data, relative to the folder.
         remarks: what was guessed or is odd: a sentence each, for the first lines of a run.
@@ -54,12 +54,12 @@ class Listing:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The splits that the layout gives, of train, eval and test; none if all are to be made."""
+        """The splits among train, eval and test that the layout gives; none if all must be made."""
         found = {file.split for file in self.files if not file.problem}
         return tuple(split for split in SPLITS if split in found)
 
     def classes(self) -> list[str]:
-        """The names of the classes, sorted. TFRecords without a list of names are read for it, once."""
+        """The names of the classes, sorted. TFRecords without a list of names are read once to find them."""
         if self.layout == TFRECORDS:
             found = set(self.names.classes()) or {
                 record.label
@@ -72,13 +72,13 @@ class Listing:
         return sorted(found - {""})
 
     def fingerprint(self) -> str:
-        """A text that changes whenever what it would be read as does."""
+        """A text that changes whenever the data that would be read do."""
         return f"{self.layout},{image_folder.fingerprint(self.folder, self.files, self.described_by)}"
 
     def notes(self, ignore: Sequence[str] = ()) -> list[str]:
-        """What to say of the folder before its files are read: what is ignored, and where links lead.
+        """What to say about the folder before its files are read: what is ignored, and where links lead.
 
-        `ignore` is `data.ignore`: a pattern of it that fits nothing is named.
+        `ignore` is `data.ignore`; patterns in it that match nothing are named.
         """
         told = [f"ignored: {text}"] if (text := file_names.ignored_in_words(self.ignored)) else []
         unmatched = IgnorePatterns(ignore).unmatched(one.path for one in self.ignored)
@@ -86,7 +86,7 @@ class Listing:
         return told + ([f"links lead to {', '.join(self.folder.roots)}"] if self.folder.roots else [])
 
     def describe(self) -> str:
-        """For the console: the layout and how many files of what it gives."""
+        """For the console: the layout, and the number of files, by split if splits are given."""
         usable = [file for file in self.files if not file.problem]
         unit = "TFRecord files" if self.layout == TFRECORDS else "files"
         within = f", {self.nested:,} of them in folders within the class folders" if self.nested else ""

@@ -1,4 +1,4 @@
-"""Which file a row of a table means, as people write names: whole paths, another case, no ending, the last part."""
+"""Which file a row in a table means: people write absolute paths, another case, no extension, or only the last part."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Found(NamedTuple):
 
     Attributes:
         path: relative to the data folder; empty if there is none.
-        exact: whether the name is this path, or that relative to the table.
-        above: the folders before the part of the name that fits, as `/home/a/birds`.
+        exact: whether the name is this path, or this path relative to the table.
+        above: the folders before the part of the name that matches, such as `/home/a/birds`.
         problem: why there is no file.
     """
 
@@ -31,11 +31,11 @@ class Found(NamedTuple):
 
 
 class FileNames:
-    """Finds files by what a table calls them; an index is made only once a name is no path.
+    """Finds files by their names in a table; an index is made only when a name is not a path.
 
-    A name that is not a path fits a file if one of the two ends in the other, folder by folder, apart from the case,
-    Unicode's normal forms, and an ending that the row leaves out. So `/home/a/birds/owl/1.png` is `owl/1.png`, and
-    `1` is `owl/1.png`, but never `robin/1.png` for `owl/1.png`. A name that fits several files is none of them.
+    A name that is not a path matches a file if one of the two ends with the other, folder by folder, ignoring case,
+    Unicode normal forms, and an extension that the row omits. So `/home/a/birds/owl/1.png` is `owl/1.png`, and so is
+    `1`, but `robin/1.png` is never `owl/1.png`. A name that matches several files means none of them.
     """
 
     def __init__(self, paths: Iterable[str], ignore: IgnorePatterns | None = None) -> None:
@@ -55,7 +55,7 @@ class FileNames:
         return sum(not split_called(folder.rpartition("/")[2]) for folder in holding) > 1
 
     def nearest(self, folder: str, split: str) -> str:
-        """The folder of which a table in `folder` tells: the nearest that holds files, or in it that of a split."""
+        """The folder that a table in `folder` describes: the nearest that holds files, or a split's folder in it."""
         while folder and folder not in self._folders:
             folder = folder.rpartition("/")[0]
         tops = sorted({path.split("/")[0] for path in self._folders} - {""}) if split and not folder else []
@@ -85,7 +85,7 @@ class FileNames:
         return Found(problem="there is no such file")
 
     def ignored_by(self, name: str, folder: str = "") -> str:
-        """The pattern of `data.ignore` that passes over a file that is not found; "" if none does."""
+        """The pattern of `data.ignore` that ignores a file that is not found; "" if none does."""
         paths = ("/".join(_joined([*start, *_clean(name)])) for start in ((folder,) if folder else (), ()))
         return next(filter(None, map(self._ignore.reason, paths)), "")
 
@@ -98,7 +98,7 @@ class FileNames:
         return near[0] if near else ""
 
     def _width(self) -> int:
-        """How many characters a file's name has: Excel takes the zeros off numbers."""
+        """How many characters a file's name has: Excel removes leading zeros from numbers."""
         return len(next(iter(self._by_stem), ""))
 
     def _fitting(self, candidates: Sequence[str], wanted: Sequence[str], folder: str) -> tuple[list[str], int]:
@@ -127,12 +127,12 @@ class FileNames:
 
 
 def _clean(name: str) -> tuple[str, ...]:
-    """The parts of a path, Windows's too."""
+    """The parts of a path, also of a Windows path."""
     return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def _joined(parts: Sequence[str]) -> list[str]:
-    """Without `..`."""
+    """The path with any `..` resolved."""
     joined: list[str] = []
     for part in parts:
         if part != "..":

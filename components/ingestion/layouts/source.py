@@ -1,4 +1,4 @@
-"""A data folder that is to be read, and what all layouts demand of it."""
+"""A data folder to read, and what all layouts require of it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Source(NamedTuple):
 
 
 def sentences(texts: Iterable[str]) -> str:
-    """The texts, each with a full stop and a blank behind it, to go before others in a message."""
+    """The texts as sentences, each followed by a period and a blank, to precede others in a message."""
     return "".join(f"{text.rstrip('.')}. " for text in texts)
 
 
 def check_name(name: str, what: str) -> None:
-    """That a class may be called so; `what` the name is of, for the message."""
+    """Raises InputError if a class cannot have this name; `what` says where the name comes from, for the message."""
     if not name.isprintable() or name != name.strip():
         raise InputError(
             f"{what} cannot name a class: give it a name without line breaks, invisible characters, and blanks at its "
@@ -62,7 +62,7 @@ def check_name(name: str, what: str) -> None:
 
 
 def differing_in_case(files: Iterable[ListedFile]) -> list[str]:
-    """Classes that differ in the case of letters only, or in how Unicode composes these, which nobody sees: a note."""
+    """Classes whose names differ only in case or in Unicode composition, which nobody can see."""
     alike = collections.defaultdict(list)
     for name in sorted({file.label for file in files if not file.problem}):
         alike[unicodedata.normalize("NFC", name).casefold()].append(name)

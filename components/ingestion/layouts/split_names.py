@@ -1,4 +1,4 @@
-"""What people call the splits: in the names of folders and files, and in a column of the metadata."""
+"""What people call the splits, in names of folders and files and in a metadata column."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _FILLERS = frozenset(("set", "data", "split", "image", "images", "img", "imgs"))
 
 @functools.lru_cache
 def split_called(name: str) -> str:
-    """The split that a name stands for, `train`, `eval` or `test`, as `Training_set` or `val2017`; else ""."""
+    """The split that a name such as `Training_set` or `val2017` means, `train`, `eval` or `test`; else ""."""
     words = [word for word in _words(name) if word not in _FILLERS]
     return _SPLITS.get(words[0], "") if len(words) == 1 else ""
 
 
 def split_within(name: str) -> str:
-    """The last split that a word of a longer name stands for, as in `birds_train_00000-of-00001`; else ""."""
+    """The last split that a word in a longer name means, as in `birds_train_00000-of-00001`; else ""."""
     return next((_SPLITS[word] for word in reversed(_words(name)) if word in _SPLITS), "")
 
 

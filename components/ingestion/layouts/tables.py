@@ -1,7 +1,7 @@
 """Tables as Excel, pandas and people write them: CSV in its dialects and encodings, and JSON lines.
 
-Nothing is guessed from statistics: the encoding follows from a byte-order mark or from what the bytes cannot be, and
-the separator is the one that parts the first line into the names of columns that are looked for.
+Nothing is guessed from statistics: the encoding follows from a byte-order mark or by elimination, and the separator is
+the one that splits the first line into the column names being looked for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ENDINGS = (".csv", ".tsv", *JSON_LINES)
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MAX_NAME = 255  # characters of a column's
-_MAX_VALUE = 1024  # as many as an object's name in a store has; what is longer would fill messages and the report
-_BLANKS = re.compile(r'" +(?=[,;|\t\r\n])')  # which CSV allows nowhere behind a quoted value
+_MAX_VALUE = 1024  # as many as an object's name in a bucket has; longer ones would fill messages and the report
+_BLANKS = re.compile(r'" +(?=[,;|\t\r\n])')  # which CSV does not allow after a quoted value
 _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -39,9 +39,9 @@ class Table:
 
     Attributes:
         where: its path, for messages.
-        columns: their names as written, without blanks around them; empty where a column has none.
+        columns: their names as written, without surrounding blanks; empty if a column has none.
         written: how it is written, for people: `semicolons, UTF-16`.
-        rows: begins anew; of each row its line and its values, as many as columns unless the row is faulty.
+        rows: starts over; yields each row's line and values, as many as there are columns unless the row is faulty.
     """
 
     where: str
@@ -55,11 +55,11 @@ def read_table(where: str, data: bytes, fits: Callable[[Sequence[str]], int]) ->
 
     Args:
         where: its path.
-        data: its bytes; `.jsonl` and `.ndjson` hold a JSON object a line, anything else is CSV.
-        fits: how many of the columns that are looked for are among these names.
+        data: its bytes; `.jsonl` and `.ndjson` hold one JSON object per line, anything else is CSV.
+        fits: how many of the columns being looked for are among these names.
 
     Raises:
-        InputError: it is not text, not such a table, or two separators fit as well.
+        InputError: it is not text, not such a table, or two separators fit equally well.
     """
     text, encoding = _decode(where, data)
     if '" ' in text:
@@ -114,7 +114,7 @@ def _decode(where: str, data: bytes) -> tuple[str, str]:
 
 
 def _separator(where: str, text: str, fits: Callable[[Sequence[str]], int]) -> str:
-    """The separator that gives the most of the columns looked for; then that which gives the most columns."""
+    """The separator that yields the most of the columns being looked for, then the most columns."""
     found = {}
     for separator in _SEPARATORS:
         try:
@@ -133,8 +133,8 @@ def _separator(where: str, text: str, fits: Callable[[Sequence[str]], int]) -> s
 
 
 def _csv_rows(where: str, text: str, separator: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold anything, without blanks around values."""
-    source = io.StringIO(text, newline="")  # which parts lines at \n, \r\n and \r alike
+    """Rows that are not empty, without blanks around values."""
+    source = io.StringIO(text, newline="")  # which splits lines at \n, \r\n and \r alike
     for _ in range(skipped):
         source.readline()
     reader = csv.reader(source, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
@@ -158,7 +158,7 @@ def _body(
             values.pop()
         if max(map(len, values)) > _MAX_VALUE:
             raise _too_long(where, line, max(values, key=len))
-        if tuple(values) != names:  # a header amid the rows: files put one behind the other
+        if tuple(values) != names:  # a header among the rows: concatenated files
             yield line, values
 
 
@@ -197,7 +197,7 @@ def _too_long(where: str, line: int, value: str) -> InputError:
 def _json_rows(
     where: str, records: Sequence[tuple[int, dict[str, Any]]], names: Sequence[str]
 ) -> Iterator[tuple[int, list[str]]]:
-    """A key that a line lacks is empty there."""
+    """Rows from JSON lines; a key that a line lacks is empty there."""
     for number, record in records:
         yield number, [_as_text(where, number, record.get(name)) for name in names]
 

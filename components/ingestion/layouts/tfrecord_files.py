@@ -9,7 +9,7 @@ from core.errors import InputError, some
 
 
 def read_tfrecords(source: Source) -> Listing:
-    """TFRecord files, whose folder or name may say which split they are."""
+    """Reads TFRecord files, whose folder or name may say which split they are."""
     folder, tree = source.path, source.tree
     described = image_records.describing_files([file.path for file in tree.files])
     files = []
