@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
-from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status
+from core.artifacts.last_run import LAST_RUN, Metric, Outcome, Status, Tuning
 from core.artifacts.predictions import (
     PREDICTIONS,
     PREDICTIONS_FILE,
@@ -27,8 +27,9 @@ from core.artifacts.predictions import (
 )
 from core.artifacts.pushed_model import PUSHED_MODEL, pushed_to
 from core.errors import InputError
-from core.settings.converter import from_json, to_json
+from core.settings.converter import from_dict, from_json, to_dict, to_json
 from core.settings.runtime import MetadataServer
+from core.settings.training import LearningRateConfig
 from pipeline.runs import lineage
 from pipeline.runs.metadata import open_store, server_of
 from pipeline.runs.outcome import from_nodes
@@ -42,6 +43,7 @@ class Run:
 
     Attributes:
         started: local time.
+        settings: the given ones; where a search chose others, those that trained the model.
         metrics: on the whole test split; empty if the run did not reach the gate.
         examples: number of test images; None if there are none yet.
         predicted: folder of the predictions; None if there is none, or it was deleted.
@@ -139,9 +141,19 @@ def _run(store: MetadataStore, context: pb.Context) -> Run:
         started=datetime.fromtimestamp(context.create_time_since_epoch / 1000),
         status="unfinished" if interrupted and not ended else found.status,
         seconds=found.seconds if ended else None,
-        settings=json.loads(recorded[_SETTINGS].string_value) if ended else None,
+        settings=_as_trained(json.loads(recorded[_SETTINGS].string_value), found.tuning) if ended else None,
         metrics=found.metrics,
         examples=found.images.test if found.images else None,
         version=Path(version).name if version else None,
         predicted=folder if folder and Path(PREDICTIONS_FILE.path(folder)).is_file() else None,
     )
+
+
+def _as_trained(settings: dict[str, Any], tuning: Tuning | None) -> dict[str, Any]:
+    """The settings of a run, with what its search chose in the place of what it began with."""
+    for path, value in tuning.best.items() if tuning else ():
+        section, _, name = path.partition(".")
+        if name == "learning_rate":
+            value = to_dict(from_dict(value if isinstance(value, dict) else {"values": [value]}, LearningRateConfig))
+        settings[section] = {**settings.get(section, {}), name: value}
+    return settings

@@ -1,15 +1,18 @@
 """Runs of a pipeline, read from real ML Metadata."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.artifacts.last_run import LAST_RUN
+from core.artifacts.last_run import LAST_RUN, Tuning
 from core.errors import InputError
+from core.settings.converter import to_dict
+from core.settings.training import LearningRateConfig
 from pipeline.cli import tables
 from pipeline.runs import history
 from pipeline.runs.metadata import open_store
-from tests.pipeline.report.report_run import NAME, write_run
+from tests.pipeline.report.report_run import NAME, SETTINGS, write_run
 from tests.pipeline.runs.past_runs import write_past_runs
 
 
@@ -68,3 +71,26 @@ def test_a_folder_whose_only_run_failed_before_its_first_stage_has_no_run(tmp_pa
     LAST_RUN.write(tmp_path, write_run(tmp_path / NAME, "refused", stages=0))
     with pytest.raises(InputError, match="names no run: it failed before its first stage"):
         history.find(str(tmp_path), tmp_path, NAME, None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rate"),
+    [
+        (3e-3, ((3e-3,), ())),
+        ({"values": [0.1, 0.01], "boundaries": [400]}, ((0.1, 0.01), (400,))),
+    ],
+)
+def test_a_run_with_a_search_has_the_settings_that_it_chose(
+    chosen: Any, rate: tuple[tuple[float, ...], tuple[int, ...]], tmp_path: Path
+) -> None:
+    outcome = write_run(tmp_path / NAME, "pushed")
+    assert outcome.run_id
+    outcome.tuning = Tuning(2, {"head.hidden_units": [64], "training.learning_rate": chosen})
+    store = open_store(tmp_path / NAME, None)
+    history.record(store, NAME, SETTINGS, outcome)
+
+    (run,) = history.all_runs(store, NAME)
+
+    assert run.settings is not None and run.settings["head"]["hidden_units"] == [64]
+    assert run.settings["training"]["learning_rate"] == to_dict(LearningRateConfig(*rate))
+    assert run.settings["training"]["steps"] == SETTINGS["training"]["steps"]
