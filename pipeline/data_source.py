@@ -82,6 +82,24 @@ def prepare_tfds(name: str, data_dir: str | None = None) -> str:
     return str(builder.data_path)
 
 
+def check_run_folder(settings: Settings, images: str, folder: Path) -> None:
+    """Raises InputError if the run's folder lies among the images, where it would be taken for a class."""
+    from components.ingestion.file_names import IgnorePatterns  # brings pathspec, as listing does
+
+    base, pattern = split_pattern(images)
+    if pattern or storage.is_remote(images) or not folder.resolve().is_relative_to(base):
+        return
+    parts = folder.resolve().relative_to(base).parts
+    ignore = IgnorePatterns(settings.data.ignore)
+    if any(ignore.reason("/".join(parts[: depth + 1]) + "/") for depth in range(len(parts))):
+        return
+    passed_over = f' and move {parts[0]} out, or pass over it with data.ignore: ["/{parts[0]}/"]' if parts else ""
+    raise InputError(
+        f"the run keeps its files in {folder}, among the images of {base}, where they would be taken for a class: give "
+        f"another folder with ROOT{passed_over}"
+    )
+
+
 def list_images(settings: Settings, images: str) -> Listing:
     """Lists the data folder, or the spans to read. Raises InputError if their layout is not as required."""
     from components.ingestion import spans  # brings SciPy, which takes a second

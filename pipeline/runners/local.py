@@ -28,6 +28,7 @@ from core.signing import private_key
 from pipeline.data_source import (
     check_classes,
     check_regressions,
+    check_run_folder,
     images_folder,
     list_images,
     list_regressions,
@@ -178,6 +179,7 @@ class _Inputs(NamedTuple):
 def _find_inputs(settings: Settings, folder: Path, console: Console) -> _Inputs:
     """Looks at the data, and prints which layout they were recognized as."""
     images = images_folder(settings, folder)
+    check_run_folder(settings, images, folder)
     listing = list_images(settings, images)
     for text in (listing.describe(), *listing.remarks, *listing.notes(settings.data.ignore)):
         console.print(f"  {text}")

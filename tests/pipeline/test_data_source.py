@@ -9,7 +9,14 @@ from components.ingestion.image_reading import read_image
 from components.ingestion.image_records import read_records
 from core.errors import InputError
 from core.settings import load
-from pipeline.data_source import check_classes, check_regressions, images_folder, list_regressions, prepare_tfds
+from pipeline.data_source import (
+    check_classes,
+    check_regressions,
+    check_run_folder,
+    images_folder,
+    list_regressions,
+    prepare_tfds,
+)
 from tests.components.ingestion.listings import read_layout
 from tests.conftest import ROOT
 
@@ -64,6 +71,37 @@ def test_past_failures_may_be_of_one_class_and_must_be_of_one_that_the_data_have
     with pytest.raises(InputError, match=r"has images of three, and the data have no such class: they have 0, 1"):
         check_regressions(found, schema)
     assert list_regressions(load(ROOT / "configs" / "digits.yaml")) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "override", "said"),
+    [
+        (
+            "photos/build",
+            "",
+            'another folder with ROOT and move build out, or pass over it with data.ignore: ["/build/"]',
+        ),
+        (".", "name=photos", "where they would be taken for a class: give another folder with ROOT"),
+        ("photos/build", 'data.ignore=["/build/"]', ""),
+        ("photos/build", "data.images=photos/{SPAN}", ""),
+        ("build", "", ""),
+        ("photos-build", "", ""),
+    ],
+)
+def test_a_run_keeps_its_files_out_of_the_images(
+    root: str, override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    settings = load(ROOT / "configs" / "digits.yaml", [f"data.images={tmp_path}/photos", *filter(None, [override])])
+    images = images_folder(settings, tmp_path / "unused")
+    folder = tmp_path / root / settings.name
+    if not said:
+        check_run_folder(settings, images, folder)
+        return
+    with pytest.raises(InputError) as stopped:
+        check_run_folder(settings, images, folder)
+    assert said in str(stopped.value)
 
 
 @pytest.mark.parametrize(
