@@ -29,12 +29,12 @@ VERB_OPTIONS = --config "$$CONFIG" --root "$$ROOT" $${SET:+--set "$$SET"}
 DECISION = --version "$$VERSION" --why "$$WHY" $${BY:+--by "$$BY"} $${DIRECTORY:+--directory "$$DIRECTORY"}
 PREDICT_OPTIONS = $${MODEL:+--model "$$MODEL"} $${VERIFY_KEY:+--verify-key "$$VERIFY_KEY"} $${TOP:+--top "$$TOP"} $${FORMAT:+--format "$$FORMAT"}
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(HERE)/Makefile
 	@echo
 	@echo '  run-local takes CONFIG=configs/digits.yaml DATA=folder WEIGHTS=imagenet|random|path ROOT=build SET="path.of.setting=value ..."'
 
-setup: $(HERE)/.venv/.locked ## only the environment, from the lock
+setup: $(HERE)/.venv/.locked ## install the environment from the lock, nothing else
 
 $(HERE)/.venv/.locked: $(HERE)/uv.lock $(HERE)/.python-version | $(UV)
 	@echo 'making the environment from uv.lock (once; some minutes and 2.6 GB)'
@@ -56,11 +56,11 @@ $(UV): $(HERE)/supply_chain/uv.txt
 	  done; echo 'error: neither "python3.10" nor "python3" can make a virtual environment: install Python 3.10 with its module' \
 	    'venv ("apt-get install python3.10-venv", "pyenv install 3.10")' >&2; exit 2
 
-run-local: setup ## the pipeline: images to a pushed model; or only the stages FROM=Evaluator TO=Pusher
+run-local: setup ## run the pipeline, from images to a pushed model; or only the stages FROM=Evaluator TO=Pusher
 	@$(PYTHON) -m pipeline run $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} \
 	  $${FROM:+--from "$$FROM"} $${TO:+--to "$$TO"}
 
-tune: setup ## as run-local, with a search for better settings first (TRIALS=20)
+tune: setup ## like run-local, with a search for better settings first (TRIALS=20)
 	@$(PYTHON) -m pipeline tune $(VERB_OPTIONS) $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${TRIALS:+--trials "$$TRIALS"}
 
 find-lr: setup ## suggest a learning rate, by a sweep over the last run's features
@@ -69,20 +69,20 @@ find-lr: setup ## suggest a learning rate, by a sweep over the last run's featur
 predict: setup ## classify IMAGES="a.jpg 'b c.jpg' folder/" with the pushed model, or with MODEL=folder; FORMAT=csv OUTPUT=file TOP=5
 	@$(PYTHON) -m pipeline predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${OUTPUT:+--output "$$OUTPUT"} --images "$$IMAGES"
 
-batch-predict: setup ## classify a folder of any size as a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
+batch-predict: setup ## classify a folder of any size in a Beam job: IMAGES=folder OUTPUT=predictions.jsonl SHARDS=1
 	@$(PYTHON) -m pipeline batch-predict $(VERB_OPTIONS) $(PREDICT_OPTIONS) $${SHARDS:+--shards "$$SHARDS"} $${OUTPUT:+--output "$$OUTPUT"} -- "$$IMAGES"
 
-monitor: setup ## production beside the test split: IMAGES=folder of images, or of a request log; MODEL=folder LABELS=table COUNT=200 OUTPUT=folder
+monitor: setup ## compare production with the test split: IMAGES=folder of images, or of a request log; MODEL=folder LABELS=table COUNT=200 OUTPUT=folder
 	@$(PYTHON) -m pipeline monitor $(VERB_OPTIONS) $${MODEL:+--model "$$MODEL"} $${LABELS:+--labels "$$LABELS"} \
 	  $${COUNT:+--count "$$COUNT"} $${OUTPUT:+--output "$$OUTPUT"} -- "$$IMAGES"
 
-approve: setup ## put the blessed model that waits (push.approval) into service: VERSION=number WHY="…" BY=name
+approve: setup ## put the blessed model that waits for approval (push.approval) into service: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline approve $(VERB_OPTIONS) $(DECISION)
 
-reject: setup ## or take it away: VERSION=number WHY="…" BY=name
+reject: setup ## or remove it: VERSION=number WHY="…" BY=name
 	@$(PYTHON) -m pipeline reject $(VERB_OPTIONS) $(DECISION)
 
-similar: setup ## the training pictures of the last run that look most like IMAGES="a.jpg 'b c.jpg' folder/" to its network; TOP=5
+similar: setup ## list the last run's training pictures that look most like IMAGES="a.jpg 'b c.jpg' folder/" to its network; TOP=5
 	@$(PYTHON) -m pipeline similar $(VERB_OPTIONS) $${TOP:+--top "$$TOP"} --images "$$IMAGES"
 
 serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's API; MODEL=folder NAME=name PORT=8500 REST_PORT=8501
@@ -92,25 +92,25 @@ serve: setup ## serve the pushed model on 127.0.0.1 with TensorFlow Serving's AP
 report: setup ## make the report of the last run again
 	@$(PYTHON) -m pipeline report $(VERB_OPTIONS)
 
-airflow: setup ## an Airflow DAG of CONFIG in DAG=file; its runs keep their files in ROOT/airflow
+airflow: setup ## write an Airflow DAG for CONFIG to DAG=file; its runs keep their files in ROOT/airflow
 	@$(PYTHON) -m pipeline airflow --config "$$CONFIG" --root "$$ROOT/airflow" $${DAG:+--dag-file "$$DAG"} \
 	  $${DATA:+--data "$$DATA"} $${SET:+--set "$$SET"}
 
-airflow-env: $(HERE)/.venv-airflow/.locked ## the environment for Airflow, from the same lock
+airflow-env: $(HERE)/.venv-airflow/.locked ## install the environment for Airflow, from the same lock
 
 $(HERE)/.venv-airflow/.locked: $(HERE)/uv.lock $(HERE)/.python-version | setup
 	@echo 'making .venv-airflow from uv.lock (once; some minutes and 2.7 GB)'
 	@UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) sync --project $(HERE) --quiet --frozen --no-dev --extra airflow --python "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')/bin/python3.10"
 	@touch $@
 
-kubeflow: setup ## a spec for TARGET=cluster (Argo workflow) or TARGET=vertex (KFP v2) in OUTPUT=file
+kubeflow: setup ## write a spec for TARGET=cluster (Argo workflow) or TARGET=vertex (KFP v2) to OUTPUT=file
 	@$(PYTHON) -m pipeline kubeflow --config "$$CONFIG" --target "$$TARGET" \
 	  --output "$${OUTPUT:-$$ROOT/kubeflow-$$TARGET.yaml}" $${DATA:+--data "$$DATA"} $${SET:+--set "$$SET"}
 
-history: setup ## every run: when, verdict, metrics, pushed version
+history: setup ## list every run: when, verdict, metrics, pushed version
 	@$(PYTHON) -m pipeline history $(VERB_OPTIONS)
 
-compare: setup ## what differs between two runs, and whether by more than chance: A=run B=run, ids of the history or folders
+compare: setup ## show what differs between two runs, and whether by more than chance: A=run B=run, ids from the history or folders
 	@$(PYTHON) -m pipeline compare $(VERB_OPTIONS) -- "$$A" "$$B"
 
 prune: setup ## delete pushed versions beyond push.keep, and what only runs before the last runtime.keep_runs need
@@ -119,16 +119,16 @@ prune: setup ## delete pushed versions beyond push.keep, and what only runs befo
 rollback: setup ## take the newest pushed version out of service
 	@$(PYTHON) -m pipeline rollback $(VERB_OPTIONS)
 
-test: setup ## all tests but those of test-ports
+test: setup ## run all tests except those of test-ports
 	@cd $(HERE) && .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-ports: setup airflow-env ## the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
+test-ports: setup airflow-env ## run the longest tests: Airflow, Kubeflow, Vertex AI, Beam's engines, a training cluster, 500 photos
 	@cd $(HERE) && .venv/bin/python -m pytest -m ports -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $$(grep -rl --include='test_*.py' 'mark\.ports' tests)
 
-schemas: setup ## write docs/settings.md and schemas/*.schema.json anew, from the classes that they describe
+schemas: setup ## regenerate docs/settings.md and schemas/*.schema.json from the classes that they describe
 	@cd $(HERE) && .venv/bin/python -m core.schemas
 
-lint: setup ## format check, lint, types
+lint: setup ## check format, lint, types and imports
 	@cd $(HERE) && .venv/bin/ruff format --check .
 	@cd $(HERE) && .venv/bin/ruff check .
 	@cd $(HERE) && .venv/bin/mypy
@@ -138,23 +138,23 @@ format: setup ## format the code
 	@cd $(HERE) && .venv/bin/ruff format .
 	@cd $(HERE) && .venv/bin/ruff check --fix .
 
-bench: setup ## measure how fast it is, beside the base alone: DATA=folder WEIGHTS=… CASES="cold head" IMAGES=n ROUNDS=n
+bench: setup ## measure speed and memory, compared with the base alone: DATA=folder WEIGHTS=… CASES="cold head" IMAGES=n ROUNDS=n
 	@$(PYTHON) -m benchmarks.bench $${DATA:+--data "$$DATA"} $${WEIGHTS:+--weights "$$WEIGHTS"} $${CASES:+--cases "$$CASES"} \
 	  $${IMAGES:+--images "$$IMAGES"} $${ROUNDS:+--rounds "$$ROUNDS"} $${SET:+--set "$$SET"}
 
-fuzz: setup ## feed made inputs to what strangers may send us: TARGETS="settings tables records images decoder requests rest" INPUTS=2000 SEED=1
+fuzz: setup ## feed generated inputs to everything that reads strangers' data: TARGETS="settings tables records images decoder requests rest" INPUTS=2000 SEED=1
 	@cd $(HERE) && .venv/bin/python -m benchmarks.fuzz $${TARGETS} $${INPUTS:+--inputs "$$INPUTS"} $${SEED:+--seed "$$SEED"} --workers 2
 
-audit: setup ## ask the advisory service about every locked package; what is accepted is in supply_chain/accepted.yaml
+audit: setup ## check every locked package for advisories; accepted ones are in supply_chain/accepted.yaml
 	@$(PYTHON) $(HERE)/supply_chain/audit.py
 
-sbom: setup ## write what is installed as CycloneDX: OUTPUT=build/sbom
+sbom: setup ## write the installed packages as CycloneDX: OUTPUT=build/sbom
 	@$(PYTHON) $(HERE)/supply_chain/sbom.py $${OUTPUT:+--output "$$OUTPUT"}
 
-pin-images: setup ## pin the images in the Dockerfile to what their tags are now
+pin-images: setup ## pin the Dockerfile's images to the current digests of their tags
 	@$(PYTHON) $(HERE)/supply_chain/images.py
 
-beam-job-server: setup ## Beam's job server for a cluster, made with Maven: ENGINE=flink|spark OUTPUT=build/flink-job-server.jar
+beam-job-server: setup ## build Beam's job server for a cluster with Maven: ENGINE=flink|spark OUTPUT=build/flink-job-server.jar
 	@$(PYTHON) $(HERE)/supply_chain/job_server.py "$$ENGINE" $${OUTPUT:+--output "$$OUTPUT"}
 
 clean: ## remove the environment (runs and pushed models stay)

@@ -51,7 +51,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("on_command_line", [True, False], ids=["argument", "environment"])
-def test_no_value_is_expanded(value: str, on_command_line: bool, checkout: Path) -> None:
+def test_make_takes_values_literally(value: str, on_command_line: bool, checkout: Path) -> None:
     names = ["CONFIG", "ROOT", "SET", "MODEL", "TOP", "FORMAT", "OUTPUT", "IMAGES"]
     values = dict.fromkeys(names, value)
     if on_command_line:
@@ -76,7 +76,7 @@ def test_no_value_is_expanded(value: str, on_command_line: bool, checkout: Path)
     assert not list(checkout.rglob("made"))
 
 
-def test_from_another_folder(checkout: Path, tmp_path: Path) -> None:
+def test_the_makefile_works_from_another_folder(checkout: Path, tmp_path: Path) -> None:
     given, _ = make(tmp_path, "-f", "checkout/Makefile", "history")
     assert given[2:] == ["history", "--config", "checkout/configs/digits.yaml", "--root", "checkout/build"]
 

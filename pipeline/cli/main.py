@@ -71,7 +71,7 @@ _CONFIG = click.option(
     type=_LocalPath(),
     default=CHECKOUT / "configs" / "digits.yaml",
     show_default="the checkout's configs/digits.yaml",
-    help="Settings, a YAML file; relative paths in it are meant from its folder.",
+    help="Settings, a YAML file; relative paths in it start at its folder.",
 )
 _SET = click.option(
     "--set",
@@ -79,7 +79,7 @@ _SET = click.option(
     multiple=True,
     metavar="PATH=VALUE",
     shell_complete=_complete_path,
-    help="Overrides settings; one may hold several, with blanks between them. Quotes keep a value together.",
+    help="Overrides settings; may hold several, separated by blanks. Quotes keep a value together.",
 )
 _SHORTHANDS = {
     "data": ("data.images", "A folder of class folders (data.images)."),
@@ -88,16 +88,16 @@ _SHORTHANDS = {
 _MODEL = click.option(
     "--model",
     type=_PathOrUrl(),
-    help="A SavedModel's folder, a push directory, or a .tflite; the pushed one if not given.",
+    help="A SavedModel's folder, a push directory, or a .tflite file; by default the pushed model.",
 )
 _VERIFY_KEY = click.option(
     "--verify-key",
     type=_LocalPath(),
-    help="A public key in PEM: only a version that it signed is used (push.signing_key).",
+    help="A public key in PEM: use only a version signed with its private key (push.signing_key).",
 )
 _TOP = click.option("--top", default=3, type=click.IntRange(min=1), help="How many classes to list.")
 _FORMAT = click.option(
-    "--format", "file_format", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="Of the lines."
+    "--format", "file_format", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="Output format."
 )
 
 
@@ -176,13 +176,13 @@ def _ending_in_words() -> Iterator[None]:
 
 
 @_verb("data", "weights", noisy=True)
-@click.option("--from", "first", metavar="STAGE", help="Begin with this stage, on what an earlier run left.")
-@click.option("--to", "last", metavar="STAGE", help="End with this stage.")
+@click.option("--from", "first", metavar="STAGE", help="Start at this stage, with an earlier run's results.")
+@click.option("--to", "last", metavar="STAGE", help="Stop after this stage.")
 def run(settings: Settings, root: Path, first: str | None, last: str | None) -> int:
     """Runs the pipeline on this machine, or some of its stages.
 
-    Exit codes: 0 pushed (or the stages asked for finished), 2 bad input or settings, 3 the gate refused, 4 the machine
-    failed (no room, no memory), 1 an internal error, 130 and 143 interrupted.
+    Exit codes: 0 pushed (or the requested stages finished), 2 bad input or settings, 3 the gate refused the model, 4
+    the machine failed (no room, no memory), 1 an internal error, 130 and 143 interrupted.
     """
     return _run(settings, root, first, last)
 
@@ -190,9 +190,9 @@ def run(settings: Settings, root: Path, first: str | None, last: str | None) -> 
 @_verb("data", "weights", noisy=True, lazy=True)
 @click.option("--trials", type=click.IntRange(min=1), help="How many combinations to train (tuner.trials).")
 def tune(loader: Loader, root: Path, trials: int | None) -> int:
-    """Runs the pipeline with a search for better settings before training; exit codes as run's.
+    """Runs the pipeline with a search for better settings before training; exit codes as for run.
 
-    What is searched stands in the settings under tuner; the best combination trains the model that is judged.
+    The settings under tuner say what is searched; the best combination trains the model.
     """
     settings = loader()
     if trials is not None or settings.tuner is None:
@@ -202,12 +202,12 @@ def tune(loader: Loader, root: Path, trials: int | None) -> int:
 
 @_verb()
 @click.option("--lowest", default=1e-6, help="The first learning rate.")
-@click.option("--highest", default=1.0, help="The last.")
+@click.option("--highest", default=1.0, help="The last learning rate.")
 @click.option("--steps", type=click.IntRange(min=10), default=200, help="How many rates to try.")
 def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps: int) -> None:
     """Suggests a learning rate: trains some steps at rising rates on the last run's cached features.
 
-    Prints a JSON line with the rate, and where the losses and their plot are.
+    Prints a JSON line with the rate, and the paths of the losses and their plot.
     """
     if not 0 < lowest < highest:
         raise InputError(f"--lowest is {lowest} and --highest {highest}: it must be 0 < lowest < highest")
@@ -224,8 +224,8 @@ def find_lr(settings: Settings, root: Path, lowest: float, highest: float, steps
 @_VERIFY_KEY
 @_TOP
 @_FORMAT
-@click.option("--output", type=_LocalPath(), help="A file to write instead of the screen; it appears when all is done.")
-@click.option("--images", "text", help="Files and folders in one text, as make's IMAGES: blanks between, names quoted.")
+@click.option("--output", type=_LocalPath(), help="A file to write instead of the screen; appears at the end.")
+@click.option("--images", "text", help="Files and folders as a single text, as in make's IMAGES: separated by blanks.")
 @click.argument("images", nargs=-1)
 def predict(
     loader: Loader,
@@ -240,7 +240,7 @@ def predict(
 ) -> int:
     """Classifies files and folders: a line per image with class, probability, top k.
 
-    IMAGES may be `-`: then names of files are read from standard input, one a line or between NULs.
+    IMAGES may be `-`: then file names are read from standard input, one per line or separated by NULs.
 
     Exit codes: 0; 2 if an image could not be classified: its line says why; all others are classified.
     """
@@ -267,9 +267,9 @@ def predict(
     "--output",
     type=_PathOrUrl(),
     required=True,
-    help="The file to write; local, or of any file system that Beam writes.",
+    help="The file to write, on this machine or any file system that Beam can write to.",
 )
-@click.option("--shards", default=1, help="Write so many files, OUTPUT with a number in its name.")
+@click.option("--shards", default=1, help="How many files to write, OUTPUT with a number in the name.")
 @click.argument("folder")
 def batch_predict(
     settings: Settings,
@@ -282,7 +282,7 @@ def batch_predict(
     shards: int,
     folder: str,
 ) -> int:
-    """Classifies a folder of any size as a Beam job, by runtime.beam; exit codes as of predict."""
+    """Classifies a folder of any size in a Beam job, as runtime.beam says; exit codes as for predict."""
     key = _public(verify_key)
     model = model or _pushed(settings, root, key)
     from pipeline.inference.batch_predict import batch_predict as predict_folder
@@ -307,9 +307,11 @@ def batch_predict(
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=50000, help="Where it listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=50000, help="The port to listen on.")
 @click.option(
-    "--host", default="127.0.0.1", help="The address it listens on: the node's own, for nothing is asked who."
+    "--host",
+    default="127.0.0.1",
+    help="The address to listen on, reachable from this node only: nobody is authenticated.",
 )
 def beam_worker_pool(port: int, host: str) -> None:
     """Starts Python workers for Beam when Flink or Spark on this node ask for them (runtime.beam.worker_pool)."""
@@ -324,7 +326,7 @@ def beam_worker_pool(port: int, host: str) -> None:
 @_MODEL
 @click.option("--labels", type=_LocalPath(), help="A table of file_name and label: labels that arrived later.")
 @click.option("--count", default=200, help="How many images to put into label_next.csv.")
-@click.option("--output", type=_PathOrUrl(), help="The folder to write; <root>/<name>/monitoring if not given.")
+@click.option("--output", type=_PathOrUrl(), help="The folder to write; by default <root>/<name>/monitoring.")
 @click.argument("images")
 def monitor(
     settings: Settings,
@@ -335,11 +337,11 @@ def monitor(
     output: str | None,
     images: str,
 ) -> int:
-    """Compares production with the test split of the pushed model; needs nothing but the model's folder.
+    """Compares production with the test split of the pushed model; needs only the model's folder.
 
-    IMAGES is a folder of images, which are asked about as a Beam job, by runtime.beam, or that of a request log.
+    IMAGES is a folder of images, which a Beam job classifies as runtime.beam says, or the folder of a request log.
 
-    Exit codes: 0; 3 if production is beyond the bounds that were pushed with the model (monitoring).
+    Exit codes: 0; 3 if production exceeds the bounds that were pushed with the model (monitoring).
     """
     model = model or _pushed(settings, root)
     from pipeline.cli import tables
@@ -366,13 +368,13 @@ def monitor(
 
 
 @_verb()
-@click.option("--top", default=5, type=click.IntRange(min=1), help="How many pictures to list of each.")
-@click.option("--images", "text", help="Files and folders in one text, as make's IMAGES: blanks between, names quoted.")
+@click.option("--top", default=5, type=click.IntRange(min=1), help="How many pictures to list for each.")
+@click.option("--images", "text", help="Files and folders as a single text, as in make's IMAGES: separated by blanks.")
 @click.argument("images", nargs=-1)
 def similar(settings: Settings, root: Path, top: int, text: str | None, images: tuple[str, ...]) -> int:
-    """Lists the training pictures of the last run that look most like others to its network: a JSON line for each.
+    """Lists, for each image, the last run's training pictures that look most like it to the network, as JSON lines.
 
-    IMAGES are as predict's, and so are the exit codes.
+    IMAGES and exit codes are as for predict.
     """
     files = _named(text, images)
     from pipeline.inference.similar import similar as find_similar
@@ -396,10 +398,10 @@ def report(settings: Settings, root: Path) -> None:
 
 
 @_verb("data", root="")
-@click.option("--target", type=click.Choice(["cluster", "vertex"]), required=True, help="Where it is to run.")
+@click.option("--target", type=click.Choice(["cluster", "vertex"]), required=True, help="Where it will run.")
 @click.option("--output", type=_LocalPath(), required=True, help="The file to write: .yaml; for vertex also .json.")
 def kubeflow(settings: Settings, target: str, output: Path) -> None:
-    """Compiles the pipeline for Kubeflow: an Argo workflow for a cluster of one's own, a KFP v2 spec for Vertex AI."""
+    """Compiles the pipeline for Kubeflow: an Argo workflow for your own cluster, or a KFP v2 spec for Vertex AI."""
     from pipeline.runners.kubeflow import compile_pipeline
 
     _warn_of_ineffective(settings)
@@ -410,9 +412,9 @@ def kubeflow(settings: Settings, target: str, output: Path) -> None:
 
 
 @_verb("data", root="build/airflow")
-@click.option("--dag-file", type=_LocalPath(), help="The file to write; <root>/<name>_dag.py if not given.")
+@click.option("--dag-file", type=_LocalPath(), help="The file to write; by default <root>/<name>_dag.py.")
 def airflow(settings: Settings, root: Path, dag_file: Path | None) -> None:
-    """Writes the pipeline as a DAG file, to be put into Airflow's folder of DAGs; all its workers must see the root."""
+    """Writes the pipeline as a DAG file for Airflow's DAGs folder; all of Airflow's workers must see the root."""
     from pipeline.runners.airflow import write_dag_file
 
     _warn_of_ineffective(settings)
@@ -443,7 +445,7 @@ def history(settings: Settings, root: Path, as_json: bool) -> None:
 def compare(settings: Settings, root: Path, as_json: bool, a: str, b: str) -> None:
     """Says what differs between two runs: settings, and metrics by more than chance.
 
-    A and B are ids of runs (`history` lists them), beginnings of such, or pipelines' folders: their last runs.
+    A and B are run ids (`history` lists them), their beginnings, or pipelines' folders: their last runs.
     """
     if not (a and b):  # as make leaves them
         raise InputError("name two runs, as `make history` lists them: make compare A=… B=…")
@@ -489,10 +491,10 @@ def rollback(settings: Settings, root: Path) -> None:
 def _decision(function: Callable[..., None]) -> Callable[..., None]:
     """Options of the verbs that decide about a version that waits for approval."""
     for option in (
-        click.option("--version", required=True, help="Number of the version that waits, as the run names it."),
-        click.option("--why", required=True, help="For those who come after; kept in the record and the model card."),
-        click.option("--by", help="Who decides; the user of this machine if not given."),
-        click.option("--directory", type=_PathOrUrl(), help="The push directory, if another than the settings'."),
+        click.option("--version", required=True, help="Number of the waiting version, as the run printed it."),
+        click.option("--why", required=True, help="The reason; kept in the record and the model card."),
+        click.option("--by", help="Who decides; by default the user of this machine."),
+        click.option("--directory", type=_PathOrUrl(), help="The push directory, if not the one in the settings."),
     ):
         function = option(function)
     return function
@@ -508,7 +510,7 @@ def approve(settings: Settings, root: Path, **given: Any) -> None:
 @_verb()
 @_decision
 def reject(settings: Settings, root: Path, **given: Any) -> None:
-    """Takes a blessed model that waits for approval away; no later candidate is compared with it."""
+    """Removes a blessed model that waits for approval; no later candidate is compared with it."""
     _decide(settings, root, "rejected", **given)
 
 
@@ -534,15 +536,15 @@ def _decide(
 @_verb()
 @_MODEL
 @_VERIFY_KEY
-@click.option("--name", help="What clients call the model; with --model its folder's name, else that of the settings.")
-@click.option("--host", default="127.0.0.1", help="The address to listen on; one that others reach needs TLS.")
-@click.option("--port", default=8500, help="Of gRPC; 0 takes a free one.")
-@click.option("--rest-port", default=8501, help="Of REST and /metrics; 0 takes a free one.")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VERSION", help="Serve this version too, by a name.")
-@click.option("--certificate", type=_LocalPath(), help="Encrypt: the server's certificate, and its chain, in PEM.")
-@click.option("--key", type=_LocalPath(), help="Of the certificate, in PEM, not encrypted.")
-@click.option("--client-authority", type=_LocalPath(), help="Answer only clients with a certificate by this authority.")
-@click.option("--log", type=click.Choice(["text", "json"]), default="text", help="json prints every request as a line.")
+@click.option("--name", help="What clients call the model; by default the name in the settings, or --model's folder.")
+@click.option("--host", default="127.0.0.1", help="The address to listen on; one open to other machines needs TLS.")
+@click.option("--port", default=8500, help="Port for gRPC; 0 takes a free one.")
+@click.option("--rest-port", default=8501, help="Port for REST and /metrics; 0 takes a free one.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VERSION", help="Also serve this version, under a name.")
+@click.option("--certificate", type=_LocalPath(), help="The server's certificate and chain, in PEM, for TLS.")
+@click.option("--key", type=_LocalPath(), help="The certificate's key, in PEM, not encrypted.")
+@click.option("--client-authority", type=_LocalPath(), help="Answer only clients with this authority's certificate.")
+@click.option("--log", type=click.Choice(["text", "json"]), default="text", help="json prints one line per request.")
 def serve(
     settings: Settings,
     root: Path,

@@ -342,7 +342,7 @@ def test_what_phones_sensors_and_icons_leave_is_read_and_the_odd_noted(
     assert ingest(folder, transparent="drop").counts.oddities.keys() == {"no_end", "few_bits"}
 
 
-def test_the_features_of_an_example(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
+def test_an_example_has_the_features_of_the_schema(image_folder: Folders, ingest: Callable[..., Ingested]) -> None:
     folder = image_folder(cat=2, dog=2)
     data = encoded(picture(5, 400, 300), "WEBP", lossless=True)
     (folder / "dog" / "übung.webp").write_bytes(data)
@@ -528,7 +528,7 @@ def test_rows_without_a_file_and_files_of_two_labels_are_rejects(
     assert (done.counts.read, done.counts.rejected) == (3, 3)
 
 
-def test_records_as_slim_writes_them(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
+def test_tfrecords_as_slim_writes_them_are_ingested(tmp_path: Path, ingest: Callable[..., Ingested]) -> None:
     folder = tmp_path / "slim"
     folder.mkdir()
     for split, number in (("train", 12), ("validation", 4)):

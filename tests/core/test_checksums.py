@@ -51,7 +51,7 @@ def test_what_is_not_the_export_is_noticed(damage: str, complete: bool, said: st
         checksums.verify(str(model))
 
 
-def test_others_exports_have_no_list(tmp_path: Path) -> None:
+def test_other_exports_have_no_checksums(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     assert checksums.verify_if_listed(str(model))
     shutil.rmtree(model / "assets.extra")

@@ -29,5 +29,5 @@ def test_what_might_be_a_formula_is_text(value: str, cell: str) -> None:
 
 
 @given(st.text(alphabet="=+-@';|\t\r\n ab\uff1d", max_size=12))
-def test_it_can_be_undone(value: str) -> None:
+def test_as_text_can_be_undone(value: str) -> None:
     assert UNDO.sub(r"\1", as_text(value)) == value

@@ -66,7 +66,7 @@ def test_a_secret_in_a_text_is_found_and_not_quoted(text: str) -> None:
         '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
     ],
 )
-def test_what_is_none_is_left_alone(text: str) -> None:
+def test_text_without_a_secret_is_accepted(text: str) -> None:
     assert secrets.in_text(text, options=True) is None
 
 

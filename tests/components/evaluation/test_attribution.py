@@ -129,18 +129,18 @@ def test_a_certain_model_has_a_map_too(tmp_path: Path) -> None:
 
 
 def test_the_overlay_tints_what_speaks_for_and_against() -> None:
-    grey = np.full((60, 60, 3), 128, np.uint8)
+    gray = np.full((60, 60, 3), 128, np.uint8)
     cells = np.zeros((6, 6), np.float32)
     cells[0, 0], cells[-1, -1] = 0.5, -0.5
 
-    tinted = np.asarray(attribution.overlay(grey, cells)).astype(int)
+    tinted = np.asarray(attribution.overlay(gray, cells)).astype(int)
 
     assert tinted[2, 2, 0] > 180 and tinted[2, 2, 2] < 80  # orange
     assert tinted[-2, -2, 2] > 180 and tinted[-2, -2, 0] < 100  # blue
     assert (abs(tinted[30, 30] - 128) < 12).all()
 
 
-def test_next_to_nothing_stays_grey() -> None:
-    grey = np.full((60, 60, 3), 128, np.uint8)
+def test_weak_attributions_stay_gray() -> None:
+    gray = np.full((60, 60, 3), 128, np.uint8)
     cells = np.random.default_rng(0).uniform(-0.01, 0.01, (6, 6)).astype(np.float32)
-    assert (abs(np.asarray(attribution.overlay(grey, cells)).astype(int) - 128) < 20).all()
+    assert (abs(np.asarray(attribution.overlay(gray, cells)).astype(int) - 128) < 20).all()

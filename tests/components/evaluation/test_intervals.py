@@ -120,7 +120,7 @@ def test_the_limits_of_an_area_under_a_roc_curve_hold_95_percent(distance: float
 
 
 @pytest.mark.parametrize("area", [0.0, 1.0])
-def test_a_perfect_area_is_not_sure(area: float) -> None:
+def test_a_perfect_auc_still_has_a_wide_interval(area: float) -> None:
     found = auc(area, 5, 20)
 
     assert found.low <= area <= found.high and found.high - found.low > 0.05

@@ -23,19 +23,19 @@ def pictures(number: int, *folders: str, ending: str = "png") -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["a.JPG", "b/c.cr2", "x.heic", "README.jpg", "a.json.png"])
-def test_names_that_claim_a_picture(path: str) -> None:
+def test_image_extensions_claim_a_picture(path: str) -> None:
     assert claims_picture(path) and not is_no_picture(path)
 
 
 @pytest.mark.parametrize(
     "path", ["a.JSON", "a.jpg.json", "x.mov", "README", "b/readme.md", "LICENSE-MIT", "README.dataset.txt", "x.pdf"]
 )
-def test_names_of_what_is_no_picture(path: str) -> None:
+def test_sidecars_and_documents_are_no_pictures_by_name(path: str) -> None:
     assert is_no_picture(path) and not claims_picture(path)
 
 
 @pytest.mark.parametrize("path", ["a", "a.b", "photo.2019-01-02", "IMG 1", "x.gz", ".png", "cat.jpg (1)", "readmes"])
-def test_names_that_say_nothing(path: str) -> None:
+def test_other_names_say_nothing_about_the_content(path: str) -> None:
     assert not is_no_picture(path) and not claims_picture(path)
 
 

@@ -214,7 +214,7 @@ def test_a_folder_without_permission_is_told_with_a_way_on_that_works() -> None:
         ("*.none", set()),
     ],
 )
-def test_what_the_settings_ignore(tmp_path: Path, pattern: str, ignored: set[str]) -> None:
+def test_data_ignore_follows_gitignore_patterns(tmp_path: Path, pattern: str, ignored: set[str]) -> None:
     for path in ("a.bak", "#x.png", "cat/1.png", "cat/b.bak", "cat/old/2.png", "cat/old/c.bak", "old/3.png"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()

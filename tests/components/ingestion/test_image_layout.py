@@ -24,7 +24,7 @@ def listed(listing: Listing) -> dict[str, tuple[str, str]]:
     return {file.path: (file.label, file.split) for file in listing.files}
 
 
-def test_class_folders(image_folder: Folders) -> None:
+def test_class_folders_name_the_classes_and_other_files_are_ignored(image_folder: Folders) -> None:
     folder = image_folder(cat=2, dog=1)
     make(folder, "metadata.csv", ".cache/x.png", "cat/.hidden.png", "cat/Thumbs.db", "dog/notes.txt", "dog/UPPER.JPG")
     listing = read_layout(str(folder))
@@ -346,7 +346,7 @@ def test_a_table_of_splits_beside_class_folders_is_kept_to(tmp_path: Path) -> No
     assert listing.remarks[0] == "split.csv (commas, UTF-8): file names in image, splits in subset"
 
 
-def test_tables_named_for_splits(tmp_path: Path) -> None:
+def test_tables_named_after_splits_give_the_splits(tmp_path: Path) -> None:
     make(tmp_path, *(f"img/{number}.png" for number in range(4)))
     write_rows(tmp_path / "train.csv", "image,class", "0.png,a", "1.png,b")
     write_rows(tmp_path / "test.csv", "image,class", "2.png,a", "3.png,b")
@@ -356,7 +356,7 @@ def test_tables_named_for_splits(tmp_path: Path) -> None:
         read_layout(str(tmp_path))
 
 
-def test_splits_within_class_folders(tmp_path: Path) -> None:
+def test_split_folders_within_class_folders_are_kept(tmp_path: Path) -> None:
     folder = make(tmp_path, "owl/train/1.png", "owl/test/2.png", "wren/train/3.png")
     listing = read_layout(str(folder))
     assert listed(listing)["owl/test/2.png"] == ("owl", "test")
@@ -378,7 +378,7 @@ def test_folders_that_seem_to_be_splits(tmp_path: Path, names: tuple[str, str]) 
 @pytest.mark.parametrize(
     "names", [("training_set", "test_set"), ("train2017", "val2017"), ("TRAIN", "Dev"), ("trainval", "test")]
 )
-def test_names_of_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_common_names_of_split_folders_are_recognized(tmp_path: Path, names: tuple[str, str]) -> None:
     make(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab"))
     assert "train" in read_layout(str(tmp_path)).given
 
@@ -522,7 +522,7 @@ def test_a_table_beside_another_is_named(tmp_path: Path) -> None:
     assert "not used: labels.csv, as metadata.csv is read; data.metadata names another" in listing.remarks
 
 
-def test_a_competition(tmp_path: Path) -> None:
+def test_unlabeled_test_images_and_sample_submissions_are_not_trained_on(tmp_path: Path) -> None:
     """Its table of dummy labels for the test images must not be trained on, or judged by."""
     folder = make(tmp_path, *(f"{split}/{number}.png" for split in ("train", "test") for number in range(3)))
     write_rows(folder / "train.csv", "id,label", "0,a", "1,b", "2,a")

@@ -263,7 +263,7 @@ def test_what_tensorflow_reads_wrong_becomes_an_upright_png_of_the_same_pixels(d
     assert (image.height, image.width) == expected(data).shape[:2]
 
 
-def test_description() -> None:
+def test_an_image_is_described_by_size_formats_statistics_and_hash() -> None:
     data = encoded(Image.new("RGB", (30, 20), (0, 0, 255)), "WEBP", lossless=True)
     image = read_image(data)
     assert (image.width, image.height, image.format, image.file_format) == (30, 20, "png", "webp")

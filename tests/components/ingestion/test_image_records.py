@@ -207,7 +207,7 @@ def test_what_describes_the_data_is_opened_as_image_files_are(tmp_path: Path, na
         read_layout(str(folder))
 
 
-def test_the_layout_of_records(tmp_path: Path) -> None:
+def test_tfrecord_files_give_splits_and_classes(tmp_path: Path) -> None:
     for name, label in (("one-train.tfrecord", b"cat"), ("two-train.tfrecord", b"dog"), ("x-test.tfrecord", b"cat")):
         write(tmp_path / name, example(image=b"1", label=label))
     (tmp_path / "README.md").touch()
@@ -267,7 +267,7 @@ def test_records_that_say_too_little_are_told(tmp_path: Path, files: dict[str, b
         ("0 bird\n1 dog\n", ((0, "bird"), (1, "dog"))),
     ],
 )
-def test_names_of_numbers(tmp_path: Path, text: str, labels: tuple[tuple[int, str], ...]) -> None:
+def test_labels_txt_names_integer_labels(tmp_path: Path, text: str, labels: tuple[tuple[int, str], ...]) -> None:
     write(tmp_path / "a.tfrec", example(image=b"1", target=labels[0][0]))
     (tmp_path / "labels.txt").write_bytes(text.encode())
     listing = read_layout(str(tmp_path))
@@ -275,7 +275,7 @@ def test_names_of_numbers(tmp_path: Path, text: str, labels: tuple[tuple[int, st
     assert listing.remarks == ("the image is in image and the label in target, named by labels.txt",)
 
 
-def test_names_in_a_label_map(tmp_path: Path) -> None:
+def test_a_label_map_names_integer_labels(tmp_path: Path) -> None:
     write(tmp_path / "train-00000-of-00001", example(image__encoded=b"1", image__class__label=1))
     items = ("id: 1\n  name: 'bird'", "name: 'dog' display_name: \"Hund\" id: 2")
     (tmp_path / "label_map.pbtxt").write_text("".join(f"item {{\n  {item}\n}}\n" for item in items))

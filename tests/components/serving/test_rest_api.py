@@ -127,7 +127,7 @@ def test_versions_and_labels_choose_the_model(server: ModelServer) -> None:
         assert (status, answer["predictions"][0]["label"]) == (200, label)
 
 
-def test_status_and_metadata(server: ModelServer) -> None:
+def test_rest_gives_the_status_and_metadata_of_a_model(server: ModelServer) -> None:
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     status, answer = ask(server, "GET", "/v1/models/colours")
     assert (status, answer) == (

@@ -41,5 +41,5 @@ def say(name: str, given: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "given", "said"), [pytest.param(*case, id=f"{case[0]}-{i}") for i, case in enumerate(cases())]
 )
-def test_what_a_case_says(name: str, given: str, said: str, tmp_path: Path) -> None:
+def test_each_case_gives_the_recorded_message(name: str, given: str, said: str, tmp_path: Path) -> None:
     assert say(name, given, tmp_path) == said

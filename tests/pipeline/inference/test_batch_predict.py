@@ -83,7 +83,7 @@ def test_the_command_says_nothing_that_its_user_need_not_know(model: str, tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and len(read(output)) == 1
 
 
-def test_csv_in_shards(model: str, photos: Path, tmp_path: Path) -> None:
+def test_shards_of_csv_together_hold_a_row_per_image(model: str, photos: Path, tmp_path: Path) -> None:
     batch_predict(model, str(photos), str(tmp_path / "p.csv"), file_format="csv", shards=3)
 
     shards = sorted(tmp_path.glob("p-*"))

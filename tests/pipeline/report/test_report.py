@@ -542,14 +542,14 @@ def test_calibration_error_is_the_weighted_distance() -> None:
     assert top is not None and top.bins[0].high == 1.0
 
 
-def test_confusions() -> None:
+def test_confusions_are_counted_by_true_and_predicted_class() -> None:
     predictions = [prediction("a", "a"), prediction("a", "b"), prediction("a", "b"), prediction("b", "b")]
 
     assert confusion_matrix(predictions, ["a", "b"]).counts == [[1, 2], [0, 1]]
     assert confused_pairs(predictions) == [Confusion("a", "b", 2)]
 
 
-def test_numbers_in_words() -> None:
+def test_values_are_formatted_for_people() -> None:
     assert [seconds(s) for s in (0.21, 9.96, 42.4, 227)] == ["0.2 s", "10.0 s", "42 s", "3 min 47 s"]
     assert integer(1234567) == "1,234,567"
     assert flattened({"a": {"b": [1, "x"], "c": {}}, "d": 1, "e": True}) == [

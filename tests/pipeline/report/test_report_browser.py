@@ -134,7 +134,7 @@ def test_a_link_to_an_artifact_opens_the_part_it_is_in(page: Page) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("viewport", [_PHONE, _DESKTOP], ids=["phone", "desktop"])
-def test_everyone_can_read_it(browser: Browser, report: Path, viewport: dict, dark: bool) -> None:
+def test_the_report_is_accessible(browser: Browser, report: Path, viewport: dict, dark: bool) -> None:
     """axe-core: contrast of every text, names, landmarks, headings, tables; and no sideways scrolling."""
     page = browser.new_page(viewport=viewport, color_scheme="dark" if dark else "light", bypass_csp=True)
     page.goto(report.as_uri())

@@ -76,7 +76,7 @@ def test_while_stages_run_the_pipelines_folder_says_which_and_how_far(root: str)
     assert 'stage_running{pipeline="digits",stage="First"} 0.0' in Path(root, "digits.prom").read_text()
 
 
-def test_all_of_it_works_in_a_bucket(ram: str, modules: Path) -> None:  # noqa: F811
+def test_a_run_of_pods_works_in_a_bucket(ram: str, modules: Path) -> None:  # noqa: F811
     root = f"{ram}/runs/digits"
     stage(root, "First", DOES_WELL)
     with pytest.raises(InputError):

@@ -55,7 +55,7 @@ def trained(nodes, folder, **changes):
     nodes["Trainer"] = NodeRun("Trainer", "complete", {"model_run": [Output(4, str(folder), {})]})
 
 
-def test_a_run_whose_model_was_pushed(nodes):
+def test_the_outcome_of_a_run_with_a_pushed_model(nodes):
     found = outcome.from_nodes(nodes, EXPECTED, "/root")
     assert (found.status, found.exit_code, found.pushed_model) == ("pushed", 0, "/serving/7")
     assert found.images == last_run.Images(13, 1, 1, 1, 10, 8, 1, 1, 2)
@@ -217,7 +217,7 @@ def test_what_was_not_warm_started_is_noted(nodes, tmp_path):
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     ],
 )
-def test_why_a_run_failed(error, code, said):
+def test_a_failed_run_gets_the_exit_code_and_message_of_its_cause(error, code, said):
     try:
         raise RuntimeError("the runner's own words") from error
     except RuntimeError as wrapped:

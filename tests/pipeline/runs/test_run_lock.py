@@ -23,7 +23,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_or_it_waits_and_says_so_once(tmp_path: Path) -> None:
+def test_a_run_that_waits_for_another_says_so_once(tmp_path: Path) -> None:
     said: list[str] = []
     end = threading.Event()
 

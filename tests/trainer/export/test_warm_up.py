@@ -52,7 +52,7 @@ def test_each_signature_that_takes_images_is_asked_for_a_made_one(frozen_run: Pa
     assert warm_up.WARM_UP in (frozen_run / "Format-Serving" / checksums.CHECKSUMS).read_text()
 
 
-def test_other_exports_have_none(tmp_path: Path) -> None:
+def test_other_exports_have_no_warm_up_requests(tmp_path: Path) -> None:
     assert warm_up.read_warm_up(str(tmp_path)) == []
 
 

@@ -22,7 +22,7 @@ def test_piecewise_constant_changes_after_its_boundary() -> None:
     assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
-def test_one_value_is_constant() -> None:
+def test_a_single_learning_rate_is_constant() -> None:
     assert rates(LearningRateConfig(values=(0.5,)), [0, 10_000]) == [0.5, 0.5]
 
 

@@ -117,11 +117,11 @@ def test_what_is_no_image_is_named(data: bytes, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO"])
-def test_images_are_none_of_these(kind: str) -> None:
+def test_readable_images_have_no_kind(kind: str) -> None:
     assert file_kinds.kind_of(encoded(PHOTO, kind)) == ""
 
 
-def test_nor_is_what_nobody_knows() -> None:
+def test_unknown_content_has_no_kind() -> None:
     for data in (b"", b"\x80\x02\x03", bytes([200, 3, 250]) * 99, box(b"ftyp", b"heic\0\0\0\0mif1heic")):
         assert file_kinds.kind_of(data) == ""
 

@@ -43,7 +43,9 @@ ALL = {"img/1.png": "owl", "img/2.png": "wren", "img/3.png": "owl"}
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", " , "])
 @pytest.mark.parametrize("header", [("file_name", "label"), ("Filename", "Class"), ("image_path", "CATEGORY")])
-def test_dialects_and_usual_names(read: Read, encoding: str, separator: str, header: tuple[str, str]) -> None:
+def test_usual_column_names_are_found_in_every_dialect(
+    read: Read, encoding: str, separator: str, header: tuple[str, str]
+) -> None:
     rows = [header, ("img/1.png", "owl"), ("img/2.png", "wren"), ("img/3.png", "owl")]
     listing = read("\r\n".join(separator.join(row) for row in rows).encode(encoding))
     assert labels(listing) == ALL
@@ -62,7 +64,7 @@ def test_dialects_and_usual_names(read: Read, encoding: str, separator: str, hea
         (("D:\\b\\img\\1.png", "D:\\b\\img\\2.png", "D:\\b\\img\\3.png"), "3 of 3 rows of"),
     ],
 )
-def test_paths_as_people_write_them(read: Read, names: tuple[str, ...], note: str) -> None:
+def test_paths_in_tables_are_matched_as_people_write_them(read: Read, names: tuple[str, ...], note: str) -> None:
     listing = read(
         "file_name,label\n" + "".join(f"{n},{label}\n" for n, label in zip(names, ALL.values(), strict=True))
     )
@@ -178,7 +180,7 @@ def test_a_table_by_any_name_that_names_the_images(read: Read, name: str) -> Non
     assert name in listing.remarks[0]
 
 
-def test_slices_of_class_folders(read: Read) -> None:
+def test_a_table_without_labels_gives_slices_of_class_folders(read: Read) -> None:
     table = "file_name,camera\nowl/1.png,A\n./wren\\2.png,B\n"
     listing = read(table, "owl/1.png", "wren/2.png")
     assert listing.layout == "class_folders"

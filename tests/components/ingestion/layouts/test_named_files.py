@@ -77,5 +77,5 @@ def test_a_table_in_a_folder_is_of_the_files_in_it() -> None:
 
 
 @pytest.mark.parametrize(("name", "like"), [("x/owl/2.png", "owl/2.png"), ("2.jpg", "owl/2.png"), ("zzz", "")])
-def test_what_was_meant(name: str, like: str) -> None:
+def test_the_nearest_file_name_is_suggested(name: str, like: str) -> None:
     assert FileNames(FILES).like(name) == like

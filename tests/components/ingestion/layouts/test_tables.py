@@ -39,7 +39,7 @@ def rows(table: Table) -> list[tuple[int, list[str]]]:
         ("file_name,label\n1.png,owl\nfile_name,label\n", "commas, UTF-8"),
     ],
 )
-def test_dialects(text: str, written: str) -> None:
+def test_csv_is_read_in_every_dialect(text: str, written: str) -> None:
     table = read(text.encode())
     assert (table.columns, table.written) == (("file_name", "label"), written)
     assert [values for _, values in rows(table)] == [["1.png", "owl"]]
@@ -58,7 +58,7 @@ def test_dialects(text: str, written: str) -> None:
         ("cp1252", b"", "not UTF-8 (line 2), read as Windows-1252"),
     ],
 )
-def test_encodings(encoding: str, mark: bytes, written: str) -> None:
+def test_text_is_read_in_every_encoding(encoding: str, mark: bytes, written: str) -> None:
     table = read(mark + "file_name,label\nmöwe.png,Möwe\n".encode(encoding))
     assert (table.written, rows(table)) == (f"commas, {written}", [(2, ["möwe.png", "Möwe"])])
 
@@ -103,7 +103,7 @@ def test_what_is_no_table_is_told(data: bytes, words: str) -> None:
         list(read(data).rows())
 
 
-def test_json_lines() -> None:
+def test_json_lines_become_rows_with_the_union_of_their_keys() -> None:
     lines = [{"file_name": "1.png", "age": 3, "indoor": True}, {" camera": " A ", "file_name": "2.png", "age": None}]
     table = read("\n\n".join(map(json.dumps, lines)).encode("utf-8-sig"), "m.jsonl")
     assert table.columns == ("file_name", "age", "indoor", "camera")
