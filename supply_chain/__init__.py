@@ -1,1 +1,1 @@
-"""What we are made of: uv and its hashes, what is known against the packages, bills of materials, base images."""
+"""What the project depends on: uv and its hashes, advisories about packages, bills of materials, base images."""

@@ -1,13 +1,13 @@
-"""Asks the advisory service about every package of uv.lock, and compares its answer with what is accepted.
+"""Asks the advisory service about every package in uv.lock, and compares its answer with the accepted advisories.
 
     make audit        # the service must answer
 
-Exit codes: 0, nothing is known but what is accepted; 1, something else is, or an acceptance is stale or due; 2, the
-service could not be asked, which says nothing about the packages. With `--if-reachable` a service that this machine
-cannot connect to is said in one line, with exit code 0; whatever fails after that fails.
+Exit codes: 0, all known advisories are accepted; 1, one is not, or an acceptance is stale or due; 2, the service could
+not be asked, which says nothing about the packages. With `--if-reachable`, a service that this machine cannot connect
+to gives one line and exit code 0; any later failure still fails.
 
-That packages are accepted and not just ignored has a second use: the service must know these advisories. One that
-answers without knowing anything, as a mirror that is empty, shows as acceptances that are stale.
+Accepting advisories instead of ignoring them has a second use: the service must know them. One that answers but knows
+nothing, such as an empty mirror, shows up as stale acceptances.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _SECONDS = 20.0
 
 
 class Accepted(msgspec.Struct, forbid_unknown_fields=True):
-    """An advisory that is known and lived with.
+    """A known advisory that is accepted.
 
     Attributes:
-        id: of the advisory, or one of its aliases.
-        package: it is about.
-        reason: why it does no harm here, or less than what would fix it.
-        look_again: the day from which on the audit fails until somebody has thought about it anew.
+        id: the advisory's, or one of its aliases.
+        package: the package that it is about.
+        reason: why it does no harm here, or less harm than a fix would.
+        look_again: the day from which the audit fails until somebody has reconsidered it.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Dependency(msgspec.Struct):
 
 
 class Advisory(msgspec.Struct):
-    """One that uv found."""
+    """An advisory that uv found."""
 
     dependency: Dependency
     id: str
@@ -70,13 +70,13 @@ class Advisory(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """How many packages were asked for."""
+    """How many packages were asked about."""
 
     audited_packages: int
 
 
 class Answer(msgspec.Struct):
-    """All of what uv says."""
+    """uv's complete answer."""
 
     summary: Summary
     vulnerabilities: list[Advisory]
@@ -84,19 +84,19 @@ class Answer(msgspec.Struct):
 
 
 class CouldNotAskError(Exception):
-    """The service did not answer, or not with what it should."""
+    """The service did not answer, or not as expected."""
 
 
 def read_accepted(path: Path = ACCEPTED) -> list[Accepted]:
-    """The acceptances; raises msgspec.ValidationError where one lacks something."""
+    """The acceptances; raises msgspec.ValidationError if one is incomplete."""
     return msgspec.convert(YAML(typ="safe").load(path) or [], list[Accepted])
 
 
 def ask(uv: Path, service: str) -> Answer:
-    """What uv learns about all packages of the lock, with every extra and group.
+    """What uv finds about all packages in the lock, with every extra and group.
 
     Raises:
-        CouldNotAskError: with uv's words.
+        CouldNotAskError: with uv's message.
     """
     command = [uv, "audit", "--project", ROOT, "--frozen", "--output-format", "json", "--service-url", service]
     done = subprocess.run(
@@ -143,7 +143,7 @@ def faults(answer: Answer, accepted: Sequence[Accepted], today: datetime.date) -
 
 
 def unreachable(service: str) -> str:
-    """Why this machine cannot connect to the service; empty if it can, whatever that answers."""
+    """Why this machine cannot connect to the service; empty if it can, whatever the answer."""
     try:
         urllib.request.urlopen(service, timeout=_SECONDS).close()
     except urllib.error.HTTPError:

@@ -1,12 +1,11 @@
-"""Pins the images that the Dockerfile is built on to the digests that their registries give their tags now.
+"""Pins the Dockerfile's base images to the current digests of their tags.
 
     make pin-images                                # writes the digests; look at the difference, and commit it
-    .venv/bin/python -m supply_chain.images --check   # each is pinned, and to what its registry still has
+    .venv/bin/python -m supply_chain.images --check   # each is pinned to an image that its registry still has
 
-A tag is a name that whoever owns it can give to another image; a digest is the image. The pins age: run it again when
-the base gets fixes. Exit codes of `--check`: 0, all are pinned; 1, one is not, or its registry lacks it; 2, a
-registry could not be asked. With `--if-reachable` registries that this machine cannot connect to are said in one line,
-with exit code 0.
+A tag's owner can move it to another image; a digest identifies the image. Pins age: run this again when the base gets
+fixes. Exit codes of `--check`: 0, all are pinned; 1, one is not, or its registry lacks it; 2, a registry could not be
+asked. With `--if-reachable`, registries that this machine cannot connect to give one line and exit code 0.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ _MOST = 2**22  # bytes of a manifest, as registries bound them
 
 
 def digest(image: str, reference: str = "") -> str:
-    """What a registry has by a name's tag, or by the digest `reference`: `sha256:…`, of what it sent.
+    """The digest, `sha256:…`, of what a registry returns for a name's tag, or for the digest `reference`.
 
     Raises:
-        urllib.error.HTTPError: 404 where it has no such image.
+        urllib.error.HTTPError: 404 if it has no such image.
         OSError: it does not answer.
-        ValueError: what it sent is not what it says.
+        ValueError: what it sent does not match the digest.
     """
     host, path, tag = _parts(image)
     scheme = "http" if re.match(r"(localhost|127\.)", host) else "https"
@@ -78,12 +77,12 @@ def _get(url: str, headers: dict[str, str]) -> tuple[bytes, str]:
 
 
 def pinned(text: str, ask: Callable[[str], str] = digest) -> str:
-    """A Dockerfile whose images are pinned to what their tags are now."""
+    """The Dockerfile with its images pinned to the current digests of their tags."""
     return _IMAGE.sub(lambda match: f"{match[1]}{match[2]}@{ask(match[2])}", text)
 
 
 def faults(text: str, ask: Callable[[str, str], str] = digest) -> list[str]:
-    """A line for each image of a Dockerfile that is not pinned, or whose registry lacks it."""
+    """A line for each image in a Dockerfile that is not pinned, or that its registry lacks."""
     lines = []
     for _, image, pin in _IMAGE.findall(text):
         if not pin:

@@ -1,12 +1,12 @@
-"""Makes Beam's job server for Flink or Spark, one jar, with Maven.
+"""Builds Beam's job server for Flink or Spark, one jar, with Maven.
 
     make beam-job-server ENGINE=flink|spark [OUTPUT=file.jar]
 
 `job_servers/pom.xml` pins the versions. Maven checks what it downloads against the repository's checksums; here each
-jar is checked against the SHA-256 in `job_servers/<engine>.sha256` as well. After a change of versions,
-`--write-checksums` writes that file anew: look at the difference, and commit it.
+jar is also checked against the SHA-256 in `job_servers/<engine>.sha256`. After a change of versions,
+`--write-checksums` rewrites that file: look at the difference, and commit it.
 
-Exit codes: 0; 2, Java, Maven or the repository is missing; 1, a jar is not what it was when it was pinned.
+Exit codes: 0; 1, a jar is not what it was when it was pinned; 2, Java, Maven or the repository is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LACKING = (
 
 
 class BuildError(Exception):
-    """There is no jar, for a reason that is the user's or the repository's; `exit_code` is the command's."""
+    """The jar cannot be built, because of the user or the repository; `exit_code` is the command's."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class BuildError(Exception):
 
 
 def build(engine: str, output: Path, write_checksums: bool = False) -> bool:
-    """Makes the jar, unless it is newer than what decides it; returns whether it did.
+    """Builds the jar, unless it is newer than its inputs; returns whether it did.
 
     Raises:
         BuildError: something is missing, or a dependency is not what was pinned.

@@ -1,9 +1,9 @@
-"""Writes what is installed as CycloneDX, from uv.lock: the same lock gives the same bytes.
+"""Writes the installed packages as CycloneDX, from uv.lock: the same lock gives the same bytes.
 
     make sbom        # build/sbom/*.cdx.json
 
-One file for each environment that somebody runs: the pipeline, the container image's, Airflow's. That of the image has
-the Python packages; what its base brings is for a scanner of images to say, as syft or trivy.
+One file for each environment: the pipeline's, the container image's, Airflow's. The image's lists the Python packages;
+use an image scanner such as syft or trivy for what its base brings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMESPACE = uuid.UUID("3ba6bd26-1c31-4fbe-a3a4-7f4d4b2d3c7e")  # of the serial 
 def sbom(uv: Path, options: list[str]) -> str:
     """The bill of materials of an environment.
 
-    Its serial number follows from its content, and it has no time: both would be others each time.
+    Its serial number follows from its content, and it has no timestamp, so that it is the same each time.
 
     Raises:
         subprocess.CalledProcessError: uv cannot read the lock, or it does not fit pyproject.toml.
