@@ -1,4 +1,4 @@
-"""Fixtures all tests share."""
+"""Fixtures that all tests share."""
 
 import gc
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Servers that tests start are on this machine, whatever proxy the shell names.
+    """Keeps requests to test servers, which are on this machine, away from any proxy in the environment.
 
-    Collecting imports all of the stack, a third of which time would go into looking for garbage, and there is none.
+    Collecting tests imports TensorFlow and TFX; garbage collection would take a third of that time and find nothing.
     """
     bypass_proxy()
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What tests leave is looked for, but not among what was imported."""
+    """From here on, collects garbage again, but not among what was imported."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of test data beside the project; tests that need it skip where it is not."""
+    """The folder of test data beside the project; tests that need it are skipped if it is missing."""
     if not SHARED.is_dir():
         pytest.skip(f"no test data: {SHARED} is not there")
     return SHARED
@@ -44,7 +44,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    """For processes that need the stack, but whose start is not what a test is about."""
+    """For processes that need TensorFlow and TFX, in tests that are not about their start."""
     with ForkServer() as server:
         yield server
 

@@ -1,18 +1,18 @@
-"""Ends a program at its first, second, third … file operation until it completes, and looks each time at what is left.
+"""Ends a program at its first, second, third … file operation until it completes, and checks what is left each time.
 
 After SQLite's crash tests and etcd's failpoints. `python -m tests.failpoints [SCENARIO...]` runs them all, or those
 named, and prints how many operations each has.
 
-A scenario prepares a folder, acts on it, and says what must hold at any moment. For each operation the folder is made
-anew, a fork acts and ends before that operation (`os._exit`: nothing is tidied up, no buffer is written), what must
-hold is checked, and the same action is done again, which must complete without a hand. There are two ways to end:
+A scenario prepares a folder, acts on it, and says what must hold at any moment. For each operation, the folder is made
+again, a fork acts and ends before that operation (`os._exit`: nothing is cleaned up, no buffer is written), what must
+hold is checked, and the same action is repeated, which must complete without manual repair. There are two ways to end:
 
 - `kill`: what was written stays, as after `kill -9`;
-- `power`: of files that were written and not synced only half is left, as after a power loss; where there are several,
-  the one written last got to the disk before the others.
+- `power`: only half of each file that was written but not synced is left, as after a power loss; if there are several,
+  the one written last reached the disk before the others.
 
-Operations are those of Python that change a file system (it tells of them by audit hooks), `fsync`, Linux' `renameat2`,
-and TensorFlow's own (`tf.io.gfile`).
+Operations are Python's that change a file system (reported by audit hooks), `fsync`, Linux's `renameat2`, and
+TensorFlow's own (`tf.io.gfile`).
 """
 
 from __future__ import annotations
@@ -67,22 +67,22 @@ _GFILE = (
 
 
 class Scenario:
-    """What is done, and what must hold. The methods but `check` run in processes of their own."""
+    """What is done, and what must hold. All methods except `check` run in processes of their own."""
 
     modes: tuple[Mode, ...] = ("kill", "power")
 
     def prepare(self, folder: Path) -> None:
-        """Makes what is there before."""
+        """Makes the initial state."""
 
     def act(self, folder: Path) -> None:
-        """Does what is to be interrupted, and once more what was."""
+        """Does what will be interrupted; called again after the interruption."""
         raise NotImplementedError
 
     def check(self, folder: Path) -> None:
         """Asserts what must hold whenever the action is interrupted."""
 
     def check_end(self, folder: Path) -> None:
-        """Asserts what must hold after the action was done again."""
+        """Asserts what must hold after the action was repeated."""
 
 
 class _Crash:
@@ -150,7 +150,7 @@ def _regular_files(folder: Path) -> list[Path]:
 
 
 def _fork(action: Callable[[], object]) -> int:
-    """Does it in a process of its own; returns the exit code."""
+    """Runs a function in a process of its own; returns the exit code."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -207,7 +207,7 @@ def _good(version: str | Path) -> bool:
 
 
 class Push(Scenario):
-    """A model is pushed beside a version that serves: what has a number is whole, and no model is pushed twice."""
+    """A model is pushed next to a version in service: what has a number is complete, and no model is pushed twice."""
 
     scheme = ""
 
@@ -231,7 +231,7 @@ class Push(Scenario):
 
 
 class _Disk(LocalFileSystem):
-    """The disk as a remote file system of Beam's."""
+    """The disk as a remote Beam file system."""
 
     @classmethod
     def scheme(cls) -> str:
@@ -255,7 +255,7 @@ class _Disk(LocalFileSystem):
 
 
 class _Whole(io.BytesIO):
-    """A file that is there once it is closed."""
+    """A file that appears when it is closed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class _Whole(io.BytesIO):
 
 
 class PushRemote(Push):
-    """The same as on a remote file system: there what no server takes for a version may be left."""
+    """The same on a remote file system, where leftovers that no server mistakes for a version are allowed."""
 
     scheme = "disk://"
     modes = ("kill",)
@@ -303,7 +303,7 @@ class Prune(Scenario):
 
 
 class Rollback(Scenario):
-    """The newest version goes out of service, and a damaged one before it: what serves is good, nothing is lost."""
+    """The newest version is taken out of service, and a damaged one before it: what serves is good, nothing is lost."""
 
     def prepare(self, folder: Path) -> None:
         write_versions(folder / "serving", 1, 3)
@@ -324,7 +324,7 @@ class Rollback(Scenario):
 
 
 class Export(Scenario):
-    """A folder takes another's place, as an export, a backbone and the digits do: the old or the new, and whole."""
+    """A folder replaces another, as an export, a backbone and the digits do: the old one or the new one, complete."""
 
     def prepare(self, folder: Path) -> None:
         write_model(folder / "model", "old")
@@ -343,7 +343,7 @@ class Export(Scenario):
 
 
 class FirstExport(Export):
-    """The same where there was none."""
+    """The same if there was none before."""
 
     def prepare(self, folder: Path) -> None:
         folder.mkdir()
@@ -353,7 +353,7 @@ class FirstExport(Export):
 
 
 class Record(Scenario):
-    """The record of a run and its settings are replaced: both can be read, the old ones or the new."""
+    """The record of a run and its settings are replaced: both are readable, the old ones or the new ones."""
 
     def prepare(self, folder: Path) -> None:
         folder.mkdir()
@@ -375,7 +375,7 @@ class Record(Scenario):
 
 
 class Schema(Scenario):
-    """An inferred schema is kept: it is there and whole, or not there."""
+    """An inferred schema is kept: it is complete or absent."""
 
     _TEXT = "feature { name: 'label' }\n" * 50
 
@@ -395,7 +395,7 @@ class Schema(Scenario):
 
 
 class Report(Scenario):
-    """A report is written, its version gets a model card, and the oldest page goes: pages and card are whole."""
+    """A report is written, its version gets a model card, the oldest page is deleted: pages and card are complete."""
 
     def prepare(self, folder: Path) -> None:
         (folder / "reports").mkdir(parents=True)
@@ -423,7 +423,7 @@ class Report(Scenario):
 
 
 class Resumption(Scenario):
-    """A training resumes from one that was killed, and is killed itself: the next one resumes at the same step."""
+    """A training resumes from a killed one, and is killed itself: the next one resumes at the same step."""
 
     def prepare(self, folder: Path) -> None:
         (folder / "1").mkdir(parents=True)
@@ -451,7 +451,7 @@ SCENARIOS: dict[str, Scenario] = {
 def main(names: list[str]) -> None:
     """Runs scenarios, and prints a line for each and mode: its operations, and the CPU seconds that it took.
 
-    With `--quick` the worse mode only, which `make test` runs.
+    With `--quick`, runs only the worse mode, as `make test` does.
     """
     quick = "--quick" in names
     for name in [name for name in names if name != "--quick"] or SCENARIOS:

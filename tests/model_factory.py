@@ -1,8 +1,8 @@
 """Tiny SavedModels with the signatures of the real export, and test images and Examples to send them.
 
-The "network" looks at the mean colour of an image: class i is the i-th of red, green and blue; the brighter, the more
-novel. Made with the TF1
-builder, as an Estimator makes its exports; loads in milliseconds. `faults` breaks one promise at a time.
+The "network" looks at the mean color of an image: class i is the i-th of red, green and blue; the brighter, the more
+novel. It is made with the TF1 builder, as an Estimator makes its exports, and loads in milliseconds. `faults` breaks
+one promise at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from core import checksums, signatures
 from core.examples import IMAGE
 from trainer.images import tolerant_decoding
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 Fault = Literal[
     "nan",
@@ -39,17 +39,17 @@ Fault = Literal[
 _SIZE = 8
 
 
-def image_bytes(colour: int, *, side: int = 24, seed: int = 0, format: str = "JPEG") -> bytes:  # noqa: A002 - PIL's name
-    """A noisy image whose strongest channel is `colour` (0 red, 1 green, 2 blue), encoded."""
+def image_bytes(color: int, *, side: int = 24, seed: int = 0, format: str = "JPEG") -> bytes:  # noqa: A002 - PIL's name
+    """A noisy image whose strongest channel is `color` (0 red, 1 green, 2 blue), encoded."""
     pixels = np.random.default_rng(seed).integers(0, 90, (side, side, 3), dtype=np.uint8)
-    pixels[..., colour] += 140
+    pixels[..., color] += 140
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
     return buffer.getvalue()
 
 
 def example(image: bytes, label: str, **slices: str) -> tf.train.Example:
-    """A raw example as the pipeline has it, as far as models and slices look at it."""
+    """A raw example as in the pipeline, with the features that models and slices read."""
     values = {"image/encoded": image, "label": label.encode()}
     values |= {f"slice/{name}": value.encode() for name, value in slices.items()}
     return tf.train.Example(
@@ -73,7 +73,7 @@ def write_examples(directory: Path, split: str, examples: Sequence[tf.train.Exam
 def save_model(
     directory: Path,
     *,
-    classes: Sequence[str] = COLOURS,
+    classes: Sequence[str] = COLORS,
     served_classes: Sequence[str] | None = None,
     certainty: float = 10.0,
     faults: Sequence[Fault] = (),
@@ -82,7 +82,7 @@ def save_model(
 ) -> Path:
     """Writes a SavedModel and returns its folder.
 
-    Building it takes a second, so that one with the same arguments is a copy.
+    Building it takes a second, so a model with the same arguments is copied.
 
     Args:
         directory: must not exist yet.
@@ -90,7 +90,7 @@ def save_model(
         served_classes: names the model answers with, if not those of the asset.
         certainty: scales the logits; a negative one is wrong about most images.
         faults: promises to break.
-        takes_features: whether it has the signature `serving_features`, which takes an image's mean colour.
+        takes_features: whether it has the signature `serving_features`, which takes an image's mean color.
         least_probability: below it, the label is withheld.
     """
     model = _build(
@@ -141,7 +141,7 @@ def _build(
         features = {name: tf.io.FixedLenFeature([1], tf.string, default_value="") for name in (IMAGE, "label")}
         parsed = tf.io.parse_example(examples, features)
         names = tf.constant(list(served_classes))
-        by_example, colour = _outputs(parsed[IMAGE][:, 0], weights, names, faults, least_probability)
+        by_example, color = _outputs(parsed[IMAGE][:, 0], weights, names, faults, least_probability)
         definitions = {
             signatures.EXAMPLES: _signature({"examples": examples}, by_example),
             signatures.CLASSIFY: tf.compat.v1.saved_model.classification_signature_def(
@@ -158,9 +158,9 @@ def _build(
         definitions[signatures.MAPS] = _signature({"images": images}, maps)
         definitions[signatures.PIXELS] = _signature({"pixels": pixels}, {"probabilities": tf.nn.softmax(logits)})
         if takes_features:
-            scores = _answer(colour, weights, least_probability)
+            scores = _answer(color, weights, least_probability)
             definitions[signatures.FEATURES] = _signature(
-                {"pooled_mixed10": colour}, {**scores, "classes": by_example["classes"]}
+                {"pooled_mixed10": color}, {**scores, "classes": by_example["classes"]}
             )
         session.run(tf.compat.v1.global_variables_initializer())
         builder = tf.compat.v1.saved_model.Builder(str(directory))
@@ -179,21 +179,21 @@ def _build(
 def _outputs(
     encoded: tf.Tensor, weights: tf.Tensor, names: tf.Tensor, faults: Collection[Fault], least_probability: float
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """What signatures of images return, and the images' mean colours, float32 [n, 3]."""
+    """What signatures of images return, and the images' mean colors, float32 [n, 3]."""
     count = tf.shape(encoded)[0]
     errors = tf.fill([count], "")
     if "swallows_anything" in faults:
-        colour = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
+        color = tf.cast(tf.strings.length(encoded)[:, None] % tf.constant([2, 3, 5]), tf.float32)
     elif "bad_images_spoil_the_batch" in faults:
         pixels = tf.map_fn(lambda file: _pixels(file[None], faults)[0], encoded, fn_output_signature=tf.float32)
-        colour = tf.reduce_mean(pixels, axis=[1, 2])
+        color = tf.reduce_mean(pixels, axis=[1, 2])
     else:
         pixels, errors = tolerant_decoding.decode(encoded, _SIZE, lambda file: _pixels(file, faults))
-        colour = tf.reduce_mean(pixels, axis=[1, 2])
+        color = tf.reduce_mean(pixels, axis=[1, 2])
     if "batch_dependent" in faults:
-        colour *= tf.cast(count, tf.float32)
+        color *= tf.cast(count, tf.float32)
     good = tf.equal(errors, "")
-    answer = _answer(colour, weights, least_probability)
+    answer = _answer(color, weights, least_probability)
     probabilities = tf.where(good[:, None], answer["probabilities"], 0.0)
     reasons = tf.where(good, answer[signatures.REASON], "")
     if "nan" in faults:
@@ -205,20 +205,20 @@ def _outputs(
         best = tf.argmin(probabilities, axis=1)
     outputs = {
         "probabilities": probabilities,
-        "classes": tf.tile(names[None], [tf.shape(colour)[0], 1]),
+        "classes": tf.tile(names[None], [tf.shape(color)[0], 1]),
         "label": tf.where(good & tf.equal(reasons, ""), tf.gather(names, best), ""),
         "probability": tf.reduce_max(probabilities, axis=1),
         signatures.NOVELTY: tf.where(good, answer[signatures.NOVELTY], 0.0),
         signatures.REASON: reasons,
         signatures.ERROR: errors,
     }
-    return outputs, colour
+    return outputs, color
 
 
-def _answer(colour: tf.Tensor, weights: tf.Tensor, least_probability: float) -> dict[str, tf.Tensor]:
-    probabilities = tf.nn.softmax(colour @ weights)
+def _answer(color: tf.Tensor, weights: tf.Tensor, least_probability: float) -> dict[str, tf.Tensor]:
+    probabilities = tf.nn.softmax(color @ weights)
     improbable = tf.reduce_max(probabilities, axis=1) < least_probability
-    novelty = tf.clip_by_value((tf.reduce_mean(colour, axis=1) + 1) / 2, 0.0, 1.0)
+    novelty = tf.clip_by_value((tf.reduce_mean(color, axis=1) + 1) / 2, 0.0, 1.0)
     reasons = tf.where(improbable, "the probability is too low", "")
     return {"probabilities": probabilities, signatures.NOVELTY: novelty, signatures.REASON: reasons}
 

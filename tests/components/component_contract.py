@@ -1,4 +1,4 @@
-"""What every component of ours promises, as tests that each inherits (after TFDS's DatasetBuilderTestCase)."""
+"""What each of our components promises, as tests that each inherits (after TFDS's DatasetBuilderTestCase)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Case:
     Attributes:
         component: makes it, from channels and parameters.
         inputs: its artifacts, local; the contract uploads them.
-        parameters: it runs with these.
-        other: another value of every parameter whose other value is no longer text or larger number.
-        broken: parameters with which it raises; None if there are no such.
+        parameters: those that it runs with.
+        other: another value for every parameter for which a longer text or a larger number will not do.
+        broken: parameters with which it raises; None if there are none.
         not_run: why it is not run on a file system in memory; None if it is.
     """
 
@@ -51,10 +51,10 @@ class Case:
 class ComponentContract:
     """A component
 
-    - is cached where nothing changed: made again from the same settings, its key is the same;
-    - runs again where anything changed that it depends on: each of its inputs, of its parameters, and its code;
+    - is cached if nothing changed: made again from the same settings, its key is the same;
+    - runs again if anything that it depends on changed: any of its inputs, its parameters, or its code;
     - reads and writes artifacts wherever they are: it runs on a file system that only TensorFlow and Beam know;
-    - changes none of its inputs, and leaves nothing but its outputs, whether it ends well or raises: no temporary file
+    - changes none of its inputs, and leaves nothing but its outputs, whether it succeeds or raises: no temporary file
       on this machine, no scratch folder in an output.
 
     Subclasses have a fixture `case`.

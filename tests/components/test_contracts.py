@@ -42,7 +42,7 @@ from core.settings.backbone import BackboneConfig
 from core.settings.data import DataSettings
 from tests.components.component_contract import Case, ComponentContract, any_parameters
 from tests.components.ram_files import ram  # noqa: F401 - a fixture
-from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLORS, example, image_bytes, save_model, write_examples
 from tests.trainer import training_data
 from trainer.weights.importing import import_weights
 
@@ -62,7 +62,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     splits = ["train", "eval", "test"]
     made.split_names = artifact_utils.encode_split_names(splits)
     for split in splits:
-        images = [example(image_bytes(i, seed=i), COLOURS[i]) for i in range(3)]
+        images = [example(image_bytes(i, seed=i), COLORS[i]) for i in range(3)]
         for i, image in enumerate(images):
             image.features.feature["image/sha256"].bytes_list.value.append(f"{split}{i}".encode())
             image.features.feature["image/path"].bytes_list.value.append(f"{split}{i}.jpg".encode())
@@ -73,7 +73,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="module")
 def transform_graph(examples: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     made = artifact(TransformGraph, tmp_path_factory.mktemp("transform"), 2)
-    images = [example(image_bytes(i, seed=i), COLOURS[i]).SerializeToString() for i in range(3)]
+    images = [example(image_bytes(i, seed=i), COLORS[i]).SerializeToString() for i in range(3)]
     training_data.run_transform(images, Path(made.uri), SIZE)
     return made
 

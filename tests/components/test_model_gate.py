@@ -30,7 +30,7 @@ from core.metrics import FRACTIONS, LOSS, METRICS
 from core.settings.converter import from_json, to_json
 from core.settings.evaluation import EvaluationSettings
 from core.settings.monitoring import MonitoringSettings
-from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLORS, example, image_bytes, save_model, write_examples
 from tests.training_records import SUMMARY
 
 COUNTS = {"red": 12, "green": 6, "blue": 2}
@@ -53,17 +53,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict:
         save_model(Path(model.uri) / "Format-Serving", certainty=certainty)
     examples = artifact(Examples, root / "examples", 1)
     examples.split_names = artifact_utils.encode_split_names(["test"])
-    labelled = [
+    labeled = [
         # Every fifth label is wrong, so that no metric is trivial.
         example(
-            image_bytes((COLOURS.index(label) + (i % 5 == 4)) % 3, seed=i),
+            image_bytes((COLORS.index(label) + (i % 5 == 4)) % 3, seed=i),
             label,
             brightness="dark" if i == 0 else "bright",
         )
         for label, count in COUNTS.items()
         for i in range(count)
     ]
-    write_examples(root / "examples", "test", labelled)
+    write_examples(root / "examples", "test", labeled)
     made = {"right": right, "wrong": wrong, "examples": examples}
     return made | measure(root / "both", made, "wrong", "right", ["label", "label*brightness"])
 
@@ -149,8 +149,8 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
     for classified, metrics in zip(both, (verdict.overall.metrics, verdict.overall.baseline), strict=True):
         predicted = [one.predicted for one in classified]
         np.testing.assert_array_equal(
-            matrix(columns(labels, classified, COLOURS)),
-            sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLOURS)),
+            matrix(columns(labels, classified, COLORS)),
+            sklearn_metrics.confusion_matrix(labels, predicted, labels=list(COLORS)),
         )
         for kind in ("macro", "weighted"):
             precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
@@ -160,8 +160,8 @@ def test_every_slice_of_both_models_is_measured_as_scikit_learn_does(inputs: dic
             assert values == pytest.approx([precision, recall, f1])
         assert metrics["accuracy"].value == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
     pairs = {(c.actual, c.predicted): c.examples for c in verdict.overall.confusions}
-    counts = matrix(columns(labels, both[0], COLOURS))
-    assert pairs == {(COLOURS[i], COLOURS[j]): counts[i, j] for i, j in np.argwhere(counts)}
+    counts = matrix(columns(labels, both[0], COLORS))
+    assert pairs == {(COLORS[i], COLORS[j]): counts[i, j] for i, j in np.argwhere(counts)}
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_what_intervals_are_drawn_around_are_the_values_tfma_measured(inputs: di
             (CANDIDATE, inside),
             (BASELINE, [p.baseline for p in inside if p.baseline]),
         ):
-            found = columns([p.label for p in inside], classified, COLOURS, scores.bins[model][places])
+            found = columns([p.label for p in inside], classified, COLORS, scores.bins[model][places])
             estimates = Estimates(found)
             values = {name: estimate.value for name in METRICS for estimate in estimates.of(name)}
             assert set(values) == set(METRICS) or len(np.unique(found.label)) == 1  # areas take two classes
@@ -219,7 +219,7 @@ def test_a_model_worse_than_its_baseline_is_refused(inputs: dict, tmp_path: Path
     assert red.baseline is not None and red.change is not None
     assert sum(pair.examples for pair in red.confusions) == red.examples
     assert {pair.actual for pair in red.confusions} == {"red"}
-    assert [c.class_name for c in overall.classes] == list(COLOURS)
+    assert [c.class_name for c in overall.classes] == list(COLORS)
     assert sum(pair.examples for pair in overall.confusions) == overall.examples == 20
     assert blessing.get_int_custom_property("blessed") == 0
     assert blessing.get_string_custom_property("current_model") == inputs["wrong"].uri

@@ -27,13 +27,13 @@ from core.artifacts.predictions import (
     read_scores,
 )
 from tests.components.test_tflite_converter import convert
-from tests.model_factory import COLOURS, Fault, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLORS, Fault, example, image_bytes, save_model, write_examples
 from tests.trainer import training_data
 
 
-def labelled(colour: int, label: str, number: int, **slices: str) -> tf.train.Example:
-    """An example whose image is of one colour and whose label may be another."""
-    made = example(image_bytes(colour, seed=number), label, **slices)
+def labeled(color: int, label: str, number: int, **slices: str) -> tf.train.Example:
+    """An example whose image is of one color and whose label may be another."""
+    made = example(image_bytes(color, seed=number), label, **slices)
     made.features.feature["image/path"].bytes_list.value.append(f"{label}/{number:02d}.jpg".encode())
     made.features.feature["image/sha256"].bytes_list.value.append(b"ab")
     return made
@@ -80,8 +80,8 @@ def run(
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory):
     """Seven right labels and two wrong ones, predicted in batches of four, beside a model that is mostly wrong."""
-    right = [labelled(i % 3, COLOURS[i % 3], i, brightness="dark") for i in range(7)]
-    wrong = [labelled(0, "blue", 7), labelled(1, "no such class é", 8)]
+    right = [labeled(i % 3, COLORS[i % 3], i, brightness="dark") for i in range(7)]
+    wrong = [labeled(0, "blue", 7), labeled(1, "no such class é", 8)]
     folder = tmp_path_factory.mktemp("mixed")
     baseline = model(folder, "before", classes=("blue", "green", "red"), certainty=-2.0)
     return run(folder, right + wrong, baseline, batch_size=4)
@@ -94,7 +94,7 @@ def test_every_image_has_a_prediction(mixed) -> None:
     assert all(0 <= p.label_probability <= p.probability <= 1 for p in predictions)
     (first,) = (p for p in predictions if p.path == "red/00.jpg")
     assert first.slices == {"brightness": "dark"} and first.sha256 == "ab" and first.rank == 1
-    assert read_scores(artifact.uri).classes == list(COLOURS)
+    assert read_scores(artifact.uri).classes == list(COLORS)
     assert artifact.get_int_custom_property("examples") == 9
     assert artifact.get_int_custom_property("mistakes") == 2
 
@@ -105,7 +105,7 @@ def test_what_the_candidate_was_converted_to_is_asked_about_the_same_images(tmp_
     (tmp_path / "run").mkdir()
     candidate = Model()
     candidate.uri = str(converted.parent)
-    examples = [labelled(i % 3, COLOURS[i % 3], i) for i in range(4)] + [labelled(0, "red", 4)]
+    examples = [labeled(i % 3, COLORS[i % 3], i) for i in range(4)] + [labeled(0, "red", 4)]
     examples[-1].features.feature["image/encoded"].bytes_list.value[0] = b"no image"
 
     predictions, _, artifact = run(tmp_path / "run", examples, candidate=candidate)
@@ -144,13 +144,13 @@ def test_what_tfma_reads_holds_no_image_and_both_models_probabilities_in_one_ord
         assert {"label", "label_xf", "candidate", "baseline"} <= names and "image/encoded" not in names
         label = one.features.feature["label"].bytes_list.value[0].decode()
         place = one.features.feature["label_xf"].int64_list.value[0]
-        assert place == (COLOURS.index(label) if label in COLOURS else -1)
+        assert place == (COLORS.index(label) if label in COLORS else -1)
         assert sum(one.features.feature["baseline"].float_list.value) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_image_without_a_prediction_is_an_internal_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 images were written to test; 2 have a prediction"):
-        run(tmp_path, [labelled(0, "red", 0), labelled(1, "green", 1)], counted=3)
+        run(tmp_path, [labeled(0, "red", 0), labeled(1, "green", 1)], counted=3)
 
 
 def test_a_split_without_images_gives_no_predictions(tmp_path: Path) -> None:
@@ -161,23 +161,23 @@ def test_a_split_without_images_gives_no_predictions(tmp_path: Path) -> None:
 
 
 def test_every_split_is_asked_about_where_all_are(tmp_path: Path) -> None:
-    write_examples(tmp_path / "examples", "train", [labelled(1, "green", 2)])
-    predictions, kept, left = run(tmp_path, [labelled(0, "red", 1)], split=ALL)
+    write_examples(tmp_path / "examples", "train", [labeled(1, "green", 2)])
+    predictions, kept, left = run(tmp_path, [labeled(0, "red", 1)], split=ALL)
     assert [(one.path, one.right) for one in predictions] == [("green/02.jpg", True), ("red/01.jpg", True)]
     assert len(kept) == 2 and left.get_int_custom_property("examples") == 2
 
 
 def test_a_model_that_predicts_nan_is_wrong_about_everything_and_ends_no_run(tmp_path: Path) -> None:
-    predictions, _, _ = run(tmp_path, [labelled(1, "green", 0)], faults=["nan"])
+    predictions, _, _ = run(tmp_path, [labeled(1, "green", 0)], faults=["nan"])
 
     assert [(p.probability, p.right) for p in predictions] == [(0, False)]
 
 
 def test_an_image_the_model_cannot_read_is_a_mistake_without_a_class_and_ends_no_run(tmp_path: Path) -> None:
-    good, bad = labelled(1, "green", 0), labelled(0, "red", 1)
+    good, bad = labeled(1, "green", 0), labeled(0, "red", 1)
     bad.features.feature["image/encoded"].bytes_list.value[0] = image_bytes(0, format="PNG")[:300]
 
-    predictions, _, artifact = run(tmp_path, [good, bad, labelled(2, "blue", 2)])
+    predictions, _, artifact = run(tmp_path, [good, bad, labeled(2, "blue", 2)])
 
     assert [(p.predicted, p.right) for p in predictions] == [("blue", True), ("green", True), ("", False)]
     assert (predictions[2].probability, predictions[2].label_probability) == (0, 0)
@@ -204,7 +204,7 @@ def test_a_last_blessed_model_that_cannot_be_compared_with_ends_no_run(
     before = model(tmp_path, "before", **options)
     harm(tmp_path)
 
-    predictions, kept, artifact = run(tmp_path, [labelled(1, "green", 0)], before)
+    predictions, kept, artifact = run(tmp_path, [labeled(1, "green", 0)], before)
 
     assert predictions[0].baseline is None and "baseline" not in kept[0].features.feature
     reason = artifact.get_string_custom_property(NOT_COMPARED)
@@ -263,8 +263,8 @@ def images_asked_about(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]
 
 
 def twelve() -> list[tf.train.Example]:
-    """Each another picture; the last two are labelled wrongly."""
-    made = [labelled(i % 3, COLOURS[(i + (i > 9)) % 3], i, brightness="dark") for i in range(12)]
+    """Each another picture; the last two are labeled wrongly."""
+    made = [labeled(i % 3, COLORS[(i + (i > 9)) % 3], i, brightness="dark") for i in range(12)]
     for number, one in enumerate(made):
         one.features.feature["image/sha256"].bytes_list.value[0] = f"{number:04d}".encode()
     return made
@@ -303,7 +303,7 @@ def test_why_a_label_is_withheld_is_kept_of_both_models_and_the_class_stays(tmp_
         tmp_path, twelve(), baseline, candidate=candidate, features=features_of(tmp_path, candidate, twelve())
     )
 
-    assert all(p.reason == "the probability is too low" and p.predicted in COLOURS for p in found)
+    assert all(p.reason == "the probability is too low" and p.predicted in COLORS for p in found)
     assert all(p.baseline is not None and p.baseline.reason == "" for p in found)
     assert len({p.novelty for p in found}) > 1 and all(0 < p.novelty < 1 for p in found)
 

@@ -31,7 +31,7 @@ from core.settings.serving import ServerLimits, ServingSettings
 from tests.conftest import ROOT
 from tests.model_factory import Fault, example, image_bytes, save_model, write_examples
 
-IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+IMAGES = [image_bytes(color, seed=color) for color in range(3)]
 SETTINGS = ServingSettings()
 
 

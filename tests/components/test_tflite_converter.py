@@ -15,7 +15,7 @@ from components.tflite_converter import TFLiteConverter
 from core import checksums, signatures
 from core.artifacts import tflite_archive, tflite_files
 from core.errors import MachineError
-from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLORS, example, image_bytes, save_model, write_examples
 from tests.small_model import flip
 
 
@@ -24,7 +24,7 @@ def convert(folder: Path, source: Path) -> Path:
     model, converted, examples = Model(), Model(), Examples()
     model.uri, converted.uri, examples.uri = str(source), str(folder / "converted"), str(folder / "examples")
     examples.split_names = artifact_utils.encode_split_names(["train"])
-    made = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(6)]
+    made = [example(image_bytes(i % 3, seed=i), COLORS[i % 3]) for i in range(6)]
     write_examples(folder / "examples", "train", [*made, example(b"no image", "red")])
     TFLiteConverter.test_call(
         model=model, examples=examples, converted=converted, formats='["tflite-float16", "tflite-int8"]'
@@ -65,7 +65,7 @@ def test_what_it_takes_to_use_a_file_can_be_unzipped_from_it(converted: Path) ->
     with zipfile.ZipFile(converted / "int8.tflite") as archive:
         assert archive.read("labels.txt") == b"red\ngreen\nblue\n"
     _, classes, preprocessing = tflite_archive.read(str(converted / "int8.tflite"))
-    assert classes == list(COLOURS) and preprocessing.image_size == 8
+    assert classes == list(COLORS) and preprocessing.image_size == 8
     assert 255 * preprocessing.scale + preprocessing.offset == pytest.approx(1)
 
 

@@ -12,7 +12,7 @@ from components import worst_mistakes
 from core.artifacts.features import FEATURES_FILE, UNVARIED, Features, SplitFeatures
 from core.artifacts.gallery import GALLERY_FILE, GalleryImage
 from core.artifacts.predictions import PREDICTIONS_FILE, Prediction
-from tests.components.test_predictor import labelled, model
+from tests.components.test_predictor import labeled, model
 from tests.model_factory import write_examples
 from tests.trainer import training_data
 
@@ -35,7 +35,7 @@ def classified(label: str, number: int, predicted: str, label_probability: float
 
 
 def test_the_worst_come_first_with_what_the_network_saw(tmp_path: Path) -> None:
-    examples = [labelled(0, "blue", 0), labelled(1, "green", 1), labelled(1, "red", 2), labelled(0, "green", 3)]
+    examples = [labeled(0, "blue", 0), labeled(1, "green", 1), labeled(1, "red", 2), labeled(0, "green", 3)]
     predictions = [
         classified("blue", 0, "red", 0.1),
         classified("green", 1, "green", 0.9),
@@ -57,7 +57,7 @@ def test_the_worst_come_first_with_what_the_network_saw(tmp_path: Path) -> None:
 def test_the_training_images_that_look_like_a_mistake_stand_beside_it(tmp_path: Path) -> None:
     """By their features, which have only an angle here."""
     (tmp_path / "examples").mkdir()
-    train = [labelled(0, "red", 10, name="first"), labelled(0, "blue", 11), labelled(2, "blue", 12)]
+    train = [labeled(0, "red", 10, name="first"), labeled(0, "blue", 11), labeled(2, "blue", 12)]
     for number, image in enumerate(train):
         image.features.feature["image/sha256"].bytes_list.value[:] = [f"train {number}".encode()]
     write_examples(tmp_path / "examples", "train", train)
@@ -78,7 +78,7 @@ def test_the_training_images_that_look_like_a_mistake_stand_beside_it(tmp_path: 
     described = {split: SplitFeatures(UNVARIED, "float32", bfloat16=False) for split in splits}
     FEATURES_FILE.write(features.uri, Features("pooled", ("mixed10",), (2,), 8, "0", "", None, described))
 
-    (image,) = run(tmp_path, [labelled(0, "blue", 0)], [classified("blue", 0, "red", 0.1)], features=features, worst=2)
+    (image,) = run(tmp_path, [labeled(0, "blue", 0)], [classified("blue", 0, "red", 0.1)], features=features, worst=2)
 
     assert [(found.path, found.label) for found in image.neighbors] == [
         ("blue/11.jpg", "blue"),
@@ -92,4 +92,4 @@ def test_the_training_images_that_look_like_a_mistake_stand_beside_it(tmp_path: 
 
 
 def test_without_mistakes_the_gallery_is_empty(tmp_path: Path) -> None:
-    assert run(tmp_path, [labelled(1, "green", 1)], [classified("green", 1, "green", 0.9)]) == []
+    assert run(tmp_path, [labeled(1, "green", 1)], [classified("green", 1, "green", 0.9)]) == []

@@ -19,7 +19,7 @@ from pipeline.deployment import Deployment
 from pipeline.pipeline import create_pipeline
 from pipeline.serving_validator import serving_validator
 from tests.conftest import ROOT
-from tests.model_factory import COLOURS, example, image_bytes, save_model, write_examples
+from tests.model_factory import COLORS, example, image_bytes, save_model, write_examples
 
 CONFIG = ROOT / "configs" / "digits.yaml"
 SCHEMA = (ROOT / "schemas" / "digits.pbtxt").read_text()
@@ -102,7 +102,7 @@ def artifacts(tmp_path: Path) -> dict[str, list]:
     raw.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     (tmp_path / "model").mkdir()
     save_model(tmp_path / "model" / "Format-Serving")
-    examples = [example(image_bytes(i % 3, seed=i), COLOURS[i % 3]) for i in range(8)]
+    examples = [example(image_bytes(i % 3, seed=i), COLORS[i % 3]) for i in range(8)]
     write_examples(tmp_path / "examples", "test", examples)
     return {"model": [model], "examples": [raw], "blessing": [blessing]}
 

@@ -43,7 +43,7 @@ from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam_engines import SMALL_STEPS, options_for
 from pipeline.runners.job_server import kept
 from tests.conftest import ROOT
-from tests.model_factory import COLOURS, image_bytes, save_model
+from tests.model_factory import COLORS, image_bytes, save_model
 from tests.ports import clusters
 from tests.ports.written import BATCH_PREDICT
 from trainer import preprocessing
@@ -74,9 +74,9 @@ class Chain:
         """Makes the images, and the model that the Evaluator is given: any will do."""
         image_ingestion._CHUNK = 5  # so that there is something to do at the same time
         self._work = work
-        self._images = write_colours(work / "images")
+        self._images = write_colors(work / "images")
         listing = list_images(_SETTINGS, str(self._images))
-        self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colours", listing)
+        self._schema, _ = schema.load_or_infer(work / "schema.pbtxt", "colors", listing)
         self._made: dict[tuple[str, str], Artifact] = {}
         trained = create_pipeline(_SETTINGS, self._deployment(), self._schema).components
         (trainer,) = (component for component in trained if component.id == "Trainer")
@@ -146,12 +146,12 @@ class Chain:
         return outputs
 
 
-def write_colours(folder: Path) -> Path:
+def write_colors(folder: Path) -> Path:
     """Writes some images of each class, and one that cannot be read, into class folders of a new folder."""
-    for colour, label in enumerate(COLOURS):
+    for color, label in enumerate(COLORS):
         (folder / label).mkdir(parents=True)
         for number in range(IMAGES_PER_CLASS):
-            (folder / label / f"{number}.jpg").write_bytes(image_bytes(colour, seed=10 * colour + number))
+            (folder / label / f"{number}.jpg").write_bytes(image_bytes(color, seed=10 * color + number))
     (folder / "red" / "broken.jpg").write_text("no image")
     return folder
 

@@ -32,7 +32,7 @@ from tests.conftest import ROOT
 from tests.fork_server import STACK, ForkServer
 from tests.model_factory import save_model
 from tests.ports import clusters
-from tests.ports.beam_components import predict_batch, read_outputs, write_colours
+from tests.ports.beam_components import predict_batch, read_outputs, write_colors
 from tests.ports.few_digits import write_few_digits
 from tests.ports.written import BATCH_PREDICT, COMPONENTS
 
@@ -195,8 +195,8 @@ def in_memory(memory: Path, result: Path) -> None:
     with ForkServer(modules=_MODULES) as forks:
         run = run_pipeline(forks, "runtime.beam=local", images, memory)
     made = read_run(memory)
-    colours = write_colours(memory / "colours")
-    made[BATCH_PREDICT] = predict_batch(str(memory / "model"), colours, memory / "predictions.jsonl", LocalEngine())
+    colors = write_colors(memory / "colors")
+    made[BATCH_PREDICT] = predict_batch(str(memory / "model"), colors, memory / "predictions.jsonl", LocalEngine())
     result.write_text(json.dumps({"runs": [run], "components": made}))
 
 
@@ -209,7 +209,7 @@ def on_cluster(engine: str, work: Path, result: Path, memory: Path) -> None:
         runs.append(run_pipeline(forks, _setting(engine), memory / "some broken", work))
         documented = clusters.with_job_server(engine, cluster, work / "cluster", software)
         output = work / "predictions.jsonl"
-        made[BATCH_PREDICT] = predict_batch(str(memory / "model"), memory / "colours", output, documented)
+        made[BATCH_PREDICT] = predict_batch(str(memory / "model"), memory / "colors", output, documented)
         cluster.processes.pop("job-server").kill()
         faults = Faults(forks, engine, cluster, work, memory)
         (break_flink if engine == "flink" else break_spark)(faults, cluster, work)

@@ -124,9 +124,9 @@ def test_the_scheduler_runs_what_the_rest_api_triggers_and_the_grid_shows_it(hom
         picture = tmp_path / "grid.png"
         take_picture("/dags/digits/grid", picture)
     with Image.open(picture) as shown:
-        colours = Counter(shown.convert("RGB").getdata())
-    assert len(colours) > 50
-    assert colours[SUCCESS_GREEN] > len(tasks) * 20  # a green square for every task
+        colors = Counter(shown.convert("RGB").getdata())
+    assert len(colors) > 50
+    assert colors[SUCCESS_GREEN] > len(tasks) * 20  # a green square for every task
 
 
 def _ended(run: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Fixtures of the trainer's tests: made once, by the real thing, and read by many."""
+"""Fixtures of the trainer's tests: made once, by the real code, and read by many."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def transform_directory(raw_examples: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def keras_answer(tmp_path_factory: pytest.TempPathFactory) -> KerasAnswer:
-    """A file of Keras's own making, no tensor of which is what a variable of its kind is initialised with.
+    """A file that Keras wrote, in which no tensor equals its variable's initial value.
 
     The names in the file are not the canonical ones: the process had made another layer before.
     """
@@ -134,7 +134,7 @@ def settings(
 def train(
     raw_examples: Path, transform_directory: Path, backbone_directory: Path, features_at: Callable[[str], Path]
 ) -> Callable[..., TrainingSummary]:
-    """Calls run_fn as TFX's Trainer does; returns the training summary."""
+    """Calls run_fn like TFX's Trainer; returns the training summary."""
 
     def call(config: TrainerConfig, cut: str | None, out: Path) -> TrainingSummary:
         examples = raw_examples if cut is None else features_at(cut)
@@ -157,14 +157,14 @@ FAST, SLOW = "conv2d_93|batch_normalization_93", "conv2d_85|batch_normalization_
 
 @pytest.fixture(scope="session")
 def suffix_run(train: Callable[..., TrainingSummary], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on mixed9 features: some layers of the last block train, at two rates, its others are frozen."""
+    """A run on mixed9 features: some layers of the last block train, at two rates; the others are frozen."""
     config = settings(FineTuneConfig(rules=((FAST, 1.0), (SLOW, 0.1), (".*", 0.0))))
     return shared_folder(tmp_path_factory, "suffix", lambda out: train(config, "mixed9", out))
 
 
 @pytest.fixture
 def packed(backbone_directory: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Lays an exported model beside the pre-trained weights, as the component does."""
+    """Puts an exported model next to the pre-trained weights, as the component does."""
 
     def pack(model: Path, classes: tuple[str, ...] = training_data.CLASSES) -> Path:
         target = tmp_path / "base"

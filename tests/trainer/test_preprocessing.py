@@ -33,7 +33,7 @@ def gradient() -> Image.Image:
         *(("L", "JPEG"), ("RGB", "JPEG"), ("P", "GIF"), ("RGB", "BMP")),
     ],
 )
-def test_every_colour_mode_becomes_rgb_in_minus_one_to_one(mode: str, kind: str) -> None:
+def test_every_color_mode_becomes_rgb_in_minus_one_to_one(mode: str, kind: str) -> None:
     image = gradient().convert(mode)
     pixels = decoded([encoded(image, kind)])
     assert pixels.shape == (1, SIZE, SIZE, 3)

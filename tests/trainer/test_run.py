@@ -108,7 +108,7 @@ def test_summary_says_what_was_trained_and_how_it_went(suffix_run: Path) -> None
     assert summary.parameters == Parameters(trained=in_base + in_head, head=in_head, frozen=in_keras - in_base)
 
 
-def test_colours_are_learnt_and_the_best_evaluation_is_exported(frozen_run: Path) -> None:
+def test_colors_are_learnt_and_the_best_evaluation_is_exported(frozen_run: Path) -> None:
     summary = summary_of(frozen_run)
     assert summary.best.accuracy > 0.9
     assert exported(frozen_run)["global_step"] == summary.best.step

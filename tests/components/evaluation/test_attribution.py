@@ -20,52 +20,52 @@ from tests.trainer.conftest import settings
 from trainer import run
 from trainer.training import checkpoints
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 
 def picture(label: str, seed: int, side: int) -> tuple[bytes, tuple[slice, slice]]:
-    """Dark noise, and somewhere on it a square of a quarter of the side, whose colour is the class; and where it is."""
+    """Dark noise, and somewhere on it a square of a quarter of the side, whose color is the class; and where it is."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 120, (side, side, 3))
     square = side // 4
     y, x = random.integers(0, side - square + 1, 2)
     place = slice(y, y + square), slice(x, x + square)
     pixels[place] = random.integers(0, 120, (square, square, 3))
-    pixels[(*place, COLOURS.index(label))] += 130
+    pixels[(*place, COLORS.index(label))] += 130
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue(), place
 
 
-def colour_network(directory: Path, side: int) -> None:
-    """Weights with which InceptionV3 hands the three colours on from map to map, disturbed by random ones."""
+def color_network(directory: Path, side: int) -> None:
+    """Weights with which InceptionV3 hands the three colors on from map to map, disturbed by random ones."""
     random = np.random.default_rng(0)
     arrays = {}
-    colours = {inception_v3.INPUT: np.arange(3)}  # of each layer's channels
+    colors = {inception_v3.INPUT: np.arange(3)}  # of each layer's channels
     for layer in inception_v3.layers():
-        read = np.concatenate([colours[name] for name in layer.inputs])
-        colours[layer.name] = np.arange(layer.channels) % 3 if layer.kind == "Conv2D" else read
+        read = np.concatenate([colors[name] for name in layer.inputs])
+        colors[layer.name] = np.arange(layer.channels) % 3 if layer.kind == "Conv2D" else read
         for name, shape in layer.weights:
             value = np.full(shape, float(name == "moving_variance"))
             if name == "kernel":
                 height, width = shape[:2]
-                same = read[:, None] == colours[layer.name]
+                same = read[:, None] == colors[layer.name]
                 noise = random.normal(size=shape) / np.sqrt(height * width * len(read))
                 value = same / same.sum(axis=0) / (height * width) + 0.05 * noise
             arrays[f"InceptionV3/{layer.name}/{name}"] = value.astype(np.float32)
     checkpoints.write(artifact.checkpoint(str(directory)), arrays)
-    artifact.RECORD.write(directory, artifact.BackboneRecord("colours", "colours", False, "0", side))
+    artifact.RECORD.write(directory, artifact.BackboneRecord("colors", "colors", False, "0", side))
 
 
 @pytest.fixture(scope="module", params=[75, 299])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """The side of the images, and a model that tells the colours of their squares apart."""
-    side, folder = request.param, tmp_path_factory.mktemp("colours")
+    """The side of the images, and a model that tells the colors of their squares apart."""
+    side, folder = request.param, tmp_path_factory.mktemp("colors")
     (folder / "backbone").mkdir()
-    colour_network(folder / "backbone", side)
+    color_network(folder / "backbone", side)
     for split, seeds in (("train", range(48)), ("eval", range(48, 60))):
-        labelled = [(COLOURS[seed % 3], seed) for seed in seeds]
-        examples = [training_data.raw_example(picture(label, seed, side)[0], label) for label, seed in labelled]
+        labeled = [(COLORS[seed % 3], seed) for seed in seeds]
+        examples = [training_data.raw_example(picture(label, seed, side)[0], label) for label, seed in labeled]
         training_data.write_split(folder / "raw", split, examples)
     training_data.run_transform(training_data.read_split(folder / "raw", "train"), folder / "transform", side)
     made = folder / "raw", folder / "transform", folder / "backbone"
@@ -78,7 +78,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_the_map_of_a_real_network_finds_the_part_that_decides(trained: tuple[int, Path]) -> None:
     side, directory = trained
-    labels = [COLOURS[seed % 3] for seed in range(30)]
+    labels = [COLORS[seed % 3] for seed in range(30)]
     pictures = [picture(label, 100 + seed, side) for seed, label in enumerate(labels)]
     images, names = [encoded for encoded, _ in pictures], class_names(str(directory))
     with ServedModel(str(directory)) as model:

@@ -20,7 +20,7 @@ def decode(encoded: bytes) -> np.ndarray:
 
 
 def test_there_is_an_image_for_each_way_through_the_decoder() -> None:
-    """A PNG's colour type (byte 25) and bits (byte 24) as in its specification, 11.2.2."""
+    """A PNG's color type (byte 25) and bits (byte 24) as in its specification, 11.2.2."""
     images = probe.images(SIZE)
     kinds = {name: Image.open(io.BytesIO(encoded)).format for name, encoded in images.items()}
     assert all(name.startswith(kind) for name, kind in kinds.items())

@@ -36,14 +36,14 @@ from trainer.images import decoding
 ORIENTATION = 0x0112
 PHOTO = picture(1, 40, 30)
 PALETTE = PHOTO.convert("P")
-GREY_16 = Image.fromarray(np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32))
+GRAY_16 = Image.fromarray(np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32))
 
 
 def _transparent() -> dict[str, tuple[bytes, np.ndarray]]:
     """Files, and their RGBA pixels, of all ways to be transparent."""
     dice = np.random.default_rng(0)
     rgba = dice.integers(0, 256, (30, 40, 4), dtype=np.uint8)
-    grey = np.concatenate([np.repeat(rgba[..., :1], 3, axis=2), rgba[..., 3:]], axis=2)
+    gray = np.concatenate([np.repeat(rgba[..., :1], 3, axis=2), rgba[..., 3:]], axis=2)
     binary = rgba.copy()
     binary[..., 3] = np.where(binary[..., 3] > 100, 255, 0)
     picture, levels = Image.fromarray(rgba), Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
@@ -59,8 +59,8 @@ def _transparent() -> dict[str, tuple[bytes, np.ndarray]]:
     deep[2, 2, :3] = (1000, 2000, 3000)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
     colors = b"".join(b"\0" + row[:, :3].astype(">u2").tobytes() for row in deep)
-    grey_16 = b"".join(b"\0" + row[:, 0].astype(">u2").tobytes() for row in deep)
-    grey_2 = b"".join(b"\0" + bytes([0x55 * row[0], 0x55 * row[0]]) for row in two)
+    gray_16 = b"".join(b"\0" + row[:, 0].astype(">u2").tobytes() for row in deep)
+    gray_2 = b"".join(b"\0" + bytes([0x55 * row[0], 0x55 * row[0]]) for row in two)
     upper = (deep >> 8).astype(np.uint8)
 
     def key(*values: int) -> bytes:
@@ -71,12 +71,12 @@ def _transparent() -> dict[str, tuple[bytes, np.ndarray]]:
 
     return {
         "PNG, RGBA": (encoded(picture), rgba),
-        "PNG, LA": (encoded(Image.merge("LA", [Image.fromarray(rgba[..., 0]), Image.fromarray(rgba[..., 3])])), grey),
+        "PNG, LA": (encoded(Image.merge("LA", [Image.fromarray(rgba[..., 0]), Image.fromarray(rgba[..., 3])])), gray),
         "PNG, P and tRNS": (encoded(palette, transparency=bytes([0, 50, 255, 128])), of_palette),
         "PNG, L and tRNS": (encoded(levels, transparency=77), keyed),
         "PNG, RGB and tRNS": (encoded(Image.merge("RGB", [levels] * 3), transparency=(77, 77, 77)), keyed),
         "PNG, 2 bits and tRNS": (
-            png_of(8, 8, 2, 0, grey_2, key(2)),
+            png_of(8, 8, 2, 0, gray_2, key(2)),
             with_key(np.repeat((two * 85)[..., None], 3, 2), two == 2),
         ),
         "PNG, 16 bits, RGBA": (png_of(8, 8, 16, 6, rows), upper),
@@ -85,7 +85,7 @@ def _transparent() -> dict[str, tuple[bytes, np.ndarray]]:
             with_key(upper[..., :3], (deep[..., :3] == (1000, 2000, 3000)).all(-1)),
         ),
         "PNG, 16 bits, L and tRNS": (
-            png_of(8, 8, 16, 0, grey_16, key(1000)),
+            png_of(8, 8, 16, 0, gray_16, key(1000)),
             with_key(np.repeat(upper[..., :1], 3, 2), deep[..., 0] == 1000),
         ),
         "WebP": (encoded(picture, "WEBP", lossless=True, exact=True), rgba),
@@ -155,7 +155,7 @@ def reason(data: bytes) -> str:
         (encoded(PHOTO.convert("P")), "png"),
         (encoded(PHOTO.convert("1")), "png"),
         (encoded(PHOTO.convert("RGBA")), "png"),
-        (encoded(GREY_16), "png"),
+        (encoded(GRAY_16), "png"),
         (encoded(PHOTO.convert("P"), "GIF"), "gif"),
         (encoded(PHOTO, "BMP"), "bmp"),
     ],
@@ -248,8 +248,8 @@ def test_a_jpeg_that_the_graph_would_turn_otherwise_becomes_a_png_however_plain_
         encoded(PHOTO, "TIFF"),
         encoded(PHOTO, "TIFF", compression="tiff_lzw", exif=rotated(6)),
         encoded(PHOTO.convert("CMYK"), "TIFF"),
-        encoded(GREY_16, "TIFF"),
-        encoded(PHOTO.convert("P"), "BMP"),  # TensorFlow takes palette indices for grey.
+        encoded(GRAY_16, "TIFF"),
+        encoded(PHOTO.convert("P"), "BMP"),  # TensorFlow takes palette indices for gray.
         encoded(PALETTE, "GIF", transparency=PALETTE.getpixel((0, 0))),  # TensorFlow paints transparent pixels black.
         encoded(PHOTO.convert("P"), "GIF", save_all=True, append_images=[picture(2, 40, 30).convert("P")]),
         encoded(PHOTO, "PNG", exif=rotated(6)),
@@ -533,7 +533,7 @@ def test_reading_needs_neither_tfx_nor_beam() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "tags", "grey"),
+    ("pixels", "tags", "gray"),
     [
         (bytes.fromhex("000064800fff"), {258: 12}, [0, 6, 128, 255]),
         (struct.pack("<4H", 0, 255, 32768, 65535), {258: 16}, [0, 0, 128, 255]),
@@ -543,10 +543,10 @@ def test_reading_needs_neither_tfx_nor_beam() -> None:
     ids=["12 bits", "16 bits", "16 bits, 0 is white", "8 bits, 0 is white"],
 )
 def test_a_tiff_of_any_bits_has_its_black_and_white_where_it_says(
-    pixels: bytes, tags: dict[int, int], grey: list[int]
+    pixels: bytes, tags: dict[int, int], gray: list[int]
 ) -> None:
     image = read_image(bad_images.tiff(4, 1, pixels, tags))
-    assert decoded(image.encoded)[0].tolist() == [[level] * 3 for level in grey]
+    assert decoded(image.encoded)[0].tolist() == [[level] * 3 for level in gray]
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def test_a_tiff_whose_black_and_white_nobody_knows_is_rejected(bits: int, sample
 
 
 def built_png(kind: int, rows: bytes, *, before: bytes = b"", interlaced: int = 0) -> bytes:
-    """8 bits, 2 x 2 pixels, or of 8 x 8 if they are interlaced; `kind` is the colour type (PNG specification, 11.2)."""
+    """8 bits, 2 x 2 pixels, or of 8 x 8 if they are interlaced; `kind` is the color type (PNG specification, 11.2)."""
     side = 8 if interlaced else 2
     header = bad_images.png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, interlaced))
     pixels = bad_images.png_chunk(b"IDAT", zlib.compress(rows))
@@ -570,33 +570,33 @@ def built_png(kind: int, rows: bytes, *, before: bytes = b"", interlaced: int = 
 def test_an_interlaced_png_is_read_pass_by_pass() -> None:
     """Adam7 (PNG specification, 8.2)."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-    grey = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
-    rows = b"".join(b"\0" + row.tobytes() for top, left, down, right in passes for row in grey[top::down, left::right])
+    gray = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+    rows = b"".join(b"\0" + row.tobytes() for top, left, down, right in passes for row in gray[top::down, left::right])
     data = built_png(0, rows, interlaced=1)
 
     image = read_image(data)
 
     assert image.encoded == data
-    np.testing.assert_array_equal(decoded(data), np.repeat(grey[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(decoded(data), np.repeat(gray[:, :, None], 3, axis=2))
 
 
 def test_transparent_pixels_are_laid_on_the_background_that_is_set() -> None:
     palette = bad_images.png_chunk(b"PLTE", bytes([200, 10, 20, 0, 0, 255]))
     transparent = bad_images.png_chunk(b"tRNS", bytes([0, 128]))
     of_palette = built_png(3, b"\0\0\1" + b"\0\1\0", before=palette + transparent)
-    grey_and_alpha = built_png(4, bytes([0, 200, 0, 100, 128, 0, 0, 255, 255, 0]))
+    gray_and_alpha = built_png(4, bytes([0, 200, 0, 100, 128, 0, 0, 255, 255, 0]))
     red, blue, bluish, dark = [200, 10, 20], [0, 0, 255], [127, 127, 255], [0, 0, 128]
     white, black = [255] * 3, [0] * 3
     cases: dict[Transparent, list[tuple[bytes, list[list[list[int]]]]]] = {
         "white": [
             (of_palette, [[white, bluish], [bluish, white]]),
-            (grey_and_alpha, [[white, [177] * 3], [black, white]]),
+            (gray_and_alpha, [[white, [177] * 3], [black, white]]),
         ],
         "black": [
             (of_palette, [[black, dark], [dark, black]]),
-            (grey_and_alpha, [[black, [50] * 3], [black, black]]),
+            (gray_and_alpha, [[black, [50] * 3], [black, black]]),
         ],
-        "drop": [(of_palette, [[red, blue], [blue, red]]), (grey_and_alpha, [[[200] * 3, [100] * 3], [black, white]])],
+        "drop": [(of_palette, [[red, blue], [blue, red]]), (gray_and_alpha, [[[200] * 3, [100] * 3], [black, white]])],
     }
     for kind, files in cases.items():
         for data, pixels in files:
@@ -634,7 +634,7 @@ def test_a_picture_that_is_all_transparent_is_remarked() -> None:
     assert read_image(encoded(PHOTO.convert("RGBA"))).oddities == {}
 
 
-def test_a_colour_profile_changes_no_pixel() -> None:
+def test_a_color_profile_changes_no_pixel() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     for kind in ("PNG", "TIFF"):
         image = read_image(encoded(PHOTO, kind, icc_profile=profile))
@@ -647,9 +647,9 @@ def test_what_a_sensor_leaves_unused_is_remarked_and_stretched_where_that_is_set
     values = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
     colors = np.stack([values, values // 2, values[::-1]], axis=-1)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colors)
-    grey = [encoded(Image.fromarray(values)), encoded(Image.fromarray(values), "TIFF")]
+    gray = [encoded(Image.fromarray(values)), encoded(Image.fromarray(values), "TIFF")]
     files = [
-        *((data, np.repeat(values[..., None], 3, axis=2)) for data in [*grey, pgm(values)]),
+        *((data, np.repeat(values[..., None], 3, axis=2)) for data in [*gray, pgm(values)]),
         (png_of(16, 16, 16, 2, rows), colors),
         (pgm(colors), colors),
     ]

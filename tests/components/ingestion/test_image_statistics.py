@@ -8,8 +8,8 @@ from components.ingestion.image_statistics import STATISTICS, Reduced, measure, 
 from tests.components.conftest import picture
 
 
-def plain(colour: tuple[int, int, int], size: tuple[int, int] = (100, 50)) -> Image.Image:
-    return Image.new("RGB", size, colour)
+def plain(color: tuple[int, int, int], size: tuple[int, int] = (100, 50)) -> Image.Image:
+    return Image.new("RGB", size, color)
 
 
 def measured(image: Image.Image) -> dict[str, float]:
@@ -41,11 +41,11 @@ def test_sharpness_is_that_of_the_laplacian() -> None:
     assert measured(Image.fromarray(pixels))["sharpness"] == pytest.approx(np.var([-400, *[100] * 4, *[0] * 4]))
 
 
-def test_colours_count_and_grey_has_none() -> None:
-    coloured = picture(3, 200, 160)
+def test_colors_count_and_gray_has_none() -> None:
+    colored = picture(3, 200, 160)
 
-    assert measured(coloured)["colorfulness"] > 10
-    assert measured(coloured.convert("L"))["colorfulness"] == 0
+    assert measured(colored)["colorfulness"] > 10
+    assert measured(colored.convert("L"))["colorfulness"] == 0
     assert measured(plain((255, 0, 0)))["colorfulness"] == pytest.approx(0.3 * np.hypot(255, 127.5))
 
 

@@ -64,7 +64,7 @@ def test_photos_that_were_saved_or_scaled_anew_are_found_and_no_others(shared: P
         assert benchmark.found(photos, benchmark.CHANGES[name], 6) >= least - 0.1, name
 
 
-def test_pictures_of_one_colour_are_compared_with_nothing() -> None:
+def test_pictures_of_one_color_are_compared_with_nothing() -> None:
     assert describe(Image.new("RGB", (30, 30), (10, 200, 30))) is None
 
 

@@ -14,9 +14,9 @@ from components.serving.batching import Batcher, Question
 from components.serving.model_versions import ModelVersions
 from core import signatures
 from core.settings.serving import ServerLimits
-from tests.model_factory import COLOURS, example, image_bytes, save_model
+from tests.model_factory import COLORS, example, image_bytes, save_model
 
-IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+IMAGES = [image_bytes(color, seed=color) for color in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_batch_has_so_many_images_and_pixels_at_most(
 ) -> None:
     found, seen = ask(versions, limits, [[IMAGES[n % 3]] for n in range(7)], pixels=pixels)
     assert seen == batches
-    assert [answer["label"][0].decode() for answer in found] == [COLOURS[n % 3] for n in range(7)]
+    assert [answer["label"][0].decode() for answer in found] == [COLORS[n % 3] for n in range(7)]
 
 
 def test_a_batch_has_no_more_images_than_are_computed_in_a_fifth_of_a_second(

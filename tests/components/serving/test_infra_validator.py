@@ -46,7 +46,7 @@ def test_it_finds_the_model_ready_and_its_requests_answered(
 ) -> None:
     model, examples = artifacts
     requests = request_builder.build_requests(
-        "colours",
+        "colors",
         model,
         examples,
         infra_validator_pb2.RequestSpec(
@@ -59,8 +59,8 @@ def test_it_finds_the_model_ready_and_its_requests_answered(
     assert sorted(type(request).__name__ for request in requests) == (
         ["ClassificationRequest"] * 3 + ["PredictRequest"] * 3
     )
-    server = ModelServer("colours", versions, ServerLimits())
-    client = TensorFlowServingClient(server.address, "colours")
+    server = ModelServer("colors", versions, ServerLimits())
+    client = TensorFlowServingClient(server.address, "colors")
     assert client._GetServingStatus() == ModelServingStatus.NOT_READY
 
     versions.poll()
@@ -76,8 +76,8 @@ def test_it_finds_a_damaged_model_unavailable(artifacts: tuple[Model, Examples],
     data.write_bytes(data.read_bytes()[:-4])
     versions = ModelVersions(lambda: {1: str(damaged)})
     versions.poll()
-    server = ModelServer("colours", versions, ServerLimits())
+    server = ModelServer("colors", versions, ServerLimits())
 
-    assert TensorFlowServingClient(server.address, "colours")._GetServingStatus() == ModelServingStatus.UNAVAILABLE
+    assert TensorFlowServingClient(server.address, "colors")._GetServingStatus() == ModelServingStatus.UNAVAILABLE
 
     server.stop()

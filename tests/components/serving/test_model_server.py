@@ -31,9 +31,9 @@ from core import signatures
 from core.errors import InputError
 from core.settings.serving import ServerLimits
 from tests.components.conftest import encoded
-from tests.model_factory import COLOURS, example, image_bytes, save_model
+from tests.model_factory import COLORS, example, image_bytes, save_model
 
-IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+IMAGES = [image_bytes(color, seed=color) for color in range(3)]
 
 
 class Stubs:
@@ -55,7 +55,7 @@ class Stubs:
         return self.predictions.Predict(request, timeout=timeout)
 
 
-def fill(spec: Any, name: str = "colours", signature: str = "", version: int | None = None, label: str = "") -> None:
+def fill(spec: Any, name: str = "colors", signature: str = "", version: int | None = None, label: str = "") -> None:
     spec.name, spec.signature_name = name, signature
     if version is not None:
         spec.version.value = version
@@ -68,7 +68,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     model = save_model(tmp_path_factory.mktemp("served") / "7")
     versions = ModelVersions(lambda: {7: str(model)})
     versions.poll()
-    server = ModelServer("colours", versions, ServerLimits(max_message_mb=2, max_megapixels=20, max_batch=8))
+    server = ModelServer("colors", versions, ServerLimits(max_message_mb=2, max_megapixels=20, max_batch=8))
     yield server
     server.stop()
     versions.close()
@@ -85,10 +85,10 @@ def test_predict_answers_with_the_spec_and_every_output(stubs: Stubs) -> None:
     response = stubs.predict({"images": IMAGES}, signature=signatures.IMAGES)
 
     spec = response.model_spec
-    assert (spec.name, spec.version.value, spec.signature_name) == ("colours", 7, signatures.IMAGES)
+    assert (spec.name, spec.version.value, spec.signature_name) == ("colors", 7, signatures.IMAGES)
     answer = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
     assert set(answer) == {"probabilities", "classes", "label", "probability", "novelty", "reason", "error"}
-    assert answer["label"].tolist() == [name.encode() for name in COLOURS]
+    assert answer["label"].tolist() == [name.encode() for name in COLORS]
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-6)
 
 
@@ -157,7 +157,7 @@ def test_classify_scores_every_class(stubs: Stubs) -> None:
     result = stubs.predictions.Classify(request, timeout=20).result
 
     best = [max(found.classes, key=lambda c: c.score).label for found in result.classifications[:3]]
-    assert best == list(COLOURS)
+    assert best == list(COLORS)
     assert [c.score for c in result.classifications[3].classes] == [0, 0, 0]
 
 
@@ -197,7 +197,7 @@ def tensor(shape: list[int], *values: bytes) -> tensor_pb2.TensorProto:
     ("inputs", "outputs", "spec", "code", "words"),
     [
         ({}, (), {"name": "other"}, "NOT_FOUND", "Servable not found for request: Latest(other)"),
-        ({}, (), {"version": 8}, "NOT_FOUND", "Servable not found for request: Specific(colours, 8)"),
+        ({}, (), {"version": 8}, "NOT_FOUND", "Servable not found for request: Specific(colors, 8)"),
         ({}, (), {"label": "stable"}, "INVALID_ARGUMENT", "Unrecognized servable version label: stable"),
         ({}, (), {"signature": "nope"}, "FAILED_PRECONDITION", 'Serving signature key "nope" not found.'),
         (
@@ -275,7 +275,7 @@ def test_the_other_methods_refuse_too(stubs: Stubs) -> None:
     metadata.metadata_field.append("weights")
     assert refusal(stubs.predictions.GetModelMetadata, metadata)[1] == "Metadata field weights is not supported"
     fill(status.model_spec, version=3)
-    assert refusal(stubs.models.GetModelStatus, status) == ("NOT_FOUND", "Could not find version 3 of model colours")
+    assert refusal(stubs.models.GetModelStatus, status) == ("NOT_FOUND", "Could not find version 3 of model colors")
     fill(status.model_spec, name="other")
     status.model_spec.ClearField("version")
     assert refusal(stubs.models.GetModelStatus, status) == ("NOT_FOUND", "Could not find any versions of model other")
@@ -283,21 +283,21 @@ def test_the_other_methods_refuse_too(stubs: Stubs) -> None:
 
 
 def test_many_clients_at_once_get_their_own_answers(served: ModelServer) -> None:
-    with RemoteModel(served.address, "colours") as model, futures.ThreadPoolExecutor(8) as pool:
+    with RemoteModel(served.address, "colors") as model, futures.ThreadPoolExecutor(8) as pool:
         asked = [i % 3 for i in range(60)]
         labels = pool.map(lambda i: model.request(signatures.IMAGES, [IMAGES[i]])["label"][0].decode(), asked)
 
-        assert list(labels) == [COLOURS[i] for i in asked]
+        assert list(labels) == [COLORS[i] for i in asked]
 
 
 def test_an_image_of_just_the_size_of_a_request_fits_in_one(served: ModelServer) -> None:
-    with RemoteModel(served.address, "colours") as model:
+    with RemoteModel(served.address, "colors") as model:
         (error,) = model.request(signatures.IMAGES, [bytes(2 * 2**20)])["error"]
     assert error.startswith(b"not an image")
 
 
 def test_a_client_raises_tensorflows_errors(served: ModelServer) -> None:
-    with RemoteModel(served.address, "colours") as model:
+    with RemoteModel(served.address, "colors") as model:
         assert model.states() == {7: "AVAILABLE"}
         with pytest.raises(tf.errors.InvalidArgumentError, match="9 images; it may have at most 8"):
             model.request(signatures.IMAGES, IMAGES * 3)
@@ -311,13 +311,13 @@ def test_a_proxy_of_the_shell_is_not_asked_for_this_machine(
     for name in ("no_proxy", "no_grpc_proxy", "grpc_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with RemoteModel(served.address, "colours") as model:
+    with RemoteModel(served.address, "colors") as model:
         assert model.states() == {7: "AVAILABLE"}
 
 
 def test_a_taken_port_is_said_in_words(served: ModelServer) -> None:
     with pytest.raises(InputError, match=f"port {served.port} of 127.0.0.1 cannot be used"):
-        ModelServer("colours", ModelVersions(dict), ServerLimits(), served.port)
+        ModelServer("colors", ModelVersions(dict), ServerLimits(), served.port)
 
 
 class Slow:
@@ -343,7 +343,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mode
     with versions.use() as (_, model):
         run = Slow(model.run, 1.0)
         monkeypatch.setattr(model, "run", run)
-    server = ModelServer("colours", versions, ServerLimits(concurrent=1, waiting=1, request_seconds=20))
+    server = ModelServer("colors", versions, ServerLimits(concurrent=1, waiting=1, request_seconds=20))
     yield server, run, Stubs(server.address)
     server.stop()
     versions.close()

@@ -42,7 +42,7 @@ from core.errors import InputError
 from core.settings.serving import RequestLogSettings, ServerLimits
 from tests.model_factory import example, image_bytes, save_model
 
-IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
+IMAGES = [image_bytes(color, seed=color) for color in range(3)]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 LIMITS = ServerLimits(max_message_mb=8, max_batch=8, concurrent=1, waiting=5, request_seconds=20)
 
@@ -64,7 +64,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> RequestLogger:
 
 @pytest.fixture(scope="module")
 def server(versions: ModelVersions, log: RequestLogger) -> Iterator[ModelServer]:
-    made = ModelServer("colours", versions, LIMITS, rest_port=0, answered=[log.answered], metrics=Metrics())
+    made = ModelServer("colors", versions, LIMITS, rest_port=0, answered=[log.answered], metrics=Metrics())
     yield made
     made.stop()
 
@@ -105,7 +105,7 @@ def test_streams_without_a_message_keep_nobody_out(server: ModelServer, channel:
             call = channel.stream_unary(method)
             stalled.append(call.future(iter(lambda: time.sleep(60), None)))
     time.sleep(1.2)
-    with RemoteModel(server.address, "colours") as model:
+    with RemoteModel(server.address, "colors") as model:
         for _ in range(3):
             assert model.request(signatures.IMAGES, IMAGES)["label"].tolist() == [b"red", b"green", b"blue"]
     stub = health_pb2_grpc.HealthStub(channel)
@@ -163,7 +163,7 @@ def samples(server: ModelServer) -> dict[tuple[str, frozenset[str]], float]:
 
 def test_metrics_count_requests_images_labels_and_batches(server: ModelServer) -> None:
     before = samples(server)
-    with RemoteModel(server.address, "colours") as model, futures.ThreadPoolExecutor(4) as pool:
+    with RemoteModel(server.address, "colors") as model, futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: model.request(signatures.IMAGES, [IMAGES[n % 3], b"no image"]), range(6)))
         with contextlib.suppress(Exception):
             model.request(signatures.IMAGES, [b""] * 9)
@@ -189,7 +189,7 @@ def test_metrics_count_requests_images_labels_and_batches(server: ModelServer) -
 
 
 def test_the_request_log_has_a_line_for_each_image_whatever_asked(server: ModelServer, log: RequestLogger) -> None:
-    with RemoteModel(server.address, "colours") as model:
+    with RemoteModel(server.address, "colors") as model:
         model.request(signatures.IMAGES, [IMAGES[0], b"no image"])
         model.classify(signatures.CLASSIFY, [example(IMAGES[1], "").SerializeToString()])
     log.close()
@@ -201,7 +201,7 @@ def test_the_request_log_has_a_line_for_each_image_whatever_asked(server: ModelS
     ]  # fmt: skip
     assert found[1].error == "not an image, or none of JPEG, PNG, GIF, BMP"
     assert found[0].probabilities == pytest.approx({"red": found[0].probability, "green": 0, "blue": 0}, abs=0.01)
-    assert (found[0].model, found[0].version, found[0].reason) == ("colours", 7, "")
+    assert (found[0].model, found[0].version, found[0].reason) == ("colors", 7, "")
     assert found[0].novelty is not None and 0 <= found[0].novelty <= 1
     assert found[2].novelty is None  # Classify does not say
     assert abs(datetime.datetime.fromisoformat(found[0].time[:-1] + "+00:00").timestamp() - time.time()) < 60
@@ -263,19 +263,19 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 def test_both_doors_are_encrypted_and_know_their_clients(versions: ModelVersions, tls: TlsFiles) -> None:
     tls.check()
-    server = ModelServer("colours", versions, LIMITS, rest_port=0, tls=tls)
+    server = ModelServer("colors", versions, LIMITS, rest_port=0, tls=tls)
     try:
         pem = tls.certificate.read_bytes()
         known = grpc.ssl_channel_credentials(pem, tls.key.read_bytes(), pem)
-        with RemoteModel(server.address, "colours", tls=known) as model:
+        with RemoteModel(server.address, "colors", tls=known) as model:
             assert model.request(signatures.IMAGES, IMAGES[:1])["label"].tolist() == [b"red"]
         stranger = grpc.ssl_channel_credentials(pem)
         with pytest.raises(Exception, match=r"failed to connect|Socket closed|handshake"):
-            RemoteModel(server.address, "colours", 20, tls=stranger)
+            RemoteModel(server.address, "colors", 20, tls=stranger)
         context = ssl.create_default_context(cafile=tls.certificate)
         context.load_cert_chain(tls.certificate, tls.key)
         with contextlib.closing(http.client.HTTPSConnection(server.rest_address, context=context)) as connection:
-            connection.request("GET", "/v1/models/colours")
+            connection.request("GET", "/v1/models/colors")
             assert json.loads(connection.getresponse().read())["model_version_status"][0]["state"] == "AVAILABLE"
         with (
             pytest.raises((ssl.SSLError, OSError)),
@@ -285,7 +285,7 @@ def test_both_doors_are_encrypted_and_know_their_clients(versions: ModelVersions
                 )
             ) as connection,
         ):
-            connection.request("GET", "/v1/models/colours")
+            connection.request("GET", "/v1/models/colors")
             connection.getresponse()
     finally:
         server.stop()
@@ -303,8 +303,8 @@ def test_files_of_tls_that_do_not_fit_are_told_before_anything_starts(tls: TlsFi
 
 def test_a_log_goes_on_in_a_new_file_when_its_own_is_gone(versions: ModelVersions, tmp_path: Path) -> None:
     logger = RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), max_mb=1))
-    server = ModelServer("colours", versions, LIMITS, answered=[logger.answered])
-    with RemoteModel(server.address, "colours") as model:
+    server = ModelServer("colors", versions, LIMITS, answered=[logger.answered])
+    with RemoteModel(server.address, "colors") as model:
         for _ in range(2):
             model.request(signatures.IMAGES, IMAGES)
             while not list(tmp_path.glob("*")):
@@ -322,7 +322,7 @@ def test_a_log_goes_on_in_a_new_file_when_its_own_is_gone(versions: ModelVersion
 
 
 def test_a_compressed_message_of_grpc_is_decompressed_as_far_as_one_may_be(server: ModelServer) -> None:
-    request = PredictRequest(model_spec=ModelSpec(name="colours", signature_name=signatures.IMAGES))
+    request = PredictRequest(model_spec=ModelSpec(name="colors", signature_name=signatures.IMAGES))
     request.inputs["images"].CopyFrom(tf.make_tensor_proto(IMAGES))
     before = memory_mb()
     with grpc.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel:
@@ -341,7 +341,7 @@ def test_tls_that_never_shakes_hands_is_ended_and_keeps_nobody_out(
 ) -> None:
     monkeypatch.setattr(rest_api, "_IDLE_SECONDS", 1)
     monkeypatch.setattr(grpc_api, "_HANDSHAKE_MS", 1000)
-    server = ModelServer("colours", versions, LIMITS, rest_port=0, tls=tls)
+    server = ModelServer("colors", versions, LIMITS, rest_port=0, tls=tls)
     try:
         with contextlib.ExitStack() as open_ones:
             stalled = []
@@ -354,7 +354,7 @@ def test_tls_that_never_shakes_hands_is_ended_and_keeps_nobody_out(
             context = ssl.create_default_context(cafile=tls.certificate)
             context.load_cert_chain(tls.certificate, tls.key)
             with contextlib.closing(http.client.HTTPSConnection(server.rest_address, context=context)) as connection:
-                connection.request("GET", "/v1/models/colours")
+                connection.request("GET", "/v1/models/colors")
                 assert connection.getresponse().status == 200
             for connection in stalled:
                 with contextlib.suppress(ConnectionResetError):
@@ -368,7 +368,7 @@ def test_an_answer_that_nobody_takes_is_not_kept(versions: ModelVersions, monkey
     """Over HTTP its connection ends; that over gRPC its place goes to the next, test_admission.py says."""
     monkeypatch.setattr(rest_api, "_IDLE_SECONDS", 0.5)
     large = bytes(64 * 2**20)
-    server = ModelServer("colours", versions, LIMITS, rest_port=0, metrics=Metrics())
+    server = ModelServer("colors", versions, LIMITS, rest_port=0, metrics=Metrics())
     monkeypatch.setattr(Metrics, "text", lambda _: (large, "text/plain"))
     try:
         host, port = server.rest_address.split(":")
@@ -390,8 +390,8 @@ def test_a_disk_that_takes_no_log_is_reported_once_a_minute_and_costs_no_answer(
     logger = RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), images=True))
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(Path, "open", full)
-    server = ModelServer("colours", versions, LIMITS, answered=[logger.answered])
-    with RemoteModel(server.address, "colours") as model:
+    server = ModelServer("colors", versions, LIMITS, answered=[logger.answered])
+    with RemoteModel(server.address, "colors") as model:
         for _ in range(5):
             assert model.request(signatures.IMAGES, IMAGES)["label"].tolist() == [b"red", b"green", b"blue"]
     server.stop()
@@ -420,9 +420,9 @@ def test_a_disk_that_hangs_keeps_no_server_from_ending(tmp_path: Path, monkeypat
 
 def test_two_servers_write_one_log(versions: ModelVersions, tmp_path: Path) -> None:
     loggers = [RequestLogger(tmp_path, RequestLogSettings(str(tmp_path), images=True)) for _ in range(2)]
-    servers = [ModelServer("colours", versions, LIMITS, answered=[logger.answered]) for logger in loggers]
+    servers = [ModelServer("colors", versions, LIMITS, answered=[logger.answered]) for logger in loggers]
     for server in servers:
-        with RemoteModel(server.address, "colours") as model:
+        with RemoteModel(server.address, "colors") as model:
             for _ in range(3):
                 model.request(signatures.IMAGES, IMAGES)
         server.stop()
@@ -433,11 +433,11 @@ def test_two_servers_write_one_log(versions: ModelVersions, tmp_path: Path) -> N
 
 
 def test_an_address_of_ip_6_serves_both_doors(versions: ModelVersions) -> None:
-    server = ModelServer("colours", versions, LIMITS, host="::1", rest_port=0)
+    server = ModelServer("colors", versions, LIMITS, host="::1", rest_port=0)
     try:
         assert server.address.startswith("[::1]:")
-        with RemoteModel(server.address, "colours") as model:
+        with RemoteModel(server.address, "colors") as model:
             assert model.states() == {7: "AVAILABLE"}
-        assert json.loads(get(server.rest_address, "/v1/models/colours"))["model_version_status"]
+        assert json.loads(get(server.rest_address, "/v1/models/colors"))["model_version_status"]
     finally:
         server.stop()

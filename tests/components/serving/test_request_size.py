@@ -71,7 +71,7 @@ def test_what_grows_when_it_is_parsed_is_refused_unparsed(made) -> None:
 def test_classify_is_split_without_parsing_an_example() -> None:
     request = ClassificationRequest()
     request.model_spec.name = "model"
-    examples = [example(image_bytes(colour), "x") for colour in range(3)]
+    examples = [example(image_bytes(color), "x") for color in range(3)]
     request.input.example_list.examples.extend(examples)
 
     head, found = request_size.split_classify(request.SerializeToString())

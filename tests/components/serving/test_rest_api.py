@@ -22,10 +22,10 @@ from components.serving.serving_checks import peak_rss_mb
 from core import signatures
 from core.settings.serving import ServerLimits
 from tests.components.conftest import encoded
-from tests.model_factory import COLOURS, example, image_bytes, save_model
+from tests.model_factory import COLORS, example, image_bytes, save_model
 
-IMAGES = [image_bytes(colour, seed=colour) for colour in range(3)]
-PREDICT = "/v1/models/colours:predict"
+IMAGES = [image_bytes(color, seed=color) for color in range(3)]
+PREDICT = "/v1/models/colors:predict"
 
 
 def b64(data: bytes) -> dict[str, str]:
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     versions = ModelVersions(lambda: models, labels={"stable": 5, "canary": 7})
     versions.poll()
     limits = ServerLimits(max_message_mb=2, max_megapixels=20, max_batch=8, request_seconds=20)
-    made = ModelServer("colours", versions, limits, rest_port=0)
+    made = ModelServer("colors", versions, limits, rest_port=0)
     yield made
     made.stop()
     versions.close()
@@ -65,7 +65,7 @@ def images_request(*images: bytes, **more: Any) -> dict[str, Any]:
 
 
 def test_rows_and_columns_are_what_grpc_answers(server: ModelServer) -> None:
-    with RemoteModel(server.address, "colours") as model:
+    with RemoteModel(server.address, "colors") as model:
         wanted = model.request(signatures.IMAGES, [*IMAGES, b"no image"])
     instances = [b64(image) for image in (*IMAGES, b"no image")]
     for body in (
@@ -93,11 +93,11 @@ def test_the_default_signature_takes_examples(server: ModelServer) -> None:
     examples = [b64(example(image, "").SerializeToString()) for image in IMAGES]
     status, answer = ask(server, "POST", PREDICT, {"instances": examples})
     assert status == 200, answer
-    assert [row["label"] for row in answer["predictions"]] == list(COLOURS)
+    assert [row["label"] for row in answer["predictions"]] == list(COLORS)
 
 
 def test_numbers_go_in_too_and_one_output_alone_has_no_name(server: ModelServer) -> None:
-    with RemoteModel(server.address, "colours") as model:
+    with RemoteModel(server.address, "colors") as model:
         (name,) = model.signatures[signatures.FEATURES].inputs
     rows = [[0.9, 0.0, 0.1], [0, 1, 0]]
     status, answer = ask(server, "POST", PREDICT, {"signature_name": signatures.FEATURES, "instances": rows})
@@ -116,29 +116,29 @@ def test_numbers_go_in_too_and_one_output_alone_has_no_name(server: ModelServer)
 
 def test_classify_takes_features_and_gives_labels_with_scores(server: ModelServer) -> None:
     body = {"signature_name": signatures.CLASSIFY, "examples": [{"image/encoded": b64(image)} for image in IMAGES]}
-    status, answer = ask(server, "POST", "/v1/models/colours:classify", body)
+    status, answer = ask(server, "POST", "/v1/models/colors:classify", body)
     assert status == 200, answer
-    assert [max(result, key=lambda pair: pair[1])[0] for result in answer["results"]] == list(COLOURS)
+    assert [max(result, key=lambda pair: pair[1])[0] for result in answer["results"]] == list(COLORS)
 
 
 def test_versions_and_labels_choose_the_model(server: ModelServer) -> None:
     for which, label in (("", "red"), ("/versions/5", "old"), ("/labels/stable", "old"), ("/labels/canary", "red")):
-        status, answer = ask(server, "POST", f"/v1/models/colours{which}:predict", images_request(IMAGES[0]))
+        status, answer = ask(server, "POST", f"/v1/models/colors{which}:predict", images_request(IMAGES[0]))
         assert (status, answer["predictions"][0]["label"]) == (200, label)
 
 
 def test_rest_gives_the_status_and_metadata_of_a_model(server: ModelServer) -> None:
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    status, answer = ask(server, "GET", "/v1/models/colours")
+    status, answer = ask(server, "GET", "/v1/models/colors")
     assert (status, answer) == (
         200,
         {"model_version_status": [{"version": "5", **available}, {"version": "7", **available}]},
     )
-    status, answer = ask(server, "GET", "/v1/models/colours/versions/7")
+    status, answer = ask(server, "GET", "/v1/models/colors/versions/7")
     assert (status, answer) == (200, {"model_version_status": [{"version": "7", **available}]})
-    status, answer = ask(server, "GET", "/v1/models/colours/metadata")
+    status, answer = ask(server, "GET", "/v1/models/colors/metadata")
     assert status == 200
-    assert answer["model_spec"] == {"name": "colours", "version": "7", "signature_name": ""}
+    assert answer["model_spec"] == {"name": "colors", "version": "7", "signature_name": ""}
     definitions = answer["metadata"]["signature_def"]["signature_def"]
     assert definitions[signatures.IMAGES]["inputs"]["images"]["dtype"] == "DT_STRING"
 
@@ -147,14 +147,14 @@ def test_rest_gives_the_status_and_metadata_of_a_model(server: ModelServer) -> N
     ("request_line", "status", "words"),
     [
         ("POST /v1/models/other:predict", 404, "Servable not found for request: Latest(other)"),
-        ("POST /v1/models/colours/versions/8:predict", 404, "Servable not found for request: Specific(colours, 8)"),
-        ("POST /v1/models/colours/labels/x:predict", 400, "Unrecognized servable version label: x"),
-        (f"POST /v1/models/colours/versions/{2**64}:predict", 400, f"Failed to convert version: {2**64} to numeric."),
+        ("POST /v1/models/colors/versions/8:predict", 404, "Servable not found for request: Specific(colors, 8)"),
+        ("POST /v1/models/colors/labels/x:predict", 400, "Unrecognized servable version label: x"),
+        (f"POST /v1/models/colors/versions/{2**64}:predict", 400, f"Failed to convert version: {2**64} to numeric."),
         ("GET /v1/models/other", 404, "Could not find any versions of model other"),
         ("GET /v1/models", 400, "Missing model name in request."),
         (f"GET {PREDICT}", 400, f"Malformed request: GET {PREDICT}"),
-        ("POST /v1/models/colours:explain", 400, "Malformed request: POST /v1/models/colours:explain"),
-        ("POST /v1/models/colours:regress", 501, "Regress is not supported"),
+        ("POST /v1/models/colors:explain", 400, "Malformed request: POST /v1/models/colors:explain"),
+        ("POST /v1/models/colors:regress", 501, "Regress is not supported"),
         ("GET /", 404, "Not found: /"),
     ],
 )
@@ -211,7 +211,7 @@ def test_what_is_asked_wrongly_is_refused_as_tensorflow_serving_refuses_it(
     ids=range(6),
 )
 def test_classify_refuses_too(body: Any, words: str, server: ModelServer) -> None:
-    status, answer = ask(server, "POST", "/v1/models/colours:classify", body)
+    status, answer = ask(server, "POST", "/v1/models/colors:classify", body)
     assert status == 400, answer
     assert words in answer["error"]
 
@@ -240,7 +240,7 @@ def test_a_body_without_end_is_not_read(headers: dict[str, str], server: ModelSe
                 connection.sendall(b"10000\r\n" + bytes(2**16) + b"\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert b" 413 " in connection.recv(100)
-    assert ask(server, "GET", "/v1/models/colours")[0] == 200
+    assert ask(server, "GET", "/v1/models/colors")[0] == 200
 
 
 def test_json_of_many_small_values_is_not_parsed(server: ModelServer) -> None:
@@ -337,10 +337,10 @@ def test_chunks_and_http_1_0_are_understood(server: ModelServer) -> None:
 def test_other_methods_are_refused_in_words_and_the_answer_to_head_has_no_body(
     method: str, server: ModelServer
 ) -> None:
-    answer = raw(server, f"{method} /v1/models/colours HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = raw(server, f"{method} /v1/models/colors HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request")
-    error = {"error": f"Malformed request: {method} /v1/models/colours"}
+    error = {"error": f"Malformed request: {method} /v1/models/colors"}
     assert body == b"" if method == "HEAD" else json.loads(body) == error
 
 

@@ -33,14 +33,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model") / "1")
 
 
-def save(path: Path, colour: int, format: str = "JPEG") -> Path:  # noqa: A002 - PIL's name
+def save(path: Path, color: int, format: str = "JPEG") -> Path:  # noqa: A002 - PIL's name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(image_bytes(colour, format=format))
+    path.write_bytes(image_bytes(color, format=format))
     return path
 
 
 def test_a_record_per_image_in_the_order_given(model: Path, tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{i}.jpg", colour) for i, colour in enumerate([2, 0, 1, 2, 0])]
+    paths = [save(tmp_path / f"{i}.jpg", color) for i, color in enumerate([2, 0, 1, 2, 0])]
 
     records = list(predict(model, paths, top_k=2, batch_size=2))
 

@@ -124,13 +124,13 @@ def test_with_a_key_only_what_it_signed_is_served(tmp_path: Path) -> None:
     key = public_key(write_keys(tmp_path)[1])
     save_model(tmp_path / "serving" / "1")
     with pytest.raises(InputError, match=r"can be loaded: version 1: provenance.intoto.jsonl: it is not there"):
-        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), ServingSettings(), print, key=key)
+        serve(str(tmp_path / "serving"), "colors", Listening(port=0, rest_port=0), ServingSettings(), print, key=key)
 
 
 def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
     with pytest.raises(InputError, match="no model has been pushed to"):
-        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
+        serve(str(tmp_path / "serving"), "colors", Listening(port=0, rest_port=0), ServingSettings(), print)
     model = save_model(tmp_path / "serving" / "1")
     (model / "variables" / "variables.index").unlink()
     for directory, said in (
@@ -138,7 +138,7 @@ def test_there_must_be_a_model_that_loads(tmp_path: Path) -> None:
         (model, "can be loaded: version 1"),
     ):
         with pytest.raises(InputError, match=f"{said}: variables/variables.index is missing"):
-            serve(str(directory), "colours", Listening(port=0, rest_port=0), ServingSettings(), print)
+            serve(str(directory), "colors", Listening(port=0, rest_port=0), ServingSettings(), print)
 
 
 def test_a_log_that_cannot_be_written_is_told_before_anything_listens(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_listens(tmp_path: 
     (tmp_path / "file").touch()
     settings = ServingSettings(request_log=RequestLogSettings(str(tmp_path / "file" / "log")))
     with pytest.raises(InputError, match=r"the request log cannot be written to .*/file/log: Not a directory; name"):
-        serve(str(tmp_path / "serving"), "colours", Listening(port=0, rest_port=0), settings, print)
+        serve(str(tmp_path / "serving"), "colors", Listening(port=0, rest_port=0), settings, print)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_label_of_no_version_is_told_with_those_there_are(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    """Its model `digits` knows colours."""
+    """Its model `digits` knows colors."""
     model = save_model(tmp_path_factory.mktemp("served") / "1")
     versions = ModelVersions(lambda: {1: str(model)})
     versions.poll()
@@ -196,8 +196,8 @@ def test_the_client_converts_what_the_model_does_not_decode_as_ingestion_does(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = ("JPEG", "WEBP", "TIFF", "AVIF")
-    for colour, kind in enumerate(kinds):
-        (tmp_path / kind).write_bytes(image_bytes(colour % 3, format=kind))
+    for color, kind in enumerate(kinds):
+        (tmp_path / kind).write_bytes(image_bytes(color % 3, format=kind))
     (tmp_path / "notes.txt").write_text("no image")
     paths = [str(tmp_path / name) for name in ("notes.txt", *kinds, "absent.png")]
 

@@ -23,7 +23,7 @@ from core.artifacts.request_log import LoggedImage
 from core.settings.monitoring import MonitoringSettings
 from pipeline.cli.main import main
 from tests.conftest import ROOT
-from tests.model_factory import COLOURS, image_bytes, save_model
+from tests.model_factory import COLORS, image_bytes, save_model
 
 BOUNDARIES = {"resolution": [0.0002, 0.001], "brightness": [0.2, 0.5]}
 N = 60
@@ -36,10 +36,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     predictions = []
     for number in range(N):
         values = slice_features.describe(read_image(image_bytes(number % 3, seed=number)), BOUNDARIES)
-        label = COLOURS[number % 3]
+        label = COLORS[number % 3]
         predictions.append(Prediction(label, 0.99, 0.99, 1, f"{number}.jpg", "", label, values))
     config = MonitoringConfig(BOUNDARIES, slice_features.NAMES, MonitoringSettings())
-    REFERENCE.write(version, reference(predictions, COLOURS, config))
+    REFERENCE.write(version, reference(predictions, COLORS, config))
     return version
 
 
@@ -82,7 +82,7 @@ def test_production_as_the_test_split_was_is_within_bounds(model: Path, photos: 
     assert (found.images, found.unreadable, found.since_push, found.broken) == (N + 1, 1, N + 1, [])
     assert found.pushed and found.age_days == 0.0 and found.first and found.first <= str(found.last)
     assert found.expected_accuracy.low <= 1.0 <= found.expected_accuracy.high
-    assert {one.class_name: round(one.estimated.value, 1) for one in found.classes} == dict.fromkeys(COLOURS, 0.3)
+    assert {one.class_name: round(one.estimated.value, 1) for one in found.classes} == dict.fromkeys(COLORS, 0.3)
     assert "within bounds" in done.output
     assert "Within bounds" in page and str(photos) in page
     assert len(rows) == 20 and {row["why"] for row in rows} == {"random", "uncertain"}
@@ -113,7 +113,7 @@ def test_labels_that_arrive_later_are_those_of_the_list_that_asked_for_them(
     _, rows, _ = read(tmp_path / "first")
     for row in rows:
         number = int(Path(row["file_name"]).stem)
-        row["label"] = COLOURS[number % 3] if row["why"] == "random" else "violet"
+        row["label"] = COLORS[number % 3] if row["why"] == "random" else "violet"
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -131,7 +131,7 @@ def test_labels_that_arrive_later_are_those_of_the_list_that_asked_for_them(
 def test_wrong_labels_of_images_that_stand_for_production_break_the_bound(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    lines = [f"=day/{number}.jpg;{COLOURS[(number + number % 2) % 3]}" for number in range(N)]
+    lines = [f"=day/{number}.jpg;{COLORS[(number + number % 2) % 3]}" for number in range(N)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name;label", *lines]))
     done = run(model, photos, tmp_path / "out", "--labels", str(tmp_path / "labels.csv"))
     assert done.exit_code == 3, done.output
@@ -142,7 +142,7 @@ def test_wrong_labels_of_images_that_stand_for_production_break_the_bound(
 
 
 def test_labels_that_contradict_each_other_count_for_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
-    lines = [f"=day/{number}.jpg;{COLOURS[number % 3]}" for number in range(N)]
+    lines = [f"=day/{number}.jpg;{COLORS[number % 3]}" for number in range(N)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name;label", *lines, *lines, "=day/7.jpg;red"]))
     done = run(model, photos, tmp_path / "out", "--labels", str(tmp_path / "labels.csv"))
     assert done.exit_code == 0, done.output
@@ -153,8 +153,8 @@ def test_labels_that_contradict_each_other_count_for_nothing(model: Path, photos
 
 def log_line(number: int, version: int, kept: bool) -> LoggedImage:
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    probabilities = {name: 0.98 if name == COLOURS[number % 3] else 0.01 for name in COLOURS}
-    label = COLOURS[number % 3]
+    probabilities = {name: 0.98 if name == COLORS[number % 3] else 0.01 for name in COLORS}
+    label = COLORS[number % 3]
     file = f"images/{number}" if kept else None
     return LoggedImage(when, "digits", version, label, 0.98, probabilities, "", "", 0.3, "JPEG", 24, 24, 900, file)
 

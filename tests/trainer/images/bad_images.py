@@ -45,7 +45,7 @@ def jpeg_of_scans(side: int, scans: int) -> bytes:
 def tiff(
     width: int, height: int, pixels: bytes, tags: dict[int, int], twice: tuple[tuple[int, int], ...] = ()
 ) -> bytes:
-    """A grey TIFF of one strip or tile; `tags` are values besides the least there are, `twice` more behind them.
+    """A gray TIFF of one strip or tile; `tags` are values besides the least there are, `twice` more behind them.
 
     Its pixels are deflated, of 8 bits, and 0 is black, unless `tags` say otherwise.
     """

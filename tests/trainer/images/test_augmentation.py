@@ -44,7 +44,7 @@ def test_crop_shows_a_part_of_the_image_at_most_that_much_smaller() -> None:
     np.testing.assert_allclose(found[:, SIZE // 2 - 1 : SIZE // 2 + 1].mean((1, 2))[:, 0], centre[:, 0], atol=1e-5)
 
 
-def test_colour_multiplies_each_channel_by_its_own_factor() -> None:
+def test_color_multiplies_each_channel_by_its_own_factor() -> None:
     dim = IMAGES * 0.25 - 0.5  # so that nothing reaches white
     gains = (varied(dim, color=0.2) + 1) / (dim + 1)
     assert np.ptp(gains, axis=(1, 2)).max() < 1e-4
@@ -55,16 +55,16 @@ def test_colour_multiplies_each_channel_by_its_own_factor() -> None:
 
 
 def test_brightness_adds_the_same_to_every_pixel() -> None:
-    grey = IMAGES * 0.5
-    added = varied(grey, brightness=0.1) - grey
+    gray = IMAGES * 0.5
+    added = varied(gray, brightness=0.1) - gray
     assert np.ptp(added, axis=(1, 2, 3)).max() < 1e-5
     added = added[:, 0, 0, 0]
     assert (np.abs(added) <= 0.2 + 1e-6).all()  # a tenth of the range from -1 to 1
     assert added.min() < -0.15 and added.max() > 0.15
 
 
-def test_cutout_greys_one_square_of_at_most_that_size() -> None:
-    light = np.abs(IMAGES) * 0.5 + 0.1  # no pixel is grey by itself
+def test_cutout_grays_one_square_of_at_most_that_size() -> None:
+    light = np.abs(IMAGES) * 0.5 + 0.1  # no pixel is gray by itself
     found = varied(light, cutout=0.25)
     changed = (found != light).any(-1)
     assert (found[changed] == 0).all()
@@ -90,9 +90,9 @@ def test_a_variant_follows_from_its_seed_alone() -> None:
 
 def test_one_transform_does_the_same_whatever_else_is_on() -> None:
     mirrored = (varied(flip=True) != IMAGES).any((1, 2, 3))
-    with_grey = varied(flip=True, cutout=0.1)
+    with_gray = varied(flip=True, cutout=0.1)
     plain = np.where(mirrored[:, None, None, None], IMAGES[:, :, ::-1], IMAGES)
-    assert ((with_grey == plain) | (with_grey == 0)).all()
+    assert ((with_gray == plain) | (with_gray == 0)).all()
 
 
 def test_views_of_a_image_have_seeds_of_their_own() -> None:

@@ -58,10 +58,10 @@ def misled(
             label = example.features.feature["label_xf"].int64_list
             label.value[0] = (label.value[0] + 1) % len(CLASSES)
             records.append(example.SerializeToString())
-        training_data.write_split(tmp_path / "mislabelled", "train", records)
-        shutil.copy(features_at(cut) / "features.json", tmp_path / "mislabelled")
+        training_data.write_split(tmp_path / "mislabeled", "train", records)
+        shutil.copy(features_at(cut) / "features.json", tmp_path / "mislabeled")
         args = arguments(config, cut, packed(frozen_run), tmp_path)
-        args.train_files = [f"{tmp_path}/mislabelled/Split-train/*"]
+        args.train_files = [f"{tmp_path}/mislabeled/Split-train/*"]
         return args
 
     return make
