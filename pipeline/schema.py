@@ -17,6 +17,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.ingestion import image_records, parallel, slice_features
+from components.ingestion.decoder import Decoder
 from components.ingestion.image_folder import read_file
 from components.ingestion.image_reading import RejectedError, statistics_of
 from components.ingestion.image_statistics import STATISTICS
@@ -31,6 +32,7 @@ _INTS = (examples.HEIGHT, examples.WIDTH)
 _FLOATS = tuple(map(examples.statistic, STATISTICS))
 _BOUNDARIES = "bucket boundaries: "
 _CLASSES = "classes"
+_BATCH = 64  # images that are read together
 _SAMPLE = 1000  # images whose statistics are measured: enough to place each third to about three percentage points
 _HEADER = """\
 # The schema of the data set "{name}": a tensorflow_metadata Schema. Review it, above all the domain of `label`, and
@@ -160,18 +162,13 @@ def _infer(listing: Listing, limits: ImageLimits) -> schema_pb2.Schema:
 
 
 def _sampled_statistics(listing: Listing, limits: ImageLimits) -> list[dict[str, float]]:
-    def measure(data: bytes) -> dict[str, float] | None:
-        try:
-            return statistics_of(data, limits, parallel.room)
-        except RejectedError:
-            return None
-
-    measured = []
-    sample = itertools.islice(_sample(listing, limits), _SAMPLE)
-    for number, found in enumerate(parallel.ordered_map(measure, sample)):
-        if found:
-            measured.append(found)
-            progress.report(number + 1, None, "images", "sampled")
+    measured: list[dict[str, float]] = []
+    done = 0
+    with Decoder(statistics_of, limits) as decoder:
+        for some in parallel.batches(itertools.islice(_sample(listing, limits), _SAMPLE), _BATCH, len):
+            measured += [found for found in decoder.read(some) if not isinstance(found, RejectedError)]
+            done += len(some)
+            progress.report(done, None, "images", "sampled")
     return measured
 
 

@@ -1,25 +1,30 @@
 """Decoding in a process of its own: a file that crashes, hangs or exhausts a decoder is a reject, and ends no run.
 
-TensorFlow 2.15's decoders get no fixes any more. What later stages decode has been decoded here before. The process is
-a fork, which TensorFlow's threads do not survive: where TensorFlow has run already, as in workers of Beam's engines,
-and where multiprocessing allows no children, as in tasks of Airflow's LocalExecutor, images are decoded in this
-process, and one that crashes its decoder ends it.
+TensorFlow 2.15's decoders get no fixes any more. What later stages and models decode has been decoded here before. The
+process is a fork, which TensorFlow's threads do not survive. So where TensorFlow has run already, as beside a loaded
+model, and where multiprocessing allows no children, as in tasks of Airflow's LocalExecutor, it is forked by a program
+in which TensorFlow never runs. That one takes some seconds to start, once for all decoders of the process that asks.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from tensorflow.python.eager import context as eager
 
@@ -36,22 +41,38 @@ _FILES = 16  # of the largest, with what is made of them
 _NO_MEMORY = 12  # its exit code, where it got no more
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+_PROJECT = Path(__file__).resolve().parents[2]
 _CONTEXT = multiprocessing.get_context("fork")
 _LOG = logging.getLogger(__name__)
 _starting = threading.Lock()  # a process that is forked meanwhile would hold the pipe of this one open
 
-Read = Callable[[bytes, ImageLimits, Room], ReadImage]
+T = TypeVar("T")
+Read = Callable[[bytes, ImageLimits, Room], T]
 
 
-class Decoder:
-    """A process that reads images on all cores; it is started when it is needed, and to be closed."""
+class Decoder(Generic[T]):
+    """A process that reads images on all cores; it is started when it is needed, and to be closed.
 
-    def __init__(self, read: Read, limits: ImageLimits) -> None:
+    Entered, it is started at once: before TensorFlow runs, which makes it a fork.
+
+    Attributes:
+        limits: by which it reads.
+    """
+
+    def __init__(self, read: Read[T], limits: ImageLimits) -> None:
+        """`read` is a function of a module, and gives anything but a tuple."""
+        self.limits = limits
         self._read = read
-        self._limits = limits
         self._process: _Process | None = None
 
-    def read(self, files: Sequence[bytes]) -> Iterator[ReadImage | RejectedError]:
+    def __enter__(self) -> Decoder[T]:
+        self._process = _Process(self._read, self.limits)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def read(self, files: Sequence[bytes]) -> Iterator[T | RejectedError]:
         """What `read(data, limits, parallel.room)` returns or raises for each, in their order.
 
         If the process ends, what it had not answered is read file by file, to find whose fault it was. A file is
@@ -62,9 +83,6 @@ class Decoder:
         """
         if not files:
             return
-        if eager.context_safe() is not None or multiprocessing.current_process().daemon:
-            yield from parallel.ordered_map(self._here, files)
-            return
         answered = 0
         try:
             for answer in self._ask(files):
@@ -74,20 +92,14 @@ class Decoder:
             for data in files[answered:]:
                 yield self._alone(data)
 
-    def _here(self, data: bytes) -> ReadImage | RejectedError:
-        try:
-            return self._read(data, self._limits, parallel.room)
-        except RejectedError as error:
-            return error
-
     def close(self) -> None:
         """Ends the process."""
         if self._process:
             self._process.end()
         self._process = None
 
-    def _ask(self, files: Sequence[bytes]) -> Iterator[ReadImage | RejectedError]:
-        process, self._process = self._process or _Process(self._read, self._limits), None
+    def _ask(self, files: Sequence[bytes]) -> Iterator[T | RejectedError]:
+        process, self._process = self._process or _Process(self._read, self.limits), None
         waiting = len(files)
         try:
             for answer in process.ask(files):
@@ -99,7 +111,7 @@ class Decoder:
             if waiting:  # it has ended, or has more to say than will be heard
                 process.end()
 
-    def _alone(self, data: bytes) -> ReadImage | RejectedError:
+    def _alone(self, data: bytes) -> T | RejectedError:
         fresh = not self._process  # in another one, an earlier file may have spoilt the memory
         try:
             (answer,) = self._ask([data])
@@ -117,37 +129,98 @@ class _EndedError(Exception):
 
 
 class _Process:
-    def __init__(self, read: Read, limits: ImageLimits) -> None:
+    def __init__(self, read: Read[Any], limits: ImageLimits) -> None:
+        self._fork: ForkProcess | None = None
+        self._seconds: float | None = None  # to wait for an answer
         with _starting:
             self._pipe, end = _CONTEXT.Pipe()
-            self._process = _CONTEXT.Process(target=_serve, args=(end, read, limits), daemon=True)
-            self._process.start()
+            if eager.context_safe() is None and not multiprocessing.current_process().daemon:
+                self._seconds = _SECONDS
+                self._fork = _CONTEXT.Process(target=_decode, args=(end, self._pipe, read, limits), daemon=True)
+                self._fork.start()
+            else:
+                _ask_program(end, read, limits)
             end.close()
 
-    def ask(self, files: Sequence[bytes]) -> Iterator[ReadImage | RejectedError]:
+    def ask(self, files: Sequence[bytes]) -> Iterator[Any]:
         """See `Decoder.read`; raises _EndedError."""
         try:
             self._pipe.send(len(files))
             for data in files:
                 self._pipe.send_bytes(data)
             for data in files:
-                if not self._pipe.poll(_SECONDS):
+                if not self._pipe.poll(self._seconds):
                     raise _EndedError(None)
                 answer = self._pipe.recv()
-                if isinstance(answer, ReadImage):
-                    yield answer if answer.encoded else dataclasses.replace(answer, encoded=data)
-                elif isinstance(answer, tuple):
-                    yield RejectedError(*answer)
-                else:
+                if isinstance(answer, Exception):
                     raise answer
+                yield RejectedError(*answer) if isinstance(answer, tuple) else _with_file(answer, data)
         except (EOFError, ConnectionError):
-            self._process.join()
-            raise _EndedError(self._process.exitcode) from None
+            raise _EndedError(self._wait()) from None
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.join()
+        if self._fork:
+            self._fork.kill()
+        self._wait()
         self._pipe.close()
+
+    def _wait(self) -> int | None:
+        if not self._fork:  # what files harm are the forks of this one
+            return -signal.SIGKILL
+        self._fork.join()
+        return self._fork.exitcode
+
+
+def _ask_program(pipe: Connection, read: Read[Any], limits: ImageLimits) -> None:
+    """Has the program start a process that answers at the pipe as `_decode` does, whatever files do to that."""
+    program, control = _program()
+    if program.poll() is not None:  # someone else has ended it
+        _program.cache_clear()
+        program, control = _program()
+    control.send((read, limits))
+    reduction.send_handle(control, pipe.fileno(), program.pid)
+
+
+@functools.cache
+def _program() -> tuple[subprocess.Popen[bytes], Connection]:
+    control, end = _CONTEXT.Pipe()
+    program = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(end.fileno())],
+        cwd=_PROJECT,  # from where Python imports, and not from where a user's files may lie
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore", **os.environ},
+        stdin=subprocess.DEVNULL,
+        pass_fds=[end.fileno()],
+    )
+    end.close()
+    return program, control
+
+
+os.register_at_fork(after_in_child=_program.cache_clear)  # it is its parent's
+
+
+def _serve(pipe: Connection, answers: Callable[[list[bytes]], Iterator[Any]]) -> None:
+    """Of a process: answers for the files that it is sent, until the other one has ended."""
+    try:
+        while True:
+            files = [pipe.recv_bytes() for _ in range(pipe.recv())]
+            for data, answer in zip(files, answers(files), strict=False):
+                is_reject = isinstance(answer, RejectedError)
+                pipe.send((answer.stage, answer.reason) if is_reject else _without_file(answer, data))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _without_file(answer: Any, data: bytes) -> Any:
+    """What to send of an answer that has the bytes of the file: those need not come back. See `_with_file`."""
+    if isinstance(answer, ReadImage):
+        return dataclasses.replace(answer, encoded=_without_file(answer.encoded, data))
+    return b"" if answer is data else answer
+
+
+def _with_file(answer: Any, data: bytes) -> Any:
+    if isinstance(answer, ReadImage):
+        return dataclasses.replace(answer, encoded=_with_file(answer.encoded, data))
+    return data if answer == b"" else answer
 
 
 def _verdict(exit_code: int | None) -> RejectedError:
@@ -168,37 +241,65 @@ def _verdict(exit_code: int | None) -> RejectedError:
     return RejectedError("decode", f"its decoder crashed ({ended_by.name})")
 
 
-def _serve(pipe: Connection, read: Read, limits: ImageLimits) -> None:
-    """Of the process: reads what it is sent, until the other one has ended."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+def _decode(pipe: Connection, others: Connection, read: Read[Any], limits: ImageLimits) -> None:
+    """Of the process that decodes."""
+    others.close()  # inherited: held open here, it would never tell that the other one has been killed
+    _end_by_signals()
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # decoding needs none, and another process may hold the GPU's memory
     if sys.platform == "linux":
         taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()  # see proc(5)
         pixels = max(limits.pixels, DEFAULT_LIMITS.pixels)
         _limit(resource.RLIMIT_DATA, taken + _BYTES + _BYTES_A_PIXEL * pixels + _FILES * limits.file_bytes)
     _limit(resource.RLIMIT_CORE, 0)
 
-    def answer(data: bytes) -> ReadImage | Exception | tuple[str, str]:
+    def answer(data: bytes) -> Any:
         try:
-            image = read(data, limits, parallel.room)
+            return read(data, limits, parallel.room)
         except RejectedError as error:
-            return error.stage, error.reason
+            return error
         except Exception as error:
             if cause_of(error).blame == "machine":  # no memory is left, which another file may have taken
                 os._exit(_NO_MEMORY)
             _LOG.exception("an image could not be read")
             return error
-        return dataclasses.replace(image, encoded=b"") if image.encoded is data else image
 
+    def answers(files: list[bytes]) -> Iterator[Any]:
+        _limit_cpu()
+        for answered in parallel.ordered_map(answer, files):
+            yield answered
+            _limit_cpu()
+
+    _serve(pipe, answers)
+
+
+def _have_decoded(pipe: Connection, read: Read[Any], limits: ImageLimits) -> None:
+    """Of the program's forks, each for a `_Process` of the one that asks."""
+
+    def answers(files: list[bytes]) -> Iterator[Any]:
+        try:
+            yield from decoder.read(files)
+        except Exception as error:
+            yield error
+
+    with Decoder(read, limits) as decoder:
+        _serve(pipe, answers)
+
+
+def _fork_decoders(control: Connection) -> None:
+    """Of the program; it ends when the one that asks has."""
+    _end_by_signals()
     try:
         while True:
-            files = [pipe.recv_bytes() for _ in range(pipe.recv())]
-            _limit_cpu()
-            for answered in parallel.ordered_map(answer, files):
-                pipe.send(answered)
-                _limit_cpu()
-    except (EOFError, ConnectionError):
+            read, limits = control.recv()
+            with Connection(reduction.recv_handle(control)) as pipe:
+                _CONTEXT.Process(target=_have_decoded, args=(pipe, read, limits)).start()
+    except EOFError:
         return
+
+
+def _end_by_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _limit_cpu() -> None:
@@ -209,3 +310,7 @@ def _limit(what: int, most: int) -> None:
     """What is lower already stays."""
     _, hard = resource.getrlimit(what)
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+if __name__ == "__main__":
+    _fork_decoders(Connection(int(sys.argv[1])))

@@ -44,7 +44,6 @@ _SHOWN = 3  # paths for a remark
 _CHUNK = 128  # files that a worker reads into one file
 _MOST_CHUNKS = 1024  # more files than that for each are read where there are very many
 _BATCH = 64  # images that the threads of a worker process share
-_BYTES = 2**26  # of them that are read together, if these are not a single one
 
 _Chunk = list[tuple[ListedFile, dict[str, str], Place | None]]
 _Outputs = list[bytes | TaggedOutput]
@@ -84,19 +83,9 @@ class _Found(NamedTuple):
     is_file: bool  # and not a record in one
 
 
-def _together(images: Iterable[_Found | _Outputs]) -> Iterator[list[_Found | _Outputs]]:
-    """Neighbors, few enough to be held at the same time: a batch at most, or a single large one."""
-    some: list[_Found | _Outputs] = []
-    size = 0
-    for image in images:
-        more = len(image.content) if isinstance(image, _Found) else 0
-        if len(some) == _BATCH or (some and size + more > _BYTES):
-            yield some
-            some, size = [], 0
-        some.append(image)
-        size += more
-    if some:
-        yield some
+def _length(image: _Found | _Outputs) -> int:
+    """In bytes, of what is still to be decoded."""
+    return len(image.content) if isinstance(image, _Found) else 0
 
 
 class ReadImages(beam.DoFn):
@@ -124,7 +113,8 @@ class ReadImages(beam.DoFn):
         number, chunk = numbered
         images = ((found, data, extra, place) for file, extra, place in chunk for found, data in self._images(file))
         with tfrecords.Writer(f"{self._scratch}/{_IMAGES}/{number}") as examples_file:
-            for some in _together(parallel.ordered_map(lambda image: self._find(*image), images)):
+            found_images = parallel.ordered_map(lambda image: self._find(*image), images)
+            for some in parallel.batches(found_images, _BATCH, _length):
                 decoded = self._decoder.read([found.content for found in some if isinstance(found, _Found)])
                 for found in some:
                     for output in self._described(found, next(decoded)) if isinstance(found, _Found) else found:

@@ -194,9 +194,11 @@ def looks_like_picture(head: bytes) -> bool:
     return known or file_kinds.kind_of(head).startswith(_OTHER_PICTURES)
 
 
-def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """`read_image(data, limits).encoded` with less work: what to send to the exported model for a file."""
-    return _as_read_right(_decode(_open(data, limits), limits))[0]
+def for_model(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, room: Room = contextlib.nullcontext) -> bytes:
+    """`read_image(data, limits, room).encoded` with less work: what to send to the exported model for a file."""
+    opened = _open(data, limits)
+    with room(opened.size[0] * opened.size[1]):
+        return _as_read_right(_decode(opened, limits))[0]
 
 
 def statistics_of(

@@ -21,6 +21,9 @@ from core.image_limits import DEFAULT_LIMITS
 _MOST_THREADS = 16
 _PIXELS = DEFAULT_LIMITS.pixels  # in memory at the same time; more if a single image has more
 
+BATCH_BYTES = 64 * 2**20
+"""Of the encoded images of a batch; a single one may have more."""
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -40,6 +43,21 @@ def room(pixels: int) -> Iterator[None]:
         with _changed:
             _taken.remove(pixels)
             _changed.notify_all()
+
+
+def batches(items: Iterable[_Item], size: int, length: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Neighbors, in order: at most `size`, and of no more bytes together, by their lengths, than `BATCH_BYTES`."""
+    batch: list[_Item] = []
+    held = 0
+    for item in items:
+        more = length(item)
+        if batch and (len(batch) == size or held + more > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(item)
+        held += more
+    if batch:
+        yield batch
 
 
 def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

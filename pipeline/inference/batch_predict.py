@@ -1,6 +1,7 @@
 """Batch inference: classifies a folder of any size as a Beam job, where the workers are and the files lie.
 
-In: a folder.  ListFiles -> Spread -> ReadFiles -> Classify (one model a worker process) -> Write.  Out: records.
+In: a folder.  ListFiles -> Spread -> Together -> ReadFiles -> Classify (one model a worker process) -> Write.
+Out: records.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from components.ingestion.decoder import Decoder
+from components.ingestion.image_reading import for_model
 from components.serving.served_model import ServedModel
 from components.serving.tflite_model import TFLiteModel
 from core import storage
@@ -118,9 +121,33 @@ def ClassifyFolder(  # noqa: N802 - a transform is a class to its users
         | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
         | "ListFiles" >> beam.FlatMap(list_files)
         | "Spread" >> beam.Reshuffle()
-        | "ReadFiles" >> beam.Map(_read, folder, root, predict.limits_of(model_dir))
+        | "Together" >> beam.BatchElements(max_batch_size=predict.BATCH_SIZE)
+        | "ReadFiles" >> beam.ParDo(_ReadFiles(folder, root, predict.limits_of(model_dir)))
         | "Infer" >> RunInference(_Handler(model_dir, top_k))
     )
+
+
+class _ReadFiles(beam.DoFn):
+    """In: files. Out: these as the model takes them."""
+
+    def __init__(self, folder: str, root: str, limits: ImageLimits) -> None:
+        self._folder = folder
+        self._root = root
+        self._limits = limits
+
+    def setup(self) -> None:
+        self._decoder = Decoder(for_model, self._limits)
+
+    def teardown(self) -> None:
+        self._decoder.close()
+
+    def process(self, files: Sequence[bytes]) -> Iterator[predict.ImageFile]:
+        return predict.read(map(os.fsdecode, files), self._decoder, self._shown)
+
+    def _shown(self, location: str) -> str:
+        if is_remote(self._folder):
+            return location
+        return str(Path(self._folder) / Path(location).relative_to(self._root))
 
 
 class _Handler(ModelHandler[predict.ImageFile, dict[str, Any], ServedModel | TFLiteModel]):
@@ -172,9 +199,3 @@ def list_files(root: bytes) -> Iterator[bytes]:
 def _absolute(folder: str) -> str:
     """The folder for a process that was started anywhere."""
     return folder if is_remote(folder) else str(Path(folder).resolve())
-
-
-def _read(file: bytes, folder: str, root: str, limits: ImageLimits) -> predict.ImageFile:
-    location = os.fsdecode(file)
-    shown = location if is_remote(folder) else str(Path(folder) / Path(location).relative_to(root))
-    return predict.read(location, limits, shown)

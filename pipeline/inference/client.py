@@ -35,12 +35,15 @@ def main(
     import grpc
     import tensorflow as tf
 
+    from components.ingestion.decoder import Decoder
+    from components.ingestion.image_reading import for_model
     from components.serving.model_client import RemoteModel
     from components.serving.served_model import first_line
     from core.image_limits import DEFAULT_LIMITS
     from pipeline.inference.predict import classify, read
 
-    files = [read(path, DEFAULT_LIMITS) for path in images]
+    with Decoder(for_model, DEFAULT_LIMITS) as decoder:
+        files = list(read(images, decoder))
     tls = None
     if authority:
         tls = grpc.ssl_channel_credentials(

@@ -1,7 +1,7 @@
 """Image files through an exported model, a batch at a time: a record per file, whatever is wrong with some.
 
-A file is read as at ingestion (same formats, same orientation, same limits), so the model sees what it was trained on.
-`predict`, `batch-predict` and `client` share this.
+A file is read as at ingestion (same formats, same orientation, same limits), so the model sees what it was trained on,
+and decoded in a process of its own, as there. `predict`, `batch-predict`, `monitor`, `similar` and `client` share this.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.ingestion import parallel
+from components.ingestion.decoder import Decoder
 from components.ingestion.image_folder import printable, read_anywhere
 from components.ingestion.image_reading import RejectedError, for_model
 from components.serving.model_client import RemoteModel
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 BATCH_SIZE = 32  # images sent to the model at a time
-BATCH_BYTES = 64 * 2**20  # encoded; a batch that would have more is sent with fewer images
 
 
 class ImageFile(NamedTuple):
@@ -71,38 +72,45 @@ def predict(
     """
     check_positive(top_k=top_k, batch_size=batch_size)
     directory = find_model(str(model_dir), say, key)
-    with load(directory, say, key) as model:
-        limits, done = limits_of(directory), 0
-        for batch in batches((read(str(file), limits) for file in files), batch_size):
+    done = 0
+    with Decoder(for_model, limits_of(directory)) as decoder, load(directory, say, key) as model:
+        for batch in batches(read(map(str, files), decoder), batch_size):
             yield from classify(model, batch, top_k)
             done += len(batch)
             progress.report(done, len(files), "images")
 
 
-def read(location: str, limits: ImageLimits, shown: str | None = None) -> ImageFile:
-    """Reads one file, local or any that Beam reads, as ingestion does: what the model cannot decode becomes a PNG.
+def read(
+    locations: Iterable[str], decoder: Decoder[bytes], shown: Callable[[str], str] = lambda location: location
+) -> Iterator[ImageFile]:
+    """Reads files, local or any that Beam reads, as ingestion does: what the model cannot decode becomes a PNG.
 
-    `shown` is its path in records, if another one.
+    Args:
+        locations: of the files, of which some are held at a time.
+        decoder: reads by `for_model`.
+        shown: a file's path in records.
     """
-    path = printable(shown or location)
-    try:
-        return ImageFile(path, for_model(read_anywhere(location, limits), limits))
-    except RejectedError as error:
-        return ImageFile(path, b"", error.reason)
+
+    def opened(location: str) -> ImageFile:
+        path = printable(shown(location))
+        try:
+            return ImageFile(path, read_anywhere(location, decoder.limits))
+        except RejectedError as error:
+            return ImageFile(path, b"", error.reason)
+
+    for some in batches(map(opened, locations), BATCH_SIZE):
+        decoded = decoder.read([file.encoded for file in some if not file.error])
+        for file in some:
+            image = b"" if file.error else next(decoded)
+            if isinstance(image, RejectedError):
+                yield ImageFile(file.path, b"", image.reason)
+            else:
+                yield file._replace(encoded=image)
 
 
 def batches(files: Iterable[ImageFile], size: int) -> Iterator[list[ImageFile]]:
-    """Groups files, in order, by at most `size` files and, for the memory's sake, `BATCH_BYTES`."""
-    batch: list[ImageFile] = []
-    held = 0
-    for file in files:
-        if batch and (len(batch) == size or held + len(file.encoded) > BATCH_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(file)
-        held += len(file.encoded)
-    if batch:
-        yield batch
+    """Groups files, in order, by at most `size` files and, for the memory's sake, by their bytes."""
+    return parallel.batches(files, size, lambda file: len(file.encoded))
 
 
 def find_model(directory: str, say: Callable[[str], None] = _LOG.info, key: PublicKey | None = None) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from components.features.neighbors import Neighbor, nearest, pooled
+from components.ingestion.decoder import Decoder
+from components.ingestion.image_reading import for_model
 from components.serving.served_model import ServedModel, errors_of
 from core import examples, progress, signatures, tfrecords
 from core.artifacts.base import split_dir
@@ -50,13 +52,12 @@ def similar(
         )
     stored = uri_of(nodes, EXTRACTED)
     described = FEATURES_FILE.read(stored)
-    limits = model_limits(directory)
     read_files: list[ImageFile] = []
     vectors: list[np.ndarray] = []
-    with load(directory, say) as model:
+    with Decoder(for_model, model_limits(directory)) as decoder, load(directory, say) as model:
         assert isinstance(model, ServedModel)  # it is a folder's
         ask, stored_as = _asking(model, described)
-        for batch in batches((read(str(file), limits) for file in files), BATCH_SIZE):
+        for batch in batches(read(map(str, files), decoder), BATCH_SIZE):
             good = [file.encoded for file in batch if not file.error]
             errors, features = ask(good) if good else ([], np.empty(0))
             vectors += [one for one, error in zip(features, errors, strict=True) if not error]

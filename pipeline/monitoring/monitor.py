@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.evaluation.intervals import as_range, wilson
+from components.ingestion.decoder import Decoder
+from components.ingestion.image_reading import for_model
 from components.monitoring.comparison import Production, compare
 from components.monitoring.selection import Candidates, Chosen, margin
 from core import atomic_io, storage
@@ -83,18 +85,20 @@ def monitor(
     notes: list[str] = []
     try:
         observe = observing.from_log if observing.is_log(images) else observing.from_folder
-        for one in observe(images, directory, reference.boundaries, scratch, beam_arguments, notes):
-            production.add(one)
-            candidates.add(one)
-            times.add(one)
-            if known:
-                known.add(one)
+        with Decoder(for_model, model_limits(directory)) as decoder:
+            for one in observe(images, directory, reference.boundaries, scratch, beam_arguments, notes):
+                production.add(one)
+                candidates.add(one)
+                times.add(one)
+                if known:
+                    known.add(one)
+            chosen = _choose(candidates, directory, images, decoder)
+            shown = _shown(chosen, classes, images, decoder)
     finally:
         storage.delete_folder(scratch)
     compared = compare(reference, production)
     measured, more = known.measure(reference) if known else (None, [])
     notes += compared.notes
-    chosen = _choose(candidates, directory, images)
     if not chosen:
         notes.append(f"{LABEL_NEXT} is empty: there is no image that was kept and that the model can read")
     states = ("broken", "doubt", "kept", "unbounded", "too_few")
@@ -119,7 +123,7 @@ def monitor(
     )
     MONITORED.write(output, found)
     atomic_io.write_text(f"{output}/{LABEL_NEXT}", _table(chosen, classes))
-    atomic_io.write_text(f"{output}/{PAGE}", render(found, images, _shown(chosen, classes, directory, images)))
+    atomic_io.write_text(f"{output}/{PAGE}", render(found, images, shown))
     return found
 
 
@@ -157,21 +161,21 @@ def _iso(seconds: float | None) -> str | None:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def _choose(candidates: Candidates, directory: str, images: str) -> list[Chosen]:
-    limits = model_limits(directory)
+def _choose(candidates: Candidates, directory: str, images: str, decoder: Decoder[bytes]) -> list[Chosen]:
     with predict.load_saved_model(directory) as model:
-        return candidates.choose(lambda pool: observing.embed(model, images, pool, limits))
+        return candidates.choose(lambda pool: observing.embed(model, images, pool, decoder))
 
 
-def _shown(chosen: Sequence[Chosen], classes: Sequence[str], directory: str, images: str) -> list[Shown]:
+def _shown(chosen: Sequence[Chosen], classes: Sequence[str], images: str, decoder: Decoder[bytes]) -> list[Shown]:
     """The first images to label for each reason, as far as they can still be read."""
-    limits, shown = model_limits(directory), list[Shown]()
+    shown = list[Shown]()
     for why in ("novel", "uncertain", "random"):
-        for one, _ in [entry for entry in chosen if entry.why == why][:_SHOWN]:
-            file = predict.read(f"{images.rstrip('/')}/{one.path}", limits)
+        picked = [entry.observation for entry in chosen if entry.why == why][:_SHOWN]
+        locations = (f"{images.rstrip('/')}/{one.path}" for one in picked)
+        for one, file in zip(picked, predict.read(locations, decoder), strict=True):
             if not file.error:
                 name, best = one.predicted(classes)
-                shown.append(Shown(thumbnails.thumbnail(file.encoded, limits), one.path, why, name, best))
+                shown.append(Shown(thumbnails.thumbnail(file.encoded, decoder.limits), one.path, why, name, best))
     return shown
 
 

@@ -1,6 +1,7 @@
 """Production images with the model's predictions: a Beam job classifies a folder, or a request log is read.
 
-In: a folder.  ListFiles -> Spread -> Read (as at ingestion) -> Observe (one model a worker process) -> Write.
+In: a folder.  ListFiles -> Spread -> Together -> Read (as at ingestion) -> Observe (one model a worker process)
+-> Write.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingestion import slice_features
+from components.ingestion import parallel, slice_features
+from components.ingestion.decoder import Decoder
 from components.ingestion.image_folder import printable, read_anywhere
-from components.ingestion.image_reading import RejectedError, read_image
+from components.ingestion.image_reading import ReadImage, RejectedError, read_image
 from components.serving.served_model import ServedModel, errors_of
 from core import atomic_io, checksums, signatures
 from core.artifacts import request_log
@@ -80,7 +82,8 @@ def from_folder(
         | "Folder" >> beam.Create([os.fsencode(root)], reshuffle=False)
         | "ListFiles" >> beam.FlatMap(list_files)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.Map(_read, root, model_limits(model_dir), boundaries)
+        | "Together" >> beam.BatchElements(max_batch_size=predict.BATCH_SIZE)
+        | "Read" >> beam.ParDo(_Read(root, model_limits(model_dir), boundaries))
         | "Observe" >> RunInference(_Handler(model_dir))
         | "ToLines" >> beam.Map(_to_line, ProgressCounter(None, "images"))
         | "Write" >> beam.io.WriteToText(f"{scratch}/{_LINES}")
@@ -125,7 +128,8 @@ def from_log(
         _ = (
             pipeline
             | "Files" >> beam.Create([os.fsencode(f"{root}/{file}") for file in sorted(files)])
-            | "Read" >> beam.Map(_read, root, limits, boundaries)
+            | "Together" >> beam.BatchElements(max_batch_size=predict.BATCH_SIZE)
+            | "Read" >> beam.ParDo(_Read(root, limits, boundaries))
             | "ToLines" >> beam.Map(lambda one: msgspec.json.encode([one.path, one.slices]).decode())
             | "Write" >> beam.io.WriteToText(f"{scratch}/{_LINES}")
         )
@@ -156,19 +160,44 @@ def _lines(scratch: str, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
                 yield from map(decoder.decode, file)
 
 
-def _read(file: bytes, root: str, limits: ImageLimits, boundaries: Mapping[str, Sequence[float]]) -> _Picture:
-    location = os.fsdecode(file)
-    path = printable(location.removeprefix(f"{root}/"))
-    time = None
-    try:
-        if not is_remote(location):
-            time = Path(location).stat().st_mtime
-        image = read_image(read_anywhere(location, limits), limits)
-    except RejectedError as error:
-        return _Picture(path, time, b"", error.reason, {})
-    except OSError as error:
-        return _Picture(path, time, b"", str(error.strerror or error), {})
-    return _Picture(path, time, image.encoded, "", slice_features.describe(image, boundaries))
+class _Read(beam.DoFn):
+    """In: files. Out: these as the model takes them, and their slices."""
+
+    def __init__(self, root: str, limits: ImageLimits, boundaries: Mapping[str, Sequence[float]]) -> None:
+        self._root = root
+        self._limits = limits
+        self._boundaries = boundaries
+
+    def setup(self) -> None:
+        self._decoder = Decoder(read_image, self._limits)
+
+    def teardown(self) -> None:
+        self._decoder.close()
+
+    def process(self, files: Sequence[bytes]) -> Iterator[_Picture]:
+        pictures = map(self._opened, files)
+        for batch in parallel.batches(pictures, predict.BATCH_SIZE, lambda one: len(one.encoded)):
+            images = self._decoder.read([one.encoded for one in batch if not one.error])
+            for one in batch:
+                yield one if one.error else self._described(one, next(images))
+
+    def _opened(self, file: bytes) -> _Picture:
+        location = os.fsdecode(file)
+        path = printable(location.removeprefix(f"{self._root}/"))
+        time = None
+        try:
+            if not is_remote(location):
+                time = Path(location).stat().st_mtime
+            return _Picture(path, time, read_anywhere(location, self._limits), "", {})
+        except RejectedError as error:
+            return _Picture(path, time, b"", error.reason, {})
+        except OSError as error:
+            return _Picture(path, time, b"", str(error.strerror or error), {})
+
+    def _described(self, one: _Picture, image: ReadImage | RejectedError) -> _Picture:
+        if isinstance(image, RejectedError):
+            return one._replace(encoded=b"", error=image.reason)
+        return one._replace(encoded=image.encoded, slices=slice_features.describe(image, self._boundaries))
 
 
 class _Handler(ModelHandler[_Picture, Observation, ServedModel]):
@@ -211,12 +240,12 @@ def _to_line(one: Observation, progress: ProgressCounter) -> str:
     return msgspec.json.encode(one).decode()
 
 
-def embed(model: ServedModel, folder: str, observations: Sequence[Observation], limits: ImageLimits) -> np.ndarray:
+def embed(model: ServedModel, folder: str, observations: Sequence[Observation], decoder: Decoder[bytes]) -> np.ndarray:
     """A vector for each observed image, float [n, d]: its embedding, or its probabilities if the model gives none."""
     if signatures.EMBED not in model.signatures:
         return np.array([one.probabilities for one in observations], float)
     found = []
-    files = (predict.read(f"{folder.rstrip('/')}/{one.path}", limits) for one in observations)
-    for batch in predict.batches(files, predict.BATCH_SIZE):
+    locations = (f"{folder.rstrip('/')}/{one.path}" for one in observations)
+    for batch in predict.batches(predict.read(locations, decoder), predict.BATCH_SIZE):
         found.append(model.request(signatures.EMBED, [file.encoded for file in batch])["embedding"])
     return np.concatenate(found)

@@ -12,6 +12,7 @@ from pipeline import schema
 from pipeline.deployment import Deployment
 from pipeline.pipeline import create_pipeline
 from tests.components.conftest import image_folder, picture
+from tests.components.ingestion import harmed_decoder
 from tests.components.ingestion.listings import read_layout
 from tests.conftest import ROOT
 
@@ -89,6 +90,14 @@ def test_a_schema_from_an_editor_that_marks_its_files_is_read(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"the schema .*s\.pbtxt cannot be read: 'utf-8' codec"):
         load_or_infer(path, images)
+
+
+def test_a_picture_that_crashes_its_decoder_costs_no_schema(tmp_path, image_folder, monkeypatch):
+    images = image_folder(cat=20, dog=20)
+    expected = schema.bucket_boundaries(load_or_infer(tmp_path / "s.pbtxt", images).text)
+    monkeypatch.setattr(schema, "statistics_of", harmed_decoder.statistics_of)
+    (images / "cat" / "crash.jpg").write_bytes(b"SIGSEGV")
+    assert schema.bucket_boundaries(load_or_infer(tmp_path / "s.pbtxt", images).text) == expected
 
 
 def test_bucket_boundaries_are_measured_once_and_kept(tmp_path, image_folder):

@@ -18,9 +18,11 @@ from click.testing import CliRunner
 from components.serving.served_model import ServedModel
 from core.errors import InputError
 from pipeline.cli.main import main
+from pipeline.inference import batch_predict as batch_inference
 from pipeline.inference.batch_predict import ClassifyFolder, batch_predict
 from pipeline.inference.names import expand
 from pipeline.inference.predict import predict
+from tests.components.ingestion import harmed_decoder
 from tests.conftest import ROOT
 from tests.model_factory import image_bytes, save_model
 
@@ -81,6 +83,19 @@ def test_the_command_says_nothing_that_its_user_need_not_know(model: str, tmp_pa
     command = [sys.executable, "-m", "pipeline", "batch-predict", "--model", model, "--output", output]
     done = subprocess.run([*command, tmp_path / "photos"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and len(read(output)) == 1
+
+
+def test_a_picture_that_crashes_its_decoder_costs_no_other_its_answer(
+    model: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_inference, "for_model", harmed_decoder.for_model)
+    (photos / "crash.jpg").write_bytes(b"SIGSEGV")
+
+    counts = batch_predict(model, str(photos), str(tmp_path / "out.jsonl"), top_k=1)
+
+    assert counts == (45, 4)
+    found = {record["path"]: record.get("error") for record in read(tmp_path / "out.jsonl")}
+    assert found[str(photos / "crash.jpg")] == "its decoder crashed (SIGSEGV)"
 
 
 def test_shards_of_csv_together_hold_a_row_per_image(model: str, photos: Path, tmp_path: Path) -> None:

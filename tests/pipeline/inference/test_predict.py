@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from components.ingestion import parallel
 from components.serving.push import push
 from core import checksums
+from core.artifacts import tflite_archive
 from core.artifacts.model_limits import MODEL_LIMITS
 from core.artifacts.provenance import Origin
 from core.errors import InputError
@@ -22,6 +24,7 @@ from pipeline.inference import predict as inference
 from pipeline.inference.batch_predict import batch_predict
 from pipeline.inference.names import expand, words
 from pipeline.inference.predict import predict
+from tests.components.ingestion import harmed_decoder
 from tests.components.test_tflite_converter import convert
 from tests.core.test_signing import write_keys
 from tests.model_factory import image_bytes, save_model
@@ -120,7 +123,7 @@ def test_with_a_key_only_what_it_signed_answers(model: Path, tmp_path: Path) -> 
     assert ask(signed).exit_code == 0
     refused = ask(model)
     assert refused.exit_code == 2 and "is not used, since --verify-key is given" in refused.stderr
-    (tmp_path / "int8.tflite").touch()
+    (tmp_path / "int8.tflite").write_bytes(tflite_archive.with_archive(b"", ["red"], 24, ImageLimits()))
     assert "a file is verified in its version's folder" in ask(tmp_path / "int8.tflite").stderr
     flip(Path(signed), "saved_model.pb")
     checksums.write_checksums(signed)  # as who may write there could
@@ -295,7 +298,7 @@ def test_counts_must_be_positive(argument: str, model: Path) -> None:
 
 
 def test_batches_are_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "BATCH_BYTES", 10)
+    monkeypatch.setattr(parallel, "BATCH_BYTES", 10)
     files = [inference.ImageFile(str(n), b"x" * size) for n, size in enumerate([4, 4, 4, 20, 1, 1, 1])]
 
     assert [[f.path for f in batch] for batch in inference.batches(files, 2)] == [
@@ -321,6 +324,24 @@ def test_the_command_writes_a_file_at_once_and_says_by_its_exit_code_what_it_lac
     assert rows[1] == f"{tmp_path}/photos/empty.jpg,,,,,,,the file is empty"
     assert rows[2].startswith(f"{tmp_path}/photos/good.jpg,red,0.9")
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_a_picture_that_crashes_or_exhausts_its_decoder_costs_no_other_its_answer(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "for_model", harmed_decoder.for_model)
+    for number in range(40):
+        save(tmp_path / f"photos/{number:02}.jpg", number % 3)
+    (tmp_path / "photos/03.jpg").write_bytes(b"SIGSEGV")
+    (tmp_path / "photos/35.jpg").write_bytes(b"exhausts")
+
+    done = invoke("--model", str(model), f"{tmp_path}/photos")
+
+    assert done.exit_code == 2 and "2 of 40 images could not be classified" in done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = [["red", "green", "blue"][number % 3] for number in range(40)]
+    expected[3], expected[35] = "its decoder crashed (SIGSEGV)", "its decoder took too much memory"
+    assert [record.get("class") or record["error"] for record in records] == expected
 
 
 def test_the_command_takes_names_from_standard_input(model: Path, tmp_path: Path) -> None:

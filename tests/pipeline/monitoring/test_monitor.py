@@ -22,6 +22,8 @@ from core.artifacts.predictions import Prediction
 from core.artifacts.request_log import LoggedImage
 from core.settings.monitoring import MonitoringSettings
 from pipeline.cli.main import main
+from pipeline.monitoring import observing
+from tests.components.ingestion import harmed_decoder
 from tests.conftest import ROOT
 from tests.model_factory import COLORS, image_bytes, save_model
 
@@ -88,6 +90,18 @@ def test_production_as_the_test_split_was_is_within_bounds(model: Path, photos: 
     assert len(rows) == 20 and {row["why"] for row in rows} == {"random", "uncertain"}
     assert all(row["file_name"].startswith("'=day/") and row["label"] == "" for row in rows)  # no formula
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_picture_that_crashes_its_decoder_is_one_that_cannot_be_read(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "read_image", harmed_decoder.read_image)
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/crash.jpg").write_bytes(b"SIGSEGV")
+    done = run(model, tmp_path / "photos", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found, _, _ = read(tmp_path / "out")
+    assert (found.images, found.unreadable) == (N + 2, 2)
 
 
 def test_other_images_are_beyond_bounds_with_exit_code_3(model: Path, tmp_path: Path) -> None:
